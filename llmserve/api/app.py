@@ -1,0 +1,57 @@
+"""The ASGI application: routes, middleware, lifespan."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+from importlib.metadata import version
+
+from fastapi import FastAPI
+from starlette.middleware.cors import CORSMiddleware
+from starlette.middleware.gzip import GZipMiddleware
+
+from llmserve import bootstrap
+from llmserve.api import probes
+from llmserve.api.body_limit import BodyLimitMiddleware
+from llmserve.api.errors import install_error_handlers
+from llmserve.api.native import routes as native
+from llmserve.api.native import websocket
+from llmserve.api.openai import completions, models
+from llmserve.api.request_context import HEADER as REQUEST_ID_HEADER
+from llmserve.api.request_context import RequestContextMiddleware
+from llmserve.settings import Settings
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """The application for these settings; models load once it is started."""
+    metrics = bootstrap.build_metrics(settings)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with bootstrap.run(settings, metrics) as container:
+            app.state.container = container
+            yield
+
+    app = FastAPI(
+        title="llmserve",
+        version=version("llmserve"),
+        description="A self-hosted token server for HuggingFace models.",
+        lifespan=lifespan,
+        root_path=settings.root_path,
+    )
+    for router in (probes.router, native.router, websocket.router, completions.router, models.router):
+        app.include_router(router)
+    install_error_handlers(app)
+    # The last one added is the outermost.
+    app.add_middleware(BodyLimitMiddleware, max_bytes=settings.max_body_bytes)
+    app.add_middleware(GZipMiddleware, minimum_size=settings.gzip_min_bytes, compresslevel=5)
+    if settings.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=list(settings.cors_origins),
+            allow_methods=["GET", "POST"],
+            allow_headers=["*"],
+            expose_headers=[REQUEST_ID_HEADER, "Retry-After"],
+        )
+    app.add_middleware(RequestContextMiddleware, metrics=metrics)
+    return app

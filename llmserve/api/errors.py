@@ -1,0 +1,120 @@
+"""Every error, in OpenAI's shape: `{"error": {"message", "type", "param", "code"}}`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from typing import Any, Final
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from loguru import logger
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from llmserve.api.json import JSON
+from llmserve.api.openai.unsupported import UNSUPPORTED_FIELDS
+from llmserve.errors import LLMServeError
+
+MAX_SHOWN: Final = 200
+"""Characters of a client's own words that an error repeats."""
+
+
+class ClientGone(Exception):  # noqa: N818 - not an error: nobody is there to be told
+    """The client hung up before the answer was ready."""
+
+
+def error_body(error: LLMServeError) -> dict[str, Any]:
+    """The body that tells a client of one of our errors."""
+    return _body(error.message, error.type, error.param, error.code)
+
+
+def error_response(error: LLMServeError) -> Response:
+    """The response for one of our errors, with Retry-After where that helps."""
+    headers = {}
+    if error.retry_after_seconds is not None:
+        headers["Retry-After"] = str(math.ceil(error.retry_after_seconds))
+    if error.status == HTTPStatus.UNAUTHORIZED:
+        headers["WWW-Authenticate"] = "Bearer"
+    return JSON(error_body(error), status_code=error.status, headers=headers)
+
+
+def install_error_handlers(app: FastAPI) -> None:
+    """Give every way to fail the one shape."""
+    app.add_exception_handler(LLMServeError, _ours)
+    app.add_exception_handler(RequestValidationError, _validation)
+    app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(ClientGone, _client_gone)
+    app.add_exception_handler(Exception, _unexpected)
+
+
+def validation_message(errors: Sequence[Mapping[str, Any]]) -> tuple[str, str | None]:
+    """What is wrong with a body, and the field at fault, from pydantic's errors."""
+    first = errors[0]
+    if first["type"] == "json_invalid":
+        return f"the body is not valid JSON: {first['ctx']['error']}", None
+    path = [str(part) for part in first["loc"] if part not in {"body", "query"}]
+    param = ".".join(path)[:MAX_SHOWN] or None
+    if first["type"] == "extra_forbidden":
+        known = param in UNSUPPORTED_FIELDS
+        what = "is not supported by this server" if known else "is not a field of this request"
+        return f"{param!r} {what}; leave it out", param
+    if param is None:
+        return (
+            "the body must be a JSON object, sent with `Content-Type: application/json`"
+        ), None
+    return f"{param}: {first['msg']}"[: 2 * MAX_SHOWN], param
+
+
+def _body(message: str, kind: str, param: str | None, code: str | None) -> dict[str, Any]:
+    return {"error": {"message": message, "type": kind, "param": param, "code": code}}
+
+
+async def _ours(request: Request, error: Exception) -> Response:
+    assert isinstance(error, LLMServeError)
+    return error_response(error)
+
+
+async def _validation(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    message, param = validation_message(error.errors())
+    return JSON(
+        _body(message, "invalid_request_error", param, "invalid_request"),
+        status_code=HTTPStatus.BAD_REQUEST,
+    )
+
+
+async def _http(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    status = HTTPStatus(error.status_code)
+    known = {
+        HTTPStatus.NOT_FOUND: (
+            f"there is no route {request.method} {request.url.path[:MAX_SHOWN]}; see /docs",
+            "not_found_error",
+        ),
+        HTTPStatus.METHOD_NOT_ALLOWED: (
+            f"{request.url.path[:MAX_SHOWN]} does not take {request.method}; see /docs",
+            "invalid_request_error",
+        ),
+    }
+    kind = "server_error" if status >= HTTPStatus.INTERNAL_SERVER_ERROR else "invalid_request_error"
+    message, kind = known.get(status, (str(error.detail), kind))
+    code = status.phrase.lower().replace(" ", "_")
+    return JSON(
+        _body(message, kind, None, code), status_code=status, headers=dict(error.headers or {})
+    )
+
+
+async def _client_gone(request: Request, error: Exception) -> Response:
+    return Response(status_code=499)  # nginx's number for it; seen by our log alone
+
+
+async def _unexpected(request: Request, error: Exception) -> Response:
+    """The ASGI edge: a bug of ours. The middleware above logs nothing, so this does."""
+    logger.opt(exception=error).error("unexpected error")
+    return JSON(
+        _body("an unexpected error; the log has it under this request's id", "server_error",
+              None, "internal_error"),
+        status_code=HTTPStatus.INTERNAL_SERVER_ERROR,
+    )  # fmt: skip

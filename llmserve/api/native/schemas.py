@@ -1,0 +1,77 @@
+"""What the native routes take and give."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from llmserve.api.sampling_body import MAX_TOKENS_LIMIT, SamplingBody
+from llmserve.domain import Finish, GenerationRequest, SamplingFields, Usage
+
+DEFAULTS = SamplingFields(max_tokens=50, temperature=0.7)
+Prompt = Annotated[str, Field(min_length=1, description="Text to continue.")]
+
+
+class GenerateBody(SamplingBody):
+    """POST /generate, and one prompt on the WebSocket."""
+
+    prompt: Prompt
+    model: str | None = Field(None, description="A served model; the default one if absent.")
+    max_tokens: int | None = Field(
+        None, ge=1, le=MAX_TOKENS_LIMIT, description="At most this many new tokens (default 50)."
+    )
+    stream: bool = Field(False, description="Answer as server-sent events.")
+
+    def request(self, request_id: str, timeout_seconds: float | None) -> GenerationRequest:
+        """The house's words for this body."""
+        return GenerationRequest(
+            id=request_id,
+            prompt=self.prompt,
+            model=self.model,
+            sampling=self.sampling(self.max_tokens),
+            defaults=DEFAULTS,
+            timeout_seconds=timeout_seconds,
+        )
+
+
+class StreamQuery(GenerateBody):
+    """GET /stream: the same fields as a query string, where everything is text."""
+
+    model_config = ConfigDict(extra="forbid", strict=False, allow_inf_nan=False)
+
+
+class UsageOut(BaseModel):
+    """Tokens of one answer."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+
+    @classmethod
+    def of(cls, usage: Usage) -> UsageOut:
+        """From the house's words."""
+        return cls(
+            prompt_tokens=usage.prompt_tokens,
+            completion_tokens=usage.completion_tokens,
+            total_tokens=usage.total_tokens,
+        )
+
+
+class GenerateAnswer(BaseModel):
+    """The whole answer."""
+
+    id: str
+    model: str
+    result: str
+    finish_reason: str = Field(description="stop, length or timeout")
+    usage: UsageOut
+
+
+def done(generation_id: str, finish: Finish) -> dict[str, object]:
+    """What the last event of a stream says."""
+    return {
+        "id": generation_id,
+        "finish_reason": finish.reason.value,
+        "usage": UsageOut.of(finish.usage).model_dump(),
+    }

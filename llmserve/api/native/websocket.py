@@ -1,0 +1,195 @@
+"""WS /ws: several prompts on one socket, each with an id, and cancel in band.
+
+Client to server:
+    {"id": "a", "prompt": "…", …}        the fields of POST /generate
+    {"type": "cancel", "id": "a"}
+Server to client, for each id any number of the first two, then one of the others:
+    {"type": "queued", "id", "position", "eta_seconds"}
+    {"type": "token", "id", "token"}
+    {"type": "done", "id", "finish_reason", "usage"}      finish_reason may be "cancelled"
+    {"type": "error", "id", "error": {…}}                 id is null when it is not known
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated, Any, Literal
+
+import orjson
+from fastapi import APIRouter, WebSocket
+from loguru import logger
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from starlette.websockets import WebSocketDisconnect
+
+from llmserve.api.container import get_container, identify
+from llmserve.api.errors import error_body, error_response, validation_message
+from llmserve.api.native.schemas import GenerateBody, UsageOut, done
+from llmserve.api.timeouts import earliest, header_timeout
+from llmserve.bootstrap import Container
+from llmserve.domain import Caller, Cancelled, Delta, Event, Failed, Finish, Queued, Usage
+from llmserve.errors import InvalidRequest, LLMServeError, ServerError
+from llmserve.service import Generation
+
+router = APIRouter(tags=["native"])
+
+MAX_ID_LENGTH = 128
+FrameId = Annotated[str, Field(min_length=1, max_length=MAX_ID_LENGTH)]
+
+
+class PromptFrame(GenerateBody):
+    """One prompt."""
+
+    type: Literal["generate"] = "generate"
+    id: FrameId
+
+
+class CancelFrame(BaseModel):
+    """End one of this socket's generations."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    type: Literal["cancel"]
+    id: FrameId
+
+
+@router.websocket("/ws")
+async def websocket(socket: WebSocket) -> None:
+    """Serve one socket until its client leaves."""
+    container = get_container(socket)
+    try:
+        caller = await identify(socket, container)
+        timeout = header_timeout(socket)
+    except LLMServeError as refusal:
+        await socket.send_denial_response(error_response(refusal))
+        return
+    await socket.accept(headers=[(b"x-request-id", socket.scope["request_id"].encode())])
+    await _Conversation(socket, container, caller, timeout).serve()
+
+
+class _Conversation:
+    """One socket. A slow reader blocks only the sends: deltas merge while it does not read."""
+
+    def __init__(
+        self, socket: WebSocket, container: Container, caller: Caller, timeout: float | None
+    ) -> None:
+        self._socket = socket
+        self._container = container
+        self._caller = caller
+        self._timeout = timeout
+        self._sending = asyncio.Lock()
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._generations: dict[str, Generation] = {}
+
+    async def serve(self) -> None:
+        """Read frames until the client leaves, then end what it started."""
+        try:
+            while True:
+                message = await self._socket.receive()
+                if message["type"] == "websocket.disconnect":
+                    return
+                await self._take(message.get("text") or message.get("bytes") or b"")
+        except (WebSocketDisconnect, RuntimeError) as gone:
+            # Starlette raises RuntimeError for a send on a socket that closed meanwhile.
+            logger.debug("socket closed: {}", type(gone).__name__)
+        finally:
+            for task in self._tasks.values():
+                task.cancel()
+            await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+
+    async def _take(self, raw: str | bytes) -> None:
+        frame_id = None
+        try:
+            content = orjson.loads(raw)
+            frame_id = _id_of(content)
+            if isinstance(content, dict) and content.get("type") == "cancel":
+                self._cancel(CancelFrame.model_validate(content))
+            else:
+                self._start(PromptFrame.model_validate(content))
+        except (orjson.JSONDecodeError, UnicodeEncodeError):
+            await self._send_error(frame_id, InvalidRequest("the frame is not valid JSON"))
+        except ValidationError as error:
+            message, param = validation_message(error.errors())
+            await self._send_error(frame_id, InvalidRequest(message, param=param))
+        except LLMServeError as error:
+            await self._send_error(frame_id, error)
+
+    def _start(self, frame: PromptFrame) -> None:
+        if frame.id in self._tasks:
+            raise InvalidRequest(f"id {frame.id!r} is still in use on this socket", param="id")
+        most = self._container.settings.websocket_max_prompts
+        if len(self._tasks) >= most:
+            raise InvalidRequest(
+                f"this socket runs {most} prompts, the most it may; wait for one to end",
+                param="id",
+            )
+        task = asyncio.create_task(self._generate(frame), name=f"ws-{frame.id}")
+        self._tasks[frame.id] = task
+        task.add_done_callback(lambda _: self._tasks.pop(frame.id, None))
+
+    def _cancel(self, frame: CancelFrame) -> None:
+        generation = self._generations.get(frame.id)
+        if generation is not None:
+            generation.cancel()
+        elif (task := self._tasks.get(frame.id)) is not None:
+            task.cancel()  # it has no ticket yet; `_generate` tells the client
+        # else: it ended while the cancel was on its way, and its last frame says how.
+
+    async def _generate(self, frame: PromptFrame) -> None:
+        """One prompt, whose last frame is always done or error."""
+        request = frame.request(
+            f"{self._socket.scope['request_id']}/{frame.id}"[:256],
+            earliest(frame.timeout, self._timeout),
+        )
+        try:
+            async with self._container.service.open(request, self._caller) as generation:
+                self._generations[frame.id] = generation
+                async for event in generation.events():
+                    await self._send_event(frame.id, event)
+        except LLMServeError as error:
+            await self._send_error(frame.id, error)
+        except asyncio.CancelledError:
+            await self._send_event(frame.id, Cancelled(Usage()))
+            raise
+        except (WebSocketDisconnect, RuntimeError) as gone:
+            logger.debug("socket closed: {}", type(gone).__name__)
+        # The WebSocket boundary: a bug ends this prompt, not the socket.
+        except Exception:
+            logger.exception("unexpected error")
+            await self._send_error(frame.id, ServerError("an unexpected error; see the log"))
+        finally:
+            self._generations.pop(frame.id, None)
+
+    async def _send_event(self, frame_id: str, event: Event) -> None:
+        match event:
+            case Delta(text, _) if text:
+                await self._send({"type": "token", "id": frame_id, "token": text})
+            case Queued(position, eta):
+                await self._send(
+                    {"type": "queued", "id": frame_id, "position": position, "eta_seconds": eta}
+                )
+            case Finish():
+                await self._send({"type": "done"} | done(frame_id, event))
+            case Cancelled(usage):
+                await self._send(
+                    {
+                        "type": "done",
+                        "id": frame_id,
+                        "finish_reason": "cancelled",
+                        "usage": UsageOut.of(usage).model_dump(),
+                    }
+                )
+            case Failed(error, _):
+                await self._send_error(frame_id, error)
+
+    async def _send_error(self, frame_id: str | None, error: LLMServeError) -> None:
+        await self._send({"type": "error", "id": frame_id} | error_body(error))
+
+    async def _send(self, frame: dict[str, Any]) -> None:
+        async with self._sending:
+            await self._socket.send_text(orjson.dumps(frame).decode())
+
+
+def _id_of(content: Any) -> str | None:
+    """The id that an error about this frame should carry."""
+    frame_id = content.get("id") if isinstance(content, dict) else None
+    return frame_id if isinstance(frame_id, str) and len(frame_id) <= MAX_ID_LENGTH else None

@@ -1,0 +1,137 @@
+"""What the OpenAI routes take."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from llmserve.api.openai.unsupported import without_nulls
+from llmserve.api.sampling_body import MAX_TOKENS_LIMIT, SamplingBody
+from llmserve.domain import Message, Prompt, SamplingFields
+
+MAX_CHOICES = 128
+TokenId = Annotated[int, Field(ge=0, le=2**31 - 1)]
+Text = Annotated[str, Field(min_length=1)]
+TokenIds = Annotated[list[TokenId], Field(min_length=1)]
+
+
+class StreamOptions(BaseModel):
+    """Only with `stream`."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    include_usage: bool = Field(False, description="Send a last chunk with the usage.")
+
+
+class OpenAIBody(SamplingBody):
+    """What chat and text completions share."""
+
+    model: str | None = Field(None, description="A served model; the default one if absent.")
+    n: int | None = Field(None, ge=1, le=MAX_CHOICES, description="Answers per prompt.")
+    stream: bool | None = Field(None, description="Answer as server-sent events.")
+    stream_options: StreamOptions | None = None
+    user: str | None = Field(None, description="Taken for compatibility; a label, nothing more.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _absent_if_null(cls, body: Any) -> Any:
+        return without_nulls(body)
+
+    @model_validator(mode="after")
+    def _options_only_with_stream(self) -> OpenAIBody:
+        if self.stream_options is not None and not self.stream:
+            raise ValueError("stream_options is for requests with `stream: true`")
+        return self
+
+    @property
+    def choices_per_prompt(self) -> int:
+        """`n`, 1 when absent."""
+        return self.n or 1
+
+    @property
+    def wants_usage(self) -> bool:
+        """Whether the stream ends with a usage chunk."""
+        return self.stream_options is not None and self.stream_options.include_usage
+
+
+class CompletionBody(OpenAIBody):
+    """POST /v1/completions."""
+
+    prompt: (
+        Text
+        | TokenIds
+        | Annotated[list[Text], Field(min_length=1)]
+        | Annotated[list[TokenIds], Field(min_length=1)]
+    ) = Field(description="Text, texts, token ids or lists of token ids.")
+    max_tokens: int | None = Field(
+        None, ge=1, le=MAX_TOKENS_LIMIT, description="At most this many new tokens (default 16)."
+    )
+
+    def prompts(self) -> list[Prompt]:
+        """Each prompt in the house's words."""
+        if isinstance(self.prompt, str):
+            return [self.prompt]
+        if isinstance(self.prompt[0], int):
+            return [tuple(i for i in self.prompt if isinstance(i, int))]
+        return [p if isinstance(p, str) else tuple(p) for p in self.prompt if not isinstance(p, int)]
+
+    def fields(self) -> SamplingFields:
+        """The sampling that was asked for."""
+        return self.sampling(self.max_tokens)
+
+
+class TextPart(BaseModel):
+    """One part of a message's content; text is the only kind a text model reads."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    type: Literal["text"]
+    text: str
+
+
+class ChatMessage(BaseModel):
+    """One turn."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    role: Literal["system", "developer", "user", "assistant"]
+    content: str | Annotated[list[TextPart], Field(min_length=1)]
+    name: str | None = Field(None, max_length=64)
+
+    def message(self) -> Message:
+        """In the house's words; `developer` is what newer models call `system`."""
+        parts = self.content
+        text = parts if isinstance(parts, str) else "".join(part.text for part in parts)
+        role = "system" if self.role == "developer" else self.role
+        return Message(role, text, self.name)
+
+
+class ChatBody(OpenAIBody):
+    """POST /v1/chat/completions."""
+
+    messages: list[ChatMessage] = Field(min_length=1, description="The conversation so far.")
+    max_tokens: int | None = Field(
+        None, ge=1, le=MAX_TOKENS_LIMIT, description="Older name of max_completion_tokens."
+    )
+    max_completion_tokens: int | None = Field(
+        None, ge=1, le=MAX_TOKENS_LIMIT, description="At most this many new tokens."
+    )
+
+    @field_validator("messages")
+    @classmethod
+    def _somebody_speaks(cls, messages: list[ChatMessage]) -> list[ChatMessage]:
+        if not any(m.content for m in messages):
+            raise ValueError("every message is empty")
+        return messages
+
+    @model_validator(mode="after")
+    def _one_limit(self) -> ChatBody:
+        limits = {self.max_tokens, self.max_completion_tokens} - {None}
+        if len(limits) > 1:
+            raise ValueError("max_tokens and max_completion_tokens differ; send one of them")
+        return self
+
+    def fields(self) -> SamplingFields:
+        """The sampling that was asked for."""
+        return self.sampling(self.max_completion_tokens or self.max_tokens)

@@ -1,0 +1,50 @@
+"""Fields of OpenAI's API (and vLLM's additions to it) that this server knows of and refuses."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+UNSUPPORTED_FIELDS: Final = frozenset(
+    {
+        "allowed_token_ids",
+        "audio",
+        "bad_words",
+        "best_of",
+        "chat_template_kwargs",
+        "echo",
+        "function_call",
+        "functions",
+        "guided_choice",
+        "guided_grammar",
+        "guided_json",
+        "guided_regex",
+        "logit_bias",
+        "logprobs",
+        "metadata",
+        "modalities",
+        "parallel_tool_calls",
+        "prediction",
+        "prompt_cache_key",
+        "prompt_logprobs",
+        "reasoning_effort",
+        "response_format",
+        "safety_identifier",
+        "service_tier",
+        "stop_token_ids",
+        "store",
+        "structured_outputs",
+        "suffix",
+        "tool_choice",
+        "tools",
+        "top_logprobs",
+        "verbosity",
+        "web_search_options",
+    }
+)
+
+
+def without_nulls(body: Any) -> Any:
+    """Drop unsupported fields that are null: null is how some clients write absence."""
+    if not isinstance(body, dict):
+        return body
+    return {k: v for k, v in body.items() if v is not None or k not in UNSUPPORTED_FIELDS}

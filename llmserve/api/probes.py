@@ -1,0 +1,75 @@
+"""Health for load balancers, metrics for Prometheus. No key is asked for here."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from fastapi import APIRouter, Response
+from prometheus_client import CONTENT_TYPE_LATEST
+
+from llmserve.api.container import TheContainer
+from llmserve.api.json import JSON
+from llmserve.bootstrap import Container
+from llmserve.registry.served import ModelStatus, ServedModel
+
+router = APIRouter(tags=["operations"])
+
+
+@router.get("/health", response_class=Response)
+@router.get("/health/live", response_class=Response)
+async def live(container: TheContainer) -> Response:
+    """Whether the process works: 503 when a running request has been silent for too long.
+
+    Says nothing about whether models are loaded: busy and loading are alive.
+    """
+    limit = container.settings.hang_timeout_seconds
+    ages = {
+        model.spec.name: model.engine.stats().seconds_since_step
+        for model in container.registry.models
+    }
+    hung = [name for name, age in ages.items() if age is not None and age > limit]
+    body = {"status": "hung" if hung else "alive", "seconds_since_step": ages}
+    return JSON(body, status_code=503 if hung else 200)
+
+
+@router.get("/health/ready", response_class=Response)
+async def ready(container: TheContainer) -> Response:
+    """Whether requests should be sent here: every model generated its warm-up tokens."""
+    models = container.registry.models
+    status = _status(container)
+    body = {"status": status, "models": [_progress(model, container) for model in models]}
+    headers = {} if status == "ready" else {"Retry-After": "5"}
+    return JSON(body, status_code=200 if status == "ready" else 503, headers=headers)
+
+
+@router.get("/metrics", response_class=Response)
+async def metrics(container: TheContainer) -> Response:
+    """Every series, in Prometheus's text format."""
+    text = await asyncio.to_thread(container.metrics.render)
+    return Response(text, media_type=CONTENT_TYPE_LATEST)
+
+
+def _status(container: Container) -> str:
+    if container.service.is_draining:
+        return "draining"
+    statuses = {model.status for model in container.registry.models}
+    for status in (ModelStatus.BROKEN, ModelStatus.LOADING):
+        if status in statuses:
+            return status.value
+    return "ready"
+
+
+def _progress(model: ServedModel, container: Container) -> dict[str, Any]:
+    running, waiting = container.service.load(model.spec.name)
+    body: dict[str, Any] = {
+        "name": model.spec.name,
+        "status": model.status.value,
+        "running": running,
+        "waiting": waiting,
+    }
+    if model.status is ModelStatus.LOADING:
+        body |= {"stage": model.progress.stage, "fraction": model.progress.fraction}
+    if model.error is not None:
+        body["error"] = model.error.message
+    return body

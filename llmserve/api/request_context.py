@@ -1,0 +1,84 @@
+"""The outermost middleware: gives every request its id, one log line and one count."""
+
+from __future__ import annotations
+
+import re
+import time
+import uuid
+from http import HTTPStatus
+from typing import Final
+
+from loguru import logger
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from llmserve.api.errors import error_response
+from llmserve.errors import InvalidRequest
+from llmserve.observability.context import request_id
+from llmserve.observability.metrics import Metrics
+
+HEADER: Final = "X-Request-ID"
+MAX_LENGTH: Final = 128
+ALLOWED: Final = re.compile(rf"[A-Za-z0-9._:/+=-]{{1,{MAX_LENGTH}}}")
+QUIET: Final = ("/health", "/metrics")
+
+
+class RequestContextMiddleware:
+    """Echoes a client's X-Request-ID, or makes one; an unusable one is refused with 400.
+
+    The id is in `scope["request_id"]`, in the response's header and in every log line.
+    """
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self._app = app
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] not in {"http", "websocket"}:
+            await self._app(scope, receive, send)
+            return
+        given = Headers(scope=scope).get(HEADER)
+        is_usable = given is not None and ALLOWED.fullmatch(given) is not None
+        scope["request_id"] = given if is_usable else uuid.uuid4().hex
+        token = request_id.set(scope["request_id"])
+        try:
+            if given is not None and not is_usable and scope["type"] == "http":
+                refusal = error_response(
+                    InvalidRequest(
+                        f"{HEADER} must be 1 to {MAX_LENGTH} characters of A-Z a-z 0-9 . _ : / + = -",
+                        param=HEADER,
+                    )
+                )
+                await self._answer(refusal, scope, receive, send)
+            else:
+                await self._answer(self._app, scope, receive, send)
+        finally:
+            request_id.reset(token)
+
+    async def _answer(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":
+            await app(scope, receive, send)
+            return
+        begun = time.monotonic()
+        status = HTTPStatus.INTERNAL_SERVER_ERROR.value
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                MutableHeaders(scope=message)[HEADER] = scope["request_id"]
+            await send(message)
+
+        try:
+            await app(scope, receive, send_with_id)
+        finally:
+            self._account(scope, status, time.monotonic() - begun)
+
+    def _account(self, scope: Scope, status: int, seconds: float) -> None:
+        # The route's template, never the path: a path is the client's and unbounded.
+        route = getattr(scope.get("route"), "path", "unmatched")
+        self._metrics.http_requests.labels(scope["method"], route, str(status)).inc()
+        level = "DEBUG" if scope["path"].startswith(QUIET) else "INFO"
+        logger.bind(status=status, duration_ms=round(seconds * 1000, 1)).log(
+            level, "{} {}", scope["method"], route
+        )

@@ -1,0 +1,73 @@
+"""Server-sent events: ready-made bytes through sse-starlette. Knows no dialect."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any, Final
+
+import orjson
+from sse_starlette import EventSourceResponse, ServerSentEvent
+
+from llmserve.bootstrap import Container
+from llmserve.domain import Queued
+from llmserve.service import Service
+
+OPENING: Final = b": accepted\n\n"
+"""Sent before prefill, so that proxies and clients see the stream begin."""
+
+SEND_TIMEOUT_SECONDS: Final = 120.0
+"""A reader that takes nothing for so long is gone; its connection is closed."""
+
+
+def data(payload: Any) -> bytes:
+    """One event without a name."""
+    return b"data: " + orjson.dumps(payload) + b"\n\n"
+
+
+def named(event: str, payload: Any) -> bytes:
+    """One event with a name."""
+    return b"event: " + event.encode() + b"\n" + data(payload)
+
+
+def queued_comment(event: Queued) -> bytes:
+    """A comment that tells a waiting client its place."""
+    eta = "" if event.eta_seconds is None else f" eta_seconds={event.eta_seconds:.1f}"
+    return f": queued position={event.position}{eta}\n\n".encode()
+
+
+def stream_response(frames: AsyncIterator[bytes], container: Container) -> EventSourceResponse:
+    """A response that sends frames as they come and keeps quiet connections alive.
+
+    sse-starlette would cut the stream as soon as a foreign server (not `llmserve serve`) is
+    told to exit; the grace period leaves that to our own drain.
+    """
+    settings = container.settings
+    return EventSourceResponse(
+        _opened(frames),
+        ping=settings.keepalive_seconds,
+        sep="\n",
+        ping_message_factory=_keep_alive,
+        send_timeout=SEND_TIMEOUT_SECONDS,
+        shutdown_event=_BeginsDrain(container.service),  # type: ignore[arg-type]  # only its `set` is called
+        shutdown_grace_period=settings.drain_timeout_seconds,
+    )
+
+
+async def _opened(frames: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    yield OPENING
+    async for frame in frames:
+        yield frame
+
+
+def _keep_alive() -> ServerSentEvent:
+    return ServerSentEvent(comment="keep-alive", sep="\n")
+
+
+class _BeginsDrain:
+    """Stands where sse-starlette wants an event that it sets when the server exits."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    def set(self) -> None:
+        self._service.begin_drain()

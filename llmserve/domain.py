@@ -1,0 +1,250 @@
+"""The words of the house: requests, events, models. Frozen data.
+
+Knows nothing of HTTP, torch or threads.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from enum import StrEnum
+from pathlib import Path
+from typing import Literal, Self
+
+from llmserve.errors import LLMServeError
+
+Role = Literal["system", "developer", "user", "assistant", "tool"]
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn of a conversation."""
+
+    role: Role
+    content: str
+    name: str | None = None
+
+
+Prompt = str | tuple[int, ...] | tuple[Message, ...]
+"""Raw text, token ids, or a conversation for the chat template."""
+
+
+@dataclass(frozen=True, slots=True)
+class SamplingFields:
+    """Sampling as somebody asked for it: a request, a manifest, a default. `None` is silence."""
+
+    max_tokens: int | None = None
+    min_tokens: int | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    min_p: float | None = None
+    repetition_penalty: float | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    stop: tuple[str, ...] | None = None
+    seed: int | None = None
+    ignore_eos: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SamplingParams:
+    """How the next token is chosen and when to stop; every question answered.
+
+    `max_tokens=None` means until the context is full. `temperature=0` is greedy.
+    `top_k=0`, `top_p=1` and `min_p=0` switch that filter off. The penalties follow
+    OpenAI (presence, frequency: over generated tokens) and CTRL (repetition: over all).
+    """
+
+    max_tokens: int | None = None
+    min_tokens: int = 0
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    stop: tuple[str, ...] = ()
+    seed: int | None = None
+    ignore_eos: bool = False
+
+    @classmethod
+    def resolve(cls, *layers: SamplingFields) -> Self:
+        """The first layer that says something about a field decides it."""
+        chosen = {}
+        for name in (f.name for f in fields(SamplingFields)):
+            values = (getattr(layer, name) for layer in layers)
+            value = next((v for v in values if v is not None), None)
+            if value is not None:
+                chosen[name] = value
+        return cls(**chosen)
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks; the key's name, or `anonymous` where no keys are configured."""
+
+    name: str = "anonymous"
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationRequest:
+    """One prompt to continue, whatever transport brought it.
+
+    Attributes:
+        id: the request id that logs and bodies carry.
+        model: a served name or alias; `None` is the default model.
+        defaults: what the transport assumes where neither request nor model speak.
+        timeout_seconds: from now until the answer must end, waiting included.
+    """
+
+    id: str
+    prompt: Prompt
+    model: str | None = None
+    sampling: SamplingFields = SamplingFields()
+    defaults: SamplingFields = SamplingFields()
+    timeout_seconds: float | None = None
+
+
+class FinishReason(StrEnum):
+    """Why a generation ended well."""
+
+    STOP = "stop"
+    LENGTH = "length"
+    TIMEOUT = "timeout"
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens of one generation; the end-of-sequence token counts as generated."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cached_tokens: int = 0
+
+    @property
+    def total_tokens(self) -> int:
+        """Prompt and completion together."""
+        return self.prompt_tokens + self.completion_tokens
+
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(
+            self.prompt_tokens + other.prompt_tokens,
+            self.completion_tokens + other.completion_tokens,
+            self.cached_tokens + other.cached_tokens,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Queued:
+    """Still waiting: `position` callers are ahead, about `eta_seconds` to go (if known)."""
+
+    position: int
+    eta_seconds: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A slot was taken and prefill begins."""
+
+    prompt_tokens: int
+    cached_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """New text and the tokens behind it; a slow reader gets fewer, larger deltas."""
+
+    text: str
+    token_ids: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """Terminal: the generation ended well. `stop_string` is the one that matched, if any."""
+
+    reason: FinishReason
+    usage: Usage
+    stop_string: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """Terminal: the generation ended in an error."""
+
+    error: LLMServeError
+    usage: Usage
+
+
+@dataclass(frozen=True, slots=True)
+class Cancelled:
+    """Terminal: the caller asked to stop, or left."""
+
+    usage: Usage
+
+
+Terminal = Finish | Failed | Cancelled
+Event = Queued | Started | Delta | Terminal
+
+
+class EngineKind(StrEnum):
+    """Which engine makes the tokens."""
+
+    AUTO = "auto"
+    THREADED = "threaded"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSpec:
+    """What to load and how: a manifest (`model.toml`) or a bare folder, resolved.
+
+    Exactly one of `path` (weights on disk) and `hub_id` is set.
+    """
+
+    name: str
+    path: Path | None = None
+    hub_id: str | None = None
+    revision: str | None = None
+    aliases: tuple[str, ...] = ()
+    dtype: str = "auto"
+    device: str = "auto"
+    engine: EngineKind = EngineKind.AUTO
+    max_context: int | None = None
+    trust_remote_code: bool = False
+    chat_template: str | None = None
+    sampling: SamplingFields = SamplingFields()
+    warmup_prompts: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class LoadProgress:
+    """How far a model is; `fraction` of the current stage where it is known."""
+
+    stage: str
+    fraction: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EngineStats:
+    """One engine at one moment.
+
+    `seconds_since_step` is the age of the oldest running request's last sign of life,
+    `None` when nothing runs.
+    """
+
+    running: int = 0
+    seconds_since_step: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EngineInfo:
+    """What an engine turned out to be, for the log and `/v1/models`."""
+
+    kind: EngineKind
+    why: str
+    device: str
+    dtype: str
+    max_context: int
+    parameters: int
+    weight_bytes: int
+    sampling: SamplingFields = field(default_factory=SamplingFields)

@@ -1,0 +1,154 @@
+"""The bridge: tokens from a blocking worker thread become events on the event loop.
+
+A TextIteratorStreamer that `model.generate` (or any step loop) feeds with `put` and `end`,
+and whose text the event loop reads with `async for`. Knows no model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Collection
+from typing import TYPE_CHECKING
+
+from transformers import TextIteratorStreamer
+
+from llmserve.domain import (
+    Cancelled,
+    Delta,
+    Event,
+    Failed,
+    Finish,
+    FinishReason,
+    Started,
+    Usage,
+)
+from llmserve.engines.job import Job
+from llmserve.errors import LLMServeError
+from llmserve.text.stop import StopMatcher
+from llmserve.text.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    import torch
+
+
+class StopStringMatched(Exception):  # noqa: N818 - a signal to unwind, not an error
+    """Raised out of `put` so that `generate` does not compute a token nobody wants."""
+
+
+class TokenBridge(TextIteratorStreamer):
+    """One job's streamer.
+
+    The stock streamer holds text back to the next space, decodes the whole line again for
+    every token, and leaves its reader waiting for ever when `generate` raises. This one
+    decodes incrementally, screens stop strings, and always ends with one terminal event:
+    `end` (finished, cancelled or out of time) or `fail`.
+
+    `put`, `end` and `fail` belong to the worker thread, `__aiter__` to the event loop.
+    """
+
+    def __init__(
+        self,
+        job: Job,
+        tokenizer: Tokenizer,
+        eos_ids: Collection[int],
+        clock: Callable[[], float],
+    ) -> None:
+        super().__init__(tokenizer.hf, skip_prompt=True)
+        self._job = job
+        self._eos_ids = () if job.task.sampling.ignore_eos else eos_ids
+        self._detokenizer = tokenizer.detokenizer(job.task.prompt_ids)
+        self._stop = StopMatcher(job.task.sampling.stop)
+        self._clock = clock
+        self._last_token: int | None = None
+        self._matched: str | None = None
+
+    @property
+    def usage(self) -> Usage:
+        """Tokens so far."""
+        return Usage(len(self._job.task.prompt_ids), self._job.completion_tokens)
+
+    def start(self) -> None:
+        """The job has its thread and prefill begins."""
+        self._job.started_at = self._job.last_step_at = self._clock()
+        self._job.mailbox.post(Started(prompt_tokens=len(self._job.task.prompt_ids)))
+
+    def put(self, value: torch.Tensor) -> None:
+        """Take the prompt (first call) or the newest token, shape (1,).
+
+        Raises:
+            StopStringMatched: the text is complete; the terminal event is already posted.
+        """
+        if self.next_tokens_are_prompt:
+            self.next_tokens_are_prompt = False
+            return
+        for token_id in value.flatten().tolist():
+            self.accept(token_id)
+
+    def accept(self, token_id: int) -> None:
+        """One generated token; see `put`."""
+        self._count(token_id)
+        if token_id in self._eos_ids:
+            return
+        text = self._detokenizer.push(token_id)
+        is_screened = self._job.completion_tokens > self._job.task.sampling.min_tokens
+        if is_screened and self._job.task.sampling.stop:
+            screened = self._stop.feed(text)
+            text, self._matched = screened.text, screened.matched
+        self._job.mailbox.post(Delta(text, (token_id,)))
+        if self._matched is not None:
+            self.end()
+            raise StopStringMatched
+
+    def end(self) -> None:
+        """Generation is over: flush what is held and post the terminal event."""
+        if self._job.is_cancelled:
+            self._job.mailbox.post(Cancelled(self.usage))
+            return
+        if self._matched is None:
+            self._flush()
+        self._job.mailbox.post(Finish(self._reason(), self.usage, self._matched))
+
+    def fail(self, error: LLMServeError) -> None:
+        """Generation broke: post the error as the terminal event."""
+        self._job.mailbox.post(Failed(error, self.usage))
+
+    def is_over(self, token_id: int) -> bool:
+        """Whether generation ends with this token: end of sequence, cancel or deadline."""
+        return token_id in self._eos_ids or self._job.is_cancelled or self._is_late()
+
+    async def __aiter__(self) -> AsyncIterator[Event]:
+        """Every event up to and including the terminal one."""
+        while True:
+            event = await self._job.mailbox.next()
+            yield event
+            if isinstance(event, Finish | Failed | Cancelled):
+                return
+
+    def _count(self, token_id: int) -> None:
+        job, now = self._job, self._clock()
+        job.completion_tokens += 1
+        if job.is_cancelled:
+            job.wasted_tokens += 1
+        if job.first_token_at is None:
+            job.first_token_at = now
+        elif job.last_step_at is not None:
+            job.on_interval(now - job.last_step_at)
+        job.last_step_at = now
+        self._last_token = token_id
+
+    def _flush(self) -> None:
+        screened = self._stop.feed(self._detokenizer.flush())
+        self._matched = screened.matched
+        text = screened.text + self._stop.flush()
+        if text:
+            self._job.mailbox.post(Delta(text, ()))
+
+    def _is_late(self) -> bool:
+        deadline = self._job.task.deadline
+        return deadline is not None and self._clock() >= deadline
+
+    def _reason(self) -> FinishReason:
+        if self._matched is not None or self._last_token in self._eos_ids:
+            return FinishReason.STOP
+        if self._job.completion_tokens >= self._job.task.max_tokens:
+            return FinishReason.LENGTH
+        return FinishReason.TIMEOUT

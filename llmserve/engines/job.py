@@ -1,0 +1,57 @@
+"""One request inside an engine: what to generate, for how long, and who is told."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from llmserve.domain import SamplingParams
+from llmserve.engines.mailbox import Mailbox
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """The unchanging half of a job.
+
+    Attributes:
+        prompt_ids: at least one token.
+        sampling: resolved, `max_tokens` within the model's context.
+        deadline: clock reading at which generation ends, `None` for never.
+    """
+
+    request_id: str
+    prompt_ids: tuple[int, ...]
+    sampling: SamplingParams
+    max_tokens: int
+    deadline: float | None = None
+
+
+@dataclass(slots=True, eq=False)
+class Job:
+    """A task on its way through an engine.
+
+    The worker thread writes the counters; the event loop reads them and calls `cancel`.
+    `on_done` runs on the event loop once the engine has let go of the job, whatever happened.
+    `on_interval` runs in the worker thread with the seconds between two tokens.
+    """
+
+    task: Task
+    mailbox: Mailbox
+    on_done: Callable[[], None]
+    on_interval: Callable[[float], None] = lambda seconds: None
+    started_at: float | None = None
+    first_token_at: float | None = None
+    last_step_at: float | None = None
+    completion_tokens: int = 0
+    wasted_tokens: int = 0
+    _cancelled: threading.Event = field(default_factory=threading.Event)
+
+    def cancel(self) -> None:
+        """Ask the worker to stop after the token it is making."""
+        self._cancelled.set()
+
+    @property
+    def is_cancelled(self) -> bool:
+        """Whether nobody wants the rest any more."""
+        return self._cancelled.is_set()

@@ -1,0 +1,174 @@
+"""From a `ModelSpec` to weights in memory. Everything here blocks: call it in a thread."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+import transformers
+from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+from transformers.utils import logging as transformers_logging
+
+from llmserve.domain import LoadProgress, ModelSpec, SamplingFields
+from llmserve.engines.devices import place, weight_bytes
+from llmserve.errors import ModelBroken
+from llmserve.text.tokenizer import Tokenizer
+
+DEFAULT_CONTEXT: Final = 2048
+"""For the rare config that does not say how far its positions reach."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """A model ready to generate.
+
+    `sampling` is what its generation_config.json recommends; `eos_ids` end an answer.
+    """
+
+    model: Any
+    tokenizer: Tokenizer
+    eos_ids: tuple[int, ...]
+    pad_id: int
+    sampling: SamplingFields
+    max_context: int
+    device: torch.device
+    placement: str
+    dtype: str
+    parameters: int
+    weight_bytes: int
+
+
+def load_model(
+    spec: ModelSpec, folder: Path, on_progress: Callable[[LoadProgress], None]
+) -> LoadedModel:
+    """Load tokenizer and weights from a folder.
+
+    Raises:
+        ModelBroken: anything is missing, unreadable or does not fit; says what.
+    """
+    try:
+        on_progress(LoadProgress("tokenizer"))
+        tokenizer = AutoTokenizer.from_pretrained(
+            folder, trust_remote_code=spec.trust_remote_code, local_files_only=True
+        )
+        on_progress(LoadProgress("weights", 0.0))
+        with _report_weights(on_progress):
+            return _load(spec, folder, tokenizer)
+    except ModelBroken:
+        raise
+    except (MemoryError, torch.OutOfMemoryError) as error:
+        raise ModelBroken(f"not enough memory to load {spec.name!r} from {folder}") from error
+    # transformers, safetensors and custom code raise whatever they like on a broken folder.
+    except Exception as error:
+        raise ModelBroken(
+            f"model {spec.name!r} cannot be loaded from {folder}: {type(error).__name__}: {error}"
+        ) from error
+
+
+def _load(spec: ModelSpec, folder: Path, hf_tokenizer: Any) -> LoadedModel:
+    num_bytes = weight_bytes(folder)
+    if num_bytes == 0:
+        raise ModelBroken(f"model {spec.name!r}: no weight files (*.safetensors) in {folder}")
+    placement = place(spec.device, num_bytes)
+    model = AutoModelForCausalLM.from_pretrained(
+        folder,
+        dtype=_dtype(spec.dtype),
+        device_map=placement.device_map or placement.device,
+        trust_remote_code=spec.trust_remote_code,
+        use_safetensors=True if any(folder.glob("*.safetensors")) else None,
+        local_files_only=True,
+    ).eval()
+    recommended = model.generation_config
+    eos_ids = _eos_ids(recommended, hf_tokenizer)
+    pad_id = next((i for i in (hf_tokenizer.pad_token_id, *eos_ids) if i is not None), 0)
+    # Every parameter is decided per request; the model's own defaults must not slip in between.
+    model.generation_config = GenerationConfig(pad_token_id=pad_id)
+    return LoadedModel(
+        model=model,
+        tokenizer=Tokenizer(hf_tokenizer, spec.chat_template),
+        eos_ids=eos_ids,
+        pad_id=pad_id,
+        sampling=_sampling(recommended),
+        max_context=_max_context(model.config, spec),
+        device=model.get_input_embeddings().weight.device,
+        placement=str(placement),
+        dtype=str(model.dtype).removeprefix("torch."),
+        parameters=sum(p.numel() for p in model.parameters()),
+        weight_bytes=sum(p.numel() * p.element_size() for p in model.parameters()),
+    )
+
+
+def _dtype(name: str) -> torch.dtype | str:
+    return "auto" if name == "auto" else getattr(torch, name)  # type: ignore[no-any-return]  # settings admit dtype names only
+
+
+def _eos_ids(recommended: GenerationConfig, tokenizer: Any) -> tuple[int, ...]:
+    declared = recommended.eos_token_id
+    listed = declared if isinstance(declared, list) else [declared]
+    return tuple(dict.fromkeys(i for i in (*listed, tokenizer.eos_token_id) if i is not None))
+
+
+def _sampling(recommended: GenerationConfig) -> SamplingFields:
+    if recommended.do_sample is False:
+        return SamplingFields()
+    return SamplingFields(
+        temperature=recommended.temperature,
+        top_p=recommended.top_p,
+        top_k=recommended.top_k,
+        min_p=recommended.min_p,
+        repetition_penalty=recommended.repetition_penalty,
+    )
+
+
+def _max_context(config: Any, spec: ModelSpec) -> int:
+    text_config = config.get_text_config(decoder=True)
+    limit = int(getattr(text_config, "max_position_embeddings", None) or DEFAULT_CONTEXT)
+    return limit if spec.max_context is None else min(limit, spec.max_context)
+
+
+@contextlib.contextmanager
+def _report_weights(on_progress: Callable[[LoadProgress], None]) -> Iterator[None]:
+    """Turn the progress bar that transformers would draw into progress reports."""
+
+    def hook(factory: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        items = args[0] if args else kwargs.get("iterable")
+        total = kwargs.get("total") or (len(items) if hasattr(items, "__len__") else None)
+        if items is None or not total:
+            return factory(*args, **kwargs | {"disable": True})
+        return _Reported(items, total, on_progress)
+
+    previous = transformers_logging.set_tqdm_hook(hook)
+    transformers.utils.logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        transformers_logging.set_tqdm_hook(previous)
+
+
+class _Reported:
+    """An iterable that reports how far its reader is; stands in for a progress bar."""
+
+    def __init__(
+        self, items: Any, total: int, on_progress: Callable[[LoadProgress], None]
+    ) -> None:
+        self._items = items
+        self._total = total
+        self._on_progress = on_progress
+
+    def __iter__(self) -> Iterator[Any]:
+        for done, item in enumerate(self._items):
+            self._on_progress(LoadProgress("weights", done / self._total))
+            yield item
+
+    def __enter__(self) -> _Reported:
+        return self
+
+    def __exit__(self, *args: object) -> None:
+        return None
+
+    def set_postfix(self, *args: object, **kwargs: object) -> None:
+        """Nothing to draw."""

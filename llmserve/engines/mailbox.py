@@ -1,0 +1,72 @@
+"""Events from any thread to one reader on the event loop. Knows no tokens and no engine."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from collections import deque
+from itertools import takewhile
+
+from llmserve.domain import Cancelled, Delta, Event, Failed, Finish, Terminal
+
+_TERMINAL = (Finish, Failed, Cancelled)
+
+
+class Mailbox:
+    """An unshared stream of events that ends with exactly one terminal event.
+
+    Any thread posts; one coroutine on `loop` reads. The first terminal event closes the box:
+    what is posted later is dropped. Deltas that wait for a slow reader are handed over as one
+    larger delta, so what is held is bounded by the answer itself, and the loop is woken once
+    however many events were posted since the reader last looked.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._lock = threading.Lock()
+        self._events: deque[Event] = deque()
+        self._is_wake_due = False
+        self._arrived = asyncio.Event()
+        self.terminal: Terminal | None = None
+
+    def post(self, event: Event) -> bool:
+        """Add an event; `False` if the stream had already ended."""
+        with self._lock:
+            if self.terminal is not None:
+                return False
+            if isinstance(event, _TERMINAL):
+                self.terminal = event
+            self._events.append(event)
+            must_wake = not self._is_wake_due
+            self._is_wake_due = True
+        if must_wake:
+            # A closed loop has no reader left to wake.
+            with contextlib.suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(self._arrived.set)
+        return True
+
+    async def next(self) -> Event:
+        """The next event; waits for it. After the terminal event, do not ask again."""
+        while True:
+            self._arrived.clear()
+            with self._lock:
+                if self._events:
+                    return self._take()
+                self._is_wake_due = False
+            await self._arrived.wait()
+
+    def _take(self) -> Event:
+        first = self._events[0]
+        if not isinstance(first, Delta):
+            return self._events.popleft()
+        run = list(takewhile(lambda event: isinstance(event, Delta), self._events))
+        for _ in run:
+            self._events.popleft()
+        if len(run) == 1:
+            return first
+        deltas = [event for event in run if isinstance(event, Delta)]
+        return Delta(
+            text="".join(delta.text for delta in deltas),
+            token_ids=tuple(i for delta in deltas for i in delta.token_ids),
+        )

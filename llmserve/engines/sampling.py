@@ -1,0 +1,114 @@
+"""Sampling parameters as logits processors, each request with its own random generator.
+
+`generate` is always run greedily: the last processor here draws the token itself, because
+`generate` samples from the process-wide generator, which every request would share.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import torch
+from transformers import (
+    LogitsProcessor,
+    LogitsProcessorList,
+    MinPLogitsWarper,
+    RepetitionPenaltyLogitsProcessor,
+    TemperatureLogitsWarper,
+    TopKLogitsWarper,
+    TopPLogitsWarper,
+)
+
+from llmserve.domain import SamplingParams
+
+GREEDY_BELOW: Final = 1e-4
+"""Temperatures under this are greedy: dividing by them would overflow."""
+
+MIN_NOISE: Final = 2.0**-25
+"""A float32 exponential draw is 0 once in 2**24; unclamped, that token would always win."""
+
+
+def build_processors(
+    params: SamplingParams,
+    prompt_tokens: int,
+    eos_ids: tuple[int, ...],
+    device: torch.device,
+) -> LogitsProcessorList:
+    """The processors of one request, in the order of transformers: penalties, then warpers."""
+    chain = LogitsProcessorList()
+    if params.repetition_penalty != 1.0:
+        chain.append(RepetitionPenaltyLogitsProcessor(params.repetition_penalty))
+    if params.presence_penalty or params.frequency_penalty:
+        chain.append(
+            OccurrencePenalty(params.presence_penalty, params.frequency_penalty, prompt_tokens)
+        )
+    if params.min_tokens > 0 and eos_ids:
+        chain.append(NoEosBefore(params.min_tokens, eos_ids, prompt_tokens))
+    if params.temperature > GREEDY_BELOW:
+        chain.extend(_warpers(params))
+        chain.append(Draw(params.seed, device))
+    return chain
+
+
+def _warpers(params: SamplingParams) -> list[LogitsProcessor]:
+    warpers: list[LogitsProcessor] = []
+    if params.temperature != 1.0:
+        warpers.append(TemperatureLogitsWarper(params.temperature))
+    if params.top_k > 0:
+        warpers.append(TopKLogitsWarper(params.top_k))
+    if params.top_p < 1.0:
+        warpers.append(TopPLogitsWarper(params.top_p))
+    if params.min_p > 0.0:
+        warpers.append(MinPLogitsWarper(params.min_p))
+    return warpers
+
+
+class OccurrencePenalty(LogitsProcessor):  # type: ignore[misc]  # transformers is untyped here
+    """OpenAI's presence and frequency penalties over the tokens generated so far."""
+
+    def __init__(self, presence: float, frequency: float, prompt_tokens: int) -> None:
+        self._presence = presence
+        self._frequency = frequency
+        self._prompt_tokens = prompt_tokens
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        """Lower the scores, shape (1, vocab), of tokens in input_ids, shape (1, length)."""
+        generated = input_ids[0, self._prompt_tokens :]
+        counts = torch.bincount(generated, minlength=scores.shape[-1]).to(scores.dtype)
+        return scores - self._frequency * counts - self._presence * (counts > 0)
+
+
+class NoEosBefore(LogitsProcessor):  # type: ignore[misc]  # transformers is untyped here
+    """No end-of-sequence token before `min_tokens` others were generated."""
+
+    def __init__(self, min_tokens: int, eos_ids: tuple[int, ...], prompt_tokens: int) -> None:
+        self._until = prompt_tokens + min_tokens
+        self._eos_ids = list(eos_ids)
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        """Mask the end tokens in scores, shape (1, vocab)."""
+        if input_ids.shape[1] >= self._until:
+            return scores
+        masked = scores.clone()
+        masked[:, self._eos_ids] = -torch.inf
+        return masked
+
+
+class Draw(LogitsProcessor):  # type: ignore[misc]  # transformers is untyped here
+    """Draws a token so that argmax over what it returns is a sample of softmax(scores).
+
+    The exponential form of the Gumbel-max trick: argmax(score - log E) with E ~ Exp(1). A seed
+    gives the same draws whatever else runs in the process.
+    """
+
+    def __init__(self, seed: int | None, device: torch.device) -> None:
+        self._generator = torch.Generator(device)
+        if seed is None:
+            self._generator.seed()
+        else:
+            self._generator.manual_seed(seed)
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        """Perturb scores, shape (1, vocab)."""
+        noise = torch.empty_like(scores).exponential_(generator=self._generator)
+        return scores - noise.clamp_min_(MIN_NOISE).log_()

@@ -1,0 +1,156 @@
+"""Everything that can go wrong, as one tree. Knows nothing of HTTP beyond the numbers.
+
+LLMServeError
+├── ConfigurationError          settings or a manifest are wrong (start-up)
+├── RequestError                the caller must change something
+│   ├── InvalidRequest          400
+│   │   └── PromptTooLong       400
+│   ├── Unauthorized            401
+│   ├── ModelNotFound           404
+│   ├── BodyTooLarge            413
+│   └── QueueFull               429, with Retry-After
+└── ServerError                 the caller may try again
+    ├── GenerationFailed        500
+    ├── NotReady                503
+    │   ├── ModelLoading        503, with Retry-After
+    │   ├── ModelBroken         503
+    │   └── ShuttingDown        503, with Retry-After
+    ├── OutOfMemory             503
+    └── WaitTimeout             503, with Retry-After
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class LLMServeError(Exception):
+    """Root of the tree. `status`, `type` and `code` are what a client sees.
+
+    Attributes:
+        message: state, then remedy; safe to show to a client.
+        param: the request field at fault, where there is one.
+        retry_after_seconds: when to try again, where that helps.
+    """
+
+    status: ClassVar[int] = 500
+    type: ClassVar[str] = "server_error"
+    code: ClassVar[str] = "internal_error"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        param: str | None = None,
+        retry_after_seconds: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param
+        self.retry_after_seconds = retry_after_seconds
+
+
+class ConfigurationError(LLMServeError):
+    """Settings or a model's manifest are wrong; names the file and the key."""
+
+    code = "configuration_error"
+
+
+class RequestError(LLMServeError):
+    """The request cannot be served as it is."""
+
+    status = 400
+    type = "invalid_request_error"
+    code = "invalid_request"
+
+
+class InvalidRequest(RequestError):
+    """A field is malformed, out of range, unknown or not supported."""
+
+
+class PromptTooLong(InvalidRequest):
+    """The prompt leaves no room for a single token."""
+
+    code = "context_length_exceeded"
+
+
+class Unauthorized(RequestError):
+    """No key, or a wrong one."""
+
+    status = 401
+    type = "authentication_error"
+    code = "invalid_api_key"
+
+
+class ModelNotFound(RequestError):
+    """No model of that name is served."""
+
+    status = 404
+    type = "not_found_error"
+    code = "model_not_found"
+
+
+class BodyTooLarge(RequestError):
+    """The request body is over the limit."""
+
+    status = 413
+    code = "body_too_large"
+
+
+class QueueFull(RequestError):
+    """Every slot is taken and so is every place in the queue."""
+
+    status = 429
+    type = "rate_limit_error"
+    code = "queue_full"
+
+
+class ServerError(LLMServeError):
+    """The request was fine; the server could not serve it."""
+
+
+class GenerationFailed(ServerError):
+    """The engine raised while it generated."""
+
+    code = "generation_failed"
+
+
+class NotReady(ServerError):
+    """The model cannot take requests at this moment."""
+
+    status = 503
+    type = "service_unavailable_error"
+    code = "not_ready"
+
+
+class ModelLoading(NotReady):
+    """The model is still loading or warming up."""
+
+    code = "model_loading"
+
+
+class ModelBroken(NotReady):
+    """The model could not be loaded; the message says why."""
+
+    code = "model_broken"
+
+
+class ShuttingDown(NotReady):
+    """The server drains and takes no new work."""
+
+    code = "shutting_down"
+
+
+class OutOfMemory(ServerError):
+    """The device ran out of memory in this request; others go on."""
+
+    status = 503
+    code = "out_of_memory"
+
+
+class WaitTimeout(ServerError):
+    """The request waited for a slot longer than the server allows."""
+
+    status = 503
+    type = "service_unavailable_error"
+    code = "wait_timeout"

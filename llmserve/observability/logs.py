@@ -1,0 +1,111 @@
+"""Loguru set-up: one line per event, for people or for machines.
+
+Prompts and keys never reach a log: tracebacks are printed without variables, and libraries
+that log what they send are kept above DEBUG.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import traceback
+from typing import TYPE_CHECKING, Any, Final, TextIO
+
+import orjson
+from loguru import logger
+
+from llmserve.observability.context import request_id
+
+if TYPE_CHECKING:
+    from loguru import Record
+
+# These write whole requests, chunks of answers or URLs with prompts in them at DEBUG or INFO.
+CHATTY: Final = (
+    "sse_starlette",
+    "websockets",
+    "uvicorn.access",
+    "httpx",
+    "httpcore",
+    "urllib3",
+    "filelock",
+    "asyncio",
+    "multipart",
+)
+HUMAN_FORMAT: Final = (
+    "<green>{time:YYYY-MM-DD HH:mm:ss.SSS}</green> <level>{level: <7}</level> "
+    "<cyan>{extra[request_id]}</cyan> {message}{extra[details]}\n{exception}"
+)
+
+
+def configure_logging(log_format: str, log_level: str, sink: TextIO | None = None) -> None:
+    """Send every log of this process, the standard library's included, to one sink.
+
+    `log_format` is `human` or `json` (one JSON object per line). The sink is stderr unless
+    another is given.
+    """
+    logger.remove()
+    logger.configure(patcher=_add_request)
+    target = sink or sys.stderr
+    if log_format == "json":
+        logger.add(
+            lambda message: print(_as_json(message.record), file=target, flush=True),  # noqa: T201 - this is the log's sink
+            level=log_level,
+            diagnose=False,
+            backtrace=False,
+        )
+    else:
+        logger.add(
+            target, level=log_level, format=_human, diagnose=False, backtrace=False
+        )
+    logging.basicConfig(handlers=[_ToLoguru()], level=logging.getLevelName(log_level), force=True)
+    for name in logging.root.manager.loggerDict:
+        inherited = logging.getLogger(name)
+        inherited.handlers, inherited.propagate = [], True
+    for name in CHATTY:
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
+class _ToLoguru(logging.Handler):
+    """Hands records of the standard library's logging on to loguru."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Forward one record with its level and traceback."""
+        try:
+            level: str | int = logger.level(record.levelname).name
+        except ValueError:
+            level = record.levelno
+        logger.opt(exception=record.exc_info).bind(logger=record.name).log(
+            level, "{}", record.getMessage()
+        )
+
+
+def _add_request(record: Record) -> None:
+    record["extra"].setdefault("request_id", request_id.get() or "-")
+
+
+def _details(record: Record) -> dict[str, Any]:
+    return {k: v for k, v in record["extra"].items() if k not in {"request_id", "details"}}
+
+
+def _human(record: Record) -> str:
+    details = "".join(f" {key}={value}" for key, value in _details(record).items())
+    record["extra"]["details"] = details
+    return HUMAN_FORMAT
+
+
+def _as_json(record: Record) -> str:
+    line: dict[str, Any] = {
+        "time": record["time"].isoformat(),
+        "level": record["level"].name,
+        "message": record["message"],
+        "request_id": record["extra"].get("request_id"),
+        "process": record["process"].id,
+    } | _details(record)
+    error = record["exception"]
+    if error is not None:
+        line["exception"] = "".join(_traceback(error))
+    return orjson.dumps(line, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
+
+
+def _traceback(error: Any) -> list[str]:
+    return traceback.format_exception(error.type, error.value, error.traceback)

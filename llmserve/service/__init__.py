@@ -1,0 +1,6 @@
+"""One request's life: limit → gate → lease → generate → measure. Knows no transport."""
+
+from llmserve.service.generation import Answer, Generation
+from llmserve.service.service import Limits, Service
+
+__all__ = ["Answer", "Generation", "Limits", "Service"]

@@ -1,0 +1,108 @@
+"""One model's tokenizer and chat template. Knows what tokens mean, not how they are made."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+import jinja2
+
+from llmserve.domain import Message, Prompt
+from llmserve.errors import InvalidRequest
+from llmserve.text.detokenizer import Detokenizer
+
+
+class Tokenizer:
+    """Encodes prompts and decodes tokens; safe to use from several threads at once.
+
+    A fast tokenizer is called through its Rust backend: the Python wrapper sets truncation on
+    it at every call, which raises "Already borrowed" when two threads meet. A slow tokenizer
+    is called under a lock.
+    """
+
+    def __init__(self, hf_tokenizer: Any, chat_template: str | None = None) -> None:
+        self._hf = hf_tokenizer
+        self._backend = getattr(hf_tokenizer, "backend_tokenizer", None)
+        self._chat_template = chat_template
+        self._lock = threading.Lock()
+        self.vocab_size: int = len(hf_tokenizer)
+
+    @property
+    def hf(self) -> Any:
+        """The tokenizer of transformers, for code that hands it on."""
+        return self._hf
+
+    @property
+    def has_chat_template(self) -> bool:
+        """Whether conversations can be rendered."""
+        return bool(self._chat_template or getattr(self._hf, "chat_template", None))
+
+    def encode(self, prompt: Prompt) -> list[int]:
+        """Token ids of a prompt.
+
+        Blocks for as long as the text is long: call it off the event loop.
+
+        Raises:
+            InvalidRequest: ids out of range, no chat template, or the template refuses.
+        """
+        if isinstance(prompt, str):
+            return self._encode_text(prompt, add_special_tokens=True)
+        if prompt and isinstance(prompt[0], Message):
+            messages = tuple(m for m in prompt if isinstance(m, Message))
+            return self._encode_text(self.render(messages), add_special_tokens=False)
+        return self._checked([i for i in prompt if isinstance(i, int)])
+
+    def render(self, messages: tuple[Message, ...]) -> str:
+        """The conversation as the model wants to see it, up to where its answer begins."""
+        if not self.has_chat_template:
+            raise InvalidRequest(
+                "this model has no chat template; use /v1/completions or /generate, "
+                "or give it one with `chat_template` in its model.toml",
+                param="messages",
+            )
+        turns = [
+            {"role": m.role, "content": m.content} | ({"name": m.name} if m.name else {})
+            for m in messages
+        ]
+        try:
+            rendered = self._hf.apply_chat_template(
+                turns,
+                chat_template=self._chat_template,
+                tokenize=False,
+                add_generation_prompt=True,
+            )
+        except jinja2.TemplateError as error:
+            raise InvalidRequest(
+                f"the model's chat template refuses these messages: {error}", param="messages"
+            ) from error
+        return str(rendered)
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Text of some tokens, special tokens left out."""
+        if self._backend is not None:
+            return str(self._backend.decode(ids, skip_special_tokens=True))
+        with self._lock:
+            return str(
+                self._hf.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+            )
+
+    def detokenizer(self, prompt_ids: Sequence[int]) -> Detokenizer:
+        """An incremental decoder for what follows this prompt."""
+        return Detokenizer(self.decode, context=prompt_ids)
+
+    def _encode_text(self, text: str, *, add_special_tokens: bool) -> list[int]:
+        if self._backend is not None:
+            encoding = self._backend.encode(text, add_special_tokens=add_special_tokens)
+            return list(encoding.ids)
+        with self._lock:
+            return list(self._hf.encode(text, add_special_tokens=add_special_tokens))
+
+    def _checked(self, ids: list[int]) -> list[int]:
+        wrong = next((i for i in ids if not 0 <= i < self.vocab_size), None)
+        if wrong is not None:
+            raise InvalidRequest(
+                f"token id {wrong} is outside the vocabulary of {self.vocab_size} tokens",
+                param="prompt",
+            )
+        return ids
