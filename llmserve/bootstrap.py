@@ -10,6 +10,7 @@ from pathlib import Path
 
 from llmserve.admission.keys import KeyRing
 from llmserve.domain import LoadProgress, ModelSpec
+from llmserve.engines.base import Engine
 from llmserve.engines.factory import build_engine
 from llmserve.observability.loop_lag import watch_loop_lag
 from llmserve.observability.metrics import Metrics
@@ -82,7 +83,7 @@ def _specs(settings: Settings) -> list[ModelSpec]:
     return catalog.resolve_all(settings.models)
 
 
-def _engine(spec: ModelSpec, settings: Settings):  # type: ignore[no-untyped-def]
+def _engine(spec: ModelSpec, settings: Settings) -> Engine:
     def fetch(spec: ModelSpec, on_progress: Callable[[LoadProgress], None]) -> Path:
         if spec.path is not None:
             return spec.path

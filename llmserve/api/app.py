@@ -13,6 +13,7 @@ from starlette.middleware.gzip import GZipMiddleware
 from llmserve import bootstrap
 from llmserve.api import probes
 from llmserve.api.body_limit import BodyLimitMiddleware
+from llmserve.api.draining import drain_on_signal
 from llmserve.api.errors import install_error_handlers
 from llmserve.api.native import routes as native
 from llmserve.api.native import websocket
@@ -30,7 +31,8 @@ def create_app(settings: Settings) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with bootstrap.run(settings, metrics) as container:
             app.state.container = container
-            yield
+            with drain_on_signal(container.service, settings.drain_timeout_seconds):
+                yield
 
     app = FastAPI(
         title="llmserve",

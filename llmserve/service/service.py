@@ -112,13 +112,17 @@ class Service:
             return
         except TimeoutError:
             logger.warning("drain deadline: {} generations are cut short", len(self._open))
-        for generation in list(self._open):
-            generation.fail(
-                ShuttingDown("the server is shutting down and this answer took too long to finish")
-            )
+        self.cut_short()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(FAREWELL_SECONDS):
                 await self._all_closed.wait()
+
+    def cut_short(self) -> None:
+        """End every open generation with an error event."""
+        for generation in list(self._open):
+            generation.fail(
+                ShuttingDown("the server is shutting down and could not wait for this answer")
+            )
 
     async def _prepare(self, request: GenerationRequest) -> tuple[ServedModel, Task]:
         """Everything about a request that can be wrong, checked."""

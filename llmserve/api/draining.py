@@ -1,0 +1,78 @@
+"""SIGTERM and Ctrl-C: drain first, then let the server exit.
+
+Uvicorn closes its port as soon as it is told to exit and ends the lifespan only when every
+connection is closed: too late for a readiness of 503 and for a drain deadline. So its signal
+handler is called by ours, once the drain is over.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import Callable, Iterator
+from types import FrameType
+from typing import Any, Final
+
+from loguru import logger
+
+from llmserve.service import Service
+
+SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
+
+
+@contextlib.contextmanager
+def drain_on_signal(service: Service, timeout_seconds: float) -> Iterator[None]:
+    """While inside, a signal for Uvicorn starts a drain; a second Ctrl-C cuts it short.
+
+    Does nothing where Uvicorn has not taken the signals (tests, other servers): there the
+    drain happens when the lifespan ends.
+    """
+    originals = {sig: signal.getsignal(sig) for sig in SIGNALS}
+    if not all(hasattr(getattr(h, "__self__", None), "should_exit") for h in originals.values()):
+        yield
+        return
+    drain = _Drain(service, timeout_seconds, asyncio.get_running_loop(), originals)
+    for sig in SIGNALS:
+        signal.signal(sig, drain.on_signal)
+    try:
+        yield
+    finally:
+        for sig, handler in originals.items():
+            signal.signal(sig, handler)
+
+
+class _Drain:
+    """`on_signal` runs in the main thread between two bytecodes; the rest on the loop."""
+
+    def __init__(
+        self,
+        service: Service,
+        timeout_seconds: float,
+        loop: asyncio.AbstractEventLoop,
+        originals: dict[signal.Signals, Any],
+    ) -> None:
+        self._service = service
+        self._timeout_seconds = timeout_seconds
+        self._loop = loop
+        self._originals: dict[int, Callable[[int, FrameType | None], None]] = dict(originals)
+        self._task: asyncio.Task[None] | None = None
+
+    def on_signal(self, sig: int, frame: FrameType | None) -> None:
+        self._loop.call_soon_threadsafe(self._begin, sig)
+
+    def _begin(self, sig: int) -> None:
+        if self._task is None:
+            logger.info("{}: draining", signal.Signals(sig).name)
+            self._task = self._loop.create_task(self._run(sig), name="drain")
+        elif sig == signal.SIGINT:
+            # A terminal sends Ctrl-C to every process and Uvicorn's parent adds a SIGTERM:
+            # only a second Ctrl-C means that somebody is impatient.
+            logger.warning("second Ctrl-C: running generations are cut short")
+            self._service.cut_short()
+
+    async def _run(self, sig: int) -> None:
+        try:
+            await self._service.drain(self._timeout_seconds)
+        finally:
+            self._originals[sig](sig, None)

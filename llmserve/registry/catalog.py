@@ -1,0 +1,103 @@
+"""Which models could be served: folders under `models_dir`, paths, hub ids."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+from llmserve.domain import EngineKind, ModelSpec
+from llmserve.errors import ConfigurationError
+from llmserve.registry.manifest import MANIFEST, read_manifest
+
+HUB_ID: Final = re.compile(r"[\w.-]+/[\w.-]+")
+PATH_PREFIXES: Final = ("/", "./", "../", "~")
+
+
+class Catalog:
+    """Turns what an operator writes into specs.
+
+    `device`, `dtype`, `engine` and `trust_remote_code` are the server's; a manifest that says
+    something else wins.
+    """
+
+    def __init__(
+        self,
+        models_dir: Path,
+        *,
+        device: str = "auto",
+        dtype: str = "auto",
+        engine: str = "auto",
+        trust_remote_code: bool = False,
+    ) -> None:
+        self._models_dir = models_dir
+        self._device = device
+        self._dtype = dtype
+        self._engine = EngineKind(engine)
+        self._trust_remote_code = trust_remote_code
+
+    def names(self) -> list[str]:
+        """The folders that hold a model, sorted."""
+        if not self._models_dir.is_dir():
+            return []
+        return sorted(folder.name for folder in self._models_dir.iterdir() if _is_model(folder))
+
+    def resolve(self, argument: str) -> ModelSpec:
+        """The spec for a name under `models_dir`, a path (starting with / . or ~) or a hub id.
+
+        Raises:
+            ConfigurationError: nothing of that name; or its manifest is bad.
+        """
+        if argument.startswith(PATH_PREFIXES):
+            folder = Path(argument).expanduser()
+            if not _is_model(folder):
+                raise ConfigurationError(
+                    f"{argument} is not a model: it has neither config.json nor {MANIFEST}"
+                )
+            return self._with_defaults(read_manifest(folder))
+        if argument in self.names():
+            return self._with_defaults(read_manifest(self._models_dir / argument))
+        if HUB_ID.fullmatch(argument) and ".." not in argument:
+            return self._with_defaults(ModelSpec(name=argument, hub_id=argument))
+        raise ConfigurationError(f"there is no model {argument!r} in {self._models_dir}; "
+                                 + self._hint(argument))  # fmt: skip
+
+    def resolve_all(self, arguments: Sequence[str]) -> list[ModelSpec]:
+        """The specs for several; no two may share a name or an alias.
+
+        Raises:
+            ConfigurationError: also when a name is taken twice.
+        """
+        specs = [self.resolve(argument) for argument in arguments]
+        owners: dict[str, str] = {}
+        for spec in specs:
+            for name in (spec.name, *spec.aliases):
+                if name in owners:
+                    raise ConfigurationError(
+                        f"the name {name!r} belongs to both {owners[name]!r} and {spec.name!r}; "
+                        "change an alias or serve one of them"
+                    )
+                owners[name] = spec.name
+        return specs
+
+    def _with_defaults(self, spec: ModelSpec) -> ModelSpec:
+        return replace(
+            spec,
+            device=self._device if spec.device == "auto" else spec.device,
+            dtype=self._dtype if spec.dtype == "auto" else spec.dtype,
+            engine=self._engine if spec.engine is EngineKind.AUTO else spec.engine,
+            trust_remote_code=spec.trust_remote_code or self._trust_remote_code,
+        )
+
+    def _hint(self, argument: str) -> str:
+        near = difflib.get_close_matches(argument, self.names(), n=1)
+        if near:
+            return f"did you mean {near[0]!r}?"
+        return "`llmserve models` lists what there is, `llmserve pull ORG/NAME` downloads"
+
+
+def _is_model(folder: Path) -> bool:
+    return (folder / "config.json").is_file() or (folder / MANIFEST).is_file()

@@ -1,0 +1,131 @@
+"""`model.toml`: what an operator says about one model. Reading only; nothing is loaded."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from llmserve.domain import EngineKind, ModelSpec, SamplingFields
+from llmserve.errors import ConfigurationError
+from llmserve.settings import Device, DType, EngineName
+
+MANIFEST: Final = "model.toml"
+
+Name = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[^\s\x00-\x1f]+$")]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class SamplingTable(_Strict):
+    """`[sampling]`: what holds where a request is silent."""
+
+    temperature: float | None = Field(None, ge=0, le=2)
+    top_p: float | None = Field(None, ge=0, le=1)
+    top_k: int | None = Field(None, ge=0)
+    min_p: float | None = Field(None, ge=0, le=1)
+    repetition_penalty: float | None = Field(None, gt=0, le=10)
+    presence_penalty: float | None = Field(None, ge=-2, le=2)
+    frequency_penalty: float | None = Field(None, ge=-2, le=2)
+    max_tokens: int | None = Field(None, ge=1)
+    stop: list[Annotated[str, Field(min_length=1)]] | None = None
+
+    def fields(self) -> SamplingFields:
+        """In the house's words."""
+        values = self.model_dump(exclude={"stop"})
+        return SamplingFields(**values, stop=None if self.stop is None else tuple(self.stop))
+
+
+class WarmupTable(_Strict):
+    """`[warmup]`: prompts that run once the model is loaded, before it is ready."""
+
+    prompts: list[Annotated[str, Field(min_length=1)]] = []
+
+
+class Manifest(_Strict):
+    """The whole file; every key may be left out."""
+
+    path: str | None = None
+    hub_id: Annotated[str, Field(pattern=r"^[\w.-]+(/[\w.-]+)?$")] | None = None
+    revision: str | None = None
+    aliases: list[Name] = []
+    dtype: DType = "auto"
+    device: Device = "auto"
+    engine: EngineName = "auto"
+    max_context: int | None = Field(None, ge=1)
+    trust_remote_code: bool | None = None
+    chat_template: str | None = None
+    sampling: SamplingTable = SamplingTable()
+    warmup: WarmupTable = WarmupTable()
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Manifest:
+        if self.path is not None and self.hub_id is not None:
+            raise ValueError("path and hub_id exclude each other; keep one")
+        if self.revision is not None and self.hub_id is None:
+            raise ValueError("revision belongs to a hub_id, and there is none")
+        return self
+
+
+def read_manifest(folder: Path) -> ModelSpec:
+    """The spec of the model in this folder; a folder without a manifest holds its weights.
+
+    Raises:
+        ConfigurationError: the manifest cannot be read or has a bad key; names both.
+    """
+    file = folder / MANIFEST
+    manifest = _parse(file) if file.exists() else Manifest()
+    has_hub = manifest.hub_id is not None
+    return ModelSpec(
+        name=folder.resolve().name,
+        path=None if has_hub else (folder / (manifest.path or ".")).resolve(),
+        hub_id=manifest.hub_id,
+        revision=manifest.revision,
+        aliases=tuple(manifest.aliases),
+        dtype=manifest.dtype,
+        device=manifest.device,
+        engine=EngineKind(manifest.engine),
+        max_context=manifest.max_context,
+        trust_remote_code=bool(manifest.trust_remote_code),
+        chat_template=_template(manifest.chat_template, file),
+        sampling=manifest.sampling.fields(),
+        warmup_prompts=tuple(manifest.warmup.prompts),
+    )
+
+
+def _parse(file: Path) -> Manifest:
+    try:
+        return Manifest.model_validate(tomllib.loads(file.read_text(encoding="utf-8")))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigurationError(f"{file} cannot be read: {error}") from error
+    except ValidationError as error:
+        problems = "; ".join(_problem(p) for p in error.errors(include_url=False))
+        raise ConfigurationError(f"{file}: {problems}") from error
+
+
+def _problem(problem: Any) -> str:
+    key = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] != "extra_forbidden":
+        return f"{key}: {problem['msg']}" if key else str(problem["msg"])
+    tables = {"sampling": SamplingTable, "warmup": WarmupTable}
+    table = tables.get(str(problem["loc"][0]), Manifest) if len(problem["loc"]) > 1 else Manifest
+    near = difflib.get_close_matches(str(problem["loc"][-1]), table.model_fields, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else f"; there are {', '.join(table.model_fields)}"
+    return f"unknown key {key!r}{hint}"
+
+
+def _template(template: str | None, file: Path) -> str | None:
+    """The template itself, or the content of the file it names."""
+    if template is None or "{" in template:
+        return template
+    try:
+        return (file.parent / template).read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigurationError(
+            f"{file}: chat_template names the file {template!r}, which cannot be read: {error}"
+        ) from error
