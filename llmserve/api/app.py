@@ -41,7 +41,13 @@ def create_app(settings: Settings) -> FastAPI:
         lifespan=lifespan,
         root_path=settings.root_path,
     )
-    for router in (probes.router, native.router, websocket.router, completions.router, models.router):
+    for router in (
+        probes.router,
+        native.router,
+        websocket.router,
+        completions.router,
+        models.router,
+    ):
         app.include_router(router)
     install_error_handlers(app)
     # The last one added is the outermost.

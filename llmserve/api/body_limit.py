@@ -23,6 +23,7 @@ class BodyLimitMiddleware:
         self._max_bytes = max_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass one request on, within the bound."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from types import FrameType
 from typing import Any, Final
 
@@ -28,7 +28,7 @@ def drain_on_signal(service: Service, timeout_seconds: float) -> Iterator[None]:
     Does nothing where Uvicorn has not taken the signals (tests, other servers): there the
     drain happens when the lifespan ends.
     """
-    originals = {sig: signal.getsignal(sig) for sig in SIGNALS}
+    originals: dict[int, Any] = {sig: signal.getsignal(sig) for sig in SIGNALS}
     if not all(hasattr(getattr(h, "__self__", None), "should_exit") for h in originals.values()):
         yield
         return
@@ -50,12 +50,12 @@ class _Drain:
         service: Service,
         timeout_seconds: float,
         loop: asyncio.AbstractEventLoop,
-        originals: dict[signal.Signals, Any],
+        originals: Mapping[int, Any],
     ) -> None:
         self._service = service
         self._timeout_seconds = timeout_seconds
         self._loop = loop
-        self._originals: dict[int, Callable[[int, FrameType | None], None]] = dict(originals)
+        self._originals = originals
         self._task: asyncio.Task[None] | None = None
 
     def on_signal(self, sig: int, frame: FrameType | None) -> None:

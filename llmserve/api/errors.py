@@ -21,7 +21,7 @@ MAX_SHOWN: Final = 200
 """Characters of a client's own words that an error repeats."""
 
 
-class ClientGone(Exception):  # noqa: N818 - not an error: nobody is there to be told
+class ClientGone(Exception):
     """The client hung up before the answer was ready."""
 
 
@@ -61,9 +61,7 @@ def validation_message(errors: Sequence[Mapping[str, Any]]) -> tuple[str, str | 
         what = "is not supported by this server" if known else "is not a field of this request"
         return f"{param!r} {what}; leave it out", param
     if param is None:
-        return (
-            "the body must be a JSON object, sent with `Content-Type: application/json`"
-        ), None
+        return ("the body must be a JSON object, sent with `Content-Type: application/json`"), None
     return f"{param}: {first['msg']}"[: 2 * MAX_SHOWN], param
 
 

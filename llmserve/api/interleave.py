@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 
 from llmserve.domain import Event
 from llmserve.service import Generation
 
 
-async def interleave(generations: Sequence[Generation]) -> AsyncIterator[tuple[int, Event]]:
+async def interleave(generations: Sequence[Generation]) -> AsyncGenerator[tuple[int, Event]]:
     """Events of all generations in the order in which they happen.
 
     One event per generation is in flight at most: a slow reader makes the generations' own

@@ -34,6 +34,7 @@ class RequestContextMiddleware:
         self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one connection."""
         if scope["type"] not in {"http", "websocket"}:
             await self._app(scope, receive, send)
             return
@@ -45,7 +46,7 @@ class RequestContextMiddleware:
             if given is not None and not is_usable and scope["type"] == "http":
                 refusal = error_response(
                     InvalidRequest(
-                        f"{HEADER} must be 1 to {MAX_LENGTH} characters of A-Z a-z 0-9 . _ : / + = -",
+                        f"{HEADER} must be 1 to {MAX_LENGTH} letters, digits or . _ : / + = -",
                         param=HEADER,
                     )
                 )

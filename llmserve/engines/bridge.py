@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     import torch
 
 
-class StopStringMatched(Exception):  # noqa: N818 - a signal to unwind, not an error
+class StopStringMatched(Exception):
     """Raised out of `put` so that `generate` does not compute a token nobody wants."""
 
 
@@ -58,6 +58,7 @@ class TokenBridge(TextIteratorStreamer):
         self._detokenizer = tokenizer.detokenizer(job.task.prompt_ids)
         self._stop = StopMatcher(job.task.sampling.stop)
         self._clock = clock
+        self._is_prompt_due = True
         self._last_token: int | None = None
         self._matched: str | None = None
 
@@ -77,8 +78,8 @@ class TokenBridge(TextIteratorStreamer):
         Raises:
             StopStringMatched: the text is complete; the terminal event is already posted.
         """
-        if self.next_tokens_are_prompt:
-            self.next_tokens_are_prompt = False
+        if self._is_prompt_due:
+            self._is_prompt_due = False
             return
         for token_id in value.flatten().tolist():
             self.accept(token_id)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sized
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -103,7 +103,7 @@ def _load(spec: ModelSpec, folder: Path, hf_tokenizer: Any) -> LoadedModel:
 
 
 def _dtype(name: str) -> torch.dtype | str:
-    return "auto" if name == "auto" else getattr(torch, name)  # type: ignore[no-any-return]  # settings admit dtype names only
+    return "auto" if name == "auto" else getattr(torch, name)
 
 
 def _eos_ids(recommended: GenerationConfig, tokenizer: Any) -> tuple[int, ...]:
@@ -136,7 +136,7 @@ def _report_weights(on_progress: Callable[[LoadProgress], None]) -> Iterator[Non
 
     def hook(factory: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         items = args[0] if args else kwargs.get("iterable")
-        total = kwargs.get("total") or (len(items) if hasattr(items, "__len__") else None)
+        total = kwargs.get("total") or (len(items) if isinstance(items, Sized) else 0)
         if items is None or not total:
             return factory(*args, **kwargs | {"disable": True})
         return _Reported(items, total, on_progress)
@@ -152,9 +152,7 @@ def _report_weights(on_progress: Callable[[LoadProgress], None]) -> Iterator[Non
 class _Reported:
     """An iterable that reports how far its reader is; stands in for a progress bar."""
 
-    def __init__(
-        self, items: Any, total: int, on_progress: Callable[[LoadProgress], None]
-    ) -> None:
+    def __init__(self, items: Any, total: int, on_progress: Callable[[LoadProgress], None]) -> None:
         self._items = items
         self._total = total
         self._on_progress = on_progress

@@ -63,7 +63,7 @@ def _warpers(params: SamplingParams) -> list[LogitsProcessor]:
     return warpers
 
 
-class OccurrencePenalty(LogitsProcessor):  # type: ignore[misc]  # transformers is untyped here
+class OccurrencePenalty(LogitsProcessor):
     """OpenAI's presence and frequency penalties over the tokens generated so far."""
 
     def __init__(self, presence: float, frequency: float, prompt_tokens: int) -> None:
@@ -78,7 +78,7 @@ class OccurrencePenalty(LogitsProcessor):  # type: ignore[misc]  # transformers 
         return scores - self._frequency * counts - self._presence * (counts > 0)
 
 
-class NoEosBefore(LogitsProcessor):  # type: ignore[misc]  # transformers is untyped here
+class NoEosBefore(LogitsProcessor):
     """No end-of-sequence token before `min_tokens` others were generated."""
 
     def __init__(self, min_tokens: int, eos_ids: tuple[int, ...], prompt_tokens: int) -> None:
@@ -94,7 +94,7 @@ class NoEosBefore(LogitsProcessor):  # type: ignore[misc]  # transformers is unt
         return masked
 
 
-class Draw(LogitsProcessor):  # type: ignore[misc]  # transformers is untyped here
+class Draw(LogitsProcessor):
     """Draws a token so that argmax over what it returns is a sample of softmax(scores).
 
     The exponential form of the Gumbel-max trick: argmax(score - log E) with E ~ Exp(1). A seed

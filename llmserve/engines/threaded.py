@@ -208,7 +208,7 @@ class ThreadedEngine:
         )
 
 
-class _EndOfJob(StoppingCriteria):  # type: ignore[misc]  # transformers is untyped here
+class _EndOfJob(StoppingCriteria):
     """Stops `generate` at the end of the answer, at a cancel and at the deadline."""
 
     def __init__(self, bridge: TokenBridge) -> None:

@@ -48,15 +48,13 @@ def configure_logging(log_format: str, log_level: str, sink: TextIO | None = Non
     target = sink or sys.stderr
     if log_format == "json":
         logger.add(
-            lambda message: print(_as_json(message.record), file=target, flush=True),  # noqa: T201 - this is the log's sink
+            lambda message: print(_as_json(message.record), file=target, flush=True),
             level=log_level,
             diagnose=False,
             backtrace=False,
         )
     else:
-        logger.add(
-            target, level=log_level, format=_human, diagnose=False, backtrace=False
-        )
+        logger.add(target, level=log_level, format=_human, diagnose=False, backtrace=False)
     logging.basicConfig(handlers=[_ToLoguru()], level=logging.getLevelName(log_level), force=True)
     for name in logging.root.manager.loggerDict:
         inherited = logging.getLogger(name)

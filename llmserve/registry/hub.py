@@ -113,15 +113,15 @@ def _refusal(hub_id: str, revision: str | None, error: HfHubHTTPError) -> str:
     return f"the hub has no {hub_id}, or it is private: check the name, or set LLMSERVE_HF_TOKEN"
 
 
-def _reporting(progress: Callable[[LoadProgress], None]) -> type[tqdm[Any]]:
+def _reporting(progress: Callable[[LoadProgress], None]) -> type[tqdm]:
     """A progress bar that draws nothing and reports the fraction of bytes that arrived."""
 
-    class Reporting(tqdm):  # type: ignore[type-arg]  # generic in the stubs alone
+    class Reporting(tqdm):
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             kwargs.pop("name", None)
             super().__init__(*args, **kwargs | {"file": io.StringIO(), "disable": False})
 
-        def update(self, n: float | None = 1) -> bool | None:
+        def update(self, n: float | None = 1) -> Any:
             drawn = super().update(n)
             if self.unit == "B" and self.total:
                 progress(LoadProgress("download", min(1.0, self.n / self.total)))

@@ -112,10 +112,13 @@ def _problem(problem: Any) -> str:
     key = ".".join(str(part) for part in problem["loc"])
     if problem["type"] != "extra_forbidden":
         return f"{key}: {problem['msg']}" if key else str(problem["msg"])
-    tables = {"sampling": SamplingTable, "warmup": WarmupTable}
-    table = tables.get(str(problem["loc"][0]), Manifest) if len(problem["loc"]) > 1 else Manifest
+    tables: dict[str, type[BaseModel]] = {"sampling": SamplingTable, "warmup": WarmupTable}
+    is_nested = len(problem["loc"]) > 1
+    table = tables[str(problem["loc"][0])] if is_nested else Manifest
     near = difflib.get_close_matches(str(problem["loc"][-1]), table.model_fields, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else f"; there are {', '.join(table.model_fields)}"
+    hint = (
+        f"; did you mean {near[0]!r}?" if near else f"; there are {', '.join(table.model_fields)}"
+    )
     return f"unknown key {key!r}{hint}"
 
 

@@ -29,7 +29,7 @@ class ServedModel:
     spec: ModelSpec
     engine: Engine
     status: ModelStatus = ModelStatus.LOADING
-    progress: LoadProgress = LoadProgress("waiting")
+    progress: LoadProgress = field(default_factory=lambda: LoadProgress("waiting"))
     error: LLMServeError | None = None
     open_leases: int = 0
     created: int = field(default_factory=lambda: int(time.time()))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -19,7 +19,6 @@ from llmserve.domain import (
     FinishReason,
     GenerationRequest,
     Queued,
-    SamplingParams,
     Terminal,
     Usage,
 )
@@ -105,7 +104,7 @@ class Generation:
         """How it ended, once it has."""
         return self._mailbox.terminal
 
-    async def events(self) -> AsyncIterator[Event]:
+    async def events(self) -> AsyncGenerator[Event]:
         """Every event, up to and including the terminal one; read it once.
 
         While it waits, `Queued` is repeated every few seconds with the position of the moment.

@@ -24,9 +24,7 @@ class Detokenizer:
     Owned by one thread at a time.
     """
 
-    def __init__(
-        self, decode: Callable[[Sequence[int]], str], context: Sequence[int] = ()
-    ) -> None:
+    def __init__(self, decode: Callable[[Sequence[int]], str], context: Sequence[int] = ()) -> None:
         self._decode = decode
         self._ids = list(context[-CONTEXT_TOKENS:])
         self._read = len(self._ids)

@@ -164,4 +164,3 @@ def _finish_reason(finish: Finish) -> str:
 
 def _stop_reason(finish: Finish) -> str | None:
     return "timeout" if finish.reason is FinishReason.TIMEOUT else finish.stop_string
-

@@ -74,7 +74,9 @@ class CompletionBody(OpenAIBody):
             return [self.prompt]
         if isinstance(self.prompt[0], int):
             return [tuple(i for i in self.prompt if isinstance(i, int))]
-        return [p if isinstance(p, str) else tuple(p) for p in self.prompt if not isinstance(p, int)]
+        return [
+            p if isinstance(p, str) else tuple(p) for p in self.prompt if not isinstance(p, int)
+        ]
 
     def fields(self) -> SamplingFields:
         """The sampling that was asked for."""

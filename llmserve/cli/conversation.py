@@ -1,0 +1,88 @@
+"""`llmserve chat`: an interactive, streamed conversation with a server."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+import httpx
+from rich.console import Console
+
+from llmserve.errors import ConfigurationError
+
+CONNECT_SECONDS: Final = 10.0
+SILENCE_SECONDS: Final = 120.0
+"""Far longer than the server's keep-alive comments are apart."""
+
+
+class Conversation:
+    """The turns so far, and the server that answers them. Speaks the OpenAI dialect."""
+
+    def __init__(
+        self, url: str, fields: Mapping[str, Any], system: str | None, api_key: str | None
+    ) -> None:
+        self._url = url.rstrip("/").removesuffix("/v1") + "/v1/chat/completions"
+        self._fields = dict(fields)
+        self._messages: list[dict[str, str]] = []
+        if system:
+            self._messages.append({"role": "system", "content": system})
+        self._client = httpx.Client(
+            headers={"Authorization": f"Bearer {api_key}"} if api_key else {},
+            timeout=httpx.Timeout(SILENCE_SECONDS, connect=CONNECT_SECONDS),
+        )
+        self._console = Console(highlight=False)
+
+    def run(self) -> None:
+        """Ask and answer until end of input."""
+        with self._client:
+            while True:
+                try:
+                    question = self._console.input("[bold]you>[/] ").strip()
+                except (EOFError, KeyboardInterrupt):
+                    self._console.print()
+                    return
+                if question:
+                    self._turn(question)
+
+    def _turn(self, question: str) -> None:
+        self._messages.append({"role": "user", "content": question})
+        answer = ""
+        try:
+            for piece in self._stream():
+                answer += piece
+                self._console.print(piece, end="", markup=False, soft_wrap=True)
+        except KeyboardInterrupt:
+            pass  # closing the response told the server to stop
+        except httpx.HTTPError as error:
+            self._console.print(f"[red]{self._url}: {error or type(error).__name__}[/]")
+        except ConfigurationError as error:
+            self._console.print(f"[red]{error.message}[/]")
+        self._console.print()
+        if answer:
+            self._messages.append({"role": "assistant", "content": answer})
+        else:
+            self._messages.pop()
+
+    def _stream(self) -> Iterator[str]:
+        body = self._fields | {"messages": self._messages, "stream": True}
+        with self._client.stream("POST", self._url, json=body) as response:
+            if response.status_code != httpx.codes.OK:
+                response.read()
+                raise ConfigurationError(_error_message(response))
+            for line in response.iter_lines():
+                payload = line.removeprefix("data: ")
+                if payload == line or payload == "[DONE]":
+                    continue
+                chunk = json.loads(payload)
+                if "error" in chunk:
+                    raise ConfigurationError(chunk["error"]["message"])
+                for choice in chunk["choices"]:
+                    yield choice["delta"].get("content") or ""
+
+
+def _error_message(response: httpx.Response) -> str:
+    try:
+        return str(response.json()["error"]["message"])
+    except (ValueError, KeyError, TypeError):
+        return f"the server answered {response.status_code}"

@@ -1,0 +1,36 @@
+"""`llmserve generate`: one prompt through the whole road, without a server."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TextIO
+
+from llmserve import bootstrap
+from llmserve.domain import Caller, Delta, Failed, GenerationRequest, SamplingFields
+from llmserve.observability.logs import configure_logging
+from llmserve.settings import Settings
+
+
+def generate_once(settings: Settings, prompt: str, sampling: SamplingFields, out: TextIO) -> None:
+    """Load the first model of the settings and write its continuation as it comes.
+
+    Raises:
+        LLMServeError: the model cannot be loaded or the prompt cannot be served.
+    """
+    configure_logging(settings.log_format, "WARNING")
+    asyncio.run(_generate(settings, prompt, sampling, out))
+
+
+async def _generate(settings: Settings, prompt: str, sampling: SamplingFields, out: TextIO) -> None:
+    async with bootstrap.run(settings, bootstrap.build_metrics(settings)) as container:
+        await container.registry.loaded()
+        request = GenerationRequest(id="cli", prompt=prompt, sampling=sampling)
+        async with container.service.open(request, Caller("cli")) as generation:
+            async for event in generation.events():
+                match event:
+                    case Delta(text, _):
+                        out.write(text)
+                        out.flush()
+                    case Failed(error, _):
+                        raise error
+        out.write("\n")
