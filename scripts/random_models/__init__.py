@@ -1,0 +1,1 @@
+"""Random models: true architectures, made-up weights, a small real tokenizer."""
