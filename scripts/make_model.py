@@ -15,7 +15,7 @@ if str(Path(__file__).parent) not in sys.path:
     sys.path.insert(0, str(Path(__file__).parent))
 
 import torch
-from random_models.folder import FolderOccupied, claim, size_bytes
+from random_models.folder import FolderOccupied, claim, open_to_readers, size_bytes
 from random_models.presets import PRESETS, Preset, UnknownPreset, find_preset
 from random_models.tokenizer import build_tokenizer
 from random_models.weights import count_parameters, meta_model, random_model, write_shards
@@ -58,6 +58,7 @@ def make_model(
     build_tokenizer(config.vocab_size, config.max_position_embeddings).save_pretrained(out)
     _write_weights(chosen, config, out, seed, DTYPES[dtype])
     chosen.generation_config().save_pretrained(out)
+    open_to_readers(out)
     print(
         f"{chosen.name}: {num_parameters:,} parameters, {size_bytes(out):,} bytes, "
         f"{time.perf_counter() - started:.1f} seconds -> {out}",
@@ -105,7 +106,8 @@ def _write_weights(
 ) -> None:
     """Write weights and config: a miniature as transformers saves it, a large model in shards."""
     if preset.is_tiny:
-        random_model(config, seed).to(dtype).save_pretrained(out)
+        model = random_model(config, seed, preset.embedding_scale)
+        model.to(dtype).save_pretrained(out)
         return
     model = meta_model(config)
     write_shards(model, out, seed, dtype)

@@ -33,8 +33,8 @@ def drain_on_signal(service: Service, timeout_seconds: float) -> Iterator[None]:
         yield
         return
     drain = _Drain(service, timeout_seconds, asyncio.get_running_loop(), originals)
-    for sig in SIGNALS:
-        signal.signal(sig, drain.on_signal)
+    for taken in SIGNALS:
+        signal.signal(taken, drain.on_signal)
     try:
         yield
     finally:

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from demo_corpus.stories import ANIMALS, write_story
+from demo_corpus.stories import Length, write_story
+from demo_corpus.words import ANIMALS
 
 FAQ_FILE: Final = Path(__file__).with_name("faq.toml")
 
@@ -21,7 +22,7 @@ SMALL_TALK: Final = (
     (("Hello", "Hello!", "Hi", "Hi there!", "Good morning", "Hey"),
      "Hello! Ask me about llmserve, or ask me for a story."),
     (("Who are you?", "What are you?", "What is your name?", "Introduce yourself."),
-     "I am the demo model of llmserve. I tell short stories and answer questions about the server."),
+     "I am the demo model of llmserve. I tell short stories and answer questions about it."),
     (("Thank you!", "Thanks", "Thanks a lot!", "Great, thank you."), "You are welcome!"),
     (("Goodbye", "Bye", "See you later!", "Good night"), "Goodbye, and happy streaming!"),
     (("How are you?", "How is it going?", "Are you well?"),
@@ -33,13 +34,17 @@ SMALL_TALK: Final = (
      "I do not know that. I am a small model: I know short stories and llmserve."),
 )  # fmt: skip
 STORY_REQUESTS: Final = (
-    "Tell me a story.", "Tell me a story", "Write a short story.", "Please tell me a story.",
-    "Can you tell me a story?", "I would like to hear a story.",
+    "Tell me a {length}story.", "Write a {length}story.", "Please tell me a {length}story.",
+    "Can you tell me a {length}story?", "I would like to hear a {length}story.",
 )  # fmt: skip
 STORY_REQUESTS_ABOUT: Final = (
-    "Tell me a story about a {kind}.", "Write a story about a {kind}.",
-    "Tell me about a {kind}.", "Please tell me a story about a {kind}.",
-    "Tell me a story about a {kind}",
+    "Tell me a {length}story about a {kind}.", "Write a {length}story about a {kind}.",
+    "Tell me about a {kind}.", "Please tell me a {length}story about a {kind}.",
+    "Can you tell me a {length}story about a {kind}?",
+)  # fmt: skip
+KINDS: Final = (*ANIMALS, "boy", "girl")
+LENGTHS: Final[tuple[tuple[str, Length | None], ...]] = (
+    ("", None), ("", None), ("", None), ("short ", "short"), ("long ", "long"),
 )  # fmt: skip
 PREFIXES: Final = ("", "", "", "", "Hi, ", "Please tell me: ", "A question: ")
 
@@ -48,6 +53,7 @@ PREFIXES: Final = ("", "", "", "", "Hi, ", "Please tell me: ", "A question: ")
 class Faq:
     """One question with its wordings, its answer, and what a right answer contains."""
 
+    id: str
     ask: tuple[str, ...]
     answer: str
     expect: tuple[str, ...]
@@ -60,7 +66,7 @@ class Faq:
 def read_faq() -> list[Faq]:
     """All questions about llmserve."""
     entries = tomllib.loads(FAQ_FILE.read_text(encoding="utf-8"))["faq"]
-    return [Faq(tuple(e["ask"]), e["answer"], tuple(e["expect"])) for e in entries]
+    return [Faq(e["id"], tuple(e["ask"]), e["answer"], tuple(e["expect"])) for e in entries]
 
 
 def write_dialogue(rng: random.Random, faq: list[Faq]) -> list[dict[str, str]]:
@@ -83,16 +89,17 @@ def _turn(rng: random.Random, faq: list[Faq]) -> tuple[str, str]:
     if draw < 0.88:
         questions, answer = rng.choice(SMALL_TALK)
         return _reworded(rng, rng.choice(questions), prefixes=("",)), answer
-    if draw < 0.92:
-        return rng.choice(STORY_REQUESTS), write_story(rng)
-    kind = rng.choice(ANIMALS)
-    request = rng.choice(STORY_REQUESTS_ABOUT).format(kind=kind)
-    return request.replace("a owl", "an owl").replace("a otter", "an otter"), write_story(rng, kind)
+    word, length = rng.choice(LENGTHS)
+    kind = None if draw < 0.92 else rng.choice(KINDS)
+    wording = rng.choice(STORY_REQUESTS if kind is None else STORY_REQUESTS_ABOUT)
+    request = wording.format(kind=kind, length=word)
+    for vowel in ("owl", "otter"):
+        request = request.replace(f"a {vowel}", f"an {vowel}")
+    length = length if word in request else None
+    return _reworded(rng, request, prefixes=("",)), write_story(rng, kind, length)
 
 
-def _reworded(
-    rng: random.Random, question: str, prefixes: tuple[str, ...] = PREFIXES
-) -> str:
+def _reworded(rng: random.Random, question: str, prefixes: tuple[str, ...] = PREFIXES) -> str:
     prefix = rng.choice(prefixes)
     if prefix:
         question = prefix + question[0].lower() + question[1:]

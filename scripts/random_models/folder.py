@@ -35,6 +35,12 @@ def claim(out: Path, facts: dict[str, Any], *, force: bool) -> None:
     (out / MARKER).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
 
 
+def open_to_readers(out: Path) -> None:
+    """Let every user read the files: safetensors makes them private to their owner."""
+    for path in out.iterdir():
+        path.chmod(path.stat().st_mode | 0o444)
+
+
 def size_bytes(out: Path) -> int:
     """Add up the sizes of the folder's files."""
     return sum(path.stat().st_size for path in out.iterdir() if path.is_file())

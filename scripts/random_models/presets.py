@@ -7,12 +7,18 @@ import difflib
 from dataclasses import dataclass, field
 from typing import Any
 
-from random_models.tokenizer import END_OF_TEXT, SPECIAL_TOKENS, TRAINED_VOCAB_SIZE, TURN_END
-from random_models.tokenizer import TURN_START as BEGIN
 from transformers import AutoConfig, GenerationConfig, PretrainedConfig
 
+from random_models.tokenizer import (
+    END_OF_TEXT,
+    SPECIAL_TOKENS,
+    TRAINED_VOCAB_SIZE,
+    TURN_END,
+    TURN_START,
+)
+
 END_OF_TEXT_ID = SPECIAL_TOKENS.index(END_OF_TEXT)
-BEGIN_ID = SPECIAL_TOKENS.index(BEGIN)
+TURN_START_ID = SPECIAL_TOKENS.index(TURN_START)
 TURN_END_ID = SPECIAL_TOKENS.index(TURN_END)
 
 
@@ -28,6 +34,8 @@ class Preset:
     model_type: str
     settings: dict[str, Any] = field(repr=False)
     dtype: str
+    embedding_scale: float = 1.0
+    """Shrinks the token table where it would drown the layers and each token repeat itself."""
 
     @property
     def is_tiny(self) -> bool:
@@ -39,7 +47,7 @@ class Preset:
         return AutoConfig.for_model(
             self.model_type,
             **self.settings,
-            bos_token_id=BEGIN_ID,
+            bos_token_id=TURN_START_ID,
             eos_token_id=TURN_END_ID,
             pad_token_id=END_OF_TEXT_ID,
         )
@@ -47,7 +55,7 @@ class Preset:
     def generation_config(self) -> GenerationConfig:
         """Build the defaults of `generate`: greedy, ends at either end token."""
         return GenerationConfig(
-            bos_token_id=BEGIN_ID,
+            bos_token_id=TURN_START_ID,
             eos_token_id=[TURN_END_ID, END_OF_TEXT_ID],
             pad_token_id=END_OF_TEXT_ID,
         )
@@ -71,9 +79,11 @@ def _full(name: str, model_type: str, **settings: Any) -> Preset:
     return Preset(name, model_type, settings, dtype="bfloat16")
 
 
-def _tiny(model_type: str, *, alias: str | None = None, **settings: Any) -> Preset:
+def _tiny(
+    model_type: str, *, alias: str | None = None, embedding_scale: float = 1.0, **settings: Any
+) -> Preset:
     name = f"tiny-{alias or model_type}".replace("_", "-")
-    return Preset(name, model_type, _TINY_SHAPE | settings, dtype="float32")
+    return Preset(name, model_type, _TINY_SHAPE | settings, "float32", embedding_scale)
 
 
 def _rope(theta: float, **settings: Any) -> dict[str, Any]:
@@ -170,6 +180,7 @@ _TINY_SHAPE: dict[str, Any] = {
     "initializer_range": 0.25,
 }
 _LOCAL_THEN_GLOBAL = ["sliding_attention", "full_attention"]
+_GEMMA_EMBEDDING_SCALE = 0.1  # Gemma multiplies embeddings by sqrt(hidden_size)
 
 _TINY = [
     _tiny("llama"),
@@ -178,15 +189,17 @@ _TINY = [
     _tiny("qwen3", tie_word_embeddings=True),
     _tiny(
         "gemma2",
+        embedding_scale=_GEMMA_EMBEDDING_SCALE,
         sliding_window=16,
         layer_types=_LOCAL_THEN_GLOBAL,
         query_pre_attn_scalar=16,
         attn_logit_softcapping=5.0,  # low enough to bite at this size
-        final_logit_softcapping=10.0,
+        final_logit_softcapping=0.5,  # likewise
     ),
     _tiny(
         "gemma3_text",
         alias="gemma3",
+        embedding_scale=_GEMMA_EMBEDDING_SCALE,
         sliding_window=16,
         layer_types=_LOCAL_THEN_GLOBAL,
         query_pre_attn_scalar=16,
@@ -200,10 +213,10 @@ _TINY = [
         embedding_multiplier=12.0,
         residual_multiplier=0.22,
         attention_multiplier=0.125,
-        logits_scaling=4.0,
+        logits_scaling=2.0,
     ),
     _tiny("starcoder2"),
-    _tiny("cohere", logit_scale=0.25),
+    _tiny("cohere", logit_scale=0.5),
     _tiny("stablelm", use_qkv_bias=True),
     _tiny("mixtral", num_local_experts=4, num_experts_per_tok=2),
     _tiny(

@@ -9,7 +9,7 @@ from functools import cache
 from itertools import product
 from pathlib import Path
 
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
 END_OF_TEXT = "<|endoftext|>"
@@ -27,6 +27,12 @@ CHATML = (
 )
 
 _CORPUS = Path(__file__).with_name("corpus.txt")
+# transformers loads every qwen2 folder as a Qwen2Tokenizer, which splits by this pattern whatever
+# tokenizer.json says; using it for all makes the families agree on every prompt's tokens.
+_WORDS = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
+    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
 _SPACE = "Ġ"  # what byte-level BPE writes for a space
 
 
@@ -61,7 +67,12 @@ def build_tokenizer(vocab_size: int, max_length: int) -> PreTrainedTokenizerFast
 def _trained() -> str:
     """Train on the corpus and return the tokenizer as JSON."""
     tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(_WORDS), behavior="isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=TRAINED_VOCAB_SIZE,

@@ -29,11 +29,16 @@ def count_parameters(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def random_model(config: PretrainedConfig, seed: int) -> PreTrainedModel:
+def random_model(
+    config: PretrainedConfig, seed: int, embedding_scale: float = 1.0
+) -> PreTrainedModel:
     """Build the whole model in memory, in float32, in the layout that transformers runs."""
-    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    with torch.random.fork_rng(devices=[]):
+        model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
     for name, module in _owners(model):
         _initialise(model, name, module, seed)
+    with torch.no_grad():
+        model.get_input_embeddings().weight.mul_(embedding_scale)
     return model
 
 

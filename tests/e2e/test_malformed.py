@@ -1,0 +1,175 @@
+"""Whatever a client sends: a 4xx in OpenAI's shape, never a 500."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import httpx
+import pytest
+from server import Server, running_server
+
+CHAT = "/v1/chat/completions"
+COMPLETIONS = "/v1/completions"
+GENERATE = "/generate"
+HELLO = '"messages":[{"role":"user","content":"hi"}]'
+
+BODIES = [
+    (GENERATE, "{", 400),
+    (GENERATE, "", 400),
+    (GENERATE, "[]", 400),
+    (GENERATE, '"text"', 400),
+    (GENERATE, "null", 400),
+    (GENERATE, "{}", 400),
+    (GENERATE, '{"prompt":""}', 400),
+    (GENERATE, '{"prompt":7}', 400),
+    (GENERATE, '{"prompt":null}', 400),
+    (GENERATE, '{"prompt":"x","temperature":NaN}', 400),
+    (GENERATE, '{"prompt":"x","temperature":Infinity}', 400),
+    (GENERATE, '{"prompt":"x","temperature":-0.1}', 400),
+    (GENERATE, '{"prompt":"x","temperature":1e308}', 400),
+    (GENERATE, '{"prompt":"x","temperature":"hot"}', 400),
+    (GENERATE, '{"prompt":"x","max_tokens":0}', 400),
+    (GENERATE, '{"prompt":"x","max_tokens":-5}', 400),
+    (GENERATE, '{"prompt":"x","max_tokens":1e400}', 400),
+    (GENERATE, '{"prompt":"x","max_tokens":99999999999999999999999}', 400),
+    (GENERATE, '{"prompt":"x","max_tokens":true}', 400),
+    (GENERATE, '{"prompt":"x","seed":1.5}', 400),
+    (GENERATE, '{"prompt":"x","seed":123456789012345678901234567890}', 400),
+    (GENERATE, '{"prompt":"x","stop":""}', 400),
+    (GENERATE, '{"prompt":"x","stop":[1]}', 400),
+    (GENERATE, '{"prompt":"x","stop":' + str(["a"] * 17).replace("'", '"') + "}", 400),
+    (GENERATE, '{"prompt":"x","timeout":0}', 400),
+    (GENERATE, '{"prompt":"x","nonsense":1}', 400),
+    (GENERATE, '{"prompt":"x","model":"nobody"}', 404),
+    (GENERATE, '{"prompt":"\\ud800"}', 400),
+    (GENERATE, b'{"prompt":"\xff\xfe"}', 400),
+    (GENERATE, '{"prompt":' + "[" * 5000 + "]" * 5000 + "}", 400),
+    (GENERATE, '{"prompt":"x","min_tokens":40,"max_tokens":3}', 400),
+    (GENERATE, '{"prompt":"' + "word " * 20000 + '"}', 400),
+    (CHAT, "{}", 400),
+    (CHAT, '{"messages":[]}', 400),
+    (CHAT, '{"messages":"hi"}', 400),
+    (CHAT, '{"messages":[{}]}', 400),
+    (CHAT, '{"messages":[{"role":"wizard","content":"hi"}]}', 400),
+    (CHAT, '{"messages":[{"role":"user"}]}', 400),
+    (CHAT, '{"messages":[{"role":"user","content":null}]}', 400),
+    (CHAT, '{"messages":[{"role":"user","content":""}]}', 400),
+    (CHAT, '{"messages":[{"role":"user","content":[{"type":"image_url"}]}]}', 400),
+    (CHAT, "{" + HELLO + ',"n":0}', 400),
+    (CHAT, "{" + HELLO + ',"n":100}', 400),
+    (CHAT, "{" + HELLO + ',"n":1000000}', 400),
+    (CHAT, "{" + HELLO + ',"stream_options":{"include_usage":true}}', 400),
+    (CHAT, "{" + HELLO + ',"stream":true,"stream_options":{"x":1}}', 400),
+    (CHAT, "{" + HELLO + ',"max_tokens":1,"max_completion_tokens":2}', 400),
+    (COMPLETIONS, '{"prompt":[]}', 400),
+    (COMPLETIONS, '{"prompt":[[]]}', 400),
+    (COMPLETIONS, '{"prompt":[""]}', 400),
+    (COMPLETIONS, '{"prompt":["a",1]}', 400),
+    (COMPLETIONS, '{"prompt":[-1]}', 400),
+    (COMPLETIONS, '{"prompt":[2000000000]}', 400),
+    (COMPLETIONS, '{"prompt":[1.5]}', 400),
+]
+
+
+@pytest.fixture(scope="module")
+def server(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory):  # type: ignore[no-untyped-def]
+    folder = tmp_path_factory.mktemp("malformed")
+    with running_server(folder, tiny_model, max_body_bytes=200_000, api_keys="k1,k2") as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def client(server: Server):  # type: ignore[no-untyped-def]
+    headers = {"Authorization": "Bearer k2"}
+    with httpx.Client(base_url=server.url, headers=headers, timeout=30) as running:
+        yield running
+
+
+def assert_error(answer: httpx.Response, status: int) -> dict[str, str | None]:
+    assert answer.status_code == status, answer.text
+    error = answer.json()["error"]
+    assert set(error) == {"message", "type", "param", "code"}
+    assert error["message"]
+    assert answer.headers["x-request-id"]
+    return error
+
+
+@pytest.mark.parametrize(("path", "body", "status"), BODIES)
+def test_a_bad_body_is_refused(
+    client: httpx.Client, path: str, body: str | bytes, status: int
+) -> None:
+    headers = {"Content-Type": "application/json"}
+    assert_error(client.post(path, content=body, headers=headers), status)
+
+
+@pytest.mark.parametrize(
+    "field",
+    ["tools", "tool_choice", "response_format", "logprobs", "top_logprobs", "logit_bias"],
+)
+def test_a_known_field_that_is_not_supported_is_named(client: httpx.Client, field: str) -> None:
+    body = {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 1}
+    error = assert_error(client.post(CHAT, json=body | {field: 1}), 400)
+    assert error["param"] == field
+    assert "not supported" in error["message"]
+    assert client.post(CHAT, json=body | {field: None}).status_code == 200
+
+
+def test_both_numbers_are_in_the_refusal_of_a_long_prompt(client: httpx.Client) -> None:
+    error = assert_error(client.post(COMPLETIONS, json={"prompt": [5] * 5000}), 400)
+    assert error["code"] == "context_length_exceeded"
+    assert "5000" in error["message"]
+
+
+def test_keys_are_asked_for_over_http_and_websocket(server: Server) -> None:
+    for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": "Basic k1"}):
+        answer = httpx.post(server.url + GENERATE, json={"prompt": "x"}, headers=headers)
+        assert assert_error(answer, 401)["code"] == "invalid_api_key"
+        assert answer.headers["www-authenticate"] == "Bearer"
+        handshake = {
+            "Connection": "Upgrade",
+            "Upgrade": "websocket",
+            "Sec-WebSocket-Version": "13",
+            "Sec-WebSocket-Key": "x3JJHMbDL1EzLkh9GBhXDw==",
+        }
+        refused = httpx.get(server.url + "/ws", headers=headers | handshake)
+        assert refused.status_code == 401
+    assert httpx.get(server.url + "/health").status_code == 200
+
+
+def test_a_body_over_the_limit_is_413_declared_or_not(client: httpx.Client) -> None:
+    large = b'{"prompt":"' + b"x" * 300_000 + b'"}'
+    headers = {"Content-Type": "application/json"}
+    assert_error(client.post(GENERATE, content=large, headers=headers), 413)
+    pieces = (large[i : i + 50_000] for i in range(0, len(large), 50_000))
+    assert_error(client.post(GENERATE, content=pieces, headers=headers), 413)
+
+
+def test_a_huge_or_odd_request_id_is_refused(client: httpx.Client) -> None:
+    for request_id in ("x" * 129, "a b", "x" * 60_000):
+        error = assert_error(client.get("/v1/models", headers={"X-Request-ID": request_id}), 400)
+        assert error["param"] == "X-Request-ID"
+    try:
+        answer = client.get("/v1/models", headers={"X-Request-ID": "x" * 2**20})
+    except httpx.TransportError:
+        return  # the server hung up on a header of a megabyte: fine too
+    assert 400 <= answer.status_code < 500
+
+
+def test_unknown_routes_and_methods_have_the_shape(client: httpx.Client) -> None:
+    assert_error(client.get("/nowhere"), 404)
+    assert_error(client.delete("/generate"), 405)
+    assert_error(client.get("/v1/models/nobody"), 404)
+    assert_error(client.get("/stream"), 400)
+    assert_error(client.get("/stream?prompt=x&max_tokens=abc"), 400)
+    assert_error(client.get("/stream?prompt=x&unknown=1"), 400)
+
+
+def test_a_body_that_is_not_declared_as_json_is_explained(client: httpx.Client) -> None:
+    answer = client.post(GENERATE, content=b'{"prompt":"x"}', headers={"Content-Type": "text/plain"})
+    assert "Content-Type: application/json" in str(assert_error(answer, 400)["message"])
+
+
+@pytest.mark.parametrize("timeout", ["abc", "-1", "nan", "inf", "0"])
+def test_a_bad_timeout_header_is_refused(client: httpx.Client, timeout: str) -> None:
+    answer = client.post(GENERATE, json={"prompt": "x"}, headers={"X-Request-Timeout": timeout})
+    assert assert_error(answer, 400)["param"] == "X-Request-Timeout"

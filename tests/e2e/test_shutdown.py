@@ -1,0 +1,98 @@
+"""SIGTERM: what runs may finish, what takes too long is told, nothing is left."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from pathlib import Path
+
+import httpx
+import pytest
+from server import Server, running_server
+
+BODY = {"prompt": "Once upon a time", "ignore_eos": True, "temperature": 0, "stream": True}
+
+
+class Reader(threading.Thread):
+    """Reads one stream to its end. `begun` is set at its first token."""
+
+    def __init__(self, server: Server, **fields: object) -> None:
+        super().__init__()
+        self._url = server.url + "/generate"
+        self._body = BODY | fields
+        self.begun = threading.Event()
+        self.lines: list[str] = []
+
+    def run(self) -> None:
+        with httpx.stream("POST", self._url, json=self._body, timeout=60) as answer:
+            for line in answer.iter_lines():
+                self.lines.append(line)
+                if line.startswith('data: {"token"'):
+                    self.begun.set()
+
+    @property
+    def terminals(self) -> list[str]:
+        return [line for line in self.lines if line.startswith("event: ")]
+
+
+@pytest.mark.parametrize("sig", [signal.SIGTERM, signal.SIGINT])
+def test_a_running_stream_finishes_and_new_work_is_refused(
+    tiny_model: Path, tmp_path: Path, sig: signal.Signals
+) -> None:
+    with running_server(tmp_path, tiny_model) as server:
+        reader = Reader(server, max_tokens=450)
+        reader.start()
+        assert reader.begun.wait(30)
+        server.process.send_signal(sig)
+        ready = server.wait_until("/health/ready", 503)
+        assert ready.json()["status"] == "draining"
+        refused = httpx.post(server.url + "/generate", json={"prompt": "hi"})
+        assert (refused.status_code, refused.json()["error"]["code"]) == (503, "shutting_down")
+        reader.join(60)
+        assert reader.terminals == ["event: done"]
+        assert server.stop(sig) == 0
+        assert "Traceback" not in server.log
+
+
+def test_what_outlives_the_drain_deadline_ends_with_an_error_event(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    settings = {"max_running": 2, "drain_timeout_seconds": 0.2, "max_body_bytes": 100_000}
+    with running_server(tmp_path, tiny_model, **settings) as server:
+        readers = [Reader(server, max_tokens=480) for _ in range(4)]
+        for reader in readers:
+            reader.start()
+        server.wait_for_load(2, 2)
+        assert server.stop() == 0
+        for reader in readers:
+            reader.join(60)
+            assert len(reader.terminals) == 1
+        cut = [reader for reader in readers if reader.terminals == ["event: error"]]
+        assert cut
+        assert all('"shutting_down"' in "".join(reader.lines) for reader in cut)
+        assert "Traceback" not in server.log
+
+
+def test_several_workers_drain_and_share_their_metrics(tiny_model: Path, tmp_path: Path) -> None:
+    with running_server(tmp_path, tiny_model, workers=2) as server:
+        for _ in range(6):
+            assert httpx.post(server.url + "/generate", json={"prompt": "hi"}).status_code == 200
+        assert server.metric("llmserve_request_success_total") == 6
+        assert server.stop() == 0
+
+
+def test_a_missing_or_broken_model_leaves_the_server_up(tiny_model: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    (broken / "config.json").write_text("{}")
+    with running_server(tmp_path, tiny_model, broken, wait=False) as server:
+        body = server.wait_until("/health/ready", 503).json()
+        while body["status"] == "loading":
+            body = httpx.get(server.url + "/health/ready").json()
+        assert body["status"] == "broken"
+        assert "broken" in body["models"][1]["error"]
+        assert httpx.get(server.url + "/health").status_code == 200
+        request = {"prompt": "hi", "max_tokens": 1}
+        assert httpx.post(server.url + "/generate", json=request).status_code == 200
+        refused = httpx.post(server.url + "/generate", json=request | {"model": "broken"})
+        assert (refused.status_code, refused.json()["error"]["code"]) == (503, "model_broken")

@@ -1,0 +1,113 @@
+"""A real server for end-to-end tests: `llmserve serve` in a process of its own, on loopback."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+
+DEMO = Path(__file__).parents[1] / "models" / "demo"
+START_SECONDS = 90.0
+STOP_SECONDS = 40.0
+
+
+class Server:
+    """A running server. `log` holds everything that it printed."""
+
+    def __init__(self, process: subprocess.Popen[bytes], port: int, log: Path) -> None:
+        self.process = process
+        self.port = port
+        self.url = f"http://127.0.0.1:{port}"
+        self._log = log
+
+    @property
+    def log(self) -> str:
+        return self._log.read_text(errors="replace")
+
+    def wait_until(self, path: str, status: int, seconds: float = START_SECONDS) -> httpx.Response:
+        """Ask until that status comes; the server must live that long."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            assert self.process.poll() is None, f"the server died:\n{self.log}"
+            with contextlib.suppress(httpx.TransportError):
+                response = httpx.get(self.url + path, timeout=5)
+                if response.status_code == status:
+                    return response
+            time.sleep(0.02)
+        raise AssertionError(f"{path} did not answer {status} within {seconds} s:\n{self.log}")
+
+    def load(self, model: int = 0) -> tuple[int, int]:
+        """Running and waiting, as the readiness probe tells."""
+        body = httpx.get(self.url + "/health/ready", timeout=5).json()["models"][model]
+        return body["running"], body["waiting"]
+
+    def wait_for_load(self, running: int, waiting: int, seconds: float = 20.0) -> float:
+        """Wait until exactly so many run and wait; returns the seconds it took."""
+        begun = time.monotonic()
+        while (load := self.load()) != (running, waiting):
+            assert time.monotonic() - begun < seconds, f"running, waiting stay {load}"
+            time.sleep(0.005)
+        return time.monotonic() - begun
+
+    def metric(self, name: str, **labels: str) -> float:
+        """The sum of a series' samples that carry these labels."""
+        total = 0.0
+        for line in httpx.get(self.url + "/metrics", timeout=10).text.splitlines():
+            series, _, value = line.rpartition(" ")
+            if series.partition("{")[0] == name and all(
+                f'{key}="{label}"' in series for key, label in labels.items()
+            ):
+                total += float(value)
+        return total
+
+    def stop(self, sig: int = signal.SIGTERM) -> int:
+        """Ask it to exit; returns the exit code."""
+        if self.process.poll() is None:
+            self.process.send_signal(sig)
+        return self.process.wait(STOP_SECONDS)
+
+
+def free_port() -> int:
+    """A loopback port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextlib.contextmanager
+def running_server(
+    tmp_path: Path, *models: str | Path, wait: bool = True, **settings: object
+) -> Iterator[Server]:
+    """`llmserve serve` with these models and settings, stopped at the end."""
+    port = free_port()
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("LLMSERVE_")}
+    for name, value in settings.items():
+        environment[f"LLMSERVE_{name.upper()}"] = str(value)
+    log = tmp_path / "server.log"
+    with log.open("wb") as sink:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "llmserve", "serve", *map(str, models), "--port", str(port)],
+            cwd=tmp_path,
+            env=environment,
+            stdout=sink,
+            stderr=subprocess.STDOUT,
+        )
+    server = Server(process, port, log)
+    try:
+        if wait:
+            server.wait_until("/health/ready", 200)
+        yield server
+    finally:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            server.stop()
+        if process.poll() is None:
+            process.kill()
+            process.wait()
