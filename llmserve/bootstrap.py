@@ -67,20 +67,8 @@ async def run(settings: Settings, metrics: Metrics) -> AsyncIterator[Container]:
             await lag
 
 
-def build_catalog(settings: Settings) -> Catalog:
-    """The models on this machine, as settings see them."""
-    return Catalog(
-        settings.models_dir,
-        device=settings.device,
-        dtype=settings.dtype,
-        engine=settings.engine,
-        trust_remote_code=settings.trust_remote_code,
-    )
-
-
 def _specs(settings: Settings) -> list[ModelSpec]:
-    catalog = build_catalog(settings)
-    return catalog.resolve_all(settings.models)
+    return Catalog.from_settings(settings).resolve_all(settings.models)
 
 
 def _engine(spec: ModelSpec, settings: Settings) -> Engine:

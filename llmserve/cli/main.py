@@ -39,11 +39,11 @@ def main() -> None:
 @with_settings(without=frozenset({"models"}))
 def serve(loaded: LoadedSettings, models: Models = None) -> None:
     """Serve models over HTTP and WebSocket."""
-    from llmserve.bootstrap import build_catalog
+    from llmserve.registry.catalog import Catalog
     from llmserve.workers import serve
 
     # A model that does not exist is told here, in one line, and not by a worker's traceback.
-    build_catalog(loaded.settings).resolve_all(loaded.settings.models)
+    Catalog.from_settings(loaded.settings).resolve_all(loaded.settings.models)
     serve(loaded.settings)
 
 
@@ -93,9 +93,9 @@ def chat(
 @with_settings(without=frozenset({"models"}))
 def models(loaded: LoadedSettings) -> None:
     """List the models under models/."""
-    from llmserve.bootstrap import build_catalog
+    from llmserve.registry.catalog import Catalog
 
-    catalog = build_catalog(loaded.settings)
+    catalog = Catalog.from_settings(loaded.settings)
     table = Table("name", "aliases", "weights", "dtype", "device", "engine", box=None)
     broken = []
     for name in catalog.names():

@@ -7,11 +7,12 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
 from llmserve.domain import EngineKind, ModelSpec
 from llmserve.errors import ConfigurationError
 from llmserve.registry.manifest import MANIFEST, read_manifest
+from llmserve.settings import Settings
 
 HUB_ID: Final = re.compile(r"[\w.-]+/[\w.-]+")
 PATH_PREFIXES: Final = ("/", "./", "../", "~")
@@ -38,6 +39,17 @@ class Catalog:
         self._dtype = dtype
         self._engine = EngineKind(engine)
         self._trust_remote_code = trust_remote_code
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> Self:
+        """The models on this machine, as settings see them."""
+        return cls(
+            settings.models_dir,
+            device=settings.device,
+            dtype=settings.dtype,
+            engine=settings.engine,
+            trust_remote_code=settings.trust_remote_code,
+        )
 
     def names(self) -> list[str]:
         """The folders that hold a model, sorted."""

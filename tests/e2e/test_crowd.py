@@ -32,7 +32,9 @@ async def _stream(client: httpx.AsyncClient, index: int) -> tuple[str, list[str]
                 terminals.append(line)
             elif line.startswith("data: "):
                 payload = json.loads(line[6:])
-                parts.append(payload.get("token") or payload.get("choices", [{}])[0].get("text", ""))
+                parts.append(
+                    payload.get("token") or payload.get("choices", [{}])[0].get("text", "")
+                )
     return "".join(parts), terminals
 
 

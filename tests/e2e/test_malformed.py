@@ -165,7 +165,9 @@ def test_unknown_routes_and_methods_have_the_shape(client: httpx.Client) -> None
 
 
 def test_a_body_that_is_not_declared_as_json_is_explained(client: httpx.Client) -> None:
-    answer = client.post(GENERATE, content=b'{"prompt":"x"}', headers={"Content-Type": "text/plain"})
+    answer = client.post(
+        GENERATE, content=b'{"prompt":"x"}', headers={"Content-Type": "text/plain"}
+    )
     assert "Content-Type: application/json" in str(assert_error(answer, 400)["message"])
 
 

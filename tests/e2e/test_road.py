@@ -27,7 +27,9 @@ def test_curl_streams_legible_english(demo: Server) -> None:
         check=True,
     ).stdout
     text = "".join(
-        json.loads(line[6:])["token"] for line in output.splitlines() if line.startswith("data: {\"t")
+        json.loads(line[6:])["token"]
+        for line in output.splitlines()
+        if line.startswith('data: {"t')
     )
     assert len(text.split()) > 20
     assert text.isascii()
