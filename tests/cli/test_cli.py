@@ -1,0 +1,122 @@
+"""The command line as a user calls it."""
+
+from __future__ import annotations
+
+import io
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from server import running_server
+
+from llmserve.cli.conversation import Conversation
+
+
+def llmserve(
+    *arguments: str, cwd: Path, stdin: str | None = None, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    clean = {k: v for k, v in os.environ.items() if not k.startswith("LLMSERVE_")}
+    return subprocess.run(
+        [sys.executable, "-m", "llmserve", *arguments],
+        cwd=cwd,
+        env=clean | environment,
+        input=stdin,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+
+
+def test_a_wrong_model_is_one_line_and_exit_code_two(tmp_path: Path) -> None:
+    done = llmserve("serve", "nobody", cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "nobody" in done.stderr
+
+
+def test_a_misspelt_setting_names_the_nearest(tmp_path: Path) -> None:
+    done = llmserve("config", cwd=tmp_path, LLMSERVE_PROT="1")
+    assert done.returncode == 2
+    assert "did you mean 'port'" in done.stderr
+    (tmp_path / "llmserve.toml").write_text("hots = '::'\n")
+    done = llmserve("config", cwd=tmp_path)
+    assert "did you mean 'host'" in done.stderr
+    assert "llmserve.toml" in done.stderr
+
+
+def test_reload_with_several_workers_is_refused(tmp_path: Path) -> None:
+    done = llmserve("serve", "--reload", "--workers", "2", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "reload" in done.stderr
+
+
+def test_config_shows_where_each_value_came_from_and_no_secret(tmp_path: Path) -> None:
+    (tmp_path / "llmserve.toml").write_text('port = 1\nmax_running = 2\napi_keys = ["hush-a"]\n')
+    done = llmserve(
+        "config", "--port", "3", cwd=tmp_path, LLMSERVE_MAX_RUNNING="5", LLMSERVE_HF_TOKEN="hush-b"
+    )
+    rows = {line.split()[0]: line for line in done.stdout.splitlines() if line.strip()}
+    assert " 3 " in rows["port"]
+    assert "flag --port" in rows["port"]
+    assert "environment LLMSERVE_MAX_RUNNING" in rows["max_running"]
+    assert "llmserve.toml" in rows["api_keys"]
+    assert "hush" not in done.stdout + done.stderr
+
+
+def test_models_lists_folders_and_tells_of_a_bad_manifest(tiny_model: Path, tmp_path: Path) -> None:
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "tiny").symlink_to(tiny_model)
+    done = llmserve("models", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "tiny" in done.stdout
+    bad = tmp_path / "models" / "bad"
+    bad.mkdir()
+    (bad / "model.toml").write_text("dtpye = 'auto'\n")
+    done = llmserve("models", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "model.toml" in done.stderr
+    assert "did you mean 'dtype'" in done.stderr
+
+
+def test_generate_streams_one_prompt_to_stdout(tiny_model: Path, tmp_path: Path) -> None:
+    arguments = ("generate", "-m", str(tiny_model), "--seed", "1", "--max-tokens", "8")
+    first = llmserve(*arguments, "hello", cwd=tmp_path)
+    assert first.returncode == 0, first.stderr
+    assert first.stdout.strip()
+    piped = llmserve(*arguments, "-", cwd=tmp_path, stdin="hello")
+    assert piped.stdout == first.stdout
+
+
+def test_generate_tells_of_a_broken_model(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    done = llmserve("generate", "-m", str(tmp_path), "hello", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "cannot be loaded" in done.stderr
+
+
+def test_pull_says_what_the_hub_said(tmp_path: Path) -> None:
+    done = llmserve("pull", "org/name", "--hf-endpoint", "http://127.0.0.1:9", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "org/name could not be downloaded" in done.stderr
+
+
+def test_chat_streams_answers_and_survives_errors(
+    tiny_model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with running_server(tmp_path, tiny_model) as server:
+        monkeypatch.setattr("sys.stdin", io.StringIO("hello\n\nagain\n"))
+        fields = {"max_tokens": 4, "temperature": 0}
+        Conversation(server.url, fields, "be brief", None).run()
+        assert server.metric("llmserve_request_success_total") == 2
+        monkeypatch.setattr("sys.stdin", io.StringIO("hello\n"))
+        Conversation(server.url, {"model": "nobody"}, None, None).run()
+        assert "'nobody' is not served" in " ".join(capsys.readouterr().out.split())
+    monkeypatch.setattr("sys.stdin", io.StringIO("hello\n"))
+    Conversation("http://127.0.0.1:9", {}, None, None).run()
+    assert "127.0.0.1:9" in capsys.readouterr().out

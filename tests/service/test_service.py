@@ -1,0 +1,323 @@
+"""The service over a fake engine: every way out, and everything given back."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from fake_engine import FakeEngine
+
+from llmserve.domain import (
+    Caller,
+    Cancelled,
+    Delta,
+    Event,
+    Failed,
+    Finish,
+    FinishReason,
+    GenerationRequest,
+    ModelSpec,
+    Prompt,
+    Queued,
+    SamplingFields,
+    Started,
+)
+from llmserve.errors import (
+    GenerationFailed,
+    InvalidRequest,
+    ModelBroken,
+    ModelLoading,
+    ModelNotFound,
+    PromptTooLong,
+    QueueFull,
+    ShuttingDown,
+    WaitTimeout,
+)
+from llmserve.observability.metrics import Metrics
+from llmserve.registry.registry import Registry
+from llmserve.service import Generation, Limits, Service
+
+CALLER = Caller()
+
+
+@dataclass
+class House:
+    service: Service
+    engine: FakeEngine
+    registry: Registry
+
+    def open(
+        self, prompt: Prompt = "hello", **fields: Any
+    ) -> contextlib.AbstractAsyncContextManager[Generation]:
+        request = GenerationRequest(id="r", prompt=prompt, **fields)
+        return self.service.open(request, CALLER)
+
+    @property
+    def load(self) -> tuple[int, int]:
+        return self.service.load("fake")
+
+    def sample(self, name: str) -> float:
+        lines = self.service.metrics.render().decode().splitlines()
+        return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(name + "{"))
+
+
+@contextlib.asynccontextmanager
+async def house(
+    capacity: int = 1, max_waiting: int = 2, wait: float = 60.0, timeout_: float = 60.0
+) -> AsyncIterator[House]:
+    engine = FakeEngine(capacity)
+    registry = Registry([ModelSpec("fake", aliases=("nick",))], lambda spec: engine)
+    limits = Limits(
+        max_waiting=max_waiting, wait_timeout_seconds=wait, request_timeout_seconds=timeout_
+    )
+    service = Service(registry, limits, Metrics())
+    registry.start_loading()
+    await registry.loaded()
+    yield House(service, engine, registry)
+    # The pool is whole, whatever the test did.
+    engine.finish_all()
+    assert service.load("fake") == (0, 0)
+    assert registry.models[0].open_leases == 0
+    await service.drain(1)
+    await registry.close()
+
+
+def run(test: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    async def bounded() -> None:
+        async with asyncio.timeout(10):
+            await test()
+
+    asyncio.run(bounded())
+
+
+async def events_of(generation: Generation) -> list[Event]:
+    return [event async for event in generation.events()]
+
+
+def test_a_full_gate_refuses_and_says_when_to_come_back() -> None:
+    async def test() -> None:
+        async with house(capacity=1, max_waiting=1) as h, h.open(), h.open():
+            assert h.load == (1, 1)
+            with pytest.raises(QueueFull) as refused:
+                async with h.open():
+                    pass
+            assert refused.value.retry_after_seconds >= 1
+            assert h.load == (1, 1)
+            assert h.sample("llmserve_requests_rejected_total") == 1
+
+    run(test)
+
+
+def test_leaving_the_queue_frees_the_place_and_never_starts() -> None:
+    async def test() -> None:
+        async with house() as h, h.open():
+            async with h.open():
+                assert h.load == (1, 1)
+            assert h.load == (1, 0)
+            assert len(h.engine.started) == 1
+
+    run(test)
+
+
+def test_leaving_while_running_cancels_the_job_and_frees_the_slot_when_it_ends() -> None:
+    async def test() -> None:
+        async with house() as h:
+            async with h.open() as generation:
+                job = h.engine.running[0]
+                h.engine.say(job, "a")
+            assert job.is_cancelled
+            assert h.load == (1, 0), "the worker still runs: its slot is not free"
+            h.engine.say(job, "b")
+            h.engine.finish(job)
+            assert h.load == (0, 0)
+            assert isinstance(generation.terminal, Cancelled)
+            assert h.sample("llmserve_tokens_generated_after_disconnect_total") == 1
+            assert h.sample("llmserve_request_cancelled_total") == 1
+            assert h.sample("llmserve_cancel_latency_seconds_count") == 1
+
+    run(test)
+
+
+def test_a_reader_that_never_reads_holds_nothing() -> None:
+    async def test() -> None:
+        async with house() as h, h.open() as first, h.open():
+            h.engine.finish(h.engine.running[0])
+            assert isinstance(first.terminal, Finish)
+            assert h.load == (1, 0), "the second started although nobody read the first"
+
+    run(test)
+
+
+def test_waiting_too_long_ends_in_an_error_event() -> None:
+    async def test() -> None:
+        async with house(wait=0.01) as h, h.open(), h.open() as waiting:
+            *queued, last = await events_of(waiting)
+            assert all(isinstance(event, Queued) for event in queued)
+            assert isinstance(last, Failed)
+            assert isinstance(last.error, WaitTimeout)
+            assert h.load == (1, 0)
+
+    run(test)
+
+
+def test_a_deadline_in_the_queue_returns_nothing_and_says_timeout() -> None:
+    async def test() -> None:
+        async with house() as h, h.open(), h.open(timeout_seconds=0.01) as waiting:
+            answer = await waiting.collect()
+            assert answer.text == ""
+            assert answer.finish.reason is FinishReason.TIMEOUT
+            assert answer.finish.usage.prompt_tokens == 5
+            assert h.load == (1, 0)
+
+    run(test)
+
+
+def test_a_deadline_in_a_silent_worker_does_not_keep_the_client() -> None:
+    async def test() -> None:
+        async with house() as h, h.open(timeout_seconds=0.01) as generation:
+            h.engine.say(h.engine.running[0], "so far")
+            answer = await generation.collect()
+            assert (answer.text, answer.finish.reason) == ("so far", FinishReason.TIMEOUT)
+            assert h.engine.running[0].is_cancelled
+
+    run(test)
+
+
+def test_an_engine_error_is_an_event_and_the_next_request_works() -> None:
+    async def test() -> None:
+        async with house() as h:
+            async with h.open() as generation:
+                h.engine.finish(h.engine.running[0], GenerationFailed("boom"))
+                with pytest.raises(GenerationFailed):
+                    await generation.collect()
+            async with h.open() as generation:
+                h.engine.finish(h.engine.running[0])
+                assert (await generation.collect()).text == ""
+
+    run(test)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "fields", "error", "param"),
+    [
+        ("", {}, InvalidRequest, "prompt"),
+        ("\0", {}, InvalidRequest, "prompt"),
+        ("x" * 20, {}, PromptTooLong, "prompt"),
+        ("x", {"model": "fkae"}, ModelNotFound, "model"),
+        ("x", {"sampling": SamplingFields(min_tokens=20)}, InvalidRequest, "min_tokens"),
+    ],
+)
+def test_what_cannot_be_served_is_refused_before_a_ticket(
+    prompt: str, fields: dict[str, Any], error: type[Exception], param: str
+) -> None:
+    async def test() -> None:
+        async with house() as h:
+            with pytest.raises(error) as refused:
+                async with h.open(prompt, **fields):
+                    pass
+            assert refused.value.param == param
+            assert not h.engine.started
+
+    run(test)
+
+
+def test_several_requests_are_admitted_together_or_not_at_all() -> None:
+    async def test() -> None:
+        async with house(capacity=1, max_waiting=1) as h:
+            requests = [GenerationRequest(id="r", prompt="x") for _ in range(3)]
+            with pytest.raises(QueueFull):
+                async with h.service.open_all(requests, CALLER):
+                    pass
+            h.engine.finish_all()
+            assert h.load == (0, 0)
+
+    run(test)
+
+
+def test_events_come_in_the_order_of_the_contract() -> None:
+    async def test() -> None:
+        async with house() as h, h.open(), h.open() as second:
+            stream = second.events()
+            assert await anext(stream) == Queued(position=0, eta_seconds=None)
+            h.engine.finish(h.engine.running[0])
+            h.engine.say(h.engine.running[0], "a")
+            h.engine.say(h.engine.running[0], "b")
+            h.engine.finish(h.engine.running[0])
+            rest = [event async for event in stream]
+            assert [type(event) for event in rest] == [Started, Delta, Finish]
+            assert rest[1] == Delta("ab", (7, 7)), "two tokens nobody had read yet are one delta"
+
+    run(test)
+
+
+def test_defaults_are_overridden_by_the_model_and_by_the_request() -> None:
+    async def test() -> None:
+        async with house() as h:
+            async with h.open(
+                sampling=SamplingFields(temperature=0.0),
+                defaults=SamplingFields(temperature=1.0, max_tokens=3, top_p=0.5),
+            ):
+                task = h.engine.running[0].task
+                assert (task.sampling.temperature, task.sampling.top_p) == (0.0, 0.5)
+                assert task.max_tokens == 3
+            h.engine.finish_all()
+            async with h.open(sampling=SamplingFields(max_tokens=10_000)):
+                assert h.engine.running[0].task.max_tokens == 15, "what the context has room for"
+
+    run(test)
+
+
+def test_draining_refuses_new_work_and_waits_for_the_old() -> None:
+    async def test() -> None:
+        async with house() as h:
+            async with h.open() as generation:
+                drain = asyncio.create_task(h.service.drain(5))
+                await asyncio.sleep(0)
+                with pytest.raises(ShuttingDown):
+                    async with h.open():
+                        pass
+                h.engine.finish(h.engine.running[0])
+                await generation.collect()
+                assert not drain.done()
+            await drain
+
+    run(test)
+
+
+def test_what_outlives_the_drain_is_told() -> None:
+    async def test() -> None:
+        async with house() as h, h.open() as running, h.open() as waiting:
+            drain = asyncio.create_task(h.service.drain(0.0))
+            for generation in (running, waiting):
+                last = (await events_of(generation))[-1]
+                assert isinstance(last, Failed)
+                assert isinstance(last.error, ShuttingDown)
+            drain.cancel()
+
+    run(test)
+
+
+def test_loading_and_broken_models_are_503_with_a_reason() -> None:
+    async def test() -> None:
+        engines = {"a": FakeEngine(), "b": FakeEngine(load_error=ModelBroken("no weights"))}
+        registry = Registry([ModelSpec("a"), ModelSpec("b")], lambda spec: engines[spec.name])
+        service = Service(registry, Limits(1, 1.0, 1.0), Metrics())
+        with pytest.raises(ModelLoading) as loading:
+            async with service.open(GenerationRequest(id="r", prompt="x"), CALLER):
+                pass
+        assert loading.value.retry_after_seconds
+        registry.start_loading()
+        await registry.loaded()
+        with pytest.raises(ModelBroken, match="no weights"):
+            async with service.open(GenerationRequest(id="r", prompt="x", model="b"), CALLER):
+                pass
+        async with service.open(GenerationRequest(id="r", prompt="x"), CALLER):
+            engines["a"].finish_all()
+        await registry.close()
+        assert all(engine.is_closed for engine in engines.values())
+
+    run(test)
