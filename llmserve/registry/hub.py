@@ -9,12 +9,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
-import httpx
 from huggingface_hub import HfApi, snapshot_download
 from huggingface_hub.errors import (
     GatedRepoError,
     HfHubHTTPError,
     HFValidationError,
+    HTTPError,
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
@@ -64,7 +64,7 @@ def pull(
         _download(hub_id, revision, endpoint, token, partial, progress)
     except (GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError) as error:
         raise ConfigurationError(_refusal(hub_id, revision, error)) from error
-    except (HfHubHTTPError, HFValidationError, OSError, httpx.HTTPError) as error:
+    except (HTTPError, HFValidationError, OSError) as error:
         raise ConfigurationError(
             f"{hub_id} could not be downloaded from {endpoint}: {error}; "
             "what has arrived is kept, try again"
