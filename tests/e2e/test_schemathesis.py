@@ -1,0 +1,40 @@
+"""Requests made up from our own OpenAPI document: none of them may be a 5xx."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from server import running_server
+
+EXAMPLES_PER_OPERATION = 40
+
+
+@pytest.mark.timeout(300)
+def test_no_request_of_the_schema_is_a_server_error(tiny_model: Path, tmp_path: Path) -> None:
+    with running_server(tmp_path, tiny_model, request_timeout_seconds=2) as server:
+        done = subprocess.run(
+            [
+                str(Path(sys.executable).with_name("schemathesis")),
+                "run",
+                server.url + "/openapi.json",
+                "--checks=not_a_server_error",
+                "--mode=all",
+                f"--max-examples={EXAMPLES_PER_OPERATION}",
+                "--phases=examples,coverage,fuzzing",
+                "--request-timeout=30",
+                "--seed=1",
+                "--no-color",
+            ],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=280,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
+        assert "Tested: 10" in done.stdout, "an operation was left out"
+
+        assert "Traceback" not in server.log
