@@ -70,6 +70,12 @@ class Bench:
         return tokens_of(await events())
 
 
+async def first_delta(job: Job) -> None:
+    """Wait until the job has made a token."""
+    while not isinstance(await job.mailbox.next(), Delta):
+        pass
+
+
 def tokens_of(events: list[Event]) -> tuple[int, ...]:
     return tuple(i for event in events if isinstance(event, Delta) for i in event.token_ids)
 
@@ -149,8 +155,7 @@ def test_cancel_stops_within_a_token(tiny_model: Path) -> None:
     async def test() -> None:
         async with bench(tiny_model) as b:
             job, events = b.start(max_tokens=400)
-            while job.completion_tokens < 3:
-                await asyncio.sleep(0)
+            await first_delta(job)
             job.cancel()
             seen = job.completion_tokens
             assert isinstance((await events())[-1], Cancelled)
@@ -256,8 +261,7 @@ def test_the_heartbeat_is_the_age_of_the_quietest_job(tiny_model: Path) -> None:
         async with bench(tiny_model) as b:
             assert b.engine.stats().seconds_since_step is None
             job, events = b.start(max_tokens=400)
-            while job.completion_tokens < 1:
-                await asyncio.sleep(0)
+            await first_delta(job)
             age = b.engine.stats().seconds_since_step
             assert age is not None
             assert age >= 0
