@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+from pathlib import Path
 
 import pytest
-from server import Server
+from server import Server, running_server
 from websockets.asyncio.client import connect
 
 ENDLESS = {"prompt": "Once upon a time", "max_tokens": 480, "ignore_eos": True, "timeout": 60}
@@ -119,3 +120,15 @@ def test_full_is_429_with_retry_after_and_ends_when_somebody_leaves(tiny: Server
         client.leave()
     assert tiny.wait_for_load(0, 0) < SECOND
     assert tiny.metric("llmserve_requests_rejected_total", reason="queue_full") == 1
+
+
+def test_a_silent_stream_is_kept_alive_by_comments(tiny_model: Path, tmp_path: Path) -> None:
+    settings = {"max_running": 1, "keepalive_seconds": 0.1}
+    with running_server(tmp_path, tiny_model, **settings) as server:
+        first = RawClient(server, "/generate", ENDLESS | {"stream": True})
+        first.read_until(b"token")
+        waiting = RawClient(server, "/v1/completions", ENDLESS | {"stream": True})
+        waiting.read_until(b": keep-alive\n")
+        first.leave()
+        waiting.leave()
+        assert server.wait_for_load(0, 0) < SECOND

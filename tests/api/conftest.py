@@ -1,0 +1,31 @@
+"""The application in this process, over a fake engine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from fake_engine import FakeEngine
+from fastapi.testclient import TestClient
+
+from llmserve import bootstrap
+from llmserve.api.app import create_app
+from llmserve.domain import ModelSpec
+from llmserve.settings import Settings
+
+
+@pytest.fixture
+def engine(monkeypatch: pytest.MonkeyPatch) -> FakeEngine:
+    """Stands where bootstrap would build a real one."""
+    fake = FakeEngine()
+    monkeypatch.setattr(bootstrap, "_specs", lambda settings: [ModelSpec("fake")])
+    monkeypatch.setattr(bootstrap, "_engine", lambda spec, settings: fake)
+    return fake
+
+
+@pytest.fixture
+def client(engine: FakeEngine) -> Iterator[TestClient]:
+    """A client of the started application; it raises nothing, as a real one would not."""
+    settings = Settings(cors_origins=("https://ui.example",), drain_timeout_seconds=1)
+    with TestClient(create_app(settings), raise_server_exceptions=False) as running:
+        yield running

@@ -1,0 +1,44 @@
+"""What every route has from the application: errors, CORS, ids."""
+
+from __future__ import annotations
+
+import pytest
+from fake_engine import FakeEngine
+from fastapi.testclient import TestClient
+
+from llmserve.domain import Prompt
+
+
+def test_a_bug_is_a_500_in_the_shape_that_tells_nothing(
+    client: TestClient, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(prompt: Prompt) -> list[int]:
+        raise ZeroDivisionError("secret detail")
+
+    monkeypatch.setattr(engine.tokenizer, "encode", broken)
+    answer = client.post("/generate", json={"prompt": "x"})
+    assert answer.status_code == 500
+    assert answer.json()["error"]["code"] == "internal_error"
+    assert "secret" not in answer.text
+
+
+def test_cors_is_for_the_origins_of_the_setting(client: TestClient) -> None:
+    preflight = {"Access-Control-Request-Method": "POST"}
+    for origin, allowed in (("https://ui.example", True), ("https://evil.example", False)):
+        answer = client.options("/generate", headers=preflight | {"Origin": origin})
+        assert ("access-control-allow-origin" in answer.headers) is allowed
+    answer = client.get("/health", headers={"Origin": "https://ui.example"})
+    assert "X-Request-ID" in answer.headers["access-control-expose-headers"]
+
+
+def test_a_request_id_is_echoed_or_made(client: TestClient) -> None:
+    assert client.get("/health", headers={"X-Request-ID": "a-1"}).headers["x-request-id"] == "a-1"
+    made = {client.get("/health").headers["x-request-id"] for _ in range(2)}
+    assert len(made) == 2
+
+
+def test_draining_and_loading_are_answered_with_retry_after(client: TestClient) -> None:
+    client.app.state.container.service.begin_drain()
+    answer = client.post("/v1/completions", json={"prompt": "x"})
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
+    assert answer.json()["error"]["code"] == "shutting_down"
