@@ -11,10 +11,10 @@ from typing import Final, Self
 
 from llmserve.domain import EngineKind, ModelSpec
 from llmserve.errors import ConfigurationError
+from llmserve.registry.hub import HUB_ID
 from llmserve.registry.manifest import MANIFEST, read_manifest
 from llmserve.settings import Settings
 
-HUB_ID: Final = re.compile(r"[\w.-]+/[\w.-]+")
 PATH_PREFIXES: Final = ("/", "./", "../", "~")
 
 
@@ -72,7 +72,7 @@ class Catalog:
             return self._with_defaults(read_manifest(folder))
         if argument in self.names():
             return self._with_defaults(read_manifest(self._models_dir / argument))
-        if HUB_ID.fullmatch(argument) and ".." not in argument:
+        if "/" in argument and re.fullmatch(HUB_ID, argument):
             return self._with_defaults(ModelSpec(name=argument, hub_id=argument))
         raise ConfigurationError(f"there is no model {argument!r} in {self._models_dir}; "
                                  + self._hint(argument))  # fmt: skip

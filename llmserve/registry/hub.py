@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +23,9 @@ from tqdm.auto import tqdm
 
 from llmserve.domain import LoadProgress
 from llmserve.errors import ConfigurationError
+
+HUB_ID: Final = r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?"
+"""`org/name`, or `name` alone; neither part can be a way out of a folder."""
 
 RECEIPT: Final = ".hub.json"
 """Says which repository and revision a folder was downloaded from."""
@@ -49,6 +53,8 @@ def pull(
         ConfigurationError: the hub refuses, does not answer or has no such repository; or the
             folder is taken by something else.
     """
+    if not re.fullmatch(HUB_ID, hub_id):
+        raise ConfigurationError(f"{hub_id!r} is no hub id; write it as org/name")
     target = models_dir / hub_id.rpartition("/")[2]
     receipt = {"hub_id": hub_id, "revision": revision}
     if target.exists():

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from llmserve.domain import EngineKind, ModelSpec, SamplingFields
 from llmserve.errors import ConfigurationError
+from llmserve.registry.hub import HUB_ID
 from llmserve.settings import Device, DType, EngineName
 
 MANIFEST: Final = "model.toml"
@@ -51,7 +52,7 @@ class Manifest(_Strict):
     """The whole file; every key may be left out."""
 
     path: str | None = None
-    hub_id: Annotated[str, Field(pattern=r"^[\w.-]+(/[\w.-]+)?$")] | None = None
+    hub_id: Annotated[str, Field(pattern=rf"^{HUB_ID}$")] | None = None
     revision: str | None = None
     aliases: list[Name] = []
     dtype: DType = "auto"

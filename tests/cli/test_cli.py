@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from fake_hub import running_hub
 from server import running_server
 
 from llmserve.cli.conversation import Conversation
@@ -98,9 +99,15 @@ def test_generate_tells_of_a_broken_model(tmp_path: Path) -> None:
 
 
 def test_pull_says_what_the_hub_said(tmp_path: Path) -> None:
-    done = llmserve("pull", "org/name", "--hf-endpoint", "http://127.0.0.1:9", cwd=tmp_path)
-    assert done.returncode == 2
-    assert "org/name could not be downloaded" in done.stderr
+    with running_hub() as hub:
+        hub.repositories["org/name"] = {"config.json": b"{}", "model.safetensors": b"w" * 1000}
+        done = llmserve("pull", "org/other", "--hf-endpoint", hub.url, cwd=tmp_path)
+        assert done.returncode == 2
+        assert "the hub has no org/other" in done.stderr
+        done = llmserve("pull", "org/name", "--hf-endpoint", hub.url, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "models/name"
+    assert (tmp_path / "models" / "name" / "model.safetensors").stat().st_size == 1000
 
 
 def test_chat_streams_answers_and_survives_errors(

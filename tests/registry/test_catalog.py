@@ -1,0 +1,70 @@
+"""The catalog: what an operator may write for a model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from llmserve.domain import EngineKind
+from llmserve.errors import ConfigurationError
+from llmserve.registry.catalog import Catalog
+
+
+@pytest.fixture
+def models(tmp_path: Path) -> Path:
+    """models/ with one bare model, one with a manifest, and things that are no models."""
+    folder = tmp_path / "models"
+    (folder / "bare").mkdir(parents=True)
+    (folder / "bare" / "config.json").write_text("{}")
+    (folder / "fine").mkdir()
+    (folder / "fine" / "model.toml").write_text("dtype = 'float16'\naliases = ['nice']")
+    (folder / "empty").mkdir()
+    (folder / "file").write_text("")
+    (tmp_path / "secret").mkdir()
+    (tmp_path / "secret" / "config.json").write_text("{}")
+    return folder
+
+
+@pytest.mark.parametrize(
+    "argument", ["nobody", "empty", "file", "", ".", "..", "bare/..", "a/../../secret", "x\0y"]
+)
+def test_what_is_no_model_is_refused(models: Path, argument: str) -> None:
+    with pytest.raises(ConfigurationError):
+        Catalog(models).resolve(argument)
+
+
+def test_a_misspelt_name_names_the_nearest(models: Path) -> None:
+    with pytest.raises(ConfigurationError, match="did you mean 'bare'"):
+        Catalog(models).resolve("baer")
+
+
+def test_two_models_may_not_share_a_name(models: Path) -> None:
+    (models / "bare" / "model.toml").write_text("aliases = ['nice']")
+    with pytest.raises(ConfigurationError, match="'nice' belongs to both 'fine' and 'bare'"):
+        Catalog(models).resolve_all(["fine", "bare"])
+    with pytest.raises(ConfigurationError, match="belongs to both"):
+        Catalog(models).resolve_all(["fine", "fine"])
+
+
+def test_names_lists_folders_with_models(models: Path) -> None:
+    assert Catalog(models).names() == ["bare", "fine"]
+    assert Catalog(models / "missing").names() == []
+
+
+def test_paths_and_hub_ids(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(models)
+    assert Catalog(models).resolve("./bare").path == (models / "bare").resolve()
+    assert Catalog(models).resolve(str(models.parent / "secret")).name == "secret"
+    hub = Catalog(models).resolve("org/name-1.5")
+    assert (hub.name, hub.hub_id, hub.path) == ("org/name-1.5", "org/name-1.5", None)
+
+
+def test_the_servers_defaults_hold_where_the_manifest_is_silent(models: Path) -> None:
+    catalog = Catalog(
+        models, device="cpu", dtype="bfloat16", engine="threaded", trust_remote_code=True
+    )
+    fine = catalog.resolve("fine")
+    assert (fine.device, fine.dtype, fine.engine) == ("cpu", "float16", EngineKind.THREADED)
+    assert fine.trust_remote_code
+    assert not Catalog(models).resolve("fine").trust_remote_code

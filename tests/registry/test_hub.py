@@ -1,0 +1,105 @@
+"""Downloads, against a hub on loopback."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from fake_hub import FakeHub, running_hub
+from server import running_server
+
+from llmserve.domain import LoadProgress
+from llmserve.errors import ConfigurationError
+from llmserve.registry.hub import pull
+
+WEIGHTS = b"w" * 3_000_000
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
+    monkeypatch.setenv("HF_HUB_DISABLE_TELEMETRY", "1")
+    with running_hub() as running:
+        running.repositories["org/name"] = {
+            "config.json": b"{}",
+            "model.safetensors": WEIGHTS,
+            "pytorch_model.bin": b"never wanted",
+        }
+        yield running
+
+
+def test_what_the_hub_does_not_have_is_said(hub: FakeHub, tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="the hub has no org/other"):
+        pull("org/other", tmp_path, endpoint=hub.url)
+    with pytest.raises(ConfigurationError, match="no revision 'v9'"):
+        pull("org/name", tmp_path, revision="v9", endpoint=hub.url)
+    assert not list(tmp_path.glob("[!.]*"))
+
+
+@pytest.mark.parametrize("hub_id", ["../x", "org/..", "/etc", "a/b/c", "", ".hidden", "a\\b"])
+def test_what_is_no_hub_id_is_refused_before_anything(tmp_path: Path, hub_id: str) -> None:
+    with pytest.raises(ConfigurationError, match="no hub id"):
+        pull(hub_id, tmp_path, endpoint="http://127.0.0.1:9")
+
+
+def test_a_gated_repository_wants_a_token(hub: FakeHub, tmp_path: Path) -> None:
+    hub.gated.add("org/name")
+    with pytest.raises(ConfigurationError, match="LLMSERVE_HF_TOKEN"):
+        pull("org/name", tmp_path, endpoint=hub.url)
+    assert pull("org/name", tmp_path, endpoint=hub.url, token=hub.token).is_dir()
+
+
+def test_a_taken_folder_is_not_touched(hub: FakeHub, tmp_path: Path) -> None:
+    (tmp_path / "name").mkdir()
+    (tmp_path / "name" / "mine").write_text("precious")
+    with pytest.raises(ConfigurationError, match="is not a download of org/name"):
+        pull("org/name", tmp_path, endpoint=hub.url)
+    assert (tmp_path / "name" / "mine").read_text() == "precious"
+
+
+def test_a_download_is_whole_reports_progress_and_is_not_repeated(
+    hub: FakeHub, tmp_path: Path
+) -> None:
+    seen: list[LoadProgress] = []
+    folder = pull("org/name", tmp_path, endpoint=hub.url, progress=seen.append)
+    assert folder == tmp_path / "name"
+    assert (folder / "model.safetensors").read_bytes() == WEIGHTS
+    assert not (folder / "pytorch_model.bin").exists()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["name"]
+    assert [p.fraction for p in seen][-1] == 1.0
+    asked = len(hub.requests)
+    assert pull("org/name", tmp_path, endpoint=hub.url) == folder
+    assert len(hub.requests) == asked
+
+
+def test_a_cut_download_goes_on_where_it_stopped(hub: FakeHub, tmp_path: Path) -> None:
+    hub.break_after = 1_000_000
+    folder = pull("org/name", tmp_path, endpoint=hub.url)
+    assert (folder / "model.safetensors").read_bytes() == WEIGHTS
+    assert "bytes=1000000-" in [asked for _, _, asked in hub.requests]
+
+
+def test_a_download_that_fails_for_good_leaves_nothing_that_looks_whole(
+    hub: FakeHub, tmp_path: Path
+) -> None:
+    hub.break_after, hub.is_gone_after_break = 1_000_000, True
+    kept = hub.repositories["org/name"]
+    with pytest.raises(ConfigurationError, match="org/name"):
+        pull("org/name", tmp_path, endpoint=hub.url)
+    assert not (tmp_path / "name").exists()
+    hub.repositories["org/name"] = kept
+    assert pull("org/name", tmp_path, endpoint=hub.url).is_dir()
+
+
+def test_serving_a_hub_id_downloads_it_first(
+    hub: FakeHub, tiny_model: Path, tmp_path: Path
+) -> None:
+    files = {f.name: f.read_bytes() for f in tiny_model.iterdir() if f.is_file()}
+    hub.repositories["org/tiny"] = files
+    settings = {"hf_endpoint": hub.url, "models_dir": tmp_path / "models"}
+    with running_server(tmp_path, "org/tiny", **settings) as server:
+        answer = httpx.post(server.url + "/generate", json={"prompt": "hi"}).json()
+        assert answer["model"] == "org/tiny"
+        assert httpx.get(server.url + "/v1/models/org/tiny").json()["status"] == "ready"
+    assert (tmp_path / "models" / "tiny" / "model.safetensors").exists()

@@ -1,0 +1,88 @@
+"""model.toml: every mistake is reported with file and key."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from llmserve.domain import EngineKind, SamplingFields
+from llmserve.errors import ConfigurationError
+from llmserve.registry.manifest import read_manifest
+
+
+def folder_with(tmp_path: Path, manifest: str) -> Path:
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    (folder / "model.toml").write_text(manifest)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("manifest", "told"),
+    [
+        ("dtpye = 'auto'", "'dtpye'; did you mean 'dtype'"),
+        ("[sampling]\ntemprature = 1.0", "'sampling.temprature'; did you mean 'temperature'"),
+        ("[warmup]\nprompt = ['x']", "did you mean 'prompts'"),
+        ("xyz = 1", "there are path, hub_id"),
+        ("dtype = 'int3'", "dtype: "),
+        ("device = 'tpu'", "device: "),
+        ("engine = 'steam'", "engine: "),
+        ("max_context = 0", "max_context: "),
+        ("max_context = '9'", "max_context: "),
+        ("aliases = ['a b']", "aliases.0: "),
+        ("[sampling]\ntemperature = 3.0", "sampling.temperature: "),
+        ("[sampling]\ntop_p = nan", "sampling.top_p: "),
+        ("hub_id = '../etc'", "hub_id: "),
+        ("path = 'a'\nhub_id = 'b/c'", "path and hub_id exclude each other"),
+        ("revision = 'main'", "revision belongs to a hub_id"),
+        ("chat_template = 'missing.jinja'", "missing.jinja"),
+        ("path = [", "cannot be read"),
+    ],
+)
+def test_a_mistake_is_told_with_file_and_key(tmp_path: Path, manifest: str, told: str) -> None:
+    with pytest.raises(ConfigurationError) as refused:
+        read_manifest(folder_with(tmp_path, manifest))
+    assert "model.toml" in refused.value.message
+    assert told in refused.value.message
+
+
+def test_a_folder_without_a_manifest_holds_its_weights(tmp_path: Path) -> None:
+    spec = read_manifest(tmp_path)
+    assert (spec.name, spec.path) == (tmp_path.name, tmp_path.resolve())
+    assert not spec.trust_remote_code
+
+
+def test_every_key_reaches_the_spec(tmp_path: Path) -> None:
+    folder = folder_with(
+        tmp_path,
+        """
+        path = "weights"
+        aliases = ["one", "two"]
+        dtype = "bfloat16"
+        device = "cuda:1"
+        engine = "threaded"
+        max_context = 99
+        trust_remote_code = true
+        chat_template = "t.jinja"
+        [sampling]
+        temperature = 0.5
+        stop = ["x"]
+        [warmup]
+        prompts = ["p"]
+        """,
+    )
+    (folder / "t.jinja").write_text("{{ messages }}")
+    spec = read_manifest(folder)
+    assert spec.path == (folder / "weights").resolve()
+    assert spec.aliases == ("one", "two")
+    assert (spec.dtype, spec.device, spec.engine) == ("bfloat16", "cuda:1", EngineKind.THREADED)
+    assert (spec.max_context, spec.trust_remote_code) == (99, True)
+    assert spec.chat_template == "{{ messages }}"
+    assert spec.sampling == SamplingFields(temperature=0.5, stop=("x",))
+    assert spec.warmup_prompts == ("p",)
+
+
+def test_a_manifest_may_name_a_hub_repository(tmp_path: Path) -> None:
+    spec = read_manifest(folder_with(tmp_path, "hub_id = 'org/name'\nrevision = 'v1'"))
+    assert (spec.path, spec.hub_id, spec.revision) == (None, "org/name", "v1")
