@@ -146,5 +146,5 @@ class Gate:
 
     def _retry_after_seconds(self) -> float:
         eta = self.eta_seconds(len(self._waiting)) or MIN_RETRY_SECONDS
-        jittered = eta * self._rng.uniform(1.0, 1.0 + JITTER)
-        return min(max(jittered, MIN_RETRY_SECONDS), MAX_RETRY_SECONDS)
+        bounded = min(max(eta, MIN_RETRY_SECONDS), MAX_RETRY_SECONDS)
+        return bounded * self._rng.uniform(1.0, 1.0 + JITTER)

@@ -1,0 +1,120 @@
+"""The gate under a manual clock."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llmserve.admission.gate import JITTER, MAX_RETRY_SECONDS, MIN_RETRY_SECONDS, Gate, Ticket
+from llmserve.errors import QueueFull
+
+
+class Clock:
+    """Moves when it is told to."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def gate(running: int = 1, waiting: int = 2) -> tuple[Gate, Clock, list[str]]:
+    clock = Clock()
+    return Gate(running, waiting, clock, random.Random(1)), clock, []
+
+
+def test_full_says_when_to_come_back_jittered_and_bounded() -> None:
+    g, clock, _ = gate(running=2, waiting=1)
+    tickets = [g.enter(lambda: None) for _ in range(3)]
+    clock.now = 60.0
+    tickets[0].release()
+    tickets.append(g.enter(lambda: None))
+    delays = []
+    for _ in range(50):
+        with pytest.raises(QueueFull) as full:
+            g.enter(lambda: None)
+        delays.append(full.value.retry_after_seconds)
+    expected = 2 / 2 * 60.0  # one waits, this would be the second, two slots of a minute each
+    assert all(d is not None and expected <= d <= expected * (1 + JITTER) for d in delays)
+    assert len(set(delays)) > 40
+    assert (g.running, g.waiting) == (2, 1)
+
+
+def test_retry_after_has_bounds() -> None:
+    for held, bound in ((0.0, MIN_RETRY_SECONDS), (1e9, MAX_RETRY_SECONDS)):
+        g, clock, _ = gate(1, 0)
+        first = g.enter(lambda: None)
+        clock.now += held
+        first.release()
+        g.enter(lambda: None)
+        with pytest.raises(QueueFull) as full:
+            g.enter(lambda: None)
+        assert full.value.retry_after_seconds is not None
+        assert bound <= full.value.retry_after_seconds <= bound * (1 + JITTER)
+
+
+def test_leaving_the_queue_moves_the_others_up() -> None:
+    g, _, order = gate(1, 3)
+    running = g.enter(lambda: None)
+    a, b = g.enter(lambda: order.append("a")), g.enter(lambda: order.append("b"))
+    assert (a.position, b.position) == (0, 1)
+    a.release()
+    assert b.position == 0
+    running.release()
+    assert order == ["b"]
+
+
+def test_releasing_twice_is_harmless() -> None:
+    g, _, order = gate(1, 3)
+    first = g.enter(lambda: None)
+    for name in "ab":
+        g.enter(lambda name=name: order.append(name))
+    first.release()
+    first.release()
+    assert order == ["a"]
+    assert (g.running, g.waiting) == (1, 1)
+
+
+def test_a_caller_that_gives_up_as_it_is_admitted_lets_the_next_in() -> None:
+    g, _, order = gate(1, 3)
+    first = g.enter(lambda: None)
+    quitter: list[Ticket] = []
+    quitter.append(g.enter(lambda: quitter[0].release()))
+    g.enter(lambda: order.append("next"))
+    first.release()
+    assert order == ["next"]
+    assert (g.running, g.waiting) == (1, 0)
+
+
+@given(st.lists(st.tuples(st.sampled_from("er"), st.integers(0, 9)), max_size=60))
+def test_nobody_is_lost_and_nobody_jumps_the_queue(moves: list[tuple[str, int]]) -> None:
+    g, _, admitted = gate(2, 3)
+    entered: list[str] = []
+    inside: list[tuple[str, Ticket]] = []
+    for number, (move, choice) in enumerate(moves):
+        name = str(number)
+        if move == "e":
+            try:
+                ticket = g.enter(lambda name=name: admitted.append(name))
+            except QueueFull:
+                assert (g.running, g.waiting) == (2, 3)
+                continue
+            entered.append(name)
+            inside.append((name, ticket))
+        elif inside:
+            name, ticket = inside.pop(choice % len(inside))
+            if ticket.is_waiting:
+                entered.remove(name)
+            ticket.release()
+        assert g.running <= 2
+        assert g.waiting <= 3
+        assert g.running + g.waiting == len(inside)
+        assert g.waiting == 0 or g.running == 2, "a slot is free while somebody waits"
+        assert admitted == entered[: len(admitted)], "first come, first served"
+    for _, ticket in inside:
+        ticket.release()
+    assert (g.running, g.waiting) == (0, 0)

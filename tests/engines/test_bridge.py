@@ -1,0 +1,184 @@
+"""The bridge: what `put`, `end` and `fail` become on the other side."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoTokenizer
+
+from llmserve.domain import (
+    Cancelled,
+    Delta,
+    Event,
+    Failed,
+    Finish,
+    FinishReason,
+    SamplingParams,
+    Started,
+    Usage,
+)
+from llmserve.engines.bridge import StopStringMatched, TokenBridge
+from llmserve.engines.job import Job, Task
+from llmserve.engines.mailbox import Mailbox
+from llmserve.errors import GenerationFailed
+from llmserve.text.tokenizer import Tokenizer
+
+EOS = 2
+PLAIN = SamplingParams()
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tiny_model: Path) -> Tokenizer:
+    return Tokenizer(AutoTokenizer.from_pretrained(tiny_model))
+
+
+class Clock:
+    """Moves when it is told to."""
+
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def collect(
+    tokenizer: Tokenizer,
+    feed: Callable[[TokenBridge, Job, Clock], None],
+    sampling: SamplingParams = PLAIN,
+    max_tokens: int = 100,
+    deadline: float | None = None,
+) -> tuple[list[Event], Job]:
+    """The events of one job whose worker does `feed`."""
+
+    async def run() -> tuple[list[Event], Job]:
+        task = Task("r", (5, 6), sampling, max_tokens, deadline)
+        job = Job(task, Mailbox(asyncio.get_running_loop()), on_done=lambda: None)
+        clock = Clock()
+        bridge = TokenBridge(job, tokenizer, (EOS,), clock)
+        bridge.start()
+        bridge.put(torch.tensor([[5, 6]]))
+        await asyncio.to_thread(feed, bridge, job, clock)
+        async with asyncio.timeout(10):
+            return [event async for event in bridge], job
+
+    return asyncio.run(run())
+
+
+def text_of(events: list[Event]) -> str:
+    return "".join(event.text for event in events if isinstance(event, Delta))
+
+
+def say(bridge: TokenBridge, ids: list[int]) -> None:
+    for token_id in ids:
+        bridge.put(torch.tensor([token_id]))
+
+
+def test_a_failure_is_the_last_event_and_keeps_the_usage(tokenizer: Tokenizer) -> None:
+    def feed(bridge: TokenBridge, job: Job, clock: Clock) -> None:
+        say(bridge, [300])
+        bridge.fail(GenerationFailed("boom"))
+        bridge.end()
+
+    events, _ = collect(tokenizer, feed)
+    last = events[-1]
+    assert isinstance(last, Failed)
+    assert last.usage == Usage(2, 1)
+    assert sum(isinstance(event, Failed | Finish | Cancelled) for event in events) == 1
+
+
+def test_a_cancel_is_seen_at_the_next_token_and_what_follows_is_waste(
+    tokenizer: Tokenizer,
+) -> None:
+    def feed(bridge: TokenBridge, job: Job, clock: Clock) -> None:
+        say(bridge, [300])
+        assert not bridge.is_over(300)
+        job.cancel()
+        assert bridge.is_over(300)
+        say(bridge, [301])
+        bridge.end()
+
+    events, job = collect(tokenizer, feed)
+    assert events[-1] == Cancelled(Usage(2, 2))
+    assert job.wasted_tokens == 1
+
+
+def test_the_deadline_is_a_finish_with_what_there_is(tokenizer: Tokenizer) -> None:
+    def feed(bridge: TokenBridge, job: Job, clock: Clock) -> None:
+        say(bridge, tokenizer.encode("hel"))
+        assert not bridge.is_over(300)
+        clock.now = 9.0
+        assert bridge.is_over(300)
+        bridge.end()
+
+    events, _ = collect(tokenizer, feed, SamplingParams(stop=("hello",)), deadline=9.0)
+    assert text_of(events) == "hel", "held back for a stop string that did not come"
+    assert isinstance(events[-1], Finish)
+    assert events[-1].reason is FinishReason.TIMEOUT
+
+
+def test_a_stop_string_over_tokens_unwinds_the_worker(tokenizer: Tokenizer) -> None:
+    def feed(bridge: TokenBridge, job: Job, clock: Clock) -> None:
+        with pytest.raises(StopStringMatched):
+            say(bridge, tokenizer.encode("one two three four"))
+
+    events, _ = collect(tokenizer, feed, SamplingParams(stop=("o thr",)))
+    assert text_of(events) == "one tw"
+    last = events[-1]
+    assert isinstance(last, Finish)
+    assert (last.reason, last.stop_string) == (FinishReason.STOP, "o thr")
+
+
+def test_stop_strings_wait_for_min_tokens(tokenizer: Tokenizer) -> None:
+    ids = tokenizer.encode("a b a b a b")
+
+    def feed(bridge: TokenBridge, job: Job, clock: Clock) -> None:
+        with pytest.raises(StopStringMatched):
+            say(bridge, ids)
+
+    events, job = collect(tokenizer, feed, SamplingParams(stop=("b",), min_tokens=2))
+    assert job.completion_tokens > 2
+    assert text_of(events).startswith("a b")
+
+
+def test_the_end_token_is_counted_and_has_no_text(tokenizer: Tokenizer) -> None:
+    def feed(bridge: TokenBridge, job: Job, clock: Clock) -> None:
+        assert bridge.is_over(EOS)
+        say(bridge, [*tokenizer.encode("hi"), EOS])
+        bridge.end()
+
+    events, _ = collect(tokenizer, feed)
+    assert text_of(events) == "hi"
+    assert isinstance(events[-1], Finish)
+    assert events[-1].reason is FinishReason.STOP
+    assert events[-1].usage.completion_tokens == len(tokenizer.encode("hi")) + 1
+
+
+def test_ignore_eos_goes_on_and_length_ends_it(tokenizer: Tokenizer) -> None:
+    def feed(bridge: TokenBridge, job: Job, clock: Clock) -> None:
+        assert not bridge.is_over(EOS)
+        say(bridge, [EOS, 300, EOS])
+        bridge.end()
+
+    events, _ = collect(tokenizer, feed, SamplingParams(ignore_eos=True), max_tokens=3)
+    assert isinstance(events[-1], Finish)
+    assert events[-1].reason is FinishReason.LENGTH
+
+
+def test_events_are_in_order_and_intervals_are_between_tokens(tokenizer: Tokenizer) -> None:
+    intervals: list[float] = []
+
+    def feed(bridge: TokenBridge, job: Job, clock: Clock) -> None:
+        job.on_interval = intervals.append
+        for token_id in (300, 301, 302):
+            clock.now += 2.0
+            say(bridge, [token_id])
+        bridge.end()
+
+    events, job = collect(tokenizer, feed)
+    assert isinstance(events[0], Started)
+    assert intervals == [2.0, 2.0]
+    assert (job.first_token_at, job.last_step_at) == (2.0, 6.0)

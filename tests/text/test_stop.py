@@ -1,0 +1,62 @@
+"""Stop strings: against a brute-force reference, however the text is cut."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llmserve.text.stop import StopMatcher
+
+texts = st.text(alphabet="abc", max_size=30)
+stop_lists = st.lists(st.text(alphabet="abc", min_size=1, max_size=4), min_size=1, max_size=3)
+
+
+def reference(text: str, stops: list[str]) -> tuple[str, str | None]:
+    """Read letter by letter; the first moment at which the text ends in a stop string."""
+    for end in range(1, len(text) + 1):
+        matching = [stop for stop in stops if text[:end].endswith(stop)]
+        if matching:
+            longest = max(matching, key=len)
+            return text[: end - len(longest)], longest
+    return text, None
+
+
+def screen(parts: list[str], stops: list[str]) -> tuple[str, str | None]:
+    matcher = StopMatcher(tuple(stops))
+    out = ""
+    for part in parts:
+        screened = matcher.feed(part)
+        out += screened.text
+        if screened.matched is not None:
+            return out, screened.matched
+    return out + matcher.flush(), None
+
+
+@given(texts, stop_lists, st.lists(st.integers(0, 30), max_size=6))
+def test_the_outcome_does_not_depend_on_how_the_text_is_cut(
+    text: str, stops: list[str], cuts: list[int]
+) -> None:
+    edges = [0, *sorted(min(c, len(text)) for c in cuts), len(text)]
+    parts = [text[a:b] for a, b in pairwise(edges)]
+    assert screen(parts, stops) == reference(text, stops)
+
+
+@given(texts, stop_lists)
+def test_only_a_proper_prefix_of_a_stop_string_is_held_back(text: str, stops: list[str]) -> None:
+    matcher = StopMatcher(tuple(stops))
+    seen = sent = ""
+    for letter in text:
+        screened = matcher.feed(letter)
+        seen, sent = seen + letter, sent + screened.text
+        if screened.matched is not None:
+            return
+        held = seen[len(sent) :]
+        assert held == "" or any(s.startswith(held) and s != held for s in stops)
+
+
+def test_without_stop_strings_nothing_is_held() -> None:
+    matcher = StopMatcher()
+    assert matcher.feed("abc").text == "abc"
+    assert matcher.flush() == ""
