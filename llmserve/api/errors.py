@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, Final
@@ -19,6 +20,9 @@ from llmserve.errors import LLMServeError
 
 MAX_SHOWN: Final = 200
 """Characters of a client's own words that an error repeats."""
+
+TRIED_TYPE: Final = re.compile(r"[\[-]")
+"""pydantic names the branches of a union like `list[int]` and `constrained-str`."""
 
 
 class ClientGone(Exception):
@@ -54,15 +58,23 @@ def validation_message(errors: Sequence[Mapping[str, Any]]) -> tuple[str, str | 
     first = errors[0]
     if first["type"] == "json_invalid":
         return f"the body is not valid JSON: {first['ctx']['error']}", None
-    path = [str(part) for part in first["loc"] if part not in {"body", "query"}]
-    param = ".".join(path)[:MAX_SHOWN] or None
+    param = _param(first["loc"])
     if first["type"] == "extra_forbidden":
         known = param in UNSUPPORTED_FIELDS
         what = "is not supported by this server" if known else "is not a field of this request"
         return f"{param!r} {what}; leave it out", param
-    if param is None:
-        return ("the body must be a JSON object, sent with `Content-Type: application/json`"), None
-    return f"{param}: {first['msg']}"[: 2 * MAX_SHOWN], param
+    message = str(first["msg"]).removeprefix("Value error, ")[:MAX_SHOWN]
+    if param is not None:
+        return f"{param}: {message}", param
+    if first["type"] == "value_error":  # of the body as a whole; it names its fields itself
+        return message, None
+    return "the body must be a JSON object, sent with `Content-Type: application/json`", None
+
+
+def _param(location: Sequence[str | int]) -> str | None:
+    """The field's path, without what pydantic adds: where it looked and which type it tried."""
+    path = [str(part) for part in location if part not in {"body", "query", "str"}]
+    return ".".join(part for part in path if not TRIED_TYPE.search(part))[:MAX_SHOWN] or None
 
 
 def _body(message: str, kind: str, param: str | None, code: str | None) -> dict[str, Any]:

@@ -30,6 +30,7 @@ CHATTY: Final = (
     "filelock",
     "asyncio",
     "multipart",
+    "watchfiles",
 )
 HUMAN_FORMAT: Final = (
     "<green>{time:YYYY-MM-DD HH:mm:ss.SSS}</green> <level>{level: <7}</level> "

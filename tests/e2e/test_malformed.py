@@ -114,6 +114,27 @@ def test_a_known_field_that_is_not_supported_is_named(client: httpx.Client, fiel
     assert client.post(CHAT, json=body | {field: None}).status_code == 200
 
 
+@pytest.mark.parametrize(
+    ("path", "body", "param", "words"),
+    [
+        (CHAT, {"stream_options": {"include_usage": True}}, None, "`stream: true`"),
+        (CHAT, {"max_tokens": 1, "max_completion_tokens": 2}, None, "send one of them"),
+        (CHAT, {"messages": [{"role": "wizard", "content": "x"}]}, "messages.0.role", "user"),
+        (CHAT, {"messages": [{"role": "user", "content": 7}]}, "messages.0.content", "string"),
+        (CHAT, {"stop": ["a", 1]}, "stop.1", "string"),
+        (CHAT, {"temperature": 9}, "temperature", "less than or equal to 2"),
+        (COMPLETIONS, {"prompt": [True]}, "prompt", "string"),
+    ],
+)
+def test_an_error_names_the_field_and_says_what_is_wrong(
+    client: httpx.Client, path: str, body: dict[str, object], param: str | None, words: str
+) -> None:
+    hello = {"messages": [{"role": "user", "content": "hi"}]} if path == CHAT else {}
+    error = assert_error(client.post(path, json=hello | body), 400)
+    assert error["param"] == param
+    assert words in str(error["message"])
+
+
 def test_both_numbers_are_in_the_refusal_of_a_long_prompt(client: httpx.Client) -> None:
     error = assert_error(client.post(COMPLETIONS, json={"prompt": [5] * 5000}), 400)
     assert error["code"] == "context_length_exceeded"
