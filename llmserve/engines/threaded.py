@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import time
+import traceback
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -68,6 +69,7 @@ class ThreadedEngine:
         self._running: set[Job] = set()
         self._idle = asyncio.Event()
         self._idle.set()
+        self._is_closing = False
         self._pool = ThreadPoolExecutor(
             max_workers=max_running,
             thread_name_prefix=f"generate-{spec.name}",
@@ -124,7 +126,8 @@ class ThreadedEngine:
         return EngineStats(len(self._running), now - min(steps) if steps else None)
 
     async def close(self) -> None:
-        """Cancel what runs, wait for the threads, drop the model."""
+        """Cancel what runs, loading included, wait for the threads, drop the model."""
+        self._is_closing = True
         for job in self._running:
             job.cancel()
         await self._idle.wait()
@@ -138,8 +141,13 @@ class ThreadedEngine:
         return self._loaded
 
     def _load(self, on_progress: Callable[[LoadProgress], None]) -> LoadedModel:
-        folder = self._fetch(self._spec, on_progress)
-        return load_model(self._spec, folder, on_progress)
+        def report(progress: LoadProgress) -> None:
+            if self._is_closing:
+                raise ModelBroken(f"loading {self._spec.name!r} was interrupted by a shutdown")
+            on_progress(progress)
+
+        folder = self._fetch(self._spec, report)
+        return load_model(self._spec, folder, report)
 
     async def _warm_up(self, prompt: str) -> None:
         ids = await asyncio.to_thread(self.tokenizer.encode, prompt)
@@ -181,7 +189,7 @@ class ThreadedEngine:
         # The worker's boundary: whatever a model raises ends this request and no other.
         except Exception as error:
             failure = _as_failure(error)
-            error.__traceback__ = None  # its frames hold the cache and the activations
+            _forget_frames(error)
             bridge.fail(failure)
             del bridge
             _release_memory()
@@ -230,6 +238,14 @@ def _as_failure(error: Exception) -> LLMServeError:
         )
     logger.exception("generate raised")
     return GenerationFailed(f"the model failed while generating ({type(error).__name__})")
+
+
+def _forget_frames(error: BaseException | None) -> None:
+    """Let go of what the frames of an error hold: the cache and the activations."""
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error.__traceback__ = None
+        error = error.__cause__ or error.__context__
 
 
 def _release_memory() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import threading
 from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
 from typing import Any
@@ -195,6 +196,31 @@ def test_closing_cancels_what_runs(tiny_model: Path) -> None:
             _, events = b.start(max_tokens=400)
             await b.engine.close()
             assert isinstance((await events())[-1], Cancelled)
+
+    run(test)
+
+
+def test_closing_while_loading_interrupts_the_load(tiny_model: Path) -> None:
+    async def test() -> None:
+        may_go_on, fetching = threading.Event(), asyncio.Event()
+        loop = asyncio.get_running_loop()
+
+        def fetch(spec: ModelSpec, on_progress: Callable[[LoadProgress], None]) -> Path:
+            loop.call_soon_threadsafe(fetching.set)
+            assert may_go_on.wait(20)
+            return tiny_model
+
+        engine = ThreadedEngine(
+            ModelSpec("tiny"), why="test", max_running=1, torch_threads=1, fetch=fetch
+        )
+        loading = asyncio.create_task(engine.load(lambda progress: None))
+        await fetching.wait()
+        closing = asyncio.create_task(engine.close())
+        await asyncio.sleep(0)
+        may_go_on.set()
+        await closing
+        with pytest.raises(ModelBroken, match="shutdown"):
+            await loading
 
     run(test)
 
