@@ -16,6 +16,7 @@ from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import (
     AfterValidator,
+    AllowInfNan,
     BeforeValidator,
     Field,
     SecretStr,
@@ -45,6 +46,19 @@ def _listed(value: Any) -> Any:
     return [part.strip() for part in value.split(",") if part.strip()]
 
 
+def _listed_secrets(value: Any) -> Any:
+    """Like `_listed`, but nothing between two commas is a mistake: it must not mean no keys."""
+    if isinstance(value, str) and not value.lstrip().startswith("["):
+        return [part.strip() for part in value.split(",")]
+    return _listed(value)
+
+
+def _not_blank(secret: SecretStr) -> SecretStr:
+    if not secret.get_secret_value().strip():
+        raise ValueError("is blank")
+    return secret
+
+
 def _known_device(device: str) -> str:
     kind, _, index = device.partition(":")
     if device in {"auto", "cpu", "cuda"} or (kind == "cuda" and index.isdecimal()):
@@ -56,7 +70,9 @@ Device = Annotated[str, AfterValidator(_known_device)]
 DType = Literal["auto", "float32", "bfloat16", "float16"]
 EngineName = Literal["auto", "threaded"]
 Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_listed)]
-Secrets = Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_listed)]
+Secret = Annotated[SecretStr, AfterValidator(_not_blank)]
+Secrets = Annotated[tuple[Secret, ...], NoDecode, BeforeValidator(_listed_secrets)]
+Seconds = Annotated[float, AllowInfNan(False)]
 
 
 class Settings(BaseSettings):
@@ -97,19 +113,19 @@ class Settings(BaseSettings):
     max_waiting: int = Field(
         256, ge=0, le=100_000, description="Requests that wait for a slot; more are told 429."
     )
-    wait_timeout_seconds: float = Field(
+    wait_timeout_seconds: Seconds = Field(
         60.0, gt=0, description="How long a request may wait for a slot."
     )
-    request_timeout_seconds: float = Field(
+    request_timeout_seconds: Seconds = Field(
         600.0, gt=0, description="Default and upper bound of a request's own timeout."
     )
-    drain_timeout_seconds: float = Field(
+    drain_timeout_seconds: Seconds = Field(
         30.0, ge=0, description="On SIGTERM: time for running streams to finish."
     )
-    keepalive_seconds: float = Field(
+    keepalive_seconds: Seconds = Field(
         15.0, gt=0, description="A comment goes out on a stream that is silent for so long."
     )
-    hang_timeout_seconds: float = Field(
+    hang_timeout_seconds: Seconds = Field(
         120.0, gt=0, description="A running request without a token for so long is a hung engine."
     )
     torch_threads: int | None = Field(
@@ -228,9 +244,9 @@ def settings_table() -> str:
 def _sources(
     flags: Mapping[str, object], config_file: Path | None
 ) -> Iterable[tuple[Mapping[str, object], Any]]:
-    path = config_file or Path(os.environ.get(CONFIG_VARIABLE) or DEFAULT_FILE)
-    is_asked_for = config_file is not None or CONFIG_VARIABLE in os.environ
-    yield _read_file(path, is_asked_for), lambda name: f"{name} in {path}"
+    asked_for = config_file or os.environ.get(CONFIG_VARIABLE)
+    path = Path(asked_for or DEFAULT_FILE)
+    yield _read_file(path, bool(asked_for)), lambda _: str(path)
     environment = {
         key.removeprefix(ENV_PREFIX).lower(): value
         for key, value in os.environ.items()
@@ -256,7 +272,7 @@ def _check_known(name: str, origin: str) -> None:
         return
     near = difflib.get_close_matches(name, Settings.model_fields, n=1)
     hint = f"did you mean {near[0]!r}?" if near else "`llmserve config` lists what there is"
-    raise ConfigurationError(f"unknown setting {name!r} ({origin}); {hint}")
+    raise ConfigurationError(f"unknown setting {name!r} in {origin}; {hint}")
 
 
 def _explain(error: ValidationError, origins: Mapping[str, str]) -> str:

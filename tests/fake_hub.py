@@ -11,7 +11,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-COMMIT = "c" * 40
+
+def commit_of(repository: str) -> str:
+    """Its one commit; huggingface_hub keeps files by commit, so no two may share it."""
+    return hashlib.sha1(repository.encode()).hexdigest()
 
 
 class FakeHub:
@@ -73,7 +76,7 @@ class _Handler(BaseHTTPRequestHandler):
         if self._refused(repository):
             return
         files = self.hub.repositories[repository]
-        if rest[:1] == ["revision"] and rest[1] not in {"main", COMMIT}:
+        if rest[:1] == ["revision"] and rest[1] not in {"main", commit_of(repository)}:
             self._send(404, b"{}", {"X-Error-Code": "RevisionNotFound"})
         elif rest[:1] == ["tree"]:
             tree = [
@@ -85,7 +88,7 @@ class _Handler(BaseHTTPRequestHandler):
             info = {
                 "id": repository,
                 "modelId": repository,
-                "sha": COMMIT,
+                "sha": commit_of(repository),
                 "private": False,
                 "siblings": [{"rfilename": name} for name in files],
             }
@@ -98,7 +101,10 @@ class _Handler(BaseHTTPRequestHandler):
         if content is None:
             self._send(404, b"", {"X-Error-Code": "EntryNotFound"})
             return
-        headers = {"ETag": f'"{hashlib.sha1(content).hexdigest()}"', "X-Repo-Commit": COMMIT}
+        headers = {
+            "ETag": f'"{hashlib.sha1(content).hexdigest()}"',
+            "X-Repo-Commit": commit_of(repository),
+        }
         status, start = 200, 0
         asked = self.headers.get("Range")
         if asked and with_body:

@@ -44,6 +44,7 @@ def test_unknown_names_are_refused_with_the_nearest(monkeypatch: pytest.MonkeyPa
         ({"device": "cuda:x"}, "device"),
         ({"dtype": "int3"}, "dtype"),
         ({"wait_timeout_seconds": -1}, "wait_timeout_seconds"),
+        ({"request_timeout_seconds": "inf"}, "request_timeout_seconds"),
         ({"models": ""}, "models"),
         ({"reload": True, "workers": 2}, "reload"),
         ({"cors_origins": "[1"}, "cors_origins"),
@@ -61,6 +62,13 @@ def test_an_error_never_shows_a_secret(monkeypatch: pytest.MonkeyPatch) -> None:
         load_settings()
     assert "hush" not in str(refused.value)
     assert "LLMSERVE_PORT" in str(refused.value)
+
+
+@pytest.mark.parametrize("keys", [",", " ", "a,,b", '["", "a"]', [""]])
+def test_a_blank_key_is_a_mistake_and_never_an_open_door(keys: object) -> None:
+    with pytest.raises(ConfigurationError, match="api_keys"):
+        load_settings({"api_keys": keys})
+    assert load_settings({"api_keys": "[]"}).settings.api_keys == ()
 
 
 def test_a_settings_file_that_was_asked_for_must_be_there(

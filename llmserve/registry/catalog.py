@@ -11,8 +11,7 @@ from typing import Final, Self
 
 from llmserve.domain import EngineKind, ModelSpec
 from llmserve.errors import ConfigurationError
-from llmserve.registry.hub import HUB_ID
-from llmserve.registry.manifest import MANIFEST, read_manifest
+from llmserve.registry.manifest import HUB_ID, MANIFEST, read_manifest
 from llmserve.settings import Settings
 
 PATH_PREFIXES: Final = ("/", "./", "../", "~")
@@ -52,10 +51,11 @@ class Catalog:
         )
 
     def names(self) -> list[str]:
-        """The folders that hold a model, sorted."""
+        """The folders that hold a model, sorted; hidden ones are downloads under way."""
         if not self._models_dir.is_dir():
             return []
-        return sorted(folder.name for folder in self._models_dir.iterdir() if _is_model(folder))
+        folders = self._models_dir.iterdir()
+        return sorted(f.name for f in folders if not f.name.startswith(".") and _is_model(f))
 
     def resolve(self, argument: str) -> ModelSpec:
         """The spec for a name under `models_dir`, a path (starting with / . or ~) or a hub id.
@@ -69,11 +69,15 @@ class Catalog:
                 raise ConfigurationError(
                     f"{argument} is not a model: it has neither config.json nor {MANIFEST}"
                 )
-            return self._with_defaults(read_manifest(folder))
+            return self._with_defaults(self._read(folder))
         if argument in self.names():
-            return self._with_defaults(read_manifest(self._models_dir / argument))
+            return self._with_defaults(self._read(self._models_dir / argument))
+        if "/" in argument and _is_model(Path(argument)):
+            raise ConfigurationError(f"{argument!r} is a folder here; write ./{argument}")
         if "/" in argument and re.fullmatch(HUB_ID, argument):
-            return self._with_defaults(ModelSpec(name=argument, hub_id=argument))
+            trust = self._trust_remote_code
+            spec = ModelSpec(name=argument, hub_id=argument, trust_remote_code=trust)
+            return self._with_defaults(spec)
         raise ConfigurationError(f"there is no model {argument!r} in {self._models_dir}; "
                                  + self._hint(argument))  # fmt: skip
 
@@ -101,8 +105,10 @@ class Catalog:
             device=self._device if spec.device == "auto" else spec.device,
             dtype=self._dtype if spec.dtype == "auto" else spec.dtype,
             engine=self._engine if spec.engine is EngineKind.AUTO else spec.engine,
-            trust_remote_code=spec.trust_remote_code or self._trust_remote_code,
         )
+
+    def _read(self, folder: Path) -> ModelSpec:
+        return read_manifest(folder, trust_remote_code=self._trust_remote_code)
 
     def _hint(self, argument: str) -> str:
         near = difflib.get_close_matches(argument, self.names(), n=1)

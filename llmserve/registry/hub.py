@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
+import fnmatch
 import io
 import json
+import os
 import re
 import shutil
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,23 +20,24 @@ from huggingface_hub import HfApi, snapshot_download
 from huggingface_hub.errors import (
     GatedRepoError,
     HfHubHTTPError,
-    HFValidationError,
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
+from huggingface_hub.hf_api import RepoFile
 from tqdm.auto import tqdm
 
 from llmserve.domain import LoadProgress
 from llmserve.errors import ConfigurationError
-
-HUB_ID: Final = r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?"
-"""`org/name`, or `name` alone; neither part can be a way out of a folder."""
+from llmserve.registry.manifest import HUB_ID, MANIFEST
 
 RECEIPT: Final = ".hub.json"
 """Says which repository and revision a folder was downloaded from."""
 
 OTHER_WEIGHTS: Final = ["*.bin", "*.pth", "*.pt", "*.onnx", "*.gguf", "*.msgpack", "*.h5", "*.ot"]
 """What is left out when the repository has safetensors."""
+
+BYTES_BAR: Final = "huggingface_hub.snapshot_download"
+"""The bar that counts bytes on disk; the other one counts those on the wire."""
 
 
 def pull(
@@ -46,8 +52,8 @@ def pull(
     """The folder of a hub repository under `models_dir`, downloaded unless it is there.
 
     Files arrive in a hidden folder beside it, which is renamed when all are complete; a
-    download that was interrupted goes on where it stopped. Blocks; `progress` is called from
-    several threads.
+    download that was interrupted goes on where it stopped. Pulls into one `models_dir` wait
+    for each other, also between processes. Blocks; `progress` is called from several threads.
 
     Raises:
         ConfigurationError: the hub refuses, does not answer or has no such repository; or the
@@ -57,27 +63,24 @@ def pull(
         raise ConfigurationError(f"{hub_id!r} is no hub id; write it as org/name")
     target = models_dir / hub_id.rpartition("/")[2]
     receipt = {"hub_id": hub_id, "revision": revision}
-    if target.exists():
-        if _receipt(target) == receipt:
-            return target
-        raise ConfigurationError(
-            f"{target} exists and is not a download of {hub_id}"
-            f"{f' at {revision}' if revision else ''}; move it away or serve it by its name"
-        )
-    partial = models_dir / f".{target.name}.part"
+    if _is_pulled(target, receipt):
+        return target
     progress(LoadProgress("download", 0.0))
     try:
-        _download(hub_id, revision, endpoint, token, partial, progress)
+        models_dir.mkdir(parents=True, exist_ok=True)
+        with _alone_in(models_dir):
+            if _is_pulled(target, receipt):  # by another worker, while this one waited
+                return target
+            partial = models_dir / f".{target.name}.part"
+            _download(hub_id, revision, endpoint, token, partial, progress)
+            (partial / RECEIPT).write_text(json.dumps(receipt))
+            partial.rename(target)
     except (GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError) as error:
         raise ConfigurationError(_refusal(hub_id, revision, error)) from error
-    except (HTTPError, HFValidationError, OSError) as error:
-        raise ConfigurationError(
-            f"{hub_id} could not be downloaded from {endpoint}: {error}; "
-            "what has arrived is kept, try again"
-        ) from error
-    shutil.rmtree(partial / ".cache", ignore_errors=True)
-    (partial / RECEIPT).write_text(json.dumps(receipt))
-    return partial.rename(target)
+    except (HTTPError, ValueError, OSError) as error:
+        raise ConfigurationError(_failure(hub_id, endpoint, models_dir, error)) from error
+    progress(LoadProgress("download", 1.0))
+    return target
 
 
 def _download(
@@ -91,16 +94,65 @@ def _download(
     # `False` keeps huggingface_hub from sending a token that it finds lying around.
     credential: str | bool = token or False
     api = HfApi(endpoint=endpoint, token=credential)
-    files = api.list_repo_files(hub_id, revision=revision)
-    has_safetensors = any(file.endswith(".safetensors") for file in files)
+    commit = api.model_info(hub_id, revision=revision).sha
+    tree = api.list_repo_tree(hub_id, recursive=True, revision=commit)
+    sizes = {entry.path: entry.size for entry in tree if isinstance(entry, RepoFile)}
+    # A manifest is the operator's word (it may allow remote code); a repository has no say.
+    ignored = [RECEIPT, *(name for name in sizes if name.lower() == MANIFEST)]
+    if any(name.endswith(".safetensors") for name in sizes):
+        ignored += OTHER_WEIGHTS
+    wanted = {
+        name: size
+        for name, size in sizes.items()
+        if not any(fnmatch.fnmatch(name, pattern) for pattern in ignored)
+    }
     snapshot_download(
         hub_id,
-        revision=revision,
+        revision=commit,
         local_dir=partial,
         endpoint=endpoint,
         token=credential,
-        ignore_patterns=OTHER_WEIGHTS if has_safetensors else None,
-        tqdm_class=_reporting(progress),
+        ignore_patterns=ignored,
+        tqdm_class=_reporting(progress, sum(wanted.values())),
+    )
+    _keep_only(wanted, partial)
+
+
+def _keep_only(wanted: Mapping[str, int], partial: Path) -> None:
+    """Drop what an earlier, other download left, and refuse what is not whole.
+
+    snapshot_download returns an unfinished folder as it is when the hub stops answering.
+    """
+    shutil.rmtree(partial / ".cache", ignore_errors=True)
+    for file in [path for path in partial.rglob("*") if path.is_file()]:
+        if file.relative_to(partial).as_posix() not in wanted:
+            file.unlink()
+    for name, size in wanted.items():
+        file = partial / name
+        if not file.is_file() or file.stat().st_size != size:
+            raise ValueError(f"{name} has not arrived whole")
+
+
+@contextlib.contextmanager
+def _alone_in(models_dir: Path) -> Iterator[None]:
+    """Wait until no other process or thread downloads into this folder; gone with its owner."""
+    descriptor = os.open(models_dir, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _is_pulled(target: Path, receipt: Mapping[str, str | None]) -> bool:
+    if not target.exists() or (target.is_dir() and not any(target.iterdir())):
+        return False
+    if _receipt(target) == receipt:
+        return True
+    at = f" at {receipt['revision']}" if receipt["revision"] else ""
+    raise ConfigurationError(
+        f"{target} exists and is not a download of {receipt['hub_id']}{at}; "
+        "move it away or serve it by its name"
     )
 
 
@@ -119,18 +171,39 @@ def _refusal(hub_id: str, revision: str | None, error: HfHubHTTPError) -> str:
     return f"the hub has no {hub_id}, or it is private: check the name, or set LLMSERVE_HF_TOKEN"
 
 
-def _reporting(progress: Callable[[LoadProgress], None]) -> type[tqdm]:
-    """A progress bar that draws nothing and reports the fraction of bytes that arrived."""
+def _failure(hub_id: str, endpoint: str, models_dir: Path, error: Exception) -> str:
+    is_of_disk = isinstance(error, OSError) and error.errno is not None
+    if is_of_disk and not isinstance(error, (HTTPError, ConnectionError, TimeoutError)):
+        return f"{hub_id} could not be written to {models_dir}: {error}; make room or allow it"
+    return (
+        f"{hub_id} could not be downloaded from {endpoint}: {error}; "
+        "what has arrived is kept, try again"
+    )
+
+
+def _reporting(progress: Callable[[LoadProgress], None], num_bytes: int) -> type[tqdm]:
+    """A progress bar that draws nothing and reports the fraction of bytes that arrived.
+
+    The bar's own total grows with each file that begins; `num_bytes` is all of them.
+    """
+    lock = threading.Lock()
+    furthest = 0.0
 
     class Reporting(tqdm):
+        monitor_interval = 0  # no thread that watches bars
+
         def __init__(self, *args: Any, **kwargs: Any) -> None:
-            kwargs.pop("name", None)
+            self._counts = kwargs.pop("name", None) == BYTES_BAR
             super().__init__(*args, **kwargs | {"file": io.StringIO(), "disable": False})
 
         def update(self, n: float | None = 1) -> Any:
+            nonlocal furthest
             drawn = super().update(n)
-            if self.unit == "B" and self.total:
-                progress(LoadProgress("download", min(1.0, self.n / self.total)))
+            with lock:
+                fraction = min(1.0, self.n / num_bytes) if self._counts and num_bytes else 0.0
+                if fraction > furthest:
+                    furthest = fraction
+                    progress(LoadProgress("download", fraction))
             return drawn
 
     return Reporting

@@ -11,10 +11,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from llmserve.domain import EngineKind, ModelSpec, SamplingFields
 from llmserve.errors import ConfigurationError
-from llmserve.registry.hub import HUB_ID
 from llmserve.settings import Device, DType, EngineName
 
 MANIFEST: Final = "model.toml"
+
+HUB_ID: Final = r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?"
+"""`org/name`, or `name` alone; neither part can be a way out of a folder."""
 
 Name = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[^\s\x00-\x1f]+$")]
 
@@ -27,7 +29,7 @@ class SamplingTable(_Strict):
     """`[sampling]`: what holds where a request is silent."""
 
     temperature: float | None = Field(None, ge=0, le=2)
-    top_p: float | None = Field(None, ge=0, le=1)
+    top_p: float | None = Field(None, gt=0, le=1)
     top_k: int | None = Field(None, ge=0)
     min_p: float | None = Field(None, ge=0, le=1)
     repetition_penalty: float | None = Field(None, gt=0, le=10)
@@ -73,8 +75,10 @@ class Manifest(_Strict):
         return self
 
 
-def read_manifest(folder: Path) -> ModelSpec:
+def read_manifest(folder: Path, *, trust_remote_code: bool = False) -> ModelSpec:
     """The spec of the model in this folder; a folder without a manifest holds its weights.
+
+    `trust_remote_code` is what holds where the manifest is silent.
 
     Raises:
         ConfigurationError: the manifest cannot be read or has a bad key; names both.
@@ -82,6 +86,7 @@ def read_manifest(folder: Path) -> ModelSpec:
     file = folder / MANIFEST
     manifest = _parse(file) if file.exists() else Manifest()
     has_hub = manifest.hub_id is not None
+    trust = manifest.trust_remote_code
     return ModelSpec(
         name=folder.resolve().name,
         path=None if has_hub else (folder / (manifest.path or ".")).resolve(),
@@ -92,7 +97,7 @@ def read_manifest(folder: Path) -> ModelSpec:
         device=manifest.device,
         engine=EngineKind(manifest.engine),
         max_context=manifest.max_context,
-        trust_remote_code=bool(manifest.trust_remote_code),
+        trust_remote_code=trust_remote_code if trust is None else trust,
         chat_template=_template(manifest.chat_template, file),
         sampling=manifest.sampling.fields(),
         warmup_prompts=tuple(manifest.warmup.prompts),
@@ -129,7 +134,7 @@ def _template(template: str | None, file: Path) -> str | None:
         return template
     try:
         return (file.parent / template).read_text(encoding="utf-8")
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise ConfigurationError(
             f"{file}: chat_template names the file {template!r}, which cannot be read: {error}"
         ) from error

@@ -60,6 +60,14 @@ def test_paths_and_hub_ids(models: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert (hub.name, hub.hub_id, hub.path) == ("org/name-1.5", "org/name-1.5", None)
 
 
+def test_a_folder_that_looks_like_a_hub_id_is_explained(
+    models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(models.parent)
+    with pytest.raises(ConfigurationError, match=r"write \./models/bare"):
+        Catalog(models).resolve("models/bare")
+
+
 def test_the_servers_defaults_hold_where_the_manifest_is_silent(models: Path) -> None:
     catalog = Catalog(
         models, device="cpu", dtype="bfloat16", engine="threaded", trust_remote_code=True
@@ -68,3 +76,5 @@ def test_the_servers_defaults_hold_where_the_manifest_is_silent(models: Path) ->
     assert (fine.device, fine.dtype, fine.engine) == ("cpu", "float16", EngineKind.THREADED)
     assert fine.trust_remote_code
     assert not Catalog(models).resolve("fine").trust_remote_code
+    (models / "fine" / "model.toml").write_text("trust_remote_code = false")
+    assert not catalog.resolve("fine").trust_remote_code, "the manifest said no"

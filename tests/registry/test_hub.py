@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -12,14 +13,19 @@ from server import running_server
 
 from llmserve.domain import LoadProgress
 from llmserve.errors import ConfigurationError
+from llmserve.registry.catalog import Catalog
 from llmserve.registry.hub import pull
 
 WEIGHTS = b"w" * 3_000_000
 
 
 @pytest.fixture
-def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
-    monkeypatch.setenv("HF_HUB_DISABLE_TELEMETRY", "1")
+def hub(
+    monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[FakeHub]:
+    # Without a cache of its own a test could be helped by what an earlier one left.
+    cache = tmp_path_factory.mktemp("hub-cache")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(cache))
     with running_hub() as running:
         running.repositories["org/name"] = {
             "config.json": b"{}",
@@ -58,6 +64,21 @@ def test_a_taken_folder_is_not_touched(hub: FakeHub, tmp_path: Path) -> None:
     assert (tmp_path / "name" / "mine").read_text() == "precious"
 
 
+def test_a_repositorys_own_manifest_is_not_obeyed(hub: FakeHub, tmp_path: Path) -> None:
+    hub.repositories["org/name"]["model.toml"] = b"trust_remote_code = true"
+    folder = pull("org/name", tmp_path, endpoint=hub.url)
+    assert not (folder / "model.toml").exists()
+    assert not Catalog(tmp_path).resolve("name").trust_remote_code
+
+
+def test_workers_that_pull_at_once_download_once(hub: FakeHub, tmp_path: Path) -> None:
+    with ThreadPoolExecutor(3) as pool:
+        pulls = [pool.submit(pull, "org/name", tmp_path, endpoint=hub.url) for _ in range(3)]
+    assert {p.result() for p in pulls} == {tmp_path / "name"}
+    downloads = [r for r in hub.requests if r[0] == "GET" and r[1].endswith("model.safetensors")]
+    assert len(downloads) == 1
+
+
 def test_a_download_is_whole_reports_progress_and_is_not_repeated(
     hub: FakeHub, tmp_path: Path
 ) -> None:
@@ -67,7 +88,9 @@ def test_a_download_is_whole_reports_progress_and_is_not_repeated(
     assert (folder / "model.safetensors").read_bytes() == WEIGHTS
     assert not (folder / "pytorch_model.bin").exists()
     assert sorted(p.name for p in tmp_path.iterdir()) == ["name"]
-    assert [p.fraction for p in seen][-1] == 1.0
+    fractions = [p.fraction or 0.0 for p in seen]
+    assert fractions == sorted(fractions)
+    assert fractions[-1] == 1.0
     asked = len(hub.requests)
     assert pull("org/name", tmp_path, endpoint=hub.url) == folder
     assert len(hub.requests) == asked
@@ -87,6 +110,7 @@ def test_a_download_that_fails_for_good_leaves_nothing_that_looks_whole(
     with pytest.raises(ConfigurationError, match="org/name"):
         pull("org/name", tmp_path, endpoint=hub.url)
     assert not (tmp_path / "name").exists()
+    assert Catalog(tmp_path).names() == []
     hub.repositories["org/name"] = kept
     assert pull("org/name", tmp_path, endpoint=hub.url).is_dir()
 
