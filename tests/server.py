@@ -44,6 +44,13 @@ class Server:
             time.sleep(0.02)
         raise AssertionError(f"{path} did not answer {status} within {seconds} s:\n{self.log}")
 
+    def wait_for_log(self, words: str, times: int, seconds: float = START_SECONDS) -> None:
+        """Wait until the log has these words so often: once per worker, say."""
+        deadline = time.monotonic() + seconds
+        while self.log.count(words) < times:
+            assert time.monotonic() < deadline, f"no {times} × {words!r} in:\n{self.log}"
+            time.sleep(0.02)
+
     def load(self, model: int = 0) -> tuple[int, int]:
         """Running and waiting, as the readiness probe tells."""
         body = httpx.get(self.url + "/health/ready", timeout=5).json()["models"][model]

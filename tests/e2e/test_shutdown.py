@@ -75,6 +75,7 @@ def test_what_outlives_the_drain_deadline_ends_with_an_error_event(
 
 def test_several_workers_drain_and_share_their_metrics(tiny_model: Path, tmp_path: Path) -> None:
     with running_server(tmp_path, tiny_model, workers=2) as server:
+        server.wait_for_log("is ready after", times=2)
         for _ in range(6):
             assert httpx.post(server.url + "/generate", json={"prompt": "hi"}).status_code == 200
         assert server.metric("llmserve_request_success_total") == 6
