@@ -115,6 +115,25 @@ def test_websocket_runs_several_prompts_and_cancels_one(demo: Server) -> None:
     assert [f["type"] for f in frames["a"][:-1]] == ["token"] * (len(frames["a"]) - 1)
 
 
+def test_a_cancel_right_behind_its_prompt_has_one_last_frame(demo: Server) -> None:
+    async def converse() -> list[dict[str, object]]:
+        frames = []
+        async with connect(demo.url.replace("http", "ws") + "/ws") as socket:
+            for i in range(10):
+                endless = {"id": f"{i}", "prompt": "x", "max_tokens": 900, "ignore_eos": True}
+                await socket.send(json.dumps(endless))
+                await socket.send(json.dumps({"type": "cancel", "id": f"{i}"}))
+            async with asyncio.timeout(30):
+                while sum(f["type"] == "done" for f in frames) < 10:
+                    frames.append(json.loads(await socket.recv()))
+        return frames
+
+    frames = asyncio.run(converse())
+    done = [f for f in frames if f["type"] == "done"]
+    assert sorted(str(f["id"]) for f in done) == [str(i) for i in range(10)]
+    assert {f["finish_reason"] for f in done} == {"cancelled"}
+
+
 def test_websocket_tells_of_bad_frames_and_lives_on(demo: Server) -> None:
     async def converse() -> list[dict[str, object]]:
         answers = []

@@ -13,15 +13,14 @@ DEFAULTS = SamplingFields(max_tokens=50, temperature=0.7)
 Prompt = Annotated[str, Field(min_length=1, description="Text to continue.")]
 
 
-class GenerateBody(SamplingBody):
-    """POST /generate, and one prompt on the WebSocket."""
+class PromptBody(SamplingBody):
+    """One prompt and how to continue it, on whichever native route."""
 
     prompt: Prompt
     model: str | None = Field(None, description="A served model; the default one if absent.")
     max_tokens: int | None = Field(
         None, ge=1, le=MAX_TOKENS_LIMIT, description="At most this many new tokens (default 50)."
     )
-    stream: bool = Field(False, description="Answer as server-sent events.")
 
     def request(self, request_id: str, timeout_seconds: float | None) -> GenerationRequest:
         """The house's words for this body."""
@@ -35,8 +34,14 @@ class GenerateBody(SamplingBody):
         )
 
 
-class StreamQuery(GenerateBody):
-    """GET /stream: the same fields as a query string, where everything is text."""
+class GenerateBody(PromptBody):
+    """POST /generate."""
+
+    stream: bool = Field(False, description="Answer as server-sent events.")
+
+
+class StreamQuery(PromptBody):
+    """GET /stream: a query string, where everything is text."""
 
     model_config = ConfigDict(extra="forbid", strict=False, allow_inf_nan=False)
 

@@ -23,10 +23,10 @@ from starlette.websockets import WebSocketDisconnect
 
 from llmserve.api.container import get_container, identify
 from llmserve.api.errors import error_body, error_response, validation_message
-from llmserve.api.native.schemas import GenerateBody, UsageOut, done
+from llmserve.api.native.schemas import PromptBody, UsageOut, done
 from llmserve.api.timeouts import earliest, header_timeout
 from llmserve.bootstrap import Container
-from llmserve.domain import Caller, Cancelled, Delta, Event, Failed, Finish, Queued, Usage
+from llmserve.domain import Caller, Cancelled, Delta, Event, Failed, Finish, Queued
 from llmserve.errors import InvalidRequest, LLMServeError, ServerError
 from llmserve.service import Generation
 
@@ -36,7 +36,7 @@ MAX_ID_LENGTH = 128
 FrameId = Annotated[str, Field(min_length=1, max_length=MAX_ID_LENGTH)]
 
 
-class PromptFrame(GenerateBody):
+class PromptFrame(PromptBody):
     """One prompt."""
 
     type: Literal["generate"] = "generate"
@@ -79,6 +79,7 @@ class _Conversation:
         self._sending = asyncio.Lock()
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._generations: dict[str, Generation] = {}
+        self._cancelled_early: set[str] = set()
 
     async def serve(self) -> None:
         """Read frames until the client leaves, then end what it started."""
@@ -130,8 +131,8 @@ class _Conversation:
         generation = self._generations.get(frame.id)
         if generation is not None:
             generation.cancel()
-        elif (task := self._tasks.get(frame.id)) is not None:
-            task.cancel()  # it has no ticket yet; `_generate` tells the client
+        elif frame.id in self._tasks:
+            self._cancelled_early.add(frame.id)  # it has no ticket yet
         # else: it ended while the cancel was on its way, and its last frame says how.
 
     async def _generate(self, frame: PromptFrame) -> None:
@@ -143,13 +144,12 @@ class _Conversation:
         try:
             async with self._container.service.open(request, self._caller) as generation:
                 self._generations[frame.id] = generation
+                if frame.id in self._cancelled_early:
+                    generation.cancel()
                 async for event in generation.events():
                     await self._send_event(frame.id, event)
         except LLMServeError as error:
             await self._send_error(frame.id, error)
-        except asyncio.CancelledError:
-            await self._send_event(frame.id, Cancelled(Usage()))
-            raise
         except (WebSocketDisconnect, RuntimeError) as gone:
             logger.debug("socket closed: {}", type(gone).__name__)
         # The WebSocket boundary: a bug ends this prompt, not the socket.
@@ -158,6 +158,7 @@ class _Conversation:
             await self._send_error(frame.id, ServerError("an unexpected error; see the log"))
         finally:
             self._generations.pop(frame.id, None)
+            self._cancelled_early.discard(frame.id)
 
     async def _send_event(self, frame_id: str, event: Event) -> None:
         match event:
