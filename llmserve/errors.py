@@ -6,6 +6,7 @@ LLMServeError
 │   ├── InvalidRequest          400
 │   │   └── PromptTooLong       400
 │   ├── Unauthorized            401
+│   ├── Forbidden               403
 │   ├── ModelNotFound           404
 │   ├── BodyTooLarge            413
 │   └── QueueFull               429, with Retry-After
@@ -80,6 +81,14 @@ class Unauthorized(RequestError):
     status = 401
     type = "authentication_error"
     code = "invalid_api_key"
+
+
+class Forbidden(RequestError):
+    """The caller may not do this."""
+
+    status = 403
+    type = "permission_error"
+    code = "forbidden"
 
 
 class ModelNotFound(RequestError):

@@ -250,10 +250,19 @@ def _sources(
     environment = {
         key.removeprefix(ENV_PREFIX).lower(): value
         for key, value in os.environ.items()
-        if key.startswith(ENV_PREFIX) and key != CONFIG_VARIABLE and value
+        if key.startswith(ENV_PREFIX)
+        and key != CONFIG_VARIABLE
+        and value
+        and not _is_from_kubernetes(key, value)
     }
     yield environment, lambda name: f"environment {ENV_PREFIX}{name.upper()}"
     yield flags, lambda name: f"flag --{name.replace('_', '-')}"
+
+
+def _is_from_kubernetes(key: str, value: str) -> bool:
+    """Kubernetes tells every pod of a Service named llmserve, in variables of our prefix."""
+    name = key.removeprefix(ENV_PREFIX)
+    return name.startswith(("SERVICE_", "PORT_")) or (name == "PORT" and "://" in value)
 
 
 def _read_file(path: Path, is_asked_for: bool) -> Mapping[str, object]:

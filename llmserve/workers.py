@@ -51,8 +51,8 @@ def serve(settings: Settings) -> None:
             log_config=None,
             access_log=False,
             server_header=False,
-            # The drain itself is ours; this bounds what comes after it.
-            timeout_graceful_shutdown=int(settings.drain_timeout_seconds) + SHUTDOWN_MARGIN_SECONDS,
+            # The drain itself is ours and over by then.
+            timeout_graceful_shutdown=SHUTDOWN_MARGIN_SECONDS,
             timeout_worker_healthcheck=60,
         )
 

@@ -99,6 +99,18 @@ def test_flags_beat_environment_beats_file_beats_defaults(
     assert loaded.origins["workers"] == "default"
 
 
+def test_variables_that_kubernetes_makes_for_a_service_are_not_ours(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name, value in {
+        "LLMSERVE_SERVICE_HOST": "10.0.0.1",
+        "LLMSERVE_PORT": "tcp://10.0.0.1:80",
+        "LLMSERVE_PORT_80_TCP_ADDR": "10.0.0.1",
+    }.items():
+        monkeypatch.setenv(name, value)
+    assert load_settings().settings.port == 8000
+
+
 @pytest.mark.parametrize("text", ["a, b", '["a", "b"]', "a,b,"])
 def test_lists_are_json_or_words_between_commas(text: str) -> None:
     assert load_settings({"models": text}).settings.models == ("a", "b")

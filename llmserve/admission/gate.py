@@ -10,7 +10,7 @@ from collections.abc import Callable
 from enum import Enum, auto
 from typing import Final
 
-from llmserve.errors import QueueFull
+from llmserve.errors import InvalidRequest, QueueFull
 
 MIN_RETRY_SECONDS: Final = 1.0
 MAX_RETRY_SECONDS: Final = 300.0
@@ -89,6 +89,23 @@ class Gate:
         """Callers in the queue."""
         return len(self._waiting)
 
+    def check_room(self, count: int) -> None:
+        """Whether so many callers could enter now.
+
+        Raises:
+            InvalidRequest: they could not even if nobody else were here.
+            QueueFull: not now; says when to try again.
+        """
+        most = self.max_running + self.max_waiting
+        if count > most:
+            raise InvalidRequest(
+                f"this request is {count} generations and the server takes {most} at most; "
+                "split it",
+                param="n",
+            )
+        if count > most - self._running - len(self._waiting):
+            raise self._full()
+
     def enter(self, on_admit: Callable[[], None]) -> Ticket:
         """Take a place; `on_admit` may be called before this returns.
 
@@ -101,11 +118,7 @@ class Gate:
         elif len(self._waiting) < self.max_waiting:
             self._waiting.append(ticket)
         else:
-            raise QueueFull(
-                f"{self._running} requests are running and {len(self._waiting)} waiting, "
-                "the most this server takes; try again later",
-                retry_after_seconds=self._retry_after_seconds(),
-            )
+            raise self._full()
         return ticket
 
     def position(self, ticket: Ticket) -> int:
@@ -143,6 +156,13 @@ class Gate:
         held = self._clock() - ticket.admitted_at
         previous = held if self._hold_seconds is None else self._hold_seconds
         self._hold_seconds = previous + SMOOTHING * (held - previous)
+
+    def _full(self) -> QueueFull:
+        return QueueFull(
+            f"{self._running} requests are running and {len(self._waiting)} waiting, "
+            f"of {self.max_running} and {self.max_waiting} that may; try again later",
+            retry_after_seconds=self._retry_after_seconds(),
+        )
 
     def _retry_after_seconds(self) -> float:
         eta = self.eta_seconds(len(self._waiting)) or MIN_RETRY_SECONDS

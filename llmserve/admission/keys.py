@@ -26,7 +26,7 @@ class KeyRing:
             return Caller()
         if credential is None:
             raise Unauthorized("no API key; send it as `Authorization: Bearer YOUR_KEY`")
-        # surrogateescape-d bytes of a broken header still hash to something that matches nothing.
+        # Whatever a header held, it hashes to something.
         digest = hashlib.sha256(credential.encode(errors="surrogatepass")).digest()
         matches = [hmac.compare_digest(digest, known) for known in self._digests]
         if not any(matches):

@@ -28,7 +28,9 @@ async def identify(
     """
     scheme, _, credential = connection.headers.get("authorization", "").partition(" ")
     is_bearer = scheme.lower() == "bearer" and bool(credential)
-    return container.keys.identify(credential.strip() if is_bearer else None)
+    # Headers come decoded as latin-1; keys are UTF-8.
+    credential = credential.strip().encode("latin-1").decode(errors="surrogateescape")
+    return container.keys.identify(credential if is_bearer else None)
 
 
 TheContainer = Annotated[Container, Depends(get_container)]

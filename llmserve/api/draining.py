@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
+import threading
 from collections.abc import Iterator, Mapping
 from types import FrameType
 from typing import Any, Final
@@ -19,6 +21,8 @@ from loguru import logger
 from llmserve.service import Service
 
 SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
+EXIT_SECONDS: Final = 20.0
+"""After the drain: a thread that hangs in a download or a kernel must not keep the process."""
 
 
 @contextlib.contextmanager
@@ -75,4 +79,15 @@ class _Drain:
         try:
             await self._service.drain(self._timeout_seconds)
         finally:
+            _exit_anyway_after(EXIT_SECONDS)
             self._originals[sig](sig, None)
+
+
+def _exit_anyway_after(seconds: float) -> None:
+    def leave() -> None:
+        logger.error("still here {} s after the drain: a thread hangs; leaving it behind", seconds)
+        os._exit(1)
+
+    timer = threading.Timer(seconds, leave)
+    timer.daemon = True
+    timer.start()

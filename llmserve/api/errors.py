@@ -10,13 +10,12 @@ from typing import Any, Final
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from loguru import logger
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from llmserve.api.json import JSON
 from llmserve.api.openai.unsupported import UNSUPPORTED_FIELDS
-from llmserve.errors import LLMServeError
+from llmserve.errors import BodyTooLarge, LLMServeError
 
 MAX_SHOWN: Final = 200
 """Characters of a client's own words that an error repeats."""
@@ -50,7 +49,6 @@ def install_error_handlers(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, _validation)
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(ClientGone, _client_gone)
-    app.add_exception_handler(Exception, _unexpected)
 
 
 def validation_message(errors: Sequence[Mapping[str, Any]]) -> tuple[str, str | None]:
@@ -58,8 +56,9 @@ def validation_message(errors: Sequence[Mapping[str, Any]]) -> tuple[str, str | 
     first = errors[0]
     if first["type"] == "json_invalid":
         return f"the body is not valid JSON: {first['ctx']['error']}", None
-    param = _param(first["loc"])
-    if first["type"] == "extra_forbidden":
+    is_extra = first["type"] == "extra_forbidden"
+    param = _param(first["loc"], is_extra=is_extra)
+    if is_extra:
         known = param in UNSUPPORTED_FIELDS
         what = "is not supported by this server" if known else "is not a field of this request"
         return f"{param!r} {what}; leave it out", param
@@ -71,10 +70,22 @@ def validation_message(errors: Sequence[Mapping[str, Any]]) -> tuple[str, str | 
     return "the body must be a JSON object, sent with `Content-Type: application/json`", None
 
 
-def _param(location: Sequence[str | int]) -> str | None:
-    """The field's path, without what pydantic adds: where it looked and which type it tried."""
-    path = [str(part) for part in location if part not in {"body", "query", "str"}]
-    return ".".join(part for part in path if not TRIED_TYPE.search(part))[:MAX_SHOWN] or None
+def _param(location: Sequence[str | int], *, is_extra: bool) -> str | None:
+    """The field's path, without what pydantic adds: where it looked and which type it tried.
+
+    The last part of an unknown field is the client's own word and stays as it is.
+    """
+    parts = [str(part) for part in location]
+    if parts and parts[0] in {"body", "query"} and not (is_extra and len(parts) == 1):
+        parts = parts[1:]
+    kept = [
+        part
+        for i, part in enumerate(parts)
+        if i == 0
+        or (is_extra and i == len(parts) - 1)
+        or not (part == "str" or TRIED_TYPE.search(part))
+    ]
+    return ".".join(kept)[:MAX_SHOWN] or None
 
 
 def _body(message: str, kind: str, param: str | None, code: str | None) -> dict[str, Any]:
@@ -98,6 +109,8 @@ async def _validation(request: Request, error: Exception) -> Response:
 async def _http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     status = HTTPStatus(error.status_code)
+    if status is HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+        return error_response(BodyTooLarge(str(error.detail)))
     known = {
         HTTPStatus.NOT_FOUND: (
             f"there is no route {request.method} {request.url.path[:MAX_SHOWN]}; see /docs",
@@ -120,9 +133,8 @@ async def _client_gone(request: Request, error: Exception) -> Response:
     return Response(status_code=499)  # nginx's number for it; seen by our log alone
 
 
-async def _unexpected(request: Request, error: Exception) -> Response:
-    """The ASGI edge: a bug of ours. The middleware above logs nothing, so this does."""
-    logger.opt(exception=error).error("unexpected error")
+def unexpected_response() -> Response:
+    """What a client is told of a bug of ours."""
     return JSON(
         _body("an unexpected error; the log has it under this request's id", "server_error",
               None, "internal_error"),

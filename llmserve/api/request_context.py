@@ -1,4 +1,4 @@
-"""The outermost middleware: gives every request its id, one log line and one count."""
+"""The outermost of our middlewares: gives every request its id, one log line and one count."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from loguru import logger
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from llmserve.api.errors import error_response
+from llmserve.api.errors import error_response, unexpected_response
 from llmserve.errors import InvalidRequest
 from llmserve.observability.context import request_id
 from llmserve.observability.metrics import Metrics
@@ -24,7 +24,9 @@ QUIET: Final = ("/health", "/metrics")
 
 
 class RequestContextMiddleware:
-    """Echoes a client's X-Request-ID, or makes one; an unusable one is refused with 400.
+    """Echoes a client's X-Request-ID, or makes one.
+
+    An unusable one is refused with 400, or replaced where there is no status (WebSocket).
 
     The id is in `scope["request_id"]`, in the response's header and in every log line.
     """
@@ -62,16 +64,24 @@ class RequestContextMiddleware:
             return
         begun = time.monotonic()
         status = HTTPStatus.INTERNAL_SERVER_ERROR.value
+        has_started = False
 
         async def send_with_id(message: Message) -> None:
-            nonlocal status
+            nonlocal status, has_started
             if message["type"] == "http.response.start":
+                has_started = True
                 status = message["status"]
                 MutableHeaders(scope=message)[HEADER] = scope["request_id"]
             await send(message)
 
         try:
             await app(scope, receive, send_with_id)
+        # The ASGI edge: a bug of ours. Here the log still has the request's id.
+        except Exception:
+            logger.exception("unexpected error")
+            if has_started:
+                raise  # Uvicorn cuts the connection, which the client sees
+            await unexpected_response()(scope, receive, send_with_id)
         finally:
             self._account(scope, status, time.monotonic() - begun)
 

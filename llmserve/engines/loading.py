@@ -89,7 +89,9 @@ def _load(spec: ModelSpec, folder: Path, hf_tokenizer: Any) -> LoadedModel:
     model.generation_config = GenerationConfig(pad_token_id=pad_id)
     return LoadedModel(
         model=model,
-        tokenizer=Tokenizer(hf_tokenizer, spec.chat_template),
+        tokenizer=Tokenizer(
+            hf_tokenizer, spec.chat_template, model.get_input_embeddings().num_embeddings
+        ),
         eos_ids=eos_ids,
         pad_id=pad_id,
         sampling=_sampling(recommended),

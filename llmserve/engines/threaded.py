@@ -27,6 +27,7 @@ from llmserve.domain import (
     LoadProgress,
     ModelSpec,
     SamplingParams,
+    Usage,
 )
 from llmserve.engines.bridge import StopStringMatched, TokenBridge
 from llmserve.engines.job import Job, Task
@@ -177,8 +178,8 @@ class ThreadedEngine:
     def _run(self, job: Job) -> None:
         """The worker thread's whole life with a job; never raises."""
         request_id.set(job.task.request_id)
-        bridge = TokenBridge(job, self.tokenizer, self._model.eos_ids, self._clock)
         try:
+            bridge = TokenBridge(job, self.tokenizer, self._model.eos_ids, self._clock)
             bridge.start()
             if job.is_cancelled:
                 bridge.end()
@@ -190,8 +191,8 @@ class ThreadedEngine:
         except Exception as error:
             failure = _as_failure(error)
             _forget_frames(error)
-            bridge.fail(failure)
-            del bridge
+            usage = Usage(len(job.task.prompt_ids), job.completion_tokens)
+            job.mailbox.post(Failed(failure, usage))
             _release_memory()
 
     @torch.inference_mode()

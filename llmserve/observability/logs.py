@@ -26,12 +26,16 @@ CHATTY: Final = (
     "uvicorn.access",
     "httpx",
     "httpcore",
+    "httpx2",
+    "httpcore2",
     "urllib3",
     "filelock",
     "asyncio",
     "multipart",
     "watchfiles",
 )
+# Uvicorn's line for a WebSocket has its query string, in which a client may put a secret.
+UVICORN_WEBSOCKET: Final = '%s - "WebSocket %s"'
 HUMAN_FORMAT: Final = (
     "<green>{time:YYYY-MM-DD HH:mm:ss.SSS}</green> <level>{level: <7}</level> "
     "<cyan>{extra[request_id]}</cyan> {message}{extra[details]}\n{exception}"
@@ -62,6 +66,8 @@ def configure_logging(log_format: str, log_level: str, sink: TextIO | None = Non
         inherited.handlers, inherited.propagate = [], True
     for name in CHATTY:
         logging.getLogger(name).setLevel(logging.WARNING)
+    # At DEBUG it logs every header and frame of a WebSocket, keys and prompts included.
+    logging.getLogger("uvicorn.error").setLevel(logging.INFO)
 
 
 class _ToLoguru(logging.Handler):
@@ -69,6 +75,8 @@ class _ToLoguru(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Forward one record with its level and traceback."""
+        if str(record.msg).startswith(UVICORN_WEBSOCKET):
+            return
         try:
             level: str | int = logger.level(record.levelname).name
         except ValueError:

@@ -141,6 +141,15 @@ class Metrics:
         """The exposition text; reads files in multiprocess mode, so call it off the loop."""
         if self._multiprocess_dir is None:
             return generate_latest(self._registry)
+        _forget_dead_workers(self._multiprocess_dir)
         everyone = CollectorRegistry()
         MultiProcessCollector(everyone, path=str(self._multiprocess_dir))  # type: ignore[no-untyped-call]  # prometheus_client leaves this constructor untyped
         return generate_latest(everyone)
+
+
+def _forget_dead_workers(directory: Path) -> None:
+    """A dead worker runs nothing: drop its live gauges. Its counters stay, they are history."""
+    for file in directory.glob("gauge_live*.db"):
+        pid = file.stem.rpartition("_")[2]
+        if not Path("/proc", pid).exists():
+            file.unlink(missing_ok=True)

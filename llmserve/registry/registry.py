@@ -97,7 +97,13 @@ class Registry:
 
     async def _load_all(self) -> None:
         for model in self._models:
-            await self._load(model)
+            try:
+                await self._load(model)
+            # The loader's boundary: a bug with one model must not keep the next from loading.
+            except Exception as error:
+                logger.exception("loading {} failed", model.spec.name)
+                model.error = ModelBroken(f"loading failed: {type(error).__name__}; see the log")
+                model.status = ModelStatus.BROKEN
 
     async def _load(self, model: ServedModel) -> None:
         def report(progress: LoadProgress) -> None:

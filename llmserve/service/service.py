@@ -12,7 +12,7 @@ from typing import Final
 from loguru import logger
 
 from llmserve.admission.gate import Gate
-from llmserve.domain import Caller, GenerationRequest, SamplingParams
+from llmserve.domain import Caller, GenerationRequest, Prompt, SamplingParams
 from llmserve.engines.job import Task
 from llmserve.errors import InvalidRequest, LLMServeError, PromptTooLong, ShuttingDown
 from llmserve.observability.metrics import Metrics
@@ -66,7 +66,7 @@ class Service:
     async def open_all(
         self, requests: Sequence[GenerationRequest], caller: Caller
     ) -> AsyncIterator[Sequence[Generation]]:
-        """Take a ticket for each request, or for none.
+        """Take a ticket for each request, or for none; all are for the same model.
 
         This is where a request can still be refused; later everything is an event. Leaving
         the context cancels what still runs.
@@ -81,8 +81,9 @@ class Service:
         generations: list[Generation] = []
         try:
             with self._counting_refusals():
-                prepared = [await self._prepare(request) for request in requests]
+                prepared = await self._prepare_all(requests)
                 self._refuse_if_draining()
+                self._gates[prepared[0][0].spec.name].check_room(len(prepared))
                 for request, (served, task) in zip(requests, prepared, strict=True):
                     generations.append(self._admit(request, served, task, arrived_at))
             logger.debug("{} opened {} generations", caller.name, len(generations))
@@ -124,12 +125,23 @@ class Service:
                 ShuttingDown("the server is shutting down and could not wait for this answer")
             )
 
-    async def _prepare(self, request: GenerationRequest) -> tuple[ServedModel, Task]:
-        """Everything about a request that can be wrong, checked."""
+    async def _prepare_all(
+        self, requests: Sequence[GenerationRequest]
+    ) -> list[tuple[ServedModel, Task]]:
+        """Everything about the requests that can be wrong, checked; they are for one model."""
         self._refuse_if_draining()
-        served = self.registry.ready(request.model)
-        info, tokenizer = served.engine.info, served.engine.tokenizer
-        prompt_ids = await asyncio.to_thread(tokenizer.encode, request.prompt)
+        served = self.registry.ready(requests[0].model)
+        encoded: dict[Prompt, list[int]] = {}
+        for prompt in dict.fromkeys(request.prompt for request in requests):
+            encoded[prompt] = await asyncio.to_thread(served.engine.tokenizer.encode, prompt)
+        return [
+            (served, self._task(request, served, encoded[request.prompt])) for request in requests
+        ]
+
+    def _task(
+        self, request: GenerationRequest, served: ServedModel, prompt_ids: Sequence[int]
+    ) -> Task:
+        info = served.engine.info
         if not prompt_ids:
             raise InvalidRequest("the prompt is empty; send at least one token", param="prompt")
         room = info.max_context - len(prompt_ids)
@@ -153,14 +165,13 @@ class Service:
             request.timeout_seconds or self._limits.request_timeout_seconds,
             self._limits.request_timeout_seconds,
         )
-        task = Task(
+        return Task(
             request_id=request.id,
             prompt_ids=tuple(prompt_ids),
             sampling=sampling,
             max_tokens=max_tokens,
             deadline=time.monotonic() + seconds,
         )
-        return served, task
 
     def _admit(
         self, request: GenerationRequest, served: ServedModel, task: Task, arrived_at: float

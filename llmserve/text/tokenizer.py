@@ -21,12 +21,22 @@ class Tokenizer:
     is called under a lock.
     """
 
-    def __init__(self, hf_tokenizer: Any, chat_template: str | None = None) -> None:
+    def __init__(
+        self,
+        hf_tokenizer: Any,
+        chat_template: str | None = None,
+        num_embeddings: int | None = None,
+    ) -> None:
         self._hf = hf_tokenizer
         self._backend = getattr(hf_tokenizer, "backend_tokenizer", None)
         self._chat_template = chat_template
         self._lock = threading.Lock()
-        self.vocab_size: int = len(hf_tokenizer)
+        # A tokenizer may have tokens that the model has no embedding for, and the reverse.
+        self.vocab_size: int = min(len(hf_tokenizer), num_embeddings or len(hf_tokenizer))
+        if self._backend is not None:
+            # A tokenizer.json may carry both; a prompt must never be cut in silence.
+            self._backend.no_truncation()
+            self._backend.no_padding()
 
     @property
     def hf(self) -> Any:
@@ -47,10 +57,10 @@ class Tokenizer:
             InvalidRequest: ids out of range, no chat template, or the template refuses.
         """
         if isinstance(prompt, str):
-            return self._encode_text(prompt, add_special_tokens=True)
+            return self._checked(self._encode_text(prompt, add_special_tokens=True))
         if prompt and isinstance(prompt[0], Message):
             messages = tuple(m for m in prompt if isinstance(m, Message))
-            return self._encode_text(self.render(messages), add_special_tokens=False)
+            return self._checked(self._encode_text(self.render(messages), add_special_tokens=False))
         return self._checked([i for i in prompt if isinstance(i, int)])
 
     def render(self, messages: tuple[Message, ...]) -> str:
@@ -93,13 +103,16 @@ class Tokenizer:
 
     def _encode_text(self, text: str, *, add_special_tokens: bool) -> list[int]:
         if self._backend is not None:
-            encoding = self._backend.encode(text, add_special_tokens=add_special_tokens)
-            return list(encoding.ids)
+            # Unlike `encode`, the batch form lets go of the GIL while it works.
+            batch = self._backend.encode_batch_fast([text], add_special_tokens=add_special_tokens)
+            return list(batch[0].ids)
         with self._lock:
             return list(self._hf.encode(text, add_special_tokens=add_special_tokens))
 
     def _checked(self, ids: list[int]) -> list[int]:
-        wrong = next((i for i in ids if not 0 <= i < self.vocab_size), None)
+        if not ids:
+            return ids
+        wrong = next((i for i in (min(ids), max(ids)) if not 0 <= i < self.vocab_size), None)
         if wrong is not None:
             raise InvalidRequest(
                 f"token id {wrong} is outside the vocabulary of {self.vocab_size} tokens",

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmserve.admission.gate import JITTER, MAX_RETRY_SECONDS, MIN_RETRY_SECONDS, Gate, Ticket
-from llmserve.errors import QueueFull
+from llmserve.errors import InvalidRequest, QueueFull
 
 
 class Clock:
@@ -55,6 +55,17 @@ def test_retry_after_has_bounds() -> None:
             g.enter(lambda: None)
         assert full.value.retry_after_seconds is not None
         assert bound <= full.value.retry_after_seconds <= bound * (1 + JITTER)
+
+
+def test_room_for_several_is_checked_before_any_enters() -> None:
+    g, _, _ = gate(running=1, waiting=2)
+    g.enter(lambda: None)
+    g.check_room(2)
+    with pytest.raises(QueueFull):
+        g.check_room(3)
+    with pytest.raises(InvalidRequest, match="takes 3 at most") as refused:
+        g.check_room(4)
+    assert refused.value.param == "n"
 
 
 def test_leaving_the_queue_moves_the_others_up() -> None:

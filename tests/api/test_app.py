@@ -16,8 +16,10 @@ def test_a_bug_is_a_500_in_the_shape_that_tells_nothing(
         raise ZeroDivisionError("secret detail")
 
     monkeypatch.setattr(engine.tokenizer, "encode", broken)
-    answer = client.post("/generate", json={"prompt": "x"})
+    headers = {"X-Request-ID": "r-500"}
+    answer = client.post("/generate", json={"prompt": "x"}, headers=headers)
     assert answer.status_code == 500
+    assert answer.headers["x-request-id"] == "r-500"
     assert answer.json()["error"]["code"] == "internal_error"
     assert "secret" not in answer.text
 

@@ -74,13 +74,15 @@ BODIES = [
 @pytest.fixture(scope="module")
 def server(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory):  # type: ignore[no-untyped-def]
     folder = tmp_path_factory.mktemp("malformed")
-    with running_server(folder, tiny_model, max_body_bytes=200_000, api_keys="k1,k2") as running:
+    with running_server(
+        folder, tiny_model, max_body_bytes=200_000, max_waiting=40, api_keys="k1,schlüssel"
+    ) as running:
         yield running
 
 
 @pytest.fixture(scope="module")
 def client(server: Server):  # type: ignore[no-untyped-def]
-    headers = {"Authorization": "Bearer k2"}
+    headers = {"Authorization": "Bearer schlüssel".encode()}
     with httpx.Client(base_url=server.url, headers=headers, timeout=30) as running:
         yield running
 
@@ -111,7 +113,20 @@ def test_a_known_field_that_is_not_supported_is_named(client: httpx.Client, fiel
     error = assert_error(client.post(CHAT, json=body | {field: 1}), 400)
     assert error["param"] == field
     assert "not supported" in error["message"]
-    assert client.post(CHAT, json=body | {field: None}).status_code == 200
+    for absence in (None, False, [], {}):
+        assert client.post(CHAT, json=body | {field: absence}).status_code == 200
+
+
+def test_a_list_of_a_million_mistakes_is_one_error(client: httpx.Client) -> None:
+    for path, body in (
+        (COMPLETIONS, '{"prompt":[' + ",".join(['""'] * 60_000) + "]}"),
+        (COMPLETIONS, '{"prompt":[' + ",".join(["-1"] * 60_000) + "]}"),
+        (CHAT, '{"messages":[' + ",".join(["{}"] * 60_000) + "]}"),
+        (CHAT, '{"messages":[{"role":"user","content":[' + ",".join(["{}"] * 60_000) + "]}]}"),
+    ):
+        headers = {"Content-Type": "application/json"}
+        assert_error(client.post(path, content=body, headers=headers), 400)
+    assert client.get("/health").status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -124,6 +139,10 @@ def test_a_known_field_that_is_not_supported_is_named(client: httpx.Client, fiel
         (CHAT, {"stop": ["a", 1]}, "stop.1", "string"),
         (CHAT, {"temperature": 9}, "temperature", "less than or equal to 2"),
         (COMPLETIONS, {"prompt": [True]}, "prompt", "string"),
+        (CHAT, {"max-tokens": 1}, "max-tokens", "is not a field"),
+        (CHAT, {"query": 1}, "query", "is not a field"),
+        (CHAT, {"body": 1}, "body", "is not a field"),
+        (CHAT, {"n": 60}, "n", "split it"),
     ],
 )
 def test_an_error_names_the_field_and_says_what_is_wrong(
@@ -154,6 +173,9 @@ def test_keys_are_asked_for_over_http_and_websocket(server: Server) -> None:
         }
         refused = httpx.get(server.url + "/ws", headers=headers | handshake)
         assert refused.status_code == 401
+        foreign = {"Origin": "https://evil.example", "Authorization": "Bearer k1"}
+        refused = httpx.get(server.url + "/ws", headers=foreign | handshake)
+        assert assert_error(refused, 403)["code"] == "forbidden"
     assert httpx.get(server.url + "/health").status_code == 200
 
 
@@ -162,7 +184,8 @@ def test_a_body_over_the_limit_is_413_declared_or_not(client: httpx.Client) -> N
     headers = {"Content-Type": "application/json"}
     assert_error(client.post(GENERATE, content=large, headers=headers), 413)
     pieces = (large[i : i + 50_000] for i in range(0, len(large), 50_000))
-    assert_error(client.post(GENERATE, content=pieces, headers=headers), 413)
+    error = assert_error(client.post(GENERATE, content=pieces, headers=headers), 413)
+    assert error["code"] == "body_too_large"
 
 
 def test_a_huge_or_odd_request_id_is_refused(client: httpx.Client) -> None:

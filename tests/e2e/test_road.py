@@ -73,6 +73,15 @@ def test_openai_client_reads_whole_answers_and_errors(demo: Server) -> None:
     assert refused.value.param == "logprobs"
 
 
+def test_an_answer_can_be_sent_back_in_the_next_turn(demo: Server) -> None:
+    client = openai.OpenAI(base_url=demo.url + "/v1", api_key="unused", max_retries=0)
+    messages = [{"role": "user", "content": "Hello"}]
+    first = client.chat.completions.create(model="demo", messages=messages, temperature=0)
+    messages += [first.choices[0].message, {"role": "user", "content": "Do I need a GPU?"}]
+    second = client.chat.completions.create(model="demo", messages=messages, temperature=0)
+    assert "CPU" in second.choices[0].message.content
+
+
 def test_the_demo_model_knows_its_faq(demo: Server) -> None:
     faq = read_faq()
     right = 0
@@ -235,6 +244,12 @@ def test_logs_carry_the_request_id_and_never_the_prompt_or_the_key(demo: Server)
         timeout=30,
     )
     httpx.post(demo.url + "/generate", json={"prompt": secret, "max_tokens": 2, "x": secret})
+
+    async def knock() -> None:
+        async with connect(demo.url.replace("http", "ws") + f"/ws?key={secret}"):
+            pass
+
+    asyncio.run(knock())
     demo.wait_for_load(0, 0)
     assert "find-me-7" in demo.log
     assert "unmistakable" not in demo.log

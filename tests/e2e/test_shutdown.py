@@ -79,6 +79,7 @@ def test_several_workers_drain_and_share_their_metrics(tiny_model: Path, tmp_pat
         for _ in range(6):
             assert httpx.post(server.url + "/generate", json={"prompt": "hi"}).status_code == 200
         assert server.metric("llmserve_request_success_total") == 6
+        assert server.metric("llmserve_num_requests_running") == 0
         assert server.stop() == 0
 
 

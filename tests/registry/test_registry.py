@@ -69,6 +69,25 @@ def test_a_broken_model_does_not_keep_the_next_from_loading() -> None:
     asyncio.run(test())
 
 
+def test_a_bug_while_loading_is_told_and_the_next_model_loads() -> None:
+    class Buggy(FakeEngine):
+        async def load(self, on_progress) -> None:  # type: ignore[no-untyped-def]
+            raise FileNotFoundError("a detail")
+
+    async def test() -> None:
+        engines = {"a": Buggy(), "b": FakeEngine()}
+        registry = Registry([ModelSpec("a"), ModelSpec("b")], lambda spec: engines[spec.name])
+        registry.start_loading()
+        await registry.loaded()
+        with pytest.raises(ModelBroken, match="FileNotFoundError; see the log"):
+            registry.ready("a")
+        assert registry.ready("b")
+        await registry.close()
+        assert engines["a"].is_closed
+
+    asyncio.run(test())
+
+
 def test_closing_while_loading_ends_the_load() -> None:
     async def test() -> None:
         engine = StuckEngine()

@@ -229,11 +229,15 @@ def test_several_requests_are_admitted_together_or_not_at_all() -> None:
     async def test() -> None:
         async with house(capacity=1, max_waiting=1) as h:
             requests = [GenerationRequest(id="r", prompt="x") for _ in range(3)]
-            with pytest.raises(QueueFull):
+            with pytest.raises(InvalidRequest, match="2 at most"):
                 async with h.service.open_all(requests, CALLER):
                     pass
-            h.engine.finish_all()
-            assert h.load == (0, 0)
+            async with h.open():
+                with pytest.raises(QueueFull):
+                    async with h.service.open_all(requests[:2], CALLER):
+                        pass
+                assert h.load == (1, 0)
+            assert len(h.engine.started) == 1, "none of the refused ever started"
 
     run(test)
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
+from transformers import AutoTokenizer
 
 from llmserve.domain import Message
 from llmserve.errors import InvalidRequest
@@ -16,6 +18,21 @@ def test_ids_outside_the_vocabulary_are_refused(tokenizer: Tokenizer, ids: tuple
     with pytest.raises(InvalidRequest, match="vocabulary") as refused:
         tokenizer.encode(ids)
     assert refused.value.param == "prompt"
+
+
+def test_ids_without_an_embedding_are_refused_in_text_too(tokenizer: Tokenizer) -> None:
+    smaller = Tokenizer(tokenizer.hf, num_embeddings=max(tokenizer.encode("hello")))
+    with pytest.raises(InvalidRequest, match="vocabulary"):
+        smaller.encode("hello")
+
+
+def test_a_prompt_is_never_cut_or_padded_by_the_tokenizers_file(tiny_model: Path) -> None:
+    cutting = AutoTokenizer.from_pretrained(tiny_model)
+    text = "the little fox " * 20
+    whole = Tokenizer(AutoTokenizer.from_pretrained(tiny_model)).encode(text)
+    cutting.backend_tokenizer.enable_truncation(5)
+    cutting.backend_tokenizer.enable_padding(length=500)
+    assert Tokenizer(cutting).encode(text) == whole
 
 
 def test_a_template_that_refuses_is_the_callers_error(tokenizer: Tokenizer) -> None:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 import orjson
 from fastapi import APIRouter, WebSocket
@@ -27,13 +28,15 @@ from llmserve.api.native.schemas import PromptBody, UsageOut, done
 from llmserve.api.timeouts import earliest, header_timeout
 from llmserve.bootstrap import Container
 from llmserve.domain import Caller, Cancelled, Delta, Event, Failed, Finish, Queued
-from llmserve.errors import InvalidRequest, LLMServeError, ServerError
+from llmserve.errors import Forbidden, InvalidRequest, LLMServeError, ServerError
 from llmserve.service import Generation
 
 router = APIRouter(tags=["native"])
 
 MAX_ID_LENGTH = 128
-FrameId = Annotated[str, Field(min_length=1, max_length=MAX_ID_LENGTH)]
+FrameId = Annotated[
+    str, Field(min_length=1, max_length=MAX_ID_LENGTH, pattern=r"^[^\x00-\x1f\x7f]+$")
+]
 
 
 class PromptFrame(PromptBody):
@@ -57,10 +60,13 @@ async def websocket(socket: WebSocket) -> None:
     """Serve one socket until its client leaves."""
     container = get_container(socket)
     try:
+        _check_origin(socket, container)
         caller = await identify(socket, container)
         timeout = header_timeout(socket)
     except LLMServeError as refusal:
-        await socket.send_denial_response(error_response(refusal))
+        response = error_response(refusal)
+        response.headers["X-Request-ID"] = socket.scope["request_id"]
+        await socket.send_denial_response(response)
         return
     await socket.accept(headers=[(b"x-request-id", socket.scope["request_id"].encode())])
     await _Conversation(socket, container, caller, timeout).serve()
@@ -194,3 +200,18 @@ def _id_of(content: Any) -> str | None:
     """The id that an error about this frame should carry."""
     frame_id = content.get("id") if isinstance(content, dict) else None
     return frame_id if isinstance(frame_id, str) and len(frame_id) <= MAX_ID_LENGTH else None
+
+
+def _check_origin(socket: WebSocket, container: Container) -> None:
+    """Only pages of this server and of `cors_origins`: browsers ask nobody before a WebSocket.
+
+    Raises:
+        Forbidden: a page from elsewhere.
+    """
+    origin = socket.headers.get("origin")
+    if origin is None or urlsplit(origin).netloc == socket.headers.get("host"):
+        return
+    if not {"*", origin} & set(container.settings.cors_origins):
+        raise Forbidden(
+            "pages of this origin may not connect; the operator can add it to cors_origins"
+        )

@@ -6,14 +6,16 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from llmserve.api.openai.unsupported import without_nulls
+from llmserve.api.openai.unsupported import without_absent
 from llmserve.api.sampling_body import MAX_TOKENS_LIMIT, SamplingBody
 from llmserve.domain import Message, Prompt, SamplingFields
 
 MAX_CHOICES = 128
+ANSWER_FIELDS = frozenset({"annotations", "audio", "function_call", "refusal", "tool_calls"})
 TokenId = Annotated[int, Field(ge=0, le=2**31 - 1)]
 Text = Annotated[str, Field(min_length=1)]
-TokenIds = Annotated[list[TokenId], Field(min_length=1)]
+# fail_fast: a body of megabytes would otherwise bring a million errors, one for each item.
+TokenIds = Annotated[list[TokenId], Field(min_length=1, fail_fast=True)]
 
 
 class StreamOptions(BaseModel):
@@ -36,7 +38,7 @@ class OpenAIBody(SamplingBody):
     @model_validator(mode="before")
     @classmethod
     def _absent_if_null(cls, body: Any) -> Any:
-        return without_nulls(body)
+        return without_absent(body)
 
     @model_validator(mode="after")
     def _options_only_with_stream(self) -> OpenAIBody:
@@ -61,8 +63,8 @@ class CompletionBody(OpenAIBody):
     prompt: (
         Text
         | TokenIds
-        | Annotated[list[Text], Field(min_length=1)]
-        | Annotated[list[TokenIds], Field(min_length=1)]
+        | Annotated[list[Text], Field(min_length=1, fail_fast=True)]
+        | Annotated[list[TokenIds], Field(min_length=1, fail_fast=True)]
     ) = Field(description="Text, texts, token ids or lists of token ids.")
     max_tokens: int | None = Field(
         None, ge=1, le=MAX_TOKENS_LIMIT, description="At most this many new tokens (default 16)."
@@ -98,8 +100,16 @@ class ChatMessage(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
     role: Literal["system", "developer", "user", "assistant"]
-    content: str | Annotated[list[TextPart], Field(min_length=1)]
+    content: str | Annotated[list[TextPart], Field(min_length=1, fail_fast=True)]
     name: str | None = Field(None, max_length=64)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _absent_if_null(cls, message: Any) -> Any:
+        """An answer of ours, sent back in a next turn, carries OpenAI's null fields."""
+        if not isinstance(message, dict):
+            return message
+        return {k: v for k, v in message.items() if v is not None or k not in ANSWER_FIELDS}
 
     def message(self) -> Message:
         """In the house's words; `developer` is what newer models call `system`."""
@@ -112,7 +122,9 @@ class ChatMessage(BaseModel):
 class ChatBody(OpenAIBody):
     """POST /v1/chat/completions."""
 
-    messages: list[ChatMessage] = Field(min_length=1, description="The conversation so far.")
+    messages: list[ChatMessage] = Field(
+        min_length=1, fail_fast=True, description="The conversation so far."
+    )
     max_tokens: int | None = Field(
         None, ge=1, le=MAX_TOKENS_LIMIT, description="Older name of max_completion_tokens."
     )

@@ -43,8 +43,12 @@ UNSUPPORTED_FIELDS: Final = frozenset(
 )
 
 
-def without_nulls(body: Any) -> Any:
-    """Drop unsupported fields that are null: null is how some clients write absence."""
+def without_absent(body: Any) -> Any:
+    """Drop unsupported fields whose value means absence: null, false, an empty list or object."""
     if not isinstance(body, dict):
         return body
-    return {k: v for k, v in body.items() if v is not None or k not in UNSUPPORTED_FIELDS}
+    return {k: v for k, v in body.items() if k not in UNSUPPORTED_FIELDS or not _is_absence(v)}
+
+
+def _is_absence(value: Any) -> bool:
+    return value is None or value is False or value in ([], {})
