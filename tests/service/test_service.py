@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from bounded import run
 from fake_engine import FakeEngine
 
 from llmserve.domain import (
@@ -84,14 +85,6 @@ async def house(
     assert registry.models[0].open_leases == 0
     await service.drain(1)
     await registry.close()
-
-
-def run(test: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    async def bounded() -> None:
-        async with asyncio.timeout(10):
-            await test()
-
-    asyncio.run(bounded())
 
 
 async def events_of(generation: Generation) -> list[Event]:
