@@ -1,0 +1,85 @@
+"""A WebSocket whose reader is slow."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+from bounded import run
+from fake_engine import FakeEngine
+
+from llmserve.admission.keys import KeyRing
+from llmserve.api.native.websocket import _Conversation
+from llmserve.bootstrap import Container
+from llmserve.domain import Caller, ModelSpec
+from llmserve.observability.metrics import Metrics
+from llmserve.registry.registry import Registry
+from llmserve.service import Limits, Service
+from llmserve.settings import Settings
+
+
+class SlowSocket:
+    """Takes a frame only when the test lets it."""
+
+    scope = {"request_id": "ws"}  # noqa: RUF012 - read only
+
+    def __init__(self) -> None:
+        self.incoming: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        self.may_take = asyncio.Semaphore(0)
+        self.frames: list[dict[str, Any]] = []
+
+    async def receive(self) -> dict[str, Any]:
+        return await self.incoming.get()
+
+    async def send_text(self, text: str) -> None:
+        await self.may_take.acquire()
+        self.frames.append(json.loads(text))
+
+
+def test_a_slow_reader_gets_larger_deltas_and_cancel_still_works() -> None:
+    async def test() -> None:
+        engine = FakeEngine()
+        metrics = Metrics()
+        registry = Registry([ModelSpec("fake")], lambda spec: engine)
+        service = Service(registry, Limits(2, 60.0, 60.0), metrics)
+        registry.start_loading()
+        await registry.loaded()
+        socket = SlowSocket()
+        container = Container(Settings(), metrics, registry, service, KeyRing())
+        conversation = _Conversation(socket, container, Caller(), None)  # type: ignore[arg-type]
+        serving = asyncio.create_task(conversation.serve())
+
+        await socket.incoming.put({"type": "websocket.receive", "text": '{"id":"a","prompt":"x"}'})
+        while not engine.running:
+            await asyncio.sleep(0)
+        job = engine.running[0]
+        for i in range(500):
+            engine.say(job, f"{i} ")
+            await asyncio.sleep(0)
+        for _ in range(2):
+            socket.may_take.release()
+        while len(socket.frames) < 2:
+            await asyncio.sleep(0)
+        text = "".join(frame["token"] for frame in socket.frames)
+        assert text == "".join(f"{i} " for i in range(500)), "all of it, in two frames"
+
+        await socket.incoming.put(
+            {"type": "websocket.receive", "text": '{"type":"cancel","id":"a"}'}
+        )
+        while not job.is_cancelled:
+            await asyncio.sleep(0)
+        socket.may_take.release()
+        while len(socket.frames) < 3:
+            await asyncio.sleep(0)
+        assert (socket.frames[2]["type"], socket.frames[2]["finish_reason"]) == (
+            "done",
+            "cancelled",
+        )
+        engine.finish_all()
+        await socket.incoming.put({"type": "websocket.disconnect"})
+        await serving
+        assert service.load("fake") == (0, 0)
+        await registry.close()
+
+    run(test, seconds=20)
