@@ -152,7 +152,7 @@ class ThreadedEngine:
 
     async def _warm_up(self, prompt: str) -> None:
         ids = await asyncio.to_thread(self.tokenizer.encode, prompt)
-        room = self._model.max_context - WARMUP_TOKENS
+        room = max(1, self._model.max_context - WARMUP_TOKENS)
         task = Task(
             request_id="warm-up",
             prompt_ids=tuple(ids[:room]) or (self._model.pad_id,),

@@ -81,10 +81,10 @@ class Service:
         generations: list[Generation] = []
         try:
             with self._counting_refusals():
-                prepared = await self._prepare_all(requests)
+                served, tasks = await self._prepare(requests)
                 self._refuse_if_draining()
-                self._gates[prepared[0][0].spec.name].check_room(len(prepared))
-                for request, (served, task) in zip(requests, prepared, strict=True):
+                self._gates[served.spec.name].check_room(len(tasks))
+                for request, task in zip(requests, tasks, strict=True):
                     generations.append(self._admit(request, served, task, arrived_at))
             logger.debug("{} opened {} generations", caller.name, len(generations))
             yield generations
@@ -125,17 +125,17 @@ class Service:
                 ShuttingDown("the server is shutting down and could not wait for this answer")
             )
 
-    async def _prepare_all(
+    async def _prepare(
         self, requests: Sequence[GenerationRequest]
-    ) -> list[tuple[ServedModel, Task]]:
+    ) -> tuple[ServedModel, list[Task]]:
         """Everything about the requests that can be wrong, checked; they are for one model."""
         self._refuse_if_draining()
         served = self.registry.ready(requests[0].model)
         encoded: dict[Prompt, list[int]] = {}
         for prompt in dict.fromkeys(request.prompt for request in requests):
             encoded[prompt] = await asyncio.to_thread(served.engine.tokenizer.encode, prompt)
-        return [
-            (served, self._task(request, served, encoded[request.prompt])) for request in requests
+        return served, [
+            self._task(request, served, encoded[request.prompt]) for request in requests
         ]
 
     def _task(
