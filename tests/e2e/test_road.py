@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
+import os
 import shutil
 import subprocess
 
@@ -18,7 +19,9 @@ from websockets.asyncio.client import connect
 
 def test_curl_streams_legible_english(demo: Server) -> None:
     curl = shutil.which("curl")
-    assert curl, "curl is missing; install it to run this test"
+    if curl is None and not os.environ.get("CI"):
+        pytest.skip("curl is missing; install it to run this test")
+    assert curl, "curl is missing, and CI must have it"
     output = subprocess.run(
         [curl, "-sN", f"{demo.url}/stream?prompt=Once+upon+a+time&temperature=0"],
         capture_output=True,
