@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 REPLACEMENT = "\ufffd"
-CONTEXT_TOKENS = 6
+CONTEXT_TOKENS = (6, 12, 24, 48)
+"""Windows to try at the end of the prompt."""
+
+MAX_CHARACTER_BYTES = 4
 MAX_HELD_TOKENS = 16
 
 
@@ -26,10 +29,7 @@ class Detokenizer:
 
     def __init__(self, decode: Callable[[Sequence[int]], str], context: Sequence[int] = ()) -> None:
         self._decode = decode
-        self._ids = list(context[-CONTEXT_TOKENS:])
-        self._read = len(self._ids)
-        # A prompt may end inside a character; its first half belongs to the first delta.
-        self._prefix_text = decode(self._ids).rstrip(REPLACEMENT) if self._ids else ""
+        self._ids, self._read, self._prefix_text = self._window(context)
 
     def push(self, token_id: int) -> str:
         """Text that this token completes; may be empty."""
@@ -43,6 +43,22 @@ class Detokenizer:
     def flush(self) -> str:
         """What is still held, less a broken tail; the detokenizer is spent after it."""
         return self._emit(self._decode(self._ids).rstrip(REPLACEMENT))
+
+    def _window(self, context: Sequence[int]) -> tuple[list[int], int, str]:
+        """The end of the prompt: its tokens, how many of them are whole text, and that text.
+
+        The window must not begin inside a character: with byte fallback that would spoil the
+        whole run of bytes. Token ids may end inside one; its first half is held and belongs to
+        the first delta.
+        """
+        for length in CONTEXT_TOKENS:
+            ids = list(context[-length:])
+            for num_held in range(min(MAX_CHARACTER_BYTES, len(ids) + 1)):
+                read = len(ids) - num_held
+                text = self._decode(ids[:read]) if read else ""
+                if not (text.startswith(REPLACEMENT) or text.endswith(REPLACEMENT)):
+                    return ids, read, text
+        return ids, len(ids), self._decode(ids)
 
     def _emit(self, text: str) -> str:
         new = text[len(self._prefix_text) :]

@@ -31,8 +31,8 @@ class Tokenizer:
         self._backend = getattr(hf_tokenizer, "backend_tokenizer", None)
         self._chat_template = chat_template
         self._lock = threading.Lock()
-        # A tokenizer may have tokens that the model has no embedding for, and the reverse.
-        self.vocab_size: int = min(len(hf_tokenizer), num_embeddings or len(hf_tokenizer))
+        # What the model has an embedding for; the tokenizer may have more, fewer or with gaps.
+        self.vocab_size: int = num_embeddings or len(hf_tokenizer)
         if self._backend is not None:
             # A tokenizer.json may carry both; a prompt must never be cut in silence.
             self._backend.no_truncation()

@@ -129,3 +129,71 @@ def test_nobody_is_lost_and_nobody_jumps_the_queue(moves: list[tuple[str, int]])
     for _, ticket in inside:
         ticket.release()
     assert (g.running, g.waiting) == (0, 0)
+
+
+def test_nobody_measured_yet_means_no_estimate_and_the_shortest_retry() -> None:
+    g, clock, _ = gate(1, 1)
+    g.enter(lambda: None)
+    waiting = g.enter(lambda: None)
+    assert waiting.eta_seconds is None
+    with pytest.raises(QueueFull) as full:
+        g.enter(lambda: None)
+    assert full.value.retry_after_seconds is not None
+    assert MIN_RETRY_SECONDS <= full.value.retry_after_seconds <= MIN_RETRY_SECONDS * (1 + JITTER)
+    clock.now = 1000.0
+    waiting.release()
+    assert g.enter(lambda: None).eta_seconds is None, "leaving the queue says nothing of slots"
+
+
+def test_the_same_seed_gives_the_same_jitter() -> None:
+    def told(seed: int) -> float | None:
+        g = Gate(1, 0, Clock(), random.Random(seed))
+        g.enter(lambda: None)
+        with pytest.raises(QueueFull) as full:
+            g.enter(lambda: None)
+        return full.value.retry_after_seconds
+
+    assert told(7) == told(7) != told(8)
+
+
+def test_the_estimate_follows_the_place_the_slots_and_the_hold_time() -> None:
+    g, clock, _ = gate(running=2, waiting=4)
+    first, second = g.enter(lambda: None), g.enter(lambda: None)
+    queue = [g.enter(lambda: None) for _ in range(4)]
+    clock.now = 8.0
+    first.release()
+    assert [t.eta_seconds for t in queue] == [0.0, 4.0, 8.0, 12.0]
+    assert [t.position for t in queue] == [0, 0, 1, 2]
+    clock.now = 18.0
+    second.release()  # held for 18 s, a fifth of the way from 8 to 18 is 10
+    assert [t.eta_seconds for t in queue[2:]] == [5.0, 10.0]
+    clock.now = 28.0
+    queue[0].release()  # arrived at 0 and was admitted at 8: held for 20 s
+    assert queue[3].eta_seconds == pytest.approx(6.0)
+
+
+def test_leaving_the_queue_twice_or_after_running_frees_one_place_only() -> None:
+    g, _, order = gate(1, 2)
+    first = g.enter(lambda: None)
+    quitter = g.enter(lambda: order.append("quitter"))
+    g.enter(lambda: order.append("next"))
+    quitter.release()
+    quitter.release()
+    first.release()
+    quitter.release()
+    assert (g.running, g.waiting, order) == (1, 0, ["next"])
+    assert not quitter.is_waiting
+
+
+def test_a_caller_that_enters_while_another_is_admitted_goes_to_the_end() -> None:
+    g, _, order = gate(1, 3)
+    first = g.enter(lambda: None)
+
+    def again() -> None:
+        order.append("a")
+        g.enter(lambda: order.append("late"))
+
+    a, b = g.enter(again), g.enter(lambda: order.append("b"))
+    for ticket in (first, a, b):
+        ticket.release()
+    assert order == ["a", "b", "late"]

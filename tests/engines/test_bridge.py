@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
 from llmserve.domain import (
@@ -84,9 +87,8 @@ def test_a_failure_is_the_last_event_and_keeps_the_usage(tokenizer: Tokenizer) -
         bridge.end()
 
     events, _ = collect(tokenizer, feed)
-    last = events[-1]
-    assert isinstance(last, Failed)
-    assert last.usage == Usage(2, 1)
+    assert isinstance(events[-1], Failed)
+    assert events[-1].usage == Usage(2, 1)
     assert sum(isinstance(event, Failed | Finish | Cancelled) for event in events) == 1
 
 
@@ -114,10 +116,9 @@ def test_the_deadline_is_a_finish_with_what_there_is(tokenizer: Tokenizer) -> No
         assert bridge.is_over(300)
         bridge.end()
 
-    events, _ = collect(tokenizer, feed, SamplingParams(stop=("hello",)), deadline=9.0)
+    events, job = collect(tokenizer, feed, SamplingParams(stop=("hello",)), deadline=9.0)
     assert text_of(events) == "hel", "held back for a stop string that did not come"
-    assert isinstance(events[-1], Finish)
-    assert events[-1].reason is FinishReason.TIMEOUT
+    assert events[-1] == Finish(FinishReason.TIMEOUT, Usage(2, job.completion_tokens))
 
 
 def test_a_stop_string_over_tokens_unwinds_the_worker(tokenizer: Tokenizer) -> None:
@@ -125,11 +126,9 @@ def test_a_stop_string_over_tokens_unwinds_the_worker(tokenizer: Tokenizer) -> N
         with pytest.raises(StopStringMatched):
             say(bridge, tokenizer.encode("one two three four"))
 
-    events, _ = collect(tokenizer, feed, SamplingParams(stop=("o thr",)))
+    events, job = collect(tokenizer, feed, SamplingParams(stop=("o thr",)))
     assert text_of(events) == "one tw"
-    last = events[-1]
-    assert isinstance(last, Finish)
-    assert (last.reason, last.stop_string) == (FinishReason.STOP, "o thr")
+    assert events[-1] == Finish(FinishReason.STOP, Usage(2, job.completion_tokens), "o thr")
 
 
 def test_stop_strings_wait_for_min_tokens(tokenizer: Tokenizer) -> None:
@@ -152,9 +151,7 @@ def test_the_end_token_is_counted_and_has_no_text(tokenizer: Tokenizer) -> None:
 
     events, _ = collect(tokenizer, feed)
     assert text_of(events) == "hi"
-    assert isinstance(events[-1], Finish)
-    assert events[-1].reason is FinishReason.STOP
-    assert events[-1].usage.completion_tokens == len(tokenizer.encode("hi")) + 1
+    assert events[-1] == Finish(FinishReason.STOP, Usage(2, len(tokenizer.encode("hi")) + 1))
 
 
 def test_ignore_eos_goes_on_and_length_ends_it(tokenizer: Tokenizer) -> None:
@@ -164,8 +161,7 @@ def test_ignore_eos_goes_on_and_length_ends_it(tokenizer: Tokenizer) -> None:
         bridge.end()
 
     events, _ = collect(tokenizer, feed, SamplingParams(ignore_eos=True), max_tokens=3)
-    assert isinstance(events[-1], Finish)
-    assert events[-1].reason is FinishReason.LENGTH
+    assert events[-1] == Finish(FinishReason.LENGTH, Usage(2, 3))
 
 
 def test_events_are_in_order_and_intervals_are_between_tokens(tokenizer: Tokenizer) -> None:
@@ -182,3 +178,35 @@ def test_events_are_in_order_and_intervals_are_between_tokens(tokenizer: Tokeniz
     assert isinstance(events[0], Started)
     assert intervals == [2.0, 2.0]
     assert (job.first_token_at, job.last_step_at) == (2.0, 6.0)
+
+
+letters = st.text(alphabet="one tw中😀", max_size=20)
+
+
+@settings(max_examples=60, deadline=None)
+@given(text=letters, stop=letters.filter(bool))
+def test_the_text_ends_before_the_stop_string_or_where_the_model_ends_it(
+    tokenizer: Tokenizer, text: str, stop: str
+) -> None:
+    def feed(bridge: TokenBridge, job: Job, clock: Clock) -> None:
+        with contextlib.suppress(StopStringMatched):
+            say(bridge, [*tokenizer.encode(text), EOS])
+            bridge.end()
+        bridge.end()
+
+    events, job = collect(tokenizer, feed, SamplingParams(stop=(stop,)))
+    assert text_of(events) == text.partition(stop)[0]
+    matched = stop if stop in text else None
+    assert events[-1] == Finish(FinishReason.STOP, Usage(2, job.completion_tokens), matched)
+
+
+def test_half_a_character_at_the_end_is_dropped(tokenizer: Tokenizer) -> None:
+    ids = tokenizer.encode("hi😀")[:-1]
+
+    def feed(bridge: TokenBridge, job: Job, clock: Clock) -> None:
+        say(bridge, ids)
+        bridge.end()
+
+    events, _ = collect(tokenizer, feed, max_tokens=len(ids))
+    assert text_of(events) == "hi"
+    assert events[-1] == Finish(FinishReason.LENGTH, Usage(2, len(ids)))

@@ -2,15 +2,53 @@
 
 from __future__ import annotations
 
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from collections.abc import Callable, Sequence
+from functools import cache
 
-from llmserve.text.detokenizer import MAX_HELD_TOKENS, REPLACEMENT
+import pytest
+import tokenizers
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
+
+from llmserve.text.detokenizer import MAX_HELD_TOKENS, REPLACEMENT, Detokenizer
 from llmserve.text.tokenizer import Tokenizer
 
 quick = settings(
     max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
+
+
+@cache
+def trained_bpe() -> tokenizers.Tokenizer:
+    """Byte-level, with merges: a token may hold the end of one character and half the next."""
+    bpe = tokenizers.Tokenizer(models.BPE())
+    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bpe.decoder = decoders.ByteLevel()
+    corpus = ["the little fox", "中文分词器中国中文", "😀😁😂🚀😀😁", "naïve café ñandú"] * 20
+    trainer = trainers.BpeTrainer(
+        vocab_size=340, show_progress=False, initial_alphabet=pre_tokenizers.ByteLevel.alphabet()
+    )
+    bpe.train_from_iterator(corpus, trainer)
+    return bpe
+
+
+@cache
+def byte_fallback() -> tokenizers.Tokenizer:
+    """As in Llama 2 and Gemma: a run of byte tokens is text as a whole, or not at all."""
+    words = ["<unk>", *(f"<0x{byte:02X}>" for byte in range(256)), "▁", *"abcdef"]
+    vocab = {word: i for i, word in enumerate(words)}
+    bpe = tokenizers.Tokenizer(models.BPE(vocab, [], byte_fallback=True, unk_token="<unk>"))
+    bpe.normalizer = normalizers.Replace(" ", "▁")
+    bpe.decoder = decoders.Sequence(
+        [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()]
+    )
+    return bpe
+
+
+def answer(bpe: tokenizers.Tokenizer, ids: list[int], prompt: Sequence[int] = ()) -> list[str]:
+    detokenizer = Detokenizer(bpe.decode, prompt)
+    return [*(detokenizer.push(i) for i in ids), detokenizer.flush()]
 
 
 def pieces(tokenizer: Tokenizer, ids: list[int], context: list[int]) -> list[str]:
@@ -56,3 +94,81 @@ def test_a_character_that_the_prompt_began_is_completed(tokenizer: Tokenizer) ->
 def test_the_words_of_a_sentence_keep_their_spaces(tokenizer: Tokenizer) -> None:
     ids = tokenizer.encode("def f(x):\n    return  x + 1\n")
     assert "".join(pieces(tokenizer, ids, tokenizer.encode("code: "))) == tokenizer.decode(ids)
+
+
+mixed = st.text(alphabet="ab 中文国😀🚀é\n", max_size=40)
+
+
+@pytest.mark.parametrize("make", [trained_bpe, byte_fallback])
+@quick
+@given(text=st.one_of(st.text(max_size=40), mixed), prompt=st.text(alphabet="ab c", max_size=8))
+def test_any_answer_comes_out_as_it_went_in(
+    make: Callable[[], tokenizers.Tokenizer], text: str, prompt: str
+) -> None:
+    assume(REPLACEMENT not in text)
+    bpe = make()
+    ids = bpe.encode(text).ids
+    parts = answer(bpe, ids, bpe.encode(prompt).ids)
+    assert "".join(parts) == bpe.decode(ids)
+    assert not any(REPLACEMENT in part for part in parts)
+
+
+@pytest.mark.parametrize("make", [trained_bpe, byte_fallback])
+@quick
+@given(data=st.data())
+def test_of_arbitrary_tokens_only_what_was_held_too_long_ends_in_half_a_character(
+    make: Callable[[], tokenizers.Tokenizer], data: st.DataObject
+) -> None:
+    bpe = make()
+    lead = [i for i in range(bpe.get_vocab_size()) if bpe.decode([i]).endswith(REPLACEMENT)]
+    token = st.one_of(st.sampled_from(lead), st.integers(0, bpe.get_vocab_size() - 1))
+    detokenizer, waited = Detokenizer(bpe.decode), 0
+    for token_id in data.draw(st.lists(token, max_size=50)):
+        waited += 1
+        piece = detokenizer.push(token_id)
+        if piece.endswith(REPLACEMENT):
+            assert waited >= MAX_HELD_TOKENS
+        waited = 0 if piece else waited
+    assert not detokenizer.flush().endswith(REPLACEMENT)
+
+
+@pytest.mark.parametrize("make", [trained_bpe, byte_fallback])
+@quick
+@given(prompt=mixed, text=mixed)
+def test_nothing_of_the_prompt_is_in_the_answer(
+    make: Callable[[], tokenizers.Tokenizer], prompt: str, text: str
+) -> None:
+    bpe = make()
+    assert "".join(answer(bpe, bpe.encode(text).ids, bpe.encode(prompt).ids)) == text
+
+
+@pytest.mark.parametrize("make", [trained_bpe, byte_fallback])
+@pytest.mark.parametrize("prompt", ["中🧿", "a🧿🧿", "🧿🧿🧿"])
+def test_a_prompt_may_end_inside_any_character(
+    make: Callable[[], tokenizers.Tokenizer], prompt: str
+) -> None:
+    bpe = make()
+    ids = bpe.encode(prompt + " b").ids
+    cut = len(bpe.encode(prompt).ids) - 1
+    assert "".join(answer(bpe, ids[cut:], ids[:cut])) == "🧿 b"
+
+
+def test_flush_keeps_what_is_whole_and_drops_a_broken_tail() -> None:
+    bpe = trained_bpe()
+    broken = bpe.encode("🧿").ids[:-1]
+    assert "".join(answer(bpe, [*bpe.encode("fox中").ids, *broken])) == "fox中"
+    assert Detokenizer(bpe.decode).flush() == ""
+
+
+def test_a_token_that_the_tokenizer_does_not_know_has_no_text() -> None:
+    bpe = trained_bpe()
+    ids = bpe.encode("the fox").ids
+    with_unknown = [x for i in ids for x in (i, 10**6)]
+    assert "".join(answer(bpe, with_unknown)) == "the fox"
+
+
+def test_a_long_run_of_tokens_without_text_leaves_the_rest_whole() -> None:
+    bpe = trained_bpe()
+    start = bpe.encode("the").ids
+    parts = answer(bpe, [*start, *[10**6] * 70, *bpe.encode(" fox 中").ids])
+    assert "".join(parts) == "the fox 中"

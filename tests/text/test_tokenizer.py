@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
-from transformers import AutoTokenizer
+import tokenizers
+from tokenizers import models, pre_tokenizers
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from llmserve.domain import Message
 from llmserve.errors import InvalidRequest
@@ -65,3 +69,93 @@ def test_eight_threads_get_what_one_gets(tokenizer: Tokenizer) -> None:
     expected = [tokenizer.encode(text) for text in texts]
     with ThreadPoolExecutor(8) as pool:
         assert list(pool.map(tokenizer.encode, texts)) == expected
+
+
+def test_the_first_id_outside_is_refused_and_the_last_inside_is_not(tokenizer: Tokenizer) -> None:
+    last = tokenizer.vocab_size - 1
+    assert tokenizer.encode((0, last)) == [0, last]
+    with pytest.raises(InvalidRequest, match=f"token id {last + 1} "):
+        tokenizer.encode((0, last + 1, last))
+
+
+def test_a_vocabulary_with_gaps_keeps_its_highest_ids() -> None:
+    words = tokenizers.Tokenizer(
+        models.WordLevel({"low": 0, "<unk>": 1, "high": 7}, unk_token="<unk>")
+    )
+    words.pre_tokenizer = pre_tokenizers.Whitespace()
+    gappy = Tokenizer(PreTrainedTokenizerFast(tokenizer_object=words), num_embeddings=8)
+    assert gappy.encode("low high") == [0, 7]
+    assert gappy.encode((7, 0)) == [7, 0]
+
+
+def test_an_empty_prompt_has_no_tokens(tokenizer: Tokenizer) -> None:
+    assert tokenizer.encode(()) == []
+
+
+def test_a_template_that_misses_a_field_is_the_callers_error(tokenizer: Tokenizer) -> None:
+    demanding = Tokenizer(tokenizer.hf, "{{ messages[0].tool_calls[0].id }}")
+    with pytest.raises(InvalidRequest, match="refuses") as refused:
+        demanding.render((Message("assistant", "hi"),))
+    assert refused.value.param == "messages"
+
+
+def test_the_given_template_replaces_the_models_own(tokenizer: Tokenizer) -> None:
+    template = "{% for m in messages %}{{ m.role }}/{{ m.name }}:{{ m.content }};{% endfor %}>"
+    own = Tokenizer(tokenizer.hf, template)
+    assert own.has_chat_template
+    messages = (Message("user", "hi", name="ann"), Message("assistant", "你好"))
+    assert own.render(messages) == "user/ann:hi;assistant/:你好;>"
+    assert tokenizer.render(messages) != own.render(messages)
+
+
+def test_eight_threads_that_encode_decode_and_render_at_once_get_what_one_gets(
+    tokenizer: Tokenizer,
+) -> None:
+    texts = [f"狐狸 the little fox 😀 number {i} " * (i + 1) for i in range(8)]
+    chats = [(Message("user", text),) for text in texts]
+    expected = [
+        (tokenizer.encode(t), tokenizer.decode(tokenizer.encode(t)), tokenizer.encode(c))
+        for t, c in zip(texts, chats, strict=True)
+    ]
+    barrier = threading.Barrier(8)
+
+    def work(i: int) -> bool:
+        barrier.wait(timeout=10)
+        for _ in range(30):
+            ids = tokenizer.encode(texts[i])
+            if (ids, tokenizer.decode(ids), tokenizer.encode(chats[i])) != expected[i]:
+                return False
+        return True
+
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(work, range(8)))
+
+
+def test_a_slow_tokenizer_is_used_by_one_thread_at_a_time() -> None:
+    class Slow:
+        chat_template = None
+
+        def __init__(self) -> None:
+            self.in_use = threading.Lock()
+
+        def __len__(self) -> int:
+            return 0x110000
+
+        def _alone(self) -> None:
+            assert self.in_use.acquire(blocking=False), "two threads met"
+            for _ in range(1000):
+                pass
+            self.in_use.release()
+
+        def encode(self, text: str, **options: Any) -> list[int]:
+            self._alone()
+            return [ord(letter) for letter in text]
+
+        def decode(self, ids: list[int], **options: Any) -> str:
+            self._alone()
+            return "".join(map(chr, ids))
+
+    slow = Tokenizer(Slow())
+    with ThreadPoolExecutor(8) as pool:
+        turns = [str(i) for i in range(400)]
+        assert list(pool.map(lambda t: slow.decode(slow.encode(t)), turns)) == turns
