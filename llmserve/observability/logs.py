@@ -6,6 +6,7 @@ that log what they send are kept above DEBUG.
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
 import traceback
@@ -82,8 +83,15 @@ class _ToLoguru(logging.Handler):
         except ValueError:
             level = record.levelno
         logger.opt(exception=record.exc_info).bind(logger=record.name).log(
-            level, "{}", record.getMessage()
+            level, "{}", _message(record)
         )
+
+
+def _message(record: logging.LogRecord) -> str:
+    try:
+        return record.getMessage()
+    except (TypeError, ValueError, KeyError):
+        return f"{record.msg} (its arguments do not fit)"
 
 
 def _add_request(record: Record) -> None:
@@ -101,17 +109,20 @@ def _human(record: Record) -> str:
 
 
 def _as_json(record: Record) -> str:
-    line: dict[str, Any] = {
+    line: dict[str, Any] = _details(record) | {
         "time": record["time"].isoformat(),
         "level": record["level"].name,
         "message": record["message"],
         "request_id": record["extra"].get("request_id"),
         "process": record["process"].id,
-    } | _details(record)
+    }
     error = record["exception"]
     if error is not None:
         line["exception"] = "".join(_traceback(error))
-    return orjson.dumps(line, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
+    try:
+        return orjson.dumps(line, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
+    except (TypeError, ValueError):  # a lone surrogate, a huge number: better escaped than lost
+        return json.dumps(line, default=repr, skipkeys=True)
 
 
 def _traceback(error: Any) -> list[str]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 
-from llmserve.engines.devices import Placement, place, weight_bytes
+from llmserve.engines.devices import HEADROOM, Placement, place, weight_bytes
 from llmserve.errors import ModelBroken
 
 GIB = 2**30
@@ -41,3 +42,38 @@ def test_weights_are_counted_from_safetensors_first(tmp_path: Path) -> None:
     assert weight_bytes(tmp_path) == 5
     (tmp_path / "a.safetensors").write_bytes(b"x" * 3)
     assert weight_bytes(tmp_path) == 3
+
+
+def test_a_model_that_fits_barely_without_headroom_is_spread() -> None:
+    free = [8 * GIB, int(8 * GIB * HEADROOM) + 1]
+    assert place("auto", 8 * GIB, free) == Placement("cuda:1")
+    assert place("auto", 8 * GIB, [8 * GIB, 9 * GIB]) == Placement(None, "auto")
+
+
+def test_cpu_is_never_refused_and_a_gpu_that_was_named_is_never_swapped() -> None:
+    assert place("cpu", 999 * GIB, []) == Placement("cpu")
+    assert place("cuda:0", 99 * GIB, [GIB, 200 * GIB]) == Placement("cuda:0")
+
+
+def test_what_is_free_is_measured_when_nobody_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert place("auto", GIB) == Placement("cpu")
+    with pytest.raises(ModelBroken, match="has 0 CUDA devices"):
+        place("cuda:0", GIB)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda i: ((3 + i) * GIB, 99 * GIB))
+    assert place("auto", GIB) == Placement("cuda:1")
+
+
+def test_a_placement_reads_as_its_device_or_its_map() -> None:
+    assert str(Placement("cuda:1")) == "cuda:1"
+    assert str(Placement(None, "auto")) == "device_map=auto"
+
+
+def test_shards_are_summed_and_an_empty_folder_weighs_nothing(tmp_path: Path) -> None:
+    assert weight_bytes(tmp_path) == 0
+    for shard in range(3):
+        (tmp_path / f"model-{shard}.safetensors").write_bytes(b"x" * 10)
+    (tmp_path / "config.json").write_bytes(b"x" * 1000)
+    assert weight_bytes(tmp_path) == 30

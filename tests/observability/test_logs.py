@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import json
 import logging
+import threading
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from loguru import logger
@@ -22,6 +24,11 @@ def restored() -> Iterator[None]:
     logger.remove()
     logging.root.handlers[:] = handlers
     logging.root.setLevel(level)
+
+
+def lines(sink: io.StringIO) -> list[dict[str, Any]]:
+    """Every line by itself is a JSON object."""
+    return [json.loads(line) for line in sink.getvalue().splitlines()]
 
 
 def fail(prompt: str) -> None:
@@ -76,3 +83,109 @@ def test_a_human_line_carries_the_request_id_and_survives_braces() -> None:
     assert "r-2" in sink.getvalue()
     assert "{not a field} </red>" in sink.getvalue()
     assert "path={x} <red>" in sink.getvalue()
+
+
+@pytest.mark.usefixtures("restored")
+def test_a_json_line_stays_one_line_whatever_it_says() -> None:
+    sink = io.StringIO()
+    configure_logging("json", "DEBUG", sink)
+    said = 'two\nlines\r\u2028 "quoted" {braces} <red> %s 中文😀\x00'
+    logger.info("{}", said)
+    logging.getLogger("a.library").error(said)
+    try:
+        fail("x")
+    except ValueError:
+        logger.exception("it broke")
+    first, second, third = (json.loads(line) for line in sink.getvalue().strip("\n").split("\n"))
+    assert first["message"] == second["message"] == said
+    assert "Traceback" in third["exception"]
+    assert "ValueError: told" in third["exception"]
+
+
+@pytest.mark.usefixtures("restored")
+@pytest.mark.parametrize(
+    "value", [2**70, float("nan"), object(), {1: {2}}, b"\xff", ValueError("x")]
+)
+def test_a_field_that_json_does_not_know_does_not_lose_the_line(value: object) -> None:
+    sink = io.StringIO()
+    configure_logging("json", "INFO", sink)
+    logger.bind(field=value).info("said")
+    assert [line["message"] for line in lines(sink)] == ["said"]
+
+
+@pytest.mark.usefixtures("restored")
+def test_a_file_name_that_is_not_utf8_does_not_lose_the_line() -> None:
+    sink = io.StringIO()
+    configure_logging("json", "INFO", sink)
+    logger.info("cannot read {}", b"caf\xe9".decode(errors="surrogateescape"))
+    assert len(lines(sink)) == 1
+    assert lines(sink)[0]["message"].startswith("cannot read caf")
+
+
+@pytest.mark.usefixtures("restored")
+def test_a_field_cannot_pass_for_the_message_or_its_level() -> None:
+    sink = io.StringIO()
+    configure_logging("json", "INFO", sink)
+    logger.bind(message="forged", level="DEBUG", time="never").error("real")
+    (line,) = lines(sink)
+    assert (line["message"], line["level"]) == ("real", "ERROR")
+
+
+@pytest.mark.usefixtures("restored")
+@pytest.mark.parametrize("log_format", ["human", "json"])
+def test_a_librarys_malformed_log_call_does_not_break_its_caller(log_format: str) -> None:
+    configure_logging(log_format, "INFO", io.StringIO())
+    logging.getLogger("a.library").warning("%d items", "many")  # what logging itself forgives
+
+
+@pytest.mark.usefixtures("restored")
+def test_the_standard_librarys_logs_come_with_level_name_request_and_traceback() -> None:
+    sink = io.StringIO()
+    configure_logging("json", "INFO", sink)
+    library = logging.getLogger("some.library")
+    token = request_id.set("r-3")
+    library.debug("too quiet")
+    library.log(35, "between two levels")
+    try:
+        fail("x")
+    except ValueError:
+        library.exception("library broke")
+    request_id.reset(token)
+    first, second = lines(sink)
+    assert first["message"] == "between two levels"
+    assert (second["level"], second["logger"], second["request_id"]) == (
+        "ERROR",
+        "some.library",
+        "r-3",
+    )
+    assert "ValueError: told" in second["exception"]
+
+
+@pytest.mark.usefixtures("restored")
+def test_threads_do_not_see_each_others_request_ids() -> None:
+    sink = io.StringIO()
+    configure_logging("json", "INFO", sink)
+    barrier = threading.Barrier(4)
+
+    def work(name: str) -> None:
+        request_id.set(name)
+        barrier.wait(timeout=10)
+        logger.info(name)
+
+    threads = [threading.Thread(target=work, args=(f"r-{i}",)) for i in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(lines(sink)) == 4
+    assert all(line["request_id"] == line["message"] for line in lines(sink))
+
+
+@pytest.mark.usefixtures("restored")
+def test_a_websockets_address_and_headers_are_not_logged() -> None:
+    sink = io.StringIO()
+    configure_logging("json", "DEBUG", sink)
+    uvicorn = logging.getLogger("uvicorn.error")
+    uvicorn.info('%s - "WebSocket %s" [accepted]', "1.2.3.4", "/ws?key=my-secret")
+    uvicorn.debug("< Authorization: %s", "my-secret")
+    assert sink.getvalue() == ""

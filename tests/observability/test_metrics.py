@@ -5,8 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from llmserve.observability.metrics import Metrics
+
+TTFT = ".001 .005 .01 .02 .04 .06 .08 .1 .25 .5 .75 1 2.5 5 7.5 10 20 40 80 160 640 2560"
+ITL = ".01 .025 .05 .075 .1 .15 .2 .3 .4 .5 .75 1 2.5 5 7.5 10 20 40 80"
+LATENCY = ".3 .5 .8 1 1.5 2 2.5 5 10 15 20 30 40 50 60 120 240 480 960 1920 7680"
 
 
 def test_a_directory_that_prometheus_client_does_not_know_is_refused(tmp_path: Path) -> None:
@@ -46,3 +51,72 @@ def test_two_applications_in_one_process_do_not_share_series() -> None:
     first, second = Metrics(), Metrics()
     first.running.labels("m").set(1)
     assert 'running{model="m"}' not in second.render().decode()
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("num_requests_running", "gauge"),
+        ("num_requests_waiting", "gauge"),
+        ("prompt_tokens_total", "counter"),
+        ("generation_tokens_total", "counter"),
+        ("request_success_total", "counter"),
+        ("requests_rejected_total", "counter"),
+        ("tokens_generated_after_disconnect_total", "counter"),
+        ("time_to_first_token_seconds", "histogram"),
+        ("inter_token_latency_seconds", "histogram"),
+        ("e2e_request_latency_seconds", "histogram"),
+        ("request_queue_time_seconds", "histogram"),
+        ("request_prefill_time_seconds", "histogram"),
+        ("request_decode_time_seconds", "histogram"),
+        ("cancel_latency_seconds", "histogram"),
+        ("event_loop_lag_seconds", "histogram"),
+    ],
+)
+def test_a_series_is_announced_before_anything_happened(name: str, kind: str) -> None:
+    assert f"# TYPE llmserve_{name} {kind}\n" in Metrics().render().decode()
+
+
+@pytest.mark.parametrize(
+    ("attribute", "name", "buckets"),
+    [
+        ("time_to_first_token", "time_to_first_token_seconds", TTFT),
+        ("inter_token_latency", "inter_token_latency_seconds", ITL),
+        ("e2e_latency", "e2e_request_latency_seconds", LATENCY),
+        ("queue_time", "request_queue_time_seconds", LATENCY),
+        ("prefill_time", "request_prefill_time_seconds", LATENCY),
+        ("decode_time", "request_decode_time_seconds", LATENCY),
+    ],
+)
+def test_buckets_are_those_of_existing_dashboards(attribute: str, name: str, buckets: str) -> None:
+    metrics = Metrics()
+    getattr(metrics, attribute).labels("m").observe(0.0)
+    families = {f.name: f for f in text_string_to_metric_families(metrics.render().decode())}
+    samples = families[f"llmserve_{name}"].samples
+    found = [float(s.labels["le"]) for s in samples if s.name.endswith("_bucket")]
+    assert found == [*map(float, buckets.split()), float("inf")]
+
+
+def test_every_series_is_ours_and_every_model_has_its_own() -> None:
+    metrics = Metrics()
+    metrics.finished.labels("a", "stop").inc()
+    metrics.finished.labels("b", "length").inc(2)
+    families = list(text_string_to_metric_families(metrics.render().decode()))
+    assert all(family.name.startswith("llmserve_") for family in families)
+    assert all(family.documentation for family in families)
+    (success,) = (f for f in families if f.name == "llmserve_request_success")
+    counted = {
+        (s.labels["model"], s.labels["finished_reason"]): s.value
+        for s in success.samples
+        if s.name.endswith("_total")
+    }
+    assert counted == {("a", "stop"): 1.0, ("b", "length"): 2.0}
+
+
+def test_a_models_name_cannot_break_the_exposition() -> None:
+    metrics = Metrics()
+    name = 'a"b\\c\nd 中文'
+    metrics.running.labels(name).set(1)
+    families = {f.name: f for f in text_string_to_metric_families(metrics.render().decode())}
+    (sample,) = families["llmserve_num_requests_running"].samples
+    assert (sample.labels["model"], sample.value) == (name, 1.0)
