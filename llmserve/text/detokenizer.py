@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 REPLACEMENT = "\ufffd"
-CONTEXT_TOKENS = (6, 12, 24, 48)
-"""Windows to try at the end of the prompt."""
+CONTEXT_TOKENS = (6, 7, 8, 9, 20, 21, 22, 23)
+"""Windows to try at the end of the prompt: of four in a row, one begins with a character."""
 
 MAX_CHARACTER_BYTES = 4
 MAX_HELD_TOKENS = 16
