@@ -114,10 +114,9 @@ class ThreadedEngine:
     def start(self, job: Job) -> None:
         """Queue the job on the pool, which has a thread for it."""
         assert len(self._running) < self._max_running, "admission let too many in"
+        future = asyncio.get_running_loop().run_in_executor(self._pool, self._run, job)
         self._running.add(job)
         self._idle.clear()
-        loop = asyncio.get_running_loop()
-        future = loop.run_in_executor(self._pool, self._run, job)
         future.add_done_callback(partial(self._done, job))
 
     def stats(self) -> EngineStats:

@@ -24,7 +24,7 @@ from llmserve.domain import (
 )
 from llmserve.engines.job import Job, Task
 from llmserve.engines.mailbox import Mailbox
-from llmserve.errors import LLMServeError, WaitTimeout
+from llmserve.errors import LLMServeError, ShuttingDown, WaitTimeout
 from llmserve.observability.metrics import Metrics
 from llmserve.registry.served import ServedModel
 
@@ -159,7 +159,11 @@ class Generation:
         now = time.monotonic()
         self._admitted_at = now
         self._metrics.queue_time.labels(self.model).observe(now - self._arrived_at)
-        self._served.engine.start(self._job)
+        try:
+            self._served.engine.start(self._job)
+        except RuntimeError:  # of a pool that was shut down; the place must not be lost with it
+            self._mailbox.post(Failed(ShuttingDown("the engine was closed"), self.usage))
+            asyncio.get_running_loop().call_soon(self._job_done)
         self._show_gauges()
 
     def _job_done(self) -> None:

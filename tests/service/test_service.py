@@ -27,6 +27,7 @@ from llmserve.domain import (
     SamplingFields,
     Started,
 )
+from llmserve.engines.job import Job
 from llmserve.errors import (
     GenerationFailed,
     InvalidRequest,
@@ -214,6 +215,23 @@ def test_what_cannot_be_served_is_refused_before_a_ticket(
                     pass
             assert refused.value.param == param
             assert not h.engine.started
+
+    run(test)
+
+
+def test_an_engine_that_was_closed_loses_no_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(job: Job) -> None:
+        raise RuntimeError("cannot schedule new futures after shutdown")
+
+    async def test() -> None:
+        async with house() as h:
+            monkeypatch.setattr(h.engine, "start", refuse)
+            async with h.open() as first, h.open() as second:
+                for generation in (first, second):
+                    with pytest.raises(ShuttingDown):
+                        await generation.collect()
+            await asyncio.sleep(0)  # the place is given back by a callback of the loop
+            assert h.load == (0, 0)
 
     run(test)
 
