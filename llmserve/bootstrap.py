@@ -34,7 +34,7 @@ class Container:
 
 def build_metrics(settings: Settings) -> Metrics:
     """The process's series; they exist before the event loop does."""
-    return Metrics(settings.metrics_dir)
+    return Metrics(settings.run_dir)
 
 
 @contextlib.asynccontextmanager

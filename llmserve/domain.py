@@ -80,11 +80,38 @@ class SamplingParams:
         return cls(**chosen)
 
 
+class Scope(StrEnum):
+    """What a key opens."""
+
+    GENERATE = "generate"
+    METRICS = "metrics"
+    ADMIN = "admin"
+
+
+@dataclass(frozen=True, slots=True)
+class CallerLimits:
+    """What a key may use; `None` is no limit. They hold over all workers of a box."""
+
+    requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None
+    concurrency: int | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who asks; the key's name, or `anonymous` where no keys are configured."""
+    """Who asks: a key, or `anonymous` where no keys are configured.
+
+    Attributes:
+        name: shown in logs, metrics and the accounting log; never the key itself.
+        models: names that the caller may use; `None` is all.
+        priority: the caller's weight where callers compete: 4 gets four times what 1 gets.
+    """
 
     name: str = "anonymous"
+    scopes: frozenset[Scope] = frozenset({Scope.GENERATE})
+    models: frozenset[str] | None = None
+    limits: CallerLimits = CallerLimits()
+    priority: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,6 +241,7 @@ class ModelSpec:
     chat_template: str | None = None
     sampling: SamplingFields = SamplingFields()
     warmup_prompts: tuple[str, ...] = ()
+    warmup_prefixes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,12 +256,15 @@ class LoadProgress:
 class EngineStats:
     """One engine at one moment.
 
-    `seconds_since_step` is the age of the oldest running request's last sign of life,
-    `None` when nothing runs.
+    Attributes:
+        seconds_since_step: age of the quietest running request's last sign of life, `None`
+            when nothing runs.
+        cache_usage: share of the KV cache in use, 0 to 1.
     """
 
     running: int = 0
     seconds_since_step: float | None = None
+    cache_usage: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,13 +8,18 @@ LLMServeError
 │   ├── Unauthorized            401
 │   ├── Forbidden               403
 │   ├── ModelNotFound           404
+│   ├── BodyTimeout             408
 │   ├── BodyTooLarge            413
-│   └── QueueFull               429, with Retry-After
+│   └── TooMany                 429, with Retry-After
+│       ├── QueueFull
+│       ├── DeadlineUnreachable
+│       └── RateLimited
 └── ServerError                 the caller may try again
     ├── GenerationFailed        500
     ├── NotReady                503
     │   ├── ModelLoading        503, with Retry-After
     │   ├── ModelBroken         503
+│   ├── ModelUnloaded       503
     │   └── ShuttingDown        503, with Retry-After
     ├── OutOfMemory             503
     └── WaitTimeout             503, with Retry-After
@@ -106,12 +111,37 @@ class BodyTooLarge(RequestError):
     code = "body_too_large"
 
 
-class QueueFull(RequestError):
-    """Every slot is taken and so is every place in the queue."""
+class BodyTimeout(RequestError):
+    """The client took too long to send its body."""
+
+    status = 408
+    code = "body_timeout"
+
+
+class TooMany(RequestError):
+    """More than the server or the caller's key takes now."""
 
     status = 429
     type = "rate_limit_error"
+    code = "too_many_requests"
+
+
+class QueueFull(TooMany):
+    """Every slot is taken and so is every place in the queue."""
+
     code = "queue_full"
+
+
+class DeadlineUnreachable(TooMany):
+    """The predicted wait is longer than the request would wait."""
+
+    code = "deadline_unreachable"
+
+
+class RateLimited(TooMany):
+    """The caller's key is over one of its limits; the message says which."""
+
+    code = "rate_limit_exceeded"
 
 
 class ServerError(LLMServeError):
@@ -142,6 +172,12 @@ class ModelBroken(NotReady):
     """The model could not be loaded; the message says why."""
 
     code = "model_broken"
+
+
+class ModelUnloaded(NotReady):
+    """An operator unloaded the model, or it is being unloaded."""
+
+    code = "model_unloaded"
 
 
 class ShuttingDown(NotReady):

@@ -29,8 +29,8 @@ def serve(settings: Settings) -> None:
 
     Worker processes load their settings from the environment that is set here.
     """
-    with _metrics_directory() as directory:
-        os.environ |= to_environment(settings.model_copy(update={"metrics_dir": directory}))
+    with _run_directory() as directory:
+        os.environ |= to_environment(settings.model_copy(update={"run_dir": directory}))
         configure_logging(settings.log_format, settings.log_level)
         for sig in (signal.SIGTERM, signal.SIGINT):
             # Before Uvicorn takes the signal, and when it raises it again after its shutdown.
@@ -69,7 +69,7 @@ def create_app() -> FastAPI:
 
 
 @contextlib.contextmanager
-def _metrics_directory() -> Iterator[Path]:
+def _run_directory() -> Iterator[Path]:
     """A fresh directory for the workers' shared metrics, gone when the server is."""
     with tempfile.TemporaryDirectory(prefix="llmserve-metrics-") as name:
         os.environ[METRICS_VARIABLE] = name

@@ -126,7 +126,7 @@ def test_a_worker_loads_from_the_environment_what_its_parent_has(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     write("port = 1\nmax_waiting = 3\n")
-    flags = {"port": 8000, "api_keys": "a,b", "cors_origins": "*", "metrics_dir": "/tmp/x"}
+    flags = {"port": 8000, "api_keys": "a,b", "cors_origins": "*", "run_dir": "/tmp/x"}
     parent = load_settings(flags).settings
     for name, value in to_environment(parent).items():
         monkeypatch.setenv(name, value)

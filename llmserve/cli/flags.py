@@ -13,7 +13,7 @@ from pydantic import SecretStr
 
 from llmserve.settings import LoadedSettings, Settings, load_settings
 
-SECRETS: Final = frozenset({"api_keys", "hf_token"})
+SECRETS: Final = frozenset({"api_keys", "admin_keys", "hf_token"})
 """Not offered as flags: a command line is visible to everyone on the machine."""
 
 Command = Callable[..., None]

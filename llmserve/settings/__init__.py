@@ -1,0 +1,19 @@
+"""Every setting: what there is, where its value comes from, how it is shown."""
+
+from llmserve.settings.kinds import Device, DType, EngineName
+from llmserve.settings.knobs import ENV_PREFIX, Settings
+from llmserve.settings.shown import settings_table, shown
+from llmserve.settings.sources import LoadedSettings, load_settings, to_environment
+
+__all__ = [
+    "ENV_PREFIX",
+    "DType",
+    "Device",
+    "EngineName",
+    "LoadedSettings",
+    "Settings",
+    "load_settings",
+    "settings_table",
+    "shown",
+    "to_environment",
+]

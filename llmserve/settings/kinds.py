@@ -1,0 +1,48 @@
+"""Kinds of values that settings and manifests take."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, AllowInfNan, BeforeValidator, SecretStr
+from pydantic_settings import NoDecode
+
+
+def _listed(value: Any) -> Any:
+    """A list from the environment or a flag: JSON, or words between commas."""
+    if not isinstance(value, str):
+        return value
+    if value.lstrip().startswith("["):
+        return json.loads(value)
+    return [part.strip() for part in value.split(",") if part.strip()]
+
+
+def _listed_secrets(value: Any) -> Any:
+    """Like `_listed`, but nothing between two commas is a mistake: it must not mean no keys."""
+    if isinstance(value, str) and not value.lstrip().startswith("["):
+        return [part.strip() for part in value.split(",")]
+    return _listed(value)
+
+
+def _not_blank(secret: SecretStr) -> SecretStr:
+    if not secret.get_secret_value().strip():
+        raise ValueError("is blank")
+    return secret
+
+
+def _known_device(device: str) -> str:
+    kind, _, index = device.partition(":")
+    if device in {"auto", "cpu", "cuda"} or (kind == "cuda" and index.isdecimal()):
+        return device
+    raise ValueError("must be auto, cpu, cuda or cuda:N")
+
+
+Device = Annotated[str, AfterValidator(_known_device)]
+DType = Literal["auto", "float32", "bfloat16", "float16"]
+EngineName = Literal["auto", "threaded"]
+Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_listed)]
+Devices = Annotated[tuple[Device, ...], NoDecode, BeforeValidator(_listed)]
+Secret = Annotated[SecretStr, AfterValidator(_not_blank)]
+Secrets = Annotated[tuple[Secret, ...], NoDecode, BeforeValidator(_listed_secrets)]
+Seconds = Annotated[float, AllowInfNan(False)]
