@@ -4,37 +4,60 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from llmserve.admission.key_file import KeyFile
 from llmserve.admission.keys import KeyRing
+from llmserve.admission.limits import Limiter
 from llmserve.domain import LoadProgress, ModelSpec
 from llmserve.engines.base import Engine
 from llmserve.engines.factory import build_engine
+from llmserve.fleet.control import ControlServer
+from llmserve.fleet.membership import LIMITS, METRICS, Membership
+from llmserve.observability.accounting import AccountingLog
 from llmserve.observability.loop_lag import watch_loop_lag
 from llmserve.observability.metrics import Metrics
+from llmserve.observability.tracing import Tracer, build_tracer
+from llmserve.operations.command import Command
+from llmserve.operations.desired import read_desired
+from llmserve.operations.everywhere import Everywhere
+from llmserve.operations.here import Operations
+from llmserve.operations.status import WorkerStatus
 from llmserve.registry.catalog import Catalog
+from llmserve.registry.footprint import footprint
 from llmserve.registry.hub import pull
+from llmserve.registry.loader import Loader, LoadPolicy
 from llmserve.registry.registry import Registry
-from llmserve.service import Limits, Service
+from llmserve.service import Account, Limits, Service
+from llmserve.service.watchdog import Watchdog
 from llmserve.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
 class Container:
-    """Everything that lives as long as the server does."""
+    """Everything that lives as long as the server does.
+
+    `membership` is this worker's place among the workers of the box, `None` where the process
+    is alone.
+    """
 
     settings: Settings
     metrics: Metrics
     registry: Registry
     service: Service
     keys: KeyRing
+    everywhere: Everywhere
+    tracer: Tracer
+    membership: Membership | None = None
 
 
 def build_metrics(settings: Settings) -> Metrics:
     """The process's series; they exist before the event loop does."""
-    return Metrics(settings.run_dir)
+    directory = settings.run_dir / METRICS if settings.run_dir is not None else None
+    return Metrics(directory, compat=settings.metrics_compat)
 
 
 @contextlib.asynccontextmanager
@@ -42,33 +65,155 @@ async def run(settings: Settings, metrics: Metrics) -> AsyncIterator[Container]:
     """Build everything, start loading models, and on the way out drain and let go.
 
     Raises:
-        ConfigurationError: a model that settings name does not exist, or its manifest is bad.
+        ConfigurationError: a model that settings name does not exist, or its manifest is bad;
+            the key file cannot be read; an extra is missing.
     """
-    registry = Registry(_specs(settings), lambda spec: _engine(spec, settings))
-    service = Service(
-        registry,
-        Limits(
-            max_waiting=settings.max_waiting,
-            wait_timeout_seconds=settings.wait_timeout_seconds,
-            request_timeout_seconds=settings.request_timeout_seconds,
-        ),
-        metrics,
+    async with contextlib.AsyncExitStack() as stack:
+        membership = _join(settings, stack)
+        tracer = build_tracer(settings.otlp_endpoint)
+        stack.callback(tracer.close)
+        device = _device(settings, membership)
+        catalog = Catalog.from_settings(settings.model_copy(update={"device": device}))
+        registry = _registry(settings, catalog, membership)
+        loader = Loader(
+            registry,
+            lambda spec: _engine(spec, settings),
+            policy=LoadPolicy(
+                memory_bytes=settings.models_memory_bytes,
+                idle_seconds=settings.idle_unload_seconds,
+                unload_seconds=settings.unload_timeout_seconds,
+            ),
+            estimate=lambda spec: _estimate(spec, settings),
+        )
+        service = Service(
+            registry,
+            loader,
+            Limits(
+                max_waiting=settings.max_waiting,
+                wait_timeout_seconds=settings.wait_timeout_seconds,
+                request_timeout_seconds=settings.request_timeout_seconds,
+            ),
+            metrics,
+            limiter=Limiter(membership.run_dir / LIMITS if membership is not None else None),
+            account=_account(settings, metrics, tracer, stack),
+        )
+        here = Operations(
+            service, WorkerStatus(service, membership, device), catalog.resolve_for_stranger
+        )
+        if membership is not None:
+            await _take_commands(here, membership, stack)
+        watchdog = Watchdog(
+            service,
+            metrics,
+            settings.hang_timeout_seconds,
+            membership.row if membership is not None else None,
+        )
+        await _in_background(watchdog.run(), "watchdog", stack)
+        await _in_background(watch_loop_lag(metrics.loop_lag.observe), "loop-lag", stack)
+        stack.push_async_callback(loader.close)
+        loader.start()
+        stack.push_async_callback(service.drain, settings.drain_timeout_seconds)
+        yield Container(
+            settings,
+            metrics,
+            registry,
+            service,
+            _keys(settings),
+            Everywhere(here, membership),
+            tracer,
+            membership,
+        )
+
+
+def _join(settings: Settings, stack: contextlib.AsyncExitStack) -> Membership | None:
+    if settings.run_dir is None:
+        return None
+    membership = Membership(settings.run_dir, settings.workers)
+    stack.callback(membership.leave)
+    return membership
+
+
+def _device(settings: Settings, membership: Membership | None) -> str:
+    """The device of this worker's slot; workers beyond the last device begin anew."""
+    if not settings.devices:
+        return settings.device
+    number = membership.number if membership is not None else 0
+    return settings.devices[number % len(settings.devices)]
+
+
+def _registry(settings: Settings, catalog: Catalog, membership: Membership | None) -> Registry:
+    desired = read_desired(membership.run_dir if membership is not None else None)
+    specs = catalog.resolve_all(desired.applied_to(settings.models))
+    names = {spec.name for spec in specs}
+    on_demand = [
+        spec
+        for spec in catalog.resolve_all(_on_demand(settings, catalog))
+        if spec.name not in names and spec.argument not in desired.unloaded
+    ]
+    return Registry(
+        specs,
+        on_demand=on_demand,
+        pinned=settings.pinned_models,
+        default=settings.default_model,
     )
-    keys = KeyRing(key.get_secret_value() for key in settings.api_keys)
-    lag = asyncio.create_task(watch_loop_lag(metrics.loop_lag.observe), name="loop-lag")
-    registry.start_loading()
-    try:
-        yield Container(settings, metrics, registry, service, keys)
-    finally:
-        await service.drain(settings.drain_timeout_seconds)
-        await registry.close()
-        lag.cancel()
+
+
+def _on_demand(settings: Settings, catalog: Catalog) -> list[str]:
+    named = [name for name in settings.models_on_demand if name != "*"]
+    everything = catalog.names() if "*" in settings.models_on_demand else []
+    return list(dict.fromkeys((*named, *everything)))
+
+
+def _account(
+    settings: Settings, metrics: Metrics, tracer: Tracer, stack: contextlib.AsyncExitStack
+) -> Account:
+    log = None
+    if settings.accounting_log is not None:
+        log = AccountingLog(
+            settings.accounting_log, settings.accounting_max_bytes, settings.accounting_keep
+        )
+        stack.callback(log.close)
+    return Account(
+        metrics, log=log, tracer=tracer, slow_request_seconds=settings.slow_request_seconds
+    )
+
+
+def _keys(settings: Settings) -> KeyRing:
+    return KeyRing(
+        (key.get_secret_value() for key in settings.api_keys),
+        (key.get_secret_value() for key in settings.admin_keys),
+        KeyFile(settings.keys_file) if settings.keys_file is not None else None,
+    )
+
+
+async def _take_commands(
+    here: Operations, membership: Membership, stack: contextlib.AsyncExitStack
+) -> None:
+    async def answer(request: dict[str, Any]) -> AsyncGenerator[dict[str, Any]]:
+        async for message in here.run(Command.from_wire(request)):
+            yield message
+
+    control = ControlServer(membership.socket, answer)
+    await control.start()
+    stack.push_async_callback(control.close)
+
+
+async def _in_background(
+    work: Coroutine[Any, Any, None], name: str, stack: contextlib.AsyncExitStack
+) -> None:
+    task = asyncio.create_task(work, name=name)
+
+    async def stop() -> None:
+        task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
-            await lag
+            await task
+
+    stack.push_async_callback(stop)
 
 
-def _specs(settings: Settings) -> list[ModelSpec]:
-    return Catalog.from_settings(settings).resolve_all(settings.models)
+def _estimate(spec: ModelSpec, settings: Settings) -> int:
+    size = footprint(spec, settings.max_running)
+    return size.weights if size is not None else 0
 
 
 def _engine(spec: ModelSpec, settings: Settings) -> Engine:

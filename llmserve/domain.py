@@ -5,6 +5,7 @@ Knows nothing of HTTP, torch or threads.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from pathlib import Path
@@ -112,6 +113,10 @@ class Caller:
     models: frozenset[str] | None = None
     limits: CallerLimits = CallerLimits()
     priority: int = 1
+
+    def may_use(self, names: Iterable[str]) -> bool:
+        """Whether a model that goes by these names is for this caller."""
+        return self.models is None or not self.models.isdisjoint(names)
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,7 +230,8 @@ class EngineKind(StrEnum):
 class ModelSpec:
     """What to load and how: a manifest (`model.toml`) or a bare folder, resolved.
 
-    Exactly one of `path` (weights on disk) and `hub_id` is set.
+    Exactly one of `path` (weights on disk) and `hub_id` is set. `argument` is what an operator
+    wrote to mean this model: by it the catalog finds it again.
     """
 
     name: str
@@ -241,7 +247,8 @@ class ModelSpec:
     chat_template: str | None = None
     sampling: SamplingFields = SamplingFields()
     warmup_prompts: tuple[str, ...] = ()
-    warmup_prefixes: tuple[str, ...] = ()
+    warmup_prefixes: tuple[Prompt, ...] = ()
+    argument: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,6 +257,16 @@ class LoadProgress:
 
     stage: str
     fraction: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class WarmReport:
+    """What warming did: seconds for each prompt, and for each prefix the tokens that are kept,
+    or 0 and why not."""
+
+    prompt_seconds: tuple[float, ...] = ()
+    prefix_tokens: tuple[int, ...] = ()
+    prefix_problems: tuple[str | None, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from llmserve.domain import (
     Prompt,
     Started,
     Usage,
+    WarmReport,
 )
 from llmserve.engines.job import Job
 from llmserve.errors import InvalidRequest, LLMServeError
@@ -56,6 +57,9 @@ class FakeEngine:
         on_progress(LoadProgress("weights", 0.5))
         if self._load_error is not None:
             raise self._load_error
+
+    async def warm(self, prompts: Sequence[str], prefixes: Sequence[Prompt]) -> WarmReport:
+        return WarmReport((0.0,) * len(prompts), (3,) * len(prefixes), (None,) * len(prefixes))
 
     def start(self, job: Job) -> None:
         assert len(self.running) < self.capacity

@@ -40,4 +40,5 @@ def test_every_error_code_that_it_names_exists() -> None:
         "generation_failed",
         "internal_error",
         "not_ready",
+        "too_many_requests",
     }

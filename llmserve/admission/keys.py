@@ -1,34 +1,161 @@
-"""API keys: is this caller one of ours? Knows no HTTP; a transport hands it the credential."""
+"""API keys: is this caller one of ours? Knows no HTTP; a transport hands it the credential.
+
+| configured              | no credential | an unknown one | a key of ours               |
+|-------------------------|---------------|----------------|-----------------------------|
+| nothing                 | anonymous     | anonymous      |                             |
+| only admin keys         | anonymous     | anonymous      | its caller                  |
+| API keys, or a key file | 401           | 401            | its caller, or 401 with why |
+
+Anonymous may generate. With only admin keys an unknown credential is nobody and no mistake:
+OpenAI's clients always send some key.
+"""
 
 from __future__ import annotations
 
-import hashlib
 import hmac
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Final
 
-from llmserve.domain import Caller
-from llmserve.errors import Unauthorized
+from loguru import logger
+
+from llmserve.admission.credential import digest, public_id
+from llmserve.admission.key_file import KeyFile
+from llmserve.admission.key_record import KeyRecord, KeyState
+from llmserve.domain import Caller, Scope
+from llmserve.errors import ConfigurationError, Unauthorized
+
+LOOK_SECONDS: Final = 1.0
+"""How often the key file is looked at, at most."""
+
+HANDLE_BYTES: Final = 8
+NO_DIGEST: Final = bytes(32)
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """A key that we know, ready to be compared."""
+
+    digest: bytes
+    caller: Caller
+    record: KeyRecord | None = None
 
 
 class KeyRing:
-    """The keys that open the door; with none configured it stands open."""
+    """The keys that open the door; with none configured it stands open.
 
-    def __init__(self, keys: Iterable[str] = ()) -> None:
-        self._digests = tuple(hashlib.sha256(key.encode()).digest() for key in keys)
+    Owned by the event loop's thread. The key file is read again when it changed, which is looked
+    for at most once a second; a file that cannot be read leaves the keys as they were.
+
+    Raises:
+        ConfigurationError: there is no such key file, or a mistake in it.
+    """
+
+    def __init__(
+        self,
+        keys: Iterable[str] = (),
+        admin_keys: Iterable[str] = (),
+        key_file: KeyFile | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._clock = clock
+        # Found by a part of their own digest, so that no key's place costs or saves time.
+        self._fixed: dict[bytes, _Entry] = {}
+        self._has_fixed_admin = self._add_fixed("admin", admin_keys, frozenset(Scope))
+        has_keys = self._add_fixed("key", keys, frozenset({Scope.GENERATE}))
+        self._is_open = key_file is None and not has_keys
+        self._file = key_file
+        self._filed: dict[str, _Entry] = {}
+        if key_file is not None:
+            self._looked_at = clock()
+            self._stamp = key_file.stamp()
+            self._load(key_file)
+
+    @property
+    def has_admin_keys(self) -> bool:
+        """Whether an admin key was ever given out: revoking the last one opens no door."""
+        self._look_at_file()
+        return self._has_fixed_admin or any(
+            Scope.ADMIN in entry.caller.scopes for entry in self._filed.values()
+        )
 
     def identify(self, credential: str | None) -> Caller:
         """Who presents this credential; compared in constant time.
 
+        Cheap enough to ask again for every request of a connection that stays open.
+
         Raises:
-            Unauthorized: keys are configured and this is none of them.
+            Unauthorized: the door is closed and this opens it not, or no longer.
         """
-        if not self._digests:
+        self._look_at_file()
+        entry = self._find(credential) if credential is not None else None
+        if entry is not None:
+            _check_valid(entry.record, self._clock())
+            return entry.caller
+        if self._is_open:
             return Caller()
         if credential is None:
             raise Unauthorized("no API key; send it as `Authorization: Bearer YOUR_KEY`")
-        # Whatever a header held, it hashes to something.
-        digest = hashlib.sha256(credential.encode(errors="surrogatepass")).digest()
-        matches = [hmac.compare_digest(digest, known) for known in self._digests]
-        if not any(matches):
-            raise Unauthorized("this API key is not valid; check it or ask the operator for one")
-        return Caller(name=f"key-{matches.index(True) + 1}")
+        raise Unauthorized("this API key is not valid; check it or ask the operator for one")
+
+    def _find(self, credential: str) -> _Entry | None:
+        presented = digest(credential)
+        candidates = (
+            self._fixed.get(presented[:HANDLE_BYTES]),
+            self._filed.get(public_id(credential) or ""),
+        )
+        found = None
+        for entry in candidates:
+            # Compared in any case: how long it takes does not tell whether an id exists.
+            known = entry.digest if entry is not None else NO_DIGEST
+            if hmac.compare_digest(presented, known):
+                found = found or entry
+        return found
+
+    def _add_fixed(self, word: str, keys: Iterable[str], scopes: frozenset[Scope]) -> bool:
+        """Keys of the settings, named by their place; whether there was any."""
+        number = 0
+        for number, key in enumerate(keys, start=1):
+            hashed = digest(key)
+            entry = _Entry(hashed, Caller(name=f"{word}-{number}", scopes=scopes))
+            self._fixed.setdefault(hashed[:HANDLE_BYTES], entry)
+        return number > 0
+
+    def _look_at_file(self) -> None:
+        if self._file is None:
+            return
+        now = self._clock()
+        if 0 <= now - self._looked_at < LOOK_SECONDS:
+            return
+        self._looked_at = now
+        stamp = self._file.stamp()
+        if stamp == self._stamp:
+            return
+        self._stamp = stamp
+        try:
+            self._load(self._file)
+        except ConfigurationError as error:
+            logger.error("{}; the keys that were read before it stay in force", error.message)
+
+    def _load(self, file: KeyFile) -> None:
+        records = file.read()
+        self._filed = {r.id: _Entry(bytes.fromhex(r.hash), r.caller(), r) for r in records}
+        logger.info("{} keys read from {}", len(records), file.path)
+        if file.is_readable_by_others():
+            logger.warning(
+                "key file {0} is readable by every user of this machine; `chmod o-rwx {0}`",
+                file.path,
+            )
+
+
+def _check_valid(record: KeyRecord | None, now: float) -> None:
+    if record is None:
+        return
+    state = record.state(now)
+    if state is KeyState.REVOKED:
+        raise Unauthorized("this API key was revoked; ask the operator for a new one")
+    if state is KeyState.EXPIRED:
+        raise Unauthorized(
+            f"this API key expired on {record.expires_on}; ask the operator for a new one"
+        )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncIterator
 from importlib.metadata import version
+from typing import Final
 
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
@@ -12,6 +13,7 @@ from starlette.middleware.gzip import GZipMiddleware
 
 from llmserve import bootstrap
 from llmserve.api import probes
+from llmserve.api.admin import routes as admin
 from llmserve.api.body_limit import BodyLimitMiddleware
 from llmserve.api.draining import drain_on_signal
 from llmserve.api.errors import install_error_handlers
@@ -21,6 +23,12 @@ from llmserve.api.openai import completions, models
 from llmserve.api.request_context import HEADER as REQUEST_ID_HEADER
 from llmserve.api.request_context import RequestContextMiddleware
 from llmserve.settings import Settings
+
+LIMIT_HEADERS: Final = tuple(
+    f"x-ratelimit-{what}-{kind}"
+    for what in ("limit", "remaining", "reset")
+    for kind in ("requests", "tokens")
+)
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -43,6 +51,7 @@ def create_app(settings: Settings) -> FastAPI:
     )
     for router in (
         probes.router,
+        admin.router,
         native.router,
         websocket.router,
         completions.router,
@@ -59,7 +68,7 @@ def create_app(settings: Settings) -> FastAPI:
             allow_origins=list(settings.cors_origins),
             allow_methods=["GET", "POST"],
             allow_headers=["*"],
-            expose_headers=[REQUEST_ID_HEADER, "Retry-After"],
+            expose_headers=[REQUEST_ID_HEADER, "Retry-After", *LIMIT_HEADERS],
         )
     app.add_middleware(RequestContextMiddleware, metrics=metrics)
     return app

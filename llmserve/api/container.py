@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Final
 
 from fastapi import Depends
 from starlette.requests import HTTPConnection
 
 from llmserve.bootstrap import Container
 from llmserve.domain import Caller
+
+WEBSOCKET_KEY: Final = "llmserve.key."
+"""A browser cannot set headers of a WebSocket, but may ask for a subprotocol of this name."""
 
 
 def get_container(connection: HTTPConnection) -> Container:
@@ -18,19 +21,29 @@ def get_container(connection: HTTPConnection) -> Container:
     return container
 
 
+def credential_of(connection: HTTPConnection) -> str | None:
+    """The key that a client presents: a bearer token, or a WebSocket's subprotocol."""
+    scheme, _, credential = connection.headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "bearer" and credential.strip():
+        # Headers come decoded as latin-1; keys are UTF-8.
+        return credential.strip().encode("latin-1").decode(errors="surrogateescape")
+    for protocol in connection.scope.get("subprotocols", ()):
+        if protocol.startswith(WEBSOCKET_KEY):
+            return str(protocol).removeprefix(WEBSOCKET_KEY)
+    return None
+
+
 async def identify(
     connection: HTTPConnection, container: Annotated[Container, Depends(get_container)]
 ) -> Caller:
-    """Who presents the Authorization header.
+    """Who presents the key. The scope keeps it for the access line and the limit headers.
 
     Raises:
         Unauthorized: keys are configured and none of them came along.
     """
-    scheme, _, credential = connection.headers.get("authorization", "").partition(" ")
-    is_bearer = scheme.lower() == "bearer" and bool(credential)
-    # Headers come decoded as latin-1; keys are UTF-8.
-    credential = credential.strip().encode("latin-1").decode(errors="surrogateescape")
-    return container.keys.identify(credential if is_bearer else None)
+    caller = container.keys.identify(credential_of(connection))
+    connection.scope["caller"] = caller
+    return caller
 
 
 TheContainer = Annotated[Container, Depends(get_container)]

@@ -1,4 +1,4 @@
-"""Health for load balancers, metrics for Prometheus. No key is asked for here."""
+"""Health for load balancers: no key is asked for. Metrics for Prometheus: open by default."""
 
 from __future__ import annotations
 
@@ -7,10 +7,13 @@ from typing import Any
 
 from fastapi import APIRouter, Response
 from prometheus_client import CONTENT_TYPE_LATEST
+from starlette.requests import HTTPConnection
 
-from llmserve.api.container import TheContainer
+from llmserve.api.container import TheContainer, identify
 from llmserve.api.json import JSON
 from llmserve.bootstrap import Container
+from llmserve.domain import Caller, Scope
+from llmserve.errors import Forbidden
 from llmserve.registry.served import ModelStatus, ServedModel
 
 router = APIRouter(tags=["operations"])
@@ -27,6 +30,7 @@ async def live(container: TheContainer) -> Response:
     ages = {
         model.spec.name: model.engine.stats().seconds_since_step
         for model in container.registry.models
+        if model.engine is not None
     }
     hung = [name for name, age in ages.items() if age is not None and age > limit]
     body = {"status": "hung" if hung else "alive", "seconds_since_step": ages}
@@ -38,14 +42,20 @@ async def ready(container: TheContainer) -> Response:
     """Whether requests should be sent here: every model generated its warm-up tokens."""
     models = container.registry.models
     status = _status(container)
-    body = {"status": status, "models": [_progress(model, container) for model in models]}
+    body = {
+        "status": status,
+        "models": [_progress(model, container) for model in models],
+        "workers": _workers(container),
+    }
     headers = {} if status == "ready" else {"Retry-After": "5"}
     return JSON(body, status_code=200 if status == "ready" else 503, headers=headers)
 
 
 @router.get("/metrics", response_class=Response)
-async def metrics(container: TheContainer) -> Response:
-    """Every series, in Prometheus's text format."""
+async def metrics(connection: HTTPConnection, container: TheContainer) -> Response:
+    """Every series of all workers, in Prometheus's text format."""
+    if container.settings.metrics_access == "key":
+        _check_may_read_metrics(await identify(connection, container))
     text = await asyncio.to_thread(container.metrics.render)
     return Response(text, media_type=CONTENT_TYPE_LATEST)
 
@@ -53,15 +63,28 @@ async def metrics(container: TheContainer) -> Response:
 def _status(container: Container) -> str:
     if container.service.is_draining:
         return "draining"
-    statuses = {model.status for model in container.registry.models}
+    statuses = {model.status for model in container.registry.models if not model.is_on_demand}
     for status in (ModelStatus.BROKEN, ModelStatus.LOADING):
         if status in statuses:
             return status.value
     return "ready"
 
 
+def _workers(container: Container) -> list[dict[str, Any]]:
+    """The workers of this box; requests go to those that can serve."""
+    member = container.membership
+    if member is None:
+        return []
+    return [{"worker": w.number, "state": w.state.name.lower()} for w in member.board.workers()]
+
+
+def _check_may_read_metrics(caller: Caller) -> None:
+    if not caller.scopes & {Scope.METRICS, Scope.ADMIN}:
+        raise Forbidden(f"key {caller.name!r} has neither the scope `metrics` nor `admin`")
+
+
 def _progress(model: ServedModel, container: Container) -> dict[str, Any]:
-    running, waiting = container.service.load(model.spec.name)
+    running, waiting = container.service.load(model)
     body: dict[str, Any] = {
         "name": model.spec.name,
         "status": model.status.value,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 import uuid
+from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Final
 
@@ -12,10 +13,13 @@ from loguru import logger
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from llmserve.admission.quota import headers as limit_headers
 from llmserve.api.errors import error_response, unexpected_response
+from llmserve.bootstrap import Container
 from llmserve.errors import InvalidRequest
-from llmserve.observability.context import request_id
+from llmserve.observability.context import access_timings, current_trace, request_id
 from llmserve.observability.metrics import Metrics
+from llmserve.observability.timings import RequestTimings, access_fields
 
 HEADER: Final = "X-Request-ID"
 MAX_LENGTH: Final = 128
@@ -44,6 +48,7 @@ class RequestContextMiddleware:
         is_usable = given is not None and ALLOWED.fullmatch(given) is not None
         scope["request_id"] = given if is_usable else uuid.uuid4().hex
         token = request_id.set(scope["request_id"])
+        current_trace.set(_container(scope).tracer.context_from(Headers(scope=scope)))
         try:
             if given is not None and not is_usable and scope["type"] == "http":
                 refusal = error_response(
@@ -62,6 +67,8 @@ class RequestContextMiddleware:
         if scope["type"] == "websocket":
             await app(scope, receive, send)
             return
+        timings: list[RequestTimings] = []
+        access_timings.set(timings)
         begun = time.monotonic()
         status = HTTPStatus.INTERNAL_SERVER_ERROR.value
         has_started = False
@@ -71,7 +78,9 @@ class RequestContextMiddleware:
             if message["type"] == "http.response.start":
                 has_started = True
                 status = message["status"]
-                MutableHeaders(scope=message)[HEADER] = scope["request_id"]
+                headers = MutableHeaders(scope=message)
+                headers[HEADER] = scope["request_id"]
+                headers.update(_limit_headers(scope))
             await send(message)
 
         try:
@@ -83,13 +92,32 @@ class RequestContextMiddleware:
                 raise  # Uvicorn cuts the connection, which the client sees
             await unexpected_response()(scope, receive, send_with_id)
         finally:
-            self._account(scope, status, time.monotonic() - begun)
+            self._account(scope, status, time.monotonic() - begun, timings)
 
-    def _account(self, scope: Scope, status: int, seconds: float) -> None:
+    def _account(
+        self, scope: Scope, status: int, seconds: float, timings: Sequence[RequestTimings]
+    ) -> None:
         # The route's template, never the path: a path is the client's and unbounded.
         route = getattr(scope.get("route"), "path", "unmatched")
         self._metrics.http_requests.labels(scope["method"], route, str(status)).inc()
+        membership = _container(scope).membership
+        if membership is not None:
+            self._metrics.worker_http_requests.labels(str(membership.number)).inc()
         level = "DEBUG" if scope["path"].startswith(QUIET) else "INFO"
-        logger.bind(status=status, duration_ms=round(seconds * 1000, 1)).log(
-            level, "{} {}", scope["method"], route
-        )
+        fields = {"status": status, "duration_ms": round(seconds * 1000, 1)}
+        logger.bind(**fields, **access_fields(timings)).log(level, "{} {}", scope["method"], route)
+
+
+def _limit_headers(scope: Scope) -> dict[str, str]:
+    """What the caller's key has left, after this request was admitted or refused."""
+    caller = scope.get("caller")
+    if caller is None:
+        return {}
+    quota = _container(scope).service.limiter.quota(caller)
+    return limit_headers(quota) if quota is not None else {}
+
+
+def _container(scope: Scope) -> Container:
+    container = scope["app"].state.container
+    assert isinstance(container, Container)
+    return container

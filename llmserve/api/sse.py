@@ -15,9 +15,6 @@ from llmserve.service import Service
 OPENING: Final = b": accepted\n\n"
 """Sent before prefill, so that proxies and clients see the stream begin."""
 
-SEND_TIMEOUT_SECONDS: Final = 120.0
-"""A reader that takes nothing for so long is gone; its connection is closed."""
-
 
 def data(payload: Any) -> bytes:
     """One event without a name."""
@@ -47,7 +44,7 @@ def stream_response(frames: AsyncIterator[bytes], container: Container) -> Event
         ping=settings.keepalive_seconds,
         sep="\n",
         ping_message_factory=_keep_alive,
-        send_timeout=SEND_TIMEOUT_SECONDS,
+        send_timeout=settings.send_timeout_seconds,
         shutdown_event=_BeginsDrain(container.service),  # type: ignore[arg-type]  # only its `set` is called
         shutdown_grace_period=settings.drain_timeout_seconds,
     )

@@ -11,6 +11,8 @@ from rich.console import Console
 from rich.table import Table
 
 from llmserve.cli.flags import with_settings
+from llmserve.cli.keys import keys_app
+from llmserve.cli.operating import doctor, load, ps, reload, unload, warm
 from llmserve.errors import ConfigurationError, LLMServeError
 from llmserve.settings import LoadedSettings, Settings, shown
 
@@ -20,6 +22,10 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+for command in (ps, load, unload, reload, warm, doctor):
+    app.command()(command)
+app.add_typer(keys_app, name="keys")
+
 Models = Annotated[
     list[str] | None,
     typer.Argument(metavar="[MODEL]...", help="Names under models/, paths or hub ids."),
@@ -40,11 +46,11 @@ def main() -> None:
 def serve(loaded: LoadedSettings, models: Models = None) -> None:
     """Serve models over HTTP and WebSocket."""
     from llmserve.registry.catalog import Catalog
-    from llmserve.workers import serve
+    from llmserve.workers.serve import serve
 
     # A model that does not exist is told here, in one line, and not by a worker's traceback.
-    Catalog.from_settings(loaded.settings).resolve_all(loaded.settings.models)
-    serve(loaded.settings)
+    specs = Catalog.from_settings(loaded.settings).resolve_all(loaded.settings.models)
+    sys.exit(serve(loaded.settings, specs, read_settings=lambda: loaded.again().settings))
 
 
 @app.command()

@@ -23,7 +23,7 @@ def generate_once(settings: Settings, prompt: str, sampling: SamplingFields, out
 
 async def _generate(settings: Settings, prompt: str, sampling: SamplingFields, out: TextIO) -> None:
     async with bootstrap.run(settings, bootstrap.build_metrics(settings)) as container:
-        await container.registry.loaded()
+        await container.service.loader.loaded()
         request = GenerationRequest(id="cli", prompt=prompt, sampling=sampling)
         async with container.service.open(request, Caller("cli")) as generation:
             async for event in generation.events():

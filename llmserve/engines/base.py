@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from llmserve.domain import EngineInfo, EngineStats, LoadProgress
+from llmserve.domain import EngineInfo, EngineStats, LoadProgress, Prompt, WarmReport
 from llmserve.engines.job import Job
 from llmserve.text.tokenizer import Tokenizer
 
@@ -35,6 +35,16 @@ class Engine(Protocol):
 
         Raises:
             ModelBroken: the model cannot be loaded or cannot generate; says why.
+        """
+        ...
+
+    async def warm(self, prompts: Sequence[str], prefixes: Sequence[Prompt]) -> WarmReport:
+        """Run prompts for a few tokens and keep the KV caches of prefixes; beside what runs.
+
+        A prefix is text, or messages whose place at the beginning of a conversation counts.
+
+        Raises:
+            LLMServeError: a prompt cannot be generated from.
         """
         ...
 

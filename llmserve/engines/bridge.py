@@ -65,12 +65,14 @@ class TokenBridge(TextIteratorStreamer):
     @property
     def usage(self) -> Usage:
         """Tokens so far."""
-        return Usage(len(self._job.task.prompt_ids), self._job.completion_tokens)
+        return self._job.usage
 
     def start(self) -> None:
         """The job has its thread and prefill begins."""
         self._job.started_at = self._job.last_step_at = self._clock()
-        self._job.mailbox.post(Started(prompt_tokens=len(self._job.task.prompt_ids)))
+        self._job.mailbox.post(
+            Started(len(self._job.task.prompt_ids), cached_tokens=self._job.cached_tokens)
+        )
 
     def put(self, value: torch.Tensor) -> None:
         """Take the prompt (first call) or the newest token, shape (1,).

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from llmserve.domain import SamplingParams
+from llmserve.domain import SamplingParams, Usage
 from llmserve.engines.mailbox import Mailbox
 
 
@@ -32,6 +32,7 @@ class Job:
     """A task on its way through an engine.
 
     The worker thread writes the counters; the event loop reads them and calls `cancel`.
+    `cached_tokens` of the prompt came from a pinned prefix.
     `on_done` runs on the event loop once the engine has let go of the job, whatever happened.
     `on_interval` runs in the worker thread with the seconds between two tokens.
     """
@@ -45,11 +46,17 @@ class Job:
     last_step_at: float | None = None
     completion_tokens: int = 0
     wasted_tokens: int = 0
+    cached_tokens: int = 0
     _cancelled: threading.Event = field(default_factory=threading.Event)
 
     def cancel(self) -> None:
         """Ask the worker to stop after the token it is making."""
         self._cancelled.set()
+
+    @property
+    def usage(self) -> Usage:
+        """Tokens so far."""
+        return Usage(len(self.task.prompt_ids), self.completion_tokens, self.cached_tokens)
 
     @property
     def is_cancelled(self) -> bool:

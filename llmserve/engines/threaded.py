@@ -6,10 +6,11 @@ Runs every causal language model that transformers runs.
 from __future__ import annotations
 
 import asyncio
+import copy
 import gc
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -17,7 +18,7 @@ from typing import Any, Final
 
 import torch
 from loguru import logger
-from transformers import GenerationConfig, StoppingCriteria, StoppingCriteriaList
+from transformers import DynamicCache, GenerationConfig, StoppingCriteria, StoppingCriteriaList
 
 from llmserve.domain import (
     EngineInfo,
@@ -25,14 +26,17 @@ from llmserve.domain import (
     EngineStats,
     Failed,
     LoadProgress,
+    Message,
     ModelSpec,
+    Prompt,
     SamplingParams,
-    Usage,
+    WarmReport,
 )
 from llmserve.engines.bridge import StopStringMatched, TokenBridge
 from llmserve.engines.job import Job, Task
 from llmserve.engines.loading import LoadedModel, load_model
 from llmserve.engines.mailbox import Mailbox
+from llmserve.engines.prefixes import Pinned, PinnedPrefixes, common_beginning
 from llmserve.engines.sampling import build_processors
 from llmserve.errors import GenerationFailed, LLMServeError, ModelBroken, OutOfMemory
 from llmserve.observability.context import request_id
@@ -40,6 +44,8 @@ from llmserve.text.tokenizer import Tokenizer
 
 WARMUP_TOKENS: Final = 8
 DEFAULT_WARMUP: Final = ("Hello",)
+ENDINGS: Final = (" a", "\n", "the", "And", "It", "9", "Z", ".")
+"""Continuations that merge with a prefix's last characters in different ways, if at all."""
 
 Fetch = Callable[[ModelSpec, Callable[[LoadProgress], None]], Path]
 """Finds a model's folder, downloading it if need be; blocks."""
@@ -77,6 +83,10 @@ class ThreadedEngine:
             # OpenMP's team size is a setting of each thread that starts a parallel region.
             initializer=partial(torch.set_num_threads, torch_threads),
         )
+        self._prefixes = PinnedPrefixes()
+        # Beside the pool: what an operator warms takes no request's place.
+        self._warmer = ThreadPoolExecutor(1, thread_name_prefix=f"generate-warm-{spec.name}")
+        self._warming: set[Job] = set()
 
     @property
     def capacity(self) -> int:
@@ -107,9 +117,26 @@ class ThreadedEngine:
         """Load on a pool thread, then generate a few tokens from the warm-up prompts."""
         loop = asyncio.get_running_loop()
         self._loaded = await loop.run_in_executor(self._pool, self._load, on_progress)
-        for prompt in self._spec.warmup_prompts or DEFAULT_WARMUP:
-            on_progress(LoadProgress("warm-up"))
+        on_progress(LoadProgress("warm-up"))
+        prompts = self._spec.warmup_prompts or DEFAULT_WARMUP
+        report = await self.warm(prompts, self._spec.warmup_prefixes)
+        for problem in filter(None, report.prefix_problems):
+            logger.warning("model {}: a prefix is not pinned: {}", self._spec.name, problem)
+
+    async def warm(self, prompts: Sequence[str], prefixes: Sequence[Prompt]) -> WarmReport:
+        """One after another, on a thread of its own."""
+        loop = asyncio.get_running_loop()
+        seconds = []
+        for prompt in prompts:
+            begun = self._clock()
             await self._warm_up(prompt)
+            seconds.append(round(self._clock() - begun, 3))
+        pins = [await loop.run_in_executor(self._warmer, self._pin, prefix) for prefix in prefixes]
+        return WarmReport(
+            prompt_seconds=tuple(seconds),
+            prefix_tokens=tuple(tokens for tokens, _ in pins),
+            prefix_problems=tuple(problem for _, problem in pins),
+        )
 
     def start(self, job: Job) -> None:
         """Queue the job on the pool, which has a thread for it."""
@@ -123,15 +150,23 @@ class ThreadedEngine:
         """How many jobs run, and how long the quietest of them has been silent."""
         now = self._clock()
         steps = [job.last_step_at for job in self._running if job.last_step_at is not None]
-        return EngineStats(len(self._running), now - min(steps) if steps else None)
+        tokens = sum(job.usage.total_tokens for job in self._running)
+        room = self._max_running * self._loaded.max_context if self._loaded is not None else 1
+        return EngineStats(
+            running=len(self._running),
+            seconds_since_step=now - min(steps) if steps else None,
+            cache_usage=tokens / room,
+        )
 
     async def close(self) -> None:
         """Cancel what runs, loading included, wait for the threads, drop the model."""
         self._is_closing = True
-        for job in self._running:
+        for job in (*self._running, *self._warming):
             job.cancel()
         await self._idle.wait()
-        await asyncio.to_thread(self._pool.shutdown)
+        for pool in (self._pool, self._warmer):
+            await asyncio.to_thread(pool.shutdown)
+        self._prefixes.clear()
         self._loaded = None
         _release_memory()
 
@@ -158,9 +193,14 @@ class ThreadedEngine:
             sampling=SamplingParams(temperature=0.0, ignore_eos=True),
             max_tokens=WARMUP_TOKENS,
         )
-        mailbox = Mailbox(asyncio.get_running_loop())
-        self.start(Job(task, mailbox, on_done=lambda: None))
-        await self._idle.wait()
+        loop = asyncio.get_running_loop()
+        mailbox = Mailbox(loop)
+        job = Job(task, mailbox, on_done=lambda: None)
+        self._warming.add(job)
+        try:
+            await loop.run_in_executor(self._warmer, self._run, job)
+        finally:
+            self._warming.discard(job)
         if isinstance(mailbox.terminal, Failed):
             raise ModelBroken(
                 f"model {self._spec.name!r} loaded but cannot generate: "
@@ -179,23 +219,24 @@ class ThreadedEngine:
         request_id.set(job.task.request_id)
         try:
             bridge = TokenBridge(job, self.tokenizer, self._model.eos_ids, self._clock)
+            prefix = self._prefixes.longest_match(job.task.prompt_ids)
+            job.cached_tokens = len(prefix.token_ids) if prefix is not None else 0
             bridge.start()
             if job.is_cancelled:
                 bridge.end()
             else:
-                self._generate(job, bridge)
+                self._generate(job, bridge, prefix)
         except StopStringMatched:
             pass
         # The worker's boundary: whatever a model raises ends this request and no other.
         except Exception as error:
             failure = _as_failure(error)
             _forget_frames(error)
-            usage = Usage(len(job.task.prompt_ids), job.completion_tokens)
-            job.mailbox.post(Failed(failure, usage))
+            job.mailbox.post(Failed(failure, job.usage))
             _release_memory()
 
     @torch.inference_mode()
-    def _generate(self, job: Job, bridge: TokenBridge) -> None:
+    def _generate(self, job: Job, bridge: TokenBridge, prefix: Pinned | None) -> None:
         model, task = self._model, job.task
         # input_ids, (1, prompt_tokens)
         input_ids = torch.tensor([task.prompt_ids], dtype=torch.long, device=model.device)
@@ -213,7 +254,47 @@ class ThreadedEngine:
             ),
             stopping_criteria=StoppingCriteriaList([_EndOfJob(bridge)]),
             streamer=bridge,
+            **({} if prefix is None else {"past_key_values": copy.deepcopy(prefix.cache)}),
         )
+
+    def _pin(self, prefix: Prompt) -> tuple[int, str | None]:
+        """Keep a prefix's cache; tokens kept, or 0 and why not. Runs on the warmer's thread."""
+        try:
+            token_ids = self._beginning(prefix)
+            if len(token_ids) >= self._model.max_context:
+                return 0, f"it has {len(token_ids)} tokens, more than the context"
+            if not token_ids:
+                return 0, "it has no token that every prompt with it begins with"
+            self._prefixes.add(self._prefill(token_ids))
+        # The worker's boundary: a model whose cache cannot be kept serves without it.
+        except Exception as error:
+            failure = _as_failure(error)
+            _forget_frames(error)
+            _release_memory()
+            return 0, failure.message
+        return len(token_ids), None
+
+    def _beginning(self, prefix: Prompt) -> tuple[int, ...]:
+        """The tokens that every prompt which begins so begins with: what comes next may merge
+        with the last one, or be the template's."""
+        if isinstance(prefix, str):
+            continued: list[Prompt] = [prefix + ending for ending in ENDINGS]
+        else:
+            turns = [part for part in prefix if isinstance(part, Message)]
+            continued = [(*turns, Message("user", ending)) for ending in ENDINGS]
+        return common_beginning([self.tokenizer.encode(prompt) for prompt in continued])
+
+    @torch.inference_mode()
+    def _prefill(self, token_ids: tuple[int, ...]) -> Pinned:
+        model = self._model
+        # input_ids, (1, prefix_tokens)
+        input_ids = torch.tensor([token_ids], dtype=torch.long, device=model.device)
+        cache = model.model(input_ids, use_cache=True).past_key_values
+        if not isinstance(cache, DynamicCache):
+            raise GenerationFailed(f"this model's cache ({type(cache).__name__}) cannot be copied")
+        tensors = [t for layer in cache.layers for t in (layer.keys, layer.values)]
+        num_bytes = sum(t.numel() * t.element_size() for t in tensors if t is not None)
+        return Pinned(token_ids, cache, num_bytes)
 
 
 class _EndOfJob(StoppingCriteria):

@@ -6,35 +6,24 @@ Knows nothing of requests or engines: rooms above call its verbs.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Final
+from typing import Literal
 
-from prometheus_client import (
-    CollectorRegistry,
-    Counter,
-    Gauge,
-    Histogram,
-    generate_latest,
-    values,
-)
-from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Summary, values
 from prometheus_client.values import MutexValue
 
-TTFT_BUCKETS: Final = (
-    0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75,
-    1.0, 2.5, 5.0, 7.5, 10.0, 20.0, 40.0, 80.0, 160.0, 640.0, 2560.0,
-)  # fmt: skip
-ITL_BUCKETS: Final = (
-    0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75,
-    1.0, 2.5, 5.0, 7.5, 10.0, 20.0, 40.0, 80.0,
-)  # fmt: skip
-LATENCY_BUCKETS: Final = (
-    0.3, 0.5, 0.8, 1.0, 1.5, 2.0, 2.5, 5.0, 10.0, 15.0, 20.0, 30.0, 40.0, 50.0, 60.0,
-    120.0, 240.0, 480.0, 960.0, 1920.0, 7680.0,
-)  # fmt: skip
-LAG_BUCKETS: Final = (
-    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0,
-)  # fmt: skip
-CANCEL_BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+from llmserve.observability.buckets import (
+    CANCEL_BUCKETS,
+    ITL_BUCKETS,
+    LAG_BUCKETS,
+    LATENCY_BUCKETS,
+    STEP_BUCKETS,
+    TTFT_BUCKETS,
+)
+from llmserve.observability.exposition import Exposition
+
+Labels = tuple[str, ...]
+MODEL: Labels = ("model",)
+WORKER: Labels = ("worker",)
 
 
 class Metrics:
@@ -42,114 +31,166 @@ class Metrics:
 
     With `multiprocess_dir` the series of all worker processes are rendered, summed from the
     files that prometheus_client keeps there; it must be the directory that the environment
-    variable PROMETHEUS_MULTIPROC_DIR named when prometheus_client was first imported.
+    variable PROMETHEUS_MULTIPROC_DIR named when prometheus_client was first imported. With
+    `compat="vllm"` everything that vLLM has a name for is there under that name, too.
     """
 
-    def __init__(self, multiprocess_dir: Path | None = None) -> None:
+    def __init__(
+        self, multiprocess_dir: Path | None = None, compat: Literal["none", "vllm"] = "none"
+    ) -> None:
         if multiprocess_dir is not None and values.ValueClass is MutexValue:
             raise RuntimeError(
                 "prometheus_client was imported before PROMETHEUS_MULTIPROC_DIR was set"
             )
-        self._multiprocess_dir = multiprocess_dir
-        self._registry = registry = CollectorRegistry()
-        model = ("model",)
+        self._registry = CollectorRegistry()
+        self._exposition = Exposition(self._registry, multiprocess_dir, compat)
+        self._describe_requests()
+        self._describe_engines()
+        self._describe_workers()
+        self._describe_keys()
 
-        def gauge(name: str, text: str) -> Gauge:
-            return Gauge(name, text, model, registry=registry, multiprocess_mode="livesum")
+    def render(self) -> bytes:
+        """The exposition text; reads files in multiprocess mode, so call it off the loop."""
+        return self._exposition.render()
 
-        def counter(name: str, text: str, labels: tuple[str, ...] = model) -> Counter:
-            return Counter(name, text, labels, registry=registry)
+    def _gauge(
+        self,
+        name: str,
+        text: str,
+        labels: Labels = MODEL,
+        mode: Literal["livesum", "livemax"] = "livesum",
+    ) -> Gauge:
+        return Gauge(name, text, labels, registry=self._registry, multiprocess_mode=mode)
 
-        def histogram(
-            name: str,
-            text: str,
-            buckets: tuple[float, ...],
-            labels: tuple[str, ...] = model,
-        ) -> Histogram:
-            return Histogram(name, text, labels, registry=registry, buckets=buckets)
+    def _counter(self, name: str, text: str, labels: Labels = MODEL) -> Counter:
+        return Counter(name, text, labels, registry=self._registry)
 
-        self.running = gauge("llmserve_num_requests_running", "Requests holding a slot.")
-        self.waiting = gauge("llmserve_num_requests_waiting", "Requests waiting for a slot.")
-        self.rejected = counter(
+    def _histogram(
+        self, name: str, text: str, buckets: tuple[float, ...], labels: Labels = MODEL
+    ) -> Histogram:
+        return Histogram(name, text, labels, registry=self._registry, buckets=buckets)
+
+    def _describe_requests(self) -> None:
+        self.running = self._gauge("llmserve_num_requests_running", "Requests holding a slot.")
+        self.waiting = self._gauge("llmserve_num_requests_waiting", "Requests waiting for a slot.")
+        self.rejected = self._counter(
             "llmserve_requests_rejected", "Requests refused, by error code.", ("reason",)
         )
-        self.finished = counter(
+        self.finished = self._counter(
             "llmserve_request_success",
             "Requests that ended well, by finish reason.",
             ("model", "finished_reason"),
         )
-        self.failed = counter(
+        self.failed = self._counter(
             "llmserve_request_failure",
             "Requests that ended in an error event, by error code.",
             ("model", "reason"),
         )
-        self.cancelled = counter(
+        self.cancelled = self._counter(
             "llmserve_request_cancelled", "Requests that the client cancelled or left."
         )
-        self.prompt_tokens = counter("llmserve_prompt_tokens", "Tokens of prompts prefilled.")
-        self.generation_tokens = counter("llmserve_generation_tokens", "Tokens generated.")
-        self.wasted_tokens = counter(
+        self.prompt_tokens = self._counter("llmserve_prompt_tokens", "Tokens of prompts prefilled.")
+        self.generation_tokens = self._counter("llmserve_generation_tokens", "Tokens generated.")
+        self.wasted_tokens = self._counter(
             "llmserve_tokens_generated_after_disconnect",
             "Tokens generated after the request was cancelled or its client had left.",
         )
-        self.time_to_first_token = histogram(
+        self.time_to_first_token = self._histogram(
             "llmserve_time_to_first_token_seconds",
             "From the request's arrival to its first token.",
             TTFT_BUCKETS,
         )
-        self.inter_token_latency = histogram(
+        self.inter_token_latency = self._histogram(
             "llmserve_inter_token_latency_seconds",
             "Between two tokens of a request, as the engine makes them.",
             ITL_BUCKETS,
         )
-        self.e2e_latency = histogram(
+        self.e2e_latency = self._histogram(
             "llmserve_e2e_request_latency_seconds",
             "From the request's arrival to its end.",
             LATENCY_BUCKETS,
         )
-        self.queue_time = histogram(
+        self.queue_time = self._histogram(
             "llmserve_request_queue_time_seconds", "Waiting for a slot.", LATENCY_BUCKETS
         )
-        self.prefill_time = histogram(
+        self.prefill_time = self._histogram(
             "llmserve_request_prefill_time_seconds",
             "From the slot to the first token.",
             LATENCY_BUCKETS,
         )
-        self.decode_time = histogram(
+        self.decode_time = self._histogram(
             "llmserve_request_decode_time_seconds",
             "From the first token to the last.",
             LATENCY_BUCKETS,
         )
-        self.cancel_latency = histogram(
+        self.cancel_latency = self._histogram(
             "llmserve_cancel_latency_seconds",
             "From a cancel or disconnect to the slot being free.",
             CANCEL_BUCKETS,
         )
-        self.loop_lag = histogram(
+        self.loop_lag = self._histogram(
             "llmserve_event_loop_lag_seconds",
             "How much later than asked the event loop woke a timer.",
             LAG_BUCKETS,
             (),
         )
-        self.http_requests = counter(
+        self.http_requests = self._counter(
             "llmserve_http_requests",
             "HTTP requests answered, by method, route and status.",
             ("method", "route", "status"),
         )
 
-    def render(self) -> bytes:
-        """The exposition text; reads files in multiprocess mode, so call it off the loop."""
-        if self._multiprocess_dir is None:
-            return generate_latest(self._registry)
-        _forget_dead_workers(self._multiprocess_dir)
-        everyone = CollectorRegistry()
-        MultiProcessCollector(everyone, path=str(self._multiprocess_dir))  # type: ignore[no-untyped-call]  # prometheus_client leaves this constructor untyped
-        return generate_latest(everyone)
+    def _describe_engines(self) -> None:
+        self.kv_cache_usage = self._gauge(
+            "llmserve_kv_cache_usage_perc", "Share of the KV cache in use, 0 to 1.", mode="livemax"
+        )
+        self.prefix_cache_queries = self._counter(
+            "llmserve_prefix_cache_queries", "Prompt tokens looked up in the prefix cache."
+        )
+        self.prefix_cache_hits = self._counter(
+            "llmserve_prefix_cache_hits", "Prompt tokens found in the prefix cache."
+        )
+        self.preemptions = self._counter(
+            "llmserve_num_preemptions", "Running requests that had to give their cache back."
+        )
+        self.iteration_tokens = self._histogram(
+            "llmserve_iteration_tokens_total", "Tokens per engine step.", STEP_BUCKETS
+        )
+        self.model_loaded = self._gauge(
+            "llmserve_model_loaded", "Workers in which the model is loaded."
+        )
+        self.model_memory = self._gauge(
+            "llmserve_model_memory_bytes", "Memory of the model's weights, all workers together."
+        )
 
+    def _describe_workers(self) -> None:
+        self.worker_up = self._gauge("llmserve_worker_up", "1 for a worker that lives.", WORKER)
+        self.worker_connections = self._gauge(
+            "llmserve_worker_connections", "Open connections of a worker.", WORKER
+        )
+        self.worker_running = self._gauge(
+            "llmserve_worker_requests_running", "Requests holding a slot of a worker.", WORKER
+        )
+        self.worker_http_requests = self._counter(
+            "llmserve_worker_http_requests", "HTTP requests answered by a worker.", WORKER
+        )
+        self.worker_restarts = self._counter(
+            "llmserve_worker_restarts", "Workers that were replaced, by why.", ("reason",)
+        )
 
-def _forget_dead_workers(directory: Path) -> None:
-    """A dead worker runs nothing: drop its live gauges. Its counters stay, they are history."""
-    for file in directory.glob("gauge_live*.db"):
-        pid = file.stem.rpartition("_")[2]
-        if not Path("/proc", pid).exists():
-            file.unlink(missing_ok=True)
+    def _describe_keys(self) -> None:
+        self.key_requests = self._counter(
+            "llmserve_key_requests", "Requests of a key that were admitted.", ("key",)
+        )
+        self.key_tokens = self._counter(
+            "llmserve_key_tokens", "Tokens of a key, prompt or completion.", ("key", "kind")
+        )
+        self.key_rejected = self._counter(
+            "llmserve_key_rejected", "Requests of a key refused, by error code.", ("key", "reason")
+        )
+        self.key_queue = Summary(
+            "llmserve_key_queue_seconds",
+            "Waiting for a slot, by key.",
+            ("key",),
+            registry=self._registry,
+        )

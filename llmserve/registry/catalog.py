@@ -69,17 +69,29 @@ class Catalog:
                 raise ConfigurationError(
                     f"{argument} is not a model: it has neither config.json nor {MANIFEST}"
                 )
-            return self._with_defaults(self._read(folder))
+            return self._finished(self._read(folder), argument)
         if argument in self.names():
-            return self._with_defaults(self._read(self._models_dir / argument))
+            return self._finished(self._read(self._models_dir / argument), argument)
         if "/" in argument and _is_model(Path(argument)):
             raise ConfigurationError(f"{argument!r} is a folder here; write ./{argument}")
         if "/" in argument and re.fullmatch(HUB_ID, argument):
             trust = self._trust_remote_code
             spec = ModelSpec(name=argument, hub_id=argument, trust_remote_code=trust)
-            return self._with_defaults(spec)
+            return self._finished(spec, argument)
         raise ConfigurationError(f"there is no model {argument!r} in {self._models_dir}; "
                                  + self._hint(argument))  # fmt: skip
+
+    def resolve_for_stranger(self, argument: str) -> ModelSpec:
+        """Like `resolve`, for a name that came over the network: no paths.
+
+        Raises:
+            ConfigurationError: also for a path.
+        """
+        if argument.startswith(PATH_PREFIXES):
+            raise ConfigurationError(
+                f"{argument[:100]!r} is a path; name a folder of {self._models_dir} or a hub id"
+            )
+        return self.resolve(argument)
 
     def resolve_all(self, arguments: Sequence[str]) -> list[ModelSpec]:
         """The specs for several; no two may share a name or an alias.
@@ -99,9 +111,10 @@ class Catalog:
                 owners[name] = spec.name
         return specs
 
-    def _with_defaults(self, spec: ModelSpec) -> ModelSpec:
+    def _finished(self, spec: ModelSpec, argument: str) -> ModelSpec:
         return replace(
             spec,
+            argument=argument,
             device=self._device if spec.device == "auto" else spec.device,
             dtype=self._dtype if spec.dtype == "auto" else spec.dtype,
             engine=self._engine if spec.engine is EngineKind.AUTO else spec.engine,

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from llmserve.domain import EngineKind, ModelSpec, SamplingFields
+from llmserve.domain import EngineKind, Message, ModelSpec, Prompt, SamplingFields
 from llmserve.errors import ConfigurationError
 from llmserve.settings import Device, DType, EngineName
 
@@ -45,9 +45,18 @@ class SamplingTable(_Strict):
 
 
 class WarmupTable(_Strict):
-    """`[warmup]`: prompts that run once the model is loaded, before it is ready."""
+    """`[warmup]`: prompts that run once the model is loaded, before it is ready.
+
+    The KV cache of prefixes and of system prompts is kept for requests that begin with them.
+    """
 
     prompts: list[Annotated[str, Field(min_length=1)]] = []
+    prefixes: list[Annotated[str, Field(min_length=1)]] = []
+    system_prompts: list[Annotated[str, Field(min_length=1)]] = []
+
+    def all_prefixes(self) -> tuple[Prompt, ...]:
+        """Texts, and system prompts as the beginning of a conversation."""
+        return (*self.prefixes, *((Message("system", text),) for text in self.system_prompts))
 
 
 class Manifest(_Strict):
@@ -101,6 +110,7 @@ def read_manifest(folder: Path, *, trust_remote_code: bool = False) -> ModelSpec
         chat_template=_template(manifest.chat_template, file),
         sampling=manifest.sampling.fields(),
         warmup_prompts=tuple(manifest.warmup.prompts),
+        warmup_prefixes=manifest.warmup.all_prefixes(),
     )
 
 

@@ -1,46 +1,74 @@
-"""Which models this process serves. Loads them, lends them, lets go of them."""
+"""Which models this process serves, by name. Lends them; what loads them is the loader."""
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import difflib
 import time
 from collections.abc import Callable, Iterator, Sequence
 
-from loguru import logger
-
-from llmserve.domain import LoadProgress, ModelSpec
-from llmserve.engines.base import Engine
-from llmserve.errors import LLMServeError, ModelBroken, ModelLoading, ModelNotFound
+from llmserve.domain import ModelSpec
+from llmserve.errors import ModelBroken, ModelLoading, ModelNotFound, ModelUnloaded
 from llmserve.registry.served import ModelStatus, ServedModel
 
 LOADING_RETRY_SECONDS = 5.0
 
 
 class Registry:
-    """The served models by name; the first is the default. Owned by the event loop."""
+    """The served models; the first is the default unless `default` names another.
+
+    Owned by the event loop.
+    """
 
     def __init__(
-        self, specs: Sequence[ModelSpec], build_engine: Callable[[ModelSpec], Engine]
+        self,
+        specs: Sequence[ModelSpec],
+        *,
+        on_demand: Sequence[ModelSpec] = (),
+        pinned: Sequence[str] = (),
+        default: str | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._models = [ServedModel(spec, build_engine(spec)) for spec in specs]
-        self._by_name = {name: model for model in self._models for name in model.names}
-        self._loading: asyncio.Task[None] | None = None
+        self.clock = clock
+        self._pinned = frozenset(pinned)
+        self._default = default
+        self._models: dict[str, ServedModel] = {}
+        self._by_name: dict[str, ServedModel] = {}
+        for spec in specs:
+            self.add(spec)
+        for spec in on_demand:
+            self.add(spec, is_on_demand=True)
 
     @property
     def models(self) -> Sequence[ServedModel]:
-        """All of them, the default first."""
-        return self._models
+        """All of them, in the order in which they were named."""
+        return list(self._models.values())
 
-    def start_loading(self) -> None:
-        """Load every model in the background, one after another."""
-        self._loading = asyncio.create_task(self._load_all(), name="load-models")
+    def add(self, spec: ModelSpec, *, is_on_demand: bool = False) -> ServedModel:
+        """Serve one more model, not loaded yet.
 
-    async def loaded(self) -> None:
-        """Wait until every model is ready or broken."""
-        if self._loading is not None:
-            await asyncio.shield(self._loading)
+        Raises:
+            ModelBroken: one of its names belongs to another model.
+        """
+        model = ServedModel(
+            spec,
+            is_on_demand=is_on_demand,
+            is_pinned=bool(self._pinned.intersection((spec.name, *spec.aliases))),
+        )
+        self._put(model)
+        return model
+
+    def replace(self, old: ServedModel, new: ServedModel) -> None:
+        """From now on requests get the new incarnation."""
+        for name in old.names:
+            self._by_name.pop(name, None)
+        self._put(new)
+
+    def remove(self, model: ServedModel) -> None:
+        """Serve it no more, by any name."""
+        del self._models[model.spec.name]
+        for name in model.names:
+            self._by_name.pop(name, None)
 
     def find(self, name: str | None) -> ServedModel:
         """The model of that name or alias; `None` is the default.
@@ -49,7 +77,7 @@ class Registry:
             ModelNotFound: names the closest model that is served.
         """
         if name is None:
-            return self._models[0]
+            name = self._default or next(iter(self._models), "")
         model = self._by_name.get(name)
         if model is None:
             shown = name if len(name) <= 100 else name[:100] + "…"
@@ -64,68 +92,50 @@ class Registry:
         Raises:
             ModelNotFound: unknown name.
             ModelLoading: try again in a while.
+            ModelUnloaded: an operator unloaded it.
             ModelBroken: it could not be loaded.
         """
         model = self.find(name)
-        if model.status is ModelStatus.LOADING:
-            raise ModelLoading(
-                f"model {model.spec.name!r} is still loading ({model.progress.stage}); "
-                "GET /health/ready shows its progress",
-                retry_after_seconds=LOADING_RETRY_SECONDS,
-            )
-        if model.error is not None:
-            raise ModelBroken(model.error.message)
-        return model
+        match model.status:
+            case ModelStatus.READY:
+                return model
+            case ModelStatus.BROKEN:
+                assert model.error is not None
+                raise ModelBroken(model.error.message)
+            case ModelStatus.LOADING:
+                raise ModelLoading(
+                    f"model {model.spec.name!r} is still loading ({model.progress.stage}); "
+                    "GET /health/ready shows its progress",
+                    retry_after_seconds=LOADING_RETRY_SECONDS,
+                )
+            case _:
+                raise ModelUnloaded(
+                    f"model {model.spec.name!r} is {model.status.value}; "
+                    "ask the operator to load it, or try again",
+                    retry_after_seconds=LOADING_RETRY_SECONDS,
+                )
 
     @contextlib.contextmanager
     def lease(self, model: ServedModel) -> Iterator[ServedModel]:
         """Hold a model: it is not let go of while a lease is open."""
         model.open_leases += 1
+        model.used_at = self.clock()
+        model.has_no_leases.clear()
         try:
             yield model
         finally:
             model.open_leases -= 1
+            model.used_at = self.clock()
+            if model.open_leases == 0:
+                model.has_no_leases.set()
 
-    async def close(self) -> None:
-        """Stop loading, then close the engines, last built first."""
-        if self._loading is not None:
-            self._loading.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._loading
-        for model in reversed(self._models):
-            await model.engine.close()
-
-    async def _load_all(self) -> None:
-        for model in self._models:
-            try:
-                await self._load(model)
-            # The loader's boundary: a bug with one model must not keep the next from loading.
-            except Exception as error:
-                logger.exception("loading {} failed", model.spec.name)
-                model.error = ModelBroken(f"loading failed: {type(error).__name__}; see the log")
-                model.status = ModelStatus.BROKEN
-
-    async def _load(self, model: ServedModel) -> None:
-        def report(progress: LoadProgress) -> None:
-            model.progress = progress
-
-        begun = time.monotonic()
-        try:
-            await model.engine.load(report)
-        except LLMServeError as error:
-            model.error, model.status = error, ModelStatus.BROKEN
-            logger.error("{}", error.message)
-            return
-        model.status = ModelStatus.READY
-        info = model.engine.info
-        logger.info(
-            "model {} is ready after {:.1f} s: {:.1f}M parameters, {} on {}, {:.0f} MiB, "
-            "context {} tokens",
-            model.spec.name,
-            time.monotonic() - begun,
-            info.parameters / 1e6,
-            info.dtype,
-            info.device,
-            info.weight_bytes / 2**20,
-            info.max_context,
-        )
+    def _put(self, model: ServedModel) -> None:
+        for name in model.names:
+            owner = self._by_name.get(name)
+            if owner is not None and owner.spec.name != model.spec.name:
+                raise ModelBroken(
+                    f"the name {name!r} belongs to {owner.spec.name!r} already; change an alias"
+                )
+        self._models[model.spec.name] = model
+        for name in model.names:
+            self._by_name[name] = model

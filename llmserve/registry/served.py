@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -14,27 +15,51 @@ from llmserve.errors import LLMServeError
 class ModelStatus(StrEnum):
     """Where a model is in its life."""
 
+    UNLOADED = "unloaded"
     LOADING = "loading"
     READY = "ready"
+    UNLOADING = "unloading"
     BROKEN = "broken"
 
 
 @dataclass(slots=True, eq=False)
 class ServedModel:
-    """Owned by the event loop; `progress` alone is replaced from the loading thread.
+    """One incarnation: a reload makes a new one. Owned by the event loop; `progress` alone is
+    replaced from the loading thread.
 
-    `created` is the Unix time that `/v1/models` shows.
+    Attributes:
+        engine: `None` while nothing is loaded.
+        is_on_demand: a request for it loads it.
+        is_pinned: neither evicted nor unloaded for being idle.
+        used_at: when the last lease was given or ended, by the registry's clock.
+        created: the Unix time that `/v1/models` shows.
     """
 
     spec: ModelSpec
-    engine: Engine
-    status: ModelStatus = ModelStatus.LOADING
+    engine: Engine | None = None
+    status: ModelStatus = ModelStatus.UNLOADED
     progress: LoadProgress = field(default_factory=lambda: LoadProgress("waiting"))
     error: LLMServeError | None = None
+    is_on_demand: bool = False
+    is_pinned: bool = False
     open_leases: int = 0
+    used_at: float = 0.0
     created: int = field(default_factory=lambda: int(time.time()))
+    has_no_leases: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
     def names(self) -> tuple[str, ...]:
         """Every name that requests may call it by."""
         return (self.spec.name, *self.spec.aliases)
+
+    @property
+    def loaded_engine(self) -> Engine:
+        """The engine of a model that is ready."""
+        assert self.engine is not None, f"{self.spec.name} is not loaded"
+        return self.engine
+
+    @property
+    def memory_bytes(self) -> int:
+        """Of the weights, while they are loaded."""
+        is_loaded = self.status in (ModelStatus.READY, ModelStatus.UNLOADING)
+        return self.engine.info.weight_bytes if is_loaded and self.engine is not None else 0

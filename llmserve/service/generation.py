@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import time
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from typing import Final
 
 from llmserve.admission.gate import Gate
 from llmserve.domain import (
+    Caller,
     Cancelled,
     Delta,
     Event,
@@ -24,10 +26,17 @@ from llmserve.domain import (
 )
 from llmserve.engines.job import Job, Task
 from llmserve.engines.mailbox import Mailbox
-from llmserve.errors import LLMServeError, ShuttingDown, WaitTimeout
+from llmserve.errors import LLMServeError, QueueFull, ShuttingDown, WaitTimeout
+from llmserve.observability.context import current_trace
 from llmserve.observability.metrics import Metrics
+from llmserve.observability.tracing import Moments
 from llmserve.registry.served import ServedModel
+from llmserve.service.account import Account, Story
 
+EXPECTED_TOKENS: Final = 256
+"""What an answer is taken to cost until it is over, or its `max_tokens` where that is less."""
+DECODE_COST: Final = 2.0
+"""As in VTC (Sheng et al., Fairness in Serving Large Language Models, 2024)."""
 QUEUE_UPDATE_SECONDS: Final = 2.0
 DEADLINE_GRACE_SECONDS: Final = 0.25
 """How long after the deadline a silent worker (prefill cannot be interrupted) is not waited for."""
@@ -54,27 +63,36 @@ class Generation:
         request: GenerationRequest,
         served: ServedModel,
         task: Task,
+        caller: Caller,
         metrics: Metrics,
-        release_lease: Callable[[], None],
+        account: Account,
         *,
+        release_lease: Callable[[], None],
+        charge: Callable[[int], None],
         arrived_at: float,
     ) -> None:
         self.id = request.id
         self.model = served.spec.name
+        self.served = served
         self.prompt_tokens = len(task.prompt_ids)
-        self._served = served
+        self._engine = served.loaded_engine
+        self._caller = caller
         self._metrics = metrics
+        self._account = account
         self._release_lease = release_lease
+        self._charge = charge
         self._arrived_at = arrived_at
         self._admitted_at: float | None = None
         self._cancelled_at: float | None = None
+        self._is_done = False
+        self._trace = current_trace.get()
         self._timers: list[asyncio.TimerHandle] = []
         self._mailbox = Mailbox(asyncio.get_running_loop())
         self._job = Job(
             task,
             self._mailbox,
             on_done=self._job_done,
-            on_interval=metrics.inter_token_latency.labels(self.model).observe,
+            on_interval=self._on_interval,
         )
 
     def enter(self, gate: Gate, *, wait_timeout_seconds: float) -> None:
@@ -82,22 +100,36 @@ class Generation:
 
         Raises:
             QueueFull: the gate has no place left.
+            DeadlineUnreachable: the turn would come too late.
         """
         loop = asyncio.get_running_loop()
+        seconds = self._seconds_left()
         self._gate = gate
-        self._ticket = gate.enter(self._on_admit)
+        self._ticket = gate.enter(
+            self._on_admit,
+            caller=self._caller.name,
+            weight=self._caller.priority,
+            cost=self._cost(min(self._job.task.max_tokens, EXPECTED_TOKENS)),
+            patience_seconds=min(wait_timeout_seconds, seconds),
+            on_push_out=self._on_push_out,
+        )
         if self._ticket.is_waiting:
             self._timers.append(loop.call_later(wait_timeout_seconds, self._wait_is_over))
-        deadline = self._job.task.deadline
-        if deadline is not None:
-            seconds = deadline - time.monotonic() + DEADLINE_GRACE_SECONDS
-            self._timers.append(loop.call_later(seconds, self._time_is_up))
+        if math.isfinite(seconds):
+            self._timers.append(loop.call_later(seconds + DEADLINE_GRACE_SECONDS, self._time_is_up))
         self._show_gauges()
 
     @property
     def usage(self) -> Usage:
         """Tokens so far."""
-        return Usage(self.prompt_tokens, self._job.completion_tokens)
+        return self._job.usage
+
+    @property
+    def silent_seconds(self) -> float:
+        """Since the running job's last sign of life; 0 when it does not run."""
+        at = self._job.last_step_at
+        is_running = at is not None and not self._is_done and self.terminal is None
+        return time.monotonic() - at if at is not None and is_running else 0.0
 
     @property
     def terminal(self) -> Terminal | None:
@@ -160,21 +192,28 @@ class Generation:
         self._admitted_at = now
         self._metrics.queue_time.labels(self.model).observe(now - self._arrived_at)
         try:
-            self._served.engine.start(self._job)
+            self._engine.start(self._job)
         except RuntimeError:  # of a pool that was shut down; the place must not be lost with it
             self._mailbox.post(Failed(ShuttingDown("the engine was closed"), self.usage))
             asyncio.get_running_loop().call_soon(self._job_done)
         self._show_gauges()
 
+    def _on_interval(self, seconds: float) -> None:
+        """A step made one more token; called in the worker thread."""
+        self._metrics.inter_token_latency.labels(self.model).observe(seconds)
+        self._metrics.iteration_tokens.labels(self.model).observe(1)
+
     def _job_done(self) -> None:
-        """The engine let go: give slot and lease back."""
-        self._ticket.release()
-        self._release_lease()
-        self._show_gauges()
+        """The engine let go: give everything back."""
+        self._is_done = True
         metrics, job = self._metrics, self._job
+        self._ticket.release(self._cost(job.completion_tokens))
+        self._give_back()
         metrics.prompt_tokens.labels(self.model).inc(self.prompt_tokens)
         metrics.generation_tokens.labels(self.model).inc(job.completion_tokens)
         metrics.wasted_tokens.labels(self.model).inc(job.wasted_tokens)
+        metrics.prefix_cache_queries.labels(self.model).inc(self.prompt_tokens)
+        metrics.prefix_cache_hits.labels(self.model).inc(job.cached_tokens)
         if self._cancelled_at is not None:
             seconds = time.monotonic() - self._cancelled_at
             metrics.cancel_latency.labels(self.model).observe(seconds)
@@ -189,6 +228,12 @@ class Generation:
                 )
             )
 
+    def _on_push_out(self, error: QueueFull) -> None:
+        """The gate gave this place in the queue to a caller who has less."""
+        if self._mailbox.post(Failed(error, self.usage)):
+            self._job.cancel()
+        self._give_back()
+
     def _time_is_up(self) -> None:
         self._end_early(Finish(FinishReason.TIMEOUT, self.usage))
 
@@ -198,10 +243,22 @@ class Generation:
         self._job.cancel()
         if self._ticket.is_waiting:
             self._ticket.release()
-            self._release_lease()
-            self._show_gauges()
+            self._give_back()
         else:
             self._cancelled_at = time.monotonic()
+
+    def _give_back(self) -> None:
+        self._release_lease()
+        self._charge(self._job.completion_tokens)
+        self._show_gauges()
+
+    def _seconds_left(self) -> float:
+        deadline = self._job.task.deadline
+        return math.inf if deadline is None else deadline - time.monotonic()
+
+    def _cost(self, completion_tokens: int) -> float:
+        """What the fair queue charges the caller: decoding a token costs more than reading one."""
+        return self.prompt_tokens + DECODE_COST * completion_tokens
 
     async def _next(self) -> Event:
         while self._ticket.is_waiting:
@@ -220,8 +277,8 @@ class Generation:
         self._metrics.waiting.labels(self.model).set(self._gate.waiting)
 
     def _measure(self) -> None:
-        metrics, job, model = self._metrics, self._job, self.model
-        metrics.e2e_latency.labels(model).observe(time.monotonic() - self._arrived_at)
+        metrics, job, model, now = self._metrics, self._job, self.model, time.monotonic()
+        metrics.e2e_latency.labels(model).observe(now - self._arrived_at)
         if job.first_token_at is not None and self._admitted_at is not None:
             metrics.time_to_first_token.labels(model).observe(job.first_token_at - self._arrived_at)
             metrics.prefill_time.labels(model).observe(job.first_token_at - self._admitted_at)
@@ -234,3 +291,20 @@ class Generation:
                 metrics.failed.labels(model, error.code).inc()
             case _:
                 metrics.cancelled.labels(model).inc()
+        self._account.finished(
+            Story(
+                request_id=self.id,
+                model=model,
+                caller=self._caller,
+                terminal=self.terminal,
+                usage=self.usage,
+                moments=Moments(
+                    arrived_at=self._arrived_at,
+                    admitted_at=self._admitted_at,
+                    first_token_at=job.first_token_at,
+                    last_token_at=job.last_step_at if job.first_token_at is not None else None,
+                    ended_at=now,
+                ),
+                trace=self._trace,
+            )
+        )

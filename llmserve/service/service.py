@@ -7,20 +7,31 @@ import contextlib
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final
+from weakref import WeakKeyDictionary
 
 from loguru import logger
 
 from llmserve.admission.gate import Gate
-from llmserve.domain import Caller, GenerationRequest, Prompt, SamplingParams
+from llmserve.admission.limits import Limiter
+from llmserve.domain import Caller, GenerationRequest, Prompt, SamplingParams, Scope
+from llmserve.engines.base import Engine
 from llmserve.engines.job import Task
-from llmserve.errors import InvalidRequest, LLMServeError, PromptTooLong, ShuttingDown
+from llmserve.errors import (
+    Forbidden,
+    InvalidRequest,
+    LLMServeError,
+    PromptTooLong,
+    ShuttingDown,
+)
 from llmserve.observability.metrics import Metrics
+from llmserve.registry.loader import Loader
 from llmserve.registry.registry import Registry
 from llmserve.registry.served import ServedModel
+from llmserve.service.account import Account
 from llmserve.service.generation import Generation
+from llmserve.service.shares import Shares
 
-FAREWELL_SECONDS: Final = 5.0
+FAREWELL_SECONDS = 5.0
 """After the drain deadline: time for readers to be told the error and leave."""
 
 
@@ -40,21 +51,41 @@ class Limits:
 class Service:
     """Turns a request into a generation. Owned by the event loop.
 
-    One gate per model bounds what runs and what waits.
+    One gate per loaded model bounds what runs and what waits.
     """
 
-    def __init__(self, registry: Registry, limits: Limits, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        registry: Registry,
+        loader: Loader,
+        limits: Limits,
+        metrics: Metrics,
+        *,
+        limiter: Limiter | None = None,
+        account: Account | None = None,
+    ) -> None:
         self.registry = registry
+        self.loader = loader
         self.metrics = metrics
+        self.is_draining = False
+        self.is_retiring = False
+        self.limiter = limiter or Limiter(None)
+        self._account = account or Account(metrics)
         self._limits = limits
-        self._gates = {
-            served.spec.name: Gate(served.engine.capacity, limits.max_waiting, time.monotonic)
-            for served in registry.models
-        }
+        self._gates: WeakKeyDictionary[Engine, Gate] = WeakKeyDictionary()
         self._open: set[Generation] = set()
         self._all_closed = asyncio.Event()
         self._all_closed.set()
-        self.is_draining = False
+
+    @property
+    def patience_seconds(self) -> float:
+        """How long a request may wait."""
+        return self._limits.wait_timeout_seconds
+
+    @property
+    def has_open(self) -> bool:
+        """Whether any generation is open."""
+        return bool(self._open)
 
     @contextlib.asynccontextmanager
     async def open(self, request: GenerationRequest, caller: Caller) -> AsyncIterator[Generation]:
@@ -73,20 +104,35 @@ class Service:
 
         Raises:
             InvalidRequest: the prompt or a parameter cannot be served.
+            Forbidden: the caller's key is not for this model, or not for generating.
             ModelNotFound: no such model.
             NotReady: the model is loading or broken, or the server drains.
-            QueueFull: no slot and no place in the queue.
+            TooMany: no place in the queue, no hope to be served in time, or over a limit.
         """
         arrived_at = time.monotonic()
         generations: list[Generation] = []
         try:
-            with self._counting_refusals():
-                served, tasks = await self._prepare(requests)
+            with self._counting_refusals(caller):
                 self._refuse_if_draining()
-                self._gates[served.spec.name].check_room(len(tasks))
-                for request, task in zip(requests, tasks, strict=True):
-                    generations.append(self._admit(request, served, task, arrived_at))
-            logger.debug("{} opened {} generations", caller.name, len(generations))
+                self._check_scope(caller)
+                async with self._leased(requests[0], caller) as served:
+                    tasks = await self._prepare(requests, served)
+                    self._refuse_if_draining()
+                    gate = self._gate(served)
+                    gate.check_room(len(tasks), caller=caller.name, weight=caller.priority)
+                    admission = self.limiter.admit(
+                        caller,
+                        requests=len(tasks),
+                        prompt_tokens=sum(len(task.prompt_ids) for task in tasks),
+                    )
+                    shares = Shares(admission, len(tasks))
+                    try:
+                        for request, task in zip(requests, tasks, strict=True):
+                            generations.append(
+                                self._admit(request, served, task, arrived_at, caller, shares)
+                            )
+                    finally:
+                        shares.give_back_unused(len(generations))
             yield generations
         finally:
             for generation in generations:
@@ -95,10 +141,10 @@ class Service:
             if not self._open:
                 self._all_closed.set()
 
-    def load(self, model: str) -> tuple[int, int]:
+    def load(self, model: ServedModel) -> tuple[int, int]:
         """How many generations of a model are running and waiting."""
-        gate = self._gates[model]
-        return gate.running, gate.waiting
+        gate = self._gates.get(model.engine) if model.engine is not None else None
+        return (gate.running, gate.waiting) if gate is not None else (0, 0)
 
     def begin_drain(self) -> None:
         """Take no new work from now on."""
@@ -118,30 +164,52 @@ class Service:
             async with asyncio.timeout(FAREWELL_SECONDS):
                 await self._all_closed.wait()
 
-    def cut_short(self) -> None:
-        """End every open generation with an error event."""
+    def cut_short(
+        self, model: ServedModel | None = None, error: LLMServeError | None = None
+    ) -> None:
+        """End every open generation (of a model) with an error event."""
+        error = error or ShuttingDown(
+            "the server is shutting down and could not wait for this answer"
+        )
         for generation in list(self._open):
-            generation.fail(
-                ShuttingDown("the server is shutting down and could not wait for this answer")
-            )
+            if model is None or generation.served is model:
+                generation.fail(error)
+
+    def fail_silent(self, model: ServedModel, seconds: float, error: LLMServeError) -> int:
+        """End the generations that run and made no token for so long; returns how many."""
+        silent = [g for g in self._open if g.served is model and g.silent_seconds > seconds]
+        for generation in silent:
+            generation.fail(error)
+        return len(silent)
+
+    @contextlib.asynccontextmanager
+    async def _leased(
+        self, request: GenerationRequest, caller: Caller
+    ) -> AsyncIterator[ServedModel]:
+        """The model of a request, ready, and held while the request is prepared."""
+        self._check_model(self.registry.find(request.model), caller)
+        patience = min(
+            self._limits.wait_timeout_seconds,
+            request.timeout_seconds or self._limits.request_timeout_seconds,
+        )
+        served = await self.loader.acquire(request.model, patience)
+        with self.registry.lease(served):
+            yield served
 
     async def _prepare(
-        self, requests: Sequence[GenerationRequest]
-    ) -> tuple[ServedModel, list[Task]]:
-        """Everything about the requests that can be wrong, checked; they are for one model."""
-        self._refuse_if_draining()
-        served = self.registry.ready(requests[0].model)
+        self, requests: Sequence[GenerationRequest], served: ServedModel
+    ) -> list[Task]:
+        """Everything about the requests that can be wrong, checked."""
+        tokenizer = served.loaded_engine.tokenizer
         encoded: dict[Prompt, list[int]] = {}
         for prompt in dict.fromkeys(request.prompt for request in requests):
-            encoded[prompt] = await asyncio.to_thread(served.engine.tokenizer.encode, prompt)
-        return served, [
-            self._task(request, served, encoded[request.prompt]) for request in requests
-        ]
+            encoded[prompt] = await asyncio.to_thread(tokenizer.encode, prompt)
+        return [self._task(request, served, encoded[request.prompt]) for request in requests]
 
     def _task(
         self, request: GenerationRequest, served: ServedModel, prompt_ids: Sequence[int]
     ) -> Task:
-        info = served.engine.info
+        info = served.loaded_engine.info
         if not prompt_ids:
             raise InvalidRequest("the prompt is empty; send at least one token", param="prompt")
         room = info.max_context - len(prompt_ids)
@@ -174,17 +242,30 @@ class Service:
         )
 
     def _admit(
-        self, request: GenerationRequest, served: ServedModel, task: Task, arrived_at: float
+        self,
+        request: GenerationRequest,
+        served: ServedModel,
+        task: Task,
+        arrived_at: float,
+        caller: Caller,
+        shares: Shares,
     ) -> Generation:
         lease = contextlib.ExitStack()
         lease.enter_context(self.registry.lease(served))
         generation = Generation(
-            request, served, task, self.metrics, lease.close, arrived_at=arrived_at
+            request,
+            served,
+            task,
+            caller,
+            self.metrics,
+            self._account,
+            release_lease=lease.close,
+            charge=shares.give_back,
+            arrived_at=arrived_at,
         )
         try:
             generation.enter(
-                self._gates[served.spec.name],
-                wait_timeout_seconds=self._limits.wait_timeout_seconds,
+                self._gate(served), wait_timeout_seconds=self._limits.wait_timeout_seconds
             )
         except LLMServeError:
             lease.close()
@@ -192,6 +273,30 @@ class Service:
         self._open.add(generation)
         self._all_closed.clear()
         return generation
+
+    def _gate(self, served: ServedModel) -> Gate:
+        engine = served.loaded_engine
+        gate = self._gates.get(engine)
+        if gate is None:
+            gate = Gate(engine.capacity, self._limits.max_waiting, time.monotonic)
+            self._gates[engine] = gate
+        return gate
+
+    def _check_scope(self, caller: Caller) -> None:
+        if Scope.GENERATE not in caller.scopes:
+            raise Forbidden(
+                f"key {caller.name!r} may not generate; it has the scopes "
+                f"{', '.join(sorted(caller.scopes))}"
+            )
+
+    def _check_model(self, served: ServedModel, caller: Caller) -> None:
+        if not caller.may_use(served.names):
+            allowed = ", ".join(sorted(caller.models or ()))
+            raise Forbidden(
+                f"key {caller.name!r} is not for model {served.spec.name!r}; "
+                f"it may use {allowed or 'none'}",
+                param="model",
+            )
 
     def _refuse_if_draining(self) -> None:
         if self.is_draining:
@@ -201,9 +306,9 @@ class Service:
             )
 
     @contextlib.contextmanager
-    def _counting_refusals(self) -> Iterator[None]:
+    def _counting_refusals(self, caller: Caller) -> Iterator[None]:
         try:
             yield
         except LLMServeError as error:
-            self.metrics.rejected.labels(error.code).inc()
+            self._account.refused(caller, error)
             raise

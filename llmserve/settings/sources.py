@@ -9,7 +9,7 @@ import difflib
 import json
 import os
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -25,10 +25,11 @@ DEFAULT_FILE: Final = "llmserve.toml"
 
 @dataclass(frozen=True, slots=True)
 class LoadedSettings:
-    """Settings, and for each field the place that decided it."""
+    """Settings, and for each field the place that decided it. `again` reads all of them anew."""
 
     settings: Settings
     origins: Mapping[str, str]
+    again: Callable[[], LoadedSettings]
 
 
 def load_settings(
@@ -46,9 +47,10 @@ def load_settings(
             _check_known(name, label(name))
             values[name], origins[name] = value, label(name)
     try:
-        return LoadedSettings(Settings(**values), origins)  # type: ignore[arg-type]  # validated here
+        settings = Settings(**values)  # type: ignore[arg-type]  # validated here
     except ValidationError as error:
         raise ConfigurationError(_explain(error, origins)) from None
+    return LoadedSettings(settings, origins, lambda: load_settings(flags, config_file=config_file))
 
 
 def to_environment(settings: Settings) -> dict[str, str]:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmserve.admission.gate import JITTER, MAX_RETRY_SECONDS, MIN_RETRY_SECONDS, Gate, Ticket
-from llmserve.errors import InvalidRequest, QueueFull
+from llmserve.errors import DeadlineUnreachable, InvalidRequest, QueueFull
 
 
 class Clock:
@@ -197,3 +197,84 @@ def test_a_caller_that_enters_while_another_is_admitted_goes_to_the_end() -> Non
     for ticket in (first, a, b):
         ticket.release()
     assert order == ["a", "b", "late"]
+
+
+def held_once(running: int, waiting: int, seconds: float) -> tuple[Gate, Clock]:
+    """A gate that has seen a caller hold a slot for so long, and whose slots are all taken."""
+    g, clock, _ = gate(running, waiting)
+    first = g.enter(lambda: None)
+    clock.now += seconds
+    first.release()
+    for _ in range(running):
+        g.enter(lambda: None, caller="a")
+    return g, clock
+
+
+def test_who_would_wait_too_long_is_refused_at_once_with_both_figures() -> None:
+    g, _ = held_once(running=1, waiting=5, seconds=30.0)
+    with pytest.raises(DeadlineUnreachable, match=r"about 30 s.*waits 10 s at most") as refused:
+        g.enter(lambda: None, patience_seconds=10.0)
+    assert refused.value.retry_after_seconds is not None
+    assert 20.0 <= refused.value.retry_after_seconds <= 20.0 * (1 + JITTER)
+    assert g.waiting == 0
+    assert g.enter(lambda: None, patience_seconds=30.0).is_waiting
+    with pytest.raises(DeadlineUnreachable, match="about 60 s"):
+        g.enter(lambda: None, patience_seconds=59.0)
+
+
+def test_before_anything_was_measured_nobody_is_shed() -> None:
+    g, _, _ = gate(1, 5)
+    g.enter(lambda: None)
+    assert g.enter(lambda: None, patience_seconds=0.001).is_waiting
+
+
+def test_a_full_queue_makes_room_for_a_caller_who_has_less() -> None:
+    g, _ = held_once(running=1, waiting=3, seconds=1.0)
+    pushed: list[QueueFull] = []
+    flood = [g.enter(lambda: None, caller="a", on_push_out=pushed.append) for _ in range(3)]
+    with pytest.raises(QueueFull):
+        g.enter(lambda: None, caller="a", on_push_out=pushed.append)
+    g.check_room(1, caller="b")
+    mine = g.enter(lambda: None, caller="b", on_push_out=pushed.append)
+    assert [t.is_waiting for t in flood] == [True, True, False]
+    assert pushed[0].retry_after_seconds is not None
+    assert (mine.position, g.waiting) == (0, 3)
+    # Two against one: pushing out another would only turn the tables.
+    with pytest.raises(QueueFull):
+        g.check_room(1, caller="b")
+    with pytest.raises(QueueFull):
+        g.enter(lambda: None, caller="b", on_push_out=pushed.append)
+    assert len(pushed) == 1
+
+
+def test_who_cannot_be_told_is_not_pushed_out() -> None:
+    g, _ = held_once(running=1, waiting=1, seconds=1.0)
+    g.enter(lambda: None, caller="a")
+    with pytest.raises(QueueFull):
+        g.enter(lambda: None, caller="b", weight=9)
+
+
+def test_room_for_several_is_found_only_where_entering_would_find_it() -> None:
+    for mine in range(1, 8):
+        g, _ = held_once(running=1, waiting=6, seconds=1.0)
+        for _ in range(6):
+            g.enter(lambda: None, caller="a", on_push_out=lambda error: None)
+        try:
+            g.check_room(mine, caller="b")
+        except (QueueFull, InvalidRequest):
+            continue
+        for _ in range(mine):
+            g.enter(lambda: None, caller="b", on_push_out=lambda error: None)
+        assert mine <= 3
+
+
+def test_the_turn_goes_round_among_callers() -> None:
+    g, _ = held_once(running=1, waiting=10, seconds=1.0)
+    order: list[str] = []
+    running = [g.enter(lambda: order.append("a"), caller="a") for _ in range(4)]
+    running += [g.enter(lambda: order.append("b"), caller="b") for _ in range(2)]
+    by_turn = {ticket.position: ticket for ticket in running}
+    assert sorted(by_turn) == list(range(6))
+    for ticket in [by_turn[i] for i in range(6)]:
+        g.release(ticket) if ticket.is_waiting else None
+    assert g.waiting == 0

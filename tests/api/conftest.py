@@ -11,6 +11,7 @@ from fastapi.testclient import TestClient
 from llmserve import bootstrap
 from llmserve.api.app import create_app
 from llmserve.domain import ModelSpec
+from llmserve.registry.registry import Registry
 from llmserve.settings import Settings
 
 
@@ -18,7 +19,7 @@ from llmserve.settings import Settings
 def engine(monkeypatch: pytest.MonkeyPatch) -> FakeEngine:
     """Stands where bootstrap would build a real one."""
     fake = FakeEngine()
-    monkeypatch.setattr(bootstrap, "_specs", lambda settings: [ModelSpec("fake")])
+    monkeypatch.setattr(bootstrap, "_registry", lambda *_: Registry([ModelSpec("fake")]))
     monkeypatch.setattr(bootstrap, "_engine", lambda spec, settings: fake)
     return fake
 

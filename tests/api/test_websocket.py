@@ -12,8 +12,10 @@ from fake_engine import FakeEngine
 from llmserve.admission.keys import KeyRing
 from llmserve.api.native.websocket import _Conversation
 from llmserve.bootstrap import Container
-from llmserve.domain import Caller, ModelSpec
+from llmserve.domain import ModelSpec
 from llmserve.observability.metrics import Metrics
+from llmserve.observability.tracing import NullTracer
+from llmserve.registry.loader import Loader
 from llmserve.registry.registry import Registry
 from llmserve.service import Limits, Service
 from llmserve.settings import Settings
@@ -22,9 +24,9 @@ from llmserve.settings import Settings
 class SlowSocket:
     """Takes a frame only when the test lets it."""
 
-    scope = {"request_id": "ws"}  # noqa: RUF012 - read only
-
     def __init__(self) -> None:
+        self.scope: dict[str, Any] = {"request_id": "ws"}
+        self.headers: dict[str, str] = {}
         self.incoming: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         self.may_take = asyncio.Semaphore(0)
         self.frames: list[dict[str, Any]] = []
@@ -41,13 +43,14 @@ def test_a_slow_reader_gets_larger_deltas_and_cancel_still_works() -> None:
     async def test() -> None:
         engine = FakeEngine()
         metrics = Metrics()
-        registry = Registry([ModelSpec("fake")], lambda spec: engine)
-        service = Service(registry, Limits(2, 60.0, 60.0), metrics)
-        registry.start_loading()
-        await registry.loaded()
+        registry = Registry([ModelSpec("fake")])
+        loader = Loader(registry, lambda spec: engine)
+        service = Service(registry, loader, Limits(2, 60.0, 60.0), metrics)
+        loader.start()
+        await loader.loaded()
         socket = SlowSocket()
-        container = Container(Settings(), metrics, registry, service, KeyRing())
-        conversation = _Conversation(socket, container, Caller(), None)  # type: ignore[arg-type]
+        container = Container(Settings(), metrics, registry, service, KeyRing(), None, NullTracer())  # type: ignore[arg-type]
+        conversation = _Conversation(socket, container, None)  # type: ignore[arg-type]
         serving = asyncio.create_task(conversation.serve())
 
         await socket.incoming.put({"type": "websocket.receive", "text": '{"id":"a","prompt":"x"}'})
@@ -79,7 +82,7 @@ def test_a_slow_reader_gets_larger_deltas_and_cancel_still_works() -> None:
         engine.finish_all()
         await socket.incoming.put({"type": "websocket.disconnect"})
         await serving
-        assert service.load("fake") == (0, 0)
-        await registry.close()
+        assert service.load(registry.models[0]) == (0, 0)
+        await loader.close()
 
     run(test, seconds=20)

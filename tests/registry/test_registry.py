@@ -2,32 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 
 import pytest
-from fake_engine import FakeEngine
 
 from llmserve.domain import LoadProgress, ModelSpec
-from llmserve.errors import ModelBroken, ModelLoading, ModelNotFound
+from llmserve.errors import ModelBroken, ModelLoading, ModelNotFound, ModelUnloaded
 from llmserve.registry.registry import Registry
-from llmserve.registry.served import ModelStatus
-
-
-class StuckEngine(FakeEngine):
-    """Loads until the test lets it."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.may_finish = asyncio.Event()
-
-    async def load(self, on_progress) -> None:  # type: ignore[no-untyped-def]
-        on_progress(LoadProgress("weights", 0.25))
-        await self.may_finish.wait()
+from llmserve.registry.served import ModelStatus, ServedModel
 
 
 def test_an_unknown_name_is_refused_with_the_nearest() -> None:
-    registry = Registry([ModelSpec("demo", aliases=("default",))], lambda spec: FakeEngine())
+    registry = Registry([ModelSpec("demo", aliases=("default",))])
     with pytest.raises(ModelNotFound, match="did you mean 'demo'"):
         registry.find("dmo")
     with pytest.raises(ModelNotFound) as refused:
@@ -36,75 +22,67 @@ def test_an_unknown_name_is_refused_with_the_nearest() -> None:
     assert registry.find("default") is registry.find("demo") is registry.find(None)
 
 
-def test_a_model_is_loading_then_ready_and_shows_its_progress() -> None:
-    async def test() -> None:
-        engine = StuckEngine()
-        registry = Registry([ModelSpec("demo")], lambda spec: engine)
-        registry.start_loading()
-        await asyncio.sleep(0)
-        assert registry.models[0].progress == LoadProgress("weights", 0.25)
-        with pytest.raises(ModelLoading, match="weights"):
-            registry.ready("demo")
-        engine.may_finish.set()
-        await registry.loaded()
-        assert registry.ready("demo").status is ModelStatus.READY
-        await registry.close()
-
-    asyncio.run(test())
+def test_a_name_that_is_taken_is_refused() -> None:
+    registry = Registry([ModelSpec("demo", aliases=("default",))])
+    with pytest.raises(ModelBroken, match="'default' belongs to 'demo'"):
+        registry.add(ModelSpec("other", aliases=("default",)))
+    assert [model.spec.name for model in registry.models] == ["demo"]
 
 
-def test_a_broken_model_does_not_keep_the_next_from_loading() -> None:
-    async def test() -> None:
-        engines = {"a": FakeEngine(load_error=ModelBroken("torn")), "b": FakeEngine()}
-        registry = Registry([ModelSpec("a"), ModelSpec("b")], lambda spec: engines[spec.name])
-        registry.start_loading()
-        await registry.loaded()
-        with pytest.raises(ModelBroken, match="torn"):
-            registry.ready("a")
-        assert registry.ready("b").spec.name == "b"
-        await registry.close()
-        assert engines["a"].is_closed
-        assert engines["b"].is_closed
-
-    asyncio.run(test())
-
-
-def test_a_bug_while_loading_is_told_and_the_next_model_loads() -> None:
-    class Buggy(FakeEngine):
-        async def load(self, on_progress) -> None:  # type: ignore[no-untyped-def]
-            raise FileNotFoundError("a detail")
-
-    async def test() -> None:
-        engines = {"a": Buggy(), "b": FakeEngine()}
-        registry = Registry([ModelSpec("a"), ModelSpec("b")], lambda spec: engines[spec.name])
-        registry.start_loading()
-        await registry.loaded()
-        with pytest.raises(ModelBroken, match="FileNotFoundError; see the log"):
-            registry.ready("a")
-        assert registry.ready("b")
-        await registry.close()
-        assert engines["a"].is_closed
-
-    asyncio.run(test())
+def test_only_a_ready_model_is_given_out() -> None:
+    registry = Registry([ModelSpec("demo")])
+    model = registry.find("demo")
+    with pytest.raises(ModelUnloaded, match="is unloaded"):
+        registry.ready("demo")
+    model.status, model.progress = ModelStatus.LOADING, LoadProgress("weights", 0.25)
+    with pytest.raises(ModelLoading, match="weights"):
+        registry.ready("demo")
+    model.status, model.error = ModelStatus.BROKEN, ModelBroken("torn")
+    with pytest.raises(ModelBroken, match="torn"):
+        registry.ready("demo")
+    model.status, model.error = ModelStatus.READY, None
+    assert registry.ready("demo") is model
 
 
-def test_closing_while_loading_ends_the_load() -> None:
-    async def test() -> None:
-        engine = StuckEngine()
-        registry = Registry([ModelSpec("demo")], lambda spec: engine)
-        registry.start_loading()
-        await asyncio.sleep(0)
-        async with asyncio.timeout(5):
-            await registry.close()
-        assert engine.is_closed
-
-    asyncio.run(test())
+def test_the_default_is_the_first_or_the_one_that_is_named() -> None:
+    specs = [ModelSpec("a"), ModelSpec("b", aliases=("bee",))]
+    assert Registry(specs).find(None).spec.name == "a"
+    assert Registry(specs, default="bee").find(None).spec.name == "b"
+    with pytest.raises(ModelNotFound):
+        Registry(specs, default="gone").find(None)
+    with pytest.raises(ModelNotFound):
+        Registry([]).find(None)
 
 
-def test_a_lease_counts_itself() -> None:
-    registry = Registry([ModelSpec("demo")], lambda spec: FakeEngine())
+def test_pinned_models_and_those_on_demand_are_marked() -> None:
+    registry = Registry(
+        [ModelSpec("a", aliases=("ay",))], on_demand=[ModelSpec("b")], pinned=("ay",)
+    )
+    marks = [(m.spec.name, m.is_pinned, m.is_on_demand) for m in registry.models]
+    assert marks == [("a", True, False), ("b", False, True)]
+
+
+def test_a_new_incarnation_takes_over_all_names() -> None:
+    registry = Registry([ModelSpec("a", aliases=("old",)), ModelSpec("b")])
+    new = ServedModel(ModelSpec("a", aliases=("new",)))
+    registry.replace(registry.find("a"), new)
+    assert registry.find("new") is registry.find("a") is new
+    with pytest.raises(ModelNotFound):
+        registry.find("old")
+    assert [model.spec.name for model in registry.models] == ["a", "b"]
+    registry.remove(new)
+    assert [model.spec.name for model in registry.models] == ["b"]
+
+
+def test_a_lease_counts_itself_and_tells_when_it_was_used() -> None:
+    now = 5.0
+    registry = Registry([ModelSpec("demo")], clock=lambda: now)
     model = registry.find("demo")
     with contextlib.suppress(RuntimeError), registry.lease(model), registry.lease(model):
         assert model.open_leases == 2
+        assert not model.has_no_leases.is_set()
+        now = 9.0
         raise RuntimeError
     assert model.open_leases == 0
+    assert model.has_no_leases.is_set()
+    assert model.used_at == 9.0

@@ -40,6 +40,7 @@ from llmserve.errors import (
     WaitTimeout,
 )
 from llmserve.observability.metrics import Metrics
+from llmserve.registry.loader import Loader
 from llmserve.registry.registry import Registry
 from llmserve.service import Generation, Limits, Service
 
@@ -60,7 +61,7 @@ class House:
 
     @property
     def load(self) -> tuple[int, int]:
-        return self.service.load("fake")
+        return self.service.load(self.registry.models[0])
 
     def sample(self, name: str) -> float:
         lines = self.service.metrics.render().decode().splitlines()
@@ -72,20 +73,21 @@ async def house(
     capacity: int = 1, max_waiting: int = 2, wait: float = 60.0, timeout_: float = 60.0
 ) -> AsyncIterator[House]:
     engine = FakeEngine(capacity)
-    registry = Registry([ModelSpec("fake", aliases=("nick",))], lambda spec: engine)
+    registry = Registry([ModelSpec("fake", aliases=("nick",))])
+    loader = Loader(registry, lambda spec: engine)
     limits = Limits(
         max_waiting=max_waiting, wait_timeout_seconds=wait, request_timeout_seconds=timeout_
     )
-    service = Service(registry, limits, Metrics())
-    registry.start_loading()
-    await registry.loaded()
+    service = Service(registry, loader, limits, Metrics())
+    loader.start()
+    await loader.loaded()
     yield House(service, engine, registry)
     # The pool is whole, whatever the test did.
     engine.finish_all()
-    assert service.load("fake") == (0, 0)
+    assert service.load(registry.models[0]) == (0, 0)
     assert registry.models[0].open_leases == 0
     await service.drain(1)
-    await registry.close()
+    await loader.close()
 
 
 async def events_of(generation: Generation) -> list[Event]:
@@ -319,20 +321,21 @@ def test_what_outlives_the_drain_is_told() -> None:
 def test_loading_and_broken_models_are_503_with_a_reason() -> None:
     async def test() -> None:
         engines = {"a": FakeEngine(), "b": FakeEngine(load_error=ModelBroken("no weights"))}
-        registry = Registry([ModelSpec("a"), ModelSpec("b")], lambda spec: engines[spec.name])
-        service = Service(registry, Limits(1, 1.0, 1.0), Metrics())
+        registry = Registry([ModelSpec("a"), ModelSpec("b")])
+        loader = Loader(registry, lambda spec: engines[spec.name])
+        service = Service(registry, loader, Limits(1, 1.0, 1.0), Metrics())
+        loader.start()
         with pytest.raises(ModelLoading) as loading:
             async with service.open(GenerationRequest(id="r", prompt="x"), CALLER):
                 pass
         assert loading.value.retry_after_seconds
-        registry.start_loading()
-        await registry.loaded()
+        await loader.loaded()
         with pytest.raises(ModelBroken, match="no weights"):
             async with service.open(GenerationRequest(id="r", prompt="x", model="b"), CALLER):
                 pass
         async with service.open(GenerationRequest(id="r", prompt="x"), CALLER):
             engines["a"].finish_all()
-        await registry.close()
+        await loader.close()
         assert all(engine.is_closed for engine in engines.values())
 
     run(test)

@@ -27,12 +27,13 @@ from llmserve.api.errors import error_body, error_response, validation_message
 from llmserve.api.native.schemas import PromptBody, UsageOut, done
 from llmserve.api.timeouts import earliest, header_timeout
 from llmserve.bootstrap import Container
-from llmserve.domain import Caller, Cancelled, Delta, Event, Failed, Finish, Queued
+from llmserve.domain import Cancelled, Delta, Event, Failed, Finish, Queued
 from llmserve.errors import Forbidden, InvalidRequest, LLMServeError, ServerError
 from llmserve.service import Generation
 
 router = APIRouter(tags=["native"])
 
+SUBPROTOCOL = "llmserve"
 MAX_ID_LENGTH = 128
 FrameId = Annotated[
     str, Field(min_length=1, max_length=MAX_ID_LENGTH, pattern=r"^[^\x00-\x1f\x7f]+$")
@@ -61,26 +62,27 @@ async def websocket(socket: WebSocket) -> None:
     container = get_container(socket)
     try:
         _check_origin(socket, container)
-        caller = await identify(socket, container)
+        await identify(socket, container)
         timeout = header_timeout(socket)
     except LLMServeError as refusal:
         response = error_response(refusal)
         response.headers["X-Request-ID"] = socket.scope["request_id"]
         await socket.send_denial_response(response)
         return
-    await socket.accept(headers=[(b"x-request-id", socket.scope["request_id"].encode())])
-    await _Conversation(socket, container, caller, timeout).serve()
+    await socket.accept(
+        # A browser that sends its key as a subprotocol wants another one to be chosen.
+        subprotocol=SUBPROTOCOL if SUBPROTOCOL in socket.scope.get("subprotocols", ()) else None,
+        headers=[(b"x-request-id", socket.scope["request_id"].encode())],
+    )
+    await _Conversation(socket, container, timeout).serve()
 
 
 class _Conversation:
     """One socket. A slow reader blocks only the sends: deltas merge while it does not read."""
 
-    def __init__(
-        self, socket: WebSocket, container: Container, caller: Caller, timeout: float | None
-    ) -> None:
+    def __init__(self, socket: WebSocket, container: Container, timeout: float | None) -> None:
         self._socket = socket
         self._container = container
-        self._caller = caller
         self._timeout = timeout
         self._sending = asyncio.Lock()
         self._tasks: dict[str, asyncio.Task[None]] = {}
@@ -148,7 +150,9 @@ class _Conversation:
             earliest(frame.timeout, self._timeout),
         )
         try:
-            async with self._container.service.open(request, self._caller) as generation:
+            # Anew for each prompt: a key may have been revoked since the socket was opened.
+            caller = await identify(self._socket, self._container)
+            async with self._container.service.open(request, caller) as generation:
                 self._generations[frame.id] = generation
                 if frame.id in self._cancelled_early:
                     generation.cancel()
@@ -193,7 +197,12 @@ class _Conversation:
 
     async def _send(self, frame: dict[str, Any]) -> None:
         async with self._sending:
-            await self._socket.send_text(orjson.dumps(frame).decode())
+            try:
+                async with asyncio.timeout(self._container.settings.send_timeout_seconds):
+                    await self._socket.send_text(orjson.dumps(frame).decode())
+            except TimeoutError:
+                logger.info("the client takes nothing: its socket is closed")
+                raise WebSocketDisconnect(1006) from None
 
 
 def _id_of(content: Any) -> str | None:

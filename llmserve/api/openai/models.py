@@ -4,25 +4,29 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter
 
-from llmserve.api.container import TheContainer, identify
+from llmserve.api.container import TheCaller, TheContainer
+from llmserve.errors import ModelNotFound
 from llmserve.registry.served import ModelStatus, ServedModel
 
-router = APIRouter(prefix="/v1", tags=["openai"], dependencies=[Depends(identify)])
+router = APIRouter(prefix="/v1", tags=["openai"])
 
 
 @router.get("/models")
-async def list_models(container: TheContainer) -> dict[str, Any]:
-    """Every served model, the default first."""
-    models = [_body(model) for model in container.registry.models]
+async def list_models(container: TheContainer, caller: TheCaller) -> dict[str, Any]:
+    """Every served model that the caller may use."""
+    models = [_body(m) for m in container.registry.models if caller.may_use(m.names)]
     return {"object": "list", "data": models}
 
 
 @router.get("/models/{model:path}")
-async def retrieve_model(model: str, container: TheContainer) -> dict[str, Any]:
+async def retrieve_model(model: str, container: TheContainer, caller: TheCaller) -> dict[str, Any]:
     """One model, by name or alias."""
-    return _body(container.registry.find(model))
+    found = container.registry.find(model)
+    if not caller.may_use(found.names):
+        raise ModelNotFound(f"model {model[:100]!r} is not served to this key", param="model")
+    return _body(found)
 
 
 def _body(model: ServedModel) -> dict[str, Any]:
@@ -35,7 +39,7 @@ def _body(model: ServedModel) -> dict[str, Any]:
         "status": model.status.value,
     }
     if model.status is ModelStatus.READY:
-        info = model.engine.info
+        info = model.loaded_engine.info
         body |= {
             "max_model_len": info.max_context,
             "parameters": info.parameters,

@@ -1,0 +1,107 @@
+"""Where tabs are kept: in this process, or in small files that all workers of a box share."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final, Protocol, TypeVar
+
+from llmserve.admission.tab import Tab
+
+LOCK_SECONDS: Final = 1.0
+"""A lock is held for some 10 µs. Who waits longer waits for a process that was stopped."""
+
+LOCK_POLL_SECONDS: Final = 0.0001
+
+T = TypeVar("T")
+Change = Callable[[Tab], T]
+
+
+class Ledger(Protocol):
+    """Tabs by caller name."""
+
+    def update(self, name: str, change: Change[T]) -> T:
+        """Run `change` on a caller's tab, alone, and keep what it made of it.
+
+        What `change` raises comes through, and the tab stays as it was.
+
+        Raises:
+            OSError: the tab cannot be read or written, or stays locked.
+        """
+
+
+class PrivateLedger:
+    """For this process only."""
+
+    def __init__(self) -> None:
+        self._tabs: dict[str, bytes] = {}
+
+    def update(self, name: str, change: Change[T]) -> T:
+        """See `Ledger`."""
+        tab = Tab.from_bytes(self._tabs.get(name, b""))
+        result = change(tab)
+        self._tabs[name] = tab.to_bytes()
+        return result
+
+
+class SharedLedger:
+    """One file per caller in a directory, named by a hash: a name may be no file's name.
+
+    A file is opened for each update: no descriptors are held for a thousand callers, and none
+    is shared with a forked process, which would be in under the same lock. The kernel gives a
+    dead process's lock back.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._paths: dict[str, str] = {}
+
+    def update(self, name: str, change: Change[T]) -> T:
+        """See `Ledger`."""
+        descriptor = self._open(name)
+        try:
+            _lock(descriptor)
+            before = os.pread(descriptor, os.fstat(descriptor).st_size, 0)
+            tab = Tab.from_bytes(before)
+            result = change(tab)
+            after = tab.to_bytes()
+            if after != before:
+                os.pwrite(descriptor, after, 0)
+            return result
+        finally:
+            os.close(descriptor)
+
+    def _open(self, name: str) -> int:
+        path = self._paths.get(name)
+        if path is None:
+            file = hashlib.sha256(name.encode(errors="surrogatepass")).hexdigest()
+            path = self._paths[name] = str(self._directory / file)
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+        try:
+            return os.open(path, flags, 0o600)
+        except FileNotFoundError:
+            self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            return os.open(path, flags, 0o600)
+
+
+def _lock(descriptor: int) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        _wait_for_lock(descriptor)
+
+
+def _wait_for_lock(descriptor: int) -> None:
+    deadline = time.monotonic() + LOCK_SECONDS
+    while time.monotonic() < deadline:
+        time.sleep(LOCK_POLL_SECONDS)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            continue
+        return
+    raise TimeoutError(f"a lock was not given back within {LOCK_SECONDS} s")

@@ -1,0 +1,216 @@
+"""Rate limits per caller, held over all workers of a box. Knows no HTTP."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final, TypeVar
+
+from loguru import logger
+
+from llmserve.admission.holder import Holder
+from llmserve.admission.ledger import Change, PrivateLedger, SharedLedger
+from llmserve.admission.quota import Quota, Remainder, headers
+from llmserve.admission.tab import TOLERANCE, Bucket, Tab
+from llmserve.domain import Caller, CallerLimits
+from llmserve.errors import InvalidRequest, RateLimited
+
+CONCURRENCY_RETRY_SECONDS: Final = 1.0
+"""When one of a caller's own requests ends is its to know; a guess for the others."""
+
+APART_SECONDS: Final = 10.0
+"""How long a worker keeps its own tabs after the shared ones failed."""
+
+UNLIMITED: Final = CallerLimits()
+T = TypeVar("T")
+
+
+class Admission:
+    """So many requests of one caller were let in; `close` when the last is over."""
+
+    def __init__(self, limiter: Limiter | None, caller: Caller, requests: int) -> None:
+        self._limiter = limiter
+        self._caller = caller
+        self._requests = requests
+
+    def close(self, completion_tokens: int = 0) -> None:
+        """Give the places back and charge the answer's tokens; doing it twice is harmless."""
+        limiter, self._limiter = self._limiter, None
+        if limiter is not None:
+            limiter._close(self._caller, self._requests, completion_tokens)
+
+
+class Limiter:
+    """Lets a caller in while its key has requests, tokens and open places left.
+
+    Requests and tokens per minute are token buckets that start full. The prompt's tokens are
+    charged on the way in, the answer's when it is over: that may put the bucket into debt, which
+    the caller's next request waits off. All of a request is let in, or none of it.
+
+    `directory` is where the workers of a box meet; `None` means that this process is alone.
+    When the directory fails, this worker counts for itself for a while and says so in the log:
+    a full disk does not stop the service. Owned by the event loop's thread; made in the process
+    that uses it, not before a fork.
+    """
+
+    def __init__(self, directory: Path | None, clock: Callable[[], float] = time.time) -> None:
+        self._shared = SharedLedger(directory) if directory is not None else None
+        self._private = PrivateLedger()
+        self._failed_at = -math.inf
+        self._clock = clock
+        self._holder = Holder.here()
+        self._open: Counter[str] = Counter()
+
+    def admit(self, caller: Caller, *, requests: int, prompt_tokens: int) -> Admission:
+        """Let in so many requests with so many prompt tokens in all, or none.
+
+        Raises:
+            InvalidRequest: the limits are too small for this request, at any time.
+            RateLimited: over a limit now; says which, and when to try again.
+        """
+        limits = caller.limits
+        if limits == UNLIMITED:
+            return Admission(None, caller, requests)
+        _check_possible(caller, requests, prompt_tokens)
+        mine = self._open[caller.name]
+
+        def enter(tab: Tab) -> RateLimited | None:
+            # The clock is read under the lock, so that times on one tab follow each other.
+            _bring_up_to_date(tab, limits, self._clock())
+            tab.set_open(self._holder, mine)
+            refusals = [
+                *_shortages(tab, caller, requests, prompt_tokens),
+                *self._crowding(tab, caller, requests),
+            ]
+            if refusals:
+                return max(refusals, key=lambda refusal: refusal.retry_after_seconds or 0)
+            tab.requests.level -= requests if limits.requests_per_minute is not None else 0
+            tab.tokens.level -= prompt_tokens if limits.tokens_per_minute is not None else 0
+            tab.set_open(self._holder, mine + requests)
+            return None
+
+        if (refusal := self._update(caller.name, enter)) is not None:
+            raise refusal
+        self._open[caller.name] = mine + requests
+        return Admission(self, caller, requests)
+
+    def quota(self, caller: Caller) -> Quota | None:
+        """What the caller has left now; `None` without a limit on requests or tokens."""
+        limits = caller.limits
+        if limits.requests_per_minute is None and limits.tokens_per_minute is None:
+            return None
+
+        def look(tab: Tab) -> Quota:
+            _bring_up_to_date(tab, limits, self._clock())
+            return Quota(
+                _remainder(tab.requests, limits.requests_per_minute),
+                _remainder(tab.tokens, limits.tokens_per_minute),
+            )
+
+        return self._update(caller.name, look)
+
+    def _close(self, caller: Caller, requests: int, completion_tokens: int) -> None:
+        mine = self._open[caller.name] - requests
+        if mine:
+            self._open[caller.name] = mine
+        else:
+            del self._open[caller.name]
+
+        def leave(tab: Tab) -> None:
+            if caller.limits.tokens_per_minute is not None:
+                # At the capacity that the tab has: the limit may have changed meanwhile.
+                tab.tokens.refill(self._clock())
+                tab.tokens.level -= completion_tokens
+            tab.set_open(self._holder, mine)
+
+        self._update(caller.name, leave)
+
+    def _crowding(self, tab: Tab, caller: Caller, requests: int) -> list[RateLimited]:
+        most = caller.limits.concurrency
+        if most is None or sum(tab.open.values()) + requests <= most:
+            return []
+        # Only now is it worth asking who still lives.
+        tab.drop_dead(self._holder)
+        if sum(tab.open.values()) + requests <= most:
+            return []
+        return [
+            RateLimited(
+                f"key {caller.name} is over its limit of {most:,} open requests; "
+                "wait until one of them is over",
+                retry_after_seconds=CONCURRENCY_RETRY_SECONDS,
+            )
+        ]
+
+    def _update(self, name: str, change: Change[T]) -> T:
+        if self._shared is not None and not 0 <= self._clock() - self._failed_at < APART_SECONDS:
+            try:
+                return self._shared.update(name, change)
+            except OSError as error:
+                self._failed_at = self._clock()
+                logger.error(
+                    "shared rate limits failed ({}); for {:.0f} s this worker counts for itself",
+                    error,
+                    APART_SECONDS,
+                )
+        return self._private.update(name, change)
+
+
+def _check_possible(caller: Caller, requests: int, prompt_tokens: int) -> None:
+    limits = caller.limits
+    for most, unit in (
+        (limits.requests_per_minute, "per minute"),
+        (limits.concurrency, "at a time"),
+    ):
+        if most is not None and requests > most:
+            raise InvalidRequest(
+                f"this is {requests:,} requests in one and key {caller.name} may make {most:,} "
+                f"{unit}; split it",
+                param="n",
+            )
+    most = limits.tokens_per_minute
+    if most is not None and prompt_tokens > most:
+        raise InvalidRequest(
+            f"the prompt has {prompt_tokens:,} tokens and key {caller.name} may use {most:,} per "
+            "minute; shorten it, or ask the operator for a higher limit"
+        )
+
+
+def _bring_up_to_date(tab: Tab, limits: CallerLimits, now: float) -> None:
+    for bucket, capacity in (
+        (tab.requests, limits.requests_per_minute),
+        (tab.tokens, limits.tokens_per_minute),
+    ):
+        if capacity is not None:
+            # In this order: who waits for a higher limit need not wait at the old one's pace.
+            bucket.resize(capacity)
+            bucket.refill(now)
+
+
+def _shortages(tab: Tab, caller: Caller, requests: int, prompt_tokens: int) -> list[RateLimited]:
+    found = []
+    for bucket, limit, needed, unit in (
+        (tab.requests, caller.limits.requests_per_minute, requests, "requests"),
+        (tab.tokens, caller.limits.tokens_per_minute, prompt_tokens, "tokens"),
+    ):
+        if limit is not None and (wait := bucket.seconds_until(needed)) > 0:
+            found.append(
+                RateLimited(
+                    f"key {caller.name} is over its limit of {limit:,} {unit} per minute; "
+                    f"try again in {math.ceil(wait):,} s",
+                    retry_after_seconds=wait,
+                )
+            )
+    return found
+
+
+def _remainder(bucket: Bucket, limit: int | None) -> Remainder | None:
+    if limit is None:
+        return None
+    remaining = max(0, math.floor(bucket.level + TOLERANCE))
+    return Remainder(limit, remaining, bucket.seconds_until(limit))
+
+
+__all__ = ["Admission", "Limiter", "Quota", "Remainder", "headers"]

@@ -1,0 +1,97 @@
+"""A caller's tab: what it used of its limits. Plain arithmetic; knows no files and no clock.
+
+As bytes, little-endian, every field 8 bytes wide:
+
+    0       8       16   24         32      40   48         56         64
+    | magic | level | at | capacity | level | at | capacity | num_rows |
+            '------ requests -------'------- tokens --------'
+
+    64 + 32·row:  | pid | started | number | open |
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from dataclasses import dataclass, field
+from typing import Final, Self
+
+from llmserve.admission.holder import Holder
+
+MINUTE: Final = 60.0
+TOLERANCE: Final = 1e-6
+"""A bucket that misses so little of what is needed has it: it was waited for, and rounded."""
+
+MAGIC: Final = b"llmstab1"
+HEADER: Final = struct.Struct("<8s6dQ")
+ROW: Final = struct.Struct("<4Q")
+
+
+@dataclass(slots=True)
+class Bucket:
+    """A token bucket: what is left, filled evenly at `capacity` a minute up to `capacity`.
+
+    Below zero it is in debt. `at` is when `level` was right, in seconds since 1970, which means
+    the same in every process. A clock that goes back refills nothing until it moves on again.
+    """
+
+    level: float = 0.0
+    at: float = 0.0
+    capacity: float = 0.0
+
+    def refill(self, now: float) -> None:
+        """Bring the level up to date."""
+        gained = max(0.0, now - self.at) * self.capacity / MINUTE
+        self.level = min(self.capacity, self.level + gained)
+        self.at = now
+
+    def resize(self, capacity: float) -> None:
+        """The limit is so much from now on; a bucket never used is full."""
+        self.level = min(self.level, capacity) if self.capacity else capacity
+        self.capacity = capacity
+
+    def seconds_until(self, level: float) -> float:
+        """How long it takes to fill up to a level; 0 when it is there."""
+        missing = level - self.level
+        return missing * MINUTE / self.capacity if missing > TOLERANCE else 0.0
+
+
+@dataclass(slots=True)
+class Tab:
+    """Both buckets, and how many requests each holder has open."""
+
+    requests: Bucket = field(default_factory=Bucket)
+    tokens: Bucket = field(default_factory=Bucket)
+    open: dict[Holder, int] = field(default_factory=dict)
+
+    def set_open(self, holder: Holder, count: int) -> None:
+        """A holder's own count; a newcomer clears away who died."""
+        if holder not in self.open:
+            self.drop_dead(holder)
+        self.open[holder] = count
+
+    def drop_dead(self, myself: Holder) -> None:
+        """Forget the requests of holders that are no more."""
+        self.open = {h: n for h, n in self.open.items() if h == myself or h.is_alive}
+
+    def to_bytes(self) -> bytes:
+        """As the picture above has it."""
+        r, t = self.requests, self.tokens
+        header = HEADER.pack(
+            MAGIC, r.level, r.at, r.capacity, t.level, t.at, t.capacity, len(self.open)
+        )
+        rows = (ROW.pack(h.pid, h.started, h.number, count) for h, count in self.open.items())
+        return header + b"".join(rows)
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Self:
+        """An empty or damaged one begins anew."""
+        if len(data) < HEADER.size:
+            return cls()
+        magic, *numbers, num_rows = HEADER.unpack_from(data)
+        end = HEADER.size + num_rows * ROW.size
+        if magic != MAGIC or len(data) < end or not all(map(math.isfinite, numbers)):
+            return cls()
+        rows = ROW.iter_unpack(data[HEADER.size : end])
+        held = {Holder(pid, started, number): count for pid, started, number, count in rows}
+        return cls(Bucket(*numbers[:3]), Bucket(*numbers[3:]), held)

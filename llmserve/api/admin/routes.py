@@ -1,0 +1,132 @@
+"""/admin: models come and go on every worker of the box; how the workers are."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from typing import Annotated, Any, Final
+
+from fastapi import APIRouter, Depends, Query, Request, Response
+from loguru import logger
+
+from llmserve.api.admin.access import TheAdmin, identify_admin
+from llmserve.api.admin.schemas import CommandBody, UnloadBody, WarmBody
+from llmserve.api.container import TheContainer
+from llmserve.api.json import JSON, StrictJSONRoute
+from llmserve.api.sse import named, stream_response
+from llmserve.bootstrap import Container
+from llmserve.operations.command import Command, Kind
+from llmserve.operations.everywhere import Told
+
+router = APIRouter(
+    prefix="/admin",
+    route_class=StrictJSONRoute,
+    tags=["admin"],
+    dependencies=[Depends(identify_admin)],
+)
+
+STATUS_SECONDS: Final = 0.5
+CHANGING: Final = ("uptime_seconds", "rss_bytes")
+
+
+@router.get("/status")
+async def status(container: TheContainer) -> Response:
+    """Every worker and its models, as each tells it."""
+    return JSON({"workers": await _status(container)})
+
+
+@router.get("/events", response_class=Response)
+async def events(container: TheContainer, follow: Annotated[bool, Query()] = True) -> Response:
+    """The status as server-sent events: now, and whenever it changes."""
+    return stream_response(_changes(container, follow=follow), container)
+
+
+@router.post("/load")
+async def load(
+    body: CommandBody, request: Request, container: TheContainer, admin: TheAdmin
+) -> Response:
+    """Load a model: one that is served, a folder under models/, or a hub id."""
+    return await _run(body, Kind.LOAD, container, admin.name)
+
+
+@router.post("/unload")
+async def unload(body: UnloadBody, container: TheContainer, admin: TheAdmin) -> Response:
+    """Unload a model: open streams get `timeout` seconds to finish."""
+    return await _run(body, Kind.UNLOAD, container, admin.name)
+
+
+@router.post("/reload")
+async def reload(body: CommandBody, container: TheContainer, admin: TheAdmin) -> Response:
+    """Read a model and its model.toml anew; the old one finishes its streams meanwhile."""
+    return await _run(body, Kind.RELOAD, container, admin.name)
+
+
+@router.post("/warm")
+async def warm(body: WarmBody, container: TheContainer, admin: TheAdmin) -> Response:
+    """Run prompts for a few tokens and pin prefixes; loads a model that is on demand."""
+    return await _run(body, Kind.WARM, container, admin.name)
+
+
+async def _run(body: CommandBody, kind: Kind, container: Container, admin: str) -> Response:
+    command = body.command(kind)
+    logger.info("{}: {} {}", admin, kind.value, command.model or "(the default model)")
+    if body.stream:
+        return stream_response(_messages(command, container), container)
+    # A command goes on when its client hangs up: half a load helps nobody.
+    told = await asyncio.shield(container.everywhere.collect(command))
+    return _report(command, told)
+
+
+async def _messages(command: Command, container: Container) -> AsyncIterator[bytes]:
+    last: dict[int, Told] = {}
+    async for told in container.everywhere.run(command):
+        last[told.worker] = told
+        if not told.is_last:
+            fields = {k: v for k, v in told.message.items() if k != "event"}
+            yield named("progress", {"worker": told.worker} | fields)
+    report = _body(command, [last[number] for number in sorted(last)])
+    yield named("done" if report["ok"] else "error", report)
+
+
+def _report(command: Command, told: Sequence[Told]) -> Response:
+    """200 when every worker did it; else the first error's status, in the error shape."""
+    body = _body(command, told)
+    first = next((t.message["error"] for t in told if t.message["event"] == "error"), None)
+    return JSON(body, status_code=first["status"] if first is not None else 200)
+
+
+def _body(command: Command, told: Sequence[Told]) -> dict[str, Any]:
+    workers = []
+    for one in told:
+        fields = {k: v for k, v in one.message.items() if k != "event"}
+        if "error" in fields:
+            fields["error"] = _shown(fields["error"])
+        workers.append({"worker": one.worker, "ok": "error" not in fields} | fields)
+    ok = all(worker["ok"] for worker in workers)
+    body: dict[str, Any] = {"command": command.kind.value, "ok": ok, "workers": workers}
+    if not ok:
+        body["error"] = next(w["error"] for w in workers if not w["ok"])
+    return body
+
+
+def _shown(error: dict[str, Any]) -> dict[str, Any]:
+    return {k: v for k, v in error.items() if k != "status"}
+
+
+async def _status(container: Container) -> list[dict[str, Any]]:
+    told = await container.everywhere.collect(Command(Kind.STATUS))
+    return [t.message["status"] for t in told if t.message["event"] == "done"]
+
+
+async def _changes(container: Container, *, follow: bool) -> AsyncIterator[bytes]:
+    last: list[dict[str, Any]] | None = None
+    while True:
+        now = await _status(container)
+        essence = [{k: v for k, v in worker.items() if k not in CHANGING} for worker in now]
+        if essence != last:
+            last = essence
+            yield named("status", {"workers": now})
+        if not follow or container.service.is_draining:
+            yield named("done", {})
+            return
+        await asyncio.sleep(STATUS_SECONDS)

@@ -1,0 +1,152 @@
+"""A client of a running server's /admin routes, for the command line."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+import httpx
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from llmserve.errors import ConfigurationError
+
+CONNECT_SECONDS: Final = 10.0
+SILENCE_SECONDS: Final = 120.0
+"""Far longer than the server's keep-alive comments are apart."""
+
+
+class AdminClient:
+    """A running server, and the key that may operate it."""
+
+    def __init__(self, url: str, admin_key: str | None) -> None:
+        self._url = url.rstrip("/")
+        self._client = httpx.Client(
+            headers={"Authorization": f"Bearer {admin_key}"} if admin_key else {},
+            timeout=httpx.Timeout(SILENCE_SECONDS, connect=CONNECT_SECONDS),
+        )
+        self._console = Console(stderr=True, highlight=False)
+
+    def show_status(self, *, as_json: bool) -> None:
+        """Every worker and its models on stdout.
+
+        Raises:
+            ConfigurationError: the server cannot be reached or refuses.
+        """
+        with self._told(), self._client as client:
+            response = client.get(f"{self._url}/admin/status")
+            _check(response)
+        workers = response.json()["workers"]
+        if as_json:
+            print(json.dumps(workers, indent=2))
+        else:
+            Console(width=None if sys.stdout.isatty() else 160).print(_table(workers))
+
+    def command(self, kind: str, fields: Mapping[str, Any]) -> bool:
+        """Carry out one command, showing its progress; whether every worker did it.
+
+        Raises:
+            ConfigurationError: the server cannot be reached or refuses.
+        """
+        body = {k: v for k, v in fields.items() if v not in (None, [])} | {"stream": True}
+        with self._told(), self._client as client, self._bars() as bars:
+            tasks: dict[int, Any] = {}
+            with client.stream("POST", f"{self._url}/admin/{kind}", json=body) as response:
+                if response.status_code != httpx.codes.OK:
+                    response.read()
+                _check(response)
+                report: dict[str, Any] | None = None
+                for event, payload in _events(response.iter_lines()):
+                    if event == "progress":
+                        _show(bars, tasks, payload)
+                    else:
+                        report = payload
+        if report is None:
+            raise ConfigurationError("the server ended the answer early; see its log")
+        return self._print_report(kind, report)
+
+    def _print_report(self, kind: str, report: dict[str, Any]) -> bool:
+        for worker in report["workers"]:
+            number = worker["worker"]
+            if worker["ok"]:
+                details = worker.get("report")
+                print(f"worker {number}: {kind} {worker['model']} in {worker['seconds']} s"
+                      + (f" {json.dumps(details)}" if details else ""))  # fmt: skip
+            else:
+                message = worker["error"]["message"]
+                print(f"worker {number}: {kind} failed: {message}", file=sys.stderr)
+        return bool(report["ok"])
+
+    def _bars(self) -> Progress:
+        columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+        return Progress(*columns, console=self._console, transient=True)
+
+    @contextlib.contextmanager
+    def _told(self) -> Iterator[None]:
+        """What httpx raises becomes one line."""
+        try:
+            yield
+        except httpx.HTTPError as error:
+            raise ConfigurationError(f"{self._url}: {error or type(error).__name__}") from error
+
+
+def _check(response: httpx.Response) -> None:
+    if response.status_code == httpx.codes.OK:
+        return
+    try:
+        message = str(response.json()["error"]["message"])
+    except (ValueError, KeyError, TypeError):
+        message = f"the server answered {response.status_code}"
+    raise ConfigurationError(message)
+
+
+def _events(lines: Iterator[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+    event = "message"
+    for line in lines:
+        if line.startswith("event: "):
+            event = line.removeprefix("event: ")
+        elif line.startswith("data: "):
+            yield event, json.loads(line.removeprefix("data: "))
+
+
+def _show(bars: Progress, tasks: dict[int, Any], payload: dict[str, Any]) -> None:
+    worker = payload["worker"]
+    if worker not in tasks:
+        tasks[worker] = bars.add_task("", total=1.0)
+    stage = payload.get("stage") or payload["status"]
+    bars.update(
+        tasks[worker],
+        description=f"worker {worker}: {payload['name']} {stage}",
+        completed=payload.get("fraction") or 0.0,
+    )
+
+
+def _table(workers: list[dict[str, Any]]) -> Table:
+    table = Table(
+        "worker", "pid", "state", "device", "up", "memory", "conns",
+        "model", "status", "running", "waiting", "weights", box=None,
+    )  # fmt: skip
+    for worker in workers:
+        resident = f"{worker['rss_bytes'] / 2**20:,.0f} MiB" if worker["rss_bytes"] else "?"
+        head = [
+            str(worker["worker"]), str(worker["pid"]), worker["state"], worker["device"],
+            f"{worker['uptime_seconds']:,.0f} s", resident, str(worker["connections"]),
+        ]  # fmt: skip
+        for model in worker["models"] or [None]:
+            table.add_row(*head, *_model_cells(model))
+            head = [""] * len(head)
+    return table
+
+
+def _model_cells(model: dict[str, Any] | None) -> list[str]:
+    if model is None:
+        return []
+    weights = f"{model['memory_bytes'] / 2**20:,.0f} MiB" if model["memory_bytes"] else "-"
+    return [
+        model["name"], model.get("error") or model["status"],
+        str(model["running"]), str(model["waiting"]), weights,
+    ]  # fmt: skip

@@ -1,0 +1,113 @@
+"""Commands for a running server: `llmserve ps | load | unload | reload | warm | doctor`."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import Mapping
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+Url = Annotated[str, typer.Option(help="The running server.")]
+AdminKey = Annotated[
+    str | None,
+    typer.Option(envvar="LLMSERVE_ADMIN_KEY", help="Its admin key; on its own machine maybe none."),
+]
+Name = Annotated[str | None, typer.Argument(metavar="[MODEL]", help="The default model if absent.")]
+HERE = "http://127.0.0.1:8000"
+
+
+def ps(
+    url: Url = HERE,
+    admin_key: AdminKey = None,
+    as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
+) -> None:
+    """Show the workers of a running server and their models."""
+    from llmserve.cli.admin_client import AdminClient
+
+    AdminClient(url, admin_key).show_status(as_json=as_json)
+
+
+def load(model: Name = None, url: Url = HERE, admin_key: AdminKey = None) -> None:
+    """Load a model on every worker of a running server."""
+    _operate("load", url, admin_key, {"model": model})
+
+
+def unload(
+    model: Name = None,
+    url: Url = HERE,
+    admin_key: AdminKey = None,
+    timeout: Annotated[
+        float | None, typer.Option(min=0, help="Seconds to wait for open streams.")
+    ] = None,
+) -> None:
+    """Unload a model on every worker of a running server."""
+    _operate("unload", url, admin_key, {"model": model, "timeout": timeout})
+
+
+def reload(model: Name = None, url: Url = HERE, admin_key: AdminKey = None) -> None:
+    """Read a model and its model.toml anew, without a gap."""
+    _operate("reload", url, admin_key, {"model": model})
+
+
+def warm(
+    model: Name = None,
+    url: Url = HERE,
+    admin_key: AdminKey = None,
+    prompt: Annotated[list[str] | None, typer.Option(help="Run it for a few tokens.")] = None,
+    prefix: Annotated[list[str] | None, typer.Option(help="Keep its KV cache.")] = None,
+    system: Annotated[
+        list[str] | None, typer.Option(help="The same, for a system message.")
+    ] = None,
+) -> None:
+    """Run prompts and pin prefixes on every worker of a running server."""
+    fields: dict[str, object] = {
+        "model": model,
+        "prompts": prompt or ["Hello"],
+        "prefixes": prefix or [],
+        "system_prompts": system or [],
+    }
+    _operate("warm", url, admin_key, fields)
+
+
+def _operate(kind: str, url: str, admin_key: str | None, fields: Mapping[str, object]) -> None:
+    """One command; exit code 1 when a worker could not do it."""
+    from llmserve.cli.admin_client import AdminClient
+
+    if not AdminClient(url, admin_key).command(kind, fields):
+        sys.exit(1)
+
+
+def doctor(
+    url: Annotated[
+        str, typer.Argument(help="A server, or the proxy in front of it.")
+    ] = "http://127.0.0.1:8000",
+    api_key: Annotated[
+        str | None, typer.Option(envvar="OPENAI_API_KEY", help="The server's key.")
+    ] = None,
+    model: Annotated[str | None, typer.Option("--model", "-m", help="A served model.")] = None,
+    insecure: Annotated[
+        bool, typer.Option("--insecure", help="Accept any certificate; report on it all the same.")
+    ] = False,
+    idle_seconds: Annotated[
+        float,
+        typer.Option(min=0, max=3600, help="How long to keep a connection silent; 0: not at all."),
+    ] = 20.0,
+    as_json: Annotated[bool, typer.Option("--json", help="The report as JSON.")] = False,
+) -> None:
+    """Measure what goes wrong with token streams on the way to a server; say what to change."""
+    from llmserve.doctor import Target, examine, render
+
+    target = Target.parse(
+        url, api_key=api_key, model=model, insecure=insecure, idle_seconds=idle_seconds
+    )
+    with Console(stderr=True).status("examining") as status:
+        report = asyncio.run(examine(target, lambda name: status.update(f"examining {name}")))
+    if as_json:
+        print(json.dumps(report.as_json(), indent=2))
+    else:
+        render(report, Console(width=None if sys.stdout.isatty() else 200))
+    raise typer.Exit(report.exit_code)

@@ -1,0 +1,50 @@
+"""One thing that an operator asks for."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from typing import Any, Self
+
+
+class Kind(StrEnum):
+    """What to do."""
+
+    STATUS = "status"
+    LOAD = "load"
+    UNLOAD = "unload"
+    RELOAD = "reload"
+    WARM = "warm"
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """Attributes:
+    prompts: for `warm`: texts to run for a few tokens.
+    prefixes: for `warm`: texts whose KV cache is kept for requests that begin with them.
+    system_prompts: the same, for conversations that begin with them.
+    timeout_seconds: for `unload`: how long to wait for open streams.
+    """
+
+    kind: Kind
+    model: str | None = None
+    prompts: tuple[str, ...] = ()
+    prefixes: tuple[str, ...] = ()
+    system_prompts: tuple[str, ...] = ()
+    timeout_seconds: float | None = None
+
+    def to_wire(self) -> dict[str, Any]:
+        """For the control socket."""
+        return asdict(self)
+
+    @classmethod
+    def from_wire(cls, fields: dict[str, Any]) -> Self:
+        """What `to_wire` made."""
+        return cls(
+            kind=Kind(fields["kind"]),
+            model=fields["model"],
+            prompts=tuple(fields["prompts"]),
+            prefixes=tuple(fields["prefixes"]),
+            system_prompts=tuple(fields["system_prompts"]),
+            timeout_seconds=fields["timeout_seconds"],
+        )

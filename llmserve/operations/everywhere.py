@@ -1,0 +1,107 @@
+"""A command for all workers of the box: each carries it out, each reports."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from llmserve.fleet.control import ask
+from llmserve.fleet.membership import Membership
+from llmserve.operations.command import Command
+from llmserve.operations.here import Operations, Reply
+
+LOOK_SECONDS: Final = 1.0
+GONE: Final[Reply] = {
+    "event": "error",
+    "error": {
+        "message": "the worker went away before it answered",
+        "type": "server_error",
+        "param": None,
+        "code": "worker_gone",
+        "status": 502,
+    },
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """One message of one worker."""
+
+    worker: int
+    message: Reply
+
+    @property
+    def is_last(self) -> bool:
+        """Whether this worker has nothing more to say."""
+        return self.message["event"] in ("done", "error")
+
+
+class Everywhere:
+    """Sends commands to every worker, this one included; alone it is just this one."""
+
+    def __init__(self, here: Operations, membership: Membership | None) -> None:
+        self._here = here
+        self._membership = membership
+
+    async def run(self, command: Command) -> AsyncGenerator[Told]:
+        """All workers' messages as they come; one last message from each."""
+        if self._membership is None:
+            async for message in self._here.run(command):
+                yield Told(0, message)
+            return
+        peers = dict(self._membership.peers())
+        inbox: asyncio.Queue[Told] = asyncio.Queue()
+        tasks = [
+            asyncio.create_task(self._listen(number, path, command, inbox), name=f"ask-{number}")
+            for number, path in peers.items()
+        ]
+        waiting = set(peers)
+        try:
+            while waiting:
+                told = await inbox.get()
+                if told.is_last:
+                    waiting.discard(told.worker)
+                yield told
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def collect(self, command: Command) -> list[Told]:
+        """The last message of each worker, by number."""
+        last = {told.worker: told async for told in self.run(command)}
+        return [last[number] for number in sorted(last)]
+
+    async def _listen(
+        self, number: int, path: Path, command: Command, inbox: asyncio.Queue[Told]
+    ) -> None:
+        """Put a worker's messages into the inbox; the last one is ours where it has none."""
+        last: Reply | None = None
+        answers = aiter(ask(path, command.to_wire()))
+        try:
+            while True:
+                last = await self._next_while_alive(answers, number)
+                inbox.put_nowait(Told(number, last))
+        except (StopAsyncIteration, ConnectionError, TimeoutError, ValueError):
+            if last is None or not Told(number, last).is_last:
+                inbox.put_nowait(Told(number, GONE))
+
+    async def _next_while_alive(self, answers: AsyncIterator[Reply], number: int) -> Reply:
+        """The next message; a load may take minutes, but a worker without a heartbeat is gone.
+
+        Raises:
+            TimeoutError: the worker's heart stopped.
+        """
+        assert self._membership is not None
+        pending = asyncio.ensure_future(anext(answers))
+        try:
+            while not pending.done():
+                await asyncio.wait({pending}, timeout=LOOK_SECONDS)
+                if not pending.done() and not self._membership.board.is_alive(number):
+                    raise TimeoutError
+            return pending.result()
+        finally:
+            pending.cancel()

@@ -1,0 +1,80 @@
+"""How this worker and its models are, as data."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Any, Final
+
+from llmserve.fleet.membership import Membership
+from llmserve.registry.served import ModelStatus, ServedModel
+from llmserve.service import Service
+
+STATM: Final = Path("/proc/self/statm")
+
+
+class WorkerStatus:
+    """Reads; changes nothing. `membership` is `None` where the process is alone."""
+
+    def __init__(self, service: Service, membership: Membership | None, device: str) -> None:
+        self._service = service
+        self._membership = membership
+        self._device = device
+        self._started_at = time.time()
+
+    @property
+    def run_dir(self) -> Path | None:
+        """Where the workers meet."""
+        return self._membership.run_dir if self._membership is not None else None
+
+    def read(self) -> dict[str, Any]:
+        """Everything that `llmserve ps` shows of one worker."""
+        member = self._membership
+        return {
+            "worker": member.number if member is not None else 0,
+            "pid": os.getpid(),
+            "state": self._state(),
+            "device": self._device,
+            "uptime_seconds": round(time.time() - self._started_at, 1),
+            "rss_bytes": _resident_bytes(),
+            "connections": member.row.connections if member is not None else None,
+            "models": [self.model(model) for model in self._service.registry.models],
+        }
+
+    def model(self, model: ServedModel) -> dict[str, Any]:
+        """One model."""
+        running, waiting = self._service.load(model)
+        body: dict[str, Any] = {
+            "name": model.spec.name,
+            "aliases": list(model.spec.aliases),
+            "status": model.status.value,
+            "is_on_demand": model.is_on_demand,
+            "is_pinned": model.is_pinned,
+            "running": running,
+            "waiting": waiting,
+            "memory_bytes": model.memory_bytes,
+        }
+        if model.status is ModelStatus.LOADING:
+            body |= {"stage": model.progress.stage, "fraction": model.progress.fraction}
+        if model.status is ModelStatus.READY:
+            info = model.loaded_engine.info
+            body |= {"engine": info.kind.value, "device": info.device, "dtype": info.dtype}
+        if model.error is not None:
+            body["error"] = model.error.message
+        return body
+
+    def _state(self) -> str:
+        service = self._service
+        if service.is_draining:
+            return "draining"
+        if service.is_retiring:
+            return "retiring"
+        return "serving" if service.loader.is_settled else "loading"
+
+
+def _resident_bytes() -> int | None:
+    try:
+        return int(STATM.read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
+    except (OSError, IndexError, ValueError):
+        return None

@@ -1,0 +1,87 @@
+"""How much memory a model wants, from its files alone. Knows no torch and no device."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from llmserve.domain import ModelSpec
+
+WEIGHT_FILES: Final = ("*.safetensors", "*.bin")
+CACHE_TOKENS: Final = 2048
+"""Per running request, or the model's whole context where that is shorter."""
+BYTES: Final = {"float32": 4, "float": 4, "bfloat16": 2, "float16": 2, "half": 2}
+
+
+@dataclass(frozen=True, slots=True)
+class Footprint:
+    """Bytes that one worker needs for one model."""
+
+    weights: int
+    cache: int
+
+    @property
+    def total(self) -> int:
+        """Weights and KV cache."""
+        return self.weights + self.cache
+
+
+def footprint(spec: ModelSpec, max_running: int) -> Footprint | None:
+    """An estimate; `None` where the weights are not on this machine yet.
+
+    The KV cache is counted with 2 (keys, values) × layers × KV heads × head size × bytes per
+    number × tokens, for `max_running` requests of `CACHE_TOKENS` tokens.
+    """
+    if spec.path is None:
+        return None
+    stored = stored_bytes(spec.path)
+    if stored == 0:
+        return None
+    config = _config(spec.path)
+    stored_size = _size(config.get("dtype") or config.get("torch_dtype"))
+    size = BYTES.get(spec.dtype, stored_size)
+    tokens = min(CACHE_TOKENS, spec.max_context or _number(config, "max_position_embeddings"))
+    cache = _cache_bytes_per_token(config, size) * tokens * max_running
+    return Footprint(weights=stored * size // stored_size, cache=cache)
+
+
+def stored_bytes(folder: Path) -> int:
+    """Size of the weight files in a model's folder; safetensors are preferred, as in loading."""
+    for pattern in WEIGHT_FILES:
+        total = sum(file.stat().st_size for file in folder.glob(pattern))
+        if total:
+            return total
+    return 0
+
+
+def _cache_bytes_per_token(config: dict[str, Any], size: int) -> int:
+    layers = _number(config, "num_hidden_layers", "n_layer", default=0)
+    heads = _number(config, "num_attention_heads", "n_head", default=0)
+    if not layers or not heads:
+        return 0
+    kv_heads = _number(config, "num_key_value_heads", default=heads)
+    hidden = _number(config, "hidden_size", "n_embd", default=0)
+    head_size = _number(config, "head_dim", default=hidden // heads)
+    return 2 * layers * kv_heads * head_size * size
+
+
+def _config(folder: Path) -> dict[str, Any]:
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    if not isinstance(config, dict):
+        return {}
+    nested = config.get("text_config")
+    return config | nested if isinstance(nested, dict) else config
+
+
+def _size(dtype: object) -> int:
+    return BYTES.get(str(dtype).removeprefix("torch."), 4)
+
+
+def _number(config: dict[str, Any], *names: str, default: int = CACHE_TOKENS) -> int:
+    values = (config.get(name) for name in names)
+    return next((value for value in values if isinstance(value, int)), default)

@@ -1,0 +1,85 @@
+"""The worker's heartbeat, and an eye on engines that hang. Runs on the event loop, so that a loop
+that is stuck shows in the heartbeat's age."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+from loguru import logger
+
+from llmserve.errors import GenerationFailed
+from llmserve.fleet.board import Row, State
+from llmserve.observability.metrics import Metrics
+from llmserve.registry.served import ModelStatus, ServedModel
+from llmserve.service.service import Service
+
+BEAT_SECONDS: Final = 0.25
+
+
+class Watchdog:
+    """Tells the board how this worker is. `row` is `None` where there is no fleet.
+
+    When an engine makes no step for `hang_seconds` although it has work, the requests it
+    holds are failed, and the state `HUNG` asks the supervisor for a new worker.
+    """
+
+    def __init__(
+        self, service: Service, metrics: Metrics, hang_seconds: float, row: Row | None
+    ) -> None:
+        self._service = service
+        self._metrics = metrics
+        self._hang_seconds = hang_seconds
+        self._row = row
+
+    async def run(self) -> None:
+        """Beat until cancelled."""
+        while True:
+            self.beat()
+            await asyncio.sleep(BEAT_SECONDS)
+
+    def beat(self) -> None:
+        """Look at every engine once and tell the board."""
+        models = self._service.registry.models
+        hung = [model for model in models if self._is_hung(model)]
+        for model in hung:
+            self._fail(model)
+        running = sum(self._service.load(model)[0] for model in models)
+        for model in models:
+            self._measure(model)
+        if self._row is not None:
+            self._row.beat(self._state(bool(hung)), running)
+            number = str(self._row.number)
+            self._metrics.worker_up.labels(number).set(1)
+            self._metrics.worker_running.labels(number).set(running)
+            self._metrics.worker_connections.labels(number).set(self._row.connections)
+
+    def _is_hung(self, model: ServedModel) -> bool:
+        age = model.engine.stats().seconds_since_step if model.engine is not None else None
+        return age is not None and age > self._hang_seconds
+
+    def _fail(self, model: ServedModel) -> None:
+        name = model.spec.name
+        error = GenerationFailed(
+            f"model {name!r} made no token for {self._hang_seconds:.0f} s and is being restarted"
+        )
+        if failed := self._service.fail_silent(model, self._hang_seconds, error):
+            logger.error("the engine of {} hangs: {} requests are failed", name, failed)
+
+    def _measure(self, model: ServedModel) -> None:
+        name, metrics = model.spec.name, self._metrics
+        metrics.model_loaded.labels(name).set(model.status is ModelStatus.READY)
+        metrics.model_memory.labels(name).set(model.memory_bytes)
+        if model.engine is not None:
+            metrics.kv_cache_usage.labels(name).set(model.engine.stats().cache_usage)
+
+    def _state(self, is_hung: bool) -> State:
+        service = self._service
+        if is_hung:
+            return State.HUNG
+        if service.is_draining or service.is_retiring:
+            return State.LEAVING
+        if not service.loader.is_settled:
+            return State.LOADING
+        statuses = {model.status for model in service.registry.models if not model.is_on_demand}
+        return State.BROKEN if ModelStatus.BROKEN in statuses else State.READY

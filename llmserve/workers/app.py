@@ -1,0 +1,44 @@
+"""The application in a worker process, and the options that it wants its server to have."""
+
+from __future__ import annotations
+
+import os
+from typing import Any, Final
+
+from fastapi import FastAPI
+
+from llmserve.fleet.membership import METRICS
+from llmserve.observability.logs import configure_logging
+from llmserve.settings import Settings, load_settings
+
+METRICS_VARIABLE: Final = "PROMETHEUS_MULTIPROC_DIR"
+SHUTDOWN_MARGIN_SECONDS: Final = 10
+
+
+def create_app() -> FastAPI:
+    """The ASGI factory, for our workers, for Gunicorn and others: settings from the environment."""
+    settings = load_settings().settings
+    if settings.run_dir is not None:
+        # prometheus_client decides at import whether it shares its values.
+        directory = settings.run_dir / METRICS
+        directory.mkdir(parents=True, exist_ok=True)
+        os.environ.setdefault(METRICS_VARIABLE, str(directory))
+    from llmserve.api.app import create_app as create
+
+    configure_logging(settings.log_format, settings.log_level)
+    return create(settings)
+
+
+def server_options(settings: Settings) -> dict[str, Any]:
+    """What Uvicorn is told in every process."""
+    return {
+        "loop": "uvloop",
+        "http": "httptools",
+        "ws_max_size": settings.max_body_bytes,
+        "timeout_keep_alive": settings.idle_connection_seconds,
+        "log_config": None,
+        "access_log": False,
+        "server_header": False,
+        # The drain itself is ours and over by then.
+        "timeout_graceful_shutdown": SHUTDOWN_MARGIN_SECONDS,
+    }

@@ -1,0 +1,168 @@
+"""Do workers × models fit the memory there is? Asked before anything is started."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from loguru import logger
+
+from llmserve.domain import ModelSpec
+from llmserve.errors import ConfigurationError
+from llmserve.registry.footprint import footprint
+from llmserve.settings import Settings
+
+PROCESS_BYTES: Final = 400 * 2**20
+"""Host memory of one worker before any model: Python, torch and transformers."""
+NVIDIA_SMI: Final = (
+    "nvidia-smi", "--query-gpu=index,memory.free", "--format=csv,noheader,nounits",
+)  # fmt: skip
+CGROUP_LIMIT: Final = Path("/sys/fs/cgroup/memory.max")
+CGROUP_USED: Final = Path("/sys/fs/cgroup/memory.current")
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """Free bytes of the host and of each GPU; `None` where nobody can tell."""
+
+    host: int | None
+    gpus: Mapping[int, int]
+
+
+def check_memory(
+    settings: Settings, specs: Sequence[ModelSpec], measure: Callable[[], Memory] | None = None
+) -> None:
+    """Compare what the workers will need with what is free, device by device.
+
+    Raises:
+        ConfigurationError: it does not fit; shows the arithmetic.
+    """
+    memory = (measure or measure_memory)()
+    needs = _needs(settings, specs, memory)
+    for device, terms in needs.items():
+        free = _free(device, memory)
+        needed = sum(term.bytes for term in terms)
+        arithmetic = " + ".join(str(term) for term in terms)
+        if free is None:
+            logger.info("memory preflight: {} needs about {} ({}); cannot measure what is free",
+                        device, _gib(needed), arithmetic)  # fmt: skip
+        elif needed > free:
+            raise ConfigurationError(
+                f"{settings.workers} workers do not fit on {device}: {arithmetic} = "
+                f"{_gib(needed)}, and {_gib(free)} are free; lower `workers` or `max_running`, "
+                "serve fewer or smaller models, add `devices`, or set memory_preflight = false"
+            )
+        else:
+            logger.info("memory preflight: {}: {} = {} of {} free",
+                        device, arithmetic, _gib(needed), _gib(free))  # fmt: skip
+
+
+def measure_memory() -> Memory:
+    """Of this machine, now; a container's own limit counts."""
+    return Memory(_host_bytes(), _gpu_bytes())
+
+
+def worker_bytes(settings: Settings, specs: Sequence[ModelSpec]) -> int:
+    """What one worker needs on one device, its process included."""
+    sizes = (footprint(spec, settings.max_running) for spec in specs)
+    return PROCESS_BYTES + sum(size.total for size in sizes if size is not None)
+
+
+def is_on_gpu(settings: Settings, memory: Memory) -> bool:
+    """Whether any worker's device is a GPU."""
+    devices = settings.devices or (settings.device,)
+    return any(d.startswith("cuda") or (d == "auto" and memory.gpus) for d in devices)
+
+
+@dataclass(frozen=True, slots=True)
+class _Term:
+    """So many workers × so many bytes for this."""
+
+    workers: int
+    what: str
+    each: int
+
+    @property
+    def bytes(self) -> int:
+        return self.workers * self.each
+
+    def __str__(self) -> str:
+        return f"{self.workers} × {_gib(self.each)} ({self.what})"
+
+
+def _needs(
+    settings: Settings, specs: Sequence[ModelSpec], memory: Memory
+) -> dict[str, list[_Term]]:
+    needs: dict[str, list[_Term]] = {
+        "the host": [_Term(settings.workers, "worker process", PROCESS_BYTES)]
+    }
+    for device, workers in _spread(settings, memory).items():
+        for spec in specs:
+            size = footprint(spec, settings.max_running)
+            if size is None:
+                logger.info("memory preflight: {} is not downloaded yet, not counted", spec.name)
+                continue
+            place = spec.device if spec.device not in ("auto", settings.device) else device
+            place = _resolved(place, memory)
+            terms = needs.setdefault(place, [])
+            terms.append(_Term(workers, f"{spec.name}: weights", size.weights))
+            terms.append(_Term(workers, f"{spec.name}: KV cache", size.cache))
+    return needs
+
+
+def _spread(settings: Settings, memory: Memory) -> dict[str, int]:
+    """How many workers each device gets."""
+    devices = settings.devices or (settings.device,)
+    counts: dict[str, int] = {}
+    for number in range(settings.workers):
+        device = _resolved(devices[number % len(devices)], memory)
+        counts[device] = counts.get(device, 0) + 1
+    return counts
+
+
+def _resolved(device: str, memory: Memory) -> str:
+    if device == "cpu" or (device == "auto" and not memory.gpus):
+        return "the host"
+    if device == "auto":
+        return "all GPUs"
+    return "cuda:0" if device == "cuda" else device
+
+
+def _free(device: str, memory: Memory) -> int | None:
+    if device == "the host":
+        return memory.host
+    if device == "all GPUs":
+        return sum(memory.gpus.values())
+    return memory.gpus.get(int(device.partition(":")[2]))
+
+
+def _host_bytes() -> int | None:
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        fields = dict(line.split(":", 1) for line in lines)
+        free = int(fields["MemAvailable"].split()[0]) * 1024
+    except (OSError, KeyError, ValueError):
+        return None
+    try:
+        limit, used = int(CGROUP_LIMIT.read_text()), int(CGROUP_USED.read_text())
+    except (OSError, ValueError):  # no cgroup of our own, or "max"
+        return free
+    return min(free, limit - used)
+
+
+def _gpu_bytes() -> dict[int, int]:
+    try:
+        output = subprocess.run(  # noqa: S603 - a fixed command
+            NVIDIA_SMI, capture_output=True, text=True, timeout=10, check=True
+        ).stdout
+        rows = (line.split(",") for line in output.splitlines() if line.strip())
+        return {int(index): int(free) * 2**20 for index, free in rows}
+    except (OSError, subprocess.SubprocessError, ValueError):
+        return {}
+
+
+def _gib(count: int) -> str:
+    return f"{count / 2**30:.2f} GiB"

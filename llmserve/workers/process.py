@@ -1,0 +1,94 @@
+"""One worker process as its supervisor sees it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from typing import Final
+
+from loguru import logger
+
+from llmserve.workers.signals import RETIRE_SIGNAL
+
+STACKS_SECONDS: Final = 2.0
+"""How long a hung worker gets to write its stacks before it is killed."""
+
+
+class WorkerProcess:
+    """Started at once; gone when `poll` says so.
+
+    It has a session of its own: a terminal's Ctrl-C reaches the supervisor alone, which passes
+    it on.
+
+    Attributes:
+        leave_by: when it must be gone, once it was asked to leave.
+        why: what was wrong with it, where the supervisor knows.
+    """
+
+    def __init__(self, listener: int, lifeline: int, environment: Mapping[str, str]) -> None:
+        self.leave_by: float | None = None
+        self.why: str | None = None
+        self._started_at = time.monotonic()
+        self._aborted_at: float | None = None
+        self._popen = subprocess.Popen(  # noqa: S603 - our own module, our own arguments
+            [sys.executable, "-m", "llmserve.workers.worker", str(listener), str(lifeline)],
+            pass_fds=(listener, lifeline),
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+
+    @property
+    def pid(self) -> int:
+        """Of the process."""
+        return self._popen.pid
+
+    @property
+    def age_seconds(self) -> float:
+        """Since it was started."""
+        return time.monotonic() - self._started_at
+
+    def poll(self) -> int | None:
+        """The exit code, negative for a signal; `None` while it lives."""
+        return self._popen.poll()
+
+    @property
+    def is_leaving(self) -> bool:
+        """Whether it was asked to leave."""
+        return self.leave_by is not None
+
+    def retire(self, leave_by: float) -> None:
+        """Ask it to hand over to others and leave by then."""
+        self.leave_by = leave_by
+        self._signal(RETIRE_SIGNAL)
+
+    def terminate(self, sig: int, leave_by: float) -> None:
+        """Ask it to drain and leave by then."""
+        self.leave_by = leave_by
+        self._signal(sig)
+
+    def abort(self, why: str) -> None:
+        """Kill it, after it had a moment to write where it hangs."""
+        now = time.monotonic()
+        if self._aborted_at is None:
+            logger.error("worker {} {}: killing it; its stacks follow", self.pid, why)
+            self._aborted_at = now
+            self.why = self.why or "hung"
+            self._signal(signal.SIGABRT)
+        elif now - self._aborted_at > STACKS_SECONDS:
+            self._signal(signal.SIGKILL)
+
+    @property
+    def is_aborted(self) -> bool:
+        """Whether `abort` was called: it is as good as dead."""
+        return self._aborted_at is not None
+
+    def _signal(self, sig: int) -> None:
+        if self._popen.poll() is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, sig)

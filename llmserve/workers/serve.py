@@ -1,0 +1,135 @@
+"""`llmserve serve`: opens the port and runs the supervisor over the workers."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shutil
+import socket
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Final
+
+import uvicorn
+from loguru import logger
+
+from llmserve.domain import ModelSpec
+from llmserve.errors import ConfigurationError
+from llmserve.fleet.membership import METRICS, SOCKETS, open_board
+from llmserve.observability.logs import configure_logging
+from llmserve.settings import Settings, to_environment
+from llmserve.workers.app import METRICS_VARIABLE, server_options
+from llmserve.workers.preflight import check_memory, is_on_gpu, measure_memory, worker_bytes
+
+BACKLOG: Final = 2048
+MAX_RUN_DIR: Final = 80
+"""Characters: the address of a Unix socket has room for 108."""
+
+
+def serve(
+    settings: Settings,
+    specs: Sequence[ModelSpec],
+    *,
+    read_settings: Callable[[], Settings] | None = None,
+) -> int:
+    """Serve until SIGTERM or Ctrl-C; returns the exit code.
+
+    `read_settings` reads them again, for a rolling restart; without it they stay.
+
+    Raises:
+        ConfigurationError: the port is taken, or the models do not fit the memory.
+    """
+    configure_logging(settings.log_format, settings.log_level)
+    if settings.memory_preflight:
+        check_memory(settings, specs)
+    if settings.reload:
+        _serve_with_reload(settings)
+        return 0
+    with _listener(settings) as listener, _run_directory(settings.run_dir) as run_dir:
+        pinned = settings.model_copy(update={"run_dir": run_dir, "port": listener.getsockname()[1]})
+        os.environ[METRICS_VARIABLE] = str(run_dir / METRICS)
+        # prometheus_client decides at import whether it shares its values: after this line.
+        from llmserve.observability.metrics import Metrics
+        from llmserve.workers.supervisor import Supervisor
+
+        logger.info("llmserve serves {} on http://{}:{}", ", ".join(settings.models),
+                    settings.host, pinned.port)  # fmt: skip
+        return Supervisor(
+            pinned,
+            listener,
+            open_board(run_dir, settings.workers),
+            Metrics(run_dir / METRICS),
+            may_overlap=lambda: _has_room_for_one_more(settings, specs),
+            read_settings=lambda: _same_place(read_settings() if read_settings else pinned, pinned),
+        ).run()
+
+
+def _same_place(fresh: Settings, pinned: Settings) -> Settings:
+    """What a rolling restart cannot change stays as it is."""
+    fixed = ("host", "port", "workers", "run_dir", "reload")
+    return fresh.model_copy(update={name: getattr(pinned, name) for name in fixed})
+
+
+def _has_room_for_one_more(settings: Settings, specs: Sequence[ModelSpec]) -> bool:
+    memory = measure_memory()
+    if is_on_gpu(settings, memory) or memory.host is None:
+        return False
+    return worker_bytes(settings, specs) < memory.host
+
+
+@contextlib.contextmanager
+def _listener(settings: Settings) -> Iterator[socket.socket]:
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    try:
+        listener = socket.create_server(
+            (settings.host, settings.port), family=family, backlog=BACKLOG
+        )
+    except OSError as error:
+        raise ConfigurationError(
+            f"cannot listen on {settings.host}:{settings.port}: {error.strerror}; "
+            "choose another `host` or `port`"
+        ) from error
+    with listener:
+        yield listener
+
+
+@contextlib.contextmanager
+def _run_directory(asked_for: Path | None) -> Iterator[Path]:
+    """Where the workers meet: a fresh directory, or the one asked for with its leftovers gone."""
+    if asked_for is None:
+        with tempfile.TemporaryDirectory(prefix="llmserve-") as name:
+            (Path(name) / METRICS).mkdir()
+            yield Path(name)
+        return
+    run_dir = asked_for.absolute()
+    if len(str(run_dir)) > MAX_RUN_DIR:
+        raise ConfigurationError(f"run_dir {run_dir} is too long for Unix sockets; shorten it")
+    run_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with (run_dir / "supervisor.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ConfigurationError(
+                f"another llmserve runs in {run_dir}; give this one a run_dir of its own"
+            ) from None
+        for leftover in (METRICS, SOCKETS):
+            shutil.rmtree(run_dir / leftover, ignore_errors=True)
+        (run_dir / "board").unlink(missing_ok=True)
+        (run_dir / METRICS).mkdir()
+        yield run_dir
+
+
+def _serve_with_reload(settings: Settings) -> None:
+    """For development: Uvicorn restarts its one worker whenever the code changes."""
+    os.environ |= to_environment(settings)
+    uvicorn.run(
+        "llmserve.workers:create_app",
+        factory=True,
+        host=settings.host,
+        port=settings.port,
+        reload=True,
+        backlog=BACKLOG,
+        **server_options(settings),
+    )

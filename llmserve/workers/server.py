@@ -1,0 +1,101 @@
+"""A worker's Uvicorn server: our way to accept connections, and to retire without a gap."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+import time
+from typing import Any, Final
+
+import uvicorn
+from fastapi import FastAPI
+from loguru import logger
+from uvicorn.config import STARTUP_FAILURE
+
+from llmserve.bootstrap import Container
+from llmserve.fleet.board import State
+from llmserve.settings import Settings
+from llmserve.workers.acceptor import Acceptor, Connections
+from llmserve.workers.signals import RETIRE_SIGNAL
+
+CLOSE_HEADER: Final = (b"connection", b"close")
+POLL_SECONDS: Final = 0.05
+
+
+class WorkerServer(uvicorn.Server):
+    """Serves the application of this process on the box's shared listening socket."""
+
+    def __init__(self, config: uvicorn.Config, app: FastAPI, settings: Settings) -> None:
+        super().__init__(config)
+        self._app = app
+        self._settings = settings
+        self._retirement: asyncio.Task[None] | None = None
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start the application and then accept connections."""
+        assert sockets, "a worker is given its listening socket"
+        await self.lifespan.startup()
+        if self.lifespan.should_exit:
+            sys.exit(STARTUP_FAILURE)
+        membership = self._container.membership
+        assert membership is not None, "a worker has a run directory"
+        connections = Connections(membership.row)
+        self.server_state.connections = connections
+        self._acceptor = Acceptor(
+            sockets[0],
+            self._make_protocol,
+            connections,
+            membership.board,
+            membership.row,
+            self._settings.max_connections,
+        )
+        self.servers = [self._acceptor]  # type: ignore[list-item]  # has what Uvicorn calls: close, wait_closed
+        asyncio.get_running_loop().add_signal_handler(RETIRE_SIGNAL, self._begin_retirement)
+        self.started = True
+
+    @property
+    def _container(self) -> Container:
+        container = self._app.state.container
+        assert isinstance(container, Container)
+        return container
+
+    def _make_protocol(self) -> asyncio.Protocol:
+        protocol: Any = self.config.http_protocol_class
+        made = protocol(
+            config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+        )
+        assert isinstance(made, asyncio.Protocol)
+        return made
+
+    def _begin_retirement(self) -> None:
+        if self._retirement is None:
+            logger.info("retiring: another worker takes over")
+            self._retirement = asyncio.get_running_loop().create_task(
+                self._retire(), name="retirement"
+            )
+
+    async def _retire(self) -> None:
+        """Let others accept, answer what comes on open connections, leave when all is done.
+
+        Every answer from now on closes its connection, so that clients that keep theirs open
+        come back to another worker without ever being refused.
+        """
+        membership, service = self._container.membership, self._container.service
+        assert membership is not None
+        self._acceptor.close()
+        membership.row.mark(State.LEAVING)
+        service.is_retiring = True
+        self.config.encoded_headers.append(CLOSE_HEADER)
+        self.server_state.default_headers = [*self.server_state.default_headers, CLOSE_HEADER]
+        now = time.monotonic()
+        idle_until = now + self._settings.drain_timeout_seconds
+        busy_until = now + self._settings.request_timeout_seconds
+        while self.server_state.connections:
+            now = time.monotonic()
+            if now > busy_until or (now > idle_until and not service.has_open):
+                break
+            await asyncio.sleep(POLL_SECONDS)
+        os.kill(os.getpid(), signal.SIGTERM)

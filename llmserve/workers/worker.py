@@ -1,0 +1,52 @@
+"""A worker process: one Uvicorn server on the socket that the supervisor opened.
+
+    python -m llmserve.workers.worker LISTENER LIFELINE
+
+Both are inherited file descriptors. The lifeline is a pipe whose other end the supervisor
+holds: when it closes, the supervisor is dead and the worker drains and leaves.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+import signal
+import socket
+import sys
+import threading
+from types import FrameType
+
+import uvicorn
+from loguru import logger
+
+from llmserve.settings import load_settings
+from llmserve.workers.app import create_app, server_options
+from llmserve.workers.server import WorkerServer
+
+
+def main(listener: int, lifeline: int) -> None:
+    """Serve until told to leave."""
+    faulthandler.enable()  # the supervisor sends SIGABRT to a hung worker: its stacks are logged
+    for sig in (signal.SIGTERM, signal.SIGINT):
+        # Before Uvicorn takes the signal, and when it raises it again after its shutdown.
+        signal.signal(sig, _exit_quietly)
+    settings = load_settings().settings
+    app = create_app()
+    config = uvicorn.Config(app, **server_options(settings))
+    threading.Thread(target=_watch_lifeline, args=(lifeline,), daemon=True, name="lifeline").start()
+    shared = socket.socket(fileno=listener)
+    WorkerServer(config, app, settings).run([shared])
+
+
+def _watch_lifeline(lifeline: int) -> None:
+    os.read(lifeline, 1)
+    logger.error("the supervisor is gone: this worker drains and leaves")
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _exit_quietly(sig: int, frame: FrameType | None) -> None:
+    sys.exit(0)
+
+
+if __name__ == "__main__":
+    main(*map(int, sys.argv[1:3]))

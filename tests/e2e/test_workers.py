@@ -1,0 +1,211 @@
+"""Workers die, hang and are replaced while clients stream."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+from bounded import run
+from crowd import Crowd
+from hanging_model import make_hanging_model
+from server import Server, running_server
+
+WORKERS = 4
+
+
+def pids(server: Server) -> dict[int, int]:
+    """The process of each worker that serves, by number."""
+    status = httpx.get(server.url + "/admin/status", timeout=20).json()
+    return {w["worker"]: w["pid"] for w in status["workers"] if w["state"] == "serving"}
+
+
+async def until(holds: Callable[[], bool], seconds: float = 90.0) -> None:
+    """Ask in a thread until something is so."""
+    async with asyncio.timeout(seconds):
+        while not await asyncio.to_thread(holds):
+            await asyncio.sleep(0.05)
+
+
+def successes(server: Server) -> float:
+    return server.metric("llmserve_request_success_total")
+
+
+def test_a_killed_worker_takes_only_its_own_streams_with_it(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    async def test() -> None:
+        with running_server(tmp_path, tiny_model, workers=WORKERS) as server:
+            server.wait_for_log("is ready after", times=WORKERS)
+            await until(lambda: len(pids(server)) == WORKERS)
+            before = pids(server)
+            async with Crowd(server.url, 16, max_tokens=60) as crowd:
+                await crowd.until(32)
+                counted = await asyncio.to_thread(successes, server)
+                os.kill(before[2], signal.SIGKILL)
+                killed_at = time.monotonic()
+                assert await asyncio.to_thread(successes, server) >= counted
+                await until(lambda: pids(server).get(2) not in (None, before[2]))
+                after = len(crowd.outcomes)
+                await crowd.until(after + 32)
+                outcomes = await crowd.stop()
+            failed = [o for o in outcomes if not o.is_done]
+            assert len(failed) <= 16
+            # The client saw its connection close; nobody waits for ever, nobody is lied to.
+            assert all(o.error in ("RemoteProtocolError", "ReadError") for o in failed)
+            assert all(o.begun_at < killed_at for o in failed)
+            assert {n: pid for n, pid in pids(server).items() if n != 2} == {
+                n: pid for n, pid in before.items() if n != 2
+            }
+            done = sum(o.is_done for o in outcomes)
+            # What the dead worker had counted is still there.
+            assert successes(server) >= done
+            assert server.metric("llmserve_worker_restarts_total", reason="died") == 1
+            assert server.metric("llmserve_num_requests_running") == 0
+            assert server.stop() == 0
+
+    run(test, seconds=200)
+
+
+def test_a_hung_worker_turns_its_liveness_and_is_replaced(tmp_path: Path) -> None:
+    async def test() -> None:
+        folder = tmp_path / "hanging"
+        switch = make_hanging_model(folder)
+        with running_server(
+            tmp_path,
+            folder,
+            trust_remote_code=True,
+            hang_timeout_seconds=1.0,
+            drain_timeout_seconds=0.2,
+        ) as server:
+            (first,) = pids(server).values()
+            switch.touch()
+            request = {"prompt": "hi", "max_tokens": 4}
+            answer = asyncio.create_task(
+                asyncio.to_thread(httpx.post, server.url + "/generate", json=request, timeout=60)
+            )
+            lives = await asyncio.to_thread(server.wait_until, "/health", 503)
+            assert lives.json()["status"] == "hung"
+            refused = await answer
+            assert refused.status_code == 500
+            assert "made no token for 1 s" in refused.json()["error"]["message"]
+            switch.unlink()
+            await until(lambda: bool(pids(server)) and first not in pids(server).values())
+            again = await asyncio.to_thread(
+                httpx.post, server.url + "/generate", json=request, timeout=60
+            )
+            assert again.status_code == 200
+            assert server.metric("llmserve_worker_restarts_total", reason="hung") == 1
+
+    run(test, seconds=200)
+
+
+def test_a_worker_whose_event_loop_is_stuck_is_killed_with_its_stacks_in_the_log(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    async def test() -> None:
+        settings = {"workers": 2, "worker_timeout_seconds": 1.5}
+        with running_server(tmp_path, tiny_model, **settings) as server:
+            await until(lambda: len(pids(server)) == 2)
+            first = pids(server)[0]
+            os.kill(first, signal.SIGSTOP)
+            await until(lambda: "has had no heartbeat" in server.log)
+            await until(lambda: pids(server).get(0, first) != first)
+            assert "its stacks follow" in server.log
+            assert server.stop() == 0
+
+    run(test, seconds=200)
+
+
+def test_a_rolling_restart_drops_no_request(tiny_model: Path, tmp_path: Path) -> None:
+    async def test() -> None:
+        with running_server(tmp_path, tiny_model, workers=2) as server:
+            await until(lambda: len(pids(server)) == 2)
+            before = set(pids(server).values())
+            async with (
+                Crowd(server.url, 4, max_tokens=60) as strangers,
+                Crowd(server.url, 4, keeps_connections=True, max_tokens=60) as regulars,
+            ):
+                await strangers.until(8)
+                server.process.send_signal(signal.SIGHUP)
+                await until(lambda: "rolling restart is done" in server.log, seconds=150)
+                await regulars.until(len(regulars.outcomes) + 8)
+                outcomes = [*await strangers.stop(), *await regulars.stop()]
+            assert [o for o in outcomes if not o.is_done] == []
+            assert before.isdisjoint(pids(server).values())
+            assert "Traceback" not in server.log
+            assert server.stop() == 0
+
+    run(test, seconds=250)
+
+
+def test_sigterm_under_load_cuts_no_stream_without_a_word(tiny_model: Path, tmp_path: Path) -> None:
+    async def test() -> None:
+        settings = {"workers": 2, "drain_timeout_seconds": 0.5, "max_running": 2}
+        with running_server(tmp_path, tiny_model, **settings) as server:
+            await until(lambda: len(pids(server)) == 2)
+            async with Crowd(server.url, 16, max_tokens=300) as crowd:
+                await crowd.until(4)
+                server.process.send_signal(signal.SIGTERM)
+                outcomes = await crowd.stop()
+            assert await asyncio.to_thread(server.stop) == 0
+            streams = [o for o in outcomes if o.status == 200]
+            assert [o for o in streams if not o.is_told] == []
+            refused = {o.status for o in outcomes if o.status not in (200, None)}
+            assert refused <= {503}
+            # Without any answer only those whose connection came when nobody listened.
+            gone = {o.error for o in outcomes if o.status is None}
+            assert gone <= {"ConnectError", "ReadError", "RemoteProtocolError"}
+
+    run(test, seconds=200)
+
+
+def test_long_lived_streams_are_spread_over_all_workers(tiny_model: Path, tmp_path: Path) -> None:
+    async def test() -> None:
+        settings = {"workers": 2, "max_running": 8}
+        with running_server(tmp_path, tiny_model, **settings) as server:
+            await until(lambda: len(pids(server)) == 2)
+            async with Crowd(server.url, 12, max_tokens=400) as crowd:
+                await until(lambda: sum(running(server)) == 12)
+                spread = running(server)
+                await crowd.stop()
+            assert min(spread) >= 5, spread
+
+    run(test, seconds=200)
+
+
+def running(server: Server) -> list[int]:
+    status = httpx.get(server.url + "/admin/status", timeout=20).json()
+    return [sum(m["running"] for m in w["models"]) for w in status["workers"]]
+
+
+def test_a_worker_that_does_not_answer_is_reported_and_not_waited_for(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    async def test() -> None:
+        with running_server(tmp_path, tiny_model, workers=2) as server:
+            await until(lambda: len(pids(server)) == 2)
+            stopped = pids(server)[1]
+            os.kill(stopped, signal.SIGSTOP)
+            try:
+                # The connection may wait in the stopped worker: ask until the other one answers.
+                answers = await asyncio.gather(
+                    *(asyncio.to_thread(unload, server) for _ in range(4)), return_exceptions=True
+                )
+                reports = [a for a in answers if isinstance(a, dict)]
+                assert reports
+                told = {w["worker"]: w["ok"] for w in reports[0]["workers"]}
+                assert told[0] is True
+                assert told.get(1) is not True
+            finally:
+                os.kill(stopped, signal.SIGCONT)
+
+    run(test, seconds=100)
+
+
+def unload(server: Server) -> object:
+    return httpx.post(server.url + "/admin/unload", json={}, timeout=15).json()

@@ -1,0 +1,75 @@
+"""One worker asks another: dead peers, broken frames, answers cut short; then answers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from bounded import run
+
+from llmserve.fleet.control import ControlServer, ask
+
+
+async def count(request: dict[str, Any]) -> AsyncGenerator[dict[str, Any]]:
+    for number in range(request["to"]):
+        yield {"number": number}
+
+
+def test_nobody_there_is_a_connection_error(tmp_path: Path) -> None:
+    async def test() -> None:
+        with pytest.raises(ConnectionError, match="gone"):
+            async for _ in ask(tmp_path / "1.sock", {}):
+                pass
+
+    run(test)
+
+
+def test_what_is_not_json_ends_the_connection_and_nothing_else(tmp_path: Path) -> None:
+    async def test() -> None:
+        server = ControlServer(tmp_path / "1.sock", count)
+        await server.start()
+        reader, writer = await asyncio.open_unix_connection(tmp_path / "1.sock")
+        writer.write(b"nonsense\n")
+        assert await reader.read() == b""
+        writer.close()
+        assert [a async for a in ask(tmp_path / "1.sock", {"to": 1})] == [{"number": 0}]
+        await server.close()
+
+    run(test)
+
+
+def test_closing_ends_answers_under_way_and_removes_the_socket(tmp_path: Path) -> None:
+    async def test() -> None:
+        async def never(request: dict[str, Any]) -> AsyncGenerator[dict[str, Any]]:
+            yield {"first": True}
+            await asyncio.Event().wait()
+
+        path = tmp_path / "1.sock"
+        server = ControlServer(path, never)
+        await server.start()
+        answers = ask(path, {})
+        assert await anext(answers) == {"first": True}
+        await server.close()
+        with pytest.raises(StopAsyncIteration):
+            await anext(answers)
+        assert not path.exists()
+
+    run(test)
+
+
+def test_the_socket_of_a_dead_process_is_replaced_and_is_for_its_user_alone(
+    tmp_path: Path,
+) -> None:
+    async def test() -> None:
+        path = tmp_path / "1.sock"
+        path.touch()
+        server = ControlServer(path, count)
+        await server.start()
+        assert path.stat().st_mode & 0o777 == 0o600
+        assert [a["number"] async for a in ask(path, {"to": 3})] == [0, 1, 2]
+        await server.close()
+
+    run(test)

@@ -1,0 +1,99 @@
+"""The memory preflight: what does not fit is refused with the arithmetic."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from llmserve.domain import ModelSpec
+from llmserve.errors import ConfigurationError
+from llmserve.registry.footprint import footprint
+from llmserve.settings import Settings
+from llmserve.workers.preflight import Memory, check_memory, is_on_gpu, measure_memory
+
+GIB = 2**30
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> ModelSpec:
+    """Two GiB of float32 weights; 4 layers × 2 KV heads × 64 × 2 × 4 bytes = 4 KiB a token."""
+    config = {
+        "num_hidden_layers": 4,
+        "num_attention_heads": 8,
+        "num_key_value_heads": 2,
+        "hidden_size": 512,
+        "max_position_embeddings": 8192,
+        "dtype": "float32",
+    }
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with (tmp_path / "model.safetensors").open("wb") as file:
+        file.truncate(2 * GIB)  # a hole: takes no room on the disk
+    return ModelSpec("big", path=tmp_path)
+
+
+def check(settings: Settings, model: ModelSpec, memory: Memory) -> None:
+    check_memory(settings, [model], lambda: memory)
+
+
+def test_workers_that_do_not_fit_are_refused_with_the_arithmetic(model: ModelSpec) -> None:
+    settings = Settings(workers=4, device="cpu")
+    with pytest.raises(ConfigurationError) as refused:
+        check(settings, model, Memory(8 * GIB, {}))
+    message = refused.value.message
+    assert "4 workers do not fit on the host" in message
+    assert "4 × 2.00 GiB (big: weights)" in message
+    assert "4 × 0.03 GiB (big: KV cache)" in message
+    assert "= 9.69 GiB, and 8.00 GiB are free" in message
+    check(settings, model, Memory(10 * GIB, {}))
+
+
+def test_each_gpu_is_counted_for_itself(model: ModelSpec) -> None:
+    settings = Settings(workers=3, devices=("cuda:0", "cuda:1"))
+    with pytest.raises(ConfigurationError, match=r"on cuda:0: 2 × 2\.00 GiB.*4\.00 GiB are free"):
+        check(settings, model, Memory(64 * GIB, {0: 4 * GIB, 1: 4 * GIB}))
+    check(settings, model, Memory(64 * GIB, {0: 5 * GIB, 1: 3 * GIB}))
+
+
+def test_auto_counts_all_gpus_together_and_the_host_holds_the_processes(model: ModelSpec) -> None:
+    settings = Settings(workers=3)
+    check(settings, model, Memory(2 * GIB, {0: 4 * GIB, 1: 4 * GIB}))
+    with pytest.raises(ConfigurationError, match=r"on the host: 3 × 0\.39 GiB"):
+        check(settings, model, Memory(GIB, {0: 40 * GIB}))
+
+
+def test_what_cannot_be_measured_or_is_not_downloaded_is_not_refused(model: ModelSpec) -> None:
+    check(Settings(workers=200, device="cpu"), model, Memory(None, {}))
+    check_memory(Settings(), [ModelSpec("far", hub_id="org/far")], lambda: Memory(GIB, {}))
+
+
+def test_a_dtype_of_half_the_size_needs_half(model: ModelSpec, tmp_path: Path) -> None:
+    full = footprint(model, max_running=4)
+    half = footprint(ModelSpec("big", path=tmp_path, dtype="bfloat16"), max_running=4)
+    assert full is not None
+    assert half is not None
+    assert (full.weights, full.cache) == (2 * GIB, 4096 * 2048 * 4)
+    assert full.total == 2 * half.total
+    short = footprint(ModelSpec("big", path=tmp_path, max_context=100), max_running=1)
+    assert short is not None
+    assert short.cache == 4096 * 100
+
+
+def test_a_folder_without_weights_or_config_has_no_footprint(tmp_path: Path) -> None:
+    assert footprint(ModelSpec("none", path=tmp_path), 1) is None
+    assert footprint(ModelSpec("far", hub_id="a/b"), 1) is None
+    (tmp_path / "model.bin").write_bytes(b"1234")
+    (tmp_path / "config.json").write_text("[]")
+    size = footprint(ModelSpec("odd", path=tmp_path), 1)
+    assert size is not None
+    assert (size.weights, size.cache) == (4, 0)
+
+
+def test_this_machine_has_memory() -> None:
+    memory = measure_memory()
+    assert memory.host is not None
+    assert memory.host > 0
+    assert not is_on_gpu(Settings(device="cpu"), Memory(None, {0: 1}))
+    assert is_on_gpu(Settings(), Memory(None, {0: 1}))
+    assert is_on_gpu(Settings(devices=("cpu", "cuda:1")), Memory(None, {}))
