@@ -70,6 +70,7 @@ class Watchdog:
         name, metrics = model.spec.name, self._metrics
         metrics.model_loaded.labels(name).set(model.status is ModelStatus.READY)
         metrics.model_memory.labels(name).set(model.memory_bytes)
+        metrics.preemptions.labels(name)  # a series that is there can be seen to stay at 0
         if model.engine is not None:
             metrics.kv_cache_usage.labels(name).set(model.engine.stats().cache_usage)
 

@@ -1,0 +1,16 @@
+"""Gunicorn's worker class for llmserve, by uvicorn-worker. Needs the extra `gunicorn`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from uvicorn_worker import UvicornWorker
+
+from llmserve.settings import load_settings
+from llmserve.workers.app import server_options
+
+
+class GunicornWorker(UvicornWorker):
+    """Runs Uvicorn with the options that llmserve wants everywhere."""
+
+    CONFIG_KWARGS: dict[str, Any] = server_options(load_settings().settings)

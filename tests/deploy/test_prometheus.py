@@ -1,0 +1,205 @@
+"""The real Prometheus over four workers: counters, rules, and every expression of the dashboard."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib.util
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import httpx
+import pytest
+from bounded import run
+from crowd import Crowd
+from needs import needs
+from server import Server, free_port, running_server
+
+from llmserve.observability import gpu
+from llmserve.observability.metrics import Metrics
+
+DEPLOY = Path(__file__).parents[2] / "scripts" / "deploy"
+REQUESTS = 24
+WITHOUT_DATA = ("gpu_",)
+"""Series that this machine has not got: there is no GPU in it."""
+
+
+def load_dashboard_module() -> ModuleType:
+    path = DEPLOY / "grafana" / "make_dashboard.py"
+    spec = importlib.util.spec_from_file_location("make_dashboard", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["make_dashboard"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def expressions() -> list[str]:
+    dashboard = json.loads((DEPLOY / "grafana" / "dashboards" / "llmserve.json").read_text())
+    found = [t["expr"] for panel in dashboard["panels"] for t in panel.get("targets", ())]
+    return [
+        e.replace("$__rate_interval", "1m").replace("$instance", ".*").replace("$model", ".*")
+        for e in found
+    ]
+
+
+class Prometheus:
+    """A running Prometheus."""
+
+    def __init__(self, port: int) -> None:
+        self.url = f"http://127.0.0.1:{port}"
+
+    def query(self, expression: str) -> list[dict[str, object]]:
+        answer = httpx.get(self.url + "/api/v1/query", params={"query": expression}, timeout=10)
+        assert answer.status_code == 200, (expression, answer.text)
+        return list(answer.json()["data"]["result"])
+
+    def value(self, expression: str) -> float:
+        result = self.query(expression)
+        return float(result[0]["value"][1]) if result else 0.0  # type: ignore[index]
+
+
+@contextlib.contextmanager
+def running_prometheus(folder: Path, target: int) -> Iterator[Prometheus]:
+    prometheus = needs("prometheus")
+    text = (DEPLOY / "prometheus" / "prometheus.yml").read_text()
+    assert "llmserve:8000" in text
+    text = text.replace("llmserve:8000", f"127.0.0.1:{target}").replace("15s", "1s")
+    (folder / "prometheus.yml").write_text(text)
+    (folder / "alerts.yml").write_text((DEPLOY / "prometheus" / "alerts.yml").read_text())
+    port = free_port()
+    with (folder / "prometheus.log").open("wb") as sink:
+        process = subprocess.Popen(
+            [
+                prometheus,
+                f"--config.file={folder / 'prometheus.yml'}",
+                f"--storage.tsdb.path={folder / 'data'}",
+                f"--web.listen-address=127.0.0.1:{port}",
+            ],
+            stdout=sink,
+            stderr=subprocess.STDOUT,
+        )
+    running = Prometheus(port)
+    try:
+        deadline = time.monotonic() + 30
+        while True:
+            assert time.monotonic() < deadline, (folder / "prometheus.log").read_text()
+            with contextlib.suppress(httpx.TransportError):
+                if httpx.get(running.url + "/-/ready").status_code == 200:
+                    break
+            time.sleep(0.05)
+        yield running
+    finally:
+        process.terminate()
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["check", "rules", "alerts.yml"],
+        ["check", "config", "prometheus.yml"],
+        ["test", "rules", "alerts.test.yml"],
+    ],
+)
+def test_promtool_finds_nothing_wrong(arguments: list[str]) -> None:
+    checked = subprocess.run(
+        [needs("promtool"), *arguments],
+        cwd=DEPLOY / "prometheus",
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+def test_the_dashboard_is_what_its_script_makes() -> None:
+    module = load_dashboard_module()
+    made = json.dumps(module.dashboard(), indent=1) + "\n"
+    assert (DEPLOY / "grafana" / "dashboards" / "llmserve.json").read_text() == made
+
+
+async def make_everything_happen(server: Server) -> int:
+    """Requests that end in every way; returns how many were sent to /generate."""
+    async with Crowd(server.url, 8, max_tokens=20) as crowd:
+        await crowd.until(REQUESTS)
+        sent = len(await crowd.stop())
+    async with httpx.AsyncClient(base_url=server.url, timeout=60) as client:
+        long = {"prompt": "hi", "max_tokens": 400, "ignore_eos": True, "stream": True}
+        async with client.stream("POST", "/generate", json=long) as answer:
+            await anext(answer.aiter_lines())  # and hangs up: a cancel
+        assert (await client.post("/generate", json={"prompt": ""})).status_code == 400
+        refused = await client.post("/generate", json={"prompt": "hi", "model": "nobody"})
+        assert refused.status_code == 404
+        # A stream that an operator ends: a failure.
+        async with client.stream("POST", "/generate", json=long) as answer:
+            await anext(answer.aiter_lines())
+            unloaded = await client.post("/admin/unload", json={"timeout": 0}, timeout=60)
+            assert unloaded.status_code == 200
+            assert "model_unloaded" in (await answer.aread()).decode()
+        assert (await client.post("/admin/load", json={})).status_code == 200
+    return sent + 4
+
+
+def test_prometheus_sees_what_the_clients_sent_and_the_dashboard_has_data(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    async def test() -> None:
+        needs("prometheus")
+        with running_server(tmp_path, tiny_model, workers=4) as server:
+            server.wait_for_log("is ready after", times=4)
+            with running_prometheus(tmp_path, server.port) as prometheus:
+                await asyncio.to_thread(until, lambda: bool(prometheus.query("up == 1")), "up")
+                sent = await make_everything_happen(server)
+                counted = 'sum(llmserve_http_requests_total{route="/generate"})'
+                await asyncio.to_thread(until, lambda: prometheus.value(counted) == sent, counted)
+                os.kill(await asyncio.to_thread(a_worker, server), signal.SIGKILL)
+                await asyncio.to_thread(
+                    until,
+                    lambda: prometheus.value("sum(llmserve_worker_restarts_total)") == 1,
+                    "a restart",
+                )
+                assert prometheus.value(counted) == sent, "a dead worker's counts stay"
+                for expression in expressions():
+                    if any(name in expression for name in WITHOUT_DATA):
+                        continue
+                    await asyncio.to_thread(
+                        until, lambda e=expression: bool(prometheus.query(e)), expression
+                    )
+
+    run(test, seconds=110)
+
+
+def a_worker(server: Server) -> int:
+    status = httpx.get(server.url + "/admin/status", timeout=20).json()
+    return int(status["workers"][0]["pid"])
+
+
+def test_every_series_of_rules_and_dashboard_exists() -> None:
+    families = {family.name for family in Metrics()._registry.collect()}
+    families |= set(re.findall(r"llmserve_gpu_\w+", Path(gpu.__file__).read_text()))
+    texts = [*expressions(), (DEPLOY / "prometheus" / "alerts.yml").read_text()]
+    named = {name for text in texts for name in re.findall(r"llmserve_\w+", text)}
+    suffixes = r"(_total|_bucket|_sum|_count)$"
+    unknown = {n for n in named if n not in families and re.sub(suffixes, "", n) not in families}
+    assert unknown == set()
+
+
+def until(holds, what: str) -> None:  # type: ignore[no-untyped-def]
+    deadline = time.monotonic() + 60
+    while not holds():
+        assert time.monotonic() < deadline, f"never: {what}"
+        time.sleep(0.1)

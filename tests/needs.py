@@ -1,0 +1,17 @@
+"""Servers and tools that a test needs: CI must have them, elsewhere the test is skipped."""
+
+from __future__ import annotations
+
+import os
+import shutil
+
+import pytest
+
+
+def needs(name: str) -> str:
+    """The path of a program."""
+    path = shutil.which(name) or shutil.which(name, path="/usr/sbin:/sbin")
+    if path is None and not os.environ.get("CI"):
+        pytest.skip(f"{name} is missing; install it to run this test")
+    assert path is not None, f"{name} is missing, and CI must have it"
+    return path
