@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import ssl
 import subprocess
@@ -75,10 +76,12 @@ def running_proxy(folder: Path, upstreams: Sequence[int], **changes: str) -> Ite
     needs("openssl")
     port, plain_port = free_port(), free_port()
     configuration = configure(folder, upstreams, port, plain_port, **changes)
+    # A root's workers would be nobody, who may not read the test's folder.
+    user = " user root;" if os.geteuid() == 0 else ""
     log = folder / "nginx.log"
     with log.open("wb") as sink:
         process = subprocess.Popen(
-            [nginx, "-p", folder, "-c", configuration, "-g", "daemon off;"],
+            [nginx, "-p", folder, "-c", configuration, "-g", f"daemon off;{user}"],
             stdout=sink,
             stderr=subprocess.STDOUT,
         )

@@ -146,10 +146,11 @@ async def make_everything_happen(server: Server) -> int:
         assert refused.status_code == 404
         # A stream that an operator ends: a failure.
         async with client.stream("POST", "/generate", json=long) as answer:
-            await anext(answer.aiter_lines())
+            lines = answer.aiter_lines()
+            await anext(lines)
             unloaded = await client.post("/admin/unload", json={"timeout": 0}, timeout=60)
             assert unloaded.status_code == 200
-            assert "model_unloaded" in (await answer.aread()).decode()
+            assert "model_unloaded" in "".join([line async for line in lines])
         assert (await client.post("/admin/load", json={})).status_code == 200
     return sent + 4
 
