@@ -8,8 +8,10 @@ LLMServeError
 │   ├── Unauthorized            401
 │   ├── Forbidden               403
 │   ├── ModelNotFound           404
+│   ├── HeaderTimeout           408
 │   ├── BodyTimeout             408
 │   ├── BodyTooLarge            413
+│   ├── HeadersTooLarge         431
 │   └── TooMany                 429, with Retry-After
 │       ├── QueueFull
 │       ├── DeadlineUnreachable
@@ -109,6 +111,20 @@ class BodyTooLarge(RequestError):
 
     status = 413
     code = "body_too_large"
+
+
+class HeaderTimeout(RequestError):
+    """The client took too long to send its headers."""
+
+    status = 408
+    code = "header_timeout"
+
+
+class HeadersTooLarge(RequestError):
+    """The request line and the headers are over the limit."""
+
+    status = 431
+    code = "headers_too_large"
 
 
 class BodyTimeout(RequestError):

@@ -4,86 +4,95 @@ P. Goyal, H. M. Vin, H. Cheng: Start-time Fair Queueing, 1996. Each entry gets a
 S = max(V, F) and its caller's finish tag becomes F = S + cost / weight, where V, the virtual time,
 is the start tag of the entry served last. The smallest tag is next, so that callers who want more
 than their share get service in proportion to their weights, and one who wants less waits for
-nobody's backlog. Pure: no clock, no I/O.
+nobody's backlog. Costs are estimates here: when the true one is known the difference goes to the
+caller's account, a refund also to the tag of its first entry, so that who was charged too much
+does not wait behind the error. Pure: no clock, no I/O.
 """
 
 from __future__ import annotations
 
+import heapq
 from bisect import bisect_left, insort
+from collections import OrderedDict
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Generic, TypeVar
+from dataclasses import dataclass, field
+from typing import Final, Generic, TypeVar
 
 T = TypeVar("T")
 
+UNIT: Final = 1_000_000
+"""Virtual time is counted in whole millionths: sums are exact, nothing drifts over months."""
 
-@dataclass(frozen=True, slots=True, order=True)
-class _Place:
-    """Where an entry stands: by its start tag, then by its arrival."""
-
-    tag: float
-    arrival: int
-
-
-@dataclass(slots=True)
-class _Caller:
-    """`finish` is the caller's finish tag, `latest` the start tag of its newest entry."""
-
-    finish: float = 0.0
-    latest: float = 0.0
-    waiting: int = 0
-    weight: int = 1
+MAX_IDLE_CALLERS: Final = 1024
+"""So many debts of callers with nothing waiting are remembered, the largest."""
 
 
 @dataclass(slots=True, eq=False)
 class Entry(Generic[T]):
-    """One thing that waits. Made by the queue."""
+    """One thing that waits. Made by the queue; ordered by (tag, arrival)."""
 
     item: T
     caller: str
     weight: int
     cost: float
-    place: _Place
+    tag: int
+    arrival: int
+
+    @property
+    def charge(self) -> int:
+        """What it takes of the caller's share, in virtual time."""
+        return max(1, round(self.cost / self.weight * UNIT))
+
+
+@dataclass(slots=True)
+class _Caller(Generic[T]):
+    """`paid` is the finish tag of what was served, `owed` the charges of what waits in `line`."""
+
+    paid: int = 0
+    owed: int = 0
+    load: float = 0.0
+    line: OrderedDict[int, Entry[T]] = field(default_factory=OrderedDict)
 
 
 class FairQueue(Generic[T]):
     """Entries in fair order; a caller's own come first in, first out. Owned by one thread."""
 
     def __init__(self) -> None:
-        self._places: list[_Place] = []
-        self._entries: dict[_Place, Entry[T]] = {}
-        self._callers: dict[str, _Caller] = {}
-        self._virtual_time = 0.0
+        self._entries: list[tuple[int, int, Entry[T]]] = []  # (tag, arrival, entry), sorted
+        self._loads: list[tuple[float, str]] = []  # (-waiting / weight, caller), sorted
+        self._callers: dict[str, _Caller[T]] = {}
+        self._virtual_time = 0
         self._arrivals = 0
+        self._sweep_at = MAX_IDLE_CALLERS
 
     def __len__(self) -> int:
-        return len(self._places)
+        return len(self._entries)
 
     def __iter__(self) -> Iterator[Entry[T]]:
-        return (self._entries[place] for place in self._places)
+        return (entry for _, _, entry in self._entries)
 
     @property
     def num_callers(self) -> int:
-        """Callers that are remembered; those without backlog are forgotten."""
+        """Callers that are remembered; those who neither wait nor owe are forgotten."""
         return len(self._callers)
 
     def waiting(self, caller: str) -> int:
         """How many entries of a caller wait."""
         known = self._callers.get(caller)
-        return known.waiting if known is not None else 0
+        return len(known.line) if known is not None else 0
 
     def push(self, item: T, caller: str, weight: int, cost: float) -> Entry[T]:
-        """Add an entry; `cost` is what it will take, in any unit."""
-        known = self._callers.setdefault(caller, _Caller())
-        tag = max(self._virtual_time, known.finish)
-        if known.waiting:  # after a refund, too, nobody overtakes their own
-            tag = max(tag, known.latest)
-        known.finish, known.latest, known.weight = tag + cost / weight, tag, weight
-        known.waiting += 1
+        """Add an entry; `cost` is what it is thought to take, in any unit."""
         self._arrivals += 1
-        entry = Entry(item, caller, weight, cost, _Place(tag, self._arrivals))
-        insort(self._places, entry.place)
-        self._entries[entry.place] = entry
+        entry = Entry(item, caller, weight, cost, self._next_tag(caller), self._arrivals)
+        known = self._callers.get(caller)
+        if known is None:
+            self._sweep()
+            known = self._callers[caller] = _Caller()
+        known.line[entry.arrival] = entry
+        known.owed += entry.charge
+        self._insert(entry)
+        self._weigh(known, entry)
         return entry
 
     def pop(self) -> Entry[T]:
@@ -92,50 +101,120 @@ class FairQueue(Generic[T]):
         Raises:
             IndexError: nobody waits.
         """
-        place = self._places.pop(0)
-        entry = self._entries.pop(place)
-        self._virtual_time = max(self._virtual_time, place.tag)
-        self._callers[entry.caller].waiting -= 1
-        self._forget_idle(entry.caller)
+        tag, _, entry = self._entries.pop(0)
+        self._virtual_time = max(self._virtual_time, tag)
+        known = self._callers[entry.caller]
+        known.paid = max(known.paid, tag) + entry.charge
+        self._step_out(known, entry)
         return entry
 
     def remove(self, entry: Entry[T]) -> None:
         """Take one out that gave up; its caller is not charged for it."""
-        del self._places[self.position(entry)]
-        del self._entries[entry.place]
-        known = self._callers[entry.caller]
-        known.waiting -= 1
-        known.finish -= entry.cost / entry.weight
-        self._forget_idle(entry.caller)
+        del self._entries[self.position(entry)]
+        self._step_out(self._callers[entry.caller], entry)
+
+    def correct(self, entry: Entry[T], cost: float) -> None:
+        """An entry that was popped took so much in truth."""
+        difference = round((cost - entry.cost) / entry.weight * UNIT)
+        known = self._callers.get(entry.caller)
+        if known is None:  # forgotten meanwhile: its account stood at this entry's end
+            paid = entry.tag + entry.charge + difference
+            if paid > self._virtual_time:
+                self._sweep()
+                self._callers[entry.caller] = _Caller(paid)
+            return
+        known.paid += difference
+        self._bring_forward(known)
+        self._forget_if_idle(known, entry.caller)
 
     def rest(self) -> None:
         """Nothing waits and nothing is served: what was used until now counts no more."""
-        assert not self._places, "somebody waits"
-        for known in self._callers.values():
-            self._virtual_time = max(self._virtual_time, known.finish)
+        assert not self._entries, "somebody waits"
+        self._virtual_time = max([self._virtual_time, *(c.paid for c in self._callers.values())])
         self._callers.clear()
 
     def position(self, entry: Entry[T]) -> int:
         """How many are before this one, which waits."""
-        return bisect_left(self._places, entry.place)
+        return bisect_left(self._entries, (entry.tag, entry.arrival))
 
-    def correct(self, caller: str, weight: int, difference: float) -> None:
-        """An entry cost so much more (or, negative, less) than was said."""
-        known = self._callers.setdefault(caller, _Caller(finish=self._virtual_time))
-        known.finish += difference / weight
-        self._forget_idle(caller)
+    def next_position(self, caller: str) -> int:
+        """How many would be before this caller's next entry."""
+        return bisect_left(self._entries, (self._next_tag(caller) + 1,))
 
-    def last_of(self, caller: str) -> Entry[T] | None:
-        """The caller's entry that is furthest from its turn."""
-        own = (self._entries[place] for place in reversed(self._places))
-        return next((entry for entry in own if entry.caller == caller), None)
+    def longest(self, count: int, caller: str, weight: int, expected: int = 0) -> list[Entry[T]]:
+        """The entries that make room for `count` more of a caller: fewer where that is unfair.
 
-    def fattest(self) -> tuple[str, float] | None:
-        """The caller with most entries waiting per weight, and that figure."""
-        loads = ((name, c.waiting / c.weight) for name, c in self._callers.items() if c.waiting)
-        return max(loads, key=lambda load: load[1], default=None)
+        Each is the last one of the caller who then has most waiting per weight, as long as that
+        is clearly more than the newcomer has with it. `expected` of the newcomer's entries will
+        wait before these.
+        """
+        others = (load for load in self._loads if load[1] != caller)
+        # One is taken at a time, so the longest is always among the `count` longest of now.
+        heap = [load for load, _ in zip(others, range(count), strict=False)]  # sorted: a heap
+        lines = {name: reversed(self._callers[name].line.values()) for _, name in heap}
+        mine = self.waiting(caller) + expected
+        chosen: list[Entry[T]] = []
+        while heap and len(chosen) < count and (mine + len(chosen) + 1) / weight < -heap[0][0]:
+            load, name = heap[0]
+            chosen.append(next(lines[name]))
+            known = self._callers[name]
+            per_entry = -known.load / len(known.line)
+            heapq.heapreplace(heap, (load + per_entry, name))
+        return chosen
 
-    def _forget_idle(self, caller: str) -> None:
-        known = self._callers[caller]
-        if known.waiting == 0 and known.finish <= self._virtual_time:
-            del self._callers[caller]
+    def _next_tag(self, caller: str) -> int:
+        known = self._callers.get(caller)
+        if known is None:
+            return self._virtual_time
+        if not known.line:
+            return max(self._virtual_time, known.paid)
+        first, last = known.line[next(iter(known.line))], known.line[next(reversed(known.line))]
+        # Not before its own last one, whatever was refunded meanwhile.
+        return max(max(first.tag, known.paid) + known.owed, last.tag)
+
+    def _step_out(self, known: _Caller[T], entry: Entry[T]) -> None:
+        del known.line[entry.arrival]
+        known.owed -= entry.charge
+        self._weigh(known, entry)
+        self._bring_forward(known)
+        self._forget_if_idle(known, entry.caller)
+
+    def _bring_forward(self, known: _Caller[T]) -> None:
+        """Give the caller's first entry the tag that its account allows, if that is earlier."""
+        if not known.line:
+            return
+        first = known.line[next(iter(known.line))]
+        tag = max(self._virtual_time, known.paid)
+        if tag < first.tag:
+            del self._entries[self.position(first)]
+            first.tag = tag
+            self._insert(first)
+
+    def _insert(self, entry: Entry[T]) -> None:
+        insort(self._entries, (entry.tag, entry.arrival, entry))
+
+    def _weigh(self, known: _Caller[T], entry: Entry[T]) -> None:
+        """Enter into `_loads` what the entry's caller has waiting now."""
+        if known.load:
+            del self._loads[bisect_left(self._loads, (known.load, entry.caller))]
+        known.load = -len(known.line) / entry.weight
+        if known.load:
+            insort(self._loads, (known.load, entry.caller))
+
+    def _forget_if_idle(self, known: _Caller[T], name: str) -> None:
+        if not known.line and known.paid <= self._virtual_time:
+            del self._callers[name]
+
+    def _sweep(self) -> None:
+        """Forget callers whose debt is over, and the smallest debts beyond what is kept.
+
+        Runs when their number doubled, so that it costs next to nothing per caller.
+        """
+        if len(self._callers) < self._sweep_at:
+            return
+        idle = [(c.paid, name) for name, c in self._callers.items() if not c.line]
+        kept = set(heapq.nlargest(MAX_IDLE_CALLERS // 2, idle))
+        for paid, name in idle:
+            if paid <= self._virtual_time or (paid, name) not in kept:
+                del self._callers[name]
+        self._sweep_at = max(MAX_IDLE_CALLERS, 2 * len(self._callers))

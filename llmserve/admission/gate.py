@@ -30,7 +30,7 @@ class Ticket:
     """A caller's place: waiting, then running, then given back.
 
     `on_admit` is called once, when the turn comes; `on_push_out` when the place in the queue
-    is given to a caller who has less. Neither may block.
+    is given to a caller who has less. Both may use the gate; neither may block or raise.
     """
 
     def __init__(
@@ -93,6 +93,7 @@ class Gate:
         self._queue: FairQueue[Ticket] = FairQueue()
         self._running = 0
         self._hold_seconds: float | None = None
+        self._is_admitting = False
 
     @property
     def running(self) -> int:
@@ -118,8 +119,12 @@ class Gate:
                 "split it",
                 param="n",
             )
-        missing = count - (most - self._running - len(self._queue))
-        if missing > 0 and not self._could_push_out(missing, count, caller, weight):
+        places = most - self._running - len(self._queue)
+        if count <= places:
+            return
+        queued = max(0, places - (self.max_running - self._running))
+        victims = self._queue.longest(count - places, caller, weight, expected=queued)
+        if len(victims) < count - places or not all(map(_can_be_told, victims)):
             raise self._full()
 
     def enter(
@@ -135,21 +140,25 @@ class Gate:
         """Take a place; `on_admit` may be called before this returns.
 
         `cost` is what the caller will use, in any unit; `patience_seconds` is how long it would
-        wait.
+        wait. Without `on_push_out` the ticket is never pushed out.
 
         Raises:
             QueueFull: no slot and no place in the queue; says when to try again.
             DeadlineUnreachable: the predicted wait is longer than the patience.
         """
+        victim = self._victim_for(caller, weight)
+        if patience_seconds is not None:
+            self._check_patience(patience_seconds, caller, victim)
+        # Nobody is told before the books are in order: whoever is may come back at once.
+        error = self._full() if victim is not None else None
+        if victim is not None:
+            victim.item._state = _State.LEFT
+            self._queue.remove(victim)
         ticket = Ticket(self, on_admit, on_push_out)
-        is_free = self._running < self.max_running and not self._queue
-        if not is_free and len(self._queue) >= self.max_waiting:
-            self._push_out_for(caller, weight)
         ticket._entry = self._queue.push(ticket, caller, weight, cost)
-        if is_free:
-            self._admit_next()
-        elif patience_seconds is not None:
-            self._check_patience(ticket, patience_seconds)
+        if victim is not None and error is not None and victim.item.on_push_out is not None:
+            victim.item.on_push_out(error)
+        self._admit()
         return ticket
 
     def position(self, ticket: Ticket) -> int:
@@ -173,62 +182,60 @@ class Gate:
             self._running -= 1
             self._learn(ticket)
             if actual_cost is not None:
-                self._queue.correct(entry.caller, entry.weight, actual_cost - entry.cost)
+                self._queue.correct(entry, actual_cost)
         elif state is _State.WAITING:
             self._queue.remove(entry)
-        while self._queue and self._running < self.max_running:
-            self._admit_next()
+        self._admit()
+
+    def _admit(self) -> None:
+        """Let in as many as there are slots for.
+
+        Callbacks come back to this; the loop that is under way goes on for them, so that a
+        thousand who leave as they are admitted are not a thousand frames deep.
+        """
+        if self._is_admitting:
+            return
+        self._is_admitting = True
+        try:
+            while self._queue and self._running < self.max_running:
+                ticket = self._queue.pop().item
+                ticket._state = _State.RUNNING
+                ticket.admitted_at = self._clock()
+                self._running += 1
+                ticket.on_admit()
+        finally:
+            self._is_admitting = False
         if not self._running and not self._queue:
             self._queue.rest()
 
-    def _admit_next(self) -> None:
-        ticket = self._queue.pop().item
-        ticket._state = _State.RUNNING
-        ticket.admitted_at = self._clock()
-        self._running += 1
-        ticket.on_admit()
+    def _victim_for(self, caller: str, weight: int) -> Entry[Ticket] | None:
+        """Who must leave so that this caller can enter; `None` while there is room.
 
-    def _check_patience(self, ticket: Ticket, patience_seconds: float) -> None:
-        eta = ticket.eta_seconds
-        if eta is None or eta <= patience_seconds:
-            return
-        self.release(ticket)
-        raise DeadlineUnreachable(
-            f"the wait for a slot would be about {eta:.0f} s and this request waits "
-            f"{patience_seconds:.0f} s at most; try again later",
-            retry_after_seconds=self._jittered(eta - patience_seconds),
-        )
-
-    def _push_out_for(self, caller: str, weight: int) -> None:
-        """Make room in a full queue, at the cost of whoever has most there."""
-        victim = self._victim(1, caller, weight)
-        if victim is None:
+        Raises:
+            QueueFull: there is none, and nobody has clearly more.
+        """
+        if self._running + len(self._queue) < self.max_running + self.max_waiting:
+            return None
+        victims = self._queue.longest(1, caller, weight)
+        if not victims or not _can_be_told(victims[0]):
             raise self._full()
-        error = self._full()
-        assert victim.on_push_out is not None
-        tell = victim.on_push_out
-        self.release(victim)
-        tell(error)
+        return victims[0]
 
-    def _victim(self, wanted: int, caller: str, weight: int) -> Ticket | None:
-        fattest = self._queue.fattest()
-        if fattest is None or fattest[0] == caller:
-            return None
-        if (self._queue.waiting(caller) + wanted) / weight >= fattest[1]:
-            return None
-        entry = self._queue.last_of(fattest[0])
-        ticket = entry.item if entry is not None else None
-        return ticket if ticket is not None and ticket.on_push_out is not None else None
-
-    def _could_push_out(self, missing: int, count: int, caller: str, weight: int) -> bool:
-        """Whether so many places can be had: each of them is taken from the fattest caller."""
-        fattest = self._queue.fattest()
-        if fattest is None or self._victim(count, caller, weight) is None:
-            return False
-        name, load = fattest
-        theirs = self._queue.waiting(name)
-        left = load * (theirs - missing + 1) / theirs
-        return (self._queue.waiting(caller) + count) / weight < left
+    def _check_patience(
+        self, patience_seconds: float, caller: str, victim: Entry[Ticket] | None
+    ) -> None:
+        position = self._queue.next_position(caller)
+        if victim is not None and self._queue.position(victim) < position:
+            position -= 1
+        if position < self.max_running - self._running:
+            return
+        eta = self.eta_seconds(position)
+        if eta is not None and eta > patience_seconds:
+            raise DeadlineUnreachable(
+                f"the wait for a slot would be about {eta:.0f} s and this request waits "
+                f"{patience_seconds:.0f} s at most; try again later",
+                retry_after_seconds=self._jittered(eta - patience_seconds),
+            )
 
     def _learn(self, ticket: Ticket) -> None:
         assert ticket.admitted_at is not None
@@ -248,3 +255,7 @@ class Gate:
     def _jittered(self, seconds: float) -> float:
         bounded = min(max(seconds, MIN_RETRY_SECONDS), MAX_RETRY_SECONDS)
         return bounded * self._rng.uniform(1.0, 1.0 + JITTER)
+
+
+def _can_be_told(entry: Entry[Ticket]) -> bool:
+    return entry.item.on_push_out is not None

@@ -15,7 +15,7 @@ from starlette.responses import Response
 
 from llmserve.api.json import JSON
 from llmserve.api.openai.unsupported import UNSUPPORTED_FIELDS
-from llmserve.errors import BodyTooLarge, LLMServeError
+from llmserve.errors import BodyTimeout, BodyTooLarge, LLMServeError
 
 MAX_SHOWN: Final = 200
 """Characters of a client's own words that an error repeats."""
@@ -108,9 +108,15 @@ async def _validation(request: Request, error: Exception) -> Response:
 
 async def _http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
+    if isinstance(error.__cause__, LLMServeError):  # raised while FastAPI read the body
+        return error_response(error.__cause__)
     status = HTTPStatus(error.status_code)
     if status is HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
         return error_response(BodyTooLarge(str(error.detail)))
+    if status is HTTPStatus.REQUEST_TIMEOUT:
+        response = error_response(BodyTimeout(str(error.detail)))
+        response.headers["Connection"] = "close"  # what is left of the body must not be a request
+        return response
     known = {
         HTTPStatus.NOT_FOUND: (
             f"there is no route {request.method} {request.url.path[:MAX_SHOWN]}; see /docs",

@@ -35,15 +35,20 @@ class Engine(Protocol):
 
         Raises:
             ModelBroken: the model cannot be loaded or cannot generate; says why.
+            ModelUnloaded: the engine was closed while it warmed up.
         """
         ...
 
     async def warm(self, prompts: Sequence[str], prefixes: Sequence[Prompt]) -> WarmReport:
         """Run prompts for a few tokens and keep the KV caches of prefixes; beside what runs.
 
-        A prefix is text, or messages whose place at the beginning of a conversation counts.
+        A prefix is text, encoded like a raw prompt, or messages that conversations begin with.
+        Text matches a conversation only if it has the chat template's opening in it. A prefix
+        that the model cannot keep is told in the report; what was pinned before stays.
 
         Raises:
+            OutOfMemory: no room for a prefix or a prompt; the engine serves on.
+            ModelUnloaded: the engine was closed meanwhile.
             LLMServeError: a prompt cannot be generated from.
         """
         ...

@@ -1,17 +1,39 @@
 """Pinned prefixes: KV caches of prompt beginnings that many requests share.
 
-Torch's caches are opaque here: whoever makes them says how large they are and how to copy them.
+Knows how a cache is made, checked, copied and bounded; not who asked for it or who uses it.
 """
 
 from __future__ import annotations
 
+import copy
+import math
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+import torch
+from transformers import DynamicCache, GenerationConfig
+from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
+
+from llmserve.engines.loading import LoadedModel
+
 MAX_PREFIXES: Final = 16
+MAX_BYTES: Final = 2 * 2**30
+
+PROBE_TOKENS: Final = 4
+"""How far the check's prompt goes on after the prefix."""
+
+CHECKED_TOKENS: Final = 4
+"""How many tokens the check makes with and without the cache."""
+
+GROWS_BY_CONCATENATION: Final = (DynamicLayer, DynamicSlidingWindowLayer)
+"""Layers that replace their tensors and never write into them: copies may share them."""
+
+
+class PrefixRefused(Exception):
+    """A prefix cannot be kept; the message says why. Requests are served without it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,43 +49,97 @@ class Pinned:
         length = len(self.token_ids)
         return length < len(prompt_ids) and tuple(prompt_ids[:length]) == self.token_ids
 
+    def copy_cache(self) -> Any:
+        """A cache for one `generate`, which may grow it as it likes."""
+        fresh = copy.copy(self.cache)
+        fresh.layers = [
+            copy.copy(layer) if type(layer) in GROWS_BY_CONCATENATION else copy.deepcopy(layer)
+            for layer in self.cache.layers
+        ]
+        return fresh
+
 
 class PinnedPrefixes:
-    """At most so many; the one that was not used for longest goes first. For any thread."""
+    """Bounded in number and bytes; the one that was pinned longest ago goes. For any thread."""
 
-    def __init__(self, max_prefixes: int = MAX_PREFIXES) -> None:
+    def __init__(self, max_prefixes: int = MAX_PREFIXES, max_bytes: int = MAX_BYTES) -> None:
         self._max_prefixes = max_prefixes
+        self._max_bytes = max_bytes
         self._lock = threading.Lock()
         self._pinned: OrderedDict[tuple[int, ...], Pinned] = OrderedDict()
+
+    def __contains__(self, token_ids: tuple[int, ...]) -> bool:
+        with self._lock:
+            return token_ids in self._pinned
+
+    @property
+    def bounds(self) -> str:
+        """How many are kept, in words."""
+        return f"at most {self._max_prefixes} prefixes and {self._max_bytes:,} bytes are kept"
 
     @property
     def num_bytes(self) -> int:
         """Memory of all caches."""
         with self._lock:
-            return sum(pinned.num_bytes for pinned in self._pinned.values())
+            return self._num_bytes()
 
     def add(self, pinned: Pinned) -> None:
-        """Keep one, in the place of an older one if need be."""
+        """Keep one, in the place of older ones if need be.
+
+        Raises:
+            PrefixRefused: it alone is larger than all may be.
+        """
+        if pinned.num_bytes > self._max_bytes:
+            raise PrefixRefused(f"its cache has {pinned.num_bytes:,} bytes; {self.bounds}")
         with self._lock:
             self._pinned[pinned.token_ids] = pinned
             self._pinned.move_to_end(pinned.token_ids)
-            while len(self._pinned) > self._max_prefixes:
+            while len(self._pinned) > self._max_prefixes or self._num_bytes() > self._max_bytes:
                 self._pinned.popitem(last=False)
 
+    def renew(self, token_ids: tuple[int, ...]) -> bool:
+        """Make one the newest; `False` if it is not kept."""
+        with self._lock:
+            if token_ids in self._pinned:
+                self._pinned.move_to_end(token_ids)
+                return True
+            return False
+
     def longest_match(self, prompt_ids: Sequence[int]) -> Pinned | None:
-        """The longest prefix that a prompt begins with."""
+        """The longest prefix that a prompt begins with and goes on after."""
         with self._lock:
             matches = [pinned for pinned in self._pinned.values() if pinned.begins(prompt_ids)]
-            if not matches:
-                return None
-            best = max(matches, key=lambda pinned: len(pinned.token_ids))
-            self._pinned.move_to_end(best.token_ids)
-            return best
+        return max(matches, key=lambda pinned: len(pinned.token_ids), default=None)
 
     def clear(self) -> None:
         """Let go of all."""
         with self._lock:
             self._pinned.clear()
+
+    def _num_bytes(self) -> int:
+        return sum(pinned.num_bytes for pinned in self._pinned.values())
+
+
+@torch.inference_mode()
+def pin(model: LoadedModel, token_ids: tuple[int, ...]) -> Pinned:
+    """Compute a prefix's cache, and check that the model answers the same with it. Blocks.
+
+    Raises:
+        PrefixRefused: too long, or the model's answers would not be the same.
+    """
+    _refuse_what_cannot_work(model, token_ids)
+    cache = getattr(_generate(model, token_ids, max_tokens=1), "past_key_values", None)
+    if not isinstance(cache, DynamicCache):
+        raise PrefixRefused(f"this model keeps a {type(cache).__name__}, which cannot be copied")
+    for layer in cache.layers:
+        if type(layer) is DynamicSlidingWindowLayer and layer.is_initialized:
+            # The window is a view that would keep the whole prefix in memory.
+            layer.keys, layer.values = layer.keys.clone(), layer.values.clone()
+    num_bytes = sum(tensor.nbytes for layer in cache.layers for tensor in _tensors(vars(layer)))
+    pinned = Pinned(token_ids, cache, num_bytes)
+    if not _answers_the_same(model, pinned):
+        raise PrefixRefused("this model's answers are not the same when its cache is used again")
+    return pinned
 
 
 def common_beginning(encoded: Sequence[Sequence[int]]) -> tuple[int, ...]:
@@ -74,3 +150,94 @@ def common_beginning(encoded: Sequence[Sequence[int]]) -> tuple[int, ...]:
             break
         shared += 1
     return tuple(encoded[0][:shared])
+
+
+def _refuse_what_cannot_work(model: LoadedModel, token_ids: tuple[int, ...]) -> None:
+    if not token_ids:
+        raise PrefixRefused("it has no token that every prompt with it begins with; lengthen it")
+    room = model.max_context - PROBE_TOKENS - CHECKED_TOKENS
+    if len(token_ids) > room:
+        raise PrefixRefused(
+            f"it has {len(token_ids):,} tokens, more than the {room:,} which leave room for an "
+            f"answer in the context of {model.max_context:,}; shorten it"
+        )
+    switch = _rope_switch(model.model.config)
+    if switch is not None and switch < model.max_context:
+        # A cache holds keys of short positions; a long prompt needs other ones throughout.
+        raise PrefixRefused(
+            f"this model's positions change in prompts over {switch:,} tokens (longrope); "
+            f"set max_context to {switch} or less"
+        )
+
+
+def _rope_switch(config: Any) -> int | None:
+    """The prompt length from which a longrope model rotates every key in another way."""
+    text_config = config.get_text_config(decoder=True)
+    rope = getattr(text_config, "rope_parameters", None) or {}
+    # One set of parameters, or one for each type of layer.
+    for parameters in (rope, *rope.values()):
+        if isinstance(parameters, dict) and parameters.get("rope_type") == "longrope":
+            own = getattr(text_config, "original_max_position_embeddings", None)
+            return int(parameters.get("original_max_position_embeddings") or own or 0)
+    return None
+
+
+def _generate(
+    model: LoadedModel, token_ids: Sequence[int], max_tokens: int, cache: Any = None
+) -> Any:
+    """Greedy tokens, and their logits as a list of (1, vocab)."""
+    # input_ids, (1, prompt_tokens)
+    input_ids = torch.tensor([token_ids], dtype=torch.long, device=model.device)
+    return model.model.generate(
+        input_ids,
+        attention_mask=torch.ones_like(input_ids),
+        generation_config=GenerationConfig(
+            do_sample=False,
+            max_new_tokens=max_tokens,
+            pad_token_id=model.pad_id,
+            use_cache=True,
+            return_dict_in_generate=True,
+            output_logits=True,
+        ),
+        **({} if cache is None else {"past_key_values": cache}),
+    )
+
+
+def _answers_the_same(model: LoadedModel, pinned: Pinned) -> bool:
+    """Whether a short probe gets the same logits with the cache and without, but for rounding.
+
+    Rounding reaches half of the digits of the model's dtype. A tie within it may fall either
+    way; after it the two answers cannot be compared.
+    """
+    probe = (pinned.token_ids * PROBE_TOKENS)[:PROBE_TOKENS]
+    prompt = (*pinned.token_ids, *probe)
+    plain = _generate(model, prompt, CHECKED_TOKENS)
+    cached = _generate(model, prompt, CHECKED_TOKENS, pinned.copy_cache())
+    tolerance = math.sqrt(torch.finfo(model.model.dtype).eps)
+    for expected, actual in zip(plain.logits, cached.logits, strict=True):  # (1, vocab) each
+        if not _is_close(expected, actual, tolerance):
+            return False
+        if int(expected.argmax()) != int(actual.argmax()):
+            break
+    return True
+
+
+def _is_close(expected: torch.Tensor, actual: torch.Tensor, tolerance: float) -> bool:
+    """Whether they differ by no more than this share of what the logits range over."""
+    is_masked = expected <= torch.finfo(expected.dtype).min / 2
+    if not torch.equal(is_masked, actual <= torch.finfo(actual.dtype).min / 2):
+        return False
+    expected, actual = expected[~is_masked], actual[~is_masked]
+    return bool((expected - actual).abs().max() <= tolerance * (expected.max() - expected.min()))
+
+
+def _tensors(held: Any) -> Iterator[torch.Tensor]:
+    """Every tensor in the fields of a cache's layer."""
+    if isinstance(held, torch.Tensor):
+        yield held
+    elif isinstance(held, dict):
+        for value in held.values():
+            yield from _tensors(value)
+    elif isinstance(held, list | tuple):
+        for value in held:
+            yield from _tensors(value)

@@ -6,7 +6,6 @@ Runs every causal language model that transformers runs.
 from __future__ import annotations
 
 import asyncio
-import copy
 import gc
 import time
 import traceback
@@ -14,13 +13,14 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import torch
 from loguru import logger
-from transformers import DynamicCache, GenerationConfig, StoppingCriteria, StoppingCriteriaList
+from transformers import GenerationConfig, StoppingCriteria, StoppingCriteriaList
 
 from llmserve.domain import (
+    Cancelled,
     EngineInfo,
     EngineKind,
     EngineStats,
@@ -36,9 +36,21 @@ from llmserve.engines.bridge import StopStringMatched, TokenBridge
 from llmserve.engines.job import Job, Task
 from llmserve.engines.loading import LoadedModel, load_model
 from llmserve.engines.mailbox import Mailbox
-from llmserve.engines.prefixes import Pinned, PinnedPrefixes, common_beginning
+from llmserve.engines.prefixes import (
+    Pinned,
+    PinnedPrefixes,
+    PrefixRefused,
+    common_beginning,
+    pin,
+)
 from llmserve.engines.sampling import build_processors
-from llmserve.errors import GenerationFailed, LLMServeError, ModelBroken, OutOfMemory
+from llmserve.errors import (
+    GenerationFailed,
+    LLMServeError,
+    ModelBroken,
+    ModelUnloaded,
+    OutOfMemory,
+)
 from llmserve.observability.context import request_id
 from llmserve.text.tokenizer import Tokenizer
 
@@ -50,11 +62,14 @@ ENDINGS: Final = (" a", "\n", "the", "And", "It", "9", "Z", ".")
 Fetch = Callable[[ModelSpec, Callable[[LoadProgress], None]], Path]
 """Finds a model's folder, downloading it if need be; blocks."""
 
+T = TypeVar("T")
+
 
 class ThreadedEngine:
     """At most `max_running` generations at once, each on its own thread of a bounded pool.
 
-    The event loop owns `_running`; a worker thread touches only its own job.
+    The event loop owns `_running` and `_warming`; a worker thread touches only its own job.
+    One thread more warms and pins, so that an operator takes no request's place.
     """
 
     def __init__(
@@ -77,16 +92,12 @@ class ThreadedEngine:
         self._idle = asyncio.Event()
         self._idle.set()
         self._is_closing = False
-        self._pool = ThreadPoolExecutor(
-            max_workers=max_running,
-            thread_name_prefix=f"generate-{spec.name}",
-            # OpenMP's team size is a setting of each thread that starts a parallel region.
-            initializer=partial(torch.set_num_threads, torch_threads),
-        )
-        self._prefixes = PinnedPrefixes()
-        # Beside the pool: what an operator warms takes no request's place.
-        self._warmer = ThreadPoolExecutor(1, thread_name_prefix=f"generate-warm-{spec.name}")
+        # OpenMP's team size is a setting of each thread that starts a parallel region.
+        set_threads = partial(torch.set_num_threads, torch_threads)
+        self._pool = ThreadPoolExecutor(max_running, f"generate-{spec.name}", set_threads)
+        self._warmer = ThreadPoolExecutor(1, f"generate-warm-{spec.name}", set_threads)
         self._warming: set[Job] = set()
+        self._prefixes = PinnedPrefixes()
 
     @property
     def capacity(self) -> int:
@@ -118,24 +129,29 @@ class ThreadedEngine:
         loop = asyncio.get_running_loop()
         self._loaded = await loop.run_in_executor(self._pool, self._load, on_progress)
         on_progress(LoadProgress("warm-up"))
-        prompts = self._spec.warmup_prompts or DEFAULT_WARMUP
-        report = await self.warm(prompts, self._spec.warmup_prefixes)
-        for problem in filter(None, report.prefix_problems):
-            logger.warning("model {}: a prefix is not pinned: {}", self._spec.name, problem)
+        try:
+            await self.warm(self._spec.warmup_prompts or DEFAULT_WARMUP, ())
+        except ModelUnloaded:
+            raise
+        except LLMServeError as error:
+            raise ModelBroken(
+                f"model {self._spec.name!r} loaded but cannot generate: {error.message}"
+            ) from error
+        await self._pin_at_load()
 
     async def warm(self, prompts: Sequence[str], prefixes: Sequence[Prompt]) -> WarmReport:
-        """One after another, on a thread of its own."""
-        loop = asyncio.get_running_loop()
+        """One after another, on the warmer's thread."""
         seconds = []
         for prompt in prompts:
             begun = self._clock()
             await self._warm_up(prompt)
             seconds.append(round(self._clock() - begun, 3))
-        pins = [await loop.run_in_executor(self._warmer, self._pin, prefix) for prefix in prefixes]
+        pins = [await self._on_warmer(self._pin, prefix) for prefix in prefixes]
+        outcomes = [self._outcome(*pin) for pin in pins]
         return WarmReport(
             prompt_seconds=tuple(seconds),
-            prefix_tokens=tuple(tokens for tokens, _ in pins),
-            prefix_problems=tuple(problem for _, problem in pins),
+            prefix_tokens=tuple(tokens for tokens, _ in outcomes),
+            prefix_problems=tuple(problem for _, problem in outcomes),
         )
 
     def start(self, job: Job) -> None:
@@ -155,7 +171,7 @@ class ThreadedEngine:
         return EngineStats(
             running=len(self._running),
             seconds_since_step=now - min(steps) if steps else None,
-            cache_usage=tokens / room,
+            cache_usage=min(1.0, tokens / room),
         )
 
     async def close(self) -> None:
@@ -184,28 +200,50 @@ class ThreadedEngine:
         folder = self._fetch(self._spec, report)
         return load_model(self._spec, folder, report)
 
+    async def _on_warmer(self, work: Callable[..., T], *arguments: Any) -> T:
+        if self._is_closing:
+            raise ModelUnloaded(f"model {self._spec.name!r} was unloaded while it was warmed")
+        return await asyncio.get_running_loop().run_in_executor(self._warmer, work, *arguments)
+
     async def _warm_up(self, prompt: str) -> None:
-        ids = await asyncio.to_thread(self.tokenizer.encode, prompt)
-        room = max(1, self._model.max_context - WARMUP_TOKENS)
-        task = Task(
-            request_id="warm-up",
-            prompt_ids=tuple(ids[:room]) or (self._model.pad_id,),
-            sampling=SamplingParams(temperature=0.0, ignore_eos=True),
-            max_tokens=WARMUP_TOKENS,
-        )
-        loop = asyncio.get_running_loop()
-        mailbox = Mailbox(loop)
+        task = await self._on_warmer(self._warm_up_task, prompt)
+        mailbox = Mailbox(asyncio.get_running_loop())
         job = Job(task, mailbox, on_done=lambda: None)
         self._warming.add(job)
         try:
-            await loop.run_in_executor(self._warmer, self._run, job)
+            await self._on_warmer(self._run, job)
         finally:
+            job.cancel()  # whoever waited may have gone; the thread must not go on for nobody
             self._warming.discard(job)
         if isinstance(mailbox.terminal, Failed):
-            raise ModelBroken(
-                f"model {self._spec.name!r} loaded but cannot generate: "
-                f"{mailbox.terminal.error.message}"
-            )
+            raise mailbox.terminal.error
+        if isinstance(mailbox.terminal, Cancelled):
+            raise ModelUnloaded(f"model {self._spec.name!r} was unloaded while it was warmed")
+
+    def _warm_up_task(self, prompt: str) -> Task:
+        room = max(1, self._model.max_context - WARMUP_TOKENS)
+        return Task(
+            request_id="warm-up",
+            prompt_ids=tuple(self.tokenizer.encode(prompt)[:room]) or (self._model.pad_id,),
+            sampling=SamplingParams(temperature=0.0, ignore_eos=True),
+            max_tokens=WARMUP_TOKENS,
+        )
+
+    async def _pin_at_load(self) -> None:
+        """Pin what the manifest asks for; a model without its prefixes is slower, not broken."""
+        name = self._spec.name
+        try:
+            report = await self.warm((), self._spec.warmup_prefixes)
+        except OutOfMemory as error:
+            logger.warning("model {}: no more prefixes are pinned: {}", name, error.message)
+            return
+        for problem in filter(None, report.prefix_problems):
+            logger.warning("model {}: a prefix is not pinned: {}", name, problem)
+
+    def _outcome(self, token_ids: tuple[int, ...], problem: str | None) -> tuple[int, str | None]:
+        if problem is None and token_ids not in self._prefixes:
+            problem = f"it made room for later ones: {self._prefixes.bounds}"
+        return (len(token_ids), None) if problem is None else (0, problem)
 
     def _done(self, job: Job, future: asyncio.Future[None]) -> None:
         self._running.discard(job)
@@ -254,47 +292,45 @@ class ThreadedEngine:
             ),
             stopping_criteria=StoppingCriteriaList([_EndOfJob(bridge)]),
             streamer=bridge,
-            **({} if prefix is None else {"past_key_values": copy.deepcopy(prefix.cache)}),
+            **({} if prefix is None else {"past_key_values": prefix.copy_cache()}),
         )
 
-    def _pin(self, prefix: Prompt) -> tuple[int, str | None]:
-        """Keep a prefix's cache; tokens kept, or 0 and why not. Runs on the warmer's thread."""
+    def _pin(self, prefix: Prompt) -> tuple[tuple[int, ...], str | None]:
+        """Keep a prefix's cache; its tokens, and why it is not kept. On the warmer's thread.
+
+        Raises:
+            OutOfMemory: there is no room for the cache.
+        """
+        token_ids: tuple[int, ...] = ()
         try:
             token_ids = self._beginning(prefix)
-            if len(token_ids) >= self._model.max_context:
-                return 0, f"it has {len(token_ids)} tokens, more than the context"
-            if not token_ids:
-                return 0, "it has no token that every prompt with it begins with"
-            self._prefixes.add(self._prefill(token_ids))
+            if not self._prefixes.renew(token_ids):
+                self._prefixes.add(pin(self._model, token_ids))
+        except PrefixRefused as refused:
+            return token_ids, str(refused)
         # The worker's boundary: a model whose cache cannot be kept serves without it.
         except Exception as error:
             failure = _as_failure(error)
             _forget_frames(error)
             _release_memory()
-            return 0, failure.message
-        return len(token_ids), None
+            if isinstance(failure, OutOfMemory):
+                raise OutOfMemory(
+                    f"the device ran out of memory while a prefix of {len(token_ids):,} tokens "
+                    "was pinned; shorten it or pin fewer"
+                ) from None
+            return token_ids, failure.message
+        return token_ids, None
 
     def _beginning(self, prefix: Prompt) -> tuple[int, ...]:
         """The tokens that every prompt which begins so begins with: what comes next may merge
         with the last one, or be the template's."""
         if isinstance(prefix, str):
             continued: list[Prompt] = [prefix + ending for ending in ENDINGS]
-        else:
-            turns = [part for part in prefix if isinstance(part, Message)]
+        elif turns := [part for part in prefix if isinstance(part, Message)]:
             continued = [(*turns, Message("user", ending)) for ending in ENDINGS]
+        else:
+            continued = [prefix]
         return common_beginning([self.tokenizer.encode(prompt) for prompt in continued])
-
-    @torch.inference_mode()
-    def _prefill(self, token_ids: tuple[int, ...]) -> Pinned:
-        model = self._model
-        # input_ids, (1, prefix_tokens)
-        input_ids = torch.tensor([token_ids], dtype=torch.long, device=model.device)
-        cache = model.model(input_ids, use_cache=True).past_key_values
-        if not isinstance(cache, DynamicCache):
-            raise GenerationFailed(f"this model's cache ({type(cache).__name__}) cannot be copied")
-        tensors = [t for layer in cache.layers for t in (layer.keys, layer.values)]
-        num_bytes = sum(t.numel() * t.element_size() for t in tensors if t is not None)
-        return Pinned(token_ids, cache, num_bytes)
 
 
 class _EndOfJob(StoppingCriteria):

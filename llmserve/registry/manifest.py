@@ -48,6 +48,8 @@ class WarmupTable(_Strict):
     """`[warmup]`: prompts that run once the model is loaded, before it is ready.
 
     The KV cache of prefixes and of system prompts is kept for requests that begin with them.
+    A prefix is text as a raw prompt has it; for conversations it would need the chat template's
+    opening, which a system prompt is given.
     """
 
     prompts: list[Annotated[str, Field(min_length=1)]] = []

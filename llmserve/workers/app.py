@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from fastapi import FastAPI
 
+from llmserve.api.http_protocol import bounded_protocol
 from llmserve.fleet.membership import METRICS
 from llmserve.observability.logs import configure_logging
 from llmserve.settings import Settings, load_settings
@@ -33,7 +34,11 @@ def server_options(settings: Settings) -> dict[str, Any]:
     """What Uvicorn is told in every process."""
     return {
         "loop": "uvloop",
-        "http": "httptools",
+        "http": bounded_protocol(
+            max_header_bytes=settings.max_header_bytes,
+            header_timeout_seconds=settings.header_timeout_seconds,
+            send_timeout_seconds=settings.send_timeout_seconds,
+        ),
         "ws_max_size": settings.max_body_bytes,
         "timeout_keep_alive": settings.idle_connection_seconds,
         "log_config": None,

@@ -55,7 +55,7 @@ def make_simulated_model(folder: Path, forward_seconds: float) -> None:
 def measure_overhead(folder: Path) -> dict[str, float]:
     """Wall and CPU seconds of a one-token `generate`, less the sleep: the median of some."""
     torch.set_num_threads(1)
-    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=True)
     model = AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=True).eval()
     ids = torch.tensor([tokenizer.encode("Hello there")])
     settings = GenerationConfig(max_new_tokens=1, do_sample=False, pad_token_id=0)

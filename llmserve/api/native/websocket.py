@@ -24,6 +24,7 @@ from starlette.websockets import WebSocketDisconnect
 
 from llmserve.api.container import get_container, identify
 from llmserve.api.errors import error_body, error_response, validation_message
+from llmserve.api.json import checked_json
 from llmserve.api.native.schemas import PromptBody, UsageOut, done
 from llmserve.api.timeouts import earliest, header_timeout
 from llmserve.bootstrap import Container
@@ -108,7 +109,7 @@ class _Conversation:
     async def _take(self, raw: str | bytes) -> None:
         frame_id = None
         try:
-            content = orjson.loads(raw)
+            content = checked_json(raw, self._container.settings.max_json_depth)
             frame_id = _id_of(content)
             if isinstance(content, dict) and content.get("type") == "cancel":
                 self._cancel(CancelFrame.model_validate(content))
