@@ -46,9 +46,13 @@ class Entry(Generic[T]):
 
 @dataclass(slots=True)
 class _Caller(Generic[T]):
-    """`paid` is the finish tag of what was served, `owed` the charges of what waits in `line`."""
+    """`paid` is the finish tag of what was served, `owed` the charges of what waits in `line`.
+
+    `floor` was the virtual time when the line began: what was not used before is not saved up.
+    """
 
     paid: int = 0
+    floor: int = 0
     owed: int = 0
     load: float = 0.0
     line: OrderedDict[int, Entry[T]] = field(default_factory=OrderedDict)
@@ -89,6 +93,8 @@ class FairQueue(Generic[T]):
         if known is None:
             self._sweep()
             known = self._callers[caller] = _Caller()
+        if not known.line:
+            known.floor = self._virtual_time
         known.line[entry.arrival] = entry
         known.owed += entry.charge
         self._insert(entry)
@@ -102,7 +108,7 @@ class FairQueue(Generic[T]):
             IndexError: nobody waits.
         """
         tag, _, entry = self._entries.pop(0)
-        self._virtual_time = max(self._virtual_time, tag)
+        self._virtual_time = tag
         known = self._callers[entry.caller]
         known.paid = max(known.paid, tag) + entry.charge
         self._step_out(known, entry)
@@ -184,7 +190,7 @@ class FairQueue(Generic[T]):
         if not known.line:
             return
         first = known.line[next(iter(known.line))]
-        tag = max(self._virtual_time, known.paid)
+        tag = max(known.floor, known.paid)
         if tag < first.tag:
             del self._entries[self.position(first)]
             first.tag = tag

@@ -318,6 +318,9 @@ class ThreadedEngine:
                     f"the device ran out of memory while a prefix of {len(token_ids):,} tokens "
                     "was pinned; shorten it or pin fewer"
                 ) from None
+            if isinstance(failure, GenerationFailed):
+                name = type(error).__name__
+                return token_ids, f"this model cannot go on from a kept cache ({name}); see the log"
             return token_ids, failure.message
         return token_ids, None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 import tempfile
 import time
@@ -10,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from headline.measurement import measure
+from headline.measurement import RoadBypassed, measure
 from headline.plan import FULL, QUICK
 from headline.plot import draw
 from headline.report import as_json, as_markdown, verdict
@@ -20,7 +21,7 @@ RESULTS: Final = Path(__file__).with_name("results")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line: 0 when the claim holds (or nothing was claimed), 1 when not."""
+    """Run the command line: 0 the claim holds (or none was made), 1 it does not, 2 no figures."""
     parser = argparse.ArgumentParser(
         prog="bench-headline",
         description="200 requests/s with a 500 ms model: 16 synchronous Flask/Gunicorn workers "
@@ -37,6 +38,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     args = parser.parse_args(argv)
     out = args.out or (None if args.quick else RESULTS)
+    # As Ctrl-C does: the servers are stopped before this process leaves.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     started = time.monotonic()
 
     def say(what: str) -> None:
@@ -45,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with tempfile.TemporaryDirectory(prefix="headline-") as scratch:
             run = measure(QUICK if args.quick else FULL, Path(scratch), say)
-    except StartFailed as error:
+    except (StartFailed, RoadBypassed) as error:
         print(f"bench-headline: {error}", file=sys.stderr)
         return 2
     say("measured")
@@ -55,7 +58,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         (out / "headline.md").write_text(as_markdown(run), encoding="utf-8")
         (out / "headline.json").write_text(as_json(run), encoding="utf-8")
         draw(run, out / "headline.png")
-    return 0 if args.quick or verdict(run).holds else 1
+    judged = verdict(run)
+    return 0 if judged is None or judged.holds else 1
 
 
 if __name__ == "__main__":

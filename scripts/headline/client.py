@@ -78,25 +78,31 @@ async def _exchange(port: int, message: bytes, num_tokens: int) -> None:
     try:
         writer.write(message)
         head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
-        status = head.split(" ", 2)[1]
-        if status != "200":
-            raise Refusal(f"status {status}")
-        _check(await reader.readexactly(_content_length(head)), num_tokens)
+        _check_status(head)
+        _check_answer(await reader.readexactly(_content_length(head)), num_tokens)
     except asyncio.LimitOverrunError:
         raise Refusal("endless head") from None
     finally:
         writer.close()
 
 
+def _check_status(head: str) -> None:
+    protocol, _, rest = head.partition(" ")
+    if not protocol.startswith("HTTP/1."):
+        raise Refusal("not HTTP")
+    if (status := rest[:3]) != "200":
+        raise Refusal(f"status {status}")
+
+
 def _content_length(head: str) -> int:
     for line in head.split("\r\n"):
         name, _, value = line.partition(":")
-        if name.lower() == "content-length":
+        if name.lower() == "content-length" and value.strip().isdecimal():
             return int(value)
     raise Refusal("no content-length")
 
 
-def _check(body: bytes, num_tokens: int) -> None:
+def _check_answer(body: bytes, num_tokens: int) -> None:
     try:
         answer = json.loads(body)
         is_right = bool(answer["result"]) and answer["usage"]["completion_tokens"] == num_tokens

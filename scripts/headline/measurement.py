@@ -11,27 +11,28 @@ import time
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
+import psutil
+
 from headline.arrivals import poisson_arrivals
 from headline.client import offer
-from headline.outcome import Outcome, Summary, summarize
+from headline.outcome import Summary, summarize
 from headline.plan import DEMO, SIMULATED, Load, Plan
+from headline.run import FLASK, LLMSERVE, Measured, Run
 from headline.server import (
     POLL_SECONDS,
     SCRIPTS,
     Server,
+    StartFailed,
     environment,
     running_flask,
     running_ideal,
     running_llmserve,
 )
 
-LLMSERVE: Final = "llmserve"
-FLASK: Final = "Flask/Gunicorn"
 DEMO_FOLDER: Final = SCRIPTS.parent / "models" / "demo"
 LIBRARIES: Final = ("torch", "transformers", "fastapi", "uvicorn", "flask", "gunicorn")
 COUNTING_SECONDS: Final = 5.0
@@ -43,34 +44,6 @@ Start = Callable[[Path, Plan, Mapping[str, Path]], AbstractContextManager[Server
 
 class RoadBypassed(RuntimeError):
     """llmserve's own counters do not know the requests that the client saw answered."""
-
-
-@dataclass(frozen=True, slots=True)
-class Measured:
-    """One server under one load. CPU is seconds, over the load and its answers."""
-
-    server: str
-    load: Load
-    outcomes: tuple[Outcome, ...]
-    summary: Summary
-    server_cpu_seconds: float
-    client_cpu_seconds: float
-    memory_bytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """Everything that was measured. `overhead` is `generate` beside its forward pass."""
-
-    plan: Plan
-    measured: tuple[Measured, ...]
-    calibration: Summary
-    overhead: Mapping[str, float]
-    machine: Mapping[str, Any]
-
-    def of(self, server: str, model: str) -> Measured:
-        """The one measurement of a server with a model."""
-        return next(m for m in self.measured if (m.server, m.load.model) == (server, model))
 
 
 def measure(plan: Plan, folder: Path, say: Say) -> Run:
@@ -103,7 +76,7 @@ def _make_simulated(model: Path, forward_seconds: float, folder: Path) -> dict[s
         check=False,
     )
     if ran.returncode != 0:
-        raise RuntimeError(f"the simulated model cannot be made:\n{ran.stderr[-3000:]}")
+        raise StartFailed(f"the simulated model cannot be made:\n{ran.stderr[-3000:]}")
     overhead: dict[str, float] = json.loads(ran.stdout.splitlines()[-1])
     return overhead
 
@@ -141,17 +114,30 @@ def _warm(server: Server, plan: Plan, load: Load) -> None:
 def _under_load(name: str, server: Server, plan: Plan, load: Load, say: Say) -> Measured:
     say(f"{name}: {load.model} at {load.rate:g} requests/s for {load.seconds:g} s")
     arrivals = poisson_arrivals(load.rate, load.seconds, plan.seed)
-    server_from, client_from = server.cpu_seconds(), time.process_time()
+    before = _cpu(server)
     outcomes = offer(server.port, load.body, load.max_tokens, arrivals, plan.timeout_seconds)
+    wall, busy, of_server, of_client = (b - a for a, b in zip(before, _cpu(server), strict=True))
     return Measured(
         server=name,
         load=load,
         outcomes=tuple(outcomes),
         summary=summarize(outcomes, load.seconds),
-        server_cpu_seconds=server.cpu_seconds() - server_from,
-        client_cpu_seconds=time.process_time() - client_from,
+        server_cpu_seconds=of_server,
+        client_cpu_seconds=of_client,
+        others_cpu_share=max(0.0, busy - of_server - of_client) / (wall * _num_cores()),
         memory_bytes=server.memory_bytes(),
     )
+
+
+def _cpu(server: Server) -> tuple[float, float, float, float]:
+    """Seconds so far: on the clock, of all processes, of the server's and of the client."""
+    times = psutil.cpu_times()
+    busy = times.user + times.nice + times.system
+    return time.monotonic(), busy, server.cpu_seconds(), time.process_time()
+
+
+def _num_cores() -> int:
+    return psutil.cpu_count() or 1
 
 
 def _check_road(server: Server, measured: Sequence[Measured], counted_before: float) -> None:
@@ -176,7 +162,7 @@ def _generated_tokens(server: Server) -> float:
 
 def _machine() -> dict[str, Any]:
     return {
-        "cores": len(os.sched_getaffinity(0)),
+        "cores": _num_cores(),
         "python": platform.python_version(),
         "load_average": os.getloadavg()[0],
         **{name: version(name) for name in LIBRARIES},

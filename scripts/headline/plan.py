@@ -36,7 +36,10 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A whole run. The claim is the first load; at the second one neither side is overloaded."""
+    """A whole run. The claim is the first load; at the second one neither side is overloaded.
+
+    A smoke run shows that everything works, and claims nothing.
+    """
 
     forward_seconds: float
     flask_workers: int
@@ -47,6 +50,7 @@ class Plan:
     simulated: Load
     demo: Load
     seed: int = 20
+    is_smoke: bool = False
 
 
 FULL: Final = Plan(
@@ -69,4 +73,5 @@ QUICK: Final = Plan(
     calibration_seconds=0.5,
     simulated=Load(SIMULATED, 20.0, 1.0, 1, "Is the model there?"),
     demo=Load(DEMO, 4.0, 1.0, 4, "Once upon a time"),
+    is_smoke=True,
 )

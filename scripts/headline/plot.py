@@ -13,8 +13,8 @@ import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter
 
-from headline.measurement import FLASK, LLMSERVE, Run
 from headline.plan import DEMO, SIMULATED
+from headline.run import FLASK, LLMSERVE, Run
 
 COLORS: Final = {LLMSERVE: "#1f6fb4", FLASK: "#d9730d"}
 SIZE_INCHES: Final = (11, 4.2)
@@ -42,10 +42,13 @@ def _draw_requests(run: Run, axes: Axes) -> None:
         measured = run.of(server, SIMULATED)
         answered = [o for o in measured.outcomes if o.error is None]
         lost = [o.scheduled for o in measured.outcomes if o.error is not None]
-        label = f"{server}, {workers[server]} workers"
-        points = {"s": 7, "color": color, "linewidths": 0}
         axes.scatter(
-            [o.scheduled for o in answered], [o.latency for o in answered], label=label, **points
+            [o.scheduled for o in answered],
+            [o.latency for o in answered],
+            s=7,
+            color=color,
+            linewidths=0,
+            label=f"{server}, {workers[server]} workers",
         )
         if lost:
             axes.scatter(

@@ -7,9 +7,9 @@ import math
 from dataclasses import asdict
 from typing import Any
 
-from headline.measurement import FLASK, LLMSERVE, Measured, Run
 from headline.outcome import Summary
 from headline.plan import SIMULATED
+from headline.run import FLASK, LLMSERVE, Measured, Run
 from headline.verdict import Verdict, judge
 
 HEAD = (
@@ -19,8 +19,10 @@ HEAD = (
 )
 
 
-def verdict(run: Run) -> Verdict:
-    """Whether the claim holds in this run."""
+def verdict(run: Run) -> Verdict | None:
+    """Whether the claim holds in this run; a smoke run claims nothing."""
+    if run.plan.is_smoke:
+        return None
     return judge(
         run.of(LLMSERVE, SIMULATED).summary,
         run.of(FLASK, SIMULATED).summary,
@@ -32,13 +34,15 @@ def as_markdown(run: Run) -> str:
     """The table with what one has to know to read it."""
     ordered = sorted(run.measured, key=lambda m: m.load.model, reverse=True)
     rows = "\n".join(_row(m, run) for m in ordered)
-    return f"{HEAD}\n{rows}\n\nThe claim {verdict(run)}.\n\n{_notes(run)}\n"
+    claim = "A smoke run claims nothing" if run.plan.is_smoke else f"The claim {verdict(run)}"
+    return f"{HEAD}\n{rows}\n\n{claim}.\n\n{_notes(run)}\n"
 
 
 def as_json(run: Run) -> str:
     """Every figure, without the single requests; JSON has no infinity, so that is null."""
+    judged = verdict(run)
     figures = {
-        "verdict": asdict(verdict(run)) | {"holds": verdict(run).holds},
+        "verdict": None if judged is None else asdict(judged) | {"holds": judged.holds},
         "plan": asdict(run.plan),
         "machine": dict(run.machine),
         "generate_overhead": dict(run.overhead),
@@ -49,6 +53,7 @@ def as_json(run: Run) -> str:
                 "model": m.load.model,
                 "server_cpu_seconds": m.server_cpu_seconds,
                 "client_cpu_seconds": m.client_cpu_seconds,
+                "others_cpu_share": m.others_cpu_share,
                 "memory_bytes": m.memory_bytes,
                 **asdict(m.summary),
             }
@@ -89,6 +94,7 @@ def _seconds(seconds: float, patience: float) -> str:
 
 def _notes(run: Run) -> str:
     machine, alone, late = run.machine, run.calibration, run.of(LLMSERVE, SIMULATED)
+    others = max(m.others_cpu_share for m in run.measured)
     libraries = ", ".join(
         f"{name} {machine[name]}" for name in ("torch", "transformers", "uvicorn", "gunicorn")
     )
@@ -101,7 +107,8 @@ def _notes(run: Run) -> str:
         f"{run.overhead['wall_seconds'] * 1000:.1f} ms. The client alone, against a server that "
         f"only waits: P99 {_seconds(alone.p99, run.plan.timeout_seconds)}. During llmserve's load "
         f"it took {late.client_cpu_seconds:.1f} s of CPU and sent 99 % of the requests within "
-        f"{late.summary.p99_late_sends * 1000:.1f} ms of when they were due."
+        f"{late.summary.p99_late_sends * 1000:.1f} ms of when they were due. "
+        f"Everything else on the machine took at most {others:.0%} of the cores meanwhile."
     )
 
 

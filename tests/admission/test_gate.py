@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmserve.admission.gate import JITTER, MAX_RETRY_SECONDS, MIN_RETRY_SECONDS, Gate, Ticket
+from llmserve.admission.gate import (
+    JITTER,
+    MAX_RETRY_SECONDS,
+    MIN_RETRY_SECONDS,
+    Gate,
+    Ticket,
+)
 from llmserve.errors import DeadlineUnreachable, InvalidRequest, QueueFull
 
 
@@ -254,27 +261,207 @@ def test_who_cannot_be_told_is_not_pushed_out() -> None:
         g.enter(lambda: None, caller="b", weight=9)
 
 
-def test_room_for_several_is_found_only_where_entering_would_find_it() -> None:
-    for mine in range(1, 8):
-        g, _ = held_once(running=1, waiting=6, seconds=1.0)
-        for _ in range(6):
-            g.enter(lambda: None, caller="a", on_push_out=lambda error: None)
-        try:
-            g.check_room(mine, caller="b")
-        except (QueueFull, InvalidRequest):
-            continue
-        for _ in range(mine):
-            g.enter(lambda: None, caller="b", on_push_out=lambda error: None)
-        assert mine <= 3
+def test_nobody_is_pushed_out_for_a_caller_who_would_not_wait_that_long() -> None:
+    g, _ = held_once(running=1, waiting=2, seconds=30.0)
+    pushed: list[QueueFull] = []
+    flood = [g.enter(lambda: None, caller="a", on_push_out=pushed.append) for _ in range(2)]
+    with pytest.raises(DeadlineUnreachable):
+        g.enter(lambda: None, caller="b", patience_seconds=5.0)
+    assert pushed == []
+    assert [t.is_waiting for t in flood] == [True, True]
+
+
+def test_who_is_pushed_out_may_come_back_at_once_and_is_refused() -> None:
+    g, _ = held_once(running=1, waiting=2, seconds=1.0)
+    refused: list[QueueFull] = []
+
+    def again(error: QueueFull) -> None:
+        assert (g.running, g.waiting) == (1, 2)
+        with pytest.raises(QueueFull) as full:
+            g.enter(lambda: None, caller="a", on_push_out=again)
+        refused.append(full.value)
+
+    for _ in range(2):
+        g.enter(lambda: None, caller="a", on_push_out=again)
+    g.enter(lambda: None, caller="b", on_push_out=again)
+    assert len(refused) == 1
+    assert (g.running, g.waiting) == (1, 2)
+
+
+def test_who_is_pushed_out_may_give_back_what_else_it_holds() -> None:
+    g, _, order = gate(1, 2)
+    holder = g.enter(lambda: None, caller="a")
+    g.enter(lambda: order.append("a"), caller="a")
+    victim = g.enter(lambda: None, caller="a", on_push_out=lambda error: holder.release())
+    g.enter(lambda: order.append("b"), caller="b")
+    assert order == ["b"]
+    victim.release()
+    assert (g.running, g.waiting) == (1, 1), "it left when it was pushed out"
+
+
+def test_who_is_admitted_may_release_others_that_wait() -> None:
+    g, _, order = gate(1, 5)
+    first = g.enter(lambda: None)
+    others: list[Ticket] = []
+
+    def only_me() -> None:
+        order.append("me")
+        for ticket in others:
+            ticket.release()
+
+    mine = g.enter(only_me)
+    others += [g.enter(lambda: order.append("other")) for _ in range(3)]
+    first.release()
+    assert order == ["me"]
+    assert (g.running, g.waiting) == (1, 0)
+    mine.release()
+    assert (g.running, g.waiting) == (0, 0)
+
+
+def test_thousands_who_leave_as_they_are_admitted_are_not_thousands_of_frames_deep() -> None:
+    g, _, order = gate(1, 5000)
+    first = g.enter(lambda: None)
+    quitters: list[Ticket] = []
+    for number in range(4999):
+        quitters.append(g.enter(lambda number=number: quitters[number].release()))
+    g.enter(lambda: order.append("last"))
+    first.release()
+    assert order == ["last"]
+    assert (g.running, g.waiting) == (1, 0)
+
+
+@given(
+    st.integers(1, 2),
+    st.integers(0, 6),
+    st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 9)), max_size=14),
+    st.integers(1, 9),
+    st.integers(1, 4),
+)
+def test_there_is_room_for_several_exactly_when_all_of_them_can_enter(
+    running: int, waiting: int, guests: list[tuple[str, int]], count: int, weight: int
+) -> None:
+    weight_of = {"a": 1, "b": 2, "c": weight}
+    g = Gate(running, waiting, Clock(), random.Random(1))
+
+    def enter(name: str, *, can_be_told: bool) -> None:
+        tell = (lambda error: None) if can_be_told else None
+        g.enter(lambda: None, caller=name, weight=weight_of[name], on_push_out=tell)
+
+    for name, luck in guests:
+        with contextlib.suppress(QueueFull):
+            enter(name, can_be_told=luck > 0)
+    try:
+        g.check_room(count, caller="c", weight=weight)
+        has_room = True
+    except (QueueFull, InvalidRequest):
+        has_room = False
+    try:
+        for _ in range(count):
+            enter("c", can_be_told=True)
+        all_entered = True
+    except QueueFull:
+        all_entered = False
+    assert has_room == all_entered
+
+
+@given(st.lists(st.tuples(st.sampled_from("erqx"), st.sampled_from("abc"), st.integers(0, 99)),
+                max_size=80))  # fmt: skip
+def test_with_many_callers_everybody_gets_one_outcome_and_no_slot_is_idle(
+    moves: list[tuple[str, str, int]],
+) -> None:
+    g = Gate(2, 4, Clock(), random.Random(1))
+    weight_of = {"a": 1, "b": 2, "c": 4}
+    outcomes: dict[int, list[str]] = {}
+    inside: dict[int, Ticket] = {}
+
+    def enter(number: int, caller: str, kind: str) -> None:
+        def admitted() -> None:
+            outcomes[number].append("admitted")
+            if kind == "q" and number in inside:  # gives up as its turn comes
+                inside.pop(number).release()
+            if kind == "x" and inside:  # takes another one with it
+                inside.pop(next(iter(inside))).release(3.0)
+
+        def pushed_out(error: QueueFull) -> None:
+            outcomes[number].append("pushed out")
+            inside.pop(number)
+
+        outcomes[number] = []
+        ticket = g.enter(
+            admitted,
+            caller=caller,
+            weight=weight_of[caller],
+            cost=1.0 + number % 7,
+            on_push_out=pushed_out,
+        )
+        inside[number] = ticket
+
+    for number, (move, caller, choice) in enumerate(moves):
+        if move == "r" and inside:
+            inside.pop(sorted(inside)[choice % len(inside)]).release(choice / 10)
+        elif move != "r":
+            try:
+                enter(number, caller, move)
+            except QueueFull:
+                assert (g.running, g.waiting) == (2, 4)
+        assert g.running <= 2
+        assert g.waiting <= 4
+        assert g.running + g.waiting == len(inside)
+        assert g.waiting == 0 or g.running == 2, "a slot is free while somebody waits"
+        queue = [ticket.position for ticket in inside.values() if ticket.is_waiting]
+        assert sorted(queue) == list(range(g.waiting))
+    while inside:
+        inside.pop(next(iter(inside))).release()
+    assert (g.running, g.waiting) == (0, 0)
+    assert all(len(outcome) <= 1 for outcome in outcomes.values())
+
+
+class Line:
+    """Callers at a gate of one slot; a ticket's name begins with its caller's."""
+
+    def __init__(self) -> None:
+        self.gate = Gate(1, 10, Clock(), random.Random(1))
+        self.order: list[str] = []
+        self.tickets: dict[str, Ticket] = {}
+
+    def enter(self, *names: str) -> None:
+        for name in names:
+            self.tickets[name] = self.gate.enter(
+                lambda name=name: self.order.append(name), caller=name[0]
+            )
+
+    def serve(self, cost: float = 1.0) -> None:
+        """Whoever was admitted last is done."""
+        self.tickets[self.order[-1]].release(cost)
 
 
 def test_the_turn_goes_round_among_callers() -> None:
-    g, _ = held_once(running=1, waiting=10, seconds=1.0)
-    order: list[str] = []
-    running = [g.enter(lambda: order.append("a"), caller="a") for _ in range(4)]
-    running += [g.enter(lambda: order.append("b"), caller="b") for _ in range(2)]
-    by_turn = {ticket.position: ticket for ticket in running}
-    assert sorted(by_turn) == list(range(6))
-    for ticket in [by_turn[i] for i in range(6)]:
-        g.release(ticket) if ticket.is_waiting else None
-    assert g.waiting == 0
+    line = Line()
+    line.enter("a0", "a1", "a2", "a3", "b0", "b1")
+    positions = {name: ticket.position for name, ticket in line.tickets.items()}
+    assert positions == {"a0": 0, "b0": 0, "a1": 1, "b1": 2, "a2": 3, "a3": 4}
+    for _ in positions:
+        line.serve()
+    assert line.order == ["a0", "b0", "a1", "b1", "a2", "a3"]
+
+
+@pytest.mark.parametrize(
+    ("actual", "order"),
+    [(5.0, ["a0", "b0", "b1", "b2", "a1"]), (1.0, ["a0", "b0", "a1", "b1", "b2"])],
+)
+def test_who_used_more_than_it_said_waits_for_it(actual: float, order: list[str]) -> None:
+    line = Line()
+    line.enter("a0", "b0")
+    line.serve(actual)
+    line.enter("a1", "b1", "b2")
+    for _ in range(4):
+        line.serve()
+    assert line.order == order
+
+
+def test_who_used_less_than_it_said_has_its_next_turn_sooner() -> None:
+    line = Line()
+    line.enter("a0", "a1", "a2", "b0", "b1", "b2")
+    for cost in (0.1, 1.0, 0.1, 1.0, 1.0, 1.0):
+        line.serve(cost)
+    assert line.order == ["a0", "b0", "a1", "a2", "b1", "b2"]

@@ -30,7 +30,7 @@ from llmserve.domain import (
 from llmserve.engines.job import Job, Task
 from llmserve.engines.mailbox import Mailbox
 from llmserve.engines.threaded import ThreadedEngine
-from llmserve.errors import GenerationFailed, ModelBroken, OutOfMemory
+from llmserve.errors import GenerationFailed, ModelBroken, ModelUnloaded, OutOfMemory
 
 pytestmark = pytest.mark.usefixtures("no_thread_left")
 
@@ -87,6 +87,33 @@ async def first_delta(job: Job) -> None:
 
 def tokens_of(events: list[Event]) -> tuple[int, ...]:
     return tuple(i for event in events if isinstance(event, Delta) for i in event.token_ids)
+
+
+class Barrier:
+    """Holds up the forward passes of some threads, so that a test sees what is in the middle."""
+
+    def __init__(self, b: Bench, monkeypatch: pytest.MonkeyPatch, threads: str) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._is_open = threading.Event()
+        self._threads = threads
+        self._plain = b.model.forward
+        self.reached = asyncio.Event()
+        self.num_passes = 0
+        monkeypatch.setattr(b.model, "forward", self._forward)
+
+    def open(self) -> None:
+        self._is_open.set()
+
+    def _forward(self, *args: Any, **kwargs: Any) -> Any:
+        if threading.current_thread().name.startswith(self._threads):
+            self.num_passes += 1
+            self._loop.call_soon_threadsafe(self.reached.set)
+            assert self._is_open.wait(20)
+        return self._plain(*args, **kwargs)
+
+
+WARMER = "generate-warm-tiny"
+POOL = "generate-tiny"
 
 
 @contextlib.asynccontextmanager
@@ -224,6 +251,120 @@ def test_closing_while_loading_interrupts_the_load(tiny_model: Path) -> None:
     run(test)
 
 
+@pytest.mark.parametrize(
+    ("prompts", "prefixes"), [(["Hello", "Hi"], []), ([], ["Hello there. "] * 2)]
+)
+def test_closing_ends_a_warm_up_that_is_under_way(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch, prompts: list[str], prefixes: list[str]
+) -> None:
+    async def test() -> None:
+        async with bench(tiny_model) as b:
+            barrier = Barrier(b, monkeypatch, WARMER)
+            warming = asyncio.create_task(b.engine.warm(prompts, prefixes))
+            await barrier.reached.wait()
+            closing = asyncio.create_task(b.engine.close())
+            await asyncio.sleep(0)
+            barrier.open()
+            await closing
+            with pytest.raises(ModelUnloaded, match="tiny"):
+                await warming
+            with pytest.raises(ModelUnloaded, match="tiny"):
+                await b.engine.warm(prompts, prefixes)
+
+    run(test)
+
+
+def test_closing_while_loading_warms_up_ends_the_load(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def test() -> None:
+        engine = ThreadedEngine(
+            ModelSpec("tiny", path=tiny_model),
+            why="test",
+            max_running=1,
+            torch_threads=1,
+            fetch=lambda spec, on_progress: tiny_model,
+        )
+        warming_up = asyncio.Event()
+
+        def on_progress(progress: LoadProgress) -> None:
+            if progress.stage == "warm-up":  # told on the event loop's thread
+                warming_up.set()
+
+        loading = asyncio.create_task(engine.load(on_progress))
+        await warming_up.wait()
+        await engine.close()
+        with pytest.raises(ModelUnloaded, match="tiny"):
+            await loading
+
+    run(test)
+
+
+def test_a_warm_up_that_nobody_waits_for_stops_within_a_token(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def test() -> None:
+        async with bench(tiny_model) as b:
+            barrier = Barrier(b, monkeypatch, WARMER)
+            warming = asyncio.create_task(b.engine.warm(["Hello", "Hi"], ["Hello there. "]))
+            await barrier.reached.wait()
+            warming.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await warming
+            barrier.open()
+            await asyncio.to_thread(b.engine._warmer.submit(lambda: None).result, 20)
+            assert barrier.num_passes == 1
+
+    run(test)
+
+
+@pytest.mark.parametrize(
+    ("raised", "expected"),
+    [(RuntimeError("bug"), GenerationFailed), (MemoryError(), OutOfMemory)],
+)
+def test_a_warm_up_that_fails_is_told_and_the_engine_serves_on(
+    tiny_model: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    raised: Exception,
+    expected: type[Exception],
+) -> None:
+    def failing(*args: Any, **kwargs: Any) -> Any:
+        raise raised
+
+    async def test() -> None:
+        async with bench(tiny_model) as b:
+            with monkeypatch.context() as patch:
+                patch.setattr(b.model, "forward", failing)
+                with pytest.raises(expected):
+                    await b.engine.warm(["Hello"], [])
+            assert len(await b.tokens()) == 12
+            assert len((await b.engine.warm(["Hello"], [])).prompt_seconds) == 1
+
+    run(test)
+
+
+def test_warming_takes_no_place_and_the_cache_in_use_is_told(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def test() -> None:
+        async with bench(tiny_model, max_running=1) as b:
+            assert b.engine.stats().cache_usage == 0.0
+            barrier = Barrier(b, monkeypatch, POOL)
+            _, events = b.start(max_tokens=3)
+            await barrier.reached.wait()
+            report = await b.engine.warm(["Hello", "Hi"], ["Hello there, how are you? "])
+            assert len(report.prompt_seconds) == 2
+            assert report.prefix_problems == (None,)
+            stats = b.engine.stats()
+            assert stats.running == 1
+            assert stats.cache_usage == len(PROMPT) / b.engine.info.max_context
+            barrier.open()
+            assert isinstance((await events())[-1], Finish)
+            assert b.engine.stats().cache_usage == 0.0
+
+    run(test)
+
+
 def test_greedy_tokens_are_those_of_plain_generate(tiny_model: Path) -> None:
     model = AutoModelForCausalLM.from_pretrained(tiny_model)
     expected = model.generate(
@@ -329,7 +470,7 @@ def test_a_damaged_folder_is_a_model_broken_that_names_it(
 def test_a_model_that_cannot_generate_is_broken(
     tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(self: ThreadedEngine, job: Job, bridge: object) -> None:
+    def refuse(self: ThreadedEngine, job: Job, bridge: object, prefix: object) -> None:
         raise RuntimeError("no kernel")
 
     monkeypatch.setattr(ThreadedEngine, "_generate", refuse)

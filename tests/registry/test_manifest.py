@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from llmserve.domain import EngineKind, SamplingFields
+from llmserve.domain import EngineKind, Message, SamplingFields
 from llmserve.errors import ConfigurationError
 from llmserve.registry.manifest import read_manifest
 
@@ -24,6 +24,10 @@ def folder_with(tmp_path: Path, manifest: str) -> Path:
         ("dtpye = 'auto'", "'dtpye'; did you mean 'dtype'"),
         ("[sampling]\ntemprature = 1.0", "'sampling.temprature'; did you mean 'temperature'"),
         ("[warmup]\nprompt = ['x']", "did you mean 'prompts'"),
+        ("[warmup]\nprefix = ['x']", "did you mean 'prefixes'"),
+        ("[warmup]\nprefixes = 'x'", "warmup.prefixes: "),
+        ("[warmup]\nprefixes = ['']", "warmup.prefixes.0: "),
+        ("[warmup]\nsystem_prompts = [1]", "warmup.system_prompts.0: "),
         ("xyz = 1", "there are path, hub_id"),
         ("dtype = 'int3'", "dtype: "),
         ("device = 'tpu'", "device: "),
@@ -70,6 +74,8 @@ def test_every_key_reaches_the_spec(tmp_path: Path) -> None:
         stop = ["x"]
         [warmup]
         prompts = ["p"]
+        prefixes = ["Once", "Twice"]
+        system_prompts = ["You are kind."]
         """,
     )
     (folder / "t.jinja").write_text("{{ messages }}")
@@ -81,6 +87,7 @@ def test_every_key_reaches_the_spec(tmp_path: Path) -> None:
     assert spec.chat_template == "{{ messages }}"
     assert spec.sampling == SamplingFields(temperature=0.5, stop=("x",))
     assert spec.warmup_prompts == ("p",)
+    assert spec.warmup_prefixes == ("Once", "Twice", (Message("system", "You are kind."),))
 
 
 def test_a_manifest_may_name_a_hub_repository(tmp_path: Path) -> None:
