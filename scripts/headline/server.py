@@ -51,7 +51,7 @@ class Server:
     def cpu_seconds(self) -> float:
         """User and system time of all its processes so far."""
         times = [process.cpu_times() for process in self._processes()]
-        return sum(t.user + t.system for t in times)
+        return float(sum(t.user + t.system for t in times))
 
     def memory_bytes(self) -> int:
         """Memory of all its processes; pages that they share count once (PSS)."""
