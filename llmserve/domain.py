@@ -277,11 +277,13 @@ class EngineStats:
         seconds_since_step: age of the quietest running request's last sign of life, `None`
             when nothing runs.
         cache_usage: share of the KV cache in use, 0 to 1.
+        pinned_bytes: memory of prefixes whose KV cache is kept.
     """
 
     running: int = 0
     seconds_since_step: float | None = None
     cache_usage: float = 0.0
+    pinned_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)

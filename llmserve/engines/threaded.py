@@ -172,6 +172,7 @@ class ThreadedEngine:
             running=len(self._running),
             seconds_since_step=now - min(steps) if steps else None,
             cache_usage=min(1.0, tokens / room),
+            pinned_bytes=self._prefixes.num_bytes,
         )
 
     async def close(self) -> None:

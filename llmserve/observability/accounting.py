@@ -1,14 +1,13 @@
-"""The accounting log: a JSON line per request, appended by every worker, rotated by any."""
+"""The accounting log: a JSON line per request, written by every worker in a thread of its own."""
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
-import os
+import json
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
@@ -16,8 +15,11 @@ from typing import Final
 import orjson
 from loguru import logger
 
+from llmserve.observability.shared_file import SharedFile
+
 MAX_QUEUED: Final = 10_000
 BATCH: Final = 256
+RETRY_SECONDS: Final = 1.0
 COMPLAIN_SECONDS: Final = 60.0
 
 
@@ -39,11 +41,11 @@ class AccountingEntry:
 
 
 class AccountingLog:
-    """Appends in a thread of its own, so that nobody waits for a disk.
+    """Appends to a `SharedFile`, and nobody waits for a disk.
 
-    Several processes may write to one file: each line is one write, and the file is rotated
-    (to `.1`, the older ones one further, `keep` of them) under a lock beside it. When the disk
-    is so slow that the queue is full, entries are dropped and their number is logged.
+    A batch that the disk refuses is tried again until it works or the log is closed. Meanwhile
+    entries queue, `MAX_QUEUED` of them; what comes after that is lost, and the log tells how
+    many: at once, then at most once in `COMPLAIN_SECONDS`, and the rest when it is closed.
     """
 
     def __init__(
@@ -53,104 +55,114 @@ class AccountingLog:
         keep: int,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._file = SharedFile(path, max_bytes, keep)
         self._path = path
-        self._max_bytes = max_bytes
-        self._keep = keep
-        self._clock = clock
         self._queue: queue.Queue[AccountingEntry | None] = queue.Queue(MAX_QUEUED)
-        self._descriptor: int | None = None
-        self._dropped = 0
-        self._complained_at: float | None = None
+        self._losses = _Losses(path, clock)
+        self._is_closing = threading.Event()
         self._thread = threading.Thread(target=self._write_all, name="accounting")
         self._thread.start()
 
+    @property
+    def num_lost(self) -> int:
+        """Entries that never came to the file."""
+        return self._losses.total
+
     def write(self, entry: AccountingEntry) -> None:
         """Hand one entry over; returns at once."""
+        if self._is_closing.is_set():
+            self._losses.add(1, "it is closed")
+            return
         try:
             self._queue.put_nowait(entry)
         except queue.Full:
-            self._dropped += 1
+            self._losses.add(1, "the disk is too slow")
 
     def close(self) -> None:
         """Write what is left and stop; doing it twice is harmless."""
-        if self._thread.is_alive():
-            self._queue.put(None)
-            self._thread.join()
+        if self._is_closing.is_set():
+            return
+        self._is_closing.set()
+        self._queue.put(None)  # waits for a place at most as long as the disk takes
+        self._thread.join()
+        self._losses.tell_rest()
 
     def _write_all(self) -> None:
-        while True:
-            entries, is_last = self._take()
-            try:
-                for entry in entries:
-                    self._append(orjson.dumps(asdict(entry)) + b"\n")
-            except OSError as error:
-                self._forget()
-                self._complain(f"{len(entries)} entries of the accounting log may be lost: {error}")
-            if self._dropped:
-                dropped, self._dropped = self._dropped, 0
-                self._complain(f"the accounting log is too slow: {dropped} entries were dropped")
-            if is_last:
-                self._forget()
-                return
+        lines: deque[bytes] = deque()
+        self._append(lines)  # a path that cannot be written is known at start
+        is_last = False
+        while not is_last:
+            is_last = self._take(lines)
+            while lines and not self._append(lines):
+                if self._is_closing.wait(RETRY_SECONDS):
+                    self._append(lines)
+                    if lines:
+                        self._losses.add(len(lines), "the disk fails")
+                    lines.clear()
+        self._file.close()
 
-    def _take(self) -> tuple[list[AccountingEntry], bool]:
-        entries: list[AccountingEntry] = []
+    def _append(self, lines: deque[bytes]) -> bool:
+        try:
+            self._file.append(lines)
+        except OSError as error:
+            self._losses.complain(f"cannot write the accounting log {self._path}: {error}")
+            return False
+        return True
+
+    def _take(self, lines: deque[bytes]) -> bool:
+        """Wait for entries; returns whether they are the last ones."""
         entry = self._queue.get()
         while entry is not None:
-            entries.append(entry)
-            if len(entries) == BATCH:
-                return entries, False
+            lines.append(_line(entry))
+            if len(lines) == BATCH:
+                return False
             try:
                 entry = self._queue.get_nowait()
             except queue.Empty:
-                return entries, False
-        return entries, True
+                return False
+        return True
 
-    def _append(self, line: bytes) -> None:
-        descriptor = self._current()
-        if os.fstat(descriptor).st_size + len(line) > self._max_bytes:
-            self._rotate()
-            descriptor = self._current()
-        os.write(descriptor, line)
 
-    def _current(self) -> int:
-        """The file that has the name now; another process may have rotated it meanwhile."""
-        if self._descriptor is not None:
-            with contextlib.suppress(FileNotFoundError):
-                if os.stat(self._path).st_ino == os.fstat(self._descriptor).st_ino:  # noqa: PTH116
-                    return self._descriptor
-            self._forget()
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
-        self._descriptor = os.open(self._path, flags, 0o640)
-        return self._descriptor
+class _Losses:
+    """Counts what is lost and complains, but not all the time. Any thread may call it."""
 
-    def _rotate(self) -> None:
-        with self._lock():
-            full = self._descriptor
-            if full is None or self._current() != full:
-                return  # another process was faster, and the name means a fresh file
-            for number in range(self._keep - 1, 0, -1):
-                with contextlib.suppress(FileNotFoundError):
-                    self._rotated(number).replace(self._rotated(number + 1))
-            self._path.replace(self._rotated(1))
+    def __init__(self, path: Path, clock: Callable[[], float]) -> None:
+        self.total = 0
+        self._path = path
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._told = 0
+        self._told_at: float | None = None
+        self._complained_at: float | None = None
 
-    def _rotated(self, number: int) -> Path:
-        return self._path.with_name(f"{self._path.name}.{number}")
+    def add(self, count: int, why: str) -> None:
+        with self._lock:
+            self.total += count
+            if not self._is_over(self._told_at):
+                return
+            lost, self._told = self.total - self._told, self.total
+            self._told_at = self._clock()
+        logger.error("{} entries for the accounting log {} are lost: {}", lost, self._path, why)
 
-    @contextlib.contextmanager
-    def _lock(self) -> Iterator[None]:
-        with self._path.with_name(self._path.name + ".lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
+    def tell_rest(self) -> None:
+        with self._lock:
+            lost, self._told = self.total - self._told, self.total
+        if lost:
+            logger.error("{} more entries for the accounting log {} are lost", lost, self._path)
 
-    def _forget(self) -> None:
-        if self._descriptor is not None:
-            os.close(self._descriptor)
-            self._descriptor = None
+    def complain(self, message: str) -> None:
+        with self._lock:
+            if not self._is_over(self._complained_at):
+                return
+            self._complained_at = self._clock()
+        logger.error("{}", message)
 
-    def _complain(self, message: str) -> None:
-        now = self._clock()
-        if self._complained_at is None or now - self._complained_at > COMPLAIN_SECONDS:
-            self._complained_at = now
-            logger.error("{}", message)
+    def _is_over(self, then: float | None) -> bool:
+        return then is None or self._clock() - then >= COMPLAIN_SECONDS
+
+
+def _line(entry: AccountingEntry) -> bytes:
+    try:
+        return orjson.dumps(asdict(entry)) + b"\n"
+    except TypeError:  # a lone surrogate in a name: better escaped than lost
+        return json.dumps(asdict(entry)).encode() + b"\n"

@@ -60,6 +60,7 @@ class ServedModel:
 
     @property
     def memory_bytes(self) -> int:
-        """Of the weights, while they are loaded."""
-        is_loaded = self.status in (ModelStatus.READY, ModelStatus.UNLOADING)
-        return self.engine.info.weight_bytes if is_loaded and self.engine is not None else 0
+        """Of the weights and pinned prefixes, while they are loaded."""
+        if self.engine is None or self.status not in (ModelStatus.READY, ModelStatus.UNLOADING):
+            return 0
+        return self.engine.info.weight_bytes + self.engine.stats().pinned_bytes

@@ -2,40 +2,75 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
 import pytest
 from server import Server, free_port
 
-ROOT = Path(__file__).parents[2]
+CONFIGURATION = Path(__file__).parents[2] / "scripts" / "deploy" / "gunicorn.conf.py"
+SECONDS = 90.0
 
 
-def test_gunicorn_streams_counts_over_its_workers_and_drains(
-    tiny_model: Path, tmp_path: Path
-) -> None:
-    port = free_port()
+@contextlib.contextmanager
+def running_gunicorn(folder: Path, *arguments: str, **settings: object) -> Iterator[Server]:
+    """Gunicorn on our configuration, in that folder, with temporary files below it."""
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("LLMSERVE_", "PROMETHEUS_"))}
-    settings = {
-        "LLMSERVE_PORT": str(port),
-        "LLMSERVE_WORKERS": "2",
-        "LLMSERVE_MODELS": str(tiny_model),
-    }
-    log = tmp_path / "gunicorn.log"
+    (folder / "tmp").mkdir()
+    port = free_port()
+    clean |= {"TMPDIR": str(folder / "tmp"), "LLMSERVE_PORT": str(port)}
+    clean |= {f"LLMSERVE_{name.upper()}": str(value) for name, value in settings.items()}
+    log = folder / "gunicorn.log"
     with log.open("wb") as sink:
         process = subprocess.Popen(
-            [sys.executable, "-m", "gunicorn", "-c", "scripts/deploy/gunicorn.conf.py"],
-            cwd=ROOT,
-            env=clean | settings,
+            [sys.executable, "-m", "gunicorn", "-c", CONFIGURATION, *arguments],
+            cwd=folder,
+            env=clean,
             stdout=sink,
             stderr=subprocess.STDOUT,
         )
     server = Server(process, port, log)
     try:
+        yield server
+    except BaseException:
+        print(server.log)
+        raise
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+
+
+def until(holds: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + SECONDS
+    while not holds():
+        assert time.monotonic() < deadline, f"never: {what}"
+        time.sleep(0.1)
+
+
+def workers_of(server: Server) -> dict[int, int]:
+    """Process ids by worker number."""
+    workers = httpx.get(server.url + "/admin/status", timeout=20).json()["workers"]
+    return {worker["worker"]: worker["pid"] for worker in workers}
+
+
+def test_wrong_settings_end_it_with_a_word_about_them(tmp_path: Path) -> None:
+    with running_gunicorn(tmp_path, workers="many") as server:
+        assert server.process.wait(SECONDS) != 0
+        assert "LLMSERVE_WORKERS" in server.log
+
+
+def test_gunicorn_streams_counts_over_its_workers_and_drains(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    with running_gunicorn(tmp_path, models=tiny_model, workers=2) as server:
         server.wait_until("/health/ready", 200)
         server.wait_for_log("is ready after", times=2)
         request = {"prompt": "hi", "max_tokens": 5, "stream": True, "ignore_eos": True}
@@ -45,16 +80,36 @@ def test_gunicorn_streams_counts_over_its_workers_and_drains(
             assert answer.text.count("event: done") == 1
         assert server.metric("llmserve_request_success_total") == 8
         assert server.metric("llmserve_worker_up") == 2
-        workers = httpx.get(server.url + "/admin/status").json()["workers"]
-        assert [worker["worker"] for worker in workers] == [0, 1]
+        before = workers_of(server)
+        assert sorted(before) == [0, 1]
+        os.kill(before[0], signal.SIGKILL)
+        server.wait_for_log("is ready after", times=3)
+        until(lambda: server.metric("llmserve_worker_up") == 2, "two workers again")
+        assert server.metric("llmserve_request_success_total") == 8, "the dead one's counts stay"
         assert server.stop(signal.SIGTERM) == 0
-    except BaseException:
-        print(server.log)
-        raise
-    finally:
-        if process.poll() is None:
-            process.kill()
-            process.wait()
+        assert list((tmp_path / "tmp").glob("llmserve-*")) == []
+
+
+def test_sighup_reads_the_settings_again_and_a_given_run_directory_stays(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "llmserve.toml"
+    file.write_text(f'models = ["{tiny_model}"]\n')
+    run_dir = tmp_path / "run"
+    run_dir.mkdir()
+    # More workers than the settings say: the workers must be told, or they find no slot.
+    with running_gunicorn(tmp_path, "--workers", "3", run_dir=run_dir) as server:
+        server.wait_for_log("is ready after", times=3)
+        assert sorted(workers_of(server)) == [0, 1, 2]
+        models = server.url + "/v1/models"
+        assert httpx.get(models).status_code == 200
+        file.write_text(f'models = ["{tiny_model}"]\napi_keys = ["secret"]\n')
+        server.process.send_signal(signal.SIGHUP)
+        server.wait_for_log("is ready after", times=6)
+        until(lambda: server.metric("llmserve_worker_up") == 3, "the old workers are gone")
+        assert {httpx.get(models).status_code for _ in range(9)} == {401}
+        assert server.stop(signal.SIGTERM) == 0
+        assert (run_dir / "metrics").is_dir()
 
 
 def test_the_worker_class_needs_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:

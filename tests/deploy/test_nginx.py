@@ -11,6 +11,7 @@ import httpx
 import openai
 import pytest
 from bounded import run
+from deploy.instance import running_instance
 from needs import needs
 from proxy import Proxy, configure, running_proxy
 from server import DEMO, free_port, running_server
@@ -47,6 +48,18 @@ def test_without_an_instance_the_error_can_be_read(tmp_path: Path) -> None:
         answer = client.get("/v1/models")
         assert error_of(answer) == (502, "bad_gateway")
         assert answer.headers["Retry-After"]
+
+
+def test_an_instance_that_never_answers_ends_as_an_error_that_can_be_read(tmp_path: Path) -> None:
+    async def test() -> None:
+        impatient = {"proxy_read_timeout 650s;": "proxy_read_timeout 1s;"}
+        async with running_instance(answer=None) as instance:
+            with running_proxy(tmp_path, [instance.port], **impatient) as proxy:
+                answer = await get(proxy, "/v1/models")
+                assert error_of(answer) == (504, "gateway_timeout")
+                assert answer.headers["Retry-After"]
+
+    run(test)
 
 
 def test_a_flood_from_one_address_is_told_to_slow_down(tmp_path: Path) -> None:
@@ -88,7 +101,7 @@ def test_what_is_for_operators_is_closed_to_other_networks(tmp_path: Path, path:
             (tmp_path / "outside").mkdir()
             closed = {"allow 127.0.0.0/8;": ""}  # so that this machine is another network
             with running_proxy(tmp_path / "outside", ports, **closed) as proxy:
-                assert (await get(proxy, path)).status_code == 403
+                assert error_of(await get(proxy, path)) == (403, "forbidden")
                 assert (await get(proxy, "/v1/models")).status_code == 200
 
     run(test)

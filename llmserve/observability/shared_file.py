@@ -1,0 +1,85 @@
+"""A file of lines that several processes append to and rotate. Knows nothing of what they say."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+from collections import deque
+from collections.abc import Iterator
+from pathlib import Path
+
+
+class SharedFile:
+    """Rotated to `.1` (the older ones one further, `keep` of them) before it outgrows `max_bytes`.
+
+    Whoever appends holds a lock on a file beside it, so that no line is torn, and none goes to a
+    file that was just rotated away. A process that is stopped while it holds the lock stops the
+    others; call this where waiting harms nobody. Owned by one thread.
+    """
+
+    def __init__(self, path: Path, max_bytes: int, keep: int) -> None:
+        self._path = path
+        self._max_bytes = max_bytes
+        self._keep = keep
+        self._descriptor: int | None = None
+
+    def append(self, lines: deque[bytes]) -> None:
+        """Write each line with one write, taking it from the left once it is in the file.
+
+        Raises:
+            OSError: the disk does not want to; what is left in `lines` was not written.
+        """
+        try:
+            with self._lock():
+                self._open_current()
+                while lines:
+                    self._append(lines[0])
+                    lines.popleft()
+        except OSError:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Let go of the file; the next `append` opens it again."""
+        if self._descriptor is not None:
+            descriptor, self._descriptor = self._descriptor, None
+            os.close(descriptor)
+
+    def _append(self, line: bytes) -> None:
+        size = os.fstat(self._open_current()).st_size
+        if size and size + len(line) > self._max_bytes:
+            self._rotate()
+            size = 0
+        descriptor = self._open_current()
+        written = os.write(descriptor, line)
+        if written < len(line):  # the disk is full: half a line must not spoil the next one
+            os.ftruncate(descriptor, size)
+            raise OSError(f"{written} of {len(line)} bytes were written; is the disk full?")
+
+    def _open_current(self) -> int:
+        """The file that has the name now; another process may have rotated it meanwhile."""
+        if self._descriptor is not None:
+            with contextlib.suppress(FileNotFoundError):
+                if os.path.samestat(self._path.stat(), os.fstat(self._descriptor)):
+                    return self._descriptor
+            self.close()
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+        self._descriptor = os.open(self._path, flags, 0o640)
+        return self._descriptor
+
+    def _rotate(self) -> None:
+        for number in range(self._keep - 1, 0, -1):
+            with contextlib.suppress(FileNotFoundError):
+                self._rotated(number).replace(self._rotated(number + 1))
+        self._path.replace(self._rotated(1))
+
+    def _rotated(self, number: int) -> Path:
+        return self._path.with_name(f"{self._path.name}.{number}")
+
+    @contextlib.contextmanager
+    def _lock(self) -> Iterator[None]:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        with self._path.with_name(self._path.name + ".lock").open("a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
