@@ -83,6 +83,12 @@ class Crowd:
             while sum(o.status is not None or o.error is not None for o in self.outcomes) < count:
                 await asyncio.sleep(0.01)
 
+    async def until_streaming(self, count: int, seconds: float = 60.0) -> None:
+        """Wait until so many requests get their tokens."""
+        async with asyncio.timeout(seconds):
+            while sum(o.tokens > 0 and not o.terminals for o in self.outcomes) < count:
+                await asyncio.sleep(0.005)
+
     async def _ask_again(self) -> None:
         while not self._is_stopped:
             outcome = Outcome(time.monotonic())

@@ -209,3 +209,19 @@ def test_a_worker_that_does_not_answer_is_reported_and_not_waited_for(
 
 def unload(server: Server) -> object:
     return httpx.post(server.url + "/admin/unload", json={}, timeout=15).json()
+
+
+def test_workers_without_a_supervisor_finish_and_leave(tiny_model: Path, tmp_path: Path) -> None:
+    async def test() -> None:
+        with running_server(tmp_path, tiny_model, devices="cpu,cpu") as server:
+            (worker,) = pids(server).values()
+            async with Crowd(server.url, 2, max_tokens=300) as crowd:
+                await crowd.until_streaming(2)
+                server.process.kill()
+                outcomes = await crowd.stop()
+            # What ran was finished: nobody's stream was cut.
+            assert [o for o in outcomes if o.tokens and not o.is_done] == []
+            await until(lambda: not Path("/proc", str(worker)).exists())
+            assert "the supervisor is gone" in server.log
+
+    run(test, seconds=100)
