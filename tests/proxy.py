@@ -42,9 +42,9 @@ def configure(
 ) -> Path:
     """The configuration for these upstream ports; each change replaces one text by another."""
     text = CONFIGURATION.read_text()
-    servers = "\n".join(f"server 127.0.0.1:{p} max_fails=2 fail_timeout=5s;" for p in upstreams)
+    servers = "\n".join(f"server 127.0.0.1:{p} max_fails=0;" for p in upstreams)
     replacements = {
-        "server llmserve:8000 max_fails=2 fail_timeout=5s;": servers,
+        "server llmserve:8000 max_fails=0;": servers,
         "/run/nginx.pid": str(folder / "nginx.pid"),
         "/etc/nginx/tls/": f"{folder}/tls/",
         "/usr/share/llmserve": str(folder / "share"),

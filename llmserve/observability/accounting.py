@@ -56,7 +56,6 @@ class AccountingLog:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._file = SharedFile(path, max_bytes, keep)
-        self._path = path
         self._queue: queue.Queue[AccountingEntry | None] = queue.Queue(MAX_QUEUED)
         self._losses = _Losses(path, clock)
         self._is_closing = threading.Event()
@@ -85,7 +84,7 @@ class AccountingLog:
         self._is_closing.set()
         self._queue.put(None)  # waits for a place at most as long as the disk takes
         self._thread.join()
-        self._losses.tell_rest()
+        self._losses.tell(at_once=True)
 
     def _write_all(self) -> None:
         lines: deque[bytes] = deque()
@@ -99,13 +98,14 @@ class AccountingLog:
                     if lines:
                         self._losses.add(len(lines), "the disk fails")
                     lines.clear()
+            self._losses.tell()
         self._file.close()
 
     def _append(self, lines: deque[bytes]) -> bool:
         try:
             self._file.append(lines)
         except OSError as error:
-            self._losses.complain(f"cannot write the accounting log {self._path}: {error}")
+            self._losses.complain(error)
             return False
         return True
 
@@ -131,6 +131,7 @@ class _Losses:
         self._path = path
         self._clock = clock
         self._lock = threading.Lock()
+        self._why = ""
         self._told = 0
         self._told_at: float | None = None
         self._complained_at: float | None = None
@@ -138,27 +139,28 @@ class _Losses:
     def add(self, count: int, why: str) -> None:
         with self._lock:
             self.total += count
-            if not self._is_over(self._told_at):
+            self._why = why
+        self.tell()
+
+    def tell(self, *, at_once: bool = False) -> None:
+        with self._lock:
+            lost = self.total - self._told
+            if not lost or not (at_once or self._is_due(self._told_at)):
                 return
-            lost, self._told = self.total - self._told, self.total
-            self._told_at = self._clock()
-        logger.error("{} entries for the accounting log {} are lost: {}", lost, self._path, why)
+            self._told, self._told_at = self.total, self._clock()
+        logger.error(
+            "{} entries for the accounting log {} are lost: {}", lost, self._path, self._why
+        )
 
-    def tell_rest(self) -> None:
+    def complain(self, error: OSError) -> None:
         with self._lock:
-            lost, self._told = self.total - self._told, self.total
-        if lost:
-            logger.error("{} more entries for the accounting log {} are lost", lost, self._path)
-
-    def complain(self, message: str) -> None:
-        with self._lock:
-            if not self._is_over(self._complained_at):
+            if not self._is_due(self._complained_at):
                 return
             self._complained_at = self._clock()
-        logger.error("{}", message)
+        logger.error("cannot write the accounting log {}: {}", self._path, error)
 
-    def _is_over(self, then: float | None) -> bool:
-        return then is None or self._clock() - then >= COMPLAIN_SECONDS
+    def _is_due(self, last_at: float | None) -> bool:
+        return last_at is None or self._clock() - last_at >= COMPLAIN_SECONDS
 
 
 def _line(entry: AccountingEntry) -> bytes:

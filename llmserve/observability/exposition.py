@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
 from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.core import Metric
+from prometheus_client.registry import Collector
 
 from llmserve.observability.gpu import GPUCollector
 from llmserve.observability.vllm_names import VLLMNames
+from llmserve.observability.worker_files import WorkerFiles
 
 
 class Exposition:
@@ -21,37 +24,29 @@ class Exposition:
         multiprocess_dir: Path | None,
         compat: Literal["none", "vllm"],
     ) -> None:
-        self._own = registry
-        self._directory = multiprocess_dir
+        self._source = registry if multiprocess_dir is None else WorkerFiles(multiprocess_dir)
         self._compat = compat
         self._gpus = GPUCollector()
 
     def render(self) -> bytes:
         """The text; blocks on files and on the GPU driver."""
-        text = self._rendered()
-        gpus = CollectorRegistry()
-        gpus.register(self._gpus)
-        return text + generate_latest(gpus)
-
-    def _rendered(self) -> bytes:
-        source = self._own if self._directory is None else self._everyone(self._directory)
-        text = generate_latest(source)
+        # Collected once: both vocabularies tell the same values.
+        collected = _registry_of(_Collected(list(self._source.collect())))
+        text = generate_latest(collected)
         if self._compat == "vllm":
-            renamed = CollectorRegistry()
-            renamed.register(VLLMNames(source))
-            text += generate_latest(renamed)
-        return text
-
-    def _everyone(self, directory: Path) -> CollectorRegistry:
-        _forget_dead_workers(directory)
-        everyone = CollectorRegistry()
-        MultiProcessCollector(everyone, path=str(directory))  # type: ignore[no-untyped-call]  # prometheus_client leaves this constructor untyped
-        return everyone
+            text += generate_latest(_registry_of(VLLMNames(collected)))
+        return text + generate_latest(_registry_of(self._gpus))
 
 
-def _forget_dead_workers(directory: Path) -> None:
-    """A dead worker runs nothing: drop its live gauges. Its counters stay, they are history."""
-    for file in directory.glob("gauge_live*.db"):
-        pid = file.stem.rpartition("_")[2]
-        if not Path("/proc", pid).exists():
-            file.unlink(missing_ok=True)
+class _Collected(Collector):
+    def __init__(self, families: list[Metric]) -> None:
+        self._families = families
+
+    def collect(self) -> Iterable[Metric]:
+        return self._families
+
+
+def _registry_of(collector: Collector) -> CollectorRegistry:
+    registry = CollectorRegistry()
+    registry.register(collector)
+    return registry

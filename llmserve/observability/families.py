@@ -46,4 +46,5 @@ def _cumulated(name: str, samples: Sequence[Sample]) -> list[Sample]:
             cumulated.append(bucket._replace(value=count))
         cumulated.append(Sample(name + "_count", dict(labels), count))
         cumulated.extend(others.pop(labels, ()))
-    return cumulated
+    # A worker that is making a series has its sum before it has the buckets.
+    return cumulated + [sample for group in others.values() for sample in group]

@@ -20,6 +20,7 @@ from llmserve.observability.buckets import (
     TTFT_BUCKETS,
 )
 from llmserve.observability.exposition import Exposition
+from llmserve.observability.worker_files import name_files_by_identity
 
 Labels = tuple[str, ...]
 MODEL: Labels = ("model",)
@@ -42,6 +43,8 @@ class Metrics:
             raise RuntimeError(
                 "prometheus_client was imported before PROMETHEUS_MULTIPROC_DIR was set"
             )
+        if multiprocess_dir is not None:
+            name_files_by_identity()
         self._registry = CollectorRegistry()
         self._exposition = Exposition(self._registry, multiprocess_dir, compat)
         self._describe_requests()

@@ -5,11 +5,15 @@ Attribute names follow OpenTelemetry's semantic conventions for generative AI.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from loguru import logger
+
+from llmserve.domain import FinishReason
 from llmserve.errors import ConfigurationError
 from llmserve.observability.timings import RequestTimings
 
@@ -17,8 +21,10 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.trace.export import SpanExporter
 
 SERVICE: Final = "llmserve"
-FLUSH_MILLISECONDS: Final = 3000
-GOOD_OUTCOMES: Final = frozenset({"stop", "length", "timeout", "cancelled"})
+PATH: Final = "/v1/traces"
+FLUSH_SECONDS: Final = 3.0
+FINISH_REASONS: Final = frozenset(FinishReason)
+GOOD_OUTCOMES: Final = FINISH_REASONS | {"cancelled"}
 """Outcomes that are no error."""
 
 
@@ -67,28 +73,37 @@ def build_tracer(endpoint: str | None) -> Tracer:
     """A tracer that sends to the collector at this URL (OTLP over HTTP).
 
     Raises:
-        ConfigurationError: the extra is not installed.
+        ConfigurationError: the URL is none, or the extra is not installed.
     """
     if endpoint is None:
         return NullTracer()
+    if not endpoint.lower().startswith(("http://", "https://")):
+        raise ConfigurationError(
+            f"otlp_endpoint {endpoint!r} is no URL; write it as in http://host:4318"
+        )
     try:
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+
+        return SpanTracer(OTLPSpanExporter(endpoint=endpoint.rstrip("/").removesuffix(PATH) + PATH))
     except ImportError as error:
         raise ConfigurationError(
             "otlp_endpoint is set and OpenTelemetry is not installed; "
             "pip install 'llmserve[tracing]'"
         ) from error
-    return SpanTracer(OTLPSpanExporter(endpoint=endpoint.rstrip("/") + "/v1/traces"))
 
 
 class SpanTracer:
-    """Writes spans after the fact, from the readings; a thread of the SDK sends them."""
+    """Writes spans after the fact, from the readings; a thread of the SDK sends them.
+
+    When the collector does not keep up, the SDK drops the oldest spans and says so.
+    """
 
     def __init__(
         self,
         exporter: SpanExporter,
         clock: Callable[[], float] = time.monotonic,
         wall_ns: Callable[[], int] = time.time_ns,
+        flush_seconds: float = FLUSH_SECONDS,
     ) -> None:
         from opentelemetry.sdk.resources import Resource
         from opentelemetry.sdk.trace import TracerProvider
@@ -98,10 +113,13 @@ class SpanTracer:
         self._provider = TracerProvider(
             resource=Resource.create({"service.name": SERVICE}), shutdown_on_exit=False
         )
+        self._exporter = exporter
         self._provider.add_span_processor(BatchSpanProcessor(exporter))
         self._tracer = self._provider.get_tracer(SERVICE)
         self._propagator = TraceContextTextMapPropagator()
-        self._offset_ns = wall_ns() - int(clock() * 1e9)
+        self._clock = clock
+        self._wall_ns = wall_ns
+        self._flush_seconds = flush_seconds
 
     def context_from(self, headers: Mapping[str, str]) -> Any:
         """A malformed traceparent is ignored, as the specification wants."""
@@ -114,11 +132,13 @@ class SpanTracer:
         """A server span, with a child for each part that there was."""
         from opentelemetry.trace import SpanKind, Status, StatusCode, set_span_in_context
 
+        # Read anew each time: the wall clock is set, and the monotonic one sleeps with the box.
+        offset_ns = self._wall_ns() - _ns(self._clock())
         span = self._tracer.start_span(
             f"generate {timings.model}",
             context=context,
             kind=SpanKind.SERVER,
-            start_time=self._ns(moments.arrived_at),
+            start_time=_ns(moments.arrived_at) + offset_ns,
             attributes=_attributes(timings),
         )
         if timings.outcome not in GOOD_OUTCOMES:
@@ -126,28 +146,36 @@ class SpanTracer:
             span.set_attribute("error.type", timings.outcome)
         inside = set_span_in_context(span)
         for name, begun, ended in _parts(moments):
-            part = self._tracer.start_span(name, context=inside, start_time=self._ns(begun))
-            part.end(self._ns(ended))
-        span.end(self._ns(moments.ended_at))
+            part = self._tracer.start_span(name, context=inside, start_time=_ns(begun) + offset_ns)
+            part.end(_ns(ended) + offset_ns)
+        span.end(_ns(moments.ended_at) + offset_ns)
 
     def close(self) -> None:
-        """Send what is left, within a bound."""
-        self._provider.force_flush(FLUSH_MILLISECONDS)
-        self._provider.shutdown()
+        """Send what is left, within a bound; doing it twice is harmless."""
+        # The SDK's own bounds are not kept when the collector hangs: it is left behind then.
+        sending = threading.Thread(target=self._provider.shutdown, name="flush-spans", daemon=True)
+        sending.start()
+        sending.join(self._flush_seconds)
+        if sending.is_alive():
+            self._exporter.shutdown()  # ends its retries
+            logger.warning("the last spans may be lost: the collector does not take them in time")
 
-    def _ns(self, reading: float) -> int:
-        return int(reading * 1e9) + self._offset_ns
+
+def _ns(seconds: float) -> int:
+    return int(seconds * 1e9)
 
 
 def _attributes(timings: RequestTimings) -> dict[str, str | int | tuple[str, ...]]:
+    finish = (timings.outcome,) if timings.outcome in FINISH_REASONS else ()
     return {
         "gen_ai.operation.name": "text_completion",
         "gen_ai.request.model": timings.model,
-        "gen_ai.response.finish_reasons": (timings.outcome,),
+        "gen_ai.response.finish_reasons": finish,
         "gen_ai.usage.input_tokens": timings.prompt_tokens,
         "gen_ai.usage.output_tokens": timings.completion_tokens,
         "llmserve.cached_tokens": timings.cached_tokens,
         "llmserve.key": timings.key,
+        "llmserve.outcome": timings.outcome,
         "llmserve.request_id": timings.request_id,
     }
 

@@ -26,7 +26,7 @@ LOCK: Final = "lock"
 MAX_DEAD_FILES: Final = 64
 """More files of dead workers are made into one: a scrape reads them all."""
 
-SharedValue: Final = MultiProcessValue(identity)
+SharedValue: Final = MultiProcessValue(identity)  # type: ignore[no-untyped-call]  # prometheus_client leaves it untyped
 
 
 def name_files_by_identity() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -173,6 +174,11 @@ class Loader:
             except LLMServeError as error:
                 model.error, model.status = error, ModelStatus.BROKEN
                 logger.error("{}", error.message)
+        # Hundreds of thousands of objects of torch and transformers live as long as the process: a
+        # full collection that looks at them again and again stops every stream for a third of a
+        # second.
+        gc.collect()
+        gc.freeze()
 
     def _load_is_over(self, model: ServedModel, task: asyncio.Task[None]) -> None:
         del self._loads[model]
@@ -238,7 +244,9 @@ class Loader:
     async def _drop(self, model: ServedModel) -> None:
         assert model.engine is not None
         model.status = ModelStatus.UNLOADING  # before anything else can run and take a lease
+        gc.unfreeze()  # or what the model leaves behind in cycles is never found
         await model.engine.close()
+        gc.freeze()
         model.engine, model.status = None, ModelStatus.UNLOADED
         model.progress = LoadProgress("waiting")
         logger.info("model {} is unloaded", model.spec.name)

@@ -110,7 +110,7 @@ class Generation:
             caller=self._caller.name,
             weight=self._caller.priority,
             cost=self._cost(min(self._job.task.max_tokens, EXPECTED_TOKENS)),
-            patience_seconds=min(wait_timeout_seconds, seconds),
+            patience_seconds=max(0.0, min(wait_timeout_seconds, seconds)),
             on_push_out=self._on_push_out,
         )
         if self._ticket.is_waiting:

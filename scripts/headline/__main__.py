@@ -18,6 +18,8 @@ from headline.report import as_json, as_markdown, verdict
 from headline.server import StartFailed
 
 RESULTS: Final = Path(__file__).with_name("results")
+QUIET: Final = 0.1
+"""Share of the cores that others may take before figures are about them."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -52,6 +54,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"bench-headline: {error}", file=sys.stderr)
         return 2
     say("measured")
+    if run.others_cpu_share > QUIET:
+        say("others used the cores, too: for figures to show, repeat this on a quiet machine")
     print(as_markdown(run))
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)

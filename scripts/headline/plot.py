@@ -69,7 +69,10 @@ def _draw_requests(run: Run, axes: Axes) -> None:
         f"{plan.simulated.rate:g} requests/s, a model of {plan.forward_seconds * 1000:g} ms",
         fontsize=11,
     )
-    axes.legend(frameon=False, fontsize=9, markerscale=2, loc="center right")
+    # Between the two: below the client's patience, above what a steady server takes.
+    axes.legend(
+        frameon=False, fontsize=9, markerscale=2, loc="center right", bbox_to_anchor=(1, 0.7)
+    )
 
 
 def _draw_shares(run: Run, axes: Axes) -> None:

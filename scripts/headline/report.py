@@ -94,7 +94,6 @@ def _seconds(seconds: float, patience: float) -> str:
 
 def _notes(run: Run) -> str:
     machine, alone, late = run.machine, run.calibration, run.of(LLMSERVE, SIMULATED)
-    others = max(m.others_cpu_share for m in run.measured)
     libraries = ", ".join(
         f"{name} {machine[name]}" for name in ("torch", "transformers", "uvicorn", "gunicorn")
     )
@@ -102,13 +101,15 @@ def _notes(run: Run) -> str:
         f"Client and servers share {machine['cores']} cores without a GPU; Python "
         f"{machine['python']}, {libraries}. Poisson arrivals with seed {run.plan.seed}, the same "
         "for both; latency counts from when a request was due, and a request without a right "
-        f"answer after {run.plan.timeout_seconds:g} s is an error. The simulated model sleeps "
+        f"answer after {run.plan.timeout_seconds:g} s is an error. `answered` is per second "
+        "until the last request was answered or given up. The simulated model sleeps "
         f"{run.plan.forward_seconds * 1000:g} ms per token; `generate` adds "
         f"{run.overhead['wall_seconds'] * 1000:.1f} ms. The client alone, against a server that "
         f"only waits: P99 {_seconds(alone.p99, run.plan.timeout_seconds)}. During llmserve's load "
         f"it took {late.client_cpu_seconds:.1f} s of CPU and sent 99 % of the requests within "
         f"{late.summary.p99_late_sends * 1000:.1f} ms of when they were due. "
-        f"Everything else on the machine took at most {others:.0%} of the cores meanwhile."
+        f"Everything else on the machine took at most {run.others_cpu_share:.0%} of the cores "
+        "meanwhile."
     )
 
 

@@ -40,6 +40,11 @@ class Run:
     overhead: Mapping[str, float]
     machine: Mapping[str, Any]
 
+    @property
+    def others_cpu_share(self) -> float:
+        """In the load that others disturbed most."""
+        return max(measured.others_cpu_share for measured in self.measured)
+
     def of(self, server: str, model: str) -> Measured:
         """The one measurement of a server with a model."""
         return next(m for m in self.measured if (m.server, m.load.model) == (server, model))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import combinations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmserve.admission.fair_queue import MAX_IDLE_CALLERS, UNIT, Entry, FairQueue
@@ -37,6 +37,7 @@ def test_who_gives_up_is_not_charged_and_overtakes_nobody_of_its_own() -> None:
     queue.remove(entries[1])
     queue.remove(entries[2])
     queue.push("late", "a", 1, 5.0)
+    assert [entry.item for entry in queue] == ["0", "3", "late"]
     queue.push("other", "b", 1, 16.0)
     queue.push("last", "b", 1, 1.0)
     assert [queue.pop().item for _ in range(5)] == ["0", "other", "3", "late", "last"]
@@ -79,11 +80,23 @@ def test_answers_that_were_shorter_than_said_bring_the_ones_that_wait_forward() 
 def test_what_was_not_used_is_not_saved_up() -> None:
     queue: FairQueue[str] = FairQueue()
     queue.push("", "b", 1, 1.0)
-    queue.pop()
+    first = queue.pop()
     fill(queue, 100, "a")
     assert names(queue, 50) == "a" * 50
     fill(queue, 50, "b")
+    queue.correct(first, 1.0)
     assert abs(names(queue, 20).count("b") - 10) <= 1
+
+
+def test_a_newcomer_does_not_wait_for_what_was_guessed_too_high() -> None:
+    queue: FairQueue[str] = FairQueue()
+    for _ in range(10):
+        queue.push("", "a", 1, 100.0)
+    for entry in [queue.pop() for _ in range(4)]:
+        queue.correct(entry, 1.0)
+    assert queue.pop().tag == 4 * UNIT
+    fill(queue, 1, "b")
+    assert names(queue, 1) == "b"
 
 
 def test_a_charge_for_a_caller_who_was_forgotten_is_remembered() -> None:
@@ -161,6 +174,7 @@ def test_room_is_made_by_who_then_has_most_waiting_per_weight() -> None:
     assert queue.longest(1, "new", 1) == [light[2]]
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(
     st.lists(
         st.tuples(st.sampled_from(["push", "pop", "remove", "correct"]),
@@ -201,6 +215,22 @@ def test_nothing_is_lost_or_doubled_and_own_order_holds(
     assert queue.num_callers == 0
 
 
+@settings(deadline=None)  # the machine may be busy
+@given(st.lists(st.tuples(st.sampled_from("abcp"), weights, costs), max_size=100))
+def test_the_order_that_is_shown_is_the_order_of_service(
+    steps: list[tuple[str, int, float]],
+) -> None:
+    queue: FairQueue[int] = FairQueue()
+    for number, (name, weight, cost) in enumerate(steps):
+        if name == "p" and queue:
+            queue.pop()
+        elif name != "p":
+            queue.push(number, name, weight, cost)
+    shown = [entry.item for entry in queue]
+    assert [queue.pop().item for _ in range(len(queue))] == shown
+
+
+@settings(deadline=None)  # the machine may be busy
 @given(
     st.lists(st.tuples(weights, st.lists(costs, min_size=1, max_size=5)), min_size=2, max_size=4)
 )
@@ -225,6 +255,7 @@ def test_callers_with_backlog_are_served_within_the_bound_of_the_paper(
         assert max(apart[i, j]) - min(apart[i, j]) <= most[i] + most[j] + rounding
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(st.lists(st.tuples(weights, costs), min_size=1, max_size=4), weights, costs)
 def test_nobody_starves_however_much_the_others_push(
     others: list[tuple[int, float]], weight: int, cost: float

@@ -6,7 +6,7 @@ import contextlib
 import random
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmserve.admission.gate import (
@@ -108,6 +108,7 @@ def test_a_caller_that_gives_up_as_it_is_admitted_lets_the_next_in() -> None:
     assert (g.running, g.waiting) == (1, 0)
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(st.lists(st.tuples(st.sampled_from("er"), st.integers(0, 9)), max_size=60))
 def test_nobody_is_lost_and_nobody_jumps_the_queue(moves: list[tuple[str, int]]) -> None:
     g, _, admitted = gate(2, 3)
@@ -229,6 +230,31 @@ def test_who_would_wait_too_long_is_refused_at_once_with_both_figures() -> None:
         g.enter(lambda: None, patience_seconds=59.0)
 
 
+def test_who_need_not_wait_needs_no_patience() -> None:
+    g, clock, _ = gate(running=2, waiting=5)
+    first = g.enter(lambda: None)
+    clock.now = 30.0
+    first.release()
+    for _ in range(2):
+        assert not g.enter(lambda: None, patience_seconds=0.0).is_waiting
+    with pytest.raises(DeadlineUnreachable):
+        g.enter(lambda: None, patience_seconds=0.0)
+
+
+def test_a_place_that_is_taken_over_is_not_waited_for() -> None:
+    g, clock, _ = gate(running=2, waiting=3)
+    debtor = g.enter(lambda: None, caller="b")
+    g.enter(lambda: None, caller="a")
+    clock.now = 60.0
+    debtor.release(100.0)
+    for _ in range(4):  # one runs and three wait, all before one who owes a hundred
+        g.enter(lambda: None, caller="a", on_push_out=lambda error: None)
+    with pytest.raises(DeadlineUnreachable, match="about 90 s"):
+        g.enter(lambda: None, caller="b", patience_seconds=89.0)
+    late = g.enter(lambda: None, caller="b", patience_seconds=90.0)
+    assert (late.position, late.eta_seconds) == (2, 90.0)
+
+
 def test_before_anything_was_measured_nobody_is_shed() -> None:
     g, _, _ = gate(1, 5)
     g.enter(lambda: None)
@@ -258,7 +284,18 @@ def test_who_cannot_be_told_is_not_pushed_out() -> None:
     g, _ = held_once(running=1, waiting=1, seconds=1.0)
     g.enter(lambda: None, caller="a")
     with pytest.raises(QueueFull):
+        g.check_room(1, caller="b", weight=9)
+    with pytest.raises(QueueFull):
         g.enter(lambda: None, caller="b", weight=9)
+
+
+def test_room_for_several_counts_those_of_them_that_find_a_free_place() -> None:
+    g, _ = held_once(running=1, waiting=5, seconds=1.0)
+    for _ in range(4):
+        g.enter(lambda: None, caller="a", on_push_out=lambda error: None)
+    g.check_room(2, caller="b")
+    with pytest.raises(QueueFull):
+        g.check_room(3, caller="b")
 
 
 def test_nobody_is_pushed_out_for_a_caller_who_would_not_wait_that_long() -> None:
@@ -330,15 +367,16 @@ def test_thousands_who_leave_as_they_are_admitted_are_not_thousands_of_frames_de
     assert (g.running, g.waiting) == (1, 0)
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(
     st.integers(1, 2),
     st.integers(0, 6),
-    st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 9)), max_size=14),
+    st.lists(st.tuples(st.sampled_from("aabc"), st.booleans()), max_size=14),
     st.integers(1, 9),
     st.integers(1, 4),
 )
 def test_there_is_room_for_several_exactly_when_all_of_them_can_enter(
-    running: int, waiting: int, guests: list[tuple[str, int]], count: int, weight: int
+    running: int, waiting: int, guests: list[tuple[str, bool]], count: int, weight: int
 ) -> None:
     weight_of = {"a": 1, "b": 2, "c": weight}
     g = Gate(running, waiting, Clock(), random.Random(1))
@@ -347,9 +385,9 @@ def test_there_is_room_for_several_exactly_when_all_of_them_can_enter(
         tell = (lambda error: None) if can_be_told else None
         g.enter(lambda: None, caller=name, weight=weight_of[name], on_push_out=tell)
 
-    for name, luck in guests:
+    for name, can_be_told in guests:
         with contextlib.suppress(QueueFull):
-            enter(name, can_be_told=luck > 0)
+            enter(name, can_be_told=can_be_told)
     try:
         g.check_room(count, caller="c", weight=weight)
         has_room = True
@@ -364,6 +402,7 @@ def test_there_is_room_for_several_exactly_when_all_of_them_can_enter(
     assert has_room == all_entered
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(st.lists(st.tuples(st.sampled_from("erqx"), st.sampled_from("abc"), st.integers(0, 99)),
                 max_size=80))  # fmt: skip
 def test_with_many_callers_everybody_gets_one_outcome_and_no_slot_is_idle(
@@ -465,3 +504,13 @@ def test_who_used_less_than_it_said_has_its_next_turn_sooner() -> None:
     for cost in (0.1, 1.0, 0.1, 1.0, 1.0, 1.0):
         line.serve(cost)
     assert line.order == ["a0", "b0", "a1", "a2", "b1", "b2"]
+
+
+def test_when_nobody_is_left_all_debts_are_forgotten() -> None:
+    line = Line()
+    line.enter("b0")
+    line.serve(100.0)
+    line.enter("a0", "a1", "b1")
+    for _ in range(3):
+        line.serve()
+    assert line.order == ["b0", "a0", "b1", "a1"]

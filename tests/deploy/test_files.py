@@ -73,6 +73,32 @@ def test_compose_mounts_what_exists_and_publishes_the_proxy_alone() -> None:
             assert other in COMPOSE["services"]
 
 
+def test_compose_has_a_way_out_only_for_what_is_published() -> None:
+    assert COMPOSE["networks"]["inside"] == {"internal": True}
+    services = COMPOSE["services"]
+    assert all("inside" in service["networks"] for service in services.values())
+    assert {n for n, s in services.items() if "outside" in s["networks"]} == {"nginx", "grafana"}
+
+
+def test_compose_checks_everyone_and_waits_only_for_what_is_checked() -> None:
+    services = COMPOSE["services"]
+    assert all("test" in service["healthcheck"] for service in services.values())
+    awaited = [d for s in services.values() for d in s.get("depends_on", {}).values()]
+    assert awaited == [{"condition": "service_healthy"}] * len(awaited) != []
+
+
+def test_both_images_inherit_what_they_have_in_common() -> None:
+    stages = re.split(r"^FROM ", (DEPLOY / "Dockerfile").read_text(), flags=re.MULTILINE)[1:]
+    by_name = {stage.split()[2]: stage for stage in stages}
+    for word in ("ENTRYPOINT", "HEALTHCHECK", "EXPOSE", "STOPSIGNAL"):
+        assert [name for name, stage in by_name.items() if f"\n{word} " in stage] == ["base"]
+    for name in ("cpu", "cuda"):
+        assert by_name[name].startswith(f"torch-{name} AS {name}\n")
+        assert by_name[f"torch-{name}"].startswith("base AS ")
+        assert by_name[name].rstrip().endswith("\nUSER llmserve")
+    assert ".[gpu,tracing]" in by_name["cuda"]
+
+
 def test_grafana_is_provisioned_with_what_compose_mounts() -> None:
     source = DEPLOY / "grafana" / "provisioning" / "datasources" / "prometheus.yml"
     (datasource,) = yaml.safe_load(source.read_text())["datasources"]
@@ -127,6 +153,17 @@ def test_kubernetes_sets_settings_that_exist_and_leaves_time_to_drain() -> None:
     pause = int(container()["lifecycle"]["preStop"]["exec"]["command"][1])
     assert spec["terminationGracePeriodSeconds"] > pause + SHUTDOWN_SECONDS
     assert spec["enableServiceLinks"] is False
+    assert "replicas" not in manifests()["Deployment"]["spec"], "the autoscaler decides"
+
+
+def test_kubernetes_serves_a_model_that_is_in_the_image() -> None:
+    (model,) = [v["value"] for v in container()["env"] if v["name"] == "LLMSERVE_MODELS"]
+    dockerfile = (DEPLOY / "Dockerfile").read_text()
+    workdir = re.search(r"^WORKDIR (\S+)", dockerfile, flags=re.MULTILINE)
+    assert workdir is not None
+    inside = Path(model).relative_to(workdir[1])
+    assert f"COPY {inside} ./{inside}\n" in dockerfile
+    assert (ROOT / inside).is_dir()
 
 
 def test_kubernetes_mounts_what_it_declares_and_runs_without_root() -> None:

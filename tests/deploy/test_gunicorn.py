@@ -35,6 +35,7 @@ def running_gunicorn(folder: Path, *arguments: str, **settings: object) -> Itera
             env=clean,
             stdout=sink,
             stderr=subprocess.STDOUT,
+            start_new_session=True,
         )
     server = Server(process, port, log)
     try:
@@ -43,9 +44,10 @@ def running_gunicorn(folder: Path, *arguments: str, **settings: object) -> Itera
         print(server.log)
         raise
     finally:
-        if process.poll() is None:
-            process.kill()
-            process.wait()
+        # The whole group: workers do not notice that their master was killed.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
 def until(holds: Callable[[], bool], what: str) -> None:
@@ -59,6 +61,13 @@ def workers_of(server: Server) -> dict[int, int]:
     """Process ids by worker number."""
     workers = httpx.get(server.url + "/admin/status", timeout=20).json()["workers"]
     return {worker["worker"]: worker["pid"] for worker in workers}
+
+
+def is_refused(url: str) -> bool:
+    # A worker that leaves may close a connection before it is read.
+    with contextlib.suppress(httpx.TransportError):
+        return httpx.get(url, timeout=20).status_code == 401
+    return False
 
 
 def test_wrong_settings_end_it_with_a_word_about_them(tmp_path: Path) -> None:
@@ -106,8 +115,8 @@ def test_sighup_reads_the_settings_again_and_a_given_run_directory_stays(
         file.write_text(f'models = ["{tiny_model}"]\napi_keys = ["secret"]\n')
         server.process.send_signal(signal.SIGHUP)
         server.wait_for_log("is ready after", times=6)
-        until(lambda: server.metric("llmserve_worker_up") == 3, "the old workers are gone")
-        assert {httpx.get(models).status_code for _ in range(9)} == {401}
+        # Asked often enough to meet every worker; an old one still lets everybody in.
+        until(lambda: all(is_refused(models) for _ in range(12)), "every worker wants a key")
         assert server.stop(signal.SIGTERM) == 0
         assert (run_dir / "metrics").is_dir()
 

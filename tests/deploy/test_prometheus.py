@@ -18,12 +18,15 @@ from types import ModuleType
 
 import httpx
 import pytest
+import yaml
 from bounded import run
 from crowd import Crowd
 from needs import needs
 from server import Server, free_port, running_server
 
+from llmserve.errors import LLMServeError
 from llmserve.observability import gpu
+from llmserve.observability.buckets import LAG_BUCKETS, LATENCY_BUCKETS, TTFT_BUCKETS
 from llmserve.observability.metrics import Metrics
 
 DEPLOY = Path(__file__).parents[2] / "scripts" / "deploy"
@@ -124,6 +127,48 @@ def test_promtool_finds_nothing_wrong(arguments: list[str]) -> None:
         check=False,
     )
     assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+def alerts() -> list[dict[str, object]]:
+    rules = yaml.safe_load((DEPLOY / "prometheus" / "alerts.yml").read_text())
+    return [rule for group in rules["groups"] for rule in group["rules"]]
+
+
+def test_every_alert_has_a_test_in_which_it_fires() -> None:
+    text = (DEPLOY / "prometheus" / "alerts.test.yml").read_text()
+    cases = [c for test in yaml.safe_load(text)["tests"] for c in test["alert_rule_test"]]
+    fired = {case["alertname"] for case in cases if case["exp_alerts"]}
+    assert fired == {rule["alert"] for rule in alerts()}
+
+
+def test_alerts_name_error_codes_that_exist() -> None:
+    codes = {LLMServeError.code, *(kind.code for kind in descendants(LLMServeError))}
+    for rule in alerts():
+        for reasons in re.findall(r'reason=~?"([^"]+)"', str(rule["expr"])):
+            assert set(reasons.split("|")) <= codes, rule["alert"]
+
+
+def descendants(kind: type[LLMServeError]) -> list[type[LLMServeError]]:
+    found = kind.__subclasses__()
+    return [*found, *(deeper for child in found for deeper in descendants(child))]
+
+
+def test_alerts_say_how_urgent_they_are_and_what_to_do() -> None:
+    for rule in alerts():
+        assert rule["labels"]["severity"] in ("page", "ticket"), rule["alert"]  # type: ignore[index]
+        assert set(rule["annotations"]) == {"summary", "description"}, rule["alert"]  # type: ignore[call-overload]
+
+
+def test_thresholds_on_quantiles_are_edges_of_buckets() -> None:
+    """Between two edges a quantile is a guess, and an alert on it is, too."""
+    edges = {"request_queue_time": LATENCY_BUCKETS, "time_to_first_token": TTFT_BUCKETS,
+             "event_loop_lag": LAG_BUCKETS}  # fmt: skip
+    on_quantiles = [str(r["expr"]) for r in alerts() if "histogram_quantile" in str(r["expr"])]
+    assert len(on_quantiles) == len(edges)
+    for expression in on_quantiles:
+        found = re.search(r"llmserve_(\w+)_seconds_bucket.* > ([\d.]+)", expression)
+        assert found is not None
+        assert float(found[2]) in edges[found[1]]
 
 
 def test_the_dashboard_is_what_its_script_makes() -> None:

@@ -189,9 +189,10 @@ def test_a_body_over_the_limit_is_413_declared_or_not(client: httpx.Client) -> N
 
 
 def test_a_huge_or_odd_request_id_is_refused(client: httpx.Client) -> None:
-    for request_id in ("x" * 129, "a b", "x" * 60_000):
+    for request_id in ("x" * 129, "a b", "x" * 30_000):
         error = assert_error(client.get("/v1/models", headers={"X-Request-ID": request_id}), 400)
         assert error["param"] == "X-Request-ID"
+    assert_error(client.get("/v1/models", headers={"X-Request-ID": "x" * 60_000}), 431)
     try:
         answer = client.get("/v1/models", headers={"X-Request-ID": "x" * 2**20})
     except httpx.TransportError:

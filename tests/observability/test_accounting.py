@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import subprocess
 import sys
 import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -32,42 +34,120 @@ def entry(request_id: str) -> AccountingEntry:
     return AccountingEntry("t", request_id, "k", "m", 3, 5, 1, "stop", 0.5, 0.75, 1.25)
 
 
-def test_a_disk_that_fails_is_complained_about_once_and_the_thread_lives(tmp_path: Path) -> None:
-    complaints: list[str] = []
-    sink = logger.add(complaints.append, level="ERROR", format="{message}")  # type: ignore[arg-type]
-    blocked = tmp_path / "blocked"
-    blocked.mkdir()
-    log = AccountingLog(blocked, 10_000, 2, clock=lambda: 0.0)
-    for number in range(3):
-        log.write(entry(str(number)))
-    log.close()
-    logger.remove(sink)
+class Complaints(list[str]):
+    """What is logged as an error while it is entered."""
+
+    def __enter__(self) -> Complaints:
+        self._sink = logger.add(
+            lambda m: self.append(m.record["message"]), level="ERROR", filter=accounting.__name__
+        )
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        logger.remove(self._sink)
+
+    def lost(self) -> list[int]:
+        return [int(line.split()[0]) for line in self if "are lost" in line]
+
+
+def until(holds: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + 20
+    while not holds():
+        assert time.monotonic() < deadline, f"never: {what}"
+        time.sleep(0.001)
+
+
+def test_a_disk_that_fails_is_complained_about_once_and_what_it_took_with_it(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "blocked").mkdir()
+    with Complaints() as complaints:
+        log = AccountingLog(tmp_path / "blocked", 10_000, 2, clock=lambda: 0.0)
+        for number in range(3):
+            log.write(entry(str(number)))
+        log.close()
+    assert [line.startswith("cannot write") for line in complaints].count(True) == 1
+    assert sum(complaints.lost()) == log.num_lost == 3
+
+
+def test_a_disk_that_fails_and_recovers_loses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(accounting, "RETRY_SECONDS", 0.001)
+    path = tmp_path / "usage.jsonl"
+    path.mkdir()
+    with Complaints() as complaints:
+        log = AccountingLog(path, 10_000, 2, clock=lambda: 0.0)
+        log.write(entry("0"))
+        until(lambda: bool(complaints), "a complaint")
+        path.rmdir()
+        until(path.is_file, "the file")
+        log.write(entry("1"))
+        log.close()
     assert len(complaints) == 1
-    assert "may be lost" in complaints[0]
+    assert [json.loads(line)["request_id"] for line in path.read_text().splitlines()] == ["0", "1"]
+
+
+def test_complaints_come_again_after_a_minute(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(accounting, "RETRY_SECONDS", 0.001)
+    now = [0.0]
+    (tmp_path / "blocked").mkdir()
+    with Complaints() as complaints:
+        log = AccountingLog(tmp_path / "blocked", 10_000, 2, clock=lambda: now[0])
+        log.write(entry("0"))
+        until(lambda: len(complaints) == 1, "the first complaint")
+        now[0] = accounting.COMPLAIN_SECONDS
+        until(lambda: len(complaints) == 2, "the second complaint")
+        log.close()
+    assert sum(complaints.lost()) == 1
 
 
 def test_what_does_not_fit_the_queue_is_counted_and_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    complaints: list[str] = []
     monkeypatch.setattr(accounting, "MAX_QUEUED", 2)
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)  # a disk that is stuck until somebody reads
-    log = AccountingLog(pipe, 1_000_000, 2)
-    sink = logger.add(complaints.append, level="ERROR", format="{message}")  # type: ignore[arg-type]
-    for number in range(300):
-        log.write(entry(str(number)))
-    with pipe.open("rb") as reader:
-        closing = threading.Thread(target=log.close)
-        closing.start()
-        lines = reader.read().splitlines()
-        closing.join(20)
-    logger.remove(sink)
-    (complaint,) = complaints
-    told = re.search(r"(\d+) entries were dropped", complaint)
-    assert told is not None
-    assert len(lines) + int(told[1]) == 300
-    assert int(told[1]) > 200
+    with Complaints() as complaints:
+        log = AccountingLog(pipe, 1_000_000, 2, clock=lambda: 0.0)
+        for number in range(300):
+            log.write(entry(str(number)))
+        assert complaints.lost() == [1], "at once, but not for each"
+        with pipe.open("rb") as reader:
+            closing = threading.Thread(target=log.close)
+            closing.start()
+            lines = reader.read().splitlines()
+            closing.join(20)
+    assert [json.loads(line)["request_id"] for line in lines] == ["0", "1"]
+    assert complaints.lost() == [1, 297]
+    assert log.num_lost == 298
+
+
+def test_what_comes_after_closing_is_told_to_be_lost(tmp_path: Path) -> None:
+    log = AccountingLog(tmp_path / "log", 10_000, 2)
+    log.close()
+    with Complaints() as complaints:
+        log.write(entry("late"))
+    assert complaints.lost() == [log.num_lost] == [1]
+    assert (tmp_path / "log").read_text() == ""
+
+
+def test_a_name_that_is_no_text_is_escaped_and_the_thread_lives(tmp_path: Path) -> None:
+    log = AccountingLog(tmp_path / "log", 10_000, 2)
+    log.write(replace(entry("0"), key="\ud800"))
+    log.write(entry("1"))
+    log.close()
+    found = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
+    assert [line["key"] for line in found] == ["\ud800", "k"]
+
+
+def test_no_thread_is_left(tmp_path: Path) -> None:
+    log = AccountingLog(tmp_path / "log", 10_000, 2)
+    log.close()
+    log.close()
+    assert "accounting" not in [thread.name for thread in threading.enumerate()]
 
 
 def test_an_entry_is_a_line_of_json(tmp_path: Path) -> None:

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
+from collections.abc import Iterator
 from types import SimpleNamespace
 
+import pytest
+from loguru import logger
 from prometheus_client import CollectorRegistry, generate_latest
 
+from llmserve.observability import gpu
 from llmserve.observability.gpu import GPUCollector
 
 
@@ -14,16 +20,19 @@ class FakeNVML:
 
     def __init__(self, breaks_at: str | None = None) -> None:
         self.breaks_at = breaks_at
-        self.is_open = False
+        self.num_open = 0
 
     def __getattr__(self, name: str) -> object:
         def call(*arguments: int) -> object:
-            if name == self.breaks_at:
-                raise OSError(f"{name}: driver not loaded")
+            breaks = OSError(f"{name}: driver not loaded") if name == self.breaks_at else None
+            if breaks and name != "nvmlShutdown":
+                raise breaks
             if name == "nvmlInit":
-                self.is_open = True
+                self.num_open += 1
             if name == "nvmlShutdown":
-                self.is_open = False
+                self.num_open -= 1
+                if breaks:
+                    raise breaks
             return {
                 "nvmlDeviceGetCount": 2,
                 "nvmlDeviceGetHandleByIndex": arguments[0] if arguments else None,
@@ -34,17 +43,58 @@ class FakeNVML:
         return call
 
 
+@contextlib.contextmanager
+def lines() -> Iterator[list[str]]:
+    told: list[str] = []
+    sink = logger.add(
+        lambda message: told.append(message.record["message"]), level="DEBUG", filter=gpu.__name__
+    )
+    yield told
+    logger.remove(sink)
+
+
 def scrape(nvml: object) -> str:
     registry = CollectorRegistry()
     registry.register(GPUCollector(nvml))
     return generate_latest(registry).decode()
 
 
-def test_a_driver_that_breaks_anywhere_is_no_series_and_no_error() -> None:
-    for name in ("nvmlInit", "nvmlDeviceGetCount", "nvmlDeviceGetMemoryInfo"):
-        nvml = FakeNVML(breaks_at=name)
-        assert scrape(nvml) == ""
-        assert not nvml.is_open
+@pytest.mark.parametrize(
+    "name", ["nvmlInit", "nvmlShutdown", "nvmlDeviceGetCount", "nvmlDeviceGetHandleByIndex"]
+)
+def test_a_driver_that_breaks_anywhere_is_no_series_and_no_error(name: str) -> None:
+    nvml = FakeNVML(breaks_at=name)
+    assert scrape(nvml) == ""
+    assert nvml.num_open == 0
+
+
+def test_what_a_gpu_does_not_tell_hides_nothing_else() -> None:
+    text = scrape(FakeNVML(breaks_at="nvmlDeviceGetUtilizationRates"))
+    assert 'llmserve_gpu_memory_used_bytes{gpu="1"} 5.0' in text
+    assert "utilization" not in text
+    text = scrape(FakeNVML(breaks_at="nvmlDeviceGetMemoryInfo"))
+    assert 'llmserve_gpu_utilization_ratio{gpu="1"} 0.25' in text
+    assert "memory" not in text
+
+
+def test_without_the_extra_there_are_no_series_and_one_line(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "pynvml", None)
+    with lines() as told:
+        collector = GPUCollector()
+        for _ in range(3):
+            assert list(collector.collect()) == []
+    (line,) = told
+    assert "llmserve[gpu]" in line
+
+
+def test_a_driver_that_stays_broken_is_told_once() -> None:
+    collector = GPUCollector(FakeNVML(breaks_at="nvmlInit"))
+    with lines() as told:
+        for _ in range(3):
+            assert list(collector.collect()) == []
+    assert told == ["no GPU series: nvmlInit: driver not loaded"]
 
 
 def test_this_machine_may_have_no_gpu_at_all() -> None:
@@ -60,7 +110,7 @@ def _registry_of_the_real_one() -> CollectorRegistry:
 
 def test_each_gpu_has_its_memory_and_utilization() -> None:
     text = scrape(FakeNVML())
-    for gpu in "01":
-        assert f'llmserve_gpu_memory_used_bytes{{gpu="{gpu}"}} 5.0' in text
-        assert f'llmserve_gpu_memory_total_bytes{{gpu="{gpu}"}} 8.0' in text
-        assert f'llmserve_gpu_utilization_ratio{{gpu="{gpu}"}} 0.25' in text
+    for number in "01":
+        assert f'llmserve_gpu_memory_used_bytes{{gpu="{number}"}} 5.0' in text
+        assert f'llmserve_gpu_memory_total_bytes{{gpu="{number}"}} 8.0' in text
+        assert f'llmserve_gpu_utilization_ratio{{gpu="{number}"}} 0.25' in text

@@ -11,6 +11,7 @@ from llmserve.observability.metrics import Metrics
 
 TTFT = ".001 .005 .01 .02 .04 .06 .08 .1 .25 .5 .75 1 2.5 5 7.5 10 20 40 80 160 640 2560"
 ITL = ".01 .025 .05 .075 .1 .15 .2 .3 .4 .5 .75 1 2.5 5 7.5 10 20 40 80"
+STEP = "1 8 16 32 64 128 256 512 1024 2048 4096 8192 16384"
 LATENCY = ".3 .5 .8 1 1.5 2 2.5 5 10 15 20 30 40 50 60 120 240 480 960 1920 7680"
 
 
@@ -71,6 +72,23 @@ def test_two_applications_in_one_process_do_not_share_series() -> None:
         ("request_decode_time_seconds", "histogram"),
         ("cancel_latency_seconds", "histogram"),
         ("event_loop_lag_seconds", "histogram"),
+        ("http_requests_total", "counter"),
+        ("kv_cache_usage_perc", "gauge"),
+        ("prefix_cache_queries_total", "counter"),
+        ("prefix_cache_hits_total", "counter"),
+        ("num_preemptions_total", "counter"),
+        ("iteration_tokens_total", "histogram"),
+        ("model_loaded", "gauge"),
+        ("model_memory_bytes", "gauge"),
+        ("worker_up", "gauge"),
+        ("worker_connections", "gauge"),
+        ("worker_requests_running", "gauge"),
+        ("worker_http_requests_total", "counter"),
+        ("worker_restarts_total", "counter"),
+        ("key_requests_total", "counter"),
+        ("key_tokens_total", "counter"),
+        ("key_rejected_total", "counter"),
+        ("key_queue_seconds", "summary"),
     ],
 )
 def test_a_series_is_announced_before_anything_happened(name: str, kind: str) -> None:
@@ -86,6 +104,7 @@ def test_a_series_is_announced_before_anything_happened(name: str, kind: str) ->
         ("queue_time", "request_queue_time_seconds", LATENCY),
         ("prefill_time", "request_prefill_time_seconds", LATENCY),
         ("decode_time", "request_decode_time_seconds", LATENCY),
+        ("iteration_tokens", "iteration_tokens_total", STEP),
     ],
 )
 def test_buckets_are_those_of_existing_dashboards(attribute: str, name: str, buckets: str) -> None:
@@ -95,6 +114,29 @@ def test_buckets_are_those_of_existing_dashboards(attribute: str, name: str, buc
     samples = families[f"llmserve_{name}"].samples
     found = [float(s.labels["le"]) for s in samples if s.name.endswith("_bucket")]
     assert found == [*map(float, buckets.split()), float("inf")]
+
+
+def test_series_of_keys_and_workers_have_their_labels() -> None:
+    metrics = Metrics()
+    metrics.key_requests.labels("alice").inc()
+    metrics.key_tokens.labels("alice", "prompt").inc(7)
+    metrics.key_tokens.labels("alice", "completion").inc(3)
+    metrics.key_rejected.labels("alice", "rate_limited").inc()
+    metrics.key_queue.labels("alice").observe(0.5)
+    metrics.worker_running.labels("0").set(2)
+    metrics.worker_restarts.labels("hung").inc()
+    lines = metrics.render().decode().splitlines()
+    for line in (
+        'llmserve_key_requests_total{key="alice"} 1.0',
+        'llmserve_key_tokens_total{key="alice",kind="prompt"} 7.0',
+        'llmserve_key_tokens_total{key="alice",kind="completion"} 3.0',
+        'llmserve_key_rejected_total{key="alice",reason="rate_limited"} 1.0',
+        'llmserve_key_queue_seconds_count{key="alice"} 1.0',
+        'llmserve_key_queue_seconds_sum{key="alice"} 0.5',
+        'llmserve_worker_requests_running{worker="0"} 2.0',
+        'llmserve_worker_restarts_total{reason="hung"} 1.0',
+    ):
+        assert line in lines
 
 
 def test_every_series_is_ours_and_every_model_has_its_own() -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from prometheus_client.parser import text_string_to_metric_families
+
 from llmserve.observability.metrics import Metrics
+from llmserve.observability.vllm_names import SHARED
 
 
 def test_only_who_asks_gets_them() -> None:
@@ -34,3 +37,16 @@ def test_every_shared_series_is_there_under_both_names() -> None:
     ):
         assert expected in lines
     assert 'llmserve_num_requests_running{model="m"} 3.0' in lines
+
+
+def test_each_name_that_is_shared_is_one_of_ours() -> None:
+    ours = {family.name for family in Metrics()._registry.collect()}
+    assert ours >= SHARED
+
+
+def test_both_vocabularies_are_announced_and_can_be_read() -> None:
+    text = Metrics(compat="vllm").render().decode()
+    families = [family.name for family in text_string_to_metric_families(text)]
+    assert len(families) == len(set(families))
+    for name in SHARED:
+        assert {name, "vllm:" + name.removeprefix("llmserve_")} <= set(families)
