@@ -15,6 +15,7 @@ from llmserve.admission.limits import Limiter
 from llmserve.domain import LoadProgress, ModelSpec
 from llmserve.engines.base import Engine
 from llmserve.engines.factory import build_engine
+from llmserve.engines.footprint import footprint
 from llmserve.fleet.control import ControlServer
 from llmserve.fleet.membership import LIMITS, METRICS, Membership
 from llmserve.observability.accounting import AccountingLog
@@ -27,7 +28,6 @@ from llmserve.operations.everywhere import Everywhere
 from llmserve.operations.here import Operations
 from llmserve.operations.status import WorkerStatus
 from llmserve.registry.catalog import Catalog
-from llmserve.registry.footprint import footprint
 from llmserve.registry.hub import pull
 from llmserve.registry.loader import Loader, LoadPolicy
 from llmserve.registry.registry import Registry

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 import torch
@@ -51,12 +50,6 @@ def place(device: str, weight_bytes: int, free_bytes: Sequence[int] | None = Non
     if len(free) > 1 and weight_bytes * HEADROOM > free[best]:
         return Placement(None, device_map="auto")
     return Placement(f"cuda:{best}")
-
-
-def weight_bytes(folder: Path) -> int:
-    """Size of the weight files in a model's folder."""
-    sizes = [f.stat().st_size for f in folder.glob("*.safetensors")]
-    return sum(sizes or [f.stat().st_size for f in folder.glob("*.bin")])
 
 
 def _free_bytes() -> list[int]:

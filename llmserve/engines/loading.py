@@ -14,7 +14,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 from transformers.utils import logging as transformers_logging
 
 from llmserve.domain import LoadProgress, ModelSpec, SamplingFields
-from llmserve.engines.devices import place, weight_bytes
+from llmserve.engines.devices import place
+from llmserve.engines.footprint import stored_bytes
 from llmserve.errors import ModelBroken
 from llmserve.text.tokenizer import Tokenizer
 
@@ -70,7 +71,7 @@ def load_model(
 
 
 def _load(spec: ModelSpec, folder: Path, hf_tokenizer: Any) -> LoadedModel:
-    num_bytes = weight_bytes(folder)
+    num_bytes = stored_bytes(folder)
     if num_bytes == 0:
         raise ModelBroken(f"model {spec.name!r}: no weight files (*.safetensors) in {folder}")
     placement = place(spec.device, num_bytes)

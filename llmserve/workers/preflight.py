@@ -11,8 +11,8 @@ from typing import Final
 from loguru import logger
 
 from llmserve.domain import ModelSpec
+from llmserve.engines.footprint import footprint
 from llmserve.errors import ConfigurationError
-from llmserve.registry.footprint import footprint
 from llmserve.settings import Settings
 
 PROCESS_BYTES: Final = 400 * 2**20

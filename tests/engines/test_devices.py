@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from llmserve.engines.devices import HEADROOM, Placement, place, weight_bytes
+from llmserve.engines.devices import HEADROOM, Placement, place
+from llmserve.engines.footprint import stored_bytes
 from llmserve.errors import ModelBroken
 
 GIB = 2**30
@@ -39,9 +40,9 @@ def test_placement(device: str, free: list[int], placement: Placement) -> None:
 
 def test_weights_are_counted_from_safetensors_first(tmp_path: Path) -> None:
     (tmp_path / "a.bin").write_bytes(b"x" * 5)
-    assert weight_bytes(tmp_path) == 5
+    assert stored_bytes(tmp_path) == 5
     (tmp_path / "a.safetensors").write_bytes(b"x" * 3)
-    assert weight_bytes(tmp_path) == 3
+    assert stored_bytes(tmp_path) == 3
 
 
 def test_a_model_that_fits_barely_without_headroom_is_spread() -> None:
@@ -72,8 +73,8 @@ def test_a_placement_reads_as_its_device_or_its_map() -> None:
 
 
 def test_shards_are_summed_and_an_empty_folder_weighs_nothing(tmp_path: Path) -> None:
-    assert weight_bytes(tmp_path) == 0
+    assert stored_bytes(tmp_path) == 0
     for shard in range(3):
         (tmp_path / f"model-{shard}.safetensors").write_bytes(b"x" * 10)
     (tmp_path / "config.json").write_bytes(b"x" * 1000)
-    assert weight_bytes(tmp_path) == 30
+    assert stored_bytes(tmp_path) == 30

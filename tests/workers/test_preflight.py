@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from llmserve.domain import ModelSpec
+from llmserve.engines.footprint import footprint
 from llmserve.errors import ConfigurationError
-from llmserve.registry.footprint import footprint
 from llmserve.settings import Settings
 from llmserve.workers.preflight import Memory, check_memory, is_on_gpu, measure_memory
 
