@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from http import HTTPStatus
+from typing import Final
 
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
@@ -14,6 +15,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from llmserve.api.errors import error_response
 from llmserve.errors import BodyTooLarge
+
+MAX_DIGITS: Final = 19
+"""Of a length; Python refuses to make a number of thousands of them."""
 
 
 class BodyLimitMiddleware:
@@ -30,8 +34,7 @@ class BodyLimitMiddleware:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        declared = Headers(scope=scope).get("content-length", "0")
-        if declared.isdecimal() and int(declared) > self._max_bytes:
+        if _declared_bytes(Headers(scope=scope)) > self._max_bytes:
             await error_response(BodyTooLarge(self._too_large))(scope, receive, send)
             return
         await self._app(scope, _Bounded(receive, self), send)
@@ -43,6 +46,12 @@ class BodyLimitMiddleware:
     @property
     def _too_slow(self) -> str:
         return f"the body took longer than {self._timeout_seconds:g} s; send it faster"
+
+
+def _declared_bytes(headers: Headers) -> int:
+    """What Content-Length says, cut to a size that is over every limit; 0 where it says nothing."""
+    digits = headers.get("content-length", "").lstrip("0")
+    return int(digits[:MAX_DIGITS]) if digits.isdecimal() else 0
 
 
 class _Bounded:

@@ -1,19 +1,28 @@
 """What a client may do before the application sees its request: bounds on headers, on the time
-they take, and on how long a reader may take nothing. Over Uvicorn's httptools protocol.
+they take, on requests sent ahead, and on how long a reader may take nothing. Over Uvicorn's
+httptools protocol; for WebSockets see `websocket_protocol`.
 """
 
 from __future__ import annotations
 
 import asyncio
-from typing import Final
+import uuid
+from typing import Any, Final
 
 import orjson
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from loguru import logger
+from uvicorn.protocols.http.httptools_impl import (
+    STATUS_LINE,
+    HttpToolsProtocol,
+    RequestResponseCycle,
+)
 
 from llmserve.api.errors import error_body
 from llmserve.errors import HeadersTooLarge, HeaderTimeout, InvalidRequest, LLMServeError
 
 MAX_HEADERS: Final = 128
+MAX_PIPELINED: Final = 16
+"""Requests that wait behind the one being answered. Clients that pipeline send a handful."""
 
 
 def bounded_protocol(
@@ -32,7 +41,8 @@ def bounded_protocol(
 
 
 class _BoundedProtocol(HttpToolsProtocol):
-    """Counts raw bytes while headers are incomplete; httptools alone would collect for ever."""
+    """Counts the raw bytes that brought nothing: headers, trailers and chunk extensions that
+    httptools alone would collect for ever."""
 
     max_header_bytes: int
     header_timeout_seconds: float
@@ -42,50 +52,91 @@ class _BoundedProtocol(HttpToolsProtocol):
         super().connection_made(transport)
         self._is_in_headers = True
         self._is_refused = False
-        self._raw_bytes = 0
+        self._barren_bytes = 0
+        self._answering: RequestResponseCycle | None = None
         self._header_timer: asyncio.TimerHandle | None = None
+        self._body_timer: asyncio.TimerHandle | None = None
         self._send_timer: asyncio.TimerHandle | None = None
         self._await_headers()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        for timer in (self._header_timer, self._send_timer):
+        for timer in (self._header_timer, self._body_timer, self._send_timer):
             if timer is not None:
                 timer.cancel()
         super().connection_lost(exc)
+        # Uvicorn tells the newest request only; with pipelining that is not the one in progress.
+        self.pipeline.clear()
+        if self._answering is not None and not self._answering.response_complete:
+            self._answering.disconnected = True
+            self._answering.message_event.set()
 
     def data_received(self, data: bytes) -> None:
         if self._is_refused:
             return
-        if self._is_in_headers:
-            self._raw_bytes += len(data)
-            if self._header_timer is None:
-                self._await_headers()
+        self._barren_bytes += len(data)
+        if self._is_in_headers and self._header_timer is None:
+            self._await_headers()
         super().data_received(data)
-        if self._is_in_headers and self._raw_bytes > self.max_header_bytes:
+        if self._barren_bytes > self.max_header_bytes:
             self._refuse_headers()
+
+    def eof_received(self) -> None:
+        self._await_reader()  # asyncio closes now, once everything is written
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self._is_in_headers = True
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._is_in_headers:  # and not in trailers, which mean nothing to us
+            super().on_header(name, value)
+
     def on_headers_complete(self) -> None:
         self._is_in_headers = False
-        self._raw_bytes = 0
+        self._barren_bytes = 0
         self._cancel_header_timer()
         size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
         if size > self.max_header_bytes or len(self.headers) > MAX_HEADERS:
             self._refuse_headers()
         elif not self._is_refused:
             super().on_headers_complete()
+            self._bound_pipeline()
 
     def on_body(self, body: bytes) -> None:
+        self._barren_bytes = 0
         if not self._is_refused:
             super().on_body(body)
 
     def on_message_complete(self) -> None:
-        if not self._is_refused:
-            super().on_message_complete()
         self._is_in_headers = True
+        self._barren_bytes = 0
+        if self._is_refused:
+            return
+        super().on_message_complete()
+        if self._body_timer is not None:
+            self._body_timer.cancel()
+            self._body_timer = None
+            self.timeout_keep_alive_task = self.loop.call_later(
+                self.timeout_keep_alive, self.timeout_keep_alive_handler
+            )
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self.transport.is_closing():
+            self._await_reader()
+        elif self.cycle.response_complete and self.cycle.more_body:
+            # The answer did not need the body. Its rest may come, so that the connection can be
+            # used again, but not for as long as the client likes.
+            self._body_timer = self.loop.call_later(self.header_timeout_seconds, self._close)
+
+    def timeout_keep_alive_handler(self) -> None:
+        if not self.transport.is_closing():
+            self._close()
+
+    def shutdown(self) -> None:
+        super().shutdown()
+        if self.transport.is_closing():
+            self._await_reader()
 
     def handle_websocket_upgrade(self) -> None:
         if not self._is_refused:
@@ -93,17 +144,31 @@ class _BoundedProtocol(HttpToolsProtocol):
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        self._send_timer = self.loop.call_later(self.send_timeout_seconds, self.transport.abort)
+        self._await_reader()
 
     def resume_writing(self) -> None:
         super().resume_writing()
-        if self._send_timer is not None:
+        if self._send_timer is not None and not self.transport.is_closing():
             self._send_timer.cancel()
             self._send_timer = None
 
     def send_400_response(self, msg: str) -> None:
         """Of Uvicorn, for what is no HTTP at all; in the one error shape."""
         self._refuse(InvalidRequest("this is not a valid HTTP request"))
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._answering = cycle
+        super()._start_asgi_task(cycle, app)
+
+    def _bound_pipeline(self) -> None:
+        """Uvicorn reads on after each answer. Over the bound, the connection ends with the last
+        request that has a place: its answer says `Connection: close`, so the client knows."""
+        if len(self.pipeline) <= MAX_PIPELINED:
+            return
+        self.pipeline.popleft()
+        self.cycle = self.pipeline[0][0]
+        self.cycle.keep_alive = False
+        self._is_refused = True
 
     def _await_headers(self) -> None:
         self._header_timer = self.loop.call_later(
@@ -115,14 +180,23 @@ class _BoundedProtocol(HttpToolsProtocol):
             self._header_timer.cancel()
             self._header_timer = None
 
+    def _await_reader(self) -> None:
+        """A transport closes when all is written, which a client that never reads can prevent."""
+        if self._send_timer is None:
+            self._send_timer = self.loop.call_later(self.send_timeout_seconds, self.transport.abort)
+
+    def _close(self) -> None:
+        self.transport.close()
+        self._await_reader()
+
     def _headers_are_late(self) -> None:
         self._header_timer = None
         if self.transport.is_closing():
             return
         if self.cycle is not None and not self.cycle.response_complete:
             self._await_headers()  # half a pipelined request: its answer is not due yet
-        elif self._raw_bytes == 0:
-            self.transport.close()  # connected and said nothing: nobody waits for an answer
+        elif self._barren_bytes == 0:
+            self._close()  # connected and said nothing: nobody waits for an answer
         else:
             self._refuse(
                 HeaderTimeout(
@@ -145,13 +219,16 @@ class _BoundedProtocol(HttpToolsProtocol):
         self._is_refused = True
         self._cancel_header_timer()
         self._unset_keepalive_if_required()
+        request_id = uuid.uuid4().hex
         if self.cycle is None or self.cycle.response_complete:
             body = orjson.dumps(error_body(error))
             head = (
                 STATUS_LINE[error.status],
                 b"content-type: application/json\r\n",
                 b"content-length: %d\r\n" % len(body),
+                b"x-request-id: %b\r\n" % request_id.encode(),
                 b"connection: close\r\n\r\n",
             )
             self.transport.write(b"".join((*head, body)))
-        self.transport.close()
+        self._close()
+        logger.bind(request_id=request_id, status=error.status).info("refused unread: {}", error)

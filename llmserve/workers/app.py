@@ -8,6 +8,7 @@ from typing import Any, Final
 from fastapi import FastAPI
 
 from llmserve.api.http_protocol import bounded_protocol
+from llmserve.api.websocket_protocol import bounded_websocket
 from llmserve.fleet.membership import METRICS
 from llmserve.observability.logs import configure_logging
 from llmserve.settings import Settings, load_settings
@@ -39,6 +40,7 @@ def server_options(settings: Settings) -> dict[str, Any]:
             header_timeout_seconds=settings.header_timeout_seconds,
             send_timeout_seconds=settings.send_timeout_seconds,
         ),
+        "ws": bounded_websocket(send_timeout_seconds=settings.send_timeout_seconds),
         "ws_max_size": settings.max_body_bytes,
         "timeout_keep_alive": settings.idle_connection_seconds,
         "log_config": None,

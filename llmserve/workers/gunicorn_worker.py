@@ -11,6 +11,11 @@ from llmserve.workers.app import server_options
 
 
 class GunicornWorker(UvicornWorker):
-    """Runs Uvicorn with the options that llmserve wants everywhere."""
+    """Runs Uvicorn with the options that llmserve wants everywhere.
 
-    CONFIG_KWARGS: dict[str, Any] = server_options(load_settings().settings)
+    They are read for each worker, so that a reload of Gunicorn (SIGHUP) takes new ones.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self.CONFIG_KWARGS = server_options(load_settings().settings)
+        super().__init__(*args, **kwargs)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import httpx
@@ -46,6 +47,11 @@ def still_healthy(server: Server) -> Iterator[None]:
 def raw(server: Server) -> Iterator[socket.socket]:
     with socket.create_connection(("127.0.0.1", server.port), timeout=20) as connection:
         yield connection
+
+
+def send_all(connection: socket.socket, parts: Iterable[bytes]) -> None:
+    for part in parts:
+        connection.sendall(part)
 
 
 def read_all(connection: socket.socket) -> bytes:
@@ -181,19 +187,128 @@ def test_idle_connections_are_closed_and_new_ones_served(server: Server) -> None
 
 
 def test_a_reader_that_takes_nothing_is_cut_off(server: Server) -> None:
-    requests = b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n" * 1000
+    requests = b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n" * 16
     with contextlib.ExitStack() as stack:
         for _ in range(5):
-            connection = stack.enter_context(socket.socket())
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-            connection.connect(("127.0.0.1", server.port))
-            connection.sendall(requests)
+            stack.enter_context(unread(server)).sendall(requests)
         # Their answers fill every buffer and nobody reads them: the server gives them up, while
         # the sockets are open here.
-        deadline = time.monotonic() + 60
-        while connections(server) > 1:
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+        wait_for_connections(server, 1)
+
+
+@contextlib.contextmanager
+def unread(server: Server) -> Iterator[socket.socket]:
+    """A connection whose client's kernel holds almost nothing for it."""
+    with socket.socket() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.settimeout(20)
+        connection.connect(("127.0.0.1", server.port))
+        yield connection
+
+
+def test_the_last_bytes_of_an_answer_are_not_waited_for_either(server: Server) -> None:
+    request = b"GET /openapi.json HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    with contextlib.ExitStack() as stack:
+        for _ in range(5):
+            stack.enter_context(unread(server)).sendall(request)
+        wait_for_connections(server, 1)
+
+
+def test_requests_sent_ahead_are_answered_up_to_a_bound_that_the_client_is_told(
+    server: Server,
+) -> None:
+    with raw(server) as connection:
+        connection.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n" * 1000)
+        response = read_all(connection)
+    assert response.count(b"HTTP/1.1 200") == 1 + 16
+    last = response[response.rindex(b"HTTP/1.1 200") :]
+    assert b"connection: close" in last
+    assert response.count(b"connection: close") == 1
+
+
+def test_who_hangs_up_cancels_the_request_in_progress_not_only_the_newest(server: Server) -> None:
+    body = json.dumps({"prompt": "hi", "max_tokens": 400, "ignore_eos": True, "stream": True})
+    request = (
+        f"POST /generate HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+        f"Content-Length: {len(body)}\r\n\r\n{body}"
+    ).encode()
+    before = server.metric("llmserve_request_cancelled_total")
+    with raw(server) as connection:
+        connection.sendall(request * 3)
+        assert connection.recv(65536).startswith(b"HTTP/1.1 200")
+        server.wait_for_load(1, 0)
+    server.wait_for_load(0, 0)
+    assert server.metric("llmserve_request_cancelled_total") == before + 1
+    assert "Traceback" not in server.log  # of a write to a connection that is gone
+
+
+@pytest.mark.parametrize(
+    "endless", [b"".join(b"X-%d: y\r\n" % number for number in range(1000)), b"y" * 10_000]
+)
+def test_trailers_that_never_end(server: Server, endless: bytes) -> None:
+    with raw(server) as connection:
+        connection.sendall(
+            b"POST /generate HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+            b"Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\nX: "
+        )
+        with pytest.raises(ConnectionError):
+            send_all(connection, itertools.repeat(endless, 10_000))
+
+
+def test_trailers_are_no_headers(server: Server) -> None:
+    with raw(server) as connection:
+        connection.sendall(
+            b"POST /generate HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+            b"Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\nX-Request-ID: trailer\r\n\r\n"
+        )
+        assert b"x-request-id: trailer" not in connection.recv(65536).lower()
+
+
+def test_a_body_behind_its_answer_may_come_but_not_for_ever(server: Server) -> None:
+    head = b"POST /nowhere HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n"
+    with raw(server) as connection:
+        connection.sendall(head)
+        assert connection.recv(65536).startswith(b"HTTP/1.1 404")
+        connection.sendall(b"0123456789" + head)
+        assert connection.recv(65536).startswith(b"HTTP/1.1 404")
+        connection.sendall(b"0")
+        assert read_all(connection) == b""
+
+
+HANDSHAKE = (
+    b"GET /ws HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+)
+
+
+def frame(opcode: int, payload: bytes, *, fin: bool = True) -> bytes:
+    """Masked with zeros, as a client may; `payload` of up to 125 bytes."""
+    return bytes([opcode | 0x80 * fin, 0x80 | len(payload)]) + bytes(4) + payload
+
+
+def test_pings_whose_answers_nobody_reads(server: Server) -> None:
+    pings = frame(9, b"x" * 125) * 1000
+    with unread(server) as connection:
+        connection.sendall(HANDSHAKE)
+        with pytest.raises(ConnectionError):
+            send_all(connection, itertools.repeat(pings, 2000))  # 262 MB
+
+
+def test_a_message_in_endless_fragments(server: Server) -> None:
+    with raw(server) as connection:
+        connection.sendall(HANDSHAKE)
+        assert connection.recv(65536).startswith(b"HTTP/1.1 101")
+        connection.sendall(frame(1, b"", fin=False))
+        with contextlib.suppress(ConnectionError):
+            connection.sendall(frame(0, b"", fin=False) * 5000)
+        assert b"fragments" in read_all(connection)
+
+
+def wait_for_connections(server: Server, count: int) -> None:
+    deadline = time.monotonic() + 60
+    while connections(server) > count:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def connections(server: Server) -> int:
