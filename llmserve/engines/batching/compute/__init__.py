@@ -1,0 +1,1 @@
+"""One step: tensors in, next tokens out. Knows no policy."""

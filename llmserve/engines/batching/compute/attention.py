@@ -1,0 +1,95 @@
+"""Attention over the paged cache: what a backend is, and the one in plain torch, which every other
+is tested against."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+
+from llmserve.engines.batching.compute.batch import Batch
+from llmserve.engines.batching.compute.kv_cache import KVCache
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """How a layer attends.
+
+    Attributes:
+        scale: factor of the scores.
+        window: a token sees itself and the `window - 1` before it; `None` for all.
+        softcap: scores become softcap × tanh(score / softcap).
+        sinks: (query_heads,) logits that take part in the softmax and have no value.
+    """
+
+    scale: float
+    window: int | None = None
+    softcap: float | None = None
+    sinks: torch.Tensor | None = None
+
+
+class Attention(Protocol):
+    """Causal attention of a batch's new tokens over their rows' blocks."""
+
+    def attend(
+        self, cache: KVCache, layer: int, batch: Batch, query: torch.Tensor, variant: Variant
+    ) -> torch.Tensor:
+        """Query and result have the shape (num_tokens, query_heads, head_dim).
+
+        The batch's own keys and values are in the cache already. Query head h reads KV head
+        h // (query_heads / kv_heads).
+        """
+        ...
+
+
+class TorchAttention:
+    """Row after row in float32; slow and plain."""
+
+    def attend(
+        self, cache: KVCache, layer: int, batch: Batch, query: torch.Tensor, variant: Variant
+    ) -> torch.Tensor:
+        """See `Attention`."""
+        starts = batch.query_starts.tolist()
+        result = torch.empty_like(query)
+        for row, context in enumerate(batch.context_lengths.tolist()):
+            begin, end = starts[row], starts[row + 1]
+            blocks = batch.block_tables[row, : -(-context // cache.block_size)].long()
+            # (kv_heads, context, head_dim)
+            keys = cache.keys[layer][blocks].transpose(0, 1).flatten(1, 2)[:, :context]
+            values = cache.values[layer][blocks].transpose(0, 1).flatten(1, 2)[:, :context]
+            result[begin:end] = attend_row(query[begin:end], keys, values, variant)
+        return result
+
+
+def attend_row(
+    query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, variant: Variant
+) -> torch.Tensor:
+    """One row: query (length, query_heads, head_dim) are the last `length` tokens of the context,
+    keys and values (kv_heads, context, head_dim)."""
+    length, query_heads, head_dim = query.shape
+    kv_heads, context, _ = keys.shape
+    group = query_heads // kv_heads
+    # (kv_heads, group × length, head_dim)
+    folded = query.transpose(0, 1).reshape(kv_heads, group * length, head_dim).float()
+    scores = torch.bmm(folded, keys.float().transpose(1, 2)) * variant.scale
+    if variant.softcap is not None:
+        scores = torch.tanh(scores / variant.softcap) * variant.softcap
+    scores = scores.view(query_heads, length, context)
+    scores.masked_fill_(~visible(length, context, variant.window, query.device), -torch.inf)
+    if variant.sinks is not None:
+        sinks = variant.sinks.float().view(-1, 1, 1).expand(-1, length, 1)
+        weights = torch.cat((scores, sinks), -1).softmax(-1)[..., :-1]
+    else:
+        weights = scores.softmax(-1)
+    weights = weights.reshape(kv_heads, group * length, context)
+    mixed = torch.bmm(weights, values.float()).view(query_heads, length, head_dim)
+    return mixed.transpose(0, 1).to(query.dtype)
+
+
+def visible(length: int, context: int, window: int | None, device: torch.device) -> torch.Tensor:
+    """(length, context): which tokens the last `length` ones of a context see."""
+    newest = torch.arange(context - length, context, device=device)[:, None]
+    tokens = torch.arange(context, device=device)[None, :]
+    seen = tokens <= newest
+    return seen if window is None else seen & (tokens > newest - window)

@@ -1,0 +1,85 @@
+"""One step's input as tensors: every slice's tokens in one flat row."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Self
+
+import torch
+
+from llmserve.engines.batching.schedule.plan import StepPlan
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Flat tokens of all slices, one row of tables per slice; decode rows come first.
+
+    Attributes:
+        token_ids: (num_tokens,) int64.
+        positions: (num_tokens,) int64.
+        slots: (num_tokens,) int64, block × block_size + offset where a token's keys and values go.
+        query_starts: (num_rows + 1,) int32, where each row's tokens begin in the flat row.
+        context_lengths: (num_rows,) int32, tokens of the row in the cache after this step.
+        block_tables: (num_rows, max_blocks) int32, padded with 0.
+        sampled: (num_sampled,) int64, flat positions whose logits are wanted.
+        num_decode: rows at the front that have one token.
+        max_query: tokens of the longest row.
+        max_context: the largest context length.
+    """
+
+    token_ids: torch.Tensor
+    positions: torch.Tensor
+    slots: torch.Tensor
+    query_starts: torch.Tensor
+    context_lengths: torch.Tensor
+    block_tables: torch.Tensor
+    sampled: torch.Tensor
+    num_decode: int
+    max_query: int
+    max_context: int
+
+    @classmethod
+    def from_plan(cls, plan: StepPlan, block_size: int, device: torch.device) -> Self:
+        """Lay a plan out; the plan has at least one slice."""
+        token_ids: list[int] = []
+        positions: list[int] = []
+        slots: list[int] = []
+        query_starts = [0]
+        sampled: list[int] = []
+        for part in plan.slices:
+            blocks = part.sequence.blocks
+            token_ids += part.sequence.token_ids[part.start : part.end]
+            positions += range(part.start, part.end)
+            slots += [
+                blocks[position // block_size] * block_size + position % block_size
+                for position in range(part.start, part.end)
+            ]
+            query_starts.append(len(token_ids))
+            if part.is_sampled:
+                sampled.append(len(token_ids) - 1)
+        contexts = [part.end for part in plan.slices]
+        used = [-(-context // block_size) for context in contexts]
+        width = max(used)
+        tables = [
+            part.sequence.blocks[:count] + [0] * (width - count)
+            for part, count in zip(plan.slices, used, strict=True)
+        ]
+
+        def long(values: list[int]) -> torch.Tensor:
+            return torch.tensor(values, dtype=torch.int64).to(device, non_blocking=True)
+
+        def short(values: list[int] | list[list[int]]) -> torch.Tensor:
+            return torch.tensor(values, dtype=torch.int32).to(device, non_blocking=True)
+
+        return cls(
+            token_ids=long(token_ids),
+            positions=long(positions),
+            slots=long(slots),
+            query_starts=short(query_starts),
+            context_lengths=short(contexts),
+            block_tables=short(tables),
+            sampled=long(sampled),
+            num_decode=sum(1 for part in plan.slices if part.length == 1),
+            max_query=max(part.length for part in plan.slices),
+            max_context=max(contexts),
+        )

@@ -1,0 +1,59 @@
+"""The paged KV cache of one model.
+
+keys[layer]    (num_blocks, kv_heads, block_size, head_dim), contiguous; values[layer] alike
+
+block 7   head 0   token 112 | 113 | ... | 127      a block and head lie together, so that
+          head 1   token 112 | 113 | ... | 127      attention reads them in one sweep
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+
+@dataclass(frozen=True, slots=True)
+class LayerShape:
+    """What one layer keeps for each token."""
+
+    kv_heads: int
+    head_dim: int
+
+    def bytes_per_token(self, dtype: torch.dtype) -> int:
+        """Keys and values together."""
+        return 2 * self.kv_heads * self.head_dim * dtype.itemsize
+
+
+class KVCache:
+    """Keys and values of all layers in blocks of `block_size` tokens."""
+
+    def __init__(
+        self,
+        layers: Sequence[LayerShape],
+        *,
+        num_blocks: int,
+        block_size: int,
+        dtype: torch.dtype,
+        device: torch.device,
+    ) -> None:
+        self.num_blocks = num_blocks
+        self.block_size = block_size
+        shapes = [(num_blocks, layer.kv_heads, block_size, layer.head_dim) for layer in layers]
+        self.keys = [torch.zeros(shape, dtype=dtype, device=device) for shape in shapes]
+        self.values = [torch.zeros(shape, dtype=dtype, device=device) for shape in shapes]
+
+    @property
+    def num_tokens(self) -> int:
+        """Room in all."""
+        return self.num_blocks * self.block_size
+
+    def write(
+        self, layer: int, slots: torch.Tensor, keys: torch.Tensor, values: torch.Tensor
+    ) -> None:
+        """Store keys and values, (num_tokens, kv_heads, head_dim) each, in `slots`, (num_tokens,)."""
+        blocks = slots // self.block_size
+        offsets = slots % self.block_size
+        self.keys[layer][blocks, :, offsets] = keys
+        self.values[layer][blocks, :, offsets] = values

@@ -1,0 +1,1 @@
+"""What the next step computes, for whom, and in which blocks. Knows no torch."""

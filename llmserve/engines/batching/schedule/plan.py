@@ -1,0 +1,41 @@
+"""What one step computes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from llmserve.engines.batching.schedule.sequence import Sequence
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """Tokens `start` to `start + length` of a sequence, whose blocks reach that far.
+
+    `is_sampled` where the slice ends with the newest token: its logits choose the next one.
+    """
+
+    sequence: Sequence
+    start: int
+    length: int
+    is_sampled: bool
+
+    @property
+    def end(self) -> int:
+        """How many tokens the sequence has in the cache after the step."""
+        return self.start + self.length
+
+
+@dataclass(frozen=True, slots=True)
+class StepPlan:
+    """One step. Slices of one token (decode) come first, then longer ones (prefill).
+
+    `preempted` sequences lost their blocks to others and wait again.
+    """
+
+    slices: tuple[Slice, ...] = ()
+    preempted: tuple[Sequence, ...] = ()
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens that the step computes."""
+        return sum(part.length for part in self.slices)
