@@ -52,7 +52,7 @@ class KVCache:
     def write(
         self, layer: int, slots: torch.Tensor, keys: torch.Tensor, values: torch.Tensor
     ) -> None:
-        """Store keys and values, both (num_tokens, kv_heads, head_dim), in `slots`, (num_tokens,)."""
+        """Store keys and values, (num_tokens, kv_heads, head_dim), in slots, (num_tokens,)."""
         blocks = slots // self.block_size
         offsets = slots % self.block_size
         self.keys[layer][blocks, :, offsets] = keys
