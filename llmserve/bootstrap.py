@@ -6,14 +6,16 @@ import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from llmserve.admission.key_file import KeyFile
 from llmserve.admission.keys import KeyRing
 from llmserve.admission.limits import Limiter
-from llmserve.domain import LoadProgress, ModelSpec
+from llmserve.domain import EngineKind, LoadProgress, ModelSpec
 from llmserve.engines.base import Engine
+from llmserve.engines.batching.loop import StepReport
 from llmserve.engines.factory import build_engine
 from llmserve.engines.footprint import footprint
 from llmserve.fleet.control import ControlServer
@@ -77,7 +79,7 @@ async def run(settings: Settings, metrics: Metrics) -> AsyncIterator[Container]:
         registry = _registry(settings, catalog, membership)
         loader = Loader(
             registry,
-            lambda spec: _engine(spec, settings),
+            lambda spec: _engine(spec, settings, device, metrics),
             policy=LoadPolicy(
                 memory_bytes=settings.models_memory_bytes,
                 idle_seconds=settings.idle_unload_seconds,
@@ -212,11 +214,27 @@ async def _in_background(
 
 
 def _estimate(spec: ModelSpec, settings: Settings) -> int:
-    size = footprint(spec, settings.max_running)
-    return size.weights if size is not None else 0
+    size = footprint(spec, settings.max_running, settings.kv_cache_bytes)
+    if size is None:
+        return 0
+    return size.weights if spec.engine is EngineKind.THREADED else size.total
 
 
-def _engine(spec: ModelSpec, settings: Settings) -> Engine:
+def _workers_on(device: str, settings: Settings) -> int:
+    """How many workers share this device's memory."""
+    if not settings.devices:
+        return settings.workers
+    counted = (settings.devices[n % len(settings.devices)] for n in range(settings.workers))
+    return max(1, sum(1 for other in counted if other == device))
+
+
+def _measure_step(metrics: Metrics, model: str, report: StepReport) -> None:
+    """Called on the step loop's thread."""
+    metrics.step_time.labels(model).observe(report.seconds)
+    metrics.iteration_tokens.labels(model).observe(report.tokens)
+
+
+def _engine(spec: ModelSpec, settings: Settings, device: str, metrics: Metrics) -> Engine:
     def fetch(spec: ModelSpec, on_progress: Callable[[LoadProgress], None]) -> Path:
         if spec.path is not None:
             return spec.path
@@ -236,4 +254,10 @@ def _engine(spec: ModelSpec, settings: Settings) -> Engine:
         max_running=settings.max_running,
         torch_threads=settings.torch_threads,
         fetch=fetch,
+        kv_cache_bytes=settings.kv_cache_bytes,
+        memory_share=1.0 / _workers_on(device, settings),
+        max_tokens_per_step=settings.max_tokens_per_step,
+        prefix_caching=settings.prefix_caching,
+        torch_compile=settings.torch_compile,
+        on_step=partial(_measure_step, metrics, spec.name),
     )

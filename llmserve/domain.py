@@ -45,6 +45,8 @@ class SamplingFields:
     stop: tuple[str, ...] | None = None
     seed: int | None = None
     ignore_eos: bool | None = None
+    logit_bias: tuple[tuple[int, float], ...] | None = None
+    logprobs: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,8 @@ class SamplingParams:
     `max_tokens=None` means until the context is full. `temperature=0` is greedy.
     `top_k=0`, `top_p=1` and `min_p=0` switch that filter off. The penalties follow
     OpenAI (presence, frequency: over generated tokens) and CTRL (repetition: over all).
+    `logit_bias` is added to the logits of these token ids. `logprobs=n` asks for the chosen
+    token's log probability and those of the n likeliest tokens.
     """
 
     max_tokens: int | None = None
@@ -68,6 +72,8 @@ class SamplingParams:
     stop: tuple[str, ...] = ()
     seed: int | None = None
     ignore_eos: bool = False
+    logit_bias: tuple[tuple[int, float], ...] = ()
+    logprobs: int | None = None
 
     @classmethod
     def resolve(cls, *layers: SamplingFields) -> Self:
@@ -184,11 +190,27 @@ class Started:
 
 
 @dataclass(frozen=True, slots=True)
+class TokenLogprobs:
+    """Natural logarithms of probabilities by the model itself, before any sampling parameter.
+
+    `top` holds the likeliest tokens and theirs, best first.
+    """
+
+    token_id: int
+    logprob: float
+    top: tuple[tuple[int, float], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Delta:
-    """New text and the tokens behind it; a slow reader gets fewer, larger deltas."""
+    """New text and the tokens behind it; a slow reader gets fewer, larger deltas.
+
+    `logprobs` has one entry for each token where the request asked for them.
+    """
 
     text: str
     token_ids: tuple[int, ...]
+    logprobs: tuple[TokenLogprobs, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,6 +245,7 @@ class EngineKind(StrEnum):
     """Which engine makes the tokens."""
 
     AUTO = "auto"
+    BATCHING = "batching"
     THREADED = "threaded"
 
 
@@ -277,13 +300,20 @@ class EngineStats:
         seconds_since_step: age of the quietest running request's last sign of life, `None`
             when nothing runs.
         cache_usage: share of the KV cache in use, 0 to 1.
-        pinned_bytes: memory of prefixes whose KV cache is kept.
+        pinned_bytes: memory of prefixes whose KV cache is kept, where it is not of the pool.
+        waiting: started jobs that have no place in a step yet.
+        blocks_used: of `blocks_total` in the paged cache; both 0 where there is none.
+        preemptions: since the start, requests that had to give their blocks back.
     """
 
     running: int = 0
     seconds_since_step: float | None = None
     cache_usage: float = 0.0
     pinned_bytes: int = 0
+    waiting: int = 0
+    blocks_used: int = 0
+    blocks_total: int = 0
+    preemptions: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,3 +328,4 @@ class EngineInfo:
     parameters: int
     weight_bytes: int
     sampling: SamplingFields = field(default_factory=SamplingFields)
+    cache_bytes: int = 0

@@ -17,20 +17,31 @@ from llmserve.domain import (
     LoadProgress,
     Prompt,
     Started,
+    TokenLogprobs,
     Usage,
     WarmReport,
 )
 from llmserve.engines.job import Job
 from llmserve.errors import InvalidRequest, LLMServeError
+from llmserve.text.spelling import Spelling
 
 
 class LetterTokenizer:
     """One token per letter of a text; token ids as they are."""
 
+    vocab_size = 128
+
     def encode(self, prompt: Prompt) -> list[int]:
         if "\0" in prompt:
             raise InvalidRequest("no NUL, please", param="prompt")
         return [ord(c) for c in prompt] if isinstance(prompt, str) else [1] * len(prompt)
+
+    def check(self, ids: Sequence[int], *, param: str) -> None:
+        if any(i >= self.vocab_size for i in ids):
+            raise InvalidRequest("no such letter", param=param)
+
+    def spelling(self, token_id: int) -> Spelling:
+        return Spelling(chr(token_id), chr(token_id).encode())
 
 
 class FakeEngine:
@@ -68,14 +79,17 @@ class FakeEngine:
         self.started.append(job)
         job.mailbox.post(Started(len(job.task.prompt_ids)))
 
-    def say(self, job: Job, text: str) -> None:
-        """One token with this text."""
+    def say(self, job: Job, text: str, told: TokenLogprobs | None = None) -> None:
+        """One token with this text, and its log probabilities if there are any."""
         job.completion_tokens += 1
         job.first_token_at = job.first_token_at or time.monotonic()
         job.last_step_at = time.monotonic()
         if job.is_cancelled:
             job.wasted_tokens += 1
-        job.mailbox.post(Delta(text, (7,)))
+        if told is None:
+            job.mailbox.post(Delta(text, (7,)))
+        else:
+            job.mailbox.post(Delta(text, (told.token_id,), (told,)))
 
     def finish(self, job: Job, error: LLMServeError | None = None) -> None:
         """Let go of a job, as a worker thread would at its end."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
@@ -12,10 +13,17 @@ MAX_TOKENS_LIMIT = 10_000_000
 """Far beyond any context; keeps integers sane before they meet one."""
 
 SEED_LIMIT = 2**63 - 1
+MAX_BIASED_TOKENS = 1024
 
 
 def _listed(stop: Any) -> Any:
     return [stop] if isinstance(stop, str) else stop
+
+
+def _few(bias: Any) -> Any:
+    if isinstance(bias, dict) and len(bias) > MAX_BIASED_TOKENS:
+        raise ValueError(f"{len(bias)} tokens have a bias and at most {MAX_BIASED_TOKENS} may")
+    return bias
 
 
 StopStrings = Annotated[
@@ -25,7 +33,18 @@ StopStrings = Annotated[
 ]
 
 
-class SamplingBody(BaseModel):
+LogitBias = Annotated[
+    dict[
+        Annotated[str, Field(pattern=r"^(0|[1-9][0-9]{0,9})$")],
+        Annotated[float, Field(ge=-100, le=100)],
+    ],
+    Field(max_length=MAX_BIASED_TOKENS, json_schema_extra={"additionalProperties": False}),
+    # Before the items are looked at: a body of megabytes would bring a million errors.
+    BeforeValidator(_few),
+]
+
+
+class SamplingQuery(BaseModel):
     """Fields with OpenAI's and vLLM's names and ranges; null and absence mean the same."""
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
@@ -84,3 +103,19 @@ class SamplingBody(BaseModel):
             seed=self.seed,
             ignore_eos=self.ignore_eos,
         )
+
+
+class SamplingBody(SamplingQuery):
+    """And what only a JSON body can carry."""
+
+    logit_bias: LogitBias | None = Field(
+        None, description="Added to the logits of these token ids: -100 bans, 100 all but forces."
+    )
+
+    def sampling(self, max_tokens: int | None) -> SamplingFields:
+        """The house's words for these fields."""
+        fields = super().sampling(max_tokens)
+        if self.logit_bias is None:
+            return fields
+        bias = tuple((int(token_id), value) for token_id, value in self.logit_bias.items())
+        return replace(fields, logit_bias=bias)

@@ -19,6 +19,7 @@ from llmserve.domain import (
     Finish,
     FinishReason,
     Started,
+    TokenLogprobs,
     Usage,
 )
 from llmserve.engines.job import Job
@@ -42,7 +43,8 @@ class TokenBridge(TextIteratorStreamer):
     decodes incrementally, screens stop strings, and always ends with one terminal event:
     `end` (finished, cancelled or out of time) or `fail`.
 
-    `put`, `end` and `fail` belong to the worker thread, `__aiter__` to the event loop.
+    `put`, `end` and `fail` belong to the worker thread, `__aiter__` to the event loop. `wake`
+    collects what has to run there, for a step loop that wakes it once for many streams.
     """
 
     def __init__(
@@ -51,6 +53,7 @@ class TokenBridge(TextIteratorStreamer):
         tokenizer: Tokenizer,
         eos_ids: Collection[int],
         clock: Callable[[], float],
+        wake: Callable[[Callable[[], None]], None] | None = None,
     ) -> None:
         super().__init__(tokenizer.hf, skip_prompt=True)
         self._job = job
@@ -58,6 +61,7 @@ class TokenBridge(TextIteratorStreamer):
         self._detokenizer = tokenizer.detokenizer(job.task.prompt_ids)
         self._stop = StopMatcher(job.task.sampling.stop)
         self._clock = clock
+        self._wake = wake
         self._is_prompt_due = True
         self._last_token: int | None = None
         self._matched: str | None = None
@@ -70,9 +74,7 @@ class TokenBridge(TextIteratorStreamer):
     def start(self) -> None:
         """The job has its thread and prefill begins."""
         self._job.started_at = self._job.last_step_at = self._clock()
-        self._job.mailbox.post(
-            Started(len(self._job.task.prompt_ids), cached_tokens=self._job.cached_tokens)
-        )
+        self._post(Started(len(self._job.task.prompt_ids), cached_tokens=self._job.cached_tokens))
 
     def put(self, value: torch.Tensor) -> None:
         """Take the prompt (first call) or the newest token, shape (1,).
@@ -86,7 +88,7 @@ class TokenBridge(TextIteratorStreamer):
         for token_id in value.flatten().tolist():
             self.accept(token_id)
 
-    def accept(self, token_id: int) -> None:
+    def accept(self, token_id: int, logprobs: TokenLogprobs | None = None) -> None:
         """One generated token; see `put`."""
         self._count(token_id)
         if token_id in self._eos_ids:
@@ -96,7 +98,8 @@ class TokenBridge(TextIteratorStreamer):
         if is_screened and self._job.task.sampling.stop:
             screened = self._stop.feed(text)
             text, self._matched = screened.text, screened.matched
-        self._job.mailbox.post(Delta(text, (token_id,)))
+        told = () if logprobs is None else (logprobs,)
+        self._post(Delta(text, (token_id,), told))
         if self._matched is not None:
             self.end()
             raise StopStringMatched
@@ -104,15 +107,15 @@ class TokenBridge(TextIteratorStreamer):
     def end(self) -> None:
         """Generation is over: flush what is held and post the terminal event."""
         if self._job.is_cancelled:
-            self._job.mailbox.post(Cancelled(self.usage))
+            self._post(Cancelled(self.usage))
             return
         if self._matched is None:
             self._flush()
-        self._job.mailbox.post(Finish(self._reason(), self.usage, self._matched))
+        self._post(Finish(self._reason(), self.usage, self._matched))
 
     def fail(self, error: LLMServeError) -> None:
         """Generation broke: post the error as the terminal event."""
-        self._job.mailbox.post(Failed(error, self.usage))
+        self._post(Failed(error, self.usage))
 
     def is_over(self, token_id: int) -> bool:
         """Whether generation ends with this token: end of sequence, cancel or deadline."""
@@ -125,6 +128,9 @@ class TokenBridge(TextIteratorStreamer):
             yield event
             if isinstance(event, Finish | Failed | Cancelled):
                 return
+
+    def _post(self, event: Event) -> None:
+        self._job.mailbox.post(event, self._wake)
 
     def _count(self, token_id: int) -> None:
         job, now = self._job, self._clock()
@@ -143,7 +149,7 @@ class TokenBridge(TextIteratorStreamer):
         self._matched = screened.matched
         text = screened.text + self._stop.flush()
         if text:
-            self._job.mailbox.post(Delta(text, ()))
+            self._post(Delta(text, ()))
 
     def _is_late(self) -> bool:
         deadline = self._job.task.deadline

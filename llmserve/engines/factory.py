@@ -3,34 +3,81 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Sequence
+from functools import partial
 
 from loguru import logger
 
 from llmserve.domain import EngineKind, ModelSpec
 from llmserve.engines.base import Engine
-from llmserve.engines.threaded import Fetch, ThreadedEngine
+from llmserve.engines.batching.compute.kv_cache import LayerShape
+from llmserve.engines.batching.engine import BatchingEngine, BatchingOptions
+from llmserve.engines.batching.loop import StepReport
+from llmserve.engines.chosen import ChosenEngine
+from llmserve.engines.footprint import slots
+from llmserve.engines.loading import Fetch, LoadedModel
+from llmserve.engines.threaded import ThreadedEngine
 
 
 def build_engine(
-    spec: ModelSpec, *, max_running: int, torch_threads: int | None, fetch: Fetch
+    spec: ModelSpec,
+    *,
+    max_running: int | None = None,
+    torch_threads: int | None = None,
+    fetch: Fetch,
+    kv_cache_bytes: int | None = None,
+    memory_share: float = 1.0,
+    max_tokens_per_step: int | None = None,
+    prefix_caching: bool = True,
+    torch_compile: bool = False,
+    on_step: Callable[[StepReport], None] = lambda report: None,
 ) -> Engine:
     """The engine that the spec asks for; `auto` takes the best one the model supports.
 
-    `torch_threads` is per running request, `None` shares the cores among `max_running`.
+    `torch_threads` is per running request of the threaded engine, `None` shares the cores among
+    them; the batching engine's one step takes as many, or all cores.
     """
-    why = (
-        "asked for by the model's settings"
-        if spec.engine is EngineKind.THREADED
-        else "auto: runs every causal language model of transformers"
-    )
-    threads = torch_threads or max(1, (os.cpu_count() or 1) // max_running)
+    threaded = partial(_threaded, spec, max_running, torch_threads, fetch)
+    if spec.engine is EngineKind.THREADED:
+        return threaded(None, "asked for by settings")
+
+    def batching(loaded: LoadedModel, layers: Sequence[LayerShape], why: str) -> Engine:
+        options = BatchingOptions(
+            max_running=slots(EngineKind.BATCHING, max_running, loaded.device.type),
+            torch_threads=torch_threads or os.cpu_count() or 1,
+            kv_cache_bytes=kv_cache_bytes,
+            memory_share=memory_share,
+            max_tokens_per_step=max_tokens_per_step,
+            is_caching=prefix_caching,
+            is_compiled=torch_compile,
+        )
+        return BatchingEngine(spec, loaded, layers, options, why=why, on_step=on_step)
+
+    return ChosenEngine(spec, fetch=fetch, batching=batching, threaded=threaded)
+
+
+def _threaded(
+    spec: ModelSpec,
+    max_running: int | None,
+    torch_threads: int | None,
+    fetch: Fetch,
+    loaded: LoadedModel | None,
+    why: str,
+) -> Engine:
+    running = slots(EngineKind.THREADED, max_running)
+    threads = torch_threads or max(1, (os.cpu_count() or 1) // running)
     logger.info(
         "model {} is served by the threaded engine ({}), {} at once, {} CPU threads each",
         spec.name,
         why,
-        max_running,
+        running,
         threads,
     )
     return ThreadedEngine(
-        spec, why=why, max_running=max_running, torch_threads=threads, fetch=fetch
+        spec,
+        why=why,
+        max_running=running,
+        torch_threads=threads,
+        fetch=fetch,
+        loaded=loaded,
     )

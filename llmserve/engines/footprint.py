@@ -7,11 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from llmserve.domain import ModelSpec
+from llmserve.domain import EngineKind, ModelSpec
 
 WEIGHT_FILES: Final = ("*.safetensors", "*.bin")
 CACHE_TOKENS: Final = 2048
 """Per running request, or the model's whole context where that is shorter."""
+THREADED_SLOTS: Final = 4
+CPU_SLOTS: Final = 32
+GPU_SLOTS: Final = 256
 BYTES: Final = {"float32": 4, "float": 4, "bfloat16": 2, "float16": 2, "half": 2}
 
 
@@ -28,11 +31,23 @@ class Footprint:
         return self.weights + self.cache
 
 
-def footprint(spec: ModelSpec, max_running: int) -> Footprint | None:
+def slots(kind: EngineKind, max_running: int | None, device: str = "cpu") -> int:
+    """How many requests run at once: what was asked for, or what the engine is good at."""
+    if max_running is not None:
+        return max_running
+    if kind is EngineKind.THREADED:
+        return THREADED_SLOTS
+    return GPU_SLOTS if device == "cuda" else CPU_SLOTS
+
+
+def footprint(
+    spec: ModelSpec, max_running: int | None, kv_cache_bytes: int | None = None
+) -> Footprint | None:
     """An estimate; `None` where the weights are not on this machine yet.
 
-    The KV cache is counted with 2 (keys, values) × layers × KV heads × head size × bytes per
-    number × tokens, for `max_running` requests of `CACHE_TOKENS` tokens.
+    The KV cache is what was asked for, or counted with 2 (keys, values) × layers × KV heads ×
+    head size × bytes per number × tokens, for the requests that run at once, of `CACHE_TOKENS`
+    tokens each. On a GPU the batching engine takes more if there is more.
     """
     if spec.path is None:
         return None
@@ -43,7 +58,9 @@ def footprint(spec: ModelSpec, max_running: int) -> Footprint | None:
     stored_size = _size(config.get("dtype") or config.get("torch_dtype"))
     size = BYTES.get(spec.dtype, stored_size)
     tokens = min(CACHE_TOKENS, spec.max_context or _number(config, "max_position_embeddings"))
-    cache = _cache_bytes_per_token(config, size) * tokens * max_running
+    cache = _cache_bytes_per_token(config, size) * tokens * slots(spec.engine, max_running)
+    if kv_cache_bytes is not None and spec.engine is not EngineKind.THREADED:
+        cache = kv_cache_bytes
     return Footprint(weights=stored * size // stored_size, cache=cache)
 
 

@@ -18,6 +18,7 @@ class Task:
         prompt_ids: at least one token.
         sampling: resolved, `max_tokens` within the model's context.
         deadline: clock reading at which generation ends, `None` for never.
+        caller: whose it is, and `weight`, the caller's share against others'.
     """
 
     request_id: str
@@ -25,6 +26,8 @@ class Task:
     sampling: SamplingParams
     max_tokens: int
     deadline: float | None = None
+    caller: str = ""
+    weight: int = 1
 
 
 @dataclass(slots=True, eq=False)

@@ -19,6 +19,9 @@ from llmserve.engines.footprint import stored_bytes
 from llmserve.errors import ModelBroken
 from llmserve.text.tokenizer import Tokenizer
 
+Fetch = Callable[[ModelSpec, Callable[[LoadProgress], None]], Path]
+"""Finds a model's folder, downloading it if need be; blocks."""
+
 DEFAULT_CONTEXT: Final = 2048
 """For the rare config that does not say how far its positions reach."""
 

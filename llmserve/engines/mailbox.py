@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import threading
 from collections import deque
+from collections.abc import Callable
 from itertools import takewhile
 
 from llmserve.domain import Cancelled, Delta, Event, Failed, Finish, Terminal
@@ -30,8 +31,11 @@ class Mailbox:
         self._arrived = asyncio.Event()
         self.terminal: Terminal | None = None
 
-    def post(self, event: Event) -> bool:
-        """Add an event; `False` if the stream had already ended."""
+    def post(self, event: Event, wake: Callable[[Callable[[], None]], None] | None = None) -> bool:
+        """Add an event; `False` if the stream had already ended.
+
+        `wake` takes what has to run on the event loop, in place of waking it at once.
+        """
         with self._lock:
             if self.terminal is not None:
                 return False
@@ -40,7 +44,9 @@ class Mailbox:
             self._events.append(event)
             must_wake = not self._is_wake_due
             self._is_wake_due = True
-        if must_wake:
+        if must_wake and wake is not None:
+            wake(self._arrived.set)
+        elif must_wake:
             # A closed loop has no reader left to wake.
             with contextlib.suppress(RuntimeError):
                 self._loop.call_soon_threadsafe(self._arrived.set)
@@ -69,4 +75,5 @@ class Mailbox:
         return Delta(
             text="".join(delta.text for delta in deltas),
             token_ids=tuple(i for delta in deltas for i in delta.token_ids),
+            logprobs=tuple(told for delta in deltas for told in delta.logprobs),
         )

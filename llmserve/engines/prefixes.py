@@ -6,7 +6,6 @@ Knows how a cache is made, checked, copied and bounded; not who asked for it or 
 from __future__ import annotations
 
 import copy
-import math
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
@@ -17,7 +16,11 @@ import torch
 from transformers import DynamicCache, GenerationConfig
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
+from llmserve.domain import Message, Prompt
+from llmserve.engines.agreement import agree
 from llmserve.engines.loading import LoadedModel
+from llmserve.engines.positions import position_switch
+from llmserve.text.tokenizer import Tokenizer
 
 MAX_PREFIXES: Final = 16
 MAX_BYTES: Final = 2 * 2**30
@@ -27,6 +30,9 @@ PROBE_TOKENS: Final = 4
 
 CHECKED_TOKENS: Final = 4
 """How many tokens the check makes with and without the cache."""
+
+ENDINGS: Final = (" a", "\n", "the", "And", "It", "9", "Z", ".")
+"""Continuations that merge with a prefix's last characters in different ways, if at all."""
 
 GROWS_BY_CONCATENATION: Final = (DynamicLayer, DynamicSlidingWindowLayer)
 """Layers that replace their tensors and never write into them: copies may share them."""
@@ -142,6 +148,18 @@ def pin(model: LoadedModel, token_ids: tuple[int, ...]) -> Pinned:
     return pinned
 
 
+def beginning(prefix: Prompt, tokenizer: Tokenizer) -> tuple[int, ...]:
+    """The tokens that every prompt which begins with a prefix begins with: what comes next may
+    merge with the last one, or be the template's."""
+    if isinstance(prefix, str):
+        continued: list[Prompt] = [prefix + ending for ending in ENDINGS]
+    elif turns := [part for part in prefix if isinstance(part, Message)]:
+        continued = [(*turns, Message("user", ending)) for ending in ENDINGS]
+    else:
+        continued = [prefix]
+    return common_beginning([tokenizer.encode(prompt) for prompt in continued])
+
+
 def common_beginning(encoded: Sequence[Sequence[int]]) -> tuple[int, ...]:
     """The tokens that several prompts begin with."""
     shared = 0
@@ -161,25 +179,13 @@ def _refuse_what_cannot_work(model: LoadedModel, token_ids: tuple[int, ...]) -> 
             f"it has {len(token_ids):,} tokens, more than the {room:,} which leave room for an "
             f"answer in the context of {model.max_context:,}; shorten it"
         )
-    switch = _rope_switch(model.model.config)
+    switch = position_switch(model.model.config)
     if switch is not None and switch < model.max_context:
         # A cache holds keys of short positions; a long prompt needs other ones throughout.
         raise PrefixRefused(
-            f"this model's positions change in prompts over {switch:,} tokens (longrope); "
+            f"this model's positions change in prompts over {switch:,} tokens; "
             f"set max_context to {switch} or less"
         )
-
-
-def _rope_switch(config: Any) -> int | None:
-    """The prompt length from which a longrope model rotates every key in another way."""
-    text_config = config.get_text_config(decoder=True)
-    rope = getattr(text_config, "rope_parameters", None) or {}
-    # One set of parameters, or one for each type of layer.
-    for parameters in (rope, *rope.values()):
-        if isinstance(parameters, dict) and parameters.get("rope_type") == "longrope":
-            own = getattr(text_config, "original_max_position_embeddings", None)
-            return int(parameters.get("original_max_position_embeddings") or own or 0)
-    return None
 
 
 def _generate(
@@ -213,22 +219,12 @@ def _answers_the_same(model: LoadedModel, pinned: Pinned) -> bool:
     prompt = (*pinned.token_ids, *probe)
     plain = _generate(model, prompt, CHECKED_TOKENS)
     cached = _generate(model, prompt, CHECKED_TOKENS, pinned.copy_cache())
-    tolerance = math.sqrt(torch.finfo(model.model.dtype).eps)
     for expected, actual in zip(plain.logits, cached.logits, strict=True):  # (1, vocab) each
-        if not _is_close(expected, actual, tolerance):
+        if not agree(expected, actual, model.model.dtype):
             return False
         if int(expected.argmax()) != int(actual.argmax()):
             break
     return True
-
-
-def _is_close(expected: torch.Tensor, actual: torch.Tensor, tolerance: float) -> bool:
-    """Whether they differ by no more than this share of what the logits range over."""
-    is_masked = expected <= torch.finfo(expected.dtype).min / 2
-    if not torch.equal(is_masked, actual <= torch.finfo(actual.dtype).min / 2):
-        return False
-    expected, actual = expected[~is_masked], actual[~is_masked]
-    return bool((expected - actual).abs().max() <= tolerance * (expected.max() - expected.min()))
 
 
 def _tensors(held: Any) -> Iterator[torch.Tensor]:

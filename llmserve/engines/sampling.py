@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 import torch
@@ -42,6 +43,8 @@ def build_processors(
         chain.append(
             OccurrencePenalty(params.presence_penalty, params.frequency_penalty, prompt_tokens)
         )
+    if params.logit_bias:
+        chain.append(LogitBias(params.logit_bias))
     if params.min_tokens > 0 and eos_ids:
         chain.append(NoEosBefore(params.min_tokens, eos_ids, prompt_tokens))
     if params.temperature > GREEDY_BELOW:
@@ -76,6 +79,25 @@ class OccurrencePenalty(LogitsProcessor):
         generated = input_ids[0, self._prompt_tokens :]
         counts = torch.bincount(generated, minlength=scores.shape[-1]).to(scores.dtype)
         return scores - self._frequency * counts - self._presence * (counts > 0)
+
+
+class LogitBias(LogitsProcessor):
+    """Adds to the scores of some tokens; an id beyond the last score cannot be chosen anyway."""
+
+    def __init__(self, bias: Sequence[tuple[int, float]]) -> None:
+        self._bias = bias
+        self._added: torch.Tensor | None = None  # (vocab,)
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        """Raise or lower the scores, shape (1, vocab)."""
+        if self._added is None:
+            vocab = scores.shape[-1]
+            added = torch.zeros(vocab)
+            for token_id, value in self._bias:
+                if token_id < vocab:
+                    added[token_id] = value
+            self._added = added.to(scores)
+        return scores + self._added
 
 
 class NoEosBefore(LogitsProcessor):

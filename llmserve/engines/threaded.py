@@ -6,18 +6,16 @@ Runs every causal language model that transformers runs.
 from __future__ import annotations
 
 import asyncio
-import gc
 import time
-import traceback
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from loguru import logger
 from transformers import GenerationConfig, StoppingCriteria, StoppingCriteriaList
+from transformers.generation.streamers import BaseStreamer
 
 from llmserve.domain import (
     Cancelled,
@@ -26,24 +24,25 @@ from llmserve.domain import (
     EngineStats,
     Failed,
     LoadProgress,
-    Message,
     ModelSpec,
     Prompt,
-    SamplingParams,
     WarmReport,
 )
 from llmserve.engines.bridge import StopStringMatched, TokenBridge
-from llmserve.engines.job import Job, Task
-from llmserve.engines.loading import LoadedModel, load_model
+from llmserve.engines.failure import as_failure, forget_frames, release_memory
+from llmserve.engines.job import Job
+from llmserve.engines.loading import Fetch, LoadedModel, load_model
+from llmserve.engines.logprobs import LogprobsTap
 from llmserve.engines.mailbox import Mailbox
 from llmserve.engines.prefixes import (
     Pinned,
     PinnedPrefixes,
     PrefixRefused,
-    common_beginning,
+    beginning,
     pin,
 )
 from llmserve.engines.sampling import build_processors
+from llmserve.engines.warmup import DEFAULT_WARMUP, warm_up_task
 from llmserve.errors import (
     GenerationFailed,
     LLMServeError,
@@ -54,14 +53,6 @@ from llmserve.errors import (
 from llmserve.observability.context import request_id
 from llmserve.text.tokenizer import Tokenizer
 
-WARMUP_TOKENS: Final = 8
-DEFAULT_WARMUP: Final = ("Hello",)
-ENDINGS: Final = (" a", "\n", "the", "And", "It", "9", "Z", ".")
-"""Continuations that merge with a prefix's last characters in different ways, if at all."""
-
-Fetch = Callable[[ModelSpec, Callable[[LoadProgress], None]], Path]
-"""Finds a model's folder, downloading it if need be; blocks."""
-
 T = TypeVar("T")
 
 
@@ -69,7 +60,8 @@ class ThreadedEngine:
     """At most `max_running` generations at once, each on its own thread of a bounded pool.
 
     The event loop owns `_running` and `_warming`; a worker thread touches only its own job.
-    One thread more warms and pins, so that an operator takes no request's place.
+    One thread more warms and pins, so that an operator takes no request's place. A model that is
+    `loaded` already is not loaded again.
     """
 
     def __init__(
@@ -80,6 +72,7 @@ class ThreadedEngine:
         max_running: int,
         torch_threads: int,
         fetch: Fetch,
+        loaded: LoadedModel | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._spec = spec
@@ -87,7 +80,7 @@ class ThreadedEngine:
         self._max_running = max_running
         self._fetch = fetch
         self._clock = clock
-        self._loaded: LoadedModel | None = None
+        self._loaded = loaded
         self._running: set[Job] = set()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -127,7 +120,8 @@ class ThreadedEngine:
     async def load(self, on_progress: Callable[[LoadProgress], None]) -> None:
         """Load on a pool thread, then generate a few tokens from the warm-up prompts."""
         loop = asyncio.get_running_loop()
-        self._loaded = await loop.run_in_executor(self._pool, self._load, on_progress)
+        if self._loaded is None:
+            self._loaded = await loop.run_in_executor(self._pool, self._load, on_progress)
         on_progress(LoadProgress("warm-up"))
         try:
             await self.warm(self._spec.warmup_prompts or DEFAULT_WARMUP, ())
@@ -185,7 +179,7 @@ class ThreadedEngine:
             await asyncio.to_thread(pool.shutdown)
         self._prefixes.clear()
         self._loaded = None
-        _release_memory()
+        release_memory()
 
     @property
     def _model(self) -> LoadedModel:
@@ -207,7 +201,7 @@ class ThreadedEngine:
         return await asyncio.get_running_loop().run_in_executor(self._warmer, work, *arguments)
 
     async def _warm_up(self, prompt: str) -> None:
-        task = await self._on_warmer(self._warm_up_task, prompt)
+        task = await self._on_warmer(lambda: warm_up_task(self._model, prompt))
         mailbox = Mailbox(asyncio.get_running_loop())
         job = Job(task, mailbox, on_done=lambda: None)
         self._warming.add(job)
@@ -220,15 +214,6 @@ class ThreadedEngine:
             raise mailbox.terminal.error
         if isinstance(mailbox.terminal, Cancelled):
             raise ModelUnloaded(f"model {self._spec.name!r} was unloaded while it was warmed")
-
-    def _warm_up_task(self, prompt: str) -> Task:
-        room = max(1, self._model.max_context - WARMUP_TOKENS)
-        return Task(
-            request_id="warm-up",
-            prompt_ids=tuple(self.tokenizer.encode(prompt)[:room]) or (self._model.pad_id,),
-            sampling=SamplingParams(temperature=0.0, ignore_eos=True),
-            max_tokens=WARMUP_TOKENS,
-        )
 
     async def _pin_at_load(self) -> None:
         """Pin what the manifest asks for; a model without its prefixes is slower, not broken."""
@@ -269,16 +254,24 @@ class ThreadedEngine:
             pass
         # The worker's boundary: whatever a model raises ends this request and no other.
         except Exception as error:
-            failure = _as_failure(error)
-            _forget_frames(error)
+            failure = as_failure(error)
+            forget_frames(error)
             job.mailbox.post(Failed(failure, job.usage))
-            _release_memory()
+            release_memory()
 
     @torch.inference_mode()
     def _generate(self, job: Job, bridge: TokenBridge, prefix: Pinned | None) -> None:
         model, task = self._model, job.task
         # input_ids, (1, prompt_tokens)
         input_ids = torch.tensor([task.prompt_ids], dtype=torch.long, device=model.device)
+        processors = build_processors(
+            task.sampling, len(task.prompt_ids), model.eos_ids, model.device
+        )
+        streamer: BaseStreamer = bridge
+        if task.sampling.logprobs is not None:
+            tap = LogprobsTap(bridge, task.sampling.logprobs)
+            processors.insert(0, tap)
+            streamer = tap
         model.model.generate(
             input_ids,
             attention_mask=torch.ones_like(input_ids),
@@ -288,11 +281,9 @@ class ThreadedEngine:
                 pad_token_id=model.pad_id,
                 use_cache=True,
             ),
-            logits_processor=build_processors(
-                task.sampling, len(task.prompt_ids), model.eos_ids, model.device
-            ),
+            logits_processor=processors,
             stopping_criteria=StoppingCriteriaList([_EndOfJob(bridge)]),
-            streamer=bridge,
+            streamer=streamer,
             **({} if prefix is None else {"past_key_values": prefix.copy_cache()}),
         )
 
@@ -304,16 +295,16 @@ class ThreadedEngine:
         """
         token_ids: tuple[int, ...] = ()
         try:
-            token_ids = self._beginning(prefix)
+            token_ids = beginning(prefix, self.tokenizer)
             if not self._prefixes.renew(token_ids):
                 self._prefixes.add(pin(self._model, token_ids))
         except PrefixRefused as refused:
             return token_ids, str(refused)
         # The worker's boundary: a model whose cache cannot be kept serves without it.
         except Exception as error:
-            failure = _as_failure(error)
-            _forget_frames(error)
-            _release_memory()
+            failure = as_failure(error)
+            forget_frames(error)
+            release_memory()
             if isinstance(failure, OutOfMemory):
                 raise OutOfMemory(
                     f"the device ran out of memory while a prefix of {len(token_ids):,} tokens "
@@ -325,17 +316,6 @@ class ThreadedEngine:
             return token_ids, failure.message
         return token_ids, None
 
-    def _beginning(self, prefix: Prompt) -> tuple[int, ...]:
-        """The tokens that every prompt which begins so begins with: what comes next may merge
-        with the last one, or be the template's."""
-        if isinstance(prefix, str):
-            continued: list[Prompt] = [prefix + ending for ending in ENDINGS]
-        elif turns := [part for part in prefix if isinstance(part, Message)]:
-            continued = [(*turns, Message("user", ending)) for ending in ENDINGS]
-        else:
-            continued = [prefix]
-        return common_beginning([self.tokenizer.encode(prompt) for prompt in continued])
-
 
 class _EndOfJob(StoppingCriteria):
     """Stops `generate` at the end of the answer, at a cancel and at the deadline."""
@@ -346,30 +326,3 @@ class _EndOfJob(StoppingCriteria):
     def __call__(self, input_ids: torch.Tensor, scores: Any, **kwargs: Any) -> torch.Tensor:
         is_over = self._bridge.is_over(int(input_ids[0, -1]))
         return torch.full((input_ids.shape[0],), is_over, device=input_ids.device)
-
-
-def _as_failure(error: Exception) -> LLMServeError:
-    if isinstance(error, LLMServeError):
-        return error
-    if isinstance(error, MemoryError | torch.OutOfMemoryError) or "allocate memory" in str(error):
-        logger.error("out of memory in generate: {}", error)
-        return OutOfMemory(
-            "the device ran out of memory during this request; shorten the prompt or try later",
-            retry_after_seconds=5.0,
-        )
-    logger.exception("generate raised")
-    return GenerationFailed(f"the model failed while generating ({type(error).__name__})")
-
-
-def _forget_frames(error: BaseException | None) -> None:
-    """Let go of what the frames of an error hold: the cache and the activations."""
-    while error is not None:
-        traceback.clear_frames(error.__traceback__)
-        error.__traceback__ = None
-        error = error.__cause__ or error.__context__
-
-
-def _release_memory() -> None:
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()

@@ -159,6 +159,16 @@ class Metrics:
         self.iteration_tokens = self._histogram(
             "llmserve_iteration_tokens_total", "Tokens per engine step.", STEP_BUCKETS
         )
+        self.step_time = self._histogram(
+            "llmserve_engine_step_seconds",
+            "One step of the batching engine: plan, compute, publish.",
+            ITL_BUCKETS,
+        )
+        self.engine_waiting = self._gauge(
+            "llmserve_engine_waiting", "Running requests that no step has room for yet."
+        )
+        self.blocks_used = self._gauge("llmserve_kv_blocks_used", "Blocks of the KV cache in use.")
+        self.blocks_total = self._gauge("llmserve_kv_blocks", "Blocks that the KV cache has.")
         self.model_loaded = self._gauge(
             "llmserve_model_loaded", "Workers in which the model is loaded."
         )

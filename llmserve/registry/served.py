@@ -60,7 +60,8 @@ class ServedModel:
 
     @property
     def memory_bytes(self) -> int:
-        """Of the weights and pinned prefixes, while they are loaded."""
+        """Of the weights, the paged cache and pinned prefixes, while they are loaded."""
         if self.engine is None or self.status not in (ModelStatus.READY, ModelStatus.UNLOADING):
             return 0
-        return self.engine.info.weight_bytes + self.engine.stats().pinned_bytes
+        info = self.engine.info
+        return info.weight_bytes + info.cache_bytes + self.engine.stats().pinned_bytes

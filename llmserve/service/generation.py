@@ -15,6 +15,7 @@ from llmserve.domain import (
     Caller,
     Cancelled,
     Delta,
+    EngineKind,
     Event,
     Failed,
     Finish,
@@ -22,6 +23,7 @@ from llmserve.domain import (
     GenerationRequest,
     Queued,
     Terminal,
+    TokenLogprobs,
     Usage,
 )
 from llmserve.engines.job import Job, Task
@@ -44,11 +46,12 @@ DEADLINE_GRACE_SECONDS: Final = 0.25
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A whole generation, collected."""
+    """A whole generation, collected. `logprobs` is `None` where nobody asked for them."""
 
     text: str
     token_ids: tuple[int, ...]
     finish: Finish
+    logprobs: tuple[TokenLogprobs, ...] | None = None
 
 
 class Generation:
@@ -76,6 +79,8 @@ class Generation:
         self.served = served
         self.prompt_tokens = len(task.prompt_ids)
         self._engine = served.loaded_engine
+        # Kept for whoever reads late: the model may have been unloaded by then.
+        self.tokenizer = self._engine.tokenizer
         self._caller = caller
         self._metrics = metrics
         self._account = account
@@ -158,18 +163,26 @@ class Generation:
         """
         parts: list[str] = []
         token_ids: list[int] = []
+        logprobs: list[TokenLogprobs] = []
+        is_told = self._job.task.sampling.logprobs is not None
         async with contextlib.aclosing(self.events()) as events:
             async for event in events:
                 match event:
-                    case Delta(text, ids):
+                    case Delta(text, ids, told):
                         parts.append(text)
                         token_ids.extend(ids)
+                        logprobs.extend(told)
                     case Failed(error, _):
                         raise error
                     case Cancelled():
                         raise asyncio.CancelledError
                     case Finish():
-                        return Answer("".join(parts), tuple(token_ids), event)
+                        return Answer(
+                            "".join(parts),
+                            tuple(token_ids),
+                            event,
+                            tuple(logprobs) if is_told else None,
+                        )
         raise AssertionError("a stream ended without a terminal event")
 
     def cancel(self) -> None:
@@ -201,7 +214,8 @@ class Generation:
     def _on_interval(self, seconds: float) -> None:
         """A step made one more token; called in the worker thread."""
         self._metrics.inter_token_latency.labels(self.model).observe(seconds)
-        self._metrics.iteration_tokens.labels(self.model).observe(1)
+        if self._engine.info.kind is EngineKind.THREADED:  # whose steps are a token each
+            self._metrics.iteration_tokens.labels(self.model).observe(1)
 
     def _job_done(self) -> None:
         """The engine let go: give everything back."""

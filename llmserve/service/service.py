@@ -116,7 +116,7 @@ class Service:
                 self._refuse_if_draining()
                 self._check_scope(caller)
                 async with self._leased(requests[0], caller) as served:
-                    tasks = await self._prepare(requests, served)
+                    tasks = await self._prepare(requests, served, caller)
                     self._refuse_if_draining()
                     gate = self._gate(served)
                     gate.check_room(len(tasks), caller=caller.name, weight=caller.priority)
@@ -197,17 +197,23 @@ class Service:
             yield served
 
     async def _prepare(
-        self, requests: Sequence[GenerationRequest], served: ServedModel
+        self, requests: Sequence[GenerationRequest], served: ServedModel, caller: Caller
     ) -> list[Task]:
         """Everything about the requests that can be wrong, checked."""
         tokenizer = served.loaded_engine.tokenizer
         encoded: dict[Prompt, list[int]] = {}
         for prompt in dict.fromkeys(request.prompt for request in requests):
             encoded[prompt] = await asyncio.to_thread(tokenizer.encode, prompt)
-        return [self._task(request, served, encoded[request.prompt]) for request in requests]
+        return [
+            self._task(request, served, encoded[request.prompt], caller) for request in requests
+        ]
 
     def _task(
-        self, request: GenerationRequest, served: ServedModel, prompt_ids: Sequence[int]
+        self,
+        request: GenerationRequest,
+        served: ServedModel,
+        prompt_ids: Sequence[int],
+        caller: Caller,
     ) -> Task:
         info = served.loaded_engine.info
         if not prompt_ids:
@@ -222,6 +228,8 @@ class Service:
         sampling = SamplingParams.resolve(
             request.sampling, served.spec.sampling, info.sampling, request.defaults
         )
+        biased = [token_id for token_id, _ in sampling.logit_bias]
+        served.loaded_engine.tokenizer.check(biased, param="logit_bias")
         max_tokens = min(room, sampling.max_tokens or room)
         if sampling.min_tokens > max_tokens:
             raise InvalidRequest(
@@ -239,6 +247,8 @@ class Service:
             sampling=sampling,
             max_tokens=max_tokens,
             deadline=time.monotonic() + seconds,
+            caller=caller.name,
+            weight=caller.priority,
         )
 
     def _admit(

@@ -5,9 +5,11 @@ from __future__ import annotations
 
 import asyncio
 from typing import Final
+from weakref import WeakKeyDictionary
 
 from loguru import logger
 
+from llmserve.engines.base import Engine
 from llmserve.errors import GenerationFailed
 from llmserve.fleet.board import Row, State
 from llmserve.observability.metrics import Metrics
@@ -31,6 +33,7 @@ class Watchdog:
         self._metrics = metrics
         self._hang_seconds = hang_seconds
         self._row = row
+        self._preemptions: WeakKeyDictionary[Engine, int] = WeakKeyDictionary()
 
     async def run(self) -> None:
         """Beat until cancelled."""
@@ -70,9 +73,17 @@ class Watchdog:
         name, metrics = model.spec.name, self._metrics
         metrics.model_loaded.labels(name).set(model.status is ModelStatus.READY)
         metrics.model_memory.labels(name).set(model.memory_bytes)
-        metrics.preemptions.labels(name)  # a series that is there can be seen to stay at 0
-        if model.engine is not None:
-            metrics.kv_cache_usage.labels(name).set(model.engine.stats().cache_usage)
+        # A series that is there can be seen to stay at 0.
+        preemptions = metrics.preemptions.labels(name)
+        if model.engine is None:
+            return
+        stats = model.engine.stats()
+        metrics.kv_cache_usage.labels(name).set(stats.cache_usage)
+        metrics.engine_waiting.labels(name).set(stats.waiting)
+        metrics.blocks_used.labels(name).set(stats.blocks_used)
+        metrics.blocks_total.labels(name).set(stats.blocks_total)
+        preemptions.inc(stats.preemptions - self._preemptions.get(model.engine, 0))
+        self._preemptions[model.engine] = stats.preemptions
 
     def _state(self, is_hung: bool) -> State:
         service = self._service

@@ -40,7 +40,7 @@ def _known_device(device: str) -> str:
 
 Device = Annotated[str, AfterValidator(_known_device)]
 DType = Literal["auto", "float32", "bfloat16", "float16"]
-EngineName = Literal["auto", "threaded"]
+EngineName = Literal["auto", "batching", "threaded"]
 Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_listed)]
 Devices = Annotated[tuple[Device, ...], NoDecode, BeforeValidator(_listed)]
 Secret = Annotated[SecretStr, AfterValidator(_not_blank)]

@@ -77,12 +77,38 @@ class Settings(BaseSettings):
     models_dir: Path = Field(Path("models"), description="One folder per model.")
     device: Device = Field("auto", description="`auto`, `cpu`, `cuda` or `cuda:N`.")
     dtype: DType = Field("auto", description="Of the weights; `auto` is what the checkpoint has.")
-    engine: EngineName = Field("auto", description="Which engine makes the tokens.")
+    engine: EngineName = Field(
+        "auto",
+        description="`batching`, `threaded`, or `auto`: batching where the model supports it.",
+    )
     trust_remote_code: bool = Field(
         False, description="Run Python code that comes with a model. Only for models you trust."
     )
-    max_running: int = Field(
-        4, ge=1, le=1024, description="Requests that generate at once, per model and worker."
+    max_running: int | None = Field(
+        None,
+        ge=1,
+        le=1024,
+        description="Requests that generate at once, per model and worker; default: 32 in a batch "
+        "on a CPU, 256 on a GPU, 4 with the threaded engine.",
+    )
+    max_tokens_per_step: int | None = Field(
+        None,
+        ge=16,
+        le=2**20,
+        description="Prompt and answer tokens in one step of the batching engine; default: 256 on "
+        "a CPU, 4096 on a GPU.",
+    )
+    kv_cache_bytes: int | None = Field(
+        None,
+        ge=2**16,
+        description="Of the paged KV cache, per model and worker; default: what is free on a GPU, "
+        "on a CPU 2,048 tokens for each of `max_running`.",
+    )
+    prefix_caching: bool = Field(
+        True, description="Keep the KV cache of prompts, for others that begin alike."
+    )
+    torch_compile: bool = Field(
+        False, description="On a GPU: compile the model (minutes at first start), then capture it."
     )
     max_waiting: int = Field(
         256, ge=0, le=100_000, description="Requests that wait for a slot; more are told 429."
@@ -106,7 +132,8 @@ class Settings(BaseSettings):
         None,
         ge=1,
         le=1024,
-        description="CPU threads per running request; default: cores ÷ `max_running`.",
+        description="CPU threads of a step; default: all cores, or with the threaded engine "
+        "cores ÷ `max_running` per request.",
     )
     max_header_bytes: int = Field(
         32 * 2**10, ge=1024, description="Request line and headers together; more is 431."

@@ -11,6 +11,7 @@ import jinja2
 from llmserve.domain import Message, Prompt
 from llmserve.errors import InvalidRequest
 from llmserve.text.detokenizer import Detokenizer
+from llmserve.text.spelling import Spelling, spell
 
 
 class Tokenizer:
@@ -31,6 +32,8 @@ class Tokenizer:
         self._backend = getattr(hf_tokenizer, "backend_tokenizer", None)
         self._chat_template = chat_template
         self._lock = threading.Lock()
+        self._spellings: dict[int, Spelling] = {}  # at most one for each token of the vocabulary
+        self._anchor: list[int] | None = None
         # What the model has an embedding for; the tokenizer may have more, fewer or with gaps.
         self.vocab_size: int = num_embeddings or len(hf_tokenizer)
         if self._backend is not None:
@@ -101,6 +104,49 @@ class Tokenizer:
         """An incremental decoder for what follows this prompt."""
         return Detokenizer(self.decode, context=prompt_ids)
 
+    def spelling(self, token_id: int) -> Spelling:
+        """How a single token is written, within a text rather than at its beginning."""
+        known = self._spellings.get(token_id)
+        if known is None:
+            piece = self._piece(token_id)
+            known = spell("" if piece is None else self._text_inside(token_id), piece)
+            self._spellings[token_id] = known
+        return known
+
+    def check(self, ids: Sequence[int], *, param: str) -> None:
+        """See that a request's token ids are in the vocabulary.
+
+        Raises:
+            InvalidRequest: one is not; names `param`.
+        """
+        if not ids:
+            return
+        wrong = next((i for i in (min(ids), max(ids)) if not 0 <= i < self.vocab_size), None)
+        if wrong is not None:
+            raise InvalidRequest(
+                f"token id {wrong} is outside the vocabulary of {self.vocab_size} tokens",
+                param=param,
+            )
+
+    def _text_inside(self, token_id: int) -> str:
+        """The token's text after another one: at the beginning many decoders drop a space."""
+        if self._anchor is None:
+            self._anchor = self._encode_text("a", add_special_tokens=False)
+        before = self.decode(self._anchor)
+        return self.decode([*self._anchor, token_id])[len(before) :]
+
+    def _piece(self, token_id: int) -> str | bytes | None:
+        """The token as the vocabulary has it; `None` if the vocabulary ends before it."""
+        if self._backend is not None:
+            piece: str | None = self._backend.id_to_token(token_id)
+            return piece
+        try:
+            with self._lock:
+                named: str | bytes | None = self._hf.convert_ids_to_tokens(token_id)
+        except (IndexError, KeyError):
+            return None
+        return named
+
     def _encode_text(self, text: str, *, add_special_tokens: bool) -> list[int]:
         if self._backend is not None:
             # Unlike `encode`, the batch form lets go of the GIL while it works.
@@ -110,12 +156,5 @@ class Tokenizer:
             return list(self._hf.encode(text, add_special_tokens=add_special_tokens))
 
     def _checked(self, ids: list[int]) -> list[int]:
-        if not ids:
-            return ids
-        wrong = next((i for i in (min(ids), max(ids)) if not 0 <= i < self.vocab_size), None)
-        if wrong is not None:
-            raise InvalidRequest(
-                f"token id {wrong} is outside the vocabulary of {self.vocab_size} tokens",
-                param="prompt",
-            )
+        self.check(ids, param="prompt")
         return ids

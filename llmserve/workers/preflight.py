@@ -52,8 +52,9 @@ def check_memory(
         elif needed > free:
             raise ConfigurationError(
                 f"{settings.workers} workers do not fit on {device}: {arithmetic} = "
-                f"{_gib(needed)}, and {_gib(free)} are free; lower `workers` or `max_running`, "
-                "serve fewer or smaller models, add `devices`, or set memory_preflight = false"
+                f"{_gib(needed)}, and {_gib(free)} are free; lower `workers`, `max_running` "
+                "or `kv_cache_bytes`, serve fewer or smaller models, add `devices`, or set "
+                "memory_preflight = false"
             )
         else:
             logger.info("memory preflight: {}: {} = {} of {} free",
@@ -67,7 +68,7 @@ def measure_memory() -> Memory:
 
 def worker_bytes(settings: Settings, specs: Sequence[ModelSpec]) -> int:
     """What one worker needs on one device, its process included."""
-    sizes = (footprint(spec, settings.max_running) for spec in specs)
+    sizes = (footprint(spec, settings.max_running, settings.kv_cache_bytes) for spec in specs)
     return PROCESS_BYTES + sum(size.total for size in sizes if size is not None)
 
 
@@ -101,7 +102,7 @@ def _needs(
     }
     for device, workers in _spread(settings, memory).items():
         for spec in specs:
-            size = footprint(spec, settings.max_running)
+            size = footprint(spec, settings.max_running, settings.kv_cache_bytes)
             if size is None:
                 logger.info("memory preflight: {} is not downloaded yet, not counted", spec.name)
                 continue

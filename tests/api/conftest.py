@@ -20,7 +20,7 @@ def engine(monkeypatch: pytest.MonkeyPatch) -> FakeEngine:
     """Stands where bootstrap would build a real one."""
     fake = FakeEngine()
     monkeypatch.setattr(bootstrap, "_registry", lambda *_: Registry([ModelSpec("fake")]))
-    monkeypatch.setattr(bootstrap, "_engine", lambda spec, settings: fake)
+    monkeypatch.setattr(bootstrap, "_engine", lambda *_: fake)
     return fake
 
 

@@ -44,7 +44,7 @@ def start(monkeypatch: pytest.MonkeyPatch, engines: dict[str, FakeEngine]) -> It
 
     monkeypatch.setattr(bootstrap, "_registry", lambda *_: Registry([ModelSpec("fake")]))
     monkeypatch.setattr(
-        bootstrap, "_engine", lambda spec, settings: engines.get(spec.name) or FakeEngine()
+        bootstrap, "_engine", lambda spec, *_: engines.get(spec.name) or FakeEngine()
     )
     monkeypatch.setattr(Catalog, "resolve", resolve)
 

@@ -106,7 +106,7 @@ def test_a_bad_body_is_refused(
 
 @pytest.mark.parametrize(
     "field",
-    ["tools", "tool_choice", "response_format", "logprobs", "top_logprobs", "logit_bias"],
+    ["tools", "tool_choice", "response_format", "prompt_logprobs", "echo"],
 )
 def test_a_known_field_that_is_not_supported_is_named(client: httpx.Client, field: str) -> None:
     body = {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 1}
@@ -142,7 +142,29 @@ def test_a_list_of_a_million_mistakes_is_one_error(client: httpx.Client) -> None
         (CHAT, {"max-tokens": 1}, "max-tokens", "is not a field"),
         (CHAT, {"query": 1}, "query", "is not a field"),
         (CHAT, {"body": 1}, "body", "is not a field"),
-        (CHAT, {"n": 60}, "n", "split it"),
+        (CHAT, {"n": 100}, "n", "split it"),
+        (CHAT, {"logprobs": 1}, "logprobs", "boolean"),
+        (CHAT, {"top_logprobs": 2}, "top_logprobs", "`logprobs: true`"),
+        (CHAT, {"top_logprobs": 0, "logprobs": False}, "top_logprobs", "`logprobs: true`"),
+        (CHAT, {"top_logprobs": 21, "logprobs": True}, "top_logprobs", "equal to 20"),
+        (CHAT, {"top_logprobs": -1, "logprobs": True}, "top_logprobs", "equal to 0"),
+        (COMPLETIONS, {"prompt": "x", "logprobs": True}, "logprobs", "integer"),
+        (COMPLETIONS, {"prompt": "x", "logprobs": 6}, "logprobs", "equal to 5"),
+        (COMPLETIONS, {"prompt": "x", "logprobs": -1}, "logprobs", "equal to 0"),
+        (COMPLETIONS, {"prompt": "x", "top_logprobs": 1}, "top_logprobs", "is not a field"),
+        (GENERATE, {"prompt": "x", "logprobs": 1}, "logprobs", "is not a field"),
+        (CHAT, {"logit_bias": [1]}, "logit_bias", "dictionary"),
+        (CHAT, {"logit_bias": {"the": 1}}, "logit_bias.the", "pattern"),
+        (CHAT, {"logit_bias": {"-1": 1}}, "logit_bias", "pattern"),
+        (CHAT, {"logit_bias": {"07": 1}}, "logit_bias.07", "pattern"),
+        (CHAT, {"logit_bias": {"7": 100.5}}, "logit_bias.7", "equal to 100"),
+        (CHAT, {"logit_bias": {"7": True}}, "logit_bias.7", "number"),
+        (CHAT, {"logit_bias": {"7": None}}, "logit_bias.7", "number"),
+        (CHAT, {"logit_bias": {"9999999999": 1}}, "logit_bias", "outside the vocabulary"),
+        (COMPLETIONS, {"prompt": "x", "logit_bias": {"99999": 1}}, "logit_bias", "99999"),
+        (GENERATE, {"prompt": "x", "logit_bias": {"99999": 1}}, "logit_bias", "99999"),
+        (CHAT, {"logit_bias": {str(i): 1 for i in range(1025)}}, "logit_bias", "at most 1024"),
+        (CHAT, {"logit_bias": {f"x{i}": 1 for i in range(9000)}}, "logit_bias", "at most 1024"),
     ],
 )
 def test_an_error_names_the_field_and_says_what_is_wrong(
@@ -207,6 +229,8 @@ def test_unknown_routes_and_methods_have_the_shape(client: httpx.Client) -> None
     assert_error(client.get("/stream"), 400)
     assert_error(client.get("/stream?prompt=x&max_tokens=abc"), 400)
     assert_error(client.get("/stream?prompt=x&unknown=1"), 400)
+    error = assert_error(client.get('/stream?prompt=x&logit_bias={"7":1}'), 400)
+    assert error["param"] == "logit_bias"
 
 
 def test_a_body_that_is_not_declared_as_json_is_explained(client: httpx.Client) -> None:

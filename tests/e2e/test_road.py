@@ -71,9 +71,9 @@ def test_openai_client_reads_whole_answers_and_errors(demo: Server) -> None:
         client.models.retrieve("dmo")
     with pytest.raises(openai.BadRequestError) as refused:
         client.chat.completions.create(
-            model="demo", messages=[{"role": "user", "content": "hi"}], logprobs=True
+            model="demo", messages=[{"role": "user", "content": "hi"}], top_logprobs=2
         )
-    assert refused.value.param == "logprobs"
+    assert refused.value.param == "top_logprobs"
 
 
 def test_an_answer_can_be_sent_back_in_the_next_turn(demo: Server) -> None:

@@ -8,6 +8,7 @@ import torch
 from llmserve.domain import SamplingParams
 from llmserve.engines.sampling import (
     Draw,
+    LogitBias,
     NoEosBefore,
     OccurrencePenalty,
     build_processors,
@@ -163,3 +164,38 @@ def test_the_end_token_cannot_be_drawn_before_min_tokens_even_if_it_is_certain()
         chain = build_processors(params, 3, (2,), CPU)
         assert int(chain(IDS, scores.clone()).argmax()) != 2
         assert int(chain(torch.tensor([[1, 2, 3, 0]]), scores.clone()).argmax()) == 2
+
+
+def test_a_bias_for_an_id_that_has_no_score_does_nothing() -> None:
+    scores = torch.randn(1, 4)
+    assert torch.equal(LogitBias(((4, 100.0), (10**6, 5.0)))(IDS, scores), scores)
+
+
+def test_a_bias_is_added_and_the_models_logits_stay() -> None:
+    scores = torch.zeros(1, 4)
+    bias = LogitBias(((1, 2.5), (3, -100.0)))
+    for _ in range(2):
+        assert bias(IDS, scores).tolist() == [[0.0, 2.5, 0.0, -100.0]]
+    assert scores.tolist() == [[0.0] * 4]
+
+
+def test_a_bias_keeps_the_type_of_the_scores() -> None:
+    scores = torch.zeros(1, 4, dtype=torch.float16)
+    assert LogitBias(((1, 2.5),))(IDS, scores).dtype is torch.float16
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_a_bias_of_100_forces_a_token_and_of_minus_100_bans_it(temperature: float) -> None:
+    scores = torch.tensor([[3.0, 2.0, 1.0, 0.0]])
+    forced = SamplingParams(temperature=temperature, seed=1, logit_bias=((3, 100.0),))
+    assert set(draws(forced, scores, 200)) == {3}
+    banned = SamplingParams(temperature=temperature, seed=1, logit_bias=((0, -100.0),))
+    assert 0 not in draws(banned, scores, 200)
+
+
+def test_a_bias_is_not_penalized_and_no_bias_brings_the_end_before_min_tokens() -> None:
+    params = SamplingParams(
+        temperature=0.0, repetition_penalty=2.0, min_tokens=1, logit_bias=((1, 4.0), (0, 100.0))
+    )
+    chain = build_processors(params, 3, (0,), CPU)
+    assert chain(IDS, torch.tensor([[0.0, 2.0, 0.0, 0.0]])).tolist() == [[-torch.inf, 5.0, 0, 0]]

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import cache
 
 import pytest
 import tokenizers
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
-from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
+from small_bpe import byte_fallback, trained_bpe
 
 from llmserve.text.detokenizer import MAX_HELD_TOKENS, REPLACEMENT, Detokenizer
 from llmserve.text.tokenizer import Tokenizer
@@ -17,33 +16,6 @@ from llmserve.text.tokenizer import Tokenizer
 quick = settings(
     max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
-
-
-@cache
-def trained_bpe() -> tokenizers.Tokenizer:
-    """Byte-level, with merges: a token may hold the end of one character and half the next."""
-    bpe = tokenizers.Tokenizer(models.BPE())
-    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    bpe.decoder = decoders.ByteLevel()
-    corpus = ["the little fox", "中文分词器中国中文", "😀😁😂🚀😀😁", "naïve café ñandú"] * 20
-    trainer = trainers.BpeTrainer(
-        vocab_size=340, show_progress=False, initial_alphabet=pre_tokenizers.ByteLevel.alphabet()
-    )
-    bpe.train_from_iterator(corpus, trainer)
-    return bpe
-
-
-@cache
-def byte_fallback() -> tokenizers.Tokenizer:
-    """As in Llama 2 and Gemma: a run of byte tokens is text as a whole, or not at all."""
-    words = ["<unk>", *(f"<0x{byte:02X}>" for byte in range(256)), "▁", *"abcdef"]
-    vocab = {word: i for i, word in enumerate(words)}
-    bpe = tokenizers.Tokenizer(models.BPE(vocab, [], byte_fallback=True, unk_token="<unk>"))
-    bpe.normalizer = normalizers.Replace(" ", "▁")
-    bpe.decoder = decoders.Sequence(
-        [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()]
-    )
-    return bpe
 
 
 def answer(bpe: tokenizers.Tokenizer, ids: list[int], prompt: Sequence[int] = ()) -> list[str]:

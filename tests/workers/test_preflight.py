@@ -44,8 +44,8 @@ def test_workers_that_do_not_fit_are_refused_with_the_arithmetic(model: ModelSpe
     message = refused.value.message
     assert "4 workers do not fit on the host" in message
     assert "4 × 2.00 GiB (big: weights)" in message
-    assert "4 × 0.03 GiB (big: KV cache)" in message
-    assert "= 9.69 GiB, and 8.00 GiB are free" in message
+    assert "4 × 0.25 GiB (big: KV cache)" in message
+    assert "= 10.56 GiB, and 8.00 GiB are free" in message
     check(settings, model, Memory(10 * GIB, {}))
 
 

@@ -6,14 +6,14 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from llmserve.api.sampling_body import MAX_TOKENS_LIMIT, SamplingBody
+from llmserve.api.sampling_body import MAX_TOKENS_LIMIT, SamplingBody, SamplingQuery
 from llmserve.domain import Finish, GenerationRequest, SamplingFields, Usage
 
 DEFAULTS = SamplingFields(max_tokens=50, temperature=0.7)
 Prompt = Annotated[str, Field(min_length=1, description="Text to continue.")]
 
 
-class PromptBody(SamplingBody):
+class PromptQuery(SamplingQuery):
     """One prompt and how to continue it, on whichever native route."""
 
     prompt: Prompt
@@ -34,13 +34,17 @@ class PromptBody(SamplingBody):
         )
 
 
+class PromptBody(SamplingBody, PromptQuery):
+    """The same as JSON."""
+
+
 class GenerateBody(PromptBody):
     """POST /generate."""
 
     stream: bool = Field(False, description="Answer as server-sent events.")
 
 
-class StreamQuery(PromptBody):
+class StreamQuery(PromptQuery):
     """GET /stream: a query string, where everything is text."""
 
     model_config = ConfigDict(extra="forbid", strict=False, allow_inf_nan=False)

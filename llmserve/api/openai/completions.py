@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Final
@@ -130,7 +131,13 @@ async def _respond(
         )
         return stream_response(frames, container)
     answers = await unless_client_leaves(request, _collect(generations))
-    return JSON(whole_body(envelope, answers, body.choices_per_prompt))
+
+    def whole() -> Response:
+        return JSON(whole_body(envelope, generations, answers, body.choices_per_prompt))
+
+    # The log probabilities of a long answer are megabytes, and others' streams must not wait.
+    has_logprobs = any(answer.logprobs for answer in answers)
+    return await asyncio.to_thread(whole) if has_logprobs else whole()
 
 
 async def _collect(generations: Sequence[Generation]) -> list[Answer]:

@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from llmserve.api.openai.logprobs import ChatLogprobs, CompletionLogprobs, LogprobsWriter
 from llmserve.domain import Finish, FinishReason, Usage
-from llmserve.service import Answer
+from llmserve.service import Answer, Generation
+from llmserve.text.tokenizer import Tokenizer
 
 
 class Dialect(Protocol):
@@ -45,6 +47,10 @@ class Dialect(Protocol):
         """What a whole choice carries."""
         ...
 
+    def logprobs(self, tokenizer: Tokenizer) -> LogprobsWriter:
+        """Writes one choice's log probabilities."""
+        ...
+
 
 class Chat:
     """/v1/chat/completions."""
@@ -68,6 +74,10 @@ class Chat:
     def answer(self, text: str) -> dict[str, Any]:
         """A message."""
         return {"message": {"role": "assistant", "content": text, "refusal": None}}
+
+    def logprobs(self, tokenizer: Tokenizer) -> LogprobsWriter:
+        """Token by token."""
+        return ChatLogprobs(tokenizer)
 
 
 class Completion:
@@ -93,6 +103,10 @@ class Completion:
         """Text."""
         return {"text": text}
 
+    def logprobs(self, tokenizer: Tokenizer) -> LogprobsWriter:
+        """List by list."""
+        return CompletionLogprobs(tokenizer)
+
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
@@ -114,7 +128,12 @@ class Envelope:
         }
 
 
-def choice(index: int, content: dict[str, Any], finish: Finish | None) -> dict[str, Any]:
+def choice(
+    index: int,
+    content: dict[str, Any],
+    finish: Finish | None,
+    logprobs: dict[str, Any] | None = None,
+) -> dict[str, Any]:
     """One choice, of a chunk or of a whole answer.
 
     `stop_reason` is an extension: the stop string that matched, or "timeout".
@@ -122,7 +141,7 @@ def choice(index: int, content: dict[str, Any], finish: Finish | None) -> dict[s
     reasons: dict[str, Any] = {"finish_reason": None}
     if finish is not None:
         reasons = {"finish_reason": _finish_reason(finish), "stop_reason": _stop_reason(finish)}
-    return {"index": index, **content, "logprobs": None, **reasons}
+    return {"index": index, **content, "logprobs": logprobs, **reasons}
 
 
 def usage_body(usage: Usage) -> dict[str, int]:
@@ -135,13 +154,23 @@ def usage_body(usage: Usage) -> dict[str, int]:
 
 
 def whole_body(
-    envelope: Envelope, answers: Sequence[Answer], choices_per_prompt: int
+    envelope: Envelope,
+    generations: Sequence[Generation],
+    answers: Sequence[Answer],
+    choices_per_prompt: int,
 ) -> dict[str, Any]:
     """The body of an answer that is not streamed."""
     dialect = envelope.dialect
     choices = [
-        choice(index, dialect.answer(answer.text), answer.finish)
-        for index, answer in enumerate(answers)
+        choice(
+            index,
+            dialect.answer(answer.text),
+            answer.finish,
+            None
+            if answer.logprobs is None
+            else dialect.logprobs(generation.tokenizer).body(answer.logprobs),
+        )
+        for index, (generation, answer) in enumerate(zip(generations, answers, strict=True))
     ]
     usages = [answer.finish.usage for answer in answers]
     body = envelope.body(dialect.whole, choices)

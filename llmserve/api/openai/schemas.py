@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from llmserve.api.openai.unsupported import without_absent
 from llmserve.api.sampling_body import MAX_TOKENS_LIMIT, SamplingBody
 from llmserve.domain import Message, Prompt, SamplingFields
 
 MAX_CHOICES = 128
+MAX_COMPLETION_LOGPROBS = 5
+MAX_TOP_LOGPROBS = 20
 ANSWER_FIELDS = frozenset({"annotations", "audio", "function_call", "refusal", "tool_calls"})
 TokenId = Annotated[int, Field(ge=0, le=2**31 - 1)]
 Text = Annotated[str, Field(min_length=1)]
@@ -69,6 +79,12 @@ class CompletionBody(OpenAIBody):
     max_tokens: int | None = Field(
         None, ge=1, le=MAX_TOKENS_LIMIT, description="At most this many new tokens (default 16)."
     )
+    logprobs: int | None = Field(
+        None,
+        ge=0,
+        le=MAX_COMPLETION_LOGPROBS,
+        description="Tell each token's log probability, and those of so many likeliest tokens.",
+    )
 
     def prompts(self) -> list[Prompt]:
         """Each prompt in the house's words."""
@@ -82,7 +98,7 @@ class CompletionBody(OpenAIBody):
 
     def fields(self) -> SamplingFields:
         """The sampling that was asked for."""
-        return self.sampling(self.max_tokens)
+        return replace(self.sampling(self.max_tokens), logprobs=self.logprobs)
 
 
 class TextPart(BaseModel):
@@ -131,6 +147,13 @@ class ChatBody(OpenAIBody):
     max_completion_tokens: int | None = Field(
         None, ge=1, le=MAX_TOKENS_LIMIT, description="At most this many new tokens."
     )
+    logprobs: bool | None = Field(None, description="Tell each token's log probability.")
+    top_logprobs: int | None = Field(
+        None,
+        ge=0,
+        le=MAX_TOP_LOGPROBS,
+        description="With `logprobs`: also those of so many likeliest tokens.",
+    )
 
     @field_validator("messages")
     @classmethod
@@ -138,6 +161,13 @@ class ChatBody(OpenAIBody):
         if not any(m.content for m in messages):
             raise ValueError("every message is empty")
         return messages
+
+    @field_validator("top_logprobs")
+    @classmethod
+    def _only_with_logprobs(cls, num_top: int | None, others: ValidationInfo) -> int | None:
+        if num_top is not None and not others.data.get("logprobs"):
+            raise ValueError("it is for requests with `logprobs: true`")
+        return num_top
 
     @model_validator(mode="after")
     def _one_limit(self) -> ChatBody:
@@ -148,4 +178,5 @@ class ChatBody(OpenAIBody):
 
     def fields(self) -> SamplingFields:
         """The sampling that was asked for."""
-        return self.sampling(self.max_completion_tokens or self.max_tokens)
+        fields = self.sampling(self.max_completion_tokens or self.max_tokens)
+        return replace(fields, logprobs=(self.top_logprobs or 0) if self.logprobs else None)

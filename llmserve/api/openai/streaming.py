@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import aclosing
 from typing import Final
 
@@ -15,6 +15,9 @@ from llmserve.service import Generation
 
 DONE: Final = b"data: [DONE]\n\n"
 
+MAX_LOGPROBS_PER_CHUNK: Final = 64
+"""With 20 alternatives each this takes a few milliseconds to write."""
+
 
 async def chunks(
     envelope: Envelope,
@@ -24,7 +27,7 @@ async def chunks(
     wants_usage: bool,
 ) -> AsyncIterator[bytes]:
     """Frames of all choices, interleaved; then the usage, if asked for; then `[DONE]`."""
-    writer = _ChunkWriter(envelope, wants_usage)
+    writer = _ChunkWriter(envelope, generations, wants_usage)
     usages = [Usage(prompt_tokens=g.prompt_tokens) for g in generations]
     async with aclosing(interleave(generations)) as events:
         async for index, event in events:
@@ -38,29 +41,46 @@ async def chunks(
 
 
 class _ChunkWriter:
-    def __init__(self, envelope: Envelope, wants_usage: bool) -> None:
+    def __init__(
+        self, envelope: Envelope, generations: Sequence[Generation], wants_usage: bool
+    ) -> None:
         self._envelope = envelope
+        self._logprobs = [envelope.dialect.logprobs(g.tokenizer) for g in generations]
         # With include_usage OpenAI's other chunks carry a null usage.
         self._extra: dict[str, None] = {"usage": None} if wants_usage else {}
         self._opened: set[int] = set()
 
-    def frames(self, index: int, event: Event) -> list[bytes]:
+    def frames(self, index: int, event: Event) -> Iterator[bytes]:
         if isinstance(event, Queued):
-            return [queued_comment(event)]
+            yield queued_comment(event)
+            return
         if isinstance(event, Failed):
-            return [data(error_body(event.error))]
-        frames = self._opening(index)
+            yield data(error_body(event.error))
+            return
+        yield from self._opening(index)
         dialect = self._envelope.dialect
         match event:
-            case Delta(text, _) if text:
-                frames.append(self._chunk(choice(index, dialect.piece(text), None)))
+            case Delta():
+                yield from self._pieces(index, event)
             case Finish():
-                frames.append(self._chunk(choice(index, dialect.closing(), event)))
-        return frames
+                yield self._chunk(choice(index, dialect.closing(), event))
 
     def usage(self, usage: Usage) -> bytes:
         body = self._envelope.body(self._envelope.dialect.chunk, [])
         return data(body | {"usage": usage_body(usage)})
+
+    def _pieces(self, index: int, delta: Delta) -> Iterator[bytes]:
+        """A delta, in several chunks if a slow reader let many log probabilities come together.
+
+        A token whose text is held back has a chunk without text for its own.
+        """
+        text, told = delta.text, delta.logprobs
+        dialect, writer = self._envelope.dialect, self._logprobs[index]
+        while text or told:
+            now, told = told[:MAX_LOGPROBS_PER_CHUNK], told[MAX_LOGPROBS_PER_CHUNK:]
+            logprobs = writer.body(now) if now else None
+            yield self._chunk(choice(index, dialect.piece(text), None, logprobs))
+            text = ""
 
     def _opening(self, index: int) -> list[bytes]:
         opening = self._envelope.dialect.opening()

@@ -18,8 +18,6 @@ UNSUPPORTED_FIELDS: Final = frozenset(
         "guided_grammar",
         "guided_json",
         "guided_regex",
-        "logit_bias",
-        "logprobs",
         "metadata",
         "modalities",
         "parallel_tool_calls",
@@ -36,7 +34,6 @@ UNSUPPORTED_FIELDS: Final = frozenset(
         "suffix",
         "tool_choice",
         "tools",
-        "top_logprobs",
         "verbosity",
         "web_search_options",
     }

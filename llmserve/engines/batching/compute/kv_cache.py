@@ -49,6 +49,11 @@ class KVCache:
         """Room in all."""
         return self.num_blocks * self.block_size
 
+    @property
+    def num_bytes(self) -> int:
+        """Memory of all keys and values."""
+        return sum(tensor.nbytes for tensor in (*self.keys, *self.values))
+
     def write(
         self, layer: int, slots: torch.Tensor, keys: torch.Tensor, values: torch.Tensor
     ) -> None:

@@ -21,6 +21,7 @@ class Sequence:
         num_cached: of the prompt, found in the prefix cache when it first ran.
         blocks: block ids; token i is in `blocks[i // block_size]`.
         preemptions: how often it lost its blocks and was computed again.
+        digests: names of its full blocks in the prefix cache, as far as they were asked for.
     """
 
     token_ids: list[int]
@@ -32,6 +33,7 @@ class Sequence:
     num_cached: int = 0
     blocks: list[int] = field(default_factory=list)
     preemptions: int = 0
+    digests: list[bytes] = field(default_factory=list)
 
     @property
     def num_tokens(self) -> int:

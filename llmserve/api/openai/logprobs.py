@@ -1,0 +1,94 @@
+"""Log probabilities in OpenAI's two shapes: of chats and of text completions."""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Sequence
+from typing import Any, Final, Protocol
+
+from llmserve.domain import TokenLogprobs
+from llmserve.text.spelling import Spelling
+from llmserve.text.tokenizer import Tokenizer
+
+LEAST: Final = -9999.0
+"""OpenAI's number for a token that cannot be; JSON has no minus infinity."""
+
+CONTINUATION: Final = frozenset(bytes([byte]) for byte in range(0x80, 0xC0))
+"""Bytes that no UTF-8 character begins with."""
+
+
+class LogprobsWriter(Protocol):
+    """Writes the log probabilities of one choice, in the order of its tokens."""
+
+    def body(self, told: Sequence[TokenLogprobs]) -> dict[str, Any]:
+        """The `logprobs` of a chunk with these tokens, or of a whole choice."""
+        ...
+
+
+class ChatLogprobs:
+    """`choices[].logprobs` of /v1/chat/completions."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+
+    def body(self, told: Sequence[TokenLogprobs]) -> dict[str, Any]:
+        """Token by token."""
+        content = [
+            self._token(one.token_id, one.logprob)
+            | {"top_logprobs": [self._token(*pair) for pair in one.top]}
+            for one in told
+        ]
+        return {"content": content, "refusal": None}
+
+    def _token(self, token_id: int, logprob: float) -> dict[str, Any]:
+        spelling = self._tokenizer.spelling(token_id)
+        return {
+            "token": spelling.text,
+            "logprob": max(logprob, LEAST),
+            "bytes": list(spelling.utf8),
+        }
+
+
+class CompletionLogprobs:
+    """`choices[].logprobs` of /v1/completions.
+
+    `text_offset` counts the characters of the choice's text before a token; the pieces of one
+    character share its offset.
+    """
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+        self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
+        self._offset = 0
+
+    def body(self, told: Sequence[TokenLogprobs]) -> dict[str, Any]:
+        """List by list."""
+        spellings = [self._tokenizer.spelling(one.token_id) for one in told]
+        return {
+            "tokens": [spelling.text for spelling in spellings],
+            "token_logprobs": [max(one.logprob, LEAST) for one in told],
+            "top_logprobs": [self._top(one) for one in told],
+            "text_offset": [self._offset_before(spelling) for spelling in spellings],
+        }
+
+    def _top(self, told: TokenLogprobs) -> dict[str, float]:
+        """The likeliest tokens and the chosen one. Where several are written alike, as pieces of
+        characters are, the likeliest of them."""
+        top: dict[str, float] = {}
+        for token_id, logprob in (*told.top, (told.token_id, told.logprob)):
+            top.setdefault(self._tokenizer.spelling(token_id).text, max(logprob, LEAST))
+        return top
+
+    def _offset_before(self, spelling: Spelling) -> int:
+        if not spelling.is_in_text:
+            return self._offset
+        if not _goes_on(spelling.utf8):  # what came before remains a piece: one U+FFFD
+            self._offset += len(self._utf8.decode(b"", final=True))
+        offset = self._offset
+        self._offset += len(self._utf8.decode(spelling.utf8))
+        return offset
+
+
+def _goes_on(utf8: bytes) -> bool:
+    """Whether the bytes go on with a character that others began."""
+    return utf8[:1] in CONTINUATION

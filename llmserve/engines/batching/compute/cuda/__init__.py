@@ -1,0 +1,1 @@
+"""Attention and CUDA graphs for NVIDIA GPUs. Imports triton; nothing outside needs it."""

@@ -1,0 +1,29 @@
+"""torch.compile for a model on a GPU, one decoder layer at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+import torch
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+_left_alone: Final[Any] = torch.compiler.disable
+
+
+def compiled(model: Any, backend: str | Callable[..., Any] = "inductor") -> Any:
+    """The same model, its decoder layers compiled when first called; norms, rotary embedding and
+    activations become few kernels. Attention, which must be ours already, stays as it is.
+
+    All layers share their code, so that it is compiled once for one token and once for any other
+    number. Nothing else of the model is touched; compiled layers can be captured in CUDA graphs.
+    """
+    name = model.config.get_text_config(decoder=True)._attn_implementation
+    attend = ALL_ATTENTION_FUNCTIONS[name]
+    # It reads the step's tables, which no compiled code could be kept for.
+    ALL_ATTENTION_FUNCTIONS.register(name, _left_alone(attend))
+    layers = set(model._no_split_modules or ())
+    for module in model.modules():
+        if type(module).__name__ in layers:
+            module.compile(dynamic=True, backend=backend)
+    return model

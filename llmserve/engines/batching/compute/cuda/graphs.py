@@ -1,0 +1,124 @@
+"""Decode as CUDA graphs, one per batch bucket: a step is launched at once, not kernel by kernel."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Callable
+from functools import partial
+from typing import Protocol
+
+import torch
+from loguru import logger
+
+from llmserve.engines.batching.compute.batch import Batch
+from llmserve.engines.batching.compute.cuda.decode_buffers import DecodeBuffers, bucket_sizes
+from llmserve.engines.batching.compute.forward import Forward
+from llmserve.engines.batching.compute.kv_cache import KVCache
+
+
+class Recorder(Protocol):
+    """Remembers work on fixed memory."""
+
+    def record(self, work: Callable[[], None]) -> Callable[[], None]:
+        """Do the work at least once; what is returned does it again.
+
+        Raises:
+            RuntimeError: the work cannot be recorded (it waits for the device, say).
+        """
+        ...
+
+
+class CudaRecorder:
+    """A CUDA graph for each work; all share one memory pool, as only one runs at a time."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._pool = torch.cuda.graph_pool_handle()
+        self._stream: torch.cuda.Stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]  # torch's own stub
+
+    def record(self, work: Callable[[], None]) -> Callable[[], None]:
+        """See `Recorder`."""
+        current = torch.cuda.current_stream(self._stream.device)
+        self._stream.wait_stream(current)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.stream(self._stream):
+            # Outside the graph first: kernels are compiled and libraries take their workspaces.
+            work()
+            self._stream.synchronize()
+            # Other threads use the device meanwhile (another model loads): their calls are fine.
+            graph.capture_begin(pool=self._pool, capture_error_mode="thread_local")
+            try:
+                work()
+            finally:
+                graph.capture_end()
+        current.wait_stream(self._stream)
+        return graph.replay
+
+
+class GraphedForward:
+    """A `Forward` that replays pure decode batches and leaves all others to the one it wraps.
+
+    The logits it returns are overwritten by its next call. Owned by the thread that runs the
+    model; `capture` is called before the first batch, in that thread.
+    """
+
+    def __init__(
+        self,
+        forward: Forward,
+        cache: KVCache,
+        recorder: Recorder,
+        *,
+        max_rows: int,
+        max_context: int,
+        device: torch.device,
+    ) -> None:
+        self._forward = forward
+        self._cache = cache
+        self._recorder = recorder
+        self._sizes = bucket_sizes(max_rows)
+        self._buffers = DecodeBuffers(
+            max_rows, -(-max_context // cache.block_size), cache.block_size, device
+        )
+        self._replays: dict[int, Callable[[], None]] = {}
+        self._logits: torch.Tensor | None = None  # (max_rows, vocab) float32
+
+    @property
+    def num_graphs(self) -> int:
+        """Captured so far; 0 when the model cannot be captured."""
+        return len(self._replays)
+
+    @torch.inference_mode()
+    def capture(self, on_progress: Callable[[int, int], None] = lambda done, total: None) -> None:
+        """Capture every bucket, telling how many of how many are done.
+
+        A model that cannot be captured runs as before; the log says why.
+        """
+        # The largest first: the memory it takes from the pool is enough for all others.
+        for done, bucket in enumerate(reversed(self._sizes), 1):
+            self._buffers.pad(0, bucket)
+            try:
+                self._replays[bucket] = self._recorder.record(partial(self._step, bucket))
+            except RuntimeError as error:
+                logger.warning(
+                    "decode runs without CUDA graphs, the model cannot be captured: {}", error
+                )
+                self._replays.clear()
+                self._logits = None
+                return
+            on_progress(done, len(self._sizes))
+
+    def __call__(self, batch: Batch, cache: KVCache) -> torch.Tensor:
+        """See `Forward`."""
+        if not self._replays or cache is not self._cache or not self._buffers.holds(batch):
+            return self._forward(batch, cache)
+        assert self._logits is not None, "graphs write logits"
+        bucket = self._sizes[bisect_left(self._sizes, batch.num_decode)]
+        self._buffers.load(batch, bucket)
+        self._replays[bucket]()
+        return self._logits[: batch.num_decode]
+
+    def _step(self, bucket: int) -> None:
+        logits = self._forward(self._buffers.view(bucket), self._cache)
+        if self._logits is None:
+            self._logits = torch.empty_like(logits)
+        # One place for all buckets: a graph's own output would keep its memory from the others.
+        self._logits[:bucket].copy_(logits)

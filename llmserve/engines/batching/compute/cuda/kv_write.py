@@ -1,0 +1,90 @@
+"""Stores new keys and values into their slots in one launch; a slot of -1 stores nothing, which is
+how the padded rows of a CUDA graph leave the cache alone."""
+# mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-decorators
+# Triton reads a kernel's annotations for its own purposes.
+
+from __future__ import annotations
+
+import torch
+import triton
+import triton.language as tl
+
+from llmserve.engines.batching.compute.kv_cache import KVCache
+
+
+class CudaKVCache(KVCache):
+    """A `KVCache` that a kernel writes to."""
+
+    def write(
+        self, layer: int, slots: torch.Tensor, keys: torch.Tensor, values: torch.Tensor
+    ) -> None:
+        """See `KVCache.write`; negative slots are skipped."""
+        write_slots(self.keys[layer], self.values[layer], slots, keys, values)
+
+
+def write_slots(
+    cached_keys: torch.Tensor,  # (num_blocks, kv_heads, block_size, head_dim)
+    cached_values: torch.Tensor,
+    slots: torch.Tensor,  # (num_tokens,)
+    keys: torch.Tensor,  # (num_tokens, kv_heads, head_dim)
+    values: torch.Tensor,
+) -> None:
+    """Keys and values may be strided views. Never waits for the device."""
+    num_tokens, kv_heads, head_dim = keys.shape
+    if num_tokens == 0:
+        return
+    keys = keys if keys.stride(2) == 1 else keys.contiguous()
+    values = values if values.stride(2) == 1 else values.contiguous()
+    width = min(1024, triton.next_power_of_2(kv_heads * head_dim))
+    _write_kernel[(num_tokens, triton.cdiv(kv_heads * head_dim, width))](
+        cached_keys,
+        cached_values,
+        slots,
+        keys,
+        values,
+        keys.stride(0),
+        keys.stride(1),
+        values.stride(0),
+        values.stride(1),
+        KV_HEADS=kv_heads,
+        HEAD_DIM=head_dim,
+        BLOCK_SIZE=cached_keys.shape[2],
+        WIDTH=width,
+    )
+
+
+@triton.jit
+def _write_kernel(
+    cached_keys,
+    cached_values,
+    slots,
+    keys,
+    values,
+    key_token_stride,
+    key_head_stride,
+    value_token_stride,
+    value_head_stride,
+    KV_HEADS: tl.constexpr,  # noqa: N803
+    HEAD_DIM: tl.constexpr,  # noqa: N803
+    BLOCK_SIZE: tl.constexpr,  # noqa: N803
+    WIDTH: tl.constexpr,  # noqa: N803
+):
+    """Grid (num_tokens, parts of a token's numbers)."""
+    token = tl.program_id(0).to(tl.int64)
+    slot = tl.load(slots + token)
+    if slot < 0:
+        return
+    numbers = tl.program_id(1) * WIDTH + tl.arange(0, WIDTH)
+    head = numbers // HEAD_DIM
+    dims = numbers % HEAD_DIM
+    is_number = numbers < KV_HEADS * HEAD_DIM
+    cell = (slot // BLOCK_SIZE * KV_HEADS + head) * BLOCK_SIZE + slot % BLOCK_SIZE
+    place = cell * HEAD_DIM + dims
+    new_keys = tl.load(
+        keys + token * key_token_stride + head * key_head_stride + dims, mask=is_number
+    )
+    tl.store(cached_keys + place, new_keys.to(cached_keys.dtype.element_ty), mask=is_number)
+    new_values = tl.load(
+        values + token * value_token_stride + head * value_head_stride + dims, mask=is_number
+    )
+    tl.store(cached_values + place, new_values.to(cached_values.dtype.element_ty), mask=is_number)

@@ -1,0 +1,84 @@
+"""What a launch of the paged kernel is given, for decode and prefill alike."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from llmserve.engines.batching.compute.attention import Variant
+from llmserve.engines.batching.compute.cuda.paged_kernel import LOG2_E, padded, tile_tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Rows of a batch whose tokens lie together.
+
+    Attributes:
+        query: (num_tokens, query_heads, head_dim), the last dimension contiguous.
+        query_starts: (num_rows + 1,) int32, into `query`.
+        context_lengths: (num_rows,) int32; 0 for a padded row, whose result is zero.
+        block_tables: (num_rows, max_blocks) int32.
+        max_query: tokens of the longest row.
+    """
+
+    query: torch.Tensor
+    query_starts: torch.Tensor
+    context_lengths: torch.Tensor
+    block_tables: torch.Tensor
+    max_query: int
+
+    @property
+    def num_rows(self) -> int:
+        """How many."""
+        return self.context_lengths.shape[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """One layer's cache, (num_blocks, kv_heads, block_size, head_dim), and how it attends."""
+
+    keys: torch.Tensor
+    values: torch.Tensor
+    variant: Variant
+
+    @property
+    def kv_heads(self) -> int:
+        """Heads of the cache."""
+        return self.keys.shape[1]
+
+    def group(self, query: torch.Tensor) -> int:
+        """Query heads for each of them."""
+        return query.shape[1] // self.kv_heads
+
+
+def kernel_arguments(rows: Rows, layer: Layer) -> dict[str, Any]:
+    """All that does not depend on how the work is cut up."""
+    variant, head_dim = layer.variant, layer.keys.shape[3]
+    softcap = variant.softcap
+    return {
+        "query": rows.query,
+        "keys": layer.keys,
+        "values": layer.values,
+        "sinks": rows.query if variant.sinks is None else variant.sinks,
+        "query_starts": rows.query_starts,
+        "context_lengths": rows.context_lengths,
+        "block_tables": rows.block_tables,
+        # tanh(x) takes e^2x, everything else e^x
+        "scale": variant.scale * LOG2_E.value * (1.0 if softcap is None else 2.0 / softcap),
+        "softcap": 1.0 if softcap is None else softcap * LOG2_E.value,
+        "window": 0 if variant.window is None else variant.window,
+        "query_token_stride": rows.query.stride(0),
+        "query_head_stride": rows.query.stride(1),
+        "table_stride": rows.block_tables.stride(0),
+        "KV_HEADS": layer.kv_heads,
+        "GROUP": layer.group(rows.query),
+        "HEAD_DIM": head_dim,
+        "PADDED_DIM": padded(head_dim),
+        "BLOCK_SIZE": layer.keys.shape[2],
+        "TILE": tile_tokens(head_dim, layer.keys.dtype),
+        "HAS_WINDOW": variant.window is not None,
+        "HAS_SOFTCAP": softcap is not None,
+        "HAS_SINKS": variant.sinks is not None,
+    }

@@ -1,0 +1,63 @@
+"""Attention in torch's own operations, made for the CPU: all decode rows at once.
+
+With one query row SDPA is slow there; folding the query heads of a KV head together makes one
+matrix product of each group, over keys that were gathered to lie one after another.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from llmserve.engines.batching.compute.attention import Variant, attend_row
+from llmserve.engines.batching.compute.batch import Batch
+from llmserve.engines.batching.compute.kv_cache import KVCache
+
+
+class GroupedAttention:
+    """Equal to `TorchAttention`."""
+
+    def attend(
+        self, cache: KVCache, layer: int, batch: Batch, query: torch.Tensor, variant: Variant
+    ) -> torch.Tensor:
+        """See `Attention`."""
+        count = batch.num_decode
+        parts = []
+        if count:
+            parts.append(_decode(cache, layer, batch, query[:count], variant))
+        starts = batch.query_starts.tolist()
+        contexts = batch.context_lengths.tolist()
+        for row in range(count, len(contexts)):
+            context = contexts[row]
+            blocks = batch.block_tables[row, : -(-context // cache.block_size)].long()
+            keys = cache.keys[layer][blocks].transpose(0, 1).flatten(1, 2)[:, :context]
+            values = cache.values[layer][blocks].transpose(0, 1).flatten(1, 2)[:, :context]
+            parts.append(attend_row(query[starts[row] : starts[row + 1]], keys, values, variant))
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+
+def _decode(
+    cache: KVCache, layer: int, batch: Batch, query: torch.Tensor, variant: Variant
+) -> torch.Tensor:
+    """Rows of one token each: query and result (num_decode, query_heads, head_dim)."""
+    rows, query_heads, head_dim = query.shape
+    lengths = batch.context_lengths[:rows, None].long()
+    blocks = batch.block_tables[:rows, : -(-int(lengths.max()) // cache.block_size)].long()
+    # (num_decode, kv_heads, context, head_dim), padded to the longest context of these rows
+    keys = cache.keys[layer][blocks].transpose(1, 2).flatten(2, 3)
+    values = cache.values[layer][blocks].transpose(1, 2).flatten(2, 3)
+    kv_heads, context = keys.shape[1], keys.shape[2]
+    folded = query.view(rows, kv_heads, query_heads // kv_heads, head_dim)
+    scores = (folded @ keys.transpose(2, 3)).float() * variant.scale
+    if variant.softcap is not None:
+        scores = torch.tanh(scores / variant.softcap) * variant.softcap
+    tokens = torch.arange(context, device=query.device)[None]
+    hidden = tokens >= lengths
+    if variant.window is not None:
+        hidden |= tokens < lengths - variant.window
+    scores.masked_fill_(hidden[:, None, None], -torch.inf)
+    if variant.sinks is not None:
+        sinks = variant.sinks.float().view(1, kv_heads, -1, 1).expand(rows, -1, -1, -1)
+        weights = torch.cat((scores, sinks), -1).softmax(-1)[..., :-1]
+    else:
+        weights = scores.softmax(-1)
+    return (weights.to(values.dtype) @ values).view(rows, query_heads, head_dim)

@@ -1,0 +1,335 @@
+#include "decoder.h"
+
+#include <omp.h>
+
+namespace llmserve {
+
+namespace {
+
+// Rows of one task: its part of the rows stays in the second-level cache over all its panels.
+constexpr int64_t kRowPart = 256;
+// Up to this many numbers every thread norms all rows itself, which is cheaper than one more wait.
+constexpr int64_t kNormAlone = 16384;
+
+}  // namespace
+
+Failure Decoder::check(const Step& step) const {
+    const auto inside = [](const auto* indices, int64_t count, int64_t size) {
+        return std::all_of(indices, indices + count,
+                           [&](int64_t index) { return index >= 0 && index < size; });
+    };
+    if (!inside(step.token_ids, step.num_tokens, shape_.vocab)) return Failure::tokens;
+    if (!inside(step.positions, step.num_tokens, step.num_positions)) return Failure::positions;
+    if (!inside(step.slots, step.num_tokens, step.num_blocks * step.block_size))
+        return Failure::slots;
+    if (step.query_starts[0] != 0 || step.query_starts[step.num_rows] != step.num_tokens)
+        return Failure::rows;
+    for (int64_t row = 0; row < step.num_rows; ++row) {
+        const int64_t length = step.query_starts[row + 1] - step.query_starts[row];
+        const int64_t context = step.context_lengths[row];
+        if (length < 1 || length > context || context > step.max_blocks * step.block_size)
+            return Failure::rows;
+    }
+    if (!inside(step.block_tables, step.num_rows * step.max_blocks, step.num_blocks))
+        return Failure::blocks;
+    if (!inside(step.sampled, step.num_sampled, step.num_tokens)) return Failure::samples;
+    return Failure::none;
+}
+
+void Decoder::step(const Step& step) {
+    prepare(step);
+#pragma omp parallel num_threads(static_cast<int>(step.threads))
+    {
+        const FlushTiny flush;
+        const TileScope tiles(shape_.tiles != 0);
+        Member member(*team_, omp_get_thread_num(), omp_get_num_threads());
+        run(step, member);
+    }
+}
+
+// All memory is found here: no thread may throw in the parallel region.
+void Decoder::prepare(const Step& step) {
+    const int threads = static_cast<int>(step.threads);
+    if (!team_ || team_->max_members() < threads) team_ = std::make_unique<Team>(threads);
+    while (static_cast<int>(desks_.size()) < threads)
+        desks_.push_back(std::make_unique<Desk>(shape_));
+    num_tokens_ = step.num_tokens;
+    // Tiles read and write 16 rows at a time.
+    const int64_t padded = round_up(std::max(step.num_tokens, step.num_sampled), 16);
+    hidden_.reserve(padded * shape_.hidden);
+    normed_.reserve(padded * hidden_depth_);
+    queries_.reserve(padded * query_size_);
+    attended_.reserve(padded * query_depth_);
+    gated_.reserve(padded * gate_depth_);
+    const int64_t widest = std::max<int64_t>(shape_.head_dim, 16 * kLanes);
+    for (auto& desk : desks_) {
+        desk->product.reserve(std::min(padded, kRowPart) * widest);
+        desk->rows.reserve(std::max<int64_t>(16, round_up(kNormAlone / shape_.hidden, 16)) *
+                           hidden_depth_);
+    }
+    plan_attention(step);
+}
+
+void Decoder::plan_attention(const Step& step) {
+    const int64_t group = shape_.query_heads / shape_.kv_heads;
+    rows_.clear();
+    tasks_.clear();
+    for (int32_t row = 0; row < step.num_rows; ++row) {
+        const int64_t first = step.query_starts[row];
+        const int64_t length = step.query_starts[row + 1] - first;
+        const int64_t before = step.context_lengths[row] - length;
+        rows_.push_back({first, before, step.block_tables + row * step.max_blocks});
+        for (int32_t head = 0; head < shape_.kv_heads; ++head)
+            for (int64_t lane = 0; lane < length * group; lane += kTaskTiles * kLanes) {
+                const int64_t lanes = std::min(kTaskTiles * kLanes, length * group - lane);
+                const int64_t end = before + (lane + lanes - 1) / group + 1;
+                tasks_.push_back({row, head, static_cast<int32_t>(lane),
+                                  static_cast<int32_t>(lanes),
+                                  static_cast<int32_t>(before + lane / group),
+                                  static_cast<int32_t>(end)});
+            }
+    }
+}
+
+void Decoder::run(const Step& step, Member& member) {
+    Desk& desk = *desks_[member.index()];
+    embed(step, member);
+    for (int64_t index = 0; index < shape_.layers; ++index) {
+        const Layer& layer = layers_[index];
+        project_heads(step, layer, index, member, desk);
+        attend(step, layer, index, member, desk);
+        add_product(attended_.data(), query_depth_, layer.out, layer.out_bias, member,
+                    desk);
+        gate(layer, member, desk);
+        add_product(gated_.data(), gate_depth_, layer.down, layer.down_bias,
+                    member, desk);
+    }
+    predict(step, member, desk);
+}
+
+void Decoder::embed(const Step& step, Member& member) {
+    const __m512 scale = _mm512_set1_ps(shape_.embedding_scale);
+    const int64_t panel = packed_depth(shape_.hidden) * kLanes;
+    member.share(num_tokens_, [&](int64_t token) {
+        const int64_t id = step.token_ids[token];
+        float* target = hidden_.data() + token * shape_.hidden;
+        for (int64_t i = 0; i < shape_.hidden; i += kLanes) {
+            __m512 x;
+            if (shape_.embedding != nullptr) {
+                x = load_bf16(shape_.embedding + id * shape_.hidden + i);
+            } else {
+                // Tied weights are kept once, packed: a row is a word of every line of its panel.
+                alignas(64) bf16 row[16];
+                const bf16* words = shape_.head + id / 16 * panel + id % 16 * 2 + i * kLanes;
+                for (int64_t pair = 0; pair < 8; ++pair)
+                    std::memcpy(row + pair * 2, words + pair * 32, 4);
+                x = load_bf16(row);
+            }
+            _mm512_storeu_ps(target + i, _mm512_mul_ps(x, scale));
+        }
+    });
+    member.wait();
+}
+
+// Normed rows, all of them or the chosen ones, as the left side of a product.
+const bf16* Decoder::norm(const float* weight, int64_t rows, const int64_t* chosen, Member& member,
+                          Desk& desk) {
+    const auto norm_row = [&](int64_t row, bf16* target) {
+        const int64_t source = chosen == nullptr ? row : chosen[row];
+        normalize(hidden_.data() + source * shape_.hidden, weight, shape_.hidden,
+                  shape_.norm_epsilon, row, target);
+    };
+    if (rows * shape_.hidden <= kNormAlone) {
+        for (int64_t row = 0; row < rows; ++row) norm_row(row, desk.rows.data());
+        return desk.rows.data();
+    }
+    member.share(rows, [&](int64_t row) { norm_row(row, normed_.data()); });
+    member.wait();
+    return normed_.data();
+}
+
+// Groups of panels, a multiple of `unit`, small enough that all threads get several.
+Cut Decoder::cut(int64_t rows, int64_t panels, int64_t unit, const Member& member) const {
+    Cut cut{rows, std::min(rows, kRowPart), panels, unit};
+    const int64_t wanted = 6 * member.size();
+    while (cut.panel_part * 2 <= 8 && cut.tasks() / 2 >= wanted) cut.panel_part *= 2;
+    return cut;
+}
+
+template <class Finish>
+void Decoder::product(const Cut& cut, const bf16* rows, const bf16* weight, int64_t depth,
+                      Member& member, Desk& desk, Finish finish) {
+    const int64_t parts = cut.panel_parts();
+    member.share(cut.tasks(), [&](int64_t task) {
+        const int64_t row = task / parts * cut.row_part, panel = task % parts * cut.panel_part;
+        const int64_t num_rows = std::min(cut.row_part, cut.rows - row);
+        const int64_t panels = std::min(cut.panel_part, cut.panels - panel);
+        const int64_t width = panels * kLanes;
+        float* result = desk.product.data();
+        multiply(shape_.tiles != 0, rows + row * depth, num_rows,
+                 weight + panel * depth * kLanes, panels, depth, result, width);
+        for (int64_t i = 0; i < num_rows; ++i)
+            finish(row + i, panel * kLanes, width, result + i * width);
+    });
+}
+
+void Decoder::project_heads(const Step& step, const Layer& layer, int64_t index, Member& member,
+                            Desk& desk) {
+    const bf16* rows = norm(layer.attention_norm, num_tokens_, nullptr, member, desk);
+    const int64_t dim = shape_.head_dim, heads = shape_.query_heads + 2 * shape_.kv_heads;
+    const Cut cut{num_tokens_, std::min(num_tokens_, kRowPart), heads * dim / kLanes, dim / kLanes};
+    product(cut, rows, layer.qkv, hidden_depth_, member, desk,
+            [&](int64_t token, int64_t column, int64_t, float* row) {
+                finish_head(step, layer, index, column / dim, token, row);
+            });
+    member.wait();
+}
+
+// One head of one token: to the queries, or to its slot of the cache.
+void Decoder::finish_head(const Step& step, const Layer& layer, int64_t index, int64_t head,
+                          int64_t token, float* row) {
+    const int64_t dim = shape_.head_dim, key_head = head - shape_.query_heads;
+    if (layer.qkv_bias != nullptr) add_bias(row, layer.qkv_bias + head * dim, dim);
+    if (key_head < shape_.kv_heads) {
+        const float* weight = key_head < 0 ? layer.query_norm : layer.key_norm;
+        if (weight != nullptr) normalize_head(row, weight, dim, shape_.norm_epsilon);
+        const int64_t angle = step.positions[token] * (dim / 2);
+        if (layer.rotates) rotate_head(row, step.cosines + angle, step.sines + angle, dim);
+    }
+    if (key_head < 0) return round_row(row, dim, queries_.data() + (token * shape_.query_heads + head) * dim);
+    bf16* store = key_head < shape_.kv_heads ? step.keys[index] : step.values[index];
+    const int64_t slot = step.slots[token];
+    const int64_t place = (slot / step.block_size * shape_.kv_heads + key_head % shape_.kv_heads) * step.block_size + slot % step.block_size;
+    round_row(row, dim, store + place * dim);
+}
+
+void Decoder::attend(const Step& step, const Layer& layer, int64_t index, Member& member,
+                     Desk& desk) {
+    const AttentionLayer common{
+        {step.keys[index], step.values[index], shape_.kv_heads, step.block_size, shape_.head_dim},
+        queries_.data(), attended_.data(), query_depth_, shape_.query_heads,
+        shape_.score_scale, layer.window, shape_.tiles != 0};
+    // Planned for all layers: `begin` is the oldest query's position until the window is known.
+    const auto windowed = [&](AttentionTask task) {
+        const int64_t oldest = layer.window == 0 ? 0 : task.begin - layer.window + 1;
+        task.begin = static_cast<int32_t>(std::max<int64_t>(0, oldest) / kChunk * kChunk);
+        return task;
+    };
+    const int64_t num_tasks = static_cast<int64_t>(tasks_.size());
+    member.share(num_tasks, [&](int64_t number) {
+        const AttentionTask task = windowed(tasks_[number]);
+        const bool last = number + 1 == num_tasks;
+        const AttentionTask next = windowed(tasks_[last ? number : number + 1]);
+        Attention attention(common, rows_[task.row], task, desk.attention);
+        attention.sweep(&rows_[next.row], last ? nullptr : &next);
+        attention.finish();
+    });
+    member.wait();
+}
+
+// hidden += rows × weight + bias
+void Decoder::add_product(const bf16* rows, int64_t depth, const bf16* weight, const float* bias,
+                          Member& member, Desk& desk) {
+    const Cut cut = this->cut(num_tokens_, shape_.hidden / kLanes, 2, member);
+    product(cut, rows, weight, depth, member, desk,
+            [&](int64_t token, int64_t column, int64_t width, float* row) {
+                if (bias != nullptr) add_bias(row, bias + column, width);
+                add_row(hidden_.data() + token * shape_.hidden + column, row,
+                        shape_.residual_scale, width);
+            });
+    member.wait();
+}
+
+void Decoder::gate(const Layer& layer, Member& member, Desk& desk) {
+    const bf16* rows = norm(layer.mlp_norm, num_tokens_, nullptr, member, desk);
+    const Cut cut = this->cut(num_tokens_, 2 * shape_.intermediate / kLanes, 2, member);
+    product(cut, rows, layer.gate_up, hidden_depth_, member, desk,
+            [&](int64_t token, int64_t column, int64_t width, float* row) {
+                if (layer.gate_up_bias != nullptr) add_bias(row, layer.gate_up_bias + column, width);
+                for (int64_t i = 0; i < width; i += 2 * kLanes) {
+                    const __m512 gate = silu_lanes(_mm512_loadu_ps(row + i));
+                    store_bf16(gated_.data() + tile_place(token, (column + i) / 2, gate_depth_),
+                               _mm512_mul_ps(gate, _mm512_loadu_ps(row + i + kLanes)));
+                }
+            });
+    member.wait();
+}
+
+void Decoder::predict(const Step& step, Member& member, Desk& desk) {
+    if (step.num_sampled == 0) return;
+    const bf16* rows = norm(shape_.final_norm, step.num_sampled, step.sampled, member, desk);
+    const Cut cut = this->cut(step.num_sampled, (shape_.vocab + kLanes - 1) / kLanes, 2, member);
+    const __m512 scale = _mm512_set1_ps(shape_.logit_scale);
+    product(cut, rows, shape_.head, hidden_depth_, member, desk,
+            [&](int64_t row, int64_t column, int64_t width, const float* values) {
+                float* target = step.logits + row * shape_.vocab + column;
+                const int64_t count = std::min(width, shape_.vocab - column);
+                for (int64_t i = 0; i < count; i += kLanes)
+                    _mm512_mask_storeu_ps(target + i, first_lanes(count - i),
+                                          _mm512_mul_ps(_mm512_loadu_ps(values + i), scale));
+            });
+}
+
+}  // namespace llmserve
+
+// What Python calls, through ctypes: plain C, so that no header of Python or torch is needed.
+
+using namespace llmserve;
+
+extern "C" {
+
+int32_t llmserve_has_tiles() { return request_tiles() ? 1 : 0; }
+
+void llmserve_prefer_huge_pages(void* memory, int64_t bytes) { prefer_huge_pages(memory, bytes); }
+
+int64_t llmserve_panel_size(int64_t depth) { return packed_depth(depth) * kLanes; }
+
+// (rows, depth) into the panels first, first + step, ...; a last panel with fewer rows gets zeros.
+void llmserve_pack(const bf16* weight, int64_t rows, int64_t depth, bf16* panels, int64_t first,
+                   int64_t step, int64_t threads) {
+    const int64_t size = packed_depth(depth) * kLanes;
+#pragma omp parallel for num_threads(static_cast<int>(threads))
+    for (int64_t panel = 0; panel < (rows + kLanes - 1) / kLanes; ++panel) {
+        bf16* target = panels + (first + panel * step) * size;
+        const bf16* source = weight + panel * kLanes * depth;
+        if (rows - panel * kLanes >= kLanes) {
+            pack_panel(source, depth, depth, target);
+            continue;
+        }
+        Buffer<bf16> padded(kLanes * depth);
+        std::memcpy(padded.data(), source, (rows - panel * kLanes) * depth * sizeof(bf16));
+        pack_panel(padded.data(), depth, depth, target);
+    }
+}
+
+// c (rows, 16·panels) float32 = a × panels; a lies in tiles, and both have rows up to a multiple of
+// 16.
+void llmserve_multiply(int32_t tiles, const bf16* a, int64_t rows, const bf16* weight,
+                       int64_t panels, int64_t depth, float* c) {
+    const TileScope scope(tiles != 0);
+    multiply(tiles != 0, a, rows, weight, panels, packed_depth(depth), c, panels * kLanes);
+}
+
+void* llmserve_decoder_create(const Shape* shape, const Layer* layers) {
+    try {
+        return new Decoder(*shape, layers);
+    } catch (const std::bad_alloc&) {
+        return nullptr;
+    }
+}
+
+void llmserve_decoder_destroy(void* decoder) { delete static_cast<Decoder*>(decoder); }
+
+// A `Failure`; anything but 0 says that nothing was computed.
+int32_t llmserve_decoder_step(void* handle, const Step* step) {
+    try {
+        Decoder& decoder = *static_cast<Decoder*>(handle);
+        const Failure failure = decoder.check(*step);
+        if (failure == Failure::none) decoder.step(*step);
+        return static_cast<int32_t>(failure);
+    } catch (const std::bad_alloc&) {
+        return static_cast<int32_t>(Failure::memory);
+    }
+}
+
+}  // extern "C"

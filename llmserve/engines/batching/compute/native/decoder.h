@@ -1,0 +1,121 @@
+// A decoder of the Llama kind, one step over a batch in one call.
+//
+// Five rounds a layer, each shared by all threads, with a wait after it:
+//
+//   norm, q/k/v → head norms, rotation, cache │ attention │ out + residual │
+//   norm, gate/up → silu × up │ down + residual
+#pragma once
+
+#include <algorithm>
+#include <memory>
+#include <vector>
+
+#include "attention.h"
+#include "buffer.h"
+#include "product.h"
+#include "rows.h"
+#include "team.h"
+
+namespace llmserve {
+
+// The structures up to `Step` are filled by Python; field by field as in kernels.py.
+
+struct Shape {
+    int64_t hidden, intermediate, layers, query_heads, kv_heads, head_dim, vocab;
+    float norm_epsilon, score_scale, embedding_scale, residual_scale, logit_scale;
+    int32_t tiles;
+    const bf16* embedding;  // (vocab, hidden), or null: read from `head`
+    const bf16* head;       // packed
+    const float* final_norm;
+};
+
+// Pointers to biases and head norms are null where the model has none.
+struct Layer {
+    const bf16 *qkv, *out, *gate_up, *down;  // packed; gate and up alternate by panel
+    const float *qkv_bias, *out_bias, *gate_up_bias, *down_bias;
+    const float *attention_norm, *mlp_norm, *query_norm, *key_norm;
+    int64_t window;  // 0: none
+    int64_t rotates;
+};
+
+struct Step {
+    int64_t num_tokens, num_rows, num_sampled, max_blocks;
+    int64_t num_positions, num_blocks, block_size, threads;
+    const int64_t *token_ids, *positions, *slots, *sampled;
+    const int32_t *query_starts, *context_lengths, *block_tables;
+    const float *cosines, *sines;  // (num_positions, head_dim / 2)
+    bf16* const* keys;             // of each layer
+    bf16* const* values;
+    float* logits;  // (num_sampled, vocab)
+};
+
+// Python knows these by number.
+enum class Failure : int32_t { none, memory, tokens, positions, slots, rows, blocks, samples };
+
+// How a product is cut into tasks: stretches of rows × groups of panels, rows running slower.
+struct Cut {
+    int64_t rows, row_part, panels, panel_part;
+
+    int64_t row_parts() const { return (rows + row_part - 1) / row_part; }
+    int64_t panel_parts() const { return (panels + panel_part - 1) / panel_part; }
+    int64_t tasks() const { return row_parts() * panel_parts(); }
+};
+
+class Decoder {
+  public:
+    Decoder(const Shape& shape, const Layer* layers)
+        : shape_(shape), layers_(layers, layers + shape.layers),
+          query_size_(shape.query_heads * shape.head_dim),
+          hidden_depth_(packed_depth(shape.hidden)), query_depth_(packed_depth(query_size_)),
+          gate_depth_(packed_depth(shape.intermediate)) {}
+
+    // Indices come from outside: none is followed before all have been looked at.
+    Failure check(const Step& step) const;
+    void step(const Step& step);
+
+  private:
+    // What one thread keeps for itself.
+    struct Desk {
+        explicit Desk(const Shape& shape) : attention(shape.head_dim) {}
+        Buffer<float> product;
+        Buffer<bf16> rows;  // its own copy of the normed rows, where there are few
+        AttentionScratch attention;
+    };
+
+    void prepare(const Step& step);
+    void plan_attention(const Step& step);
+    void run(const Step& step, Member& member);
+    void embed(const Step& step, Member& member);
+    const bf16* norm(const float* weight, int64_t rows, const int64_t* chosen, Member& member,
+                     Desk& desk);
+    void project_heads(const Step& step, const Layer& layer, int64_t index, Member& member,
+                       Desk& desk);
+    void finish_head(const Step& step, const Layer& layer, int64_t index, int64_t head,
+                     int64_t token, float* row);
+    void attend(const Step& step, const Layer& layer, int64_t index, Member& member, Desk& desk);
+    void add_product(const bf16* rows, int64_t depth, const bf16* weight, const float* bias,
+                     Member& member, Desk& desk);
+    void gate(const Layer& layer, Member& member, Desk& desk);
+    void predict(const Step& step, Member& member, Desk& desk);
+    Cut cut(int64_t rows, int64_t panels, int64_t unit, const Member& member) const;
+    template <class Finish>
+    void product(const Cut& cut, const bf16* rows, const bf16* weight, int64_t depth,
+                 Member& member, Desk& desk, Finish finish);
+
+    const Shape shape_;
+    const std::vector<Layer> layers_;
+    const int64_t query_size_, hidden_depth_, query_depth_, gate_depth_;
+    std::unique_ptr<Team> team_;
+    std::vector<std::unique_ptr<Desk>> desks_;
+    Buffer<float> hidden_;    // (tokens, hidden), the residual stream
+    Buffer<bf16> queries_;    // (tokens, query_size)
+    // Left sides of products: in tiles, their rows padded to packed depths.
+    Buffer<bf16> normed_;     // (tokens, hidden)
+    Buffer<bf16> attended_;   // (tokens, query_size)
+    Buffer<bf16> gated_;      // (tokens, intermediate)
+    std::vector<AttentionRow> rows_;
+    std::vector<AttentionTask> tasks_;
+    int64_t num_tokens_ = 0;
+};
+
+}  // namespace llmserve

@@ -1,0 +1,160 @@
+"""The library's functions with types, and the structures that it shares with Python."""
+
+from __future__ import annotations
+
+import ctypes
+from ctypes import POINTER, Structure, c_float, c_int32, c_int64, c_void_p
+from pathlib import Path
+from typing import Final, Self
+
+import torch
+
+from llmserve.engines.batching.compute.native.build import load_library
+
+PANEL_ROWS: Final = 16
+"""Rows of a weight that are packed together."""
+
+
+_OUT_OF_MEMORY: Final = 1
+_TABLES: Final = {2: "tokens", 3: "positions", 4: "slots", 5: "rows", 6: "blocks", 7: "samples"}
+
+
+class Shape(Structure):
+    """`Shape` in decoder.h."""
+
+    _fields_ = (
+        *((name, c_int64) for name in ("hidden", "intermediate", "layers", "query_heads")),
+        *((name, c_int64) for name in ("kv_heads", "head_dim", "vocab")),
+        *((name, c_float) for name in ("norm_epsilon", "score_scale", "embedding_scale")),
+        *((name, c_float) for name in ("residual_scale", "logit_scale")),
+        ("tiles", c_int32),
+        *((name, c_void_p) for name in ("embedding", "head", "final_norm")),
+    )
+
+
+class Layer(Structure):
+    """`Layer` in decoder.h."""
+
+    _fields_ = (
+        *((name, c_void_p) for name in ("qkv", "out", "gate_up", "down")),
+        *((name, c_void_p) for name in ("qkv_bias", "out_bias", "gate_up_bias", "down_bias")),
+        *((name, c_void_p) for name in ("attention_norm", "mlp_norm", "query_norm", "key_norm")),
+        ("window", c_int64),
+        ("rotates", c_int64),
+    )
+
+
+class Step(Structure):
+    """`Step` in decoder.h."""
+
+    _fields_ = (
+        *((name, c_int64) for name in ("num_tokens", "num_rows", "num_sampled", "max_blocks")),
+        *((name, c_int64) for name in ("num_positions", "num_blocks", "block_size", "threads")),
+        *((name, c_void_p) for name in ("token_ids", "positions", "slots", "sampled")),
+        *((name, c_void_p) for name in ("query_starts", "context_lengths", "block_tables")),
+        *((name, c_void_p) for name in ("cosines", "sines", "keys", "values", "logits")),
+    )
+
+
+class Kernels:
+    """The compiled library."""
+
+    def __init__(self, library: ctypes.CDLL) -> None:
+        self._library = library
+        signatures = {
+            "has_tiles": (c_int32, []),
+            "prefer_huge_pages": (None, [c_void_p, c_int64]),
+            "panel_size": (c_int64, [c_int64]),
+            "pack": (None, [c_void_p, c_int64, c_int64, c_void_p, c_int64, c_int64, c_int64]),
+            "multiply": (
+                None,
+                [c_int32, c_void_p, c_int64, c_void_p, c_int64, c_int64, c_void_p],
+            ),
+            "decoder_create": (c_void_p, [POINTER(Shape), c_void_p]),
+            "decoder_destroy": (None, [c_void_p]),
+            "decoder_step": (c_int32, [c_void_p, POINTER(Step)]),
+        }
+        for name, (result, arguments) in signatures.items():
+            function = getattr(library, f"llmserve_{name}")
+            function.restype, function.argtypes = result, arguments
+
+    @classmethod
+    def load(cls, cache_dir: Path | None = None) -> Self | str:
+        """The kernels, compiled now if need be, or why there are none."""
+        library = load_library(cache_dir)
+        return library if isinstance(library, str) else cls(library)
+
+    def has_tiles(self) -> bool:
+        """Whether the processor has AMX for bfloat16 and the system lets this process use it."""
+        return bool(self._library.llmserve_has_tiles())
+
+    def packed_numbers(self, rows: int, depth: int) -> int:
+        """Numbers that a packed (rows, depth) weight takes."""
+        panels = -(-rows // PANEL_ROWS)
+        return panels * int(self._library.llmserve_panel_size(depth))
+
+    def allocate(self, numbers: int) -> torch.Tensor:
+        """(numbers,) bfloat16 with room for huge pages, not written yet."""
+        memory = torch.empty(numbers, dtype=torch.bfloat16)
+        self._library.llmserve_prefer_huge_pages(memory.data_ptr(), memory.nbytes)
+        return memory
+
+    def pack(
+        self, weight: torch.Tensor, target: torch.Tensor, first: int = 0, every: int = 1
+    ) -> None:
+        """Pack (rows, depth) bfloat16 into the panels first, first + every, ... of `target`."""
+        assert weight.dtype == target.dtype == torch.bfloat16
+        source = weight.detach().contiguous()
+        rows, depth = source.shape
+        panels = -(-rows // PANEL_ROWS)
+        last = first + (panels - 1) * every
+        assert target.numel() >= (last + 1) * self.packed_numbers(1, depth)
+        self._library.llmserve_pack(
+            source.data_ptr(), rows, depth, target.data_ptr(), first, every, torch.get_num_threads()
+        )
+
+    def multiply(
+        self, rows: torch.Tensor, packed: torch.Tensor, num_columns: int, *, tiles: bool
+    ) -> torch.Tensor:
+        """(num_rows, depth) bfloat16 × a packed weight: (num_rows, num_columns) float32."""
+        num_rows, depth = rows.shape
+        padded_rows, padded_depth = -(-num_rows // 16) * 16, -(-depth // 32) * 32
+        panels = -(-num_columns // PANEL_ROWS)
+        left = torch.zeros(padded_rows, padded_depth, dtype=torch.bfloat16)
+        left[:num_rows, :depth] = rows
+        tiles_of_rows = left.view(-1, 16, padded_depth // 32, 32).transpose(1, 2).contiguous()
+        result = torch.empty(padded_rows, panels * PANEL_ROWS)
+        self._library.llmserve_multiply(
+            int(tiles),
+            tiles_of_rows.data_ptr(),
+            num_rows,
+            packed.data_ptr(),
+            panels,
+            depth,
+            result.data_ptr(),
+        )
+        return result[:num_rows, :num_columns]
+
+    def create_decoder(self, shape: Shape, layers: ctypes.Array[Layer]) -> int:
+        """A decoder's handle. Everything that the structures point to must outlive it."""
+        handle = self._library.llmserve_decoder_create(shape, layers)
+        if not handle:
+            raise MemoryError("no memory for the native decoder")
+        return int(handle)
+
+    def destroy_decoder(self, handle: int) -> None:
+        """Free what `create_decoder` made."""
+        self._library.llmserve_decoder_destroy(handle)
+
+    def run_step(self, handle: int, step: Step) -> None:
+        """One step; the GIL is free meanwhile.
+
+        Raises:
+            ValueError: an index points outside of its table; nothing was computed.
+            MemoryError: nothing was computed.
+        """
+        failure = self._library.llmserve_decoder_step(handle, step)
+        if failure == _OUT_OF_MEMORY:
+            raise MemoryError("no memory for the native decoder's step")
+        if failure:
+            raise ValueError(f"the batch's {_TABLES[failure]} point outside of their table")

@@ -1,0 +1,33 @@
+"""One step: a plan in, each sampled row's next token out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from llmserve.engines.batching.compute.batch import Batch
+from llmserve.engines.batching.compute.forward import Forward
+from llmserve.engines.batching.compute.kv_cache import KVCache
+from llmserve.engines.batching.compute.row_sampling import RowSampling
+from llmserve.engines.batching.compute.sampler import Choice, sample
+from llmserve.engines.batching.schedule.plan import StepPlan
+
+
+class Runner:
+    """Owned by the step loop's thread."""
+
+    def __init__(self, forward: Forward, cache: KVCache, device: torch.device) -> None:
+        self._forward = forward
+        self._cache = cache
+        self._device = device
+
+    @torch.inference_mode()
+    def run(self, plan: StepPlan, rows: Sequence[RowSampling]) -> list[Choice]:
+        """The choices of the plan's sampled slices, in their order; `rows` belong to these.
+
+        Running a plan again is harmless: the same keys and values go to the same places.
+        """
+        batch = Batch.from_plan(plan, self._cache.block_size, self._device)
+        logits = self._forward(batch, self._cache)
+        return sample(logits, rows) if rows else []

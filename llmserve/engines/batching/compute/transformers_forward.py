@@ -1,0 +1,84 @@
+"""Runs any model of transformers on our cache, its own code unchanged.
+
+Its attention is registered with transformers under a name of its own; the flat tokens of all rows
+pass through the model as one sequence, and only attention knows where a row begins.
+"""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any, Final
+
+import torch
+from transformers import AttentionInterface
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+from llmserve.engines.batching.compute.attention import Attention, Variant
+from llmserve.engines.batching.compute.batch import Batch
+from llmserve.engines.batching.compute.kv_cache import KVCache
+
+_numbers: Final = itertools.count(1)
+
+
+class TransformersForward:
+    """A `Forward` through the model's own modules. `close` gives its name back."""
+
+    def __init__(self, model: Any, attention: Attention) -> None:
+        self._model = model
+        self._attention = attention
+        self._step: tuple[Batch, KVCache] | None = None
+        self._previous = model.config.get_text_config(decoder=True)._attn_implementation
+        self._name = f"llmserve-{next(_numbers)}"
+        AttentionInterface.register(self._name, self._attend)
+        model.set_attn_implementation(self._name)
+
+    def __call__(self, batch: Batch, cache: KVCache) -> torch.Tensor:
+        """See `Forward`."""
+        self._step = (batch, cache)
+        try:
+            logits = self._model(
+                input_ids=batch.token_ids[None],
+                position_ids=batch.positions[None],
+                use_cache=False,
+                logits_to_keep=batch.sampled,
+            ).logits
+        finally:
+            self._step = None
+        return logits[0].float()  # type: ignore[no-any-return]  # the model is Any
+
+    def close(self) -> None:
+        """The model attends in its former way again."""
+        self._model.set_attn_implementation(self._previous)
+        ALL_ATTENTION_FUNCTIONS._global_mapping.pop(self._name, None)
+
+    def _attend(
+        self,
+        module: Any,
+        query: torch.Tensor,  # (1, query_heads, num_tokens, head_dim)
+        key: torch.Tensor,  # (1, kv_heads, num_tokens, head_dim)
+        value: torch.Tensor,
+        attention_mask: torch.Tensor | None,
+        scaling: float | None = None,
+        **kwargs: Any,
+    ) -> tuple[torch.Tensor, None]:
+        assert self._step is not None, "attention outside a step"
+        batch, cache = self._step
+        cache.write(module.layer_idx, batch.slots, key[0].transpose(0, 1), value[0].transpose(0, 1))
+        result = self._attention.attend(
+            cache,
+            module.layer_idx,
+            batch,
+            query[0].transpose(0, 1),
+            variant_of(query.shape[-1], scaling, kwargs),
+        )
+        return result[None], None
+
+
+def variant_of(head_dim: int, scaling: float | None, arguments: dict[str, Any]) -> Variant:
+    """How a layer attends, from what transformers passes to an attention function."""
+    return Variant(
+        scale=head_dim**-0.5 if scaling is None else scaling,
+        window=arguments.get("sliding_window"),
+        softcap=arguments.get("softcap"),
+        sinks=arguments.get("s_aux"),
+    )

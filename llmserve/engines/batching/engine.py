@@ -1,0 +1,342 @@
+"""BatchingEngine: one step loop on one thread makes the tokens of all requests of a model."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from typing import Final, TypeVar
+
+import torch
+from loguru import logger
+
+from llmserve.domain import (
+    Cancelled,
+    EngineInfo,
+    EngineKind,
+    EngineStats,
+    Failed,
+    LoadProgress,
+    ModelSpec,
+    Prompt,
+    SamplingParams,
+    WarmReport,
+)
+from llmserve.engines.batching.compute.computing import (
+    CacheWish,
+    Computing,
+    DeviceLost,
+    build_computing,
+)
+from llmserve.engines.batching.compute.kv_cache import LayerShape
+from llmserve.engines.batching.compute.row_sampling import RowSampling
+from llmserve.engines.batching.loop import StepLoop, StepReport
+from llmserve.engines.batching.pacer import Pacer
+from llmserve.engines.batching.request import Request
+from llmserve.engines.batching.schedule.scheduler import Scheduler
+from llmserve.engines.batching.wakes import Wakes
+from llmserve.engines.bridge import TokenBridge
+from llmserve.engines.failure import as_failure, forget_frames, release_memory
+from llmserve.engines.job import Job, Task
+from llmserve.engines.loading import LoadedModel
+from llmserve.engines.mailbox import Mailbox
+from llmserve.engines.prefixes import beginning
+from llmserve.engines.warmup import DEFAULT_WARMUP, warm_up_task
+from llmserve.errors import LLMServeError, ModelBroken, ModelUnloaded
+from llmserve.text.tokenizer import Tokenizer
+
+GPU_TOKENS_PER_STEP: Final = 4096
+CPU_TOKENS_PER_STEP: Final = 256
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class BatchingOptions:
+    """How large an engine is.
+
+    Attributes:
+        max_running: requests in a step.
+        torch_threads: of the step loop, on a CPU.
+        kv_cache_bytes: of the paged cache, `None` to size it by what is free.
+        memory_share: which part of what is free is this worker's.
+        block_size: tokens per block.
+        max_tokens_per_step: prompt and answer tokens together, `None` for what suits the device.
+        is_caching: whether prefixes are shared.
+        is_compiled: whether torch.compile takes the model, on a GPU.
+    """
+
+    max_running: int
+    torch_threads: int
+    kv_cache_bytes: int | None = None
+    memory_share: float = 1.0
+    block_size: int = 16
+    max_tokens_per_step: int | None = None
+    is_caching: bool = True
+    is_compiled: bool = False
+
+
+class BatchingEngine:
+    """The step loop's thread owns the model, the cache and the scheduler; the event loop talks to
+    it through `StepLoop`."""
+
+    def __init__(
+        self,
+        spec: ModelSpec,
+        loaded: LoadedModel,
+        layers: Sequence[LayerShape],
+        options: BatchingOptions,
+        *,
+        why: str,
+        on_step: Callable[[StepReport], None] = lambda report: None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._spec = spec
+        self._loaded: LoadedModel | None = loaded
+        self._layers = layers
+        self._options = options
+        self._why = why
+        self._on_step = on_step
+        self._clock = clock
+        self._computing: Computing | None = None
+        self._loop: StepLoop | None = None
+        self._scheduler: Scheduler | None = None
+        self._running: set[Job] = set()
+        self._is_closing = False
+        # OpenMP's team size is a setting of each thread that starts a parallel region.
+        set_threads = partial(torch.set_num_threads, options.torch_threads)
+        self._pool = ThreadPoolExecutor(1, f"generate-{spec.name}", set_threads)
+        self._thread: asyncio.Future[None] | None = None
+
+    @property
+    def capacity(self) -> int:
+        """Requests in a step."""
+        return self._options.max_running
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The model's tokenizer."""
+        return self._model.tokenizer
+
+    @property
+    def info(self) -> EngineInfo:
+        """What was loaded."""
+        loaded, computing = self._model, self._computing
+        assert computing is not None, "the engine is not loaded"
+        return EngineInfo(
+            kind=EngineKind.BATCHING,
+            why=f"{self._why}; {computing.description}",
+            device=loaded.placement,
+            dtype=loaded.dtype,
+            max_context=min(loaded.max_context, computing.cache.num_tokens),
+            parameters=loaded.parameters,
+            weight_bytes=loaded.weight_bytes,
+            sampling=loaded.sampling,
+            cache_bytes=computing.cache.num_bytes,
+        )
+
+    async def load(self, on_progress: Callable[[LoadProgress], None]) -> None:
+        """Make the cache and whatever is compiled, start the step loop, generate first tokens."""
+        loop = asyncio.get_running_loop()
+        self._computing = await loop.run_in_executor(self._pool, self._build, on_progress)
+        self._start(loop, self._computing)
+        on_progress(LoadProgress("warm-up"))
+        try:
+            await self.warm(self._spec.warmup_prompts or DEFAULT_WARMUP, ())
+        except ModelUnloaded:
+            raise
+        except LLMServeError as error:
+            raise ModelBroken(
+                f"model {self._spec.name!r} loaded but cannot generate: {error.message}"
+            ) from error
+        report = await self.warm((), self._spec.warmup_prefixes)
+        for problem in filter(None, report.prefix_problems):
+            logger.warning("model {}: a prefix is not pinned: {}", self._spec.name, problem)
+
+    async def warm(self, prompts: Sequence[str], prefixes: Sequence[Prompt]) -> WarmReport:
+        """One after another, in steps shared with what runs."""
+        seconds = []
+        for prompt in prompts:
+            begun = self._clock()
+            await self._generate(await asyncio.to_thread(warm_up_task, self._model, prompt))
+            seconds.append(round(self._clock() - begun, 3))
+        pins = [await self._pin(prefix) for prefix in prefixes]
+        return WarmReport(
+            prompt_seconds=tuple(seconds),
+            prefix_tokens=tuple(tokens for tokens, _ in pins),
+            prefix_problems=tuple(problem for _, problem in pins),
+        )
+
+    def start(self, job: Job) -> None:
+        """Hand the job to the step loop."""
+        assert len(self._running) < self.capacity, "admission let too many in"
+        self._submit(job)
+        self._running.add(job)
+        on_done = job.on_done
+
+        def done() -> None:
+            self._running.discard(job)
+            on_done()
+
+        job.on_done = done
+
+    def stats(self) -> EngineStats:
+        """The engine after its last step."""
+        if self._loop is None:
+            return EngineStats()
+        loop, scheduled = self._loop, self._loop.stats
+        busy_since = loop.busy_since
+        age = self._clock() - busy_since if busy_since is not None else None
+        return EngineStats(
+            running=len(self._running),
+            seconds_since_step=float("inf") if loop.is_lost else age,
+            cache_usage=scheduled.blocks_used / scheduled.blocks_total,
+            waiting=scheduled.waiting,
+            blocks_used=scheduled.blocks_used,
+            blocks_total=scheduled.blocks_total,
+            preemptions=scheduled.preemptions,
+        )
+
+    async def close(self) -> None:
+        """Cancel what runs, wait for the thread, drop the model."""
+        self._is_closing = True
+        if self._loop is not None:
+            self._loop.close()
+        if self._thread is not None:
+            await asyncio.wait([self._thread])
+        await asyncio.to_thread(self._pool.shutdown)
+        if self._computing is not None:
+            self._computing.close()
+        self._computing = self._scheduler = self._loaded = None
+        release_memory()
+
+    @property
+    def _model(self) -> LoadedModel:
+        assert self._loaded is not None, "the engine is closed"
+        return self._loaded
+
+    def _build(self, on_progress: Callable[[LoadProgress], None]) -> Computing:
+        def report(progress: LoadProgress) -> None:
+            if self._is_closing:
+                raise ModelBroken(f"loading {self._spec.name!r} was interrupted by a shutdown")
+            on_progress(progress)
+
+        options = self._options
+        computing = build_computing(
+            self._model,
+            self._layers,
+            CacheWish(
+                options.block_size,
+                options.max_running,
+                options.kv_cache_bytes,
+                options.memory_share,
+            ),
+            is_compiled=options.is_compiled,
+            on_progress=report,
+        )
+        logger.info("model {}: KV cache: {}", self._spec.name, computing.arithmetic)
+        logger.info("model {}: {}", self._spec.name, computing.description)
+        return computing
+
+    def _start(self, loop: asyncio.AbstractEventLoop, computing: Computing) -> None:
+        options = self._options
+        most = options.max_tokens_per_step or (
+            GPU_TOKENS_PER_STEP if self._model.device.type == "cuda" else CPU_TOKENS_PER_STEP
+        )
+        most = max(most, options.max_running)
+        self._scheduler = Scheduler(
+            num_blocks=computing.cache.num_blocks,
+            block_size=options.block_size,
+            max_tokens_per_step=most,
+            max_sequences=options.max_running,
+            is_caching=options.is_caching,
+        )
+        wakes = Wakes(loop)
+        self._loop = StepLoop(
+            self._scheduler,
+            computing.run,
+            partial(self._admit, wakes=wakes),
+            wakes,
+            pacer=Pacer(most),
+            clock=self._clock,
+            diagnose=_diagnose,
+            is_fatal=lambda error: isinstance(error, DeviceLost),
+            on_step=self._on_step,
+        )
+        self._thread = asyncio.ensure_future(loop.run_in_executor(self._pool, self._loop.run))
+
+    def _admit(self, job: Job, wakes: Wakes) -> Request:
+        """On the step loop's thread."""
+        loaded = self._model
+        bridge = TokenBridge(job, loaded.tokenizer, loaded.eos_ids, self._clock, wakes.add)
+        sampling = RowSampling(
+            job.task.sampling,
+            job.task.prompt_ids,
+            loaded.eos_ids,
+            loaded.model.config.get_text_config(decoder=True).vocab_size,
+            loaded.device,
+        )
+        return Request(job, bridge, sampling)
+
+    def _submit(self, job: Job) -> None:
+        if self._loop is None or self._is_closing or self._loop.is_lost:
+            raise RuntimeError("the engine is closed")
+        job.last_step_at = self._clock()
+        self._loop.submit(job)
+
+    async def _call(self, function: Callable[[Scheduler], T]) -> T:
+        if self._loop is None or self._is_closing:
+            raise ModelUnloaded(f"model {self._spec.name!r} was unloaded meanwhile")
+        scheduler = self._scheduler
+        assert scheduler is not None
+        future: Future[T] = self._loop.call(lambda: function(scheduler))
+        return await asyncio.wrap_future(future)
+
+    async def _generate(self, task: Task) -> None:
+        """A job of our own; beside what is admitted, as one of it."""
+        mailbox = Mailbox(asyncio.get_running_loop())
+        done = asyncio.Event()
+        job = Job(task, mailbox, on_done=done.set)
+        try:
+            self._submit(job)
+        except RuntimeError:
+            raise ModelUnloaded(f"model {self._spec.name!r} was unloaded meanwhile") from None
+        try:
+            await done.wait()
+        finally:
+            job.cancel()  # whoever waited may have gone
+        if isinstance(mailbox.terminal, Failed):
+            raise mailbox.terminal.error
+        if isinstance(mailbox.terminal, Cancelled):
+            raise ModelUnloaded(f"model {self._spec.name!r} was unloaded meanwhile")
+
+    async def _pin(self, prefix: Prompt) -> tuple[int, str | None]:
+        """Tokens that are kept, or 0 and why not."""
+        token_ids = await asyncio.to_thread(beginning, prefix, self.tokenizer)
+        size, context = self._options.block_size, self.info.max_context
+        if len(token_ids) < size:
+            problem = (
+                f"it has {len(token_ids)} tokens that every prompt with it begins with, and whole "
+                f"blocks of {size} are kept; lengthen it"
+            )
+            return 0, problem
+        if len(token_ids) >= context:
+            return 0, f"it has {len(token_ids):,} tokens and the context is {context:,}; shorten it"
+        # Its keys and values are in the cache once a token was made after it.
+        await self._generate(
+            Task("warm-up", token_ids, SamplingParams(temperature=0.0, ignore_eos=True), 1)
+        )
+        kept = await self._call(lambda scheduler: scheduler.pin(token_ids))
+        if not kept:
+            return 0, "pinned prefixes may take half of the KV cache; pin fewer or shorter ones"
+        return kept, None
+
+
+def _diagnose(error: Exception) -> LLMServeError:
+    failure = as_failure(error)
+    forget_frames(error)
+    release_memory()
+    return failure

@@ -1,0 +1,46 @@
+"""Who has had how much of the engine."""
+
+from __future__ import annotations
+
+from typing import Final
+
+PREFILL_COST: Final = 1.0
+DECODE_COST: Final = 2.0
+
+
+class FairShare:
+    """Virtual token counters: a caller is charged for its tokens, divided by its weight, and the
+    one with the least comes next. Who comes back is lifted to the least of those who are there:
+    being away earns no credit.
+
+    VTC: Sheng et al., Fairness in Serving Large Language Models, OSDI 2024.
+    """
+
+    def __init__(self) -> None:
+        self._served: dict[str, float] = {}
+        self._requests: dict[str, int] = {}
+
+    def enter(self, caller: str) -> None:
+        """A caller has one request more."""
+        if caller not in self._requests:
+            self._served[caller] = min(self._served.values(), default=0.0)
+        self._requests[caller] = self._requests.get(caller, 0) + 1
+
+    def leave(self, caller: str) -> None:
+        """A caller has one request less; with the last it is forgotten."""
+        self._requests[caller] -= 1
+        if not self._requests[caller]:
+            del self._requests[caller], self._served[caller]
+
+    def charge(self, caller: str, weight: int, prefilled: int, decoded: int) -> None:
+        """Tokens were computed for a caller."""
+        self._served[caller] += (PREFILL_COST * prefilled + DECODE_COST * decoded) / weight
+
+    def served(self, caller: str) -> float:
+        """Tokens by cost and weight; of use in comparison only."""
+        return self._served[caller]
+
+    @property
+    def num_callers(self) -> int:
+        """Callers that are remembered."""
+        return len(self._served)

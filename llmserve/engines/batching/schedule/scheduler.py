@@ -1,0 +1,270 @@
+"""Decides what the next step computes: a token of every running stream, and prefill with what the
+step has left."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence as Tokens
+
+from llmserve.engines.batching.schedule.blocks import BlockPool
+from llmserve.engines.batching.schedule.fair_share import FairShare
+from llmserve.engines.batching.schedule.pins import Pins
+from llmserve.engines.batching.schedule.plan import Slice, StepPlan
+from llmserve.engines.batching.schedule.prefix_cache import PrefixCache
+from llmserve.engines.batching.schedule.sequence import Sequence
+from llmserve.engines.batching.schedule.stats import SchedulerStats
+from llmserve.engines.batching.schedule.waiting import WaitingLine
+
+
+class Scheduler:
+    """Chunked prefill beside decode (Agrawal et al., Sarathi-Serve, 2024), preemption by
+    recomputing, prefixes shared by blocks, callers served fairly.
+
+    A sequence waits, then runs: it has blocks, and a slice in most steps. Owned by one thread.
+
+    Raises:
+        ValueError: a step could not take one token of every sequence.
+    """
+
+    def __init__(
+        self,
+        *,
+        num_blocks: int,
+        block_size: int,
+        max_tokens_per_step: int,
+        max_sequences: int,
+        is_caching: bool = True,
+    ) -> None:
+        if max_sequences > max_tokens_per_step:
+            raise ValueError(
+                f"max_sequences is {max_sequences} and a step takes {max_tokens_per_step} tokens"
+            )
+        self._block_size = block_size
+        self._max_tokens = max_tokens_per_step
+        self._max_sequences = max_sequences
+        self._is_caching = is_caching
+        self._pool = BlockPool(num_blocks)
+        self._cache = PrefixCache(self._pool, block_size)
+        self._pins = Pins(self._pool, self._cache)
+        self._shares = FairShare()
+        self._waiting = WaitingLine(self._shares)
+        self._running: dict[Sequence, None] = {}  # in the order of admission
+        self._known: set[Sequence] = set()
+        self._prefix_queries = self._prefix_hits = self._preemptions = 0
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether there is nothing to do."""
+        return not self._known
+
+    def add(self, sequence: Sequence) -> None:
+        """It waits for its turn.
+
+        Raises:
+            ValueError: the pool could not even hold its prompt and one more token.
+        """
+        if self._blocks_for(sequence.num_tokens + 1) > self._pool.num_blocks:
+            raise ValueError(
+                f"{sequence.num_tokens} tokens need more than the {self._pool.num_blocks} blocks "
+                f"of {self._block_size} that there are"
+            )
+        self._known.add(sequence)
+        self._shares.enter(sequence.caller)
+        self._waiting.append(sequence)
+
+    def remove(self, sequence: Sequence) -> None:
+        """It is over, wherever it was; harmless if it was removed before."""
+        if sequence not in self._known:
+            return
+        self._known.discard(sequence)
+        if sequence in self._running:
+            self._give_back(sequence)
+        else:
+            self._waiting.remove(sequence)
+        self._shares.leave(sequence.caller)
+
+    def plan(self, prefill_tokens: int | None = None) -> StepPlan:
+        """The next step; empty where nothing can be computed now.
+
+        `prefill_tokens` bounds what the step takes of prompts, beyond its own bound.
+        """
+        lengths: dict[Sequence, int] = {}
+        preempted: list[Sequence] = []
+        for sequence in list(self._running):
+            if sequence.num_tokens - sequence.num_computed == 1 and sequence in self._running:
+                self._place(sequence, 1, lengths, preempted)
+        left = self._max_tokens - len(lengths)
+        if prefill_tokens is not None:
+            left = min(left, prefill_tokens)
+        left = self._continue_prefill(left, lengths, preempted)
+        if not preempted:
+            self._admit(left, lengths)
+        slices = [_slice(sequence, length) for sequence, length in lengths.items()]
+        slices.sort(key=lambda part: part.length > 1)
+        return StepPlan(tuple(slices), tuple(preempted))
+
+    def commit(self, plan: StepPlan, next_ids: Tokens[int]) -> None:
+        """The step was computed; `next_ids` are the sampled slices' tokens, in their order."""
+        ids = iter(next_ids)
+        for part in plan.slices:
+            next_id = next(ids) if part.is_sampled else None
+            sequence = part.sequence
+            if sequence not in self._running:
+                continue  # it was removed meanwhile
+            sequence.num_computed = part.end
+            if self._is_caching:
+                self._cache.register(sequence, part.start)
+            decoded = 0
+            if next_id is not None:
+                sequence.token_ids.append(next_id)
+                decoded = 1
+            prefilled = part.length if part.length > 1 else 0
+            self._shares.charge(sequence.caller, sequence.weight, prefilled, decoded)
+
+    def pin(self, token_ids: Tokens[int]) -> int:
+        """Keep the blocks of a prefix that was just computed; returns how many tokens are kept.
+
+        Whole blocks only, and at most half of the pool for all prefixes: 0 beyond that.
+        """
+        return self._pins.add(token_ids) * self._block_size
+
+    def unpin(self, token_ids: Tokens[int]) -> None:
+        """Let go of a prefix."""
+        self._pins.remove(token_ids)
+
+    def stats(self) -> SchedulerStats:
+        """Counts of now."""
+        return SchedulerStats(
+            running=len(self._running),
+            waiting=len(self._waiting),
+            blocks_used=self._pool.num_blocks - self._pool.num_free,
+            blocks_total=self._pool.num_blocks,
+            blocks_cached=self._pool.num_kept,
+            blocks_pinned=self._pins.num_blocks,
+            prefix_queries=self._prefix_queries,
+            prefix_hits=self._prefix_hits,
+            preemptions=self._preemptions,
+        )
+
+    def check(self) -> None:
+        """For tests.
+
+        Raises:
+            AssertionError: blocks and sequences do not agree.
+        """
+        self._pool.check([*(s.blocks for s in self._running), *self._pins.holders])
+        assert len(self._known) == len(self._running) + len(self._waiting), "a sequence is lost"
+        assert all(not s.blocks for s in self._known if s not in self._running), "waits with blocks"
+        callers = {sequence.caller for sequence in self._known}
+        assert self._shares.num_callers == len(callers), "a caller is remembered or forgotten"
+
+    def _continue_prefill(
+        self, left: int, lengths: dict[Sequence, int], preempted: list[Sequence]
+    ) -> int:
+        """Slices of prompts that were begun; returns what is left of the step."""
+        begun = [s for s in self._running if s.num_tokens - s.num_computed > 1]
+        begun.sort(key=lambda sequence: self._shares.served(sequence.caller))
+        for sequence in begun:
+            length = min(left, sequence.num_tokens - sequence.num_computed)
+            if length < 1:
+                break
+            if sequence in self._running and self._place(sequence, length, lengths, preempted):
+                left -= length
+        return left
+
+    def _admit(self, left: int, lengths: dict[Sequence, int]) -> None:
+        """Let waiting sequences run while there is room; nobody overtakes who has none."""
+        promised = sum(
+            self._blocks_for(s.num_tokens) - len(s.blocks)
+            for s in self._running
+            if s.num_tokens - s.num_computed > 1
+        )
+        while left > 0 and len(self._running) < self._max_sequences:
+            sequence = self._waiting.first()
+            if sequence is None:
+                return
+            shared = self._cache.match(sequence) if self._is_caching else []
+            if not self._has_room(sequence, shared, promised):
+                return
+            self._waiting.remove(sequence)
+            self._running[sequence] = None
+            for block in shared:
+                self._pool.share(block)
+            sequence.blocks = list(shared)
+            sequence.num_computed = len(shared) * self._block_size
+            if not sequence.preemptions:
+                sequence.num_cached = sequence.num_computed
+                self._prefix_queries += sequence.num_prompt
+                self._prefix_hits += sequence.num_cached
+            length = min(left, sequence.num_tokens - sequence.num_computed)
+            self._extend(sequence, sequence.num_computed + length)
+            promised += self._blocks_for(sequence.num_tokens) - len(sequence.blocks)
+            lengths[sequence] = length
+            left -= length
+
+    def _has_room(self, sequence: Sequence, shared: list[int], promised: int) -> bool:
+        """Whether its whole prompt fits beside what was promised, and a little more, so that the
+        streams that run do not lose their blocks to it at once."""
+        kept = sum(1 for block in shared if not self._pool.is_held(block))
+        needed = self._blocks_for(sequence.num_tokens + 1) - len(shared) + kept
+        if self._running:
+            return needed + promised + len(self._running) <= self._pool.num_free
+        while needed > self._pool.num_free:
+            if not self._pins.give_way():
+                return False  # cannot be: alone it fits
+            kept = sum(1 for block in shared if not self._pool.is_held(block))
+            needed = self._blocks_for(sequence.num_tokens + 1) - len(shared) + kept
+        return True
+
+    def _place(
+        self,
+        sequence: Sequence,
+        length: int,
+        lengths: dict[Sequence, int],
+        preempted: list[Sequence],
+    ) -> bool:
+        """Give a running sequence a slice, taking blocks from others if need be; `False` where
+        it was itself the one to lose them."""
+        end = sequence.num_computed + length
+        while self._blocks_for(end) - len(sequence.blocks) > self._pool.num_free:
+            if len(self._running) == 1 and self._pins.give_way():
+                continue
+            victim = self._victim()
+            lengths.pop(victim, None)
+            self._preempt(victim)
+            preempted.append(victim)
+            if victim is sequence:
+                return False
+        self._extend(sequence, end)
+        lengths[sequence] = length
+        return True
+
+    def _victim(self) -> Sequence:
+        """The latest of the caller that has had the most."""
+        order = {sequence: number for number, sequence in enumerate(self._running)}
+        return max(order, key=lambda s: (self._shares.served(s.caller), order[s]))
+
+    def _preempt(self, sequence: Sequence) -> None:
+        self._give_back(sequence)
+        sequence.num_computed = 0
+        sequence.preemptions += 1
+        self._preemptions += 1
+        self._waiting.push_back(sequence)
+
+    def _give_back(self, sequence: Sequence) -> None:
+        del self._running[sequence]
+        # From the end: the beginning of a prompt is worth keeping longest.
+        for block in reversed(sequence.blocks):
+            self._pool.release(block)
+        sequence.blocks = []
+
+    def _extend(self, sequence: Sequence, num_tokens: int) -> None:
+        for _ in range(self._blocks_for(num_tokens) - len(sequence.blocks)):
+            sequence.blocks.append(self._pool.allocate())
+
+    def _blocks_for(self, num_tokens: int) -> int:
+        return -(-num_tokens // self._block_size)
+
+
+def _slice(sequence: Sequence, length: int) -> Slice:
+    start = sequence.num_computed
+    return Slice(sequence, start, length, is_sampled=start + length == sequence.num_tokens)

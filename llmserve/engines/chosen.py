@@ -1,0 +1,127 @@
+"""Loads a model, then serves it by the engine that suits it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+from loguru import logger
+
+from llmserve.domain import (
+    EngineInfo,
+    EngineKind,
+    EngineStats,
+    LoadProgress,
+    ModelSpec,
+    Prompt,
+    WarmReport,
+)
+from llmserve.engines.base import Engine
+from llmserve.engines.batching.compute.kv_cache import LayerShape
+from llmserve.engines.batching.compute.support import Unsupported, layer_shapes
+from llmserve.engines.job import Job
+from llmserve.engines.loading import Fetch, LoadedModel, load_model
+from llmserve.errors import ModelBroken
+from llmserve.text.tokenizer import Tokenizer
+
+
+class ChosenEngine:
+    """The batching engine where the model supports it. Elsewhere the threaded one, which says
+    why; or, where batching was asked for by name, an error that does.
+
+    Whether a model supports it is known only once its weights are there: it is tried.
+    """
+
+    def __init__(
+        self,
+        spec: ModelSpec,
+        *,
+        fetch: Fetch,
+        batching: Callable[[LoadedModel, Sequence[LayerShape], str], Engine],
+        threaded: Callable[[LoadedModel, str], Engine],
+    ) -> None:
+        self._spec = spec
+        self._fetch = fetch
+        self._batching = batching
+        self._threaded = threaded
+        self._engine: Engine | None = None
+        self._is_closing = False
+        self._loader = ThreadPoolExecutor(1, f"generate-load-{spec.name}")
+
+    @property
+    def capacity(self) -> int:
+        """Of the engine that was chosen; only after `load`."""
+        return self._chosen.capacity
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The model's tokenizer; only after `load`."""
+        return self._chosen.tokenizer
+
+    @property
+    def info(self) -> EngineInfo:
+        """What was loaded and how; only after `load`."""
+        return self._chosen.info
+
+    async def load(self, on_progress: Callable[[LoadProgress], None]) -> None:
+        """Load the weights, choose, and let the chosen engine warm up."""
+        loop = asyncio.get_running_loop()
+        loaded, shapes = await loop.run_in_executor(self._loader, self._load, on_progress)
+        if isinstance(shapes, Unsupported):
+            self._engine = self._threaded(loaded, f"auto: batching is not for it: {shapes}")
+        else:
+            why = "asked for by settings" if self._is_asked_for else "auto: the model supports it"
+            self._engine = self._batching(loaded, shapes, why)
+        del loaded
+        logger.info("model {}: {}", self._spec.name, type(self._engine).__name__)
+        await self._engine.load(on_progress)
+
+    async def warm(self, prompts: Sequence[str], prefixes: Sequence[Prompt]) -> WarmReport:
+        """See `Engine`."""
+        return await self._chosen.warm(prompts, prefixes)
+
+    def start(self, job: Job) -> None:
+        """See `Engine`."""
+        self._chosen.start(job)
+
+    def stats(self) -> EngineStats:
+        """See `Engine`."""
+        return self._engine.stats() if self._engine is not None else EngineStats()
+
+    async def close(self) -> None:
+        """Stop loading, or the chosen engine."""
+        self._is_closing = True
+        await asyncio.to_thread(self._loader.shutdown)
+        if self._engine is not None:
+            await self._engine.close()
+
+    @property
+    def _chosen(self) -> Engine:
+        assert self._engine is not None, "the engine is not loaded"
+        return self._engine
+
+    @property
+    def _is_asked_for(self) -> bool:
+        return self._spec.engine is EngineKind.BATCHING
+
+    def _load(
+        self, on_progress: Callable[[LoadProgress], None]
+    ) -> tuple[LoadedModel, Sequence[LayerShape] | Unsupported]:
+        def report(progress: LoadProgress) -> None:
+            if self._is_closing:
+                raise ModelBroken(f"loading {self._spec.name!r} was interrupted by a shutdown")
+            on_progress(progress)
+
+        folder = self._fetch(self._spec, report)
+        loaded = load_model(self._spec, folder, report)
+        report(LoadProgress("checking the model"))
+        try:
+            return loaded, layer_shapes(loaded)
+        except Unsupported as reason:
+            if self._is_asked_for:
+                raise ModelBroken(
+                    f"model {self._spec.name!r} cannot be served by the batching engine: {reason}; "
+                    "set engine to auto or threaded"
+                ) from reason
+            return loaded, reason.with_traceback(None)

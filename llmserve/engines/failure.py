@@ -1,0 +1,40 @@
+"""What a model raised, in our words, and its memory given back."""
+
+from __future__ import annotations
+
+import gc
+import traceback
+
+import torch
+from loguru import logger
+
+from llmserve.errors import GenerationFailed, LLMServeError, OutOfMemory
+
+
+def as_failure(error: Exception) -> LLMServeError:
+    """Our error for anything that a model may raise; what is not ours is logged."""
+    if isinstance(error, LLMServeError):
+        return error
+    if isinstance(error, MemoryError | torch.OutOfMemoryError) or "allocate memory" in str(error):
+        logger.error("out of memory in generate: {}", error)
+        return OutOfMemory(
+            "the device ran out of memory during this request; shorten the prompt or try later",
+            retry_after_seconds=5.0,
+        )
+    logger.exception("generate raised")
+    return GenerationFailed(f"the model failed while generating ({type(error).__name__})")
+
+
+def forget_frames(error: BaseException | None) -> None:
+    """Let go of what the frames of an error hold: the cache and the activations."""
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error.__traceback__ = None
+        error = error.__cause__ or error.__context__
+
+
+def release_memory() -> None:
+    """Collect cycles, and give the device what torch keeps for later."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

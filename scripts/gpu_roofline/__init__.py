@@ -1,0 +1,1 @@
+"""Decode on a GPU against the limit that its memory bandwidth sets."""

@@ -1,0 +1,266 @@
+"""Replayed decode gives what eager decode gives: with a recorder that only runs the work again, and
+on a GPU with real graphs."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from llmserve.engines.batching.compute.attention import Attention, TorchAttention
+from llmserve.engines.batching.compute.batch import Batch
+from llmserve.engines.batching.compute.cuda.compiled import compiled
+from llmserve.engines.batching.compute.cuda.decode_buffers import DecodeBuffers, bucket_sizes
+from llmserve.engines.batching.compute.cuda.graphs import CudaRecorder, GraphedForward
+from llmserve.engines.batching.compute.forward import Forward
+from llmserve.engines.batching.compute.kv_cache import KVCache, LayerShape
+from llmserve.engines.batching.compute.transformers_forward import TransformersForward
+from llmserve.engines.batching.schedule.plan import Slice, StepPlan
+from llmserve.engines.batching.schedule.sequence import Sequence
+
+CPU = torch.device("cpu")
+BLOCK_SIZE = 4
+MAX_ROWS = 10
+MAX_CONTEXT = 32
+SHAPE = LayerShape(kv_heads=2, head_dim=16)
+
+
+class SkippingCache(KVCache):
+    """Leaves negative slots alone, as the kernel does."""
+
+    def write(
+        self, layer: int, slots: torch.Tensor, keys: torch.Tensor, values: torch.Tensor
+    ) -> None:
+        kept = slots >= 0
+        super().write(layer, slots[kept], keys[kept], values[kept])
+
+
+class Repeater:
+    """Runs the work again where a graph would be replayed."""
+
+    def __init__(self) -> None:
+        self.replayed = 0
+
+    def record(self, work: Callable[[], None]) -> Callable[[], None]:
+        work()
+
+        def replay() -> None:
+            self.replayed += 1
+            work()
+
+        return replay
+
+
+class Refusing:
+    """A device on which the third graph cannot be captured."""
+
+    def __init__(self) -> None:
+        self.recorded = 0
+
+    def record(self, work: Callable[[], None]) -> Callable[[], None]:
+        work()
+        self.recorded += 1
+        if self.recorded == 3:
+            raise RuntimeError("operation not permitted when stream is capturing")
+        return work
+
+
+def make_model(device: torch.device = CPU) -> LlamaForCausalLM:
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=64,
+        hidden_size=64,
+        intermediate_size=96,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+    )
+    return LlamaForCausalLM(config).eval().to(device)
+
+
+def make_attention(device: torch.device) -> Attention:
+    if device == CPU:
+        return TorchAttention()
+    from llmserve.engines.batching.compute.cuda.attention import CudaAttention
+
+    return CudaAttention(device)
+
+
+@contextmanager
+def make_forward(device: torch.device = CPU) -> Iterator[TransformersForward]:
+    forward = TransformersForward(make_model(device), make_attention(device))
+    try:
+        yield forward
+    finally:
+        forward.close()
+
+
+def make_cache(device: torch.device = CPU) -> KVCache:
+    kind: type[KVCache] = SkippingCache
+    if device != CPU:
+        from llmserve.engines.batching.compute.cuda.kv_write import CudaKVCache
+
+        kind = CudaKVCache
+    return kind(
+        [SHAPE, SHAPE], num_blocks=128, block_size=BLOCK_SIZE, dtype=torch.float32, device=device
+    )
+
+
+def make_graphed(forward: Forward, cache: KVCache, recorder: Repeater | Refusing) -> GraphedForward:
+    return GraphedForward(
+        forward, cache, recorder, max_rows=MAX_ROWS, max_context=MAX_CONTEXT, device=CPU
+    )
+
+
+def make_sequences(count: int) -> list[Sequence]:
+    """Prompts of 1, 4, 7, ... tokens, each with blocks of its own for all it may become."""
+    width = MAX_CONTEXT // BLOCK_SIZE
+    return [
+        Sequence(
+            token_ids=[(7 * row + token) % 64 for token in range(1 + 3 * row % 20)],
+            num_prompt=1 + 3 * row % 20,
+            blocks=list(range(1 + row * width, 1 + (row + 1) * width)),
+        )
+        for row in range(count)
+    ]
+
+
+def decode_batch(sequences: list[Sequence], device: torch.device = CPU) -> Batch:
+    parts = [Slice(each, each.num_tokens - 1, 1, is_sampled=True) for each in sequences]
+    return Batch.from_plan(StepPlan(tuple(parts)), BLOCK_SIZE, device)
+
+
+def prefill_batch(sequences: list[Sequence], device: torch.device = CPU) -> Batch:
+    parts = [Slice(each, 0, each.num_tokens, is_sampled=True) for each in sequences]
+    parts.sort(key=lambda part: part.length > 1)
+    return Batch.from_plan(StepPlan(tuple(parts)), BLOCK_SIZE, device)
+
+
+@torch.inference_mode()
+def assert_same_life(
+    eager: Forward, eager_cache: KVCache, graphed: Forward, graphed_cache: KVCache, device: str
+) -> None:
+    """Prompts, then steps whose rows join and leave; logits and caches stay the same."""
+    sequences, target = make_sequences(MAX_ROWS), torch.device(device)
+    first = prefill_batch(sequences, target)
+    expected = eager(first, eager_cache)
+    torch.testing.assert_close(graphed(first, graphed_cache), expected)
+    for count in (10, 3, 1, 9, 2, 10):
+        running = sequences[-count:]
+        for each in running:
+            each.token_ids.append((5 * each.num_tokens) % 64)
+        batch = decode_batch(running, target)
+        expected = eager(batch, eager_cache)
+        actual = graphed(batch, graphed_cache)
+        torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-5)
+        assert torch.equal(actual.argmax(-1), expected.argmax(-1))
+    for one, other in zip(eager_cache.keys, graphed_cache.keys, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+
+
+def test_buckets_are_close_together_and_end_at_the_largest_batch() -> None:
+    assert bucket_sizes(1) == (1,)
+    assert bucket_sizes(8) == (1, 2, 4, 8)
+    assert bucket_sizes(20) == (1, 2, 4, 8, 16, 20)
+    assert bucket_sizes(300)[-4:] == (256, 272, 288, 300)
+
+
+@torch.inference_mode()
+def test_replayed_decode_is_equal_to_eager_decode() -> None:
+    recorder = Repeater()
+    with make_forward() as forward:
+        eager_cache, cache = make_cache(), make_cache()
+        graphed = make_graphed(forward, cache, recorder)
+        graphed.capture()
+        assert_same_life(forward, eager_cache, graphed, cache, "cpu")
+    assert recorder.replayed == 6
+
+
+@torch.inference_mode()
+def test_capture_tells_its_progress_and_leaves_the_cache_untouched() -> None:
+    told: list[tuple[int, int]] = []
+    with make_forward() as forward:
+        cache = make_cache()
+        graphed = make_graphed(forward, cache, Repeater())
+        graphed.capture(lambda done, total: told.append((done, total)))
+    assert told == [(1, 5), (2, 5), (3, 5), (4, 5), (5, 5)]
+    assert graphed.num_graphs == 5
+    assert not any(tensor.any() for tensor in (*cache.keys, *cache.values))
+
+
+@torch.inference_mode()
+def test_a_model_that_cannot_be_captured_runs_eagerly() -> None:
+    with make_forward() as forward:
+        eager_cache, cache = make_cache(), make_cache()
+        graphed = make_graphed(forward, cache, Refusing())
+        graphed.capture()
+        assert graphed.num_graphs == 0
+        assert_same_life(forward, eager_cache, graphed, cache, "cpu")
+
+
+@torch.inference_mode()
+def test_what_is_no_full_decode_step_runs_eagerly() -> None:
+    recorder = Repeater()
+    sequences = make_sequences(MAX_ROWS + 1)
+    decode = decode_batch(sequences[:3])
+    wide = torch.zeros(3, MAX_CONTEXT // BLOCK_SIZE + 1, dtype=torch.int32)
+    others = [
+        prefill_batch(sequences[:3]),
+        decode_batch(sequences),  # a row too many
+        dataclasses.replace(decode, sampled=decode.sampled[:2]),  # a chunk's last token
+        dataclasses.replace(decode, block_tables=wide),
+    ]
+    with make_forward() as forward:
+        cache = make_cache()
+        graphed = make_graphed(forward, cache, recorder)
+        graphed.capture()
+        for batch in others:
+            assert graphed(batch, cache).shape == (batch.sampled.shape[0], 64)
+        graphed(decode, make_cache())  # not the cache that was captured
+        assert recorder.replayed == 0
+        graphed(decode, cache)
+    assert recorder.replayed == 1
+
+
+def test_rows_past_the_batch_read_and_write_nothing() -> None:
+    buffers = DecodeBuffers(MAX_ROWS, MAX_CONTEXT // BLOCK_SIZE, BLOCK_SIZE, CPU)
+    buffers.load(decode_batch(make_sequences(8)), 8)
+    buffers.load(decode_batch(make_sequences(3)), 4)
+    view = buffers.view(4)
+    assert view.slots.tolist()[3:] == [-1]
+    assert view.context_lengths.tolist() == [1, 4, 7, 0]
+    assert view.query_starts.tolist() == [0, 1, 2, 3, 4]
+    assert view.sampled.tolist() == [0, 1, 2, 3]
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("is_compiled", [False, True])
+@torch.inference_mode()
+def test_captured_decode_is_equal_to_eager_decode(is_compiled: bool) -> None:
+    device = torch.device("cuda")
+    with make_forward(device) as eager:
+        model = make_model(device)
+        forward = TransformersForward(model, make_attention(device))
+        try:
+            if is_compiled:
+                compiled(model)
+            cache = make_cache(device)
+            graphed = GraphedForward(
+                forward,
+                cache,
+                CudaRecorder(device),
+                max_rows=MAX_ROWS,
+                max_context=MAX_CONTEXT,
+                device=device,
+            )
+            graphed.capture()
+            assert graphed.num_graphs == len(bucket_sizes(MAX_ROWS))
+            assert_same_life(eager, make_cache(device), graphed, cache, "cuda")
+        finally:
+            forward.close()
+            torch.compiler.reset()

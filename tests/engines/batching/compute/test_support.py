@@ -1,0 +1,113 @@
+"""Which models the batching engine takes, and what it says of the others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from make_model import make_model
+from transformers import MambaConfig, MambaForCausalLM
+
+from llmserve.domain import ModelSpec
+from llmserve.engines.batching.compute.kv_cache import LayerShape
+from llmserve.engines.batching.compute.support import Unsupported, layer_shapes
+from llmserve.engines.loading import LoadedModel, load_model
+
+
+@pytest.fixture
+def loaded(tiny_model: Path) -> LoadedModel:
+    spec = ModelSpec("tiny", path=tiny_model, dtype="float32", device="cpu")
+    return load_model(spec, tiny_model, lambda progress: None)
+
+
+def attention_of(loaded: LoadedModel) -> Any:
+    return loaded.model.model.layers[1].self_attn
+
+
+def test_a_state_that_is_no_cache_is_refused(loaded: LoadedModel) -> None:
+    config = MambaConfig(
+        vocab_size=64, hidden_size=16, state_size=4, num_hidden_layers=2, intermediate_size=32
+    )
+    with pytest.raises(Unsupported, match="no KV cache"):
+        layer_shapes(replace(loaded, model=MambaForCausalLM(config).eval()))
+
+
+def test_layers_on_several_devices_are_refused(loaded: LoadedModel) -> None:
+    with pytest.raises(Unsupported, match="several devices"):
+        layer_shapes(replace(loaded, placement="device_map=auto"))
+
+
+@pytest.mark.parametrize("rope_type", ["longrope", "dynamic"])
+def test_positions_that_change_within_the_context_are_refused(
+    loaded: LoadedModel, rope_type: str
+) -> None:
+    loaded.model.config.rope_parameters = {
+        "rope_type": rope_type,
+        "original_max_position_embeddings": 64,
+    }
+    with pytest.raises(Unsupported, match="over 64 tokens"):
+        layer_shapes(loaded)
+
+
+def without_interface(attention: Any) -> Callable[..., Any]:
+    def forward(hidden_states: torch.Tensor, **kwargs: Any) -> tuple[torch.Tensor, None]:
+        return hidden_states, None
+
+    return forward
+
+
+def test_a_layer_that_attends_on_its_own_is_refused(loaded: LoadedModel) -> None:
+    attention_of(loaded).forward = without_interface(attention_of(loaded))
+    with pytest.raises(Unsupported, match="1 of its 2 layers"):
+        layer_shapes(loaded)
+
+
+def test_layers_that_share_a_number_are_refused(loaded: LoadedModel) -> None:
+    attention_of(loaded).layer_idx = 0
+    with pytest.raises(Unsupported, match="share keys"):
+        layer_shapes(loaded)
+
+
+def test_a_model_that_does_something_else_to_its_scores_is_refused(loaded: LoadedModel) -> None:
+    """What reaches SDPA by the mask, such as ALiBi, does not reach another attention."""
+    original = attention_of(loaded).forward
+
+    def biased(hidden_states: torch.Tensor, **kwargs: Any) -> Any:
+        length = hidden_states.shape[1]
+        causal = torch.full((length, length), -torch.inf).triu(1)
+        distance = torch.arange(length)[None, :] - torch.arange(length)[:, None]
+        kwargs["attention_mask"] = (causal + 0.5 * distance)[None, None]
+        return original(hidden_states, **kwargs)
+
+    attention_of(loaded).forward = biased
+    with pytest.raises(Unsupported, match="not the same"):
+        layer_shapes(loaded)
+
+
+def test_a_model_that_raises_is_refused_with_what_it_said(loaded: LoadedModel) -> None:
+    original = attention_of(loaded).forward
+
+    def picky(hidden_states: torch.Tensor, **kwargs: Any) -> Any:
+        if "probe" in loaded.model.config._attn_implementation:
+            raise ValueError("only flash here")
+        return original(hidden_states, **kwargs)
+
+    attention_of(loaded).forward = picky
+    with pytest.raises(Unsupported, match="only flash here"):
+        layer_shapes(loaded)
+
+
+def test_a_model_is_left_as_it_was_and_its_shapes_are_told(
+    tmp_path: Path, loaded: LoadedModel
+) -> None:
+    before = loaded.model.config._attn_implementation
+    assert layer_shapes(loaded) == (LayerShape(2, 16),) * 2
+    assert loaded.model.config._attn_implementation == before
+    make_model("tiny-gpt2", tmp_path / "gpt2")
+    spec = ModelSpec("gpt2", path=tmp_path / "gpt2", dtype="float32", device="cpu")
+    gpt2 = load_model(spec, tmp_path / "gpt2", lambda progress: None)
+    assert layer_shapes(gpt2) == (LayerShape(4, 16),) * 2

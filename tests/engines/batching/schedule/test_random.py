@@ -1,0 +1,190 @@
+"""Random arrivals, cancels and tiny pools against a model that remembers what it was shown."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence as Tokens
+from dataclasses import dataclass, field
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from llmserve.engines.batching.schedule.plan import StepPlan
+from llmserve.engines.batching.schedule.scheduler import Scheduler
+from llmserve.engines.batching.schedule.sequence import Sequence
+
+VOCAB = 5
+"""Small, so that prompts often begin alike."""
+
+
+def history(token_ids: Tokens[int]) -> int:
+    return zlib.crc32(bytes(token_ids))
+
+
+def next_token(token_ids: Tokens[int]) -> int:
+    return history(token_ids) % VOCAB
+
+
+def answer(prompt: Tokens[int], length: int) -> list[int]:
+    tokens = list(prompt)
+    for _ in range(length):
+        tokens.append(next_token(tokens))
+    return tokens[len(prompt) :]
+
+
+@dataclass
+class Model:
+    """Holds, for every place in the cache, the history of tokens that was written there."""
+
+    block_size: int
+    memory: dict[tuple[int, int], int] = field(default_factory=dict)
+
+    def run(self, plan: StepPlan) -> list[int]:
+        next_ids = []
+        for part in plan.slices:
+            sequence = part.sequence
+            places = [
+                (sequence.blocks[i // self.block_size], i % self.block_size)
+                for i in range(part.end)
+            ]
+            for i in range(part.start, part.end):
+                self.memory[places[i]] = history(sequence.token_ids[: i + 1])
+            part_ids = sequence.token_ids
+            for i, place in enumerate(places):
+                assert self.memory[place] == history(part_ids[: i + 1]), "somebody else's tokens"
+            if part.is_sampled:
+                assert part.end == sequence.num_tokens
+                next_ids.append(next_token(part_ids))
+        return next_ids
+
+
+@dataclass(frozen=True)
+class Arrival:
+    step: int
+    prompt: tuple[int, ...]
+    length: int
+    caller: str
+    weight: int
+    leaves_after: int | None
+
+
+TOKENS = st.integers(0, VOCAB - 1)
+ARRIVALS = st.lists(
+    st.builds(
+        Arrival,
+        step=st.integers(0, 20),
+        prompt=st.lists(TOKENS, min_size=1, max_size=24).map(tuple),
+        length=st.integers(1, 16),
+        caller=st.sampled_from("abc"),
+        weight=st.integers(1, 4),
+        leaves_after=st.none() | st.integers(0, 15),
+    ),
+    min_size=1,
+    max_size=14,
+)
+
+
+@settings(deadline=None, max_examples=150)
+@given(
+    arrivals=ARRIVALS,
+    block_size=st.sampled_from([1, 2, 4]),
+    spare=st.integers(0, 12),
+    budget=st.integers(6, 30),
+    prefill=st.none() | st.integers(1, 20),
+    is_caching=st.booleans(),
+    pins=st.booleans(),
+)
+def test_whatever_comes_and_goes(
+    arrivals: list[Arrival],
+    block_size: int,
+    spare: int,
+    budget: int,
+    prefill: int | None,
+    is_caching: bool,
+    pins: bool,
+) -> None:
+    longest = max(len(a.prompt) + a.length for a in arrivals) + 1
+    scheduler = Scheduler(
+        num_blocks=-(-longest // block_size) + spare,
+        block_size=block_size,
+        max_tokens_per_step=budget,
+        max_sequences=6,
+        is_caching=is_caching,
+    )
+    model = Model(block_size)
+    alive: dict[Sequence, Arrival] = {}
+    done: list[tuple[Arrival, list[int]]] = []
+    coming = sorted(arrivals, key=lambda a: a.step)
+    work = sum(len(a.prompt) + a.length for a in arrivals)
+    for step in range(20 + 40 * work):
+        while coming and coming[0].step <= step:
+            a = coming.pop(0)
+            sequence = Sequence(list(a.prompt), len(a.prompt), a.caller, a.weight)
+            scheduler.add(sequence)
+            alive[sequence] = a
+        plan = scheduler.plan(prefill)
+        scheduler.check()
+        _check_plan(plan, budget)
+        next_ids = model.run(plan)
+        gone = [s for s, a in alive.items() if a.leaves_after == step - a.step]
+        for sequence in gone[:1]:  # between plan and commit, as a cancel may come
+            scheduler.remove(sequence)
+            del alive[sequence]
+        scheduler.commit(plan, next_ids)
+        for sequence in gone[1:]:
+            scheduler.remove(sequence)
+            scheduler.remove(sequence)
+            del alive[sequence]
+        for sequence in [s for s, a in alive.items() if s.num_tokens - s.num_prompt >= a.length]:
+            if pins:
+                scheduler.pin(sequence.token_ids[: sequence.num_prompt])
+            done.append((alive.pop(sequence), sequence.token_ids[sequence.num_prompt :]))
+            scheduler.remove(sequence)
+        scheduler.check()
+        if not alive and not coming:
+            break
+        assert plan.slices or not alive or coming, "work, and nothing planned"
+    assert not alive, "a request was lost, or starved"
+    for a, tokens in done:
+        assert tokens == answer(a.prompt, a.length)
+        scheduler.unpin(a.prompt)
+    assert scheduler.is_idle
+    assert scheduler.stats().blocks_used == 0
+
+
+def _check_plan(plan: StepPlan, budget: int) -> None:
+    assert plan.num_tokens <= budget
+    lengths = [part.length for part in plan.slices]
+    assert all(length > 0 for length in lengths)
+    assert lengths[: lengths.count(1)] == [1] * lengths.count(1), "decode comes first"
+    assert len({part.sequence for part in plan.slices}) == len(plan.slices)
+    assert not set(plan.preempted) & {part.sequence for part in plan.slices}
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.lists(st.lists(TOKENS, min_size=1, max_size=20), min_size=1, max_size=8))
+def test_caching_changes_no_answer(prompts: list[list[int]]) -> None:
+    answers = []
+    for is_caching in (True, False):
+        scheduler = Scheduler(
+            num_blocks=16,
+            block_size=2,
+            max_tokens_per_step=8,
+            max_sequences=4,
+            is_caching=is_caching,
+        )
+        model = Model(2)
+        sequences = [Sequence(list(prompt), len(prompt)) for prompt in prompts]
+        for sequence in sequences:
+            scheduler.add(sequence)
+        for _ in range(3000):
+            plan = scheduler.plan()
+            scheduler.commit(plan, model.run(plan))
+            for sequence in sequences:
+                if sequence.num_tokens - sequence.num_prompt >= 8:
+                    scheduler.remove(sequence)
+            if scheduler.is_idle:
+                break
+        answers.append([s.token_ids[: s.num_prompt + 8] for s in sequences])
+    assert answers[0] == answers[1]
+    assert answers[0] == [prompt + answer(prompt, 8) for prompt in prompts]

@@ -1,0 +1,185 @@
+"""The same tokens as plain `model.generate`, greedy in float32, for every family that is served by
+batching: whatever else is in the step, however the prompt is cut, wherever its blocks lie."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+
+import pytest
+import torch
+from llmserve.engines.batching.schedule.scheduler import Scheduler
+from make_model import make_model
+from transformers import GenerationConfig
+
+from llmserve.domain import ModelSpec, SamplingParams
+from llmserve.engines.batching.compute.computing import CacheWish, Computing, build_computing
+from llmserve.engines.batching.compute.row_sampling import RowSampling
+from llmserve.engines.batching.compute.support import layer_shapes
+from llmserve.engines.batching.schedule.sequence import Sequence as TokenSequence
+from llmserve.engines.loading import LoadedModel, load_model
+
+FAMILIES = (
+    "llama", "mistral", "qwen2", "qwen3", "gemma2", "gemma3", "phi3", "gpt2", "gpt-neox", "olmo2",
+    "granite", "starcoder2", "cohere", "stablelm", "mixtral", "qwen3-moe", "gpt-oss",
+)  # fmt: skip
+BLOCK = 8
+LENGTHS = (1, 3, 8, 17, 40, 70)
+NEW_TOKENS = 12
+GREEDY = SamplingParams(temperature=0.0)
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def loaded(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> LoadedModel:
+    folder = tmp_path_factory.mktemp("family") / request.param
+    make_model(f"tiny-{request.param}", folder)
+    spec = ModelSpec(request.param, path=folder, dtype="float32", device="cpu")
+    return load_model(spec, folder, lambda progress: None)
+
+
+@pytest.fixture(scope="module")
+def prompts(loaded: LoadedModel) -> list[list[int]]:
+    numbers = random.Random(7)
+    vocab = loaded.model.config.get_text_config().vocab_size
+    own = [[numbers.randrange(4, vocab) for _ in range(length)] for length in LENGTHS]
+    return [*own, own[4] + [9, 9], [*own[4][:24], 7, 8]]  # two with a beginning in common
+
+
+@pytest.fixture(scope="module")
+def expected(loaded: LoadedModel, prompts: list[list[int]]) -> list[list[int]]:
+    return [generated(loaded, prompt) for prompt in prompts]
+
+
+@torch.inference_mode()
+def generated(
+    loaded: LoadedModel, prompt: Sequence[int], new_tokens: int = NEW_TOKENS
+) -> list[int]:
+    ids = torch.tensor([prompt])
+    config = GenerationConfig(
+        do_sample=False, max_new_tokens=new_tokens, pad_token_id=loaded.pad_id, use_cache=True
+    )
+    whole = loaded.model.generate(
+        ids, attention_mask=torch.ones_like(ids), generation_config=config
+    )
+    return list(whole[0, len(prompt) :].tolist())
+
+
+class Machine:
+    """Scheduler and runner without threads: one turn, one step."""
+
+    def __init__(
+        self, loaded: LoadedModel, computing: Computing, *, budget: int, is_caching: bool
+    ) -> None:
+        self.loaded = loaded
+        self.computing = computing
+        self.scheduler = Scheduler(
+            num_blocks=computing.cache.num_blocks,
+            block_size=BLOCK,
+            max_tokens_per_step=budget,
+            max_sequences=min(budget, 16),
+            is_caching=is_caching,
+        )
+
+    def add(self, prompt: Sequence[int]) -> TokenSequence:
+        vocab = self.loaded.model.get_input_embeddings().num_embeddings
+        row = RowSampling(GREEDY, prompt, (), vocab, self.loaded.device)
+        sequence = TokenSequence(list(prompt), len(prompt), request=row)
+        self.scheduler.add(sequence)
+        return sequence
+
+    def turn(self) -> None:
+        plan = self.scheduler.plan()
+        assert plan.slices, "work, and nothing planned"
+        rows = [part.sequence.request for part in plan.slices if part.is_sampled]
+        choices = self.computing.run(plan, rows)
+        self.scheduler.commit(plan, [choice.token_id for choice in choices])
+
+    def run(
+        self, sequences: Sequence[TokenSequence], new_tokens: int = NEW_TOKENS
+    ) -> list[list[int]]:
+        left = list(sequences)
+        for _ in range(3000):
+            for sequence in list(left):
+                if sequence.num_tokens - sequence.num_prompt >= new_tokens:
+                    self.scheduler.remove(sequence)
+                    left.remove(sequence)
+            if not left:
+                return [s.token_ids[s.num_prompt :][:new_tokens] for s in sequences]
+            self.turn()
+        raise AssertionError("not done")
+
+
+def computing_of(loaded: LoadedModel, num_blocks: int) -> Computing:
+    layers = layer_shapes(loaded)
+    per_block = sum(layer.bytes_per_token(torch.float32) for layer in layers) * BLOCK
+    return build_computing(loaded, layers, CacheWish(BLOCK, 1000, per_block * num_blocks))
+
+
+@pytest.fixture
+def computing(loaded: LoadedModel, expected: list[list[int]]) -> Iterator[Computing]:
+    computing = computing_of(loaded, 120)
+    assert computing.cache.num_blocks == 120
+    yield computing
+    computing.close()
+
+
+@pytest.mark.parametrize("budget", [16, 512], ids=["chunked", "whole"])
+@pytest.mark.parametrize("is_caching", [False, True], ids=["no-cache", "cache"])
+def test_all_at_once(
+    loaded: LoadedModel,
+    computing: Computing,
+    prompts: list[list[int]],
+    expected: list[list[int]],
+    budget: int,
+    is_caching: bool,
+) -> None:
+    machine = Machine(loaded, computing, budget=budget, is_caching=is_caching)
+    assert machine.run([machine.add(prompt) for prompt in prompts]) == expected
+    machine.scheduler.check()
+    assert machine.scheduler.stats().blocks_used == 0
+
+
+def test_prefix_hits_change_nothing(
+    loaded: LoadedModel, computing: Computing, prompts: list[list[int]], expected: list[list[int]]
+) -> None:
+    machine = Machine(loaded, computing, budget=64, is_caching=True)
+    for _ in range(2):
+        for index in (4, 6, 7, 5):
+            assert machine.run([machine.add(prompts[index])]) == [expected[index]]
+    assert machine.scheduler.stats().prefix_hits >= 3 * 24 + 40
+
+
+def test_a_tiny_pool_that_preempts_changes_nothing(
+    loaded: LoadedModel, prompts: list[list[int]]
+) -> None:
+    short = [prompt for prompt in prompts if len(prompt) < 20]
+    expected = [generated(loaded, prompt, 40) for prompt in short]
+    computing = computing_of(loaded, 9)
+    try:
+        for is_caching in (False, True):
+            machine = Machine(loaded, computing, budget=32, is_caching=is_caching)
+            assert machine.run([machine.add(prompt) for prompt in short], 40) == expected
+            assert machine.scheduler.stats().preemptions > 0
+            machine.scheduler.check()
+    finally:
+        computing.close()
+
+
+def test_joining_and_leaving_changes_nothing(
+    loaded: LoadedModel, computing: Computing, prompts: list[list[int]], expected: list[list[int]]
+) -> None:
+    machine = Machine(loaded, computing, budget=24, is_caching=True)
+    numbers = random.Random(3)
+    waiting, sequences, leavers = list(range(len(prompts))), {}, []
+    while waiting:
+        index = waiting.pop(0)
+        sequences[index] = machine.add(prompts[index])
+        leavers.append(machine.add(prompts[numbers.randrange(len(prompts))]))
+        for _ in range(numbers.randrange(1, 4)):
+            machine.turn()
+        if len(leavers) > 2:
+            machine.scheduler.remove(leavers.pop(numbers.randrange(len(leavers))))
+    for leaver in leavers:
+        machine.scheduler.remove(leaver)
+    assert machine.run([sequences[index] for index in range(len(prompts))]) == expected
+    machine.scheduler.check()

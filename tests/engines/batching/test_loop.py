@@ -1,0 +1,357 @@
+"""The step loop with a computer that does as it is told: who fails, who is told, who lives on."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from bounded import run
+from llmserve.engines.batching.schedule.scheduler import Scheduler
+
+from llmserve.domain import Cancelled, Delta, Event, Failed, Finish, FinishReason, SamplingParams
+from llmserve.engines.batching.loop import StepLoop, StepReport
+from llmserve.engines.batching.pacer import Pacer
+from llmserve.engines.batching.request import Request
+from llmserve.engines.batching.schedule.plan import StepPlan
+from llmserve.engines.batching.wakes import Wakes
+from llmserve.engines.bridge import TokenBridge
+from llmserve.engines.job import Job, Task
+from llmserve.engines.mailbox import Mailbox
+from llmserve.errors import GenerationFailed, LLMServeError, ModelUnloaded, OutOfMemory
+from llmserve.text.detokenizer import Detokenizer
+
+EOS = 3
+POISON = 666
+
+
+class Letters:
+    """A tokenizer whose token n is the nth letter."""
+
+    hf = None
+
+    def detokenizer(self, prompt_ids: Sequence[int]) -> Detokenizer:
+        if POISON + 1 in prompt_ids:
+            raise ValueError("a prompt that breaks the tokenizer")
+        return Detokenizer(lambda ids: "".join(chr(97 + i % 26) for i in ids), ())
+
+
+@dataclass(frozen=True)
+class Choice:
+    token_id: int | None
+    logprobs: None = None
+
+
+class Lost(RuntimeError):
+    """The device is gone."""
+
+
+@dataclass
+class Computer:
+    """Answers every row with the next letter; `most` slices are the memory it has."""
+
+    most: int = 1000
+    error: Exception | None = None
+    answer: Callable[[list[int]], int | None] = lambda ids: 10 + len(ids) % 10
+    plans: list[StepPlan] = field(default_factory=list)
+    entered: threading.Event = field(default_factory=threading.Event)
+    may_go: threading.Event = field(default_factory=threading.Event)
+
+    def __post_init__(self) -> None:
+        self.may_go.set()
+
+    def __call__(self, plan: StepPlan, rows: Sequence[Any]) -> list[Choice]:
+        self.plans.append(plan)
+        self.entered.set()
+        assert self.may_go.wait(20)
+        if self.error is not None:
+            raise self.error
+        if len(plan.slices) > self.most:
+            raise MemoryError
+        if any(POISON in part.sequence.token_ids for part in plan.slices):
+            raise ValueError("poison")
+        sampled = [part for part in plan.slices if part.is_sampled]
+        assert len(rows) == len(sampled)
+        return [Choice(self.answer(part.sequence.token_ids)) for part in sampled]
+
+
+class Machine:
+    """A loop without a thread, and what it told."""
+
+    def __init__(self, computer: Computer, *, num_blocks: int = 64, tokens: int = 64) -> None:
+        self.scheduler = Scheduler(
+            num_blocks=num_blocks, block_size=4, max_tokens_per_step=tokens, max_sequences=16
+        )
+        self.reports: list[StepReport] = []
+        self.now = 0.0
+        self.wakes = Wakes(asyncio.get_running_loop())
+        self.loop = StepLoop(
+            self.scheduler,
+            computer,
+            self.admit,
+            self.wakes,
+            pacer=Pacer(tokens),
+            clock=lambda: self.now,
+            diagnose=_diagnose,
+            is_fatal=lambda error: isinstance(error, Lost),
+            on_step=self.reports.append,
+        )
+        self.done: list[Job] = []
+
+    def admit(self, job: Job) -> Request:
+        bridge = TokenBridge(job, Letters(), (EOS,), lambda: self.now, self.wakes.add)  # type: ignore[arg-type]
+        return Request(job, bridge, None)
+
+    def submit(self, prompt: Sequence[int] = (1, 2), *, max_tokens: int = 3, **params: Any) -> Job:
+        task = Task("id", tuple(prompt), SamplingParams(**params), max_tokens)
+        job = Job(task, Mailbox(asyncio.get_running_loop()), on_done=lambda: self.done.append(job))
+        self.loop.submit(job)
+        return job
+
+    async def turns(self, count: int) -> None:
+        for _ in range(count):
+            self.loop.turn()
+            await asyncio.sleep(0)
+        await asyncio.sleep(0)
+
+    async def check_whole(self, *jobs: Job) -> None:
+        """Every job ended once, was let go of once, and no block is held."""
+        await asyncio.sleep(0)
+        assert all(job.mailbox.terminal is not None for job in jobs)
+        assert sorted(map(id, self.done)) == sorted(map(id, jobs))
+        self.scheduler.check()
+        assert self.scheduler.stats().blocks_used == 0
+        assert self.scheduler.is_idle
+
+
+def _diagnose(error: Exception) -> LLMServeError:
+    if isinstance(error, MemoryError):
+        return OutOfMemory("full")
+    return GenerationFailed(f"broke: {error}")
+
+
+async def events(job: Job) -> list[Event]:
+    told: list[Event] = []
+    while not (told and isinstance(told[-1], Finish | Failed | Cancelled)):
+        told.append(await job.mailbox.next())
+    return told
+
+
+def test_one_request_that_breaks_the_step_fails_alone() -> None:
+    async def test() -> None:
+        machine = Machine(Computer())
+        good = [machine.submit() for _ in range(3)]
+        bad = machine.submit((5, POISON))
+        good += [machine.submit() for _ in range(2)]
+        await machine.turns(4)
+        assert isinstance(bad.mailbox.terminal, Failed)
+        assert "poison" in bad.mailbox.terminal.error.message
+        for job in good:
+            assert isinstance(job.mailbox.terminal, Finish)
+            assert job.completion_tokens == 3
+        await machine.check_whole(*good, bad)
+
+    run(test)
+
+
+def test_a_step_without_memory_is_made_in_smaller_ones() -> None:
+    async def test() -> None:
+        machine = Machine(Computer(most=2))
+        jobs = [machine.submit() for _ in range(7)]
+        await machine.turns(4)
+        assert all(isinstance(job.mailbox.terminal, Finish) for job in jobs)
+        await machine.check_whole(*jobs)
+
+    run(test)
+
+
+def test_a_request_that_has_no_room_alone_fails_with_the_reason() -> None:
+    async def test() -> None:
+        machine = Machine(Computer(most=0))
+        job = machine.submit()
+        await machine.turns(1)
+        assert isinstance(job.mailbox.terminal, Failed)
+        assert isinstance(job.mailbox.terminal.error, OutOfMemory)
+        await machine.check_whole(job)
+
+    run(test)
+
+
+def test_logits_that_are_no_numbers_fail_their_request_alone() -> None:
+    async def test() -> None:
+        machine = Machine(Computer(answer=lambda ids: None if ids[0] == 9 else 11))
+        bad, good = machine.submit((9, 9)), machine.submit((1, 1))
+        await machine.turns(4)
+        assert isinstance(bad.mailbox.terminal, Failed)
+        assert "not numbers" in bad.mailbox.terminal.error.message
+        assert isinstance(good.mailbox.terminal, Finish)
+        await machine.check_whole(bad, good)
+
+    run(test)
+
+
+def test_a_prompt_that_cannot_be_taken_fails_alone() -> None:
+    async def test() -> None:
+        machine = Machine(Computer(), num_blocks=4)
+        odd, long, good = machine.submit((POISON + 1,)), machine.submit([1] * 99), machine.submit()
+        await machine.turns(4)
+        assert isinstance(odd.mailbox.terminal, Failed)
+        assert isinstance(long.mailbox.terminal, Failed)
+        assert isinstance(good.mailbox.terminal, Finish)
+        await machine.check_whole(odd, long, good)
+
+    run(test)
+
+
+@pytest.mark.parametrize("turns_before", [0, 1, 2])
+def test_a_cancel_takes_effect_before_the_next_step(turns_before: int) -> None:
+    async def test() -> None:
+        computer = Computer()
+        machine = Machine(computer, tokens=16)
+        gone, other = machine.submit([1] * 30, max_tokens=9), machine.submit(max_tokens=9)
+        await machine.turns(turns_before)
+        gone.cancel()
+        before = len(computer.plans)
+        await machine.turns(1)
+        assert isinstance(gone.mailbox.terminal, Cancelled)
+        assert gone in machine.done
+        for plan in computer.plans[before:]:
+            assert all(part.sequence.num_prompt == 2 for part in plan.slices)
+        await machine.turns(10)
+        assert isinstance(other.mailbox.terminal, Finish)
+        await machine.check_whole(gone, other)
+
+    run(test)
+
+
+def test_a_lost_device_ends_everything_and_shows() -> None:
+    async def test() -> None:
+        computer = Computer()
+        machine = Machine(computer)
+        jobs = [machine.submit() for _ in range(3)]
+        await machine.turns(1)
+        computer.error = Lost("unspecified launch failure")
+        late = machine.submit((8, 8))
+        await asyncio.to_thread(machine.loop.run)
+        assert machine.loop.is_lost
+        for job in (*jobs, late):
+            assert isinstance(job.mailbox.terminal, Failed)
+        await machine.check_whole(*jobs, late)
+
+    run(test)
+
+
+def test_closing_ends_what_runs_and_what_has_just_come() -> None:
+    async def test() -> None:
+        computer = Computer()
+        machine = Machine(computer)
+        computer.may_go.clear()
+        running = machine.submit(max_tokens=50)
+        thread = asyncio.create_task(asyncio.to_thread(machine.loop.run))
+        await asyncio.to_thread(computer.entered.wait, 20)
+        late = machine.submit()
+        call = machine.loop.call(lambda: 1)
+        machine.loop.close()
+        computer.may_go.set()
+        await thread
+        assert isinstance(running.mailbox.terminal, Cancelled)
+        assert isinstance(late.mailbox.terminal, Failed)
+        assert isinstance(late.mailbox.terminal.error, ModelUnloaded)
+        with pytest.raises(ModelUnloaded):
+            call.result(0)
+        await machine.check_whole(running, late)
+
+    run(test)
+
+
+def test_a_step_that_hangs_shows_in_its_age() -> None:
+    async def test() -> None:
+        computer = Computer()
+        machine = Machine(computer)
+        thread = asyncio.create_task(asyncio.to_thread(machine.loop.run))
+        assert machine.loop.busy_since is None
+        computer.may_go.clear()
+        job = machine.submit(max_tokens=1)
+        await asyncio.to_thread(computer.entered.wait, 20)
+        machine.now = 500.0
+        assert machine.loop.busy_since == 0.0
+        computer.may_go.set()
+        assert isinstance((await events(job))[-1], Finish)
+        machine.loop.close()
+        await thread
+        await machine.check_whole(job)
+
+    run(test)
+
+
+def test_the_event_loop_is_woken_once_per_step() -> None:
+    async def test() -> None:
+        machine = Machine(Computer())
+        jobs = [machine.submit(max_tokens=2) for _ in range(10)]
+        loop, woken = asyncio.get_running_loop(), []
+        original = loop.call_soon_threadsafe
+        loop.call_soon_threadsafe = lambda *a: (woken.append(a), original(*a))[1]  # type: ignore[method-assign,assignment]
+        try:
+            machine.loop.turn()
+            assert len(woken) == 1
+            machine.loop.turn()
+            assert len(woken) == 2
+        finally:
+            del loop.call_soon_threadsafe
+        for job in jobs:
+            told = await events(job)
+            assert [type(event).__name__ for event in told] == ["Started", "Delta", "Finish"]
+        await machine.check_whole(*jobs)
+
+    run(test)
+
+
+def test_a_call_runs_between_steps_and_its_error_is_its_callers() -> None:
+    async def test() -> None:
+        machine = Machine(Computer())
+        good, bad = machine.loop.call(lambda: 7), machine.loop.call(lambda: 1 // 0)
+        await machine.turns(1)
+        assert good.result(0) == 7
+        with pytest.raises(ZeroDivisionError):
+            bad.result(0)
+
+    run(test)
+
+
+def test_answers_end_by_length_by_end_token_and_by_stop_string() -> None:
+    async def test() -> None:
+        machine = Machine(Computer(answer=lambda ids: EOS if len(ids) == 5 else 10 + len(ids)))
+        length = machine.submit(max_tokens=2)
+        end = machine.submit(max_tokens=9)
+        ignoring = machine.submit(max_tokens=6, ignore_eos=True)
+        stopped = machine.submit(max_tokens=9, stop=("n",))
+        await machine.turns(8)
+        for job, reason, text in (
+            (length, FinishReason.LENGTH, "mn"),
+            (end, FinishReason.STOP, "mno"),
+            (ignoring, FinishReason.LENGTH, "mnodqr"),
+            (stopped, FinishReason.STOP, "m"),
+        ):
+            told = await events(job)
+            assert isinstance(told[-1], Finish)
+            assert told[-1].reason is reason
+            assert "".join(e.text for e in told if isinstance(e, Delta)) == text
+        await machine.check_whole(length, end, ignoring, stopped)
+
+    run(test)
+
+
+def test_steps_are_reported_with_what_they_computed() -> None:
+    async def test() -> None:
+        machine = Machine(Computer())
+        jobs = [machine.submit((1, 2, 3)), machine.submit((1,))]
+        await machine.turns(4)
+        assert [(r.tokens, r.sampled) for r in machine.reports] == [(4, 2), (2, 2), (2, 2)]
+        assert all(math.isfinite(r.seconds) for r in machine.reports)
+        await machine.check_whole(*jobs)
+
+    run(test)
