@@ -46,7 +46,7 @@ def test_workers_that_do_not_fit_are_refused_with_the_arithmetic(model: ModelSpe
     assert "4 × 2.00 GiB (big: weights)" in message
     assert "4 × 0.25 GiB (big: KV cache)" in message
     assert "= 10.56 GiB, and 8.00 GiB are free" in message
-    check(settings, model, Memory(10 * GIB, {}))
+    check(settings, model, Memory(12 * GIB, {}))
 
 
 def test_each_gpu_is_counted_for_itself(model: ModelSpec) -> None:

@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 import torch
-from llmserve.engines.batching.schedule.scheduler import Scheduler
 from make_model import make_model
 from transformers import GenerationConfig
 
@@ -16,6 +15,7 @@ from llmserve.domain import ModelSpec, SamplingParams
 from llmserve.engines.batching.compute.computing import CacheWish, Computing, build_computing
 from llmserve.engines.batching.compute.row_sampling import RowSampling
 from llmserve.engines.batching.compute.support import layer_shapes
+from llmserve.engines.batching.schedule.scheduler import Scheduler
 from llmserve.engines.batching.schedule.sequence import Sequence as TokenSequence
 from llmserve.engines.loading import LoadedModel, load_model
 

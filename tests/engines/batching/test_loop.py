@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 from bounded import run
-from llmserve.engines.batching.schedule.scheduler import Scheduler
 
 from llmserve.domain import Cancelled, Delta, Event, Failed, Finish, FinishReason, SamplingParams
 from llmserve.engines.batching.loop import StepLoop, StepReport
 from llmserve.engines.batching.pacer import Pacer
 from llmserve.engines.batching.request import Request
 from llmserve.engines.batching.schedule.plan import StepPlan
+from llmserve.engines.batching.schedule.scheduler import Scheduler
 from llmserve.engines.batching.wakes import Wakes
 from llmserve.engines.bridge import TokenBridge
 from llmserve.engines.job import Job, Task

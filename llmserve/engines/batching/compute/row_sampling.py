@@ -11,7 +11,6 @@ import torch
 from llmserve.domain import SamplingParams
 from llmserve.engines.sampling import GREEDY_BELOW
 
-
 LEAST_PENALTY: Final = 1e-30
 """Smaller ones would be 0 in float32, and 0 divided by 0 no number."""
 

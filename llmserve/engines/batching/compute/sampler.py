@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -34,8 +35,7 @@ def sample(logits: torch.Tensor, rows: Sequence[RowSampling]) -> list[Choice]:
     for index, row in enumerate(rows):
         if not row.is_plain:
             row.adjust(logits[index])
-    largest, best = logits.max(-1)  # (num_rows,) each
-    token_ids = best.clone()
+    largest, token_ids = _best(logits)
     drawn = [index for index, row in enumerate(rows) if not row.is_greedy]
     plain = [index for index in drawn if not rows[index].is_filtered]
     filtered = [index for index in drawn if rows[index].is_filtered]
@@ -45,8 +45,7 @@ def sample(logits: torch.Tensor, rows: Sequence[RowSampling]) -> list[Choice]:
         token_ids[filtered] = _draw_filtered(
             _tempered(logits, rows, filtered), [rows[i] for i in filtered]
         )
-    # One copy to the host for everything: on a GPU each one waits for the device.
-    chosen, is_number = torch.stack((token_ids, largest.isfinite().long())).tolist()
+    chosen, is_number = _to_host(token_ids, largest)
     choices = []
     for index, row in enumerate(rows):
         if not is_number[index]:
@@ -59,6 +58,25 @@ def sample(logits: torch.Tensor, rows: Sequence[RowSampling]) -> list[Choice]:
             told = _told(logprobs[index], chosen[index], top)
         choices.append(Choice(chosen[index], told))
     return choices
+
+
+def _best(logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The largest logit of each row and its token, (num_rows,) each; no number beats any."""
+    if logits.device.type != "cpu":
+        largest, best = logits.max(-1)
+        return largest, best
+    # 32 rows of 49,152: torch takes 2 to 8 ms for it, numpy 0.2 ms.
+    best = torch.from_numpy(logits.numpy().argmax(-1))
+    return logits.gather(-1, best[:, None])[:, 0], best
+
+
+def _to_host(token_ids: torch.Tensor, largest: torch.Tensor) -> tuple[list[int], list[bool]]:
+    """Token ids, and whether each row's logits are numbers."""
+    if token_ids.device.type == "cpu":
+        return token_ids.tolist(), [math.isfinite(value) for value in largest.tolist()]
+    # In one copy: each one waits for the device.
+    chosen, is_number = torch.stack((token_ids, largest.isfinite().long())).tolist()
+    return chosen, is_number
 
 
 def _tempered(

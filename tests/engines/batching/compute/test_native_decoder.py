@@ -238,6 +238,24 @@ def test_thread_counts_change_nothing(use_tiles: bool) -> None:
     assert torch.equal(results[0], results[2])
 
 
+@pytest.mark.parametrize("use_tiles", [False, True])
+@pytest.mark.parametrize("preset", ["tiny-llama", "tiny-mistral"])  # without and with a window
+def test_long_rows_are_shared_out_between_threads(preset: str, use_tiles: bool) -> None:
+    model = preset_model(preset)
+    decoder, cache = native(model, use_tiles=use_tiles), cache_for(model)
+    long, short = sequence(tokens(model, 901), range(57)), sequence(tokens(model, 31), [60, 59])
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        decoder(batch(cache, (long, 0, 900), (short, 0, 30)), cache)
+        step = batch(cache, (long, 900, 901), (short, 30, 31))
+        expected = decoder(step, cache)
+        torch.set_num_threads(4)
+        assert error(decoder(step, cache), expected) < 0.01
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_amx_says_what_avx512_says() -> None:
     model = shape("nine heads on three")
     ids = tokens(model, 120)

@@ -1,0 +1,258 @@
+"""The batching engine as the service sees it, with a tiny model."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from bounded import run
+from transformers import AutoModelForCausalLM
+
+from llmserve.domain import (
+    Cancelled,
+    Delta,
+    EngineKind,
+    Event,
+    Failed,
+    Finish,
+    LoadProgress,
+    Message,
+    ModelSpec,
+    SamplingParams,
+    Started,
+)
+from llmserve.engines.base import Engine
+from llmserve.engines.batching.compute import support
+from llmserve.engines.factory import build_engine
+from llmserve.engines.job import Job, Task
+from llmserve.engines.mailbox import Mailbox
+from llmserve.errors import ModelBroken, ModelUnloaded
+
+pytestmark = pytest.mark.usefixtures("no_thread_left")
+
+GREEDY = {"temperature": 0.0, "ignore_eos": True}
+
+
+@contextlib.asynccontextmanager
+async def engine_of(
+    folder: Path, kind: EngineKind = EngineKind.AUTO, **options: Any
+) -> AsyncIterator[Engine]:
+    spec = ModelSpec("tiny", path=folder, dtype="float32", device="cpu", engine=kind)
+    wanted = {"max_running": 8, "torch_threads": 1, "fetch": lambda spec, report: folder}
+    engine = build_engine(spec, **wanted | options)  # type: ignore[arg-type]
+    try:
+        await engine.load(lambda progress: None)
+        yield engine
+    finally:
+        await engine.close()
+
+
+class Asked:
+    """A job and what was told of it."""
+
+    def __init__(self, engine: Engine, prompt: Sequence[int], max_tokens: int, **params: Any):
+        self.done = asyncio.Event()
+        task = Task("id", tuple(prompt), SamplingParams(**GREEDY | params), max_tokens)
+        self.job = Job(task, Mailbox(asyncio.get_running_loop()), on_done=self.done.set)
+        engine.start(self.job)
+
+    async def events(self) -> list[Event]:
+        told: list[Event] = []
+        while not (told and isinstance(told[-1], Finish | Failed | Cancelled)):
+            told.append(await self.job.mailbox.next())
+        await self.done.wait()
+        return told
+
+    async def tokens(self) -> list[int]:
+        return [
+            i for event in await self.events() if isinstance(event, Delta) for i in event.token_ids
+        ]
+
+
+def generated(folder: Path, prompt: Sequence[int], count: int) -> list[int]:
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    ids = torch.tensor([prompt])
+    model.generation_config.eos_token_id = None
+    with torch.inference_mode():
+        whole = model.generate(ids, do_sample=False, max_new_tokens=count, pad_token_id=0)
+    return list(whole[0, len(prompt) :].tolist())
+
+
+def test_a_model_that_batching_cannot_run_is_served_by_threads_with_the_reason(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(support, "position_switch", lambda config: 64)
+
+    async def test() -> None:
+        async with engine_of(tiny_model) as engine:
+            assert engine.info.kind is EngineKind.THREADED
+            assert "over 64 tokens" in engine.info.why
+            assert engine.capacity == 8
+            assert len(await Asked(engine, (5, 6), 3).tokens()) == 3
+        with pytest.raises(ModelBroken, match="set engine to auto or threaded"):
+            async with engine_of(tiny_model, EngineKind.BATCHING):
+                pass
+
+    run(test)
+
+
+def test_closing_while_it_loads_ends_the_load(tiny_model: Path) -> None:
+    async def test() -> None:
+        spec = ModelSpec("tiny", path=tiny_model)
+        engine = build_engine(spec, fetch=lambda spec, report: tiny_model, torch_threads=1)
+        begun = asyncio.Event()
+        loop = asyncio.get_running_loop()
+
+        def report(progress: LoadProgress) -> None:
+            loop.call_soon_threadsafe(begun.set)
+
+        loading = asyncio.create_task(engine.load(report))
+        await begun.wait()
+        await engine.close()
+        with pytest.raises((ModelBroken, ModelUnloaded, RuntimeError)):
+            await loading
+
+    run(test)
+
+
+def test_closing_cancels_what_runs_and_takes_no_more(tiny_model: Path) -> None:
+    async def test() -> None:
+        async with engine_of(tiny_model) as engine:
+            asked = Asked(engine, (5, 6), 1500)
+            assert isinstance(await asked.job.mailbox.next(), Started)
+            closing = asyncio.create_task(engine.close())
+            assert isinstance((await asked.events())[-1], Cancelled)
+            await closing
+            with pytest.raises((RuntimeError, AssertionError)):
+                Asked(engine, (5, 6), 3)
+
+    run(test)
+
+
+def test_a_cancelled_job_is_let_go_of_within_a_step(tiny_model: Path) -> None:
+    async def test() -> None:
+        async with engine_of(tiny_model) as engine:
+            asked = Asked(engine, (5, 6), 1500)
+            while not isinstance(await asked.job.mailbox.next(), Delta):
+                pass
+            asked.job.cancel()
+            await asked.done.wait()
+            assert isinstance(asked.job.mailbox.terminal, Cancelled)
+            assert asked.job.wasted_tokens <= 1
+            assert engine.stats().running == 0
+
+    run(test)
+
+
+def test_what_it_tells_of_itself(tiny_model: Path) -> None:
+    async def test() -> None:
+        steps: list[Any] = []
+        async with engine_of(tiny_model, on_step=steps.append) as engine:
+            info = engine.info
+            assert info.kind is EngineKind.BATCHING
+            assert "auto" in info.why
+            assert info.cache_bytes == engine.stats().blocks_total * 16 * 2 * 2 * 2 * 16 * 4
+            before = len(steps)
+            await Asked(engine, (5, 6, 7), 4).tokens()
+            assert [step.tokens for step in steps[before:]] == [3, 1, 1, 1]
+            stats = engine.stats()
+            assert (stats.running, stats.waiting, stats.blocks_used) == (0, 0, 0)
+
+    run(test)
+
+
+def test_many_at_once_get_what_each_gets_alone(tiny_model: Path) -> None:
+    prompts = [[7 * n + k for k in range(1, n + 2)] for n in range(8)]
+    expected = [generated(tiny_model, prompt, 10) for prompt in prompts]
+
+    async def test() -> None:
+        async with engine_of(tiny_model) as engine:
+            asked = [Asked(engine, prompt, 10) for prompt in prompts]
+            assert [await each.tokens() for each in asked] == expected
+
+    run(test)
+
+
+def test_a_seed_gives_the_same_answer_alone_and_in_a_crowd(tiny_model: Path) -> None:
+    async def test() -> None:
+        async with engine_of(tiny_model) as engine:
+            wanted = {"temperature": 1.0, "seed": 3, "top_p": 0.9}
+            alone = await Asked(engine, (5, 6, 7), 20, **wanted).tokens()
+            crowd = [Asked(engine, (9, n), 20, temperature=1.5) for n in range(4)]
+            again = Asked(engine, (5, 6, 7), 20, **wanted)
+            assert await again.tokens() == alone
+            for each in crowd:
+                await each.tokens()
+
+    run(test)
+
+
+def test_a_second_prompt_that_begins_alike_is_read_from_the_cache(tiny_model: Path) -> None:
+    prompt = list(range(5, 105))
+
+    async def test() -> None:
+        async with engine_of(tiny_model) as engine:
+            first, second = Asked(engine, prompt, 5), None
+            tokens = await first.tokens()
+            second = Asked(engine, prompt, 5)
+            events = await second.events()
+            assert events[0] == Started(100, cached_tokens=96)
+            assert second.job.usage.cached_tokens == 96
+            assert [i for e in events if isinstance(e, Delta) for i in e.token_ids] == tokens
+        async with engine_of(tiny_model, prefix_caching=False) as engine:
+            await Asked(engine, prompt, 5).tokens()
+            again = Asked(engine, prompt, 5)
+            assert await again.tokens() == tokens
+            assert again.job.cached_tokens == 0
+
+    run(test)
+
+
+def test_a_pinned_prefix_is_there_before_anyone_asked(tiny_model: Path) -> None:
+    async def test() -> None:
+        async with engine_of(tiny_model) as engine:
+            system = Message("system", "You are a patient teacher. " * 12)
+            report = await engine.warm(("Hello",), ((system,), "short", "long " * 5000))
+            assert len(report.prompt_seconds) == 1
+            assert report.prefix_tokens[0] >= 32
+            assert report.prefix_problems[0] is None
+            assert report.prefix_tokens[1:] == (0, 0)
+            assert "lengthen it" in str(report.prefix_problems[1])
+            assert "shorten it" in str(report.prefix_problems[2])
+            question = engine.tokenizer.encode((system, Message("user", "Why?")))
+            asked = Asked(engine, question, 2)
+            await asked.tokens()
+            assert asked.job.cached_tokens == report.prefix_tokens[0]
+
+    run(test)
+
+
+def test_warming_an_engine_that_is_closed_is_refused(tiny_model: Path) -> None:
+    async def test() -> None:
+        async with engine_of(tiny_model) as engine:
+            warm: Callable[..., Any] = engine.warm
+            await engine.close()
+            with pytest.raises((ModelUnloaded, AssertionError)):
+                await warm(("Hello",), ())
+
+    run(test)
+
+
+def test_both_engines_say_the_same(tiny_model: Path) -> None:
+    async def texts(kind: EngineKind) -> list[str]:
+        async with engine_of(tiny_model, kind) as engine:
+            asked = [Asked(engine, engine.tokenizer.encode(p), 24) for p in ("Hello", "A fox")]
+            return [
+                "".join(e.text for e in await each.events() if isinstance(e, Delta))
+                for each in asked
+            ]
+
+    async def test() -> None:
+        assert await texts(EngineKind.BATCHING) == await texts(EngineKind.THREADED)
+
+    run(test)
