@@ -259,5 +259,6 @@ def _engine(spec: ModelSpec, settings: Settings, device: str, metrics: Metrics) 
         max_tokens_per_step=settings.max_tokens_per_step,
         prefix_caching=settings.prefix_caching,
         torch_compile=settings.torch_compile,
+        cache_dir=settings.cache_dir,
         on_step=partial(_measure_step, metrics, spec.name),
     )

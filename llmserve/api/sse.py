@@ -7,7 +7,6 @@ from typing import Any, Final
 
 import orjson
 from sse_starlette import EventSourceResponse, ServerSentEvent
-
 from starlette.types import Message, Send
 
 from llmserve.bootstrap import Container

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import Path
 
 from loguru import logger
 
@@ -30,6 +31,7 @@ def build_engine(
     max_tokens_per_step: int | None = None,
     prefix_caching: bool = True,
     torch_compile: bool = False,
+    cache_dir: Path | None = None,
     on_step: Callable[[StepReport], None] = lambda report: None,
 ) -> Engine:
     """The engine that the spec asks for; `auto` takes the best one the model supports.
@@ -50,6 +52,7 @@ def build_engine(
             max_tokens_per_step=max_tokens_per_step,
             is_caching=prefix_caching,
             is_compiled=torch_compile,
+            cache_dir=cache_dir,
         )
         return BatchingEngine(spec, loaded, layers, options, why=why, on_step=on_step)
 

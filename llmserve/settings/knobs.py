@@ -107,6 +107,9 @@ class Settings(BaseSettings):
     prefix_caching: bool = Field(
         True, description="Keep the KV cache of prompts, for others that begin alike."
     )
+    cache_dir: Path | None = Field(
+        None, description="For compiled kernels; default: `.cache/llmserve` in the home directory."
+    )
     torch_compile: bool = Field(
         False, description="On a GPU: compile the model (minutes at first start), then capture it."
     )

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Final, TypeVar
 
 import torch
@@ -67,6 +68,7 @@ class BatchingOptions:
         max_tokens_per_step: prompt and answer tokens together, `None` for what suits the device.
         is_caching: whether prefixes are shared.
         is_compiled: whether torch.compile takes the model, on a GPU.
+        cache_dir: for compiled kernels, `None` for the usual place.
     """
 
     max_running: int
@@ -77,6 +79,7 @@ class BatchingOptions:
     max_tokens_per_step: int | None = None
     is_caching: bool = True
     is_compiled: bool = False
+    cache_dir: Path | None = None
 
 
 class BatchingEngine:
@@ -235,6 +238,7 @@ class BatchingEngine:
                 options.memory_share,
             ),
             is_compiled=options.is_compiled,
+            cache_dir=options.cache_dir,
             on_progress=report,
         )
         logger.info("model {}: KV cache: {}", self._spec.name, computing.arithmetic)

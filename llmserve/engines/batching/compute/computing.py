@@ -75,6 +75,7 @@ def build_computing(
     wish: CacheWish,
     *,
     is_compiled: bool = False,
+    cache_dir: Path | None = None,
     on_progress: OnProgress = lambda progress: None,
 ) -> Computing:
     """Everything that a step needs, compiled where that helps.
@@ -83,18 +84,22 @@ def build_computing(
     """
     if loaded.device.type == "cuda":
         return _on_cuda(loaded, layers, wish, is_compiled, on_progress)
-    return _on_cpu(loaded, layers, wish, on_progress)
+    return _on_cpu(loaded, layers, wish, cache_dir, on_progress)
 
 
 def _on_cpu(
-    loaded: LoadedModel, layers: Sequence[LayerShape], wish: CacheWish, on_progress: OnProgress
+    loaded: LoadedModel,
+    layers: Sequence[LayerShape],
+    wish: CacheWish,
+    cache_dir: Path | None,
+    on_progress: OnProgress,
 ) -> Computing:
     forward: Forward
     why, close = "the weights are not bfloat16", _nothing
     native: Any = None
     if loaded.model.dtype == torch.bfloat16:
         on_progress(LoadProgress("compiling"))
-        native = build_native(loaded.model)
+        native = build_native(loaded.model, cache_dir=cache_dir)
         why = native if isinstance(native, str) else ""
     if native is not None and not isinstance(native, str):
         forward = native

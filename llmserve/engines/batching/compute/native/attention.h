@@ -1,103 +1,26 @@
 // Causal attention of query rows over the paged cache, softmax on the way (Milakov and Gimelshein,
 // "Online normalizer calculation for softmax", 2018).
 //
-// Queries that read the same KV head fill tiles of 16 lanes, token after token, the heads of a token
-// side by side: one lane for each query head at decode, all 16 at prefill. Scores lie transposed, a
-// row for each key, so that maximum, exponential and sum run down the lanes without a shuffle:
+// Queries that read the same KV head fill tiles of 16 lanes, token after token, the heads of a
+// token side by side: one lane for each query head at decode, all 16 at prefill. Scores lie
+// transposed, a row for each key, so that maximum, exponential and sum run down the lanes:
 //
-//   scores (keys, lanes) = keys × queries'  →  weights, in pairs of keys  →  sums += weights' × values
+//   scores (keys, lanes) = keys × queries' → weights, in pairs of keys → sums += weights' × values
 #pragma once
 
 #include <algorithm>
+#include <cmath>
 
-#include "buffer.h"
+#include "attention_task.h"
 #include "lanes.h"
 #include "product.h"
+#include "rows.h"
 #include "tiles.h"
 
 namespace llmserve {
 
-inline constexpr int64_t kChunk = 32;     // keys between two corrections of the running maximum
-inline constexpr int64_t kTaskTiles = 4;  // of 16 lanes
-
 // Stands in for minus infinity, which must not meet itself in a subtraction.
 inline constexpr float kUnseen = -1e30f;
-
-// Where a layer's keys and values lie: (num_blocks, kv_heads, block_size, head_dim) each.
-struct PagedLayer {
-    const bf16* keys;
-    const bf16* values;
-    int64_t kv_heads, block_size, head_dim;
-
-};
-
-// A row of the batch.
-struct AttentionRow {
-    int64_t first_token;     // in the batch
-    int64_t first_position;  // of that token in its sequence
-    const int32_t* table;
-};
-
-// One KV head of one row of the batch, and a stretch of its queries.
-struct AttentionTask {
-    int32_t row, kv_head;
-    int32_t first_lane, num_lanes;  // of the row's tokens × group lanes
-    int32_t begin, end;             // keys to look at; `begin` is a multiple of 64
-};
-
-// What all tasks of a layer have in common.
-struct AttentionLayer {
-    PagedLayer cache;
-    const bf16* queries;  // (num_tokens, query_heads, head_dim)
-    bf16* out;            // in tiles, heads side by side
-    int64_t out_depth;
-    int64_t query_heads;
-    float scale;
-    int64_t window;  // a token sees itself and the window - 1 before it; 0: all
-    bool tiles;
-};
-
-// Some keys of a task, and where each lies in the cache.
-struct Chunk {
-    int64_t first = 0, keys = 0;
-    int64_t offsets[kChunk];
-
-    void locate(const PagedLayer& cache, const AttentionRow& row, const AttentionTask& task,
-                int64_t begin) {
-        first = begin;
-        keys = std::clamp<int64_t>(task.end - begin, 0, kChunk);
-        int64_t block = begin / cache.block_size, inside = begin % cache.block_size;
-        for (int64_t key = 0; key < keys; ++block, inside = 0) {
-            const int64_t head = row.table[block] * cache.kv_heads + task.kv_head;
-            const int64_t until = std::min(keys, key + cache.block_size - inside);
-            for (; key < until; ++key)
-                offsets[key] = (head * cache.block_size + inside++) * cache.head_dim;
-        }
-    }
-};
-
-struct AttentionScratch {
-    explicit AttentionScratch(int64_t head_dim)
-        : padded(round_up(head_dim, 32)),
-          queries(kTaskTiles * padded * kLanes),
-          keys(kChunk * padded),
-          values(kChunk * head_dim),
-          sums(kTaskTiles * kLanes * head_dim),
-          scores(kTaskTiles * kChunk * kLanes),
-          pairs(kTaskTiles * kChunk * kLanes) {}
-
-    const int64_t padded;  // head_dim up to a multiple of 32
-    Buffer<bf16> queries;  // (tiles, padded / 2, 16 lanes) pairs
-    Buffer<bf16> keys;     // (64, padded), where the cache cannot be read in place
-    Buffer<bf16> values;   // (2, head_dim / 16, 16 pairs of keys, 16 columns) pairs
-    Buffer<float> sums;    // (tiles, 16 lanes, head_dim)
-    Buffer<float> scores;  // (tiles, 64 keys, 16 lanes)
-    Buffer<bf16> pairs;    // (tiles, 32 pairs of keys, 16 lanes) pairs
-    Chunk chunks[2];       // this one and the next
-    alignas(64) float maximum[kTaskTiles * kLanes];  // of the raw scores
-    alignas(64) float total[kTaskTiles * kLanes];
-    alignas(64) int32_t position[kTaskTiles * kLanes];
-};
 
 class Attention {
   public:
@@ -126,14 +49,43 @@ class Attention {
         }
     }
 
+    // What a sweep over a part of the keys has found.
+    void save(float* part) const {
+        const int64_t lanes = kTaskTiles * kLanes;
+        std::memcpy(part, scratch_.maximum, lanes * sizeof(float));
+        std::memcpy(part + lanes, scratch_.total, lanes * sizeof(float));
+        std::memcpy(part + 2 * lanes, scratch_.sums.data(),
+                    task_.num_lanes * dim_ * sizeof(float));
+    }
+
+    // As if one sweep had read the keys of all parts.
+    void merge(const float* parts, int64_t count) {
+        const int64_t lanes = kTaskTiles * kLanes, size = partial_size(dim_);
+        for (int64_t lane = 0; lane < task_.num_lanes; ++lane) {
+            float maximum = kUnseen, total = 0.0f;
+            for (int64_t i = 0; i < count; ++i)
+                maximum = std::max(maximum, parts[i * size + lane]);
+            float* sums = scratch_.sums.data() + lane * dim_;
+            std::memset(sums, 0, dim_ * sizeof(float));
+            for (int64_t i = 0; i < count; ++i) {
+                const float* part = parts + i * size;
+                const float weight = std::exp((part[lane] - maximum) * layer_.scale);
+                total += weight * part[lanes + lane];
+                add_row(sums, part + 2 * lanes + lane * dim_, weight, dim_);
+            }
+            scratch_.total[lane] = total;
+        }
+    }
+
     // Divides by the totals and writes the rows.
     void finish() const {
         for (int64_t lane = 0; lane < task_.num_lanes; ++lane) {
             const __m512 factor = _mm512_set1_ps(1.0f / scratch_.total[lane]);
             const float* sum = scratch_.sums.data() + lane * dim_;
             for (int64_t i = 0; i < dim_; i += kLanes)
-                store_bf16(layer_.out + tile_place(token(lane), head(lane) * dim_ + i, layer_.out_depth),
-                           _mm512_mul_ps(_mm512_loadu_ps(sum + i), factor));
+                store_bf16(
+                    layer_.out + tile_place(token(lane), head(lane) * dim_ + i, layer_.out_depth),
+                    _mm512_mul_ps(_mm512_loadu_ps(sum + i), factor));
         }
     }
 
@@ -299,9 +251,10 @@ class Attention {
     __m512 mask(int64_t tile, const Chunk& chunk, float* scores) const {
         const __m512 unseen = _mm512_set1_ps(kUnseen);
         const __m512i newest = _mm512_load_si512(scratch_.position + tile * kLanes);
-        const __m512i oldest = _mm512_sub_epi32(
-            newest, _mm512_set1_epi32(static_cast<int32_t>(
-                        layer_.window > 0 ? layer_.window - 1 : chunk.first + task_.end)));
+        __m512i oldest = _mm512_setzero_si512();
+        if (layer_.window > 0)
+            oldest = _mm512_sub_epi32(newest,
+                                      _mm512_set1_epi32(static_cast<int32_t>(layer_.window - 1)));
         __m512 maximum = unseen;
         for (int64_t key = 0; key < round_up(chunk.keys, 32); ++key) {
             const __m512i at = _mm512_set1_epi32(static_cast<int32_t>(chunk.first + key));

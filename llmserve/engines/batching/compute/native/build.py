@@ -87,7 +87,8 @@ def _load(cache_dir: Path | None) -> ctypes.CDLL | str:
 def _compile(compiler: str, library: Path) -> str | None:
     with tempfile.TemporaryDirectory(dir=library.parent) as folder:
         unfinished = Path(folder) / library.name
-        command = [compiler, *OPTIONS, str(SOURCES / "decoder.cpp"), "-o", str(unfinished)]
+        sources = map(str, sorted(SOURCES.glob("*.cpp")))
+        command = [compiler, *OPTIONS, *sources, "-o", str(unfinished)]
         done = subprocess.run(  # noqa: S603 - our own command line, no shell
             command, capture_output=True, text=True, timeout=COMPILE_SECONDS, check=False
         )

@@ -10,6 +10,10 @@ namespace {
 constexpr int64_t kRowPart = 256;
 // Up to this many numbers every thread norms all rows itself, which is cheaper than one more wait.
 constexpr int64_t kNormAlone = 16384;
+// Up to this many rows a product waits for memory rather than for arithmetic.
+constexpr int64_t kFewRows = 64;
+// Weights that are called for ahead of a wait: about what arrives while threads meet.
+constexpr int64_t kFirstNumbers = 8192;
 
 }  // namespace
 
@@ -67,28 +71,9 @@ void Decoder::prepare(const Step& step) {
         desk->rows.reserve(std::max<int64_t>(16, round_up(kNormAlone / shape_.hidden, 16)) *
                            hidden_depth_);
     }
-    plan_attention(step);
-}
-
-void Decoder::plan_attention(const Step& step) {
-    const int64_t group = shape_.query_heads / shape_.kv_heads;
-    rows_.clear();
-    tasks_.clear();
-    for (int32_t row = 0; row < step.num_rows; ++row) {
-        const int64_t first = step.query_starts[row];
-        const int64_t length = step.query_starts[row + 1] - first;
-        const int64_t before = step.context_lengths[row] - length;
-        rows_.push_back({first, before, step.block_tables + row * step.max_blocks});
-        for (int32_t head = 0; head < shape_.kv_heads; ++head)
-            for (int64_t lane = 0; lane < length * group; lane += kTaskTiles * kLanes) {
-                const int64_t lanes = std::min(kTaskTiles * kLanes, length * group - lane);
-                const int64_t end = before + (lane + lanes - 1) / group + 1;
-                tasks_.push_back({row, head, static_cast<int32_t>(lane),
-                                  static_cast<int32_t>(lanes),
-                                  static_cast<int32_t>(before + lane / group),
-                                  static_cast<int32_t>(end)});
-            }
-    }
+    plan_.lay_out(step.query_starts, step.context_lengths, step.block_tables, step.num_rows,
+                  step.max_blocks, shape_.query_heads / shape_.kv_heads, shape_.kv_heads, threads);
+    partials_.reserve(plan_.num_parts() * partial_size(shape_.head_dim));
 }
 
 void Decoder::run(const Step& step, Member& member) {
@@ -96,13 +81,24 @@ void Decoder::run(const Step& step, Member& member) {
     embed(step, member);
     for (int64_t index = 0; index < shape_.layers; ++index) {
         const Layer& layer = layers_[index];
+        const bool last = index + 1 == shape_.layers;
         project_heads(step, layer, index, member, desk);
+        member.wait();
         attend(step, layer, index, member, desk);
-        add_product(attended_.data(), query_depth_, layer.out, layer.out_bias, member,
-                    desk);
+        call_first(layer.out, out_cut(member), query_depth_, member);
+        member.wait();
+        add_product(attended_.data(), query_depth_, layer.out, layer.out_bias, member, desk);
+        call_first(layer.gate_up, gate_cut(member), hidden_depth_, member);
+        member.wait();
         gate(layer, member, desk);
-        add_product(gated_.data(), gate_depth_, layer.down, layer.down_bias,
-                    member, desk);
+        call_first(layer.down, out_cut(member), gate_depth_, member);
+        member.wait();
+        add_product(gated_.data(), gate_depth_, layer.down, layer.down_bias, member, desk);
+        if (last)
+            call_first(shape_.head, vocab_cut(step, member), hidden_depth_, member);
+        else
+            call_first(layers_[index + 1].qkv, heads_cut(), hidden_depth_, member);
+        member.wait();
     }
     predict(step, member, desk);
 }
@@ -150,18 +146,49 @@ const bf16* Decoder::norm(const float* weight, int64_t rows, const int64_t* chos
 
 // Groups of panels, a multiple of `unit`, small enough that all threads get several.
 Cut Decoder::cut(int64_t rows, int64_t panels, int64_t unit, const Member& member) const {
-    Cut cut{rows, std::min(rows, kRowPart), panels, unit};
+    Cut cut{rows, std::clamp<int64_t>(rows, 1, kRowPart), panels, unit};
     const int64_t wanted = 6 * member.size();
     while (cut.panel_part * 2 <= 8 && cut.tasks() / 2 >= wanted) cut.panel_part *= 2;
     return cut;
 }
 
+// One head each.
+Cut Decoder::heads_cut() const {
+    const int64_t panels = shape_.head_dim / kLanes;
+    const int64_t heads = shape_.query_heads + 2 * shape_.kv_heads;
+    return {num_tokens_, std::min(num_tokens_, kRowPart), heads * panels, panels};
+}
+
+Cut Decoder::out_cut(const Member& member) const {
+    return cut(num_tokens_, shape_.hidden / kLanes, 2, member);
+}
+
+Cut Decoder::gate_cut(const Member& member) const {
+    return cut(num_tokens_, 2 * shape_.intermediate / kLanes, 2, member);
+}
+
+Cut Decoder::vocab_cut(const Step& step, const Member& member) const {
+    return cut(step.num_sampled, (shape_.vocab + kLanes - 1) / kLanes, 2, member);
+}
+
+// Weights need not wait for the others: what this thread multiplies first after the next wait is
+// called for before it, and memory is never idle. Not worth it where arithmetic is the limit.
+void Decoder::call_first(const bf16* weight, const Cut& cut, int64_t depth,
+                         const Member& member) const {
+    if (cut.rows > kFewRows || cut.tasks() == 0) return;
+    const int64_t panel = member.first(cut.tasks()) / cut.row_parts() * cut.panel_part;
+    const bf16* begin = weight + panel * depth * kLanes;
+    const int64_t numbers = std::min(cut.panel_part * depth * kLanes, kFirstNumbers);
+    for (int64_t i = 0; i < numbers; i += 32) call_line_near(begin + i);
+}
+
 template <class Finish>
 void Decoder::product(const Cut& cut, const bf16* rows, const bf16* weight, int64_t depth,
                       Member& member, Desk& desk, Finish finish) {
-    const int64_t parts = cut.panel_parts();
+    const int64_t parts = cut.row_parts();
     member.share(cut.tasks(), [&](int64_t task) {
-        const int64_t row = task / parts * cut.row_part, panel = task % parts * cut.panel_part;
+        // Weights come from memory once: all rows pass before the next panels.
+        const int64_t row = task % parts * cut.row_part, panel = task / parts * cut.panel_part;
         const int64_t num_rows = std::min(cut.row_part, cut.rows - row);
         const int64_t panels = std::min(cut.panel_part, cut.panels - panel);
         const int64_t width = panels * kLanes;
@@ -176,13 +203,11 @@ void Decoder::product(const Cut& cut, const bf16* rows, const bf16* weight, int6
 void Decoder::project_heads(const Step& step, const Layer& layer, int64_t index, Member& member,
                             Desk& desk) {
     const bf16* rows = norm(layer.attention_norm, num_tokens_, nullptr, member, desk);
-    const int64_t dim = shape_.head_dim, heads = shape_.query_heads + 2 * shape_.kv_heads;
-    const Cut cut{num_tokens_, std::min(num_tokens_, kRowPart), heads * dim / kLanes, dim / kLanes};
-    product(cut, rows, layer.qkv, hidden_depth_, member, desk,
+    const int64_t dim = shape_.head_dim;
+    product(heads_cut(), rows, layer.qkv, hidden_depth_, member, desk,
             [&](int64_t token, int64_t column, int64_t, float* row) {
                 finish_head(step, layer, index, column / dim, token, row);
             });
-    member.wait();
 }
 
 // One head of one token: to the queries, or to its slot of the cache.
@@ -196,11 +221,15 @@ void Decoder::finish_head(const Step& step, const Layer& layer, int64_t index, i
         const int64_t angle = step.positions[token] * (dim / 2);
         if (layer.rotates) rotate_head(row, step.cosines + angle, step.sines + angle, dim);
     }
-    if (key_head < 0) return round_row(row, dim, queries_.data() + (token * shape_.query_heads + head) * dim);
+    if (key_head < 0) {
+        round_row(row, dim, queries_.data() + (token * shape_.query_heads + head) * dim);
+        return;
+    }
     bf16* store = key_head < shape_.kv_heads ? step.keys[index] : step.values[index];
     const int64_t slot = step.slots[token];
-    const int64_t place = (slot / step.block_size * shape_.kv_heads + key_head % shape_.kv_heads) * step.block_size + slot % step.block_size;
-    round_row(row, dim, store + place * dim);
+    const int64_t block = slot / step.block_size, inside = slot % step.block_size;
+    const int64_t block_head = block * shape_.kv_heads + key_head % shape_.kv_heads;
+    round_row(row, dim, store + (block_head * step.block_size + inside) * dim);
 }
 
 void Decoder::attend(const Step& step, const Layer& layer, int64_t index, Member& member,
@@ -209,58 +238,62 @@ void Decoder::attend(const Step& step, const Layer& layer, int64_t index, Member
         {step.keys[index], step.values[index], shape_.kv_heads, step.block_size, shape_.head_dim},
         queries_.data(), attended_.data(), query_depth_, shape_.query_heads,
         shape_.score_scale, layer.window, shape_.tiles != 0};
-    // Planned for all layers: `begin` is the oldest query's position until the window is known.
-    const auto windowed = [&](AttentionTask task) {
-        const int64_t oldest = layer.window == 0 ? 0 : task.begin - layer.window + 1;
-        task.begin = static_cast<int32_t>(std::max<int64_t>(0, oldest) / kChunk * kChunk);
-        return task;
+    const int64_t num_tasks = static_cast<int64_t>(plan_.tasks().size());
+    const auto partial = [&](int64_t part) {
+        return partials_.data() + part * partial_size(shape_.head_dim);
     };
-    const int64_t num_tasks = static_cast<int64_t>(tasks_.size());
     member.share(num_tasks, [&](int64_t number) {
-        const AttentionTask task = windowed(tasks_[number]);
+        const AttentionTask task = plan_.tasks()[number].within(layer.window);
         const bool last = number + 1 == num_tasks;
-        const AttentionTask next = windowed(tasks_[last ? number : number + 1]);
-        Attention attention(common, rows_[task.row], task, desk.attention);
-        attention.sweep(&rows_[next.row], last ? nullptr : &next);
+        const AttentionTask next = plan_.tasks()[last ? number : number + 1].within(layer.window);
+        Attention attention(common, plan_.rows()[task.row], task, desk.attention);
+        attention.sweep(&plan_.rows()[next.row], last ? nullptr : &next);
+        if (task.part < 0)
+            attention.finish();
+        else
+            attention.save(partial(task.part));
+    });
+    if (plan_.splits().empty()) return;
+    member.wait();
+    member.share(static_cast<int64_t>(plan_.splits().size()), [&](int64_t number) {
+        const SplitTask split = plan_.splits()[number];
+        const AttentionTask& task = plan_.tasks()[split.first];
+        Attention attention(common, plan_.rows()[task.row], task, desk.attention);
+        attention.merge(partial(task.part), split.count);
         attention.finish();
     });
-    member.wait();
 }
 
 // hidden += rows × weight + bias
 void Decoder::add_product(const bf16* rows, int64_t depth, const bf16* weight, const float* bias,
                           Member& member, Desk& desk) {
-    const Cut cut = this->cut(num_tokens_, shape_.hidden / kLanes, 2, member);
-    product(cut, rows, weight, depth, member, desk,
+    product(out_cut(member), rows, weight, depth, member, desk,
             [&](int64_t token, int64_t column, int64_t width, float* row) {
                 if (bias != nullptr) add_bias(row, bias + column, width);
                 add_row(hidden_.data() + token * shape_.hidden + column, row,
                         shape_.residual_scale, width);
             });
-    member.wait();
 }
 
 void Decoder::gate(const Layer& layer, Member& member, Desk& desk) {
     const bf16* rows = norm(layer.mlp_norm, num_tokens_, nullptr, member, desk);
-    const Cut cut = this->cut(num_tokens_, 2 * shape_.intermediate / kLanes, 2, member);
-    product(cut, rows, layer.gate_up, hidden_depth_, member, desk,
+    product(gate_cut(member), rows, layer.gate_up, hidden_depth_, member, desk,
             [&](int64_t token, int64_t column, int64_t width, float* row) {
-                if (layer.gate_up_bias != nullptr) add_bias(row, layer.gate_up_bias + column, width);
+                if (layer.gate_up_bias != nullptr)
+                    add_bias(row, layer.gate_up_bias + column, width);
                 for (int64_t i = 0; i < width; i += 2 * kLanes) {
                     const __m512 gate = silu_lanes(_mm512_loadu_ps(row + i));
                     store_bf16(gated_.data() + tile_place(token, (column + i) / 2, gate_depth_),
                                _mm512_mul_ps(gate, _mm512_loadu_ps(row + i + kLanes)));
                 }
             });
-    member.wait();
 }
 
 void Decoder::predict(const Step& step, Member& member, Desk& desk) {
     if (step.num_sampled == 0) return;
     const bf16* rows = norm(shape_.final_norm, step.num_sampled, step.sampled, member, desk);
-    const Cut cut = this->cut(step.num_sampled, (shape_.vocab + kLanes - 1) / kLanes, 2, member);
     const __m512 scale = _mm512_set1_ps(shape_.logit_scale);
-    product(cut, rows, shape_.head, hidden_depth_, member, desk,
+    product(vocab_cut(step, member), rows, shape_.head, hidden_depth_, member, desk,
             [&](int64_t row, int64_t column, int64_t width, const float* values) {
                 float* target = step.logits + row * shape_.vocab + column;
                 const int64_t count = std::min(width, shape_.vocab - column);
@@ -271,65 +304,3 @@ void Decoder::predict(const Step& step, Member& member, Desk& desk) {
 }
 
 }  // namespace llmserve
-
-// What Python calls, through ctypes: plain C, so that no header of Python or torch is needed.
-
-using namespace llmserve;
-
-extern "C" {
-
-int32_t llmserve_has_tiles() { return request_tiles() ? 1 : 0; }
-
-void llmserve_prefer_huge_pages(void* memory, int64_t bytes) { prefer_huge_pages(memory, bytes); }
-
-int64_t llmserve_panel_size(int64_t depth) { return packed_depth(depth) * kLanes; }
-
-// (rows, depth) into the panels first, first + step, ...; a last panel with fewer rows gets zeros.
-void llmserve_pack(const bf16* weight, int64_t rows, int64_t depth, bf16* panels, int64_t first,
-                   int64_t step, int64_t threads) {
-    const int64_t size = packed_depth(depth) * kLanes;
-#pragma omp parallel for num_threads(static_cast<int>(threads))
-    for (int64_t panel = 0; panel < (rows + kLanes - 1) / kLanes; ++panel) {
-        bf16* target = panels + (first + panel * step) * size;
-        const bf16* source = weight + panel * kLanes * depth;
-        if (rows - panel * kLanes >= kLanes) {
-            pack_panel(source, depth, depth, target);
-            continue;
-        }
-        Buffer<bf16> padded(kLanes * depth);
-        std::memcpy(padded.data(), source, (rows - panel * kLanes) * depth * sizeof(bf16));
-        pack_panel(padded.data(), depth, depth, target);
-    }
-}
-
-// c (rows, 16·panels) float32 = a × panels; a lies in tiles, and both have rows up to a multiple of
-// 16.
-void llmserve_multiply(int32_t tiles, const bf16* a, int64_t rows, const bf16* weight,
-                       int64_t panels, int64_t depth, float* c) {
-    const TileScope scope(tiles != 0);
-    multiply(tiles != 0, a, rows, weight, panels, packed_depth(depth), c, panels * kLanes);
-}
-
-void* llmserve_decoder_create(const Shape* shape, const Layer* layers) {
-    try {
-        return new Decoder(*shape, layers);
-    } catch (const std::bad_alloc&) {
-        return nullptr;
-    }
-}
-
-void llmserve_decoder_destroy(void* decoder) { delete static_cast<Decoder*>(decoder); }
-
-// A `Failure`; anything but 0 says that nothing was computed.
-int32_t llmserve_decoder_step(void* handle, const Step* step) {
-    try {
-        Decoder& decoder = *static_cast<Decoder*>(handle);
-        const Failure failure = decoder.check(*step);
-        if (failure == Failure::none) decoder.step(*step);
-        return static_cast<int32_t>(failure);
-    } catch (const std::bad_alloc&) {
-        return static_cast<int32_t>(Failure::memory);
-    }
-}
-
-}  // extern "C"

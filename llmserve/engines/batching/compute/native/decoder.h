@@ -1,6 +1,6 @@
 // A decoder of the Llama kind, one step over a batch in one call.
 //
-// Five rounds a layer, each shared by all threads, with a wait after it:
+// Five rounds a layer, each shared by all threads, a wait between them:
 //
 //   norm, q/k/v → head norms, rotation, cache │ attention │ out + residual │
 //   norm, gate/up → silu × up │ down + residual
@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "attention.h"
+#include "attention_plan.h"
 #include "buffer.h"
 #include "product.h"
 #include "rows.h"
@@ -52,7 +53,7 @@ struct Step {
 // Python knows these by number.
 enum class Failure : int32_t { none, memory, tokens, positions, slots, rows, blocks, samples };
 
-// How a product is cut into tasks: stretches of rows × groups of panels, rows running slower.
+// How a product is cut into tasks: stretches of rows × groups of panels.
 struct Cut {
     int64_t rows, row_part, panels, panel_part;
 
@@ -83,7 +84,6 @@ class Decoder {
     };
 
     void prepare(const Step& step);
-    void plan_attention(const Step& step);
     void run(const Step& step, Member& member);
     void embed(const Step& step, Member& member);
     const bf16* norm(const float* weight, int64_t rows, const int64_t* chosen, Member& member,
@@ -98,6 +98,11 @@ class Decoder {
     void gate(const Layer& layer, Member& member, Desk& desk);
     void predict(const Step& step, Member& member, Desk& desk);
     Cut cut(int64_t rows, int64_t panels, int64_t unit, const Member& member) const;
+    Cut heads_cut() const;
+    Cut out_cut(const Member& member) const;
+    Cut gate_cut(const Member& member) const;
+    Cut vocab_cut(const Step& step, const Member& member) const;
+    void call_first(const bf16* weight, const Cut& cut, int64_t depth, const Member& member) const;
     template <class Finish>
     void product(const Cut& cut, const bf16* rows, const bf16* weight, int64_t depth,
                  Member& member, Desk& desk, Finish finish);
@@ -113,8 +118,8 @@ class Decoder {
     Buffer<bf16> normed_;     // (tokens, hidden)
     Buffer<bf16> attended_;   // (tokens, query_size)
     Buffer<bf16> gated_;      // (tokens, intermediate)
-    std::vector<AttentionRow> rows_;
-    std::vector<AttentionTask> tasks_;
+    AttentionPlan plan_;
+    Buffer<float> partials_;
     int64_t num_tokens_ = 0;
 };
 

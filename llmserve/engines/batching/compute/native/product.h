@@ -148,8 +148,8 @@ inline void multiply_tiles(const bf16* a, int64_t rows, const bf16* b, int64_t p
 // Tiles cost the same for 1 row as for 16: below this many rows plain dot products are faster.
 inline constexpr int64_t kTileRows = 5;
 
-// c (rows, 16·panels) float32 = a × panels. `a` lies in tiles, with zeros between the true depth and
-// `depth`, the packed one; a and c have room for rows rounded up to 16.
+// c (rows, 16·panels) float32 = a × panels. `a` lies in tiles, with zeros between the true depth
+// and `depth`, the packed one; a and c have room for rows rounded up to 16.
 inline void multiply(bool tiles, const bf16* a, int64_t rows, const bf16* b, int64_t panels,
                      int64_t depth, float* c, int64_t ldc) {
     if (tiles && rows >= kTileRows)

@@ -22,8 +22,8 @@ inline bool request_tiles() {
     return granted;
 }
 
-// The intrinsics of tiles do not tell the compiler that they read memory: without this it may move a
-// store behind the tile load that needs it, or leave it out.
+// The intrinsics of tiles do not tell the compiler that they read memory: without this it may move
+// a store behind the tile load that needs it, or leave it out.
 inline void settle_stores() { asm volatile("" ::: "memory"); }
 
 // All eight tiles have 16 rows of 64 bytes: shorter matrices are padded instead.
@@ -50,8 +50,9 @@ class TileScope {
     bool enabled_;
 };
 
-// How far ahead of the tiles weights are called for, in elements of one panel's stream.
-inline constexpr int64_t kAhead = 4096;
+// How far ahead weights are called for, in numbers of one panel's stream: farther wastes more at
+// the ends of small panels, nearer comes too late.
+inline constexpr int64_t kAhead = 1024;
 
 template <int M, int P>
 inline void load_products(const float* c, int64_t stride) {

@@ -1,0 +1,63 @@
+// What Python calls, through ctypes: plain C, so that no header of Python or torch is needed.
+
+#include "decoder.h"
+
+using namespace llmserve;
+
+extern "C" {
+
+int32_t llmserve_has_tiles() { return request_tiles() ? 1 : 0; }
+
+void llmserve_prefer_huge_pages(void* memory, int64_t bytes) { prefer_huge_pages(memory, bytes); }
+
+int64_t llmserve_panel_size(int64_t depth) { return packed_depth(depth) * kLanes; }
+
+// (rows, depth) into the panels first, first + step, ...; a last panel with fewer rows gets zeros.
+void llmserve_pack(const bf16* weight, int64_t rows, int64_t depth, bf16* panels, int64_t first,
+                   int64_t step, int64_t threads) {
+    const int64_t size = packed_depth(depth) * kLanes;
+#pragma omp parallel for num_threads(static_cast<int>(threads))
+    for (int64_t panel = 0; panel < (rows + kLanes - 1) / kLanes; ++panel) {
+        bf16* target = panels + (first + panel * step) * size;
+        const bf16* source = weight + panel * kLanes * depth;
+        if (rows - panel * kLanes >= kLanes) {
+            pack_panel(source, depth, depth, target);
+            continue;
+        }
+        Buffer<bf16> padded(kLanes * depth);
+        std::memcpy(padded.data(), source, (rows - panel * kLanes) * depth * sizeof(bf16));
+        pack_panel(padded.data(), depth, depth, target);
+    }
+}
+
+// c (rows, 16·panels) float32 = a × panels; a lies in tiles, and both have rows up to a multiple of
+// 16.
+void llmserve_multiply(int32_t tiles, const bf16* a, int64_t rows, const bf16* weight,
+                       int64_t panels, int64_t depth, float* c) {
+    const TileScope scope(tiles != 0);
+    multiply(tiles != 0, a, rows, weight, panels, packed_depth(depth), c, panels * kLanes);
+}
+
+void* llmserve_decoder_create(const Shape* shape, const Layer* layers) {
+    try {
+        return new Decoder(*shape, layers);
+    } catch (const std::bad_alloc&) {
+        return nullptr;
+    }
+}
+
+void llmserve_decoder_destroy(void* decoder) { delete static_cast<Decoder*>(decoder); }
+
+// A `Failure`; anything but 0 says that nothing was computed.
+int32_t llmserve_decoder_step(void* handle, const Step* step) {
+    try {
+        Decoder& decoder = *static_cast<Decoder*>(handle);
+        const Failure failure = decoder.check(*step);
+        if (failure == Failure::none) decoder.step(*step);
+        return static_cast<int32_t>(failure);
+    } catch (const std::bad_alloc&) {
+        return static_cast<int32_t>(Failure::memory);
+    }
+}
+
+}  // extern "C"
