@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from llmserve.cli.bench import bench
 from llmserve.cli.flags import with_settings
 from llmserve.cli.keys import keys_app
 from llmserve.cli.operating import doctor, load, ps, reload, unload, warm
@@ -22,7 +23,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (ps, load, unload, reload, warm, doctor):
+for command in (ps, load, unload, reload, warm, doctor, bench):
     app.command()(command)
 app.add_typer(keys_app, name="keys")
 

@@ -37,7 +37,7 @@ def build_engine(
     """The engine that the spec asks for; `auto` takes the best one the model supports.
 
     `torch_threads` is per running request of the threaded engine, `None` shares the cores among
-    them; the batching engine's one step takes as many, or all cores.
+    them; the batching engine's one step takes as many, or this worker's share of the cores.
     """
     threaded = partial(_threaded, spec, max_running, torch_threads, fetch)
     if spec.engine is EngineKind.THREADED:
@@ -46,7 +46,7 @@ def build_engine(
     def batching(loaded: LoadedModel, layers: Sequence[LayerShape], why: str) -> Engine:
         options = BatchingOptions(
             max_running=slots(EngineKind.BATCHING, max_running, loaded.device.type),
-            torch_threads=torch_threads or os.cpu_count() or 1,
+            torch_threads=torch_threads or max(1, round(cores() * memory_share)),
             kv_cache_bytes=kv_cache_bytes,
             memory_share=memory_share,
             max_tokens_per_step=max_tokens_per_step,
@@ -59,6 +59,11 @@ def build_engine(
     return ChosenEngine(spec, fetch=fetch, batching=batching, threaded=threaded)
 
 
+def cores() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def _threaded(
     spec: ModelSpec,
     max_running: int | None,
@@ -68,7 +73,7 @@ def _threaded(
     why: str,
 ) -> Engine:
     running = slots(EngineKind.THREADED, max_running)
-    threads = torch_threads or max(1, (os.cpu_count() or 1) // running)
+    threads = torch_threads or max(1, cores() // running)
     logger.info(
         "model {} is served by the threaded engine ({}), {} at once, {} CPU threads each",
         spec.name,

@@ -95,7 +95,7 @@ class Settings(BaseSettings):
         None,
         ge=16,
         le=2**20,
-        description="Prompt and answer tokens in one step of the batching engine; default: 256 on "
+        description="Prompt and answer tokens in one step of the batching engine; default: 512 on "
         "a CPU, 4096 on a GPU.",
     )
     kv_cache_bytes: int | None = Field(
@@ -135,7 +135,7 @@ class Settings(BaseSettings):
         None,
         ge=1,
         le=1024,
-        description="CPU threads of a step; default: all cores, or with the threaded engine "
+        description="CPU threads of a step; default: cores ÷ workers, or with the threaded engine "
         "cores ÷ `max_running` per request.",
     )
     max_header_bytes: int = Field(

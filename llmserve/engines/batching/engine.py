@@ -50,7 +50,7 @@ from llmserve.errors import LLMServeError, ModelBroken, ModelUnloaded
 from llmserve.text.tokenizer import Tokenizer
 
 GPU_TOKENS_PER_STEP: Final = 4096
-CPU_TOKENS_PER_STEP: Final = 256
+CPU_TOKENS_PER_STEP: Final = 512
 
 T = TypeVar("T")
 

@@ -129,6 +129,9 @@ class StepLoop:
         self._drop_cancelled()
         begun = self._clock()
         plan = self._scheduler.plan(self._pacer.prefill_budget(self._scheduler.stats()))
+        # What the last step made is told while this one computes: a forward lets go of the
+        # interpreter, and the event loop has it to itself.
+        self._wakes.flush()
         if plan.slices:
             sampled = self._step(plan)
             seconds = self._clock() - begun
@@ -137,7 +140,8 @@ class StepLoop:
         elif not self._scheduler.is_idle:
             self._work.wait(STUCK_SECONDS)
         self.stats = self._scheduler.stats()
-        self._wakes.flush()
+        if self._scheduler.is_idle:
+            self._wakes.flush()
 
     def _answer_calls(self) -> None:
         while self._calls:

@@ -99,6 +99,11 @@ SECTIONS: dict[str, tuple[Panel, ...]] = {
         Panel("KV cache", "percentunit", (
             (f"max by (model) (llmserve_kv_cache_usage_perc{{{PICKED}}})", "{{model}}"),
         )),
+        Panel("KV blocks", "short", (
+            (now("kv_blocks"), "all"),
+            (now("kv_blocks_used"), "in use"),
+            (now("engine_waiting"), "running requests without a place in a step"),
+        )),
         Panel("Prefix cache hit ratio", "percentunit", (
             (f"{total('prefix_cache_hits_total')} / {total('prefix_cache_queries_total')}",
              "hits"),
@@ -108,6 +113,11 @@ SECTIONS: dict[str, tuple[Panel, ...]] = {
              "steps per second"),
             (total("num_preemptions_total"),
              "preemptions per second"),
+        )),
+        Panel("Step time", "s", quantiles("engine_step_seconds")),
+        Panel("Tokens per step", "short", (
+            (f"{total('iteration_tokens_total_sum')} / {total('iteration_tokens_total_count')}",
+             "mean"),
         )),
         Panel("Models loaded", "short", (gauge("model_loaded", "model"),)),
         Panel("Memory of models", "bytes", (gauge("model_memory_bytes", "model"),)),

@@ -1,0 +1,177 @@
+"""Puts load on a server and collects the answers."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import orjson
+
+from llmserve.bench.answer import Answer
+from llmserve.bench.connection import Connection
+from llmserve.bench.target import Target
+from llmserve.bench.workload import Workload
+from llmserve.errors import ConfigurationError
+
+
+@dataclass(frozen=True, slots=True)
+class Amount:
+    """How much: `requests` or `seconds`, whichever ends first; `concurrency` at once in a closed
+    loop. `timeout_seconds` is for one answer."""
+
+    requests: int | None = None
+    seconds: float | None = None
+    concurrency: int = 1
+    timeout_seconds: float = 600.0
+
+
+@dataclass(slots=True)
+class Collected:
+    """Answers so far, and the span in which they came, by `time.perf_counter`."""
+
+    answers: list[Answer] = field(default_factory=list)
+    began_at: float = 0.0
+    ended_at: float = 0.0
+
+
+class Load:
+    """One run. `on_answer` is told of each answer."""
+
+    def __init__(
+        self,
+        target: Target,
+        workload: Workload,
+        amount: Amount,
+        on_answer: Callable[[Answer], None] = lambda answer: None,
+    ) -> None:
+        self._target = target
+        self._workload = workload
+        self._amount = amount
+        self._on_answer = on_answer
+        self._idle: list[Connection] = []
+        self.collected = Collected()
+
+    async def run(self) -> Collected:
+        """Ask until the amount is reached; what is under way then is waited for."""
+        bodies: Iterator[bytes] = self._workload.bodies()
+        if self._amount.requests is not None:
+            bodies = itertools.islice(bodies, self._amount.requests)
+        self.collected.began_at = time.perf_counter()
+        try:
+            if self._workload.rate is None:
+                users = (self._user(bodies) for _ in range(self._amount.concurrency))
+                await asyncio.gather(*users)
+            else:
+                await self._arrive(bodies)
+        finally:
+            self.collected.ended_at = time.perf_counter()
+            for connection in self._idle:
+                connection.close()
+        return self.collected
+
+    async def _user(self, bodies: Iterator[bytes]) -> None:
+        """A closed loop: the next request follows the last answer."""
+        for body in bodies:
+            if self._is_over():
+                return
+            await self._ask(body)
+
+    async def _arrive(self, bodies: Iterator[bytes]) -> None:
+        """An open loop: requests come whether or not the server keeps up."""
+        async with asyncio.TaskGroup() as asking:
+            for body, at in zip(bodies, self._workload.arrivals(), strict=False):
+                if self._amount.seconds is not None and at >= self._amount.seconds:
+                    return
+                await asyncio.sleep(self.collected.began_at + at - time.perf_counter())
+                asking.create_task(self._ask(body))
+
+    def _is_over(self) -> bool:
+        seconds = self._amount.seconds
+        return seconds is not None and time.perf_counter() - self.collected.began_at >= seconds
+
+    async def _ask(self, body: bytes) -> None:
+        answer = Answer(time.perf_counter())
+        try:
+            async with asyncio.timeout(self._amount.timeout_seconds):
+                await self._exchange(body, answer)
+        except TimeoutError:
+            answer.error = "timeout"
+        except OSError as error:
+            answer.error = f"connect: {type(error).__name__}"
+        answer.ended_at = time.perf_counter()
+        self.collected.answers.append(answer)
+        self._on_answer(answer)
+
+    async def _exchange(self, body: bytes, answer: Answer) -> None:
+        connection = self._idle.pop() if self._idle else None
+        if connection is None or not connection.is_open:
+            connection = await Connection.to(self._target)
+        refusal = bytearray()
+
+        def take(data: bytes, now: float) -> None:
+            answer.take(data, now)
+            if len(refusal) < 4096:  # an error's words, no more
+                refusal.extend(data)
+
+        request = self._target.request("POST", self._workload.path, body)
+        try:
+            response = await connection.exchange(request, take)
+        except asyncio.CancelledError:
+            connection.close()
+            raise
+        if connection.is_open:
+            self._idle.append(connection)
+        if response.status and response.status != 200:
+            answer.error = f"status {response.status}{_code(bytes(refusal))}"
+        elif answer.error is None and not answer.is_done:
+            answer.error = "cut off"
+
+
+async def first_model(target: Target) -> str:
+    """The first of /v1/models.
+
+    Raises:
+        ConfigurationError: the server does not tell.
+    """
+    status, body = await fetch(target, "GET", "/v1/models")
+    with contextlib.suppress(orjson.JSONDecodeError, KeyError, IndexError, TypeError):
+        if status == 200:
+            return str(orjson.loads(body)["data"][0]["id"])
+    raise ConfigurationError(f"/v1/models answered {status or 'nothing'}; name a --model")
+
+
+async def takes_ignore_eos(target: Target, workload: Workload) -> bool:
+    """Whether the server knows `ignore_eos`; some refuse what OpenAI does not have."""
+    body = next(workload.bodies())
+    status, _ = await fetch(target, "POST", workload.path, body)
+    return status != 400
+
+
+async def fetch(target: Target, method: str, path: str, body: bytes = b"") -> tuple[int, bytes]:
+    """One exchange outside of the load: status and body.
+
+    Raises:
+        ConfigurationError: nobody is there.
+    """
+    try:
+        connection = await Connection.to(target)
+    except OSError as error:
+        raise ConfigurationError(
+            f"cannot reach {target.host}:{target.port} ({type(error).__name__})"
+        ) from error
+    parts: list[bytes] = []
+    request = target.request(method, path, body)
+    response = await connection.exchange(request, lambda data, now: parts.append(data))
+    connection.close()
+    return response.status, b"".join(parts)
+
+
+def _code(body: bytes) -> str:
+    with contextlib.suppress(orjson.JSONDecodeError, KeyError, TypeError, AttributeError):
+        error = orjson.loads(body)["error"]
+        return f" {error.get('code') or error.get('type')}"
+    return ""

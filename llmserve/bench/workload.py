@@ -1,0 +1,84 @@
+"""What is asked: prompts of about a length, when they come, and in which words of the API."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+import orjson
+
+from llmserve.bench.target import Endpoint
+
+FREQUENT: Final = """
+the of and to in that it was for on are with as his they be at one have this from or had
+by hot but some what there we can out other were all your when up use word how said an
+each she which do their time if will way about many then them would write like so these
+her long make thing see him two has look more day could go come did my sound no most
+number who over know water than call first people may down side been now find any new
+work part take get place
+"""
+WORDS: Final = tuple(FREQUENT.split())
+"""Most tokenizers have a token for each, with its space."""
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """Lengths in tokens; `spread` varies each by that share, evenly.
+
+    Attributes:
+        shared_tokens: of each prompt, at its beginning, that all prompts have in common.
+        rate: requests per second as a Poisson process; `None`: each ends before the next.
+    """
+
+    model: str
+    input_tokens: int = 128
+    output_tokens: int = 64
+    spread: float = 0.0
+    shared_tokens: int = 0
+    rate: float | None = None
+    endpoint: Endpoint = "completions"
+    ignores_eos: bool = True
+    seed: int = 0
+
+    def bodies(self) -> Iterator[bytes]:
+        """Requests without end; the same seed gives the same ones."""
+        numbers = random.Random(self.seed)  # noqa: S311  # words, not secrets
+        shared = [numbers.choice(WORDS) for _ in range(self.shared_tokens)]
+        while True:
+            length = max(1, self._varied(self.input_tokens, numbers))
+            own = [numbers.choice(WORDS) for _ in range(length - len(shared))]
+            words = " ".join([*shared, *own])
+            yield orjson.dumps(self._body(words, max(1, self._varied(self.output_tokens, numbers))))
+
+    def arrivals(self) -> Iterator[float]:
+        """Seconds from the start at which requests come, where there is a rate."""
+        assert self.rate is not None, "a closed loop has no arrivals"
+        numbers = random.Random(self.seed + 1)  # noqa: S311
+        now = 0.0
+        while True:
+            now += numbers.expovariate(self.rate)
+            yield now
+
+    @property
+    def path(self) -> str:
+        """Of the route."""
+        return "/v1/chat/completions" if self.endpoint == "chat" else "/v1/completions"
+
+    def _varied(self, tokens: int, numbers: random.Random) -> int:
+        return round(tokens * (1 + numbers.uniform(-self.spread, self.spread)))
+
+    def _body(self, words: str, max_tokens: int) -> dict[str, Any]:
+        body: dict[str, Any] = {
+            "model": self.model,
+            "max_tokens": max_tokens,
+            "temperature": 0,
+            "stream": True,
+            "stream_options": {"include_usage": True},
+        }
+        if self.ignores_eos:
+            body["ignore_eos"] = True
+        if self.endpoint == "chat":
+            return body | {"messages": [{"role": "user", "content": words}]}
+        return body | {"prompt": words}
