@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import orjson
@@ -29,6 +29,7 @@ class Workload:
 
     Attributes:
         shared_tokens: of each prompt, at its beginning, that all prompts have in common.
+        words_per_token: how many words make a token of this server's tokenizer.
         rate: requests per second as a Poisson process; `None`: each ends before the next.
     """
 
@@ -37,6 +38,7 @@ class Workload:
     output_tokens: int = 64
     spread: float = 0.0
     shared_tokens: int = 0
+    words_per_token: float = 1.0
     rate: float | None = None
     endpoint: Endpoint = "completions"
     ignores_eos: bool = True
@@ -45,9 +47,10 @@ class Workload:
     def bodies(self) -> Iterator[bytes]:
         """Requests without end; the same seed gives the same ones."""
         numbers = random.Random(self.seed)  # noqa: S311  # words, not secrets
-        shared = [numbers.choice(WORDS) for _ in range(self.shared_tokens)]
+        per_token = self.words_per_token
+        shared = [numbers.choice(WORDS) for _ in range(round(self.shared_tokens * per_token))]
         while True:
-            length = max(1, self._varied(self.input_tokens, numbers))
+            length = max(1, round(self._varied(self.input_tokens, numbers) * per_token))
             own = [numbers.choice(WORDS) for _ in range(length - len(shared))]
             words = " ".join([*shared, *own])
             yield orjson.dumps(self._body(words, max(1, self._varied(self.output_tokens, numbers))))
@@ -60,6 +63,11 @@ class Workload:
         while True:
             now += numbers.expovariate(self.rate)
             yield now
+
+    def calibrated(self, prompt_tokens: int) -> Workload:
+        """The same, once a prompt of it turned out to have so many tokens."""
+        factor = self.words_per_token * self.input_tokens / max(1, prompt_tokens)
+        return replace(self, words_per_token=factor)
 
     @property
     def path(self) -> str:

@@ -48,7 +48,13 @@ def bench(
         int, typer.Option(min=0, help="Tokens that all prompts begin with.")
     ] = 0,
     ignore_eos: Annotated[bool, typer.Option(help="Answers of full length.")] = True,
-    warmup: Annotated[int, typer.Option(min=0, help="Requests before the clock starts.")] = 1,
+    warmup: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            help="Requests before the clock starts; they also tell how many words a token is.",
+        ),
+    ] = 1,
     goodput_ttft: Annotated[
         float | None, typer.Option(min=0, help="Good answers: first token within so many ms.")
     ] = None,
@@ -116,8 +122,12 @@ def _run(target: Target, workload: Workload, amount: Amount, warmup: int) -> Col
                 console.print("the server refuses ignore_eos: answers may be shorter than asked")
                 wanted = replace(wanted, ignores_eos=False)
             if warmup:
-                first = replace(wanted, seed=wanted.seed + 1_000_003, rate=None)
-                await Load(target, first, replace(amount, requests=warmup, seconds=None)).run()
+                first = replace(wanted, seed=wanted.seed + 1_000_003, rate=None, spread=0.0)
+                warm = await Load(
+                    target, first, replace(amount, requests=warmup, seconds=None)
+                ).run()
+                if tokens := warm.answers[0].prompt_tokens:
+                    wanted = wanted.calibrated(tokens)
             load = Load(target, wanted, amount, lambda answer: bar.advance(task))
             await load.run()
 

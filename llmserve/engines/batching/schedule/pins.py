@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence as Tokens
 
 from llmserve.engines.batching.schedule.blocks import BlockPool
 from llmserve.engines.batching.schedule.prefix_cache import PrefixCache
+
+Prefix = tuple[bytes, tuple[int, ...]]
+"""A salt, and tokens."""
 
 
 class Pins:
@@ -17,7 +21,9 @@ class Pins:
     def __init__(self, pool: BlockPool, cache: PrefixCache) -> None:
         self._pool = pool
         self._cache = cache
-        self._blocks: dict[tuple[int, ...], list[int]] = {}
+        self._blocks: dict[Prefix, list[int]] = {}
+        # Kept up to date, since prefixes share blocks and the stats are read every step.
+        self._holds: Counter[int] = Counter()
 
     @property
     def holders(self) -> list[list[int]]:
@@ -27,31 +33,39 @@ class Pins:
     @property
     def num_blocks(self) -> int:
         """Blocks that are pinned."""
-        return len({block for blocks in self._blocks.values() for block in blocks})
+        return len(self._holds)
 
-    def add(self, token_ids: Tokens[int]) -> int:
+    def add(self, token_ids: Tokens[int], salt: bytes = b"") -> int:
         """Keep the blocks of a prefix that was computed; returns how many there are, 0 where
         they are gone already or would be more than half of the pool."""
-        self.remove(token_ids)
-        blocks = self._cache.find(token_ids)
-        pinned = {block for held in self._blocks.values() for block in held}
-        if len(pinned.union(blocks)) > self._pool.num_blocks // 2:
+        self.remove(token_ids, salt)
+        blocks = self._cache.find(token_ids, salt)
+        num_new = sum(1 for block in blocks if block not in self._holds)
+        if len(self._holds) + num_new > self._pool.num_blocks // 2:
             return 0
         if blocks:
             for block in blocks:
                 self._pool.share(block)
-            self._blocks[tuple(token_ids)] = blocks
+            self._holds.update(blocks)
+            self._blocks[salt, tuple(token_ids)] = blocks
         return len(blocks)
 
-    def remove(self, token_ids: Tokens[int]) -> None:
+    def remove(self, token_ids: Tokens[int], salt: bytes = b"") -> None:
         """Let go of a prefix, if it is kept."""
-        for block in self._blocks.pop(tuple(token_ids), []):
-            self._pool.release(block)
+        self._release((salt, tuple(token_ids)))
 
     def give_way(self) -> bool:
         """Let go of the oldest; `False` if there is none."""
         oldest = next(iter(self._blocks), None)
         if oldest is None:
             return False
-        self.remove(oldest)
+        self._release(oldest)
         return True
+
+    def _release(self, prefix: Prefix) -> None:
+        # From the end: the beginning is worth keeping longest.
+        for block in reversed(self._blocks.pop(prefix, [])):
+            self._pool.release(block)
+            self._holds[block] -= 1
+            if not self._holds[block]:
+                del self._holds[block]

@@ -18,7 +18,9 @@ class PrefixCache:
     """Names full blocks by the tokens in them and all before: a chain of digests.
 
     A name depends on everything that the block's keys and values depend on, so whoever has the
-    same tokens may share it.
+    same tokens may share it. A salt begins a chain of its own: who does not know it finds nothing.
+
+    Automatic prefix caching as in vLLM (Kwon et al., PagedAttention, 2023).
     """
 
     def __init__(self, pool: BlockPool, block_size: int) -> None:
@@ -28,13 +30,13 @@ class PrefixCache:
     def match(self, sequence: Sequence) -> list[int]:
         """Blocks of the longest known beginning; at least one token is left to compute."""
         most = (sequence.num_tokens - 1) // self._block_size
-        self._extend(sequence.digests, sequence.token_ids, most)
+        self._extend(sequence.digests, sequence.token_ids, most, sequence.salt)
         return self._known(sequence.digests[:most])
 
-    def find(self, token_ids: Tokens[int]) -> list[int]:
+    def find(self, token_ids: Tokens[int], salt: bytes = b"") -> list[int]:
         """Blocks of the longest known beginning of some tokens, whole blocks only."""
         digests: list[bytes] = []
-        self._extend(digests, token_ids, len(token_ids) // self._block_size)
+        self._extend(digests, token_ids, len(token_ids) // self._block_size, salt)
         return self._known(digests)
 
     def register(self, sequence: Sequence, num_before: int) -> None:
@@ -43,7 +45,7 @@ class PrefixCache:
         first, last = num_before // size, sequence.num_computed // size
         if first == last:
             return
-        self._extend(sequence.digests, sequence.token_ids, last)
+        self._extend(sequence.digests, sequence.token_ids, last, sequence.salt)
         for index in range(first, last):
             self._pool.name(sequence.blocks[index], sequence.digests[index])
 
@@ -56,9 +58,16 @@ class PrefixCache:
             blocks.append(block)
         return blocks
 
-    def _extend(self, digests: list[bytes], token_ids: Tokens[int], count: int) -> None:
+    def _extend(
+        self, digests: list[bytes], token_ids: Tokens[int], count: int, salt: bytes
+    ) -> None:
         size = self._block_size
         for index in range(len(digests), count):
-            parent = digests[-1] if digests else b""
+            parent = digests[-1] if digests else _root(salt)
             tokens = array("q", token_ids[index * size : (index + 1) * size]).tobytes()
             digests.append(blake2b(parent + tokens, digest_size=DIGEST_BYTES).digest())
+
+
+def _root(salt: bytes) -> bytes:
+    # Personalised, so that no salt can be chosen whose root is the name of somebody's block.
+    return blake2b(salt, digest_size=DIGEST_BYTES, person=b"salt").digest()

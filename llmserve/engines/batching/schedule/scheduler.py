@@ -12,6 +12,7 @@ from llmserve.engines.batching.schedule.plan import Slice, StepPlan
 from llmserve.engines.batching.schedule.prefix_cache import PrefixCache
 from llmserve.engines.batching.schedule.sequence import Sequence
 from llmserve.engines.batching.schedule.stats import SchedulerStats
+from llmserve.engines.batching.schedule.tables import BlockTables
 from llmserve.engines.batching.schedule.waiting import WaitingLine
 
 
@@ -43,6 +44,7 @@ class Scheduler:
         self._max_sequences = max_sequences
         self._is_caching = is_caching
         self._pool = BlockPool(num_blocks)
+        self._tables = BlockTables(self._pool, block_size)
         self._cache = PrefixCache(self._pool, block_size)
         self._pins = Pins(self._pool, self._cache)
         self._shares = FairShare()
@@ -60,11 +62,15 @@ class Scheduler:
         """It waits for its turn.
 
         Raises:
-            ValueError: the pool could not even hold its prompt and one more token.
+            ValueError: it has no tokens, was added before, or is more than the pool could hold:
+                its prompt and `max_new_tokens`, or one token where these are not known.
         """
-        if self._blocks_for(sequence.num_tokens + 1) > self._pool.num_blocks:
+        if not sequence.num_tokens or sequence in self._known:
+            raise ValueError("a sequence is added once, and has at least one token")
+        longest = sequence.num_tokens + (sequence.max_new_tokens or 1)
+        if self._tables.num_blocks_for(longest) > self._pool.num_blocks:
             raise ValueError(
-                f"{sequence.num_tokens} tokens need more than the {self._pool.num_blocks} blocks "
+                f"{longest} tokens need more than the {self._pool.num_blocks} blocks "
                 f"of {self._block_size} that there are"
             )
         self._known.add(sequence)
@@ -77,7 +83,8 @@ class Scheduler:
             return
         self._known.discard(sequence)
         if sequence in self._running:
-            self._give_back(sequence)
+            del self._running[sequence]
+            self._tables.close(sequence)
         else:
             self._waiting.remove(sequence)
         self._shares.leave(sequence.caller)
@@ -89,21 +96,31 @@ class Scheduler:
         """
         lengths: dict[Sequence, int] = {}
         preempted: list[Sequence] = []
+        begun: list[Sequence] = []
         for sequence in list(self._running):
-            if sequence.num_tokens - sequence.num_computed == 1 and sequence in self._running:
+            if len(sequence.token_ids) - sequence.num_computed > 1:
+                begun.append(sequence)
+            elif sequence in self._running:  # nobody took its blocks meanwhile
                 self._place(sequence, 1, lengths, preempted)
         left = self._max_tokens - len(lengths)
         if prefill_tokens is not None:
             left = min(left, prefill_tokens)
-        left = self._continue_prefill(left, lengths, preempted)
+        left = self._continue_prefill(begun, left, lengths, preempted)
         if not preempted:
-            self._admit(left, lengths)
+            self._admit(begun, left, lengths)
         slices = [_slice(sequence, length) for sequence, length in lengths.items()]
         slices.sort(key=lambda part: part.length > 1)
         return StepPlan(tuple(slices), tuple(preempted))
 
     def commit(self, plan: StepPlan, next_ids: Tokens[int]) -> None:
-        """The step was computed; `next_ids` are the sampled slices' tokens, in their order."""
+        """The step was computed; `next_ids` are the sampled slices' tokens, in their order.
+
+        Raises:
+            ValueError: there is not one token for each sampled slice; nothing is changed.
+        """
+        num_sampled = sum(part.is_sampled for part in plan.slices)
+        if len(next_ids) != num_sampled:
+            raise ValueError(f"{num_sampled} slices are sampled and {len(next_ids)} tokens came")
         ids = iter(next_ids)
         for part in plan.slices:
             next_id = next(ids) if part.is_sampled else None
@@ -113,23 +130,29 @@ class Scheduler:
             sequence.num_computed = part.end
             if self._is_caching:
                 self._cache.register(sequence, part.start)
-            decoded = 0
             if next_id is not None:
                 sequence.token_ids.append(next_id)
-                decoded = 1
-            prefilled = part.length if part.length > 1 else 0
-            self._shares.charge(sequence.caller, sequence.weight, prefilled, decoded)
+                self._shares.charge(sequence.caller, sequence.weight, 0, 1)
 
-    def pin(self, token_ids: Tokens[int]) -> int:
+    def reset(self) -> None:
+        """The cache's content is gone, after a failure of the device: who ran waits and is
+        computed again, nothing is found or pinned any more. No plan may be open."""
+        for sequence in reversed(list(self._running)):
+            self._preempt(sequence)
+        while self._pins.give_way():
+            pass
+        self._pool.forget_names()
+
+    def pin(self, token_ids: Tokens[int], salt: bytes = b"") -> int:
         """Keep the blocks of a prefix that was just computed; returns how many tokens are kept.
 
         Whole blocks only, and at most half of the pool for all prefixes: 0 beyond that.
         """
-        return self._pins.add(token_ids) * self._block_size
+        return self._pins.add(token_ids, salt) * self._block_size
 
-    def unpin(self, token_ids: Tokens[int]) -> None:
+    def unpin(self, token_ids: Tokens[int], salt: bytes = b"") -> None:
         """Let go of a prefix."""
-        self._pins.remove(token_ids)
+        self._pins.remove(token_ids, salt)
 
     def stats(self) -> SchedulerStats:
         """Counts of now."""
@@ -158,62 +181,63 @@ class Scheduler:
         assert self._shares.num_callers == len(callers), "a caller is remembered or forgotten"
 
     def _continue_prefill(
-        self, left: int, lengths: dict[Sequence, int], preempted: list[Sequence]
+        self,
+        begun: list[Sequence],
+        left: int,
+        lengths: dict[Sequence, int],
+        preempted: list[Sequence],
     ) -> int:
         """Slices of prompts that were begun; returns what is left of the step."""
-        begun = [s for s in self._running if s.num_tokens - s.num_computed > 1]
         begun.sort(key=lambda sequence: self._shares.served(sequence.caller))
         for sequence in begun:
             length = min(left, sequence.num_tokens - sequence.num_computed)
             if length < 1:
                 break
             if sequence in self._running and self._place(sequence, length, lengths, preempted):
+                self._shares.charge(sequence.caller, sequence.weight, length, 0)
                 left -= length
         return left
 
-    def _admit(self, left: int, lengths: dict[Sequence, int]) -> None:
+    def _admit(self, begun: list[Sequence], left: int, lengths: dict[Sequence, int]) -> None:
         """Let waiting sequences run while there is room; nobody overtakes who has none."""
-        promised = sum(
-            self._blocks_for(s.num_tokens) - len(s.blocks)
-            for s in self._running
-            if s.num_tokens - s.num_computed > 1
-        )
+        promised = sum(self._tables.num_missing(s, s.num_tokens) for s in begun)
         while left > 0 and len(self._running) < self._max_sequences:
             sequence = self._waiting.first()
-            if sequence is None:
+            # Whoever comes wants a block at least; a full pool is not searched for prefixes.
+            if sequence is None or (self._running and self._spare(promised) < 1):
                 return
             shared = self._cache.match(sequence) if self._is_caching else []
             if not self._has_room(sequence, shared, promised):
                 return
             self._waiting.remove(sequence)
             self._running[sequence] = None
-            for block in shared:
-                self._pool.share(block)
-            sequence.blocks = list(shared)
-            sequence.num_computed = len(shared) * self._block_size
+            self._tables.open(sequence, shared)
             if not sequence.preemptions:
                 sequence.num_cached = sequence.num_computed
                 self._prefix_queries += sequence.num_prompt
                 self._prefix_hits += sequence.num_cached
             length = min(left, sequence.num_tokens - sequence.num_computed)
-            self._extend(sequence, sequence.num_computed + length)
-            promised += self._blocks_for(sequence.num_tokens) - len(sequence.blocks)
+            self._tables.extend(sequence, sequence.num_computed + length)
+            # Charged here, not when computed: a caller must not take all free places of one step.
+            self._shares.charge(sequence.caller, sequence.weight, length, 0)
+            promised += self._tables.num_missing(sequence, sequence.num_tokens)
             lengths[sequence] = length
             left -= length
 
+    def _spare(self, promised: int) -> int:
+        """Free blocks beside what was promised and one for each that runs, so that the streams do
+        not lose theirs to a newcomer at once."""
+        return self._pool.num_free - promised - len(self._running)
+
     def _has_room(self, sequence: Sequence, shared: list[int], promised: int) -> bool:
-        """Whether its whole prompt fits beside what was promised, and a little more, so that the
-        streams that run do not lose their blocks to it at once."""
-        kept = sum(1 for block in shared if not self._pool.is_held(block))
-        needed = self._blocks_for(sequence.num_tokens + 1) - len(shared) + kept
-        if self._running:
-            return needed + promised + len(self._running) <= self._pool.num_free
-        while needed > self._pool.num_free:
-            if not self._pins.give_way():
-                return False  # cannot be: alone it fits
-            kept = sum(1 for block in shared if not self._pool.is_held(block))
-            needed = self._blocks_for(sequence.num_tokens + 1) - len(shared) + kept
-        return True
+        """Whether all its tokens and one more fit; where nothing else runs, pins give way."""
+        needed = self._tables.num_blocks_for(sequence.num_tokens + 1)
+        while True:
+            held = sum(1 for block in shared if self._pool.is_held(block))
+            if needed - held <= (self._spare(promised) if self._running else self._pool.num_free):
+                return True
+            if self._running or not self._pins.give_way():
+                return False
 
     def _place(
         self,
@@ -225,16 +249,18 @@ class Scheduler:
         """Give a running sequence a slice, taking blocks from others if need be; `False` where
         it was itself the one to lose them."""
         end = sequence.num_computed + length
-        while self._blocks_for(end) - len(sequence.blocks) > self._pool.num_free:
-            if len(self._running) == 1 and self._pins.give_way():
-                continue
-            victim = self._victim()
-            lengths.pop(victim, None)
-            self._preempt(victim)
-            preempted.append(victim)
-            if victim is sequence:
-                return False
-        self._extend(sequence, end)
+        missing = self._tables.num_missing(sequence, end)
+        if missing > 0:
+            while missing > self._pool.num_free:
+                if len(self._running) == 1 and self._pins.give_way():
+                    continue
+                victim = self._victim()
+                lengths.pop(victim, None)
+                self._preempt(victim)
+                preempted.append(victim)
+                if victim is sequence:
+                    return False
+            self._tables.extend(sequence, end)
         lengths[sequence] = length
         return True
 
@@ -244,27 +270,14 @@ class Scheduler:
         return max(order, key=lambda s: (self._shares.served(s.caller), order[s]))
 
     def _preempt(self, sequence: Sequence) -> None:
-        self._give_back(sequence)
+        del self._running[sequence]
+        self._tables.close(sequence)
         sequence.num_computed = 0
         sequence.preemptions += 1
         self._preemptions += 1
         self._waiting.push_back(sequence)
 
-    def _give_back(self, sequence: Sequence) -> None:
-        del self._running[sequence]
-        # From the end: the beginning of a prompt is worth keeping longest.
-        for block in reversed(sequence.blocks):
-            self._pool.release(block)
-        sequence.blocks = []
-
-    def _extend(self, sequence: Sequence, num_tokens: int) -> None:
-        for _ in range(self._blocks_for(num_tokens) - len(sequence.blocks)):
-            sequence.blocks.append(self._pool.allocate())
-
-    def _blocks_for(self, num_tokens: int) -> int:
-        return -(-num_tokens // self._block_size)
-
 
 def _slice(sequence: Sequence, length: int) -> Slice:
     start = sequence.num_computed
-    return Slice(sequence, start, length, is_sampled=start + length == sequence.num_tokens)
+    return Slice(sequence, start, length, start + length == len(sequence.token_ids))

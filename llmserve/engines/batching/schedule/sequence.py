@@ -22,6 +22,9 @@ class Sequence:
         blocks: block ids; token i is in `blocks[i // block_size]`.
         preemptions: how often it lost its blocks and was computed again.
         digests: names of its full blocks in the prefix cache, as far as they were asked for.
+        max_new_tokens: the answer's bound, so that what no pool could hold is refused at once;
+            `None` where whoever adds it sees to that.
+        salt: prefixes are shared among sequences of the same salt only.
     """
 
     token_ids: list[int]
@@ -34,6 +37,8 @@ class Sequence:
     blocks: list[int] = field(default_factory=list)
     preemptions: int = 0
     digests: list[bytes] = field(default_factory=list)
+    max_new_tokens: int | None = None
+    salt: bytes = b""
 
     @property
     def num_tokens(self) -> int:

@@ -1,0 +1,44 @@
+"""Gives sequences their blocks, and takes them back."""
+
+from __future__ import annotations
+
+from llmserve.engines.batching.schedule.blocks import BlockPool
+from llmserve.engines.batching.schedule.sequence import Sequence
+
+
+class BlockTables:
+    """Keeps `Sequence.blocks` as long as its tokens want. Who gets how many is decided elsewhere.
+
+    A sequence writes only behind the blocks it shares, so into blocks that it holds alone.
+    """
+
+    def __init__(self, pool: BlockPool, block_size: int) -> None:
+        self._pool = pool
+        self._block_size = block_size
+
+    def num_blocks_for(self, num_tokens: int) -> int:
+        """Blocks that so many tokens fill, the last perhaps in part."""
+        return -(-num_tokens // self._block_size)
+
+    def num_missing(self, sequence: Sequence, num_tokens: int) -> int:
+        """Blocks that a sequence needs beside its own to hold so many tokens."""
+        return -(-num_tokens // self._block_size) - len(sequence.blocks)
+
+    def open(self, sequence: Sequence, shared: list[int]) -> None:
+        """Begin a table with full blocks of others; their tokens need not be computed."""
+        for block in shared:
+            self._pool.share(block)
+        sequence.blocks = list(shared)
+        sequence.num_computed = len(shared) * self._block_size
+
+    def extend(self, sequence: Sequence, num_tokens: int) -> None:
+        """Make room for so many tokens; there must be enough free blocks."""
+        for _ in range(self.num_missing(sequence, num_tokens)):
+            sequence.blocks.append(self._pool.allocate())
+
+    def close(self, sequence: Sequence) -> None:
+        """Give every block back."""
+        # From the end: the beginning of a prompt is worth keeping longest.
+        for block in reversed(sequence.blocks):
+            self._pool.release(block)
+        sequence.blocks = []

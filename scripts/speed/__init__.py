@@ -1,0 +1,1 @@
+"""`scripts/bench`: this machine's limits, the engine, the server and its peers, in one run."""

@@ -1,0 +1,166 @@
+"""`scripts/bench`: measures limits, loop, server and peers in one run."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import platform
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from make_model import make_model
+from torch.profiler import ProfilerActivity, profile
+
+from speed import ceilings, intrusion, loop_alone, servers
+from speed.limits import ModelShape, Workload, limit
+from speed.report import LOOP, Results, as_markdown, draw
+
+RESULTS = Path(__file__).with_name("results")
+LENGTHS = ((128, 64), (32, 256))
+CONCURRENCIES = (1, 8, 32)
+TRIES = 3
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line."""
+    arguments = _arguments(argv)
+    started = time.monotonic()
+
+    def say(what: str) -> None:
+        print(f"[{time.monotonic() - started:6.1f} s] {what}", file=sys.stderr, flush=True)
+
+    works = [Workload(c, *lengths) for lengths in LENGTHS for c in arguments.concurrency]
+    if arguments.quick:
+        works = [Workload(2, 32, 8)]
+    with tempfile.TemporaryDirectory(prefix="bench-") as scratch:
+        folder = arguments.model or Path(scratch) / "model"
+        if arguments.model is None:
+            make_model(arguments.preset, folder)
+        results = _measure(folder, works, arguments, say)
+    print(as_markdown(results))
+    if arguments.out is not None:
+        arguments.out.mkdir(parents=True, exist_ok=True)
+        (arguments.out / "speed.md").write_text(as_markdown(results), encoding="utf-8")
+        draw(results, arguments.out / "speed.png")
+        say(f"written to {arguments.out}")
+    return 0
+
+
+def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="bench", description=__doc__)
+    parser.add_argument("--preset", default="smollm2-135m", help="a random model of this shape")
+    parser.add_argument("--model", type=Path, help="a model's folder, instead")
+    parser.add_argument(
+        "--concurrency", type=int, nargs="+", default=CONCURRENCIES, metavar="N",
+        help="requests at once (1 8 32)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--peer", action="append", default=[], metavar="NAME=URL",
+        help="another OpenAI-compatible server with the same model (vLLM, llama.cpp)",
+    )  # fmt: skip
+    parser.add_argument("--no-peers", action="store_true", help="leave transformers serve out")
+    parser.add_argument("--profile", action="store_true", help="where a step's time goes")
+    parser.add_argument("--quick", action="store_true", help="a smoke test, no figures to show")
+    parser.add_argument("--out", type=Path, help="folder for speed.md and speed.png")
+    arguments = parser.parse_args(argv)
+    if arguments.out is None and not arguments.quick:
+        arguments.out = RESULTS
+    return arguments
+
+
+def _measure(
+    folder: Path, works: list[Workload], arguments: argparse.Namespace, say: object
+) -> Results:
+    assert callable(say)
+    threads = len(os.sched_getaffinity(0))
+    shape = ModelShape.of(folder)
+    say("ceilings")
+    found = ceilings.measure(threads)
+    results = Results(
+        machine=f"{threads} cores, {_processor()}, torch {torch.__version__}",
+        model=arguments.model.name if arguments.model else f"{arguments.preset}, random weights",
+        ceilings=found,
+        limits={work: limit(shape, found, work) for work in works},
+    )
+    say("the engine loop alone")
+    asyncio.run(_loop_alone(folder, works, arguments, results, say))
+    candidates = [servers.llmserve(folder)]
+    if not (arguments.no_peers or arguments.quick):
+        candidates += [servers.transformers(folder, is_batching=on) for on in (True, False)]
+    for server in candidates:
+        say(server.name)
+        try:
+            with servers.running(server) as url:
+                _through_http(url, server, works, results)
+                if server.name == "llmserve" and not arguments.quick:
+                    results.intrusion = asyncio.run(intrusion.intrude(url))
+                    results.prefix = asyncio.run(intrusion.prefix_ttfts(url))
+        except servers.NotStarted as reason:
+            results.missing[server.name] = str(reason)
+    for peer in arguments.peer:
+        name, _, url = peer.partition("=")
+        say(name)
+        server = servers.Server(name, (), "", "completions")
+        try:
+            _through_http(url, server, works, results)
+        except servers.NotStarted as reason:
+            results.missing[name] = str(reason)
+    return results
+
+
+async def _loop_alone(
+    folder: Path,
+    works: list[Workload],
+    arguments: argparse.Namespace,
+    results: Results,
+    say: object,
+) -> None:
+    engine = await loop_alone.build(folder)
+    try:
+        assert callable(say)
+        say(f"engine: {engine.info.why}")
+        speeds: dict[Workload, float] = {}
+        for work in works:
+            tries = [await loop_alone.tokens_per_second(engine, work, n) for n in range(TRIES)]
+            speeds[work] = statistics.median(tries)
+        results.speeds[LOOP] = speeds
+        if arguments.profile:
+            with profile(activities=[ProfilerActivity.CPU]) as profiled:
+                await loop_alone.tokens_per_second(engine, works[-1], 99)
+            table = profiled.key_averages().table(sort_by="self_cpu_time_total", row_limit=15)
+            results.profile = f"```\n{table}\n```"
+    finally:
+        await engine.close()
+
+
+def _through_http(
+    url: str, server: servers.Server, works: list[Workload], results: Results
+) -> None:
+    """The median of a few runs of one round each: all requests at once, as the loop alone."""
+    for work in works:
+        slow = server.name.startswith("transformers")
+        reports = [servers.measure(url, server, work, seed=n) for n in range(1 if slow else TRIES)]
+        speeds = [report["output_tokens_per_second"] for report in reports]
+        results.speeds.setdefault(server.name, {})[work] = statistics.median(speeds)
+        firsts = [report["ttft"]["p50"] for report in reports if report["ttft"]]
+        if firsts:
+            results.ttft.setdefault(server.name, {})[work] = statistics.median(firsts)
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    name = next((line for line in lines if line.startswith("model name")), ": unknown")
+    return name.partition(":")[2].strip()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,48 @@
+"""The engine without a server: jobs straight into it, nobody reads."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from pathlib import Path
+
+from llmserve.domain import Failed, ModelSpec, SamplingParams
+from llmserve.engines.base import Engine
+from llmserve.engines.factory import build_engine
+from llmserve.engines.job import Job, Task
+from llmserve.engines.mailbox import Mailbox
+from speed.limits import Workload
+
+FIRST_ID, LAST_ID = 100, 40_000
+"""Token ids of random prompts: no special ones, within every benchmark model's vocabulary."""
+
+
+async def build(folder: Path) -> Engine:
+    """The engine that the server would take, loaded."""
+    spec = ModelSpec("bench", path=folder)
+    engine = build_engine(spec, max_running=64, fetch=lambda spec, report: folder)
+    await engine.load(lambda progress: None)
+    return engine
+
+
+async def tokens_per_second(engine: Engine, work: Workload, seed: int) -> float:
+    """All requests of a workload at once, until the last is done."""
+    numbers = random.Random(seed)
+    begun = time.perf_counter()
+    jobs = [_start(engine, work, numbers) for _ in range(work.concurrency)]
+    for job, done in jobs:
+        await done.wait()
+        assert not isinstance(job.mailbox.terminal, Failed), job.mailbox.terminal
+    return work.concurrency * work.output_tokens / (time.perf_counter() - begun)
+
+
+def _start(engine: Engine, work: Workload, numbers: random.Random) -> tuple[Job, asyncio.Event]:
+    prompt = tuple(numbers.randrange(FIRST_ID, LAST_ID) for _ in range(work.input_tokens))
+    done = asyncio.Event()
+    task = Task(
+        "bench", prompt, SamplingParams(temperature=0.0, ignore_eos=True), work.output_tokens
+    )
+    job = Job(task, Mailbox(asyncio.get_running_loop()), on_done=done.set)
+    engine.start(job)
+    return job, done

@@ -1,0 +1,112 @@
+"""Servers to measure, started for it and stopped after it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from speed.limits import Workload
+
+START_SECONDS = 180
+SCRIPTS = Path(sys.executable).parent
+
+
+class NotStarted(Exception):
+    """A server did not come up; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A kind of server. `ready_path` answers 200 once it can generate."""
+
+    name: str
+    command: Sequence[str]
+    ready_path: str
+    endpoint: str
+    model: str | None = None
+
+
+def llmserve(folder: Path) -> Server:
+    """Ours."""
+    command = [str(SCRIPTS / "llmserve"), "serve", str(folder), "--port", "PORT"]
+    return Server("llmserve", command, "/health/ready", "completions")
+
+
+def transformers(folder: Path, *, is_batching: bool) -> Server:
+    """`transformers serve`, with and without continuous batching."""
+    flags = ["--continuous-batching"] if is_batching else []
+    command = [str(SCRIPTS / "transformers"), "serve", str(folder), *flags,
+               "--host", "127.0.0.1", "--port", "PORT"]  # fmt: skip
+    name = "transformers serve" + (" --continuous-batching" if is_batching else "")
+    return Server(name, command, "/health", "chat", model=str(folder))
+
+
+@contextlib.contextmanager
+def running(server: Server) -> Iterator[str]:
+    """Its URL.
+
+    Raises:
+        NotStarted: it is not installed, or does not come up.
+    """
+    if not Path(server.command[0]).exists():
+        raise NotStarted(f"{Path(server.command[0]).name} is not installed")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [part.replace("PORT", str(port)) for part in server.command]
+    with tempfile.TemporaryFile() as log:
+        process = subprocess.Popen(
+            command, stdout=log, stderr=log, env={**os.environ, "HF_HUB_OFFLINE": "1"}
+        )
+        try:
+            _await_ready(process, f"http://127.0.0.1:{port}", server, log)
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            process.send_signal(signal.SIGTERM)
+            try:
+                process.wait(30)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def measure(
+    url: str, server: Server, work: Workload, *, rounds: int = 1, prefix: int = 0, seed: int = 0
+) -> dict[str, Any]:
+    """`llmserve bench` against it, as its JSON report."""
+    command = [
+        str(SCRIPTS / "llmserve"), "bench", url, "--endpoint", server.endpoint,
+        "--concurrency", str(work.concurrency), "--requests", str(rounds * work.concurrency),
+        "--input-tokens", str(work.input_tokens), "--output-tokens", str(work.output_tokens),
+        "--shared-prefix", str(prefix), "--seed", str(seed), "--json", "-",
+        *(["--model", server.model] if server.model else []),
+    ]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, timeout=1800, check=False)
+    if not done.stdout.startswith("{"):
+        raise NotStarted((done.stderr or done.stdout).strip()[-300:])
+    report: dict[str, Any] = json.loads(done.stdout)
+    return report
+
+
+def _await_ready(process: subprocess.Popen[bytes], url: str, server: Server, log: Any) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline and process.poll() is None:
+        with contextlib.suppress(urllib.error.URLError, OSError):
+            urllib.request.urlopen(url + server.ready_path, timeout=5)
+            return
+        time.sleep(0.2)
+    log.seek(0)
+    raise NotStarted(log.read().decode(errors="replace").strip()[-300:])

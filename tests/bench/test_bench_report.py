@@ -1,0 +1,103 @@
+"""Arithmetic of the report, and what is asked."""
+
+from __future__ import annotations
+
+import itertools
+
+import orjson
+import pytest
+
+from llmserve.bench.answer import Answer
+from llmserve.bench.load import Collected
+from llmserve.bench.report import Goal, Report, Spread
+from llmserve.bench.target import Target
+from llmserve.bench.workload import Workload
+from llmserve.errors import ConfigurationError
+
+
+def answer(first: float, gap: float, tokens: int = 5, events: int | None = None) -> Answer:
+    count = events or tokens
+    at = [10 + first + gap * n for n in range(count)]
+    return Answer(
+        10.0, at[-1], token_at=at, prompt_tokens=3, completion_tokens=tokens, is_done=True
+    )
+
+
+def test_quantiles_are_nearest_ranks() -> None:
+    assert Spread.of([]) is None
+    assert Spread.of([float(n) for n in range(1, 101)]) == Spread(50.5, 50, 90, 95, 99, 100)
+    assert Spread.of([7.0]) == Spread(7, 7, 7, 7, 7, 7)
+
+
+def test_rates_are_of_the_whole_span() -> None:
+    collected = Collected([answer(1.0, 0.5), answer(2.0, 0.5)], began_at=10.0, ended_at=20.0)
+    report = Report.of(collected)
+    assert report.output_tokens_per_second == 1.0
+    assert report.total_tokens_per_second == 1.6
+    assert report.requests_per_second == 0.2
+    assert report.ttft is not None
+    assert report.ttft.mean == pytest.approx(1.5)
+    assert report.good is None
+
+
+def test_tokens_that_share_an_event_share_its_gap() -> None:
+    assert answer(1.0, 0.6, tokens=12, events=4).gaps == pytest.approx([0.2, 0.2, 0.2])
+
+
+def test_goodput_counts_who_was_quick_enough_of_all_who_asked() -> None:
+    failed = Answer(10.0, 11.0, error="status 429")
+    late, slow, good = answer(3.0, 0.1), answer(0.5, 0.5), answer(0.5, 0.1)
+    collected = Collected([failed, late, slow, good], began_at=10.0, ended_at=14.0)
+    report = Report.of(collected, Goal(ttft=1.0, itl=0.2))
+    assert (report.good, report.goodput) == (0.25, 0.25)
+    assert Report.of(collected, Goal(ttft=1.0)).good == 0.5
+    assert Report.of(collected, Goal(itl=0.2)).good == 0.5
+
+
+def test_the_same_seed_asks_the_same() -> None:
+    first, again, other = (
+        list(itertools.islice(Workload("m", spread=0.5, seed=seed).bodies(), 5))
+        for seed in (1, 1, 2)
+    )
+    assert first == again
+    assert first != other
+
+
+def test_prompts_share_what_they_are_told_to_and_vary_as_told() -> None:
+    workload = Workload("m", input_tokens=40, output_tokens=10, spread=0.25, shared_tokens=20)
+    bodies = [orjson.loads(body) for body in itertools.islice(workload.bodies(), 50)]
+    prompts = [body["prompt"].split() for body in bodies]
+    assert all(prompt[:20] == prompts[0][:20] for prompt in prompts)
+    assert len({tuple(prompt[20:]) for prompt in prompts}) == 50
+    lengths = {len(prompt) for prompt in prompts}
+    assert min(lengths) >= 30
+    assert max(lengths) <= 50
+    assert len(lengths) > 5
+    assert all(7 <= body["max_tokens"] <= 13 for body in bodies)
+
+
+def test_prompts_are_cut_to_what_a_token_turned_out_to_be() -> None:
+    workload = Workload("m", input_tokens=100, shared_tokens=50).calibrated(125)
+    prompt = orjson.loads(next(workload.bodies()))["prompt"].split()
+    assert len(prompt) == 80
+
+
+def test_arrivals_have_the_rate_that_was_asked_for() -> None:
+    arrivals = list(itertools.islice(Workload("m", rate=50.0).arrivals(), 5000))
+    assert arrivals == sorted(arrivals)
+    assert arrivals[-1] == pytest.approx(100.0, rel=0.1)
+
+
+@pytest.mark.parametrize("url", ["ftp://x", "http://", "http://x:99999"])
+def test_what_is_no_server_is_refused(url: str) -> None:
+    with pytest.raises(ConfigurationError, match="is no URL"):
+        Target.parse(url)
+
+
+def test_urls_are_read_with_and_without_v1() -> None:
+    assert Target.parse("http://h:1/v1") == Target("h", 1, False, "")
+    assert Target.parse("https://h/llm/v1/") == Target("h", 443, True, "/llm")
+    request = Target.parse("h:8000", "secret").request("POST", "/v1/completions", b"{}")
+    assert request.startswith(b"POST /v1/completions HTTP/1.1\r\nHost: h:8000\r\n")
+    assert b"Authorization: Bearer secret\r\n" in request
+    assert request.endswith(b"\r\n\r\n{}")

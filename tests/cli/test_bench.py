@@ -1,0 +1,73 @@
+"""The command line of `llmserve bench`."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from openai_server import OpenAIServer, openai_server, refusal, words
+from typer.testing import CliRunner
+
+from llmserve.cli.main import app
+
+
+@pytest.fixture
+def server() -> Iterator[OpenAIServer]:
+    """On a thread of its own: the command has its own event loop."""
+    ready, loop, held = threading.Event(), asyncio.new_event_loop(), []
+
+    async def serve() -> None:
+        async with openai_server(lambda body: words(4)) as it:
+            held.append(it)
+            ready.set()
+            await stop.wait()
+
+    stop = asyncio.Event()
+    thread = threading.Thread(target=loop.run_until_complete, args=(serve(),))
+    thread.start()
+    assert ready.wait(10)
+    yield held[0]
+    loop.call_soon_threadsafe(stop.set)
+    thread.join(10)
+    loop.close()
+
+
+def invoke(*arguments: str) -> tuple[int, str]:
+    result = CliRunner().invoke(app, ["bench", *arguments])
+    return result.exit_code, result.output
+
+
+def test_no_answer_at_all_is_exit_code_1(server: OpenAIServer) -> None:
+    server.script = lambda body: refusal(500, "broken")
+    code, output = invoke(server.url, "--requests", "2", "--warmup", "0")
+    assert code == 1
+    assert "status 500 broken" in output
+
+
+def test_a_word_for_the_endpoint_that_does_not_exist_is_refused(server: OpenAIServer) -> None:
+    code, output = invoke(server.url, "--endpoint", "embeddings")
+    assert code == 2
+    assert "completions or chat" in output
+
+
+def test_tables_and_json_say_the_same(server: OpenAIServer, tmp_path: Path) -> None:
+    file = tmp_path / "report.json"
+    arguments = ("-n", "6", "-c", "2", "--goodput-ttft", "60000", "--json", str(file))
+    code, output = invoke(server.url, *arguments)
+    assert code == 0, output
+    report = json.loads(file.read_text())
+    assert (report["requests"], report["output_tokens"], report["good"]) == (6, 24, 1.0)
+    assert "6 of 6" in output
+    assert {body["model"] for body in server.asked} == {"first"}
+    assert len(server.asked) == 1 + 1 + 6  # ignore_eos, warm-up, the run
+
+
+def test_a_server_that_refuses_ignore_eos_is_measured_without(server: OpenAIServer) -> None:
+    server.script = lambda body: refusal(400, "no") if "ignore_eos" in body else words(4)
+    code, output = invoke(server.url, "-n", "2")
+    assert code == 0, output
+    assert all("ignore_eos" not in body for body in server.asked[1:])
