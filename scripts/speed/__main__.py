@@ -25,6 +25,8 @@ RESULTS = Path(__file__).with_name("results")
 LENGTHS = ((128, 64), (32, 256))
 CONCURRENCIES = (1, 8, 32)
 TRIES = 3
+SERIAL_TOKENS = 64
+"""A server that answers one request after another is asked one, and no long one."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -144,8 +146,11 @@ def _through_http(
 ) -> None:
     """The median of a few runs of one round each: all requests at once, as the loop alone."""
     for work in works:
-        slow = server.name.startswith("transformers")
-        reports = [servers.measure(url, server, work, seed=n) for n in range(1 if slow else TRIES)]
+        is_slow = server.name.startswith("transformers")
+        if server.is_serial and (work.concurrency > 1 or work.output_tokens > SERIAL_TOKENS):
+            continue
+        tries = 1 if is_slow else TRIES
+        reports = [servers.measure(url, server, work, seed=n) for n in range(tries)]
         speeds = [report["output_tokens_per_second"] for report in reports]
         results.speeds.setdefault(server.name, {})[work] = statistics.median(speeds)
         firsts = [report["ttft"]["p50"] for report in reports if report["ttft"]]

@@ -30,13 +30,15 @@ class NotStarted(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A kind of server. `ready_path` answers 200 once it can generate."""
+    """A kind of server. `ready_path` answers 200 once it can generate; `is_serial` where it answers
+    one request after another."""
 
     name: str
     command: Sequence[str]
     ready_path: str
     endpoint: str
     model: str | None = None
+    is_serial: bool = False
 
 
 def llmserve(folder: Path) -> Server:
@@ -51,7 +53,7 @@ def transformers(folder: Path, *, is_batching: bool) -> Server:
     command = [str(SCRIPTS / "transformers"), "serve", str(folder), *flags,
                "--host", "127.0.0.1", "--port", "PORT"]  # fmt: skip
     name = "transformers serve" + (" --continuous-batching" if is_batching else "")
-    return Server(name, command, "/health", "chat", model=str(folder))
+    return Server(name, command, "/health", "chat", model=str(folder), is_serial=not is_batching)
 
 
 @contextlib.contextmanager

@@ -159,7 +159,11 @@ class StepLoop:
                 request = self._admit(job)
                 task = job.task
                 sequence = TokenSequence(
-                    list(task.prompt_ids), len(task.prompt_ids), task.caller, task.weight
+                    list(task.prompt_ids),
+                    len(task.prompt_ids),
+                    task.caller,
+                    task.weight,
+                    max_new_tokens=task.max_tokens,
                 )
                 self._scheduler.add(sequence)
             # A prompt that breaks the tokenizer, or that no pool has room for, is its own failure.

@@ -10,6 +10,7 @@ from llmserve.engines.batching.schedule.fair_share import FairShare
 from llmserve.engines.batching.schedule.pins import Pins
 from llmserve.engines.batching.schedule.plan import Slice, StepPlan
 from llmserve.engines.batching.schedule.prefix_cache import PrefixCache
+from llmserve.engines.batching.schedule.room import Room
 from llmserve.engines.batching.schedule.sequence import Sequence
 from llmserve.engines.batching.schedule.stats import SchedulerStats
 from llmserve.engines.batching.schedule.tables import BlockTables
@@ -47,6 +48,7 @@ class Scheduler:
         self._tables = BlockTables(self._pool, block_size)
         self._cache = PrefixCache(self._pool, block_size)
         self._pins = Pins(self._pool, self._cache)
+        self._room = Room(self._pool, self._tables, self._pins)
         self._shares = FairShare()
         self._waiting = WaitingLine(self._shares)
         self._running: dict[Sequence, None] = {}  # in the order of admission
@@ -67,11 +69,11 @@ class Scheduler:
         """
         if not sequence.num_tokens or sequence in self._known:
             raise ValueError("a sequence is added once, and has at least one token")
-        longest = sequence.num_tokens + (sequence.max_new_tokens or 1)
-        if self._tables.num_blocks_for(longest) > self._pool.num_blocks:
+        num_new = sequence.max_new_tokens or 1
+        if self._tables.num_blocks_for(sequence.num_tokens + num_new) > self._pool.num_blocks:
             raise ValueError(
-                f"{longest} tokens need more than the {self._pool.num_blocks} blocks "
-                f"of {self._block_size} that there are"
+                f"{sequence.num_tokens} tokens and {num_new} more need more than the "
+                f"{self._pool.num_blocks} blocks of {self._block_size} that there are"
             )
         self._known.add(sequence)
         self._shares.enter(sequence.caller)
@@ -194,8 +196,9 @@ class Scheduler:
             if length < 1:
                 break
             if sequence in self._running and self._place(sequence, length, lengths, preempted):
-                self._shares.charge(sequence.caller, sequence.weight, length, 0)
                 left -= length
+        for sequence in begun:
+            self._shares.charge(sequence.caller, sequence.weight, lengths.get(sequence, 0), 0)
         return left
 
     def _admit(self, begun: list[Sequence], left: int, lengths: dict[Sequence, int]) -> None:
@@ -203,11 +206,10 @@ class Scheduler:
         promised = sum(self._tables.num_missing(s, s.num_tokens) for s in begun)
         while left > 0 and len(self._running) < self._max_sequences:
             sequence = self._waiting.first()
-            # Whoever comes wants a block at least; a full pool is not searched for prefixes.
-            if sequence is None or (self._running and self._spare(promised) < 1):
+            if sequence is None or self._room.is_full(len(self._running), promised):
                 return
             shared = self._cache.match(sequence) if self._is_caching else []
-            if not self._has_room(sequence, shared, promised):
+            if not self._room.fits(sequence, shared, len(self._running), promised):
                 return
             self._waiting.remove(sequence)
             self._running[sequence] = None
@@ -223,21 +225,6 @@ class Scheduler:
             promised += self._tables.num_missing(sequence, sequence.num_tokens)
             lengths[sequence] = length
             left -= length
-
-    def _spare(self, promised: int) -> int:
-        """Free blocks beside what was promised and one for each that runs, so that the streams do
-        not lose theirs to a newcomer at once."""
-        return self._pool.num_free - promised - len(self._running)
-
-    def _has_room(self, sequence: Sequence, shared: list[int], promised: int) -> bool:
-        """Whether all its tokens and one more fit; where nothing else runs, pins give way."""
-        needed = self._tables.num_blocks_for(sequence.num_tokens + 1)
-        while True:
-            held = sum(1 for block in shared if self._pool.is_held(block))
-            if needed - held <= (self._spare(promised) if self._running else self._pool.num_free):
-                return True
-            if self._running or not self._pins.give_way():
-                return False
 
     def _place(
         self,

@@ -56,6 +56,43 @@ def test_one_request_passes_a_crowd_of_another_caller() -> None:
     assert single in {part.sequence for part in plan.slices}
 
 
+def test_one_step_does_not_give_all_its_places_to_one_caller() -> None:
+    it = Scheduler(num_blocks=400, block_size=4, max_tokens_per_step=400, max_sequences=8)
+    for caller in ("a", "b"):
+        for number in range(8):
+            it.add(Sequence([number, 2, ord(caller)], 3, caller))
+    assert Counter(part.sequence.caller for part in it.plan().slices) == {"a": 4, "b": 4}
+
+
+def test_who_is_over_first_is_who_came_first_of_a_caller() -> None:
+    it = Scheduler(num_blocks=400, block_size=4, max_tokens_per_step=40, max_sequences=2)
+    line = [Sequence([number, 2, 3], 3, "a") for number in range(6)]
+    for sequence in line:
+        it.add(sequence)
+    begun: list[Sequence] = []
+    while not it.is_idle:
+        plan = it.plan()
+        it.commit(plan, [1] * sum(part.is_sampled for part in plan.slices))
+        for part in plan.slices:
+            begun.append(part.sequence)
+            it.remove(part.sequence)
+    assert begun == line
+
+
+def test_who_had_the_most_loses_its_blocks_before_who_came_last() -> None:
+    it = Scheduler(num_blocks=9, block_size=4, max_tokens_per_step=40, max_sequences=4)
+    greedy = [Sequence([number, 2, 3], 3, "greedy") for number in range(2)]
+    modest = Sequence([4, 2, 3], 3, "modest")
+    for sequence in (*greedy, modest):
+        it.add(sequence)
+    preempted: list[Sequence] = []
+    while not preempted:
+        plan = it.plan()
+        preempted += plan.preempted
+        it.commit(plan, [1] * sum(part.is_sampled for part in plan.slices))
+    assert preempted == greedy[1:]
+
+
 def test_being_away_earns_no_credit_and_costs_no_memory() -> None:
     shares = FairShare()
     shares.enter("busy")

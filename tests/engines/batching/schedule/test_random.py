@@ -17,8 +17,8 @@ VOCAB = 5
 """Small, so that prompts often begin alike."""
 
 
-def history(token_ids: Tokens[int]) -> int:
-    return zlib.crc32(bytes(token_ids))
+def history(token_ids: Tokens[int], salt: bytes = b"") -> int:
+    return zlib.crc32(salt + bytes(token_ids))
 
 
 def next_token(token_ids: Tokens[int]) -> int:
@@ -48,10 +48,11 @@ class Model:
                 for i in range(part.end)
             ]
             for i in range(part.start, part.end):
-                self.memory[places[i]] = history(sequence.token_ids[: i + 1])
+                self.memory[places[i]] = history(sequence.token_ids[: i + 1], sequence.salt)
             part_ids = sequence.token_ids
             for i, place in enumerate(places):
-                assert self.memory[place] == history(part_ids[: i + 1]), "somebody else's tokens"
+                own = history(part_ids[: i + 1], sequence.salt)
+                assert self.memory.get(place) == own, "somebody else's tokens"
             if part.is_sampled:
                 assert part.end == sequence.num_tokens
                 next_ids.append(next_token(part_ids))
@@ -66,6 +67,7 @@ class Arrival:
     caller: str
     weight: int
     leaves_after: int | None
+    salt: bytes
 
 
 TOKENS = st.integers(0, VOCAB - 1)
@@ -78,6 +80,7 @@ ARRIVALS = st.lists(
         caller=st.sampled_from("abc"),
         weight=st.integers(1, 4),
         leaves_after=st.none() | st.integers(0, 15),
+        salt=st.sampled_from([b"", b"", b"own"]),
     ),
     min_size=1,
     max_size=14,
@@ -93,6 +96,7 @@ ARRIVALS = st.lists(
     prefill=st.none() | st.integers(1, 20),
     is_caching=st.booleans(),
     pins=st.booleans(),
+    resets=st.sets(st.integers(0, 30), max_size=2),
 )
 def test_whatever_comes_and_goes(
     arrivals: list[Arrival],
@@ -102,8 +106,9 @@ def test_whatever_comes_and_goes(
     prefill: int | None,
     is_caching: bool,
     pins: bool,
+    resets: set[int],
 ) -> None:
-    longest = max(len(a.prompt) + a.length for a in arrivals) + 1
+    longest = max(len(a.prompt) + a.length for a in arrivals)
     scheduler = Scheduler(
         num_blocks=-(-longest // block_size) + spare,
         block_size=block_size,
@@ -119,7 +124,14 @@ def test_whatever_comes_and_goes(
     for step in range(20 + 40 * work):
         while coming and coming[0].step <= step:
             a = coming.pop(0)
-            sequence = Sequence(list(a.prompt), len(a.prompt), a.caller, a.weight)
+            sequence = Sequence(
+                list(a.prompt),
+                len(a.prompt),
+                a.caller,
+                a.weight,
+                max_new_tokens=a.length,
+                salt=a.salt,
+            )
             scheduler.add(sequence)
             alive[sequence] = a
         plan = scheduler.plan(prefill)
@@ -137,9 +149,12 @@ def test_whatever_comes_and_goes(
             del alive[sequence]
         for sequence in [s for s, a in alive.items() if s.num_tokens - s.num_prompt >= a.length]:
             if pins:
-                scheduler.pin(sequence.token_ids[: sequence.num_prompt])
+                scheduler.pin(sequence.token_ids[: sequence.num_prompt], sequence.salt)
             done.append((alive.pop(sequence), sequence.token_ids[sequence.num_prompt :]))
             scheduler.remove(sequence)
+        if step in resets:
+            scheduler.reset()
+            model.memory.clear()
         scheduler.check()
         if not alive and not coming:
             break
@@ -147,7 +162,7 @@ def test_whatever_comes_and_goes(
     assert not alive, "a request was lost, or starved"
     for a, tokens in done:
         assert tokens == answer(a.prompt, a.length)
-        scheduler.unpin(a.prompt)
+        scheduler.unpin(a.prompt, a.salt)
     assert scheduler.is_idle
     assert scheduler.stats().blocks_used == 0
 

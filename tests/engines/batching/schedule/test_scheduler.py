@@ -45,10 +45,45 @@ def test_more_sequences_than_a_step_has_tokens_are_refused() -> None:
 
 def test_what_the_pool_could_never_hold_is_refused_and_nothing_is_kept() -> None:
     it = scheduler(4)
-    with pytest.raises(ValueError, match="16 tokens need more than the 4 blocks"):
+    with pytest.raises(ValueError, match="16 tokens and 1 more need more than the 4 blocks"):
         it.add(sequence(16))
     assert it.is_idle
     it.check()
+
+
+def test_an_answer_that_would_outgrow_the_pool_is_refused_at_once() -> None:
+    it = scheduler(4)
+    with pytest.raises(ValueError, match="6 tokens and 11 more"):
+        it.add(Sequence([1] * 6, 6, max_new_tokens=11))
+    fits = Sequence([1] * 6, 6, max_new_tokens=10)
+    it.add(fits)
+    for _ in range(10):
+        step(it)
+    assert fits.num_tokens == 16
+
+
+@pytest.mark.parametrize("length", [0, 3])
+def test_nothing_without_tokens_and_nothing_twice(length: int) -> None:
+    it = scheduler()
+    once = sequence(3)
+    it.add(once)
+    with pytest.raises(ValueError, match="added once"):
+        it.add(once if length else Sequence([], 0))
+    step(it)
+    it.remove(once)
+    assert it.is_idle
+
+
+@pytest.mark.parametrize("tokens", [[], [1], [1, 1, 1]])
+def test_a_step_with_other_tokens_than_it_sampled_changes_nothing(tokens: list[int]) -> None:
+    it = scheduler()
+    both = [sequence(3), sequence(3, first=5)]
+    for each in both:
+        it.add(each)
+    plan = it.plan()
+    with pytest.raises(ValueError, match="2 slices are sampled"):
+        it.commit(plan, tokens)
+    assert [(s.num_tokens, s.num_computed) for s in both] == [(3, 0), (3, 0)]
 
 
 def test_removing_is_harmless_wherever_it_is() -> None:
@@ -189,42 +224,37 @@ def test_without_caching_nothing_is_shared() -> None:
     assert it.stats().prefix_hits == 0
 
 
-def test_a_pinned_prefix_outlives_what_comes_after() -> None:
-    it = scheduler(10)
-    prefix = sequence(13)
-    it.add(prefix)
-    step(it)
-    it.remove(prefix)
-    assert it.pin(prefix.token_ids[:13]) == 12
-    assert it.stats().blocks_pinned == 3
-    for first in (20, 21, 22):
-        other = sequence(16, first=first)
-        it.add(other)
+def test_another_salt_shares_nothing() -> None:
+    it = scheduler()
+    for salt, cached in ((b"", 0), (b"a", 0), (b"b", 0), (b"a", 8), (b"", 8)):
+        each = Sequence([1] * 11, 11, salt=salt)
+        it.add(each)
         step(it)
-        it.remove(other)
-    again = sequence(13)
-    it.add(again)
-    step(it)
-    assert again.num_cached == 12
-    it.remove(again)
-    it.unpin(prefix.token_ids[:13])
-    assert it.stats().blocks_used == 0
+        it.remove(each)
+        assert each.num_cached == cached
 
 
-def test_pins_take_half_of_the_pool_at_most_and_give_way_to_requests() -> None:
-    it = scheduler(8)
-    prefix = sequence(21)
-    it.add(prefix)
+def test_after_a_reset_everything_is_computed_again_in_the_same_order() -> None:
+    it = scheduler(tokens=40, sequences=3)
+    alike = [sequence(9) for _ in range(3)]
+    waiting = sequence(9)
+    for each in (*alike, waiting):
+        it.add(each)
     step(it)
-    it.remove(prefix)
-    assert it.pin(prefix.token_ids) == 0
-    assert it.pin(prefix.token_ids[:16]) == 16
-    large = sequence(30, first=9)
-    it.add(large)
-    assert shape(step(it)) == [(0, 30)]
-    assert it.stats().blocks_pinned == 0
+    assert it.pin([1] + [2] * 7) == 8
+    it.reset()
     it.check()
+    stats = it.stats()
+    assert (stats.running, stats.waiting, stats.preemptions) == (0, 4, 3)
+    assert (stats.blocks_used, stats.blocks_cached, stats.blocks_pinned) == (0, 0, 0)
+    plan = step(it)
+    assert [part.sequence for part in plan.slices] == alike
+    assert shape(plan) == [(0, 10)] * 3
+    assert [each.num_tokens for each in alike] == [11] * 3
 
 
-def test_what_is_not_there_any_more_cannot_be_pinned() -> None:
-    assert scheduler().pin([1] * 20) == 0
+def test_a_reset_with_nothing_there_is_harmless() -> None:
+    it = scheduler()
+    it.reset()
+    it.check()
+    assert it.is_idle

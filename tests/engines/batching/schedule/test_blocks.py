@@ -1,0 +1,101 @@
+"""Who holds which block, and which is given out next."""
+
+from __future__ import annotations
+
+import pytest
+
+from llmserve.engines.batching.schedule.blocks import BlockPool
+
+
+def test_an_empty_pool_gives_nothing_out() -> None:
+    pool = BlockPool(2)
+    held = [pool.allocate(), pool.allocate()]
+    assert pool.num_free == 0
+    with pytest.raises(KeyError):
+        pool.allocate()
+    pool.check([held])
+
+
+def test_a_shared_block_is_free_when_the_last_lets_go() -> None:
+    pool = BlockPool(2)
+    block = pool.allocate()
+    pool.share(block)
+    pool.release(block)
+    assert pool.is_held(block)
+    assert pool.num_free == 1
+    pool.release(block)
+    assert not pool.is_held(block)
+    assert pool.num_free == 2
+    pool.check([])
+
+
+def test_blocks_without_a_name_go_first() -> None:
+    pool = BlockPool(3)
+    named, blank, other = (pool.allocate() for _ in range(3))
+    pool.name(named, b"named")
+    for block in (named, blank, other):
+        pool.release(block)
+    assert {pool.allocate(), pool.allocate()} == {blank, other}
+    assert pool.find(b"named") == named
+
+
+def test_the_name_that_lay_longest_is_forgotten_first() -> None:
+    pool = BlockPool(3)
+    blocks = [pool.allocate() for _ in range(3)]
+    for block, name in zip(blocks, (b"a", b"b", b"c"), strict=True):
+        pool.name(block, name)
+        pool.release(block)
+    pool.share(blocks[0])  # used again, so the latest
+    pool.release(blocks[0])
+    taken = pool.allocate()
+    assert taken == blocks[1]
+    assert pool.find(b"b") is None
+    assert (pool.find(b"a"), pool.find(b"c")) == (blocks[0], blocks[2])
+    pool.check([[taken]])
+
+
+def test_a_free_block_that_is_found_again_is_given_to_nobody_else() -> None:
+    pool = BlockPool(2)
+    block = pool.allocate()
+    pool.name(block, b"a")
+    pool.release(block)
+    assert pool.num_kept == 1
+    pool.share(block)
+    assert pool.num_kept == 0
+    assert pool.allocate() != block
+    assert pool.num_free == 0
+
+
+def test_of_two_blocks_with_the_same_content_the_first_is_found() -> None:
+    pool = BlockPool(2)
+    first, second = pool.allocate(), pool.allocate()
+    pool.name(first, b"a")
+    pool.name(second, b"a")
+    pool.release(second)
+    assert pool.find(b"a") == first
+    assert pool.num_kept == 0
+    pool.check([[first]])
+
+
+def test_forgotten_names_are_found_no_more_and_the_blocks_stay_whose_they_are() -> None:
+    pool = BlockPool(3)
+    held, kept = pool.allocate(), pool.allocate()
+    for block, name in ((held, b"held"), (kept, b"kept")):
+        pool.name(block, name)
+    pool.release(kept)
+    pool.forget_names()
+    assert pool.find(b"held") is None
+    assert pool.find(b"kept") is None
+    pool.check([[held]])
+    assert pool.num_free == 2
+    pool.release(held)
+    assert (pool.num_free, pool.num_kept) == (3, 0)
+
+
+def test_the_check_sees_a_reference_too_many_and_one_too_few() -> None:
+    pool = BlockPool(2)
+    block = pool.allocate()
+    with pytest.raises(AssertionError, match="do not match"):
+        pool.check([])
+    with pytest.raises(AssertionError, match="do not match"):
+        pool.check([[block, block]])

@@ -1,0 +1,92 @@
+"""Arithmetic and words of scripts/bench."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from speed import servers
+from speed.ceilings import Ceilings
+from speed.intrusion import Intrusion
+from speed.limits import ModelShape, Workload, limit, prefill_seconds, step_seconds
+from speed.report import LOOP, Results, as_markdown, draw
+
+CEILINGS = Ceilings(10e9, {1: 20e9, 8: 100e9, 32: 400e9})
+SHAPE = ModelShape(weight_bytes=200_000_000, body=80_000_000, head=20_000_000, kv_bytes=10_000)
+
+
+def test_the_rate_is_that_of_the_next_larger_batch() -> None:
+    assert [CEILINGS.flops(rows) for rows in (1, 2, 8, 9, 500)] == [
+        20e9, 100e9, 100e9, 400e9, 400e9,
+    ]  # fmt: skip
+
+
+def test_a_step_is_bound_by_bytes_or_by_products() -> None:
+    one = Workload(1, 100, 20)
+    assert step_seconds(SHAPE, CEILINGS, one) == (200e6 + 10_000 * 110) / 10e9
+    slow = Ceilings(10e9, {1: 1e9})
+    assert step_seconds(SHAPE, slow, one) == 200e6 / 1e9
+
+
+def test_prefill_multiplies_every_token_and_the_head_once_an_answer() -> None:
+    work = Workload(4, 100, 20)
+    assert prefill_seconds(SHAPE, CEILINGS, work) == (2 * 80e6 * 400 + 2 * 20e6 * 4) / 400e9
+
+
+def test_the_limit_counts_the_first_token_with_its_prefill() -> None:
+    work = Workload(2, 100, 11)
+    seconds = prefill_seconds(SHAPE, CEILINGS, work) + 10 * step_seconds(SHAPE, CEILINGS, work)
+    assert limit(SHAPE, CEILINGS, work) == pytest.approx(22 / seconds)
+
+
+@pytest.mark.parametrize(("is_tied", "table"), [(True, 0), (False, 64 * 8)])
+def test_a_shape_is_read_from_a_models_folder(tmp_path: Path, is_tied: bool, table: int) -> None:
+    config = {
+        "vocab_size": 64,
+        "hidden_size": 8,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "num_hidden_layers": 3,
+        "tie_word_embeddings": is_tied,
+    }
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    (tmp_path / "model.safetensors").write_bytes(bytes(2 * 5000))
+    shape = ModelShape.of(tmp_path)
+    assert shape.weight_bytes == 2 * (5000 - table)
+    assert (shape.head, shape.body) == (512, 5000 - table - 512)
+    assert shape.kv_bytes == 2 * 3 * 2 * 2 * 2
+
+
+def test_a_server_that_is_not_there_is_told() -> None:
+    server = servers.Server("x", ("/nowhere/x",), "/", "chat")
+    with pytest.raises(servers.NotStarted, match="x is not installed"), servers.running(server):
+        pass
+
+
+def test_the_report_has_every_figure_with_its_share(tmp_path: Path) -> None:
+    works = [Workload(1, 128, 64), Workload(8, 128, 64)]
+    results = Results(
+        machine="a box",
+        model="a model",
+        ceilings=CEILINGS,
+        limits=dict(zip(works, (100.0, 400.0), strict=True)),
+        speeds={LOOP: {works[0]: 90.0, works[1]: 300.0}, "llmserve": {works[0]: 81.0}},
+        ttft={"llmserve": {works[0]: 0.02}},
+        missing={"vLLM": "not installed"},
+        intrusion=Intrusion(0.010, 0.025, 1.5),
+        prefix=(1.0, 0.1),
+    )
+    told = as_markdown(results)
+    for words in (
+        "| llmserve | 81 (0.81) | - |",
+        "| engine loop alone | 90 (0.90) | 300 (0.75) |",
+        "128 in / 64 out × 1: 0.90",
+        "(2.50×)",
+        "(0.10×)",
+        "Not measured: vLLM: not installed",
+        "memory read 10.0 GB/s",
+    ):
+        assert words in told
+    draw(results, tmp_path / "speed.png")
+    assert (tmp_path / "speed.png").read_bytes().startswith(b"\x89PNG")
