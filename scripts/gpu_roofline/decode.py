@@ -114,7 +114,7 @@ def time_decode(forward: Forward, cache: KVCache, batch: int, context: int, step
     runner = Runner(forward, cache, device)
     params = SamplingParams(temperature=0.0)
     sampling = [RowSampling(params, [], [], 1, device) for _ in rows]
-    step_seconds = _median(lambda: runner.run(plan, sampling), steps)
+    step_seconds = _median(lambda: runner.run(runner.prepare(plan), sampling), steps)
     with torch.inference_mode():
         laid_out = Batch.from_plan(plan, BLOCK_SIZE, device)
         kernel_seconds = _device_seconds(lambda: forward(laid_out, cache), steps)

@@ -15,11 +15,11 @@ from pathlib import Path
 
 import torch
 from make_model import make_model
-from torch.profiler import ProfilerActivity, profile
 
 from speed import ceilings, intrusion, loop_alone, servers
 from speed.limits import ModelShape, Workload, limit
 from speed.report import LOOP, Results, as_markdown, draw
+from speed.step_profile import StepProfile
 
 RESULTS = Path(__file__).with_name("results")
 LENGTHS = ((128, 64), (32, 256))
@@ -67,7 +67,6 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         help="another OpenAI-compatible server with the same model (vLLM, llama.cpp)",
     )  # fmt: skip
     parser.add_argument("--no-peers", action="store_true", help="leave transformers serve out")
-    parser.add_argument("--profile", action="store_true", help="where a step's time goes")
     parser.add_argument("--quick", action="store_true", help="a smoke test, no figures to show")
     parser.add_argument("--out", type=Path, help="folder for speed.md and speed.png")
     arguments = parser.parse_args(argv)
@@ -132,11 +131,10 @@ async def _loop_alone(
             tries = [await loop_alone.tokens_per_second(engine, work, n) for n in range(TRIES)]
             speeds[work] = statistics.median(tries)
         results.speeds[LOOP] = speeds
-        if arguments.profile:
-            with profile(activities=[ProfilerActivity.CPU]) as profiled:
-                await loop_alone.tokens_per_second(engine, works[-1], 99)
-            table = profiled.key_averages().table(sort_by="self_cpu_time_total", row_limit=15)
-            results.profile = f"```\n{table}\n```"
+        profile = StepProfile()
+        with profile.timed():
+            await loop_alone.tokens_per_second(engine, works[-1], TRIES)
+        results.profile = f"{works[-1]}, the loop alone:\n\n{profile.as_markdown()}"
     finally:
         await engine.close()
 

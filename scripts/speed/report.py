@@ -114,7 +114,7 @@ def draw(results: Results, path: Path) -> None:
     axes.set_xticklabels([str(work) for work in works], rotation=12)
     axes.set_ylabel("output tokens per second")
     axes.set_title(results.model)
-    axes.legend()
+    axes.legend(loc="upper left")
     figure.tight_layout()
     figure.savefig(path, dpi=110)
     pyplot.close(figure)

@@ -268,6 +268,7 @@ class BatchingEngine:
             clock=self._clock,
             diagnose=_diagnose,
             is_fatal=lambda error: isinstance(error, DeviceLost),
+            prepare=computing.prepare,
             on_step=self._on_step,
         )
         self._thread = asyncio.ensure_future(loop.run_in_executor(self._pool, self._loop.run))
@@ -320,6 +321,8 @@ class BatchingEngine:
     async def _pin(self, prefix: Prompt) -> tuple[int, str | None]:
         """Tokens that are kept, or 0 and why not."""
         token_ids = await asyncio.to_thread(beginning, prefix, self.tokenizer)
+        if not self._options.is_caching:
+            return 0, "prefix_caching is off"
         size, context = self._options.block_size, self.info.max_context
         if len(token_ids) < size:
             problem = (

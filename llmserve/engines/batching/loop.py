@@ -37,7 +37,8 @@ class Chosen(Protocol):
     def logprobs(self) -> TokenLogprobs | None: ...  # noqa: D102
 
 
-Compute = Callable[[StepPlan, Sequence[Choosing]], Sequence[Chosen]]
+Compute = Callable[[Any, Sequence[Choosing]], Sequence[Chosen]]
+"""From a plan, or what `prepare` made of it, to the tokens of its sampled slices."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +60,7 @@ class StepLoop:
     """Runs every job of a model. `submit`, `call` and `close` are for any thread, the rest
     belongs to the thread that calls `run`.
 
+    `prepare` does what of a step wants the interpreter; `compute` should let go of it at once.
     `diagnose` turns what a step raised into our error and lets go of what it held. `is_fatal`
     says whether the device is lost with it; then everything fails, and the loop ends.
     """
@@ -74,6 +76,7 @@ class StepLoop:
         clock: Callable[[], float],
         diagnose: Callable[[Exception], LLMServeError],
         is_fatal: Callable[[Exception], bool] = lambda error: False,
+        prepare: Callable[[StepPlan], Any] = lambda plan: plan,
         on_step: Callable[[StepReport], None] = lambda report: None,
     ) -> None:
         self._scheduler = scheduler
@@ -84,6 +87,7 @@ class StepLoop:
         self._clock = clock
         self._diagnose = diagnose
         self._is_fatal = is_fatal
+        self._prepare = prepare
         self._on_step = on_step
         self._inbox: deque[Job] = deque()
         self._calls: deque[tuple[Callable[[], Any], Future[Any]]] = deque()
@@ -129,15 +133,13 @@ class StepLoop:
         self._drop_cancelled()
         begun = self._clock()
         plan = self._scheduler.plan(self._pacer.prefill_budget(self._scheduler.stats()))
-        # What the last step made is told while this one computes: a forward lets go of the
-        # interpreter, and the event loop has it to itself.
-        self._wakes.flush()
         if plan.slices:
             sampled = self._step(plan)
             seconds = self._clock() - begun
             self._pacer.learn(plan, seconds)
             self._on_step(StepReport(seconds, plan.num_tokens, sampled))
         elif not self._scheduler.is_idle:
+            self._wakes.flush()
             self._work.wait(STUCK_SECONDS)
         self.stats = self._scheduler.stats()
         if self._scheduler.is_idle:
@@ -213,7 +215,11 @@ class StepLoop:
         rows = [part for part in parts if part.is_sampled]
         sampling = [self._requests[part.sequence].sampling for part in rows]
         try:
-            choices = self._compute(StepPlan(tuple(parts)), sampling)
+            prepared = self._prepare(StepPlan(tuple(parts)))
+            # What the last step made is told while this one computes: a forward lets go of the
+            # interpreter, and the event loop has it to itself.
+            self._wakes.flush()
+            choices = self._compute(prepared, sampling)
         # The worker's boundary: whatever a model raises ends the fewest requests.
         except Exception as error:
             failure = self._diagnose(error)

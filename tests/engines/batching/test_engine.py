@@ -209,6 +209,8 @@ def test_a_second_prompt_that_begins_alike_is_read_from_the_cache(tiny_model: Pa
             again = Asked(engine, prompt, 5)
             assert await again.tokens() == tokens
             assert again.job.cached_tokens == 0
+            report = await engine.warm((), ("A prefix that is long enough for a block. " * 3,))
+            assert report.prefix_problems == ("prefix_caching is off",)
 
     run(test)
 

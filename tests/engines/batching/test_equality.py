@@ -91,7 +91,7 @@ class Machine:
         plan = self.scheduler.plan()
         assert plan.slices, "work, and nothing planned"
         rows = [part.sequence.request for part in plan.slices if part.is_sampled]
-        choices = self.computing.run(plan, rows)
+        choices = self.computing.run(self.computing.prepare(plan), rows)
         self.scheduler.commit(plan, [choice.token_id for choice in choices])
 
     def run(

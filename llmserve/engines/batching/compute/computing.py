@@ -12,6 +12,7 @@ import torch
 from loguru import logger
 
 from llmserve.domain import LoadProgress
+from llmserve.engines.batching.compute.batch import Batch
 from llmserve.engines.batching.compute.forward import Forward
 from llmserve.engines.batching.compute.grouped_attention import GroupedAttention
 from llmserve.engines.batching.compute.kv_cache import KVCache, LayerShape
@@ -51,14 +52,18 @@ class Computing:
     _runner: Runner
     _close: Callable[[], None]
 
-    def run(self, plan: StepPlan, rows: Sequence[Any]) -> Sequence[Any]:
+    def prepare(self, plan: StepPlan) -> Batch:
+        """See `Runner.prepare`."""
+        return self._runner.prepare(plan)
+
+    def run(self, batch: Batch, rows: Sequence[Any]) -> Sequence[Any]:
         """See `Runner.run`.
 
         Raises:
             DeviceLost: nothing can be computed any more.
         """
         try:
-            return self._runner.run(plan, rows)
+            return self._runner.run(batch, rows)
         except torch.OutOfMemoryError:
             raise
         except torch.AcceleratorError as error:

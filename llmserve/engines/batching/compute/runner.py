@@ -22,12 +22,15 @@ class Runner:
         self._cache = cache
         self._device = device
 
-    @torch.inference_mode()
-    def run(self, plan: StepPlan, rows: Sequence[RowSampling]) -> list[Choice]:
-        """The choices of the plan's sampled slices, in their order; `rows` belong to these.
+    def prepare(self, plan: StepPlan) -> Batch:
+        """The plan as tensors; what is Python's part of a step."""
+        return Batch.from_plan(plan, self._cache.block_size, self._device)
 
-        Running a plan again is harmless: the same keys and values go to the same places.
+    @torch.inference_mode()
+    def run(self, batch: Batch, rows: Sequence[RowSampling]) -> list[Choice]:
+        """The choices of the batch's sampled positions, in their order; `rows` belong to these.
+
+        Running a batch again is harmless: the same keys and values go to the same places.
         """
-        batch = Batch.from_plan(plan, self._cache.block_size, self._device)
         logits = self._forward(batch, self._cache)
         return sample(logits, rows) if rows else []

@@ -109,7 +109,7 @@ class Scheduler:
             left = min(left, prefill_tokens)
         left = self._continue_prefill(begun, left, lengths, preempted)
         if not preempted:
-            self._admit(begun, left, lengths)
+            self._admit(left, lengths)
         slices = [_slice(sequence, length) for sequence, length in lengths.items()]
         slices.sort(key=lambda part: part.length > 1)
         return StepPlan(tuple(slices), tuple(preempted))
@@ -178,7 +178,8 @@ class Scheduler:
         """
         self._pool.check([*(s.blocks for s in self._running), *self._pins.holders])
         assert len(self._known) == len(self._running) + len(self._waiting), "a sequence is lost"
-        assert all(not s.blocks for s in self._known if s not in self._running), "waits with blocks"
+        waiting = self._known - self._running.keys()
+        assert all(not s.blocks and not s.num_computed for s in waiting), "waits with blocks"
         callers = {sequence.caller for sequence in self._known}
         assert self._shares.num_callers == len(callers), "a caller is remembered or forgotten"
 
@@ -190,7 +191,6 @@ class Scheduler:
         preempted: list[Sequence],
     ) -> int:
         """Slices of prompts that were begun; returns what is left of the step."""
-        begun.sort(key=lambda sequence: self._shares.served(sequence.caller))
         for sequence in begun:
             length = min(left, sequence.num_tokens - sequence.num_computed)
             if length < 1:
@@ -201,15 +201,18 @@ class Scheduler:
             self._shares.charge(sequence.caller, sequence.weight, lengths.get(sequence, 0), 0)
         return left
 
-    def _admit(self, begun: list[Sequence], left: int, lengths: dict[Sequence, int]) -> None:
-        """Let waiting sequences run while there is room; nobody overtakes who has none."""
-        promised = sum(self._tables.num_missing(s, s.num_tokens) for s in begun)
+    def _admit(self, left: int, lengths: dict[Sequence, int]) -> None:
+        """Let waiting sequences run while there is room; nobody overtakes who has none.
+
+        What is left is left by prompts that were placed whole: one at most is ever read in part,
+        and no newcomer can take the blocks that it still wants.
+        """
         while left > 0 and len(self._running) < self._max_sequences:
             sequence = self._waiting.first()
-            if sequence is None or self._room.is_full(len(self._running), promised):
+            if sequence is None or self._room.is_full(len(self._running)):
                 return
             shared = self._cache.match(sequence) if self._is_caching else []
-            if not self._room.fits(sequence, shared, len(self._running), promised):
+            if not self._room.fits(sequence, shared, len(self._running)):
                 return
             self._waiting.remove(sequence)
             self._running[sequence] = None
@@ -222,7 +225,6 @@ class Scheduler:
             self._tables.extend(sequence, sequence.num_computed + length)
             # Charged here, not when computed: a caller must not take all free places of one step.
             self._shares.charge(sequence.caller, sequence.weight, length, 0)
-            promised += self._tables.num_missing(sequence, sequence.num_tokens)
             lengths[sequence] = length
             left -= length
 

@@ -9,8 +9,12 @@ from llmserve.engines.batching.schedule.scheduler import Scheduler
 from llmserve.engines.batching.schedule.sequence import Sequence
 
 
-def served(weights: dict[str, int], steps: int = 300) -> Counter[str]:
-    """Answer tokens by caller, while each has ten requests waiting at all times."""
+def served(
+    weights: dict[str, int], answers: dict[str, int] | None = None, steps: int = 300
+) -> Counter[str]:
+    """Answer tokens by caller, while each has ten requests waiting at all times; an answer has
+    eight tokens or as many as `answers` says."""
+    lengths = dict.fromkeys(weights, 8) | (answers or {})
     it = Scheduler(num_blocks=400, block_size=4, max_tokens_per_step=40, max_sequences=4)
     number, tokens, alive = 0, Counter[str](), []
     for _ in range(steps):
@@ -22,8 +26,8 @@ def served(weights: dict[str, int], steps: int = 300) -> Counter[str]:
                 alive.append(sequence)
         plan = it.plan()
         it.commit(plan, [1] * sum(part.is_sampled for part in plan.slices))
-        for sequence in [s for s in alive if s.num_tokens - s.num_prompt >= 8]:
-            tokens[sequence.caller] += 8
+        for sequence in [s for s in alive if s.num_tokens - s.num_prompt >= lengths[s.caller]]:
+            tokens[sequence.caller] += lengths[sequence.caller]
             alive.remove(sequence)
             it.remove(sequence)
     return tokens
@@ -37,6 +41,35 @@ def test_equal_callers_get_the_same() -> None:
 def test_a_caller_gets_what_its_weight_says() -> None:
     tokens = served({"a": 1, "b": 3})
     assert 2.5 < tokens["b"] / tokens["a"] < 3.5
+
+
+def test_long_answers_are_not_cheaper_than_short_ones() -> None:
+    tokens = served({"a": 1, "b": 1}, {"a": 8, "b": 24})
+    assert 0.8 < tokens["b"] / tokens["a"] < 1.4
+
+
+def test_a_prompt_read_in_pieces_is_charged_whole() -> None:
+    it = Scheduler(num_blocks=400, block_size=4, max_tokens_per_step=10, max_sequences=1)
+    it.add(Sequence([1] * 40, 40, "long"))
+    for caller in ("long", "short"):
+        for number in range(8):
+            it.add(Sequence([number, 2, ord(caller[0])], 3, caller))
+    order: list[str] = []
+    while len(order) < 6:
+        plan = it.plan()
+        it.commit(plan, [1] * sum(part.is_sampled for part in plan.slices))
+        for part in plan.slices:
+            if part.is_sampled:
+                order.append(part.sequence.caller)
+                it.remove(part.sequence)
+    assert order == ["long"] + ["short"] * 5
+
+
+def test_an_answer_token_costs_two_of_the_prompt() -> None:
+    shares = FairShare()
+    shares.enter("a")
+    shares.charge("a", 2, 10, 5)
+    assert shares.served("a") == 10
 
 
 def test_one_request_passes_a_crowd_of_another_caller() -> None:
@@ -82,9 +115,10 @@ def test_who_is_over_first_is_who_came_first_of_a_caller() -> None:
 def test_who_had_the_most_loses_its_blocks_before_who_came_last() -> None:
     it = Scheduler(num_blocks=9, block_size=4, max_tokens_per_step=40, max_sequences=4)
     greedy = [Sequence([number, 2, 3], 3, "greedy") for number in range(2)]
-    modest = Sequence([4, 2, 3], 3, "modest")
-    for sequence in (*greedy, modest):
+    for sequence in greedy:
         it.add(sequence)
+    it.commit(it.plan(), [1, 1])
+    it.add(Sequence([4, 2, 3], 3, "modest"))
     preempted: list[Sequence] = []
     while not preempted:
         plan = it.plan()

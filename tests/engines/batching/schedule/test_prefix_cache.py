@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from array import array
+
 import pytest
 
 from llmserve.engines.batching.schedule.blocks import BlockPool
-from llmserve.engines.batching.schedule.prefix_cache import PrefixCache
+from llmserve.engines.batching.schedule.prefix_cache import PrefixCache, _root
 from llmserve.engines.batching.schedule.sequence import Sequence
 
 BLOCK = 4
@@ -106,7 +108,8 @@ def test_no_salt_opens_the_middle_of_somebody_elses_chain(
     pool: BlockPool, cache: PrefixCache
 ) -> None:
     first = computed(pool, cache, sequence([1] * 12))
-    for salt in first.digests:
+    hashed = _root(b"") + array("q", [1] * BLOCK).tobytes()  # what the first name is the digest of
+    for salt in (*first.digests, hashed):
         assert cache.match(sequence([1] * 9, salt)) == []
 
 
