@@ -13,6 +13,8 @@ from dataclasses import dataclass
 
 import torch
 
+from llmserve.engines.batching.compute.huge_pages import empty
+
 
 @dataclass(frozen=True, slots=True)
 class LayerShape:
@@ -41,8 +43,8 @@ class KVCache:
         self.num_blocks = num_blocks
         self.block_size = block_size
         shapes = [(num_blocks, layer.kv_heads, block_size, layer.head_dim) for layer in layers]
-        self.keys = [torch.zeros(shape, dtype=dtype, device=device) for shape in shapes]
-        self.values = [torch.zeros(shape, dtype=dtype, device=device) for shape in shapes]
+        self.keys = [empty(shape, dtype, device).zero_() for shape in shapes]
+        self.values = [empty(shape, dtype, device).zero_() for shape in shapes]
 
     @property
     def num_tokens(self) -> int:

@@ -9,6 +9,7 @@ from typing import Final, Self
 
 import torch
 
+from llmserve.engines.batching.compute.huge_pages import empty
 from llmserve.engines.batching.compute.native.build import load_library
 
 PANEL_ROWS: Final = 16
@@ -63,7 +64,6 @@ class Kernels:
         self._library = library
         signatures = {
             "has_tiles": (c_int32, []),
-            "prefer_huge_pages": (None, [c_void_p, c_int64]),
             "panel_size": (c_int64, [c_int64]),
             "pack": (None, [c_void_p, c_int64, c_int64, c_void_p, c_int64, c_int64, c_int64]),
             "multiply": (
@@ -94,10 +94,8 @@ class Kernels:
         return panels * int(self._library.llmserve_panel_size(depth))
 
     def allocate(self, numbers: int) -> torch.Tensor:
-        """(numbers,) bfloat16 with room for huge pages, not written yet."""
-        memory = torch.empty(numbers, dtype=torch.bfloat16)
-        self._library.llmserve_prefer_huge_pages(memory.data_ptr(), memory.nbytes)
-        return memory
+        """(numbers,) bfloat16 in huge pages, not written yet."""
+        return empty((numbers,), torch.bfloat16, torch.device("cpu"))
 
     def pack(
         self, weight: torch.Tensor, target: torch.Tensor, first: int = 0, every: int = 1

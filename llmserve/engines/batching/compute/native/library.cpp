@@ -8,8 +8,6 @@ extern "C" {
 
 int32_t llmserve_has_tiles() { return request_tiles() ? 1 : 0; }
 
-void llmserve_prefer_huge_pages(void* memory, int64_t bytes) { prefer_huge_pages(memory, bytes); }
-
 int64_t llmserve_panel_size(int64_t depth) { return packed_depth(depth) * kLanes; }
 
 // (rows, depth) into the panels first, first + step, ...; a last panel with fewer rows gets zeros.

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <immintrin.h>
+#include <sched.h>
 
 #include <algorithm>
 #include <atomic>
@@ -67,8 +68,10 @@ class Member {
         ++round_;
     }
 
-    // Until all members are here. Spins for some 50 microseconds, then sleeps: on a busy machine
-    // the missing thread may need this very core.
+    // Until all members are here. Spins for some 50 microseconds, then lets others have this core,
+    // which may be the one that the missing thread waits for, and sleeps only after a millisecond
+    // or so: who sleeps leaves a core idle, the missing thread is moved there, and both then share
+    // it for several milliseconds while the other core is free.
     void wait() {
         if (size_ == 1) return;
         const uint32_t generation = team_.generation_.load(std::memory_order_acquire);
@@ -78,15 +81,20 @@ class Member {
             team_.generation_.notify_all();
             return;
         }
-        for (int spin = 0; spin < 1500; ++spin) {
+        for (int spin = 0; spin < kSpins; ++spin) {
             if (team_.generation_.load(std::memory_order_acquire) != generation) return;
             _mm_pause();
+        }
+        for (int turn = 0; turn < kTurns; ++turn) {
+            if (team_.generation_.load(std::memory_order_acquire) != generation) return;
+            sched_yield();
         }
         team_.generation_.wait(generation, std::memory_order_acquire);
     }
 
   private:
     static constexpr int kNeighbours = 8;
+    static constexpr int kSpins = 1500, kTurns = 3000;
 
     void reset(int64_t round) {
         team_.counter(round, index_).next.store(0, std::memory_order_relaxed);
