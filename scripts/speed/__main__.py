@@ -18,6 +18,7 @@ from make_model import make_model
 
 from speed import ceilings, intrusion, loop_alone, servers
 from speed.limits import ModelShape, Workload, limit
+from speed.processor_use import use_under_load
 from speed.report import LOOP, Results, as_markdown, draw
 from speed.step_profile import StepProfile
 
@@ -97,11 +98,14 @@ def _measure(
     for server in candidates:
         say(server.name)
         try:
-            with servers.running(server) as url:
-                _through_http(url, server, works, results)
+            with servers.running(server) as it:
+                _through_http(it.url, server, works, results)
+                if server.name == "llmserve":
+                    use = asyncio.run(use_under_load(it.url, it.pid, works[-1]))
+                    results.profiles[f"{works[-1]}, through HTTP"] = use.as_markdown()
                 if server.name == "llmserve" and not arguments.quick:
-                    results.intrusion = asyncio.run(intrusion.intrude(url))
-                    results.prefix = asyncio.run(intrusion.prefix_ttfts(url))
+                    results.intrusion = asyncio.run(intrusion.intrude(it.url))
+                    results.prefix = asyncio.run(intrusion.prefix_ttfts(it.url))
         except servers.NotStarted as reason:
             results.missing[server.name] = str(reason)
     for peer in arguments.peer:
@@ -134,7 +138,7 @@ async def _loop_alone(
         profile = StepProfile()
         with profile.timed():
             await loop_alone.tokens_per_second(engine, works[-1], TRIES)
-        results.profile = f"{works[-1]}, the loop alone:\n\n{profile.as_markdown()}"
+        results.profiles[f"{works[-1]}, the loop alone"] = profile.as_markdown()
     finally:
         await engine.close()
 

@@ -28,7 +28,7 @@ async def intrude(url: str, streams: int = 8, prompt_tokens: int = 2000) -> Intr
     """The long prompt comes once all streams run; gaps are counted over the streams' whole life."""
     target = Target.parse(url)
     model = await first_model(target)
-    base = await _calibrated(target, Workload(model, input_tokens=128, output_tokens=256))
+    base = await calibrated(target, Workload(model, input_tokens=128, output_tokens=256))
     running = Load(target, base, Amount(requests=streams, concurrency=streams))
     task = asyncio.create_task(running.run())
     await asyncio.sleep(1.0)
@@ -51,7 +51,7 @@ async def prefix_ttfts(url: str, prefix_tokens: int = 1500, pairs: int = 3) -> t
     base = Workload(
         model, input_tokens=prefix_tokens + 20, output_tokens=4, shared_tokens=prefix_tokens
     )
-    base = await _calibrated(target, base)
+    base = await calibrated(target, base)
     answers: list[list[Answer]] = []
     for number in range(pairs):
         wanted = Workload(
@@ -65,7 +65,8 @@ async def prefix_ttfts(url: str, prefix_tokens: int = 1500, pairs: int = 3) -> t
     return first, second
 
 
-async def _calibrated(target: Target, workload: Workload) -> Workload:
+async def calibrated(target: Target, workload: Workload) -> Workload:
+    """The workload with words that make the tokens it asks for, by one request's count."""
     told = await Load(target, workload, Amount(requests=1)).run()
     tokens = told.answers[0].prompt_tokens
     return workload.calibrated(tokens) if tokens else workload

@@ -21,6 +21,7 @@ class Results:
         limits: output tokens/s that the ceilings allow.
         speeds: by name of what was measured, output tokens/s by workload.
         missing: what could not be measured, and why.
+        profiles: where the time goes, tables by what they are about.
         prefix: seconds to the first token with a new prefix, and with a known one.
     """
 
@@ -33,7 +34,7 @@ class Results:
     missing: dict[str, str] = field(default_factory=dict)
     intrusion: Intrusion | None = None
     prefix: tuple[float, float] | None = None
-    profile: str = ""
+    profiles: dict[str, str] = field(default_factory=dict)
 
 
 def as_markdown(results: Results) -> str:
@@ -71,8 +72,8 @@ def as_markdown(results: Results) -> str:
     if results.prefix is not None:
         lines += ["", _prefix(*results.prefix)]
     lines += [f"\nNot measured: {name}: {why}" for name, why in results.missing.items()]
-    if results.profile:
-        lines += ["", "Where a step's time goes:", "", results.profile]
+    for of, table in results.profiles.items():
+        lines += ["", f"Where the time goes, {of}:", "", table]
     return "\n".join(lines) + "\n"
 
 
@@ -93,7 +94,7 @@ def _prefix(first: float, second: float) -> str:
 
 
 def draw(results: Results, path: Path) -> None:
-    """Bars for each workload, with the limit as a line above them."""
+    """Each workload's speeds as shares of its limit, with the tokens per second written above."""
     import matplotlib as mpl
 
     mpl.use("Agg")
@@ -103,18 +104,20 @@ def draw(results: Results, path: Path) -> None:
     figure, axes = pyplot.subplots(figsize=(11, 5))
     width = 0.8 / max(1, len(results.speeds))
     for number, (name, speeds) in enumerate(results.speeds.items()):
-        positions = [index + number * width for index in range(len(works))]
-        axes.bar(positions, [speeds.get(work, 0) for work in works], width, label=name)
-    for index, work in enumerate(works):
-        axes.hlines(
-            results.limits[work], index - width / 2, index + 0.8 - width / 2, "black", "dashed",
-            label="limit" if index == 0 else None,
+        measured = [(index, work) for index, work in enumerate(works) if work in speeds]
+        bars = axes.bar(
+            [index + number * width for index, _ in measured],
+            [speeds[work] / results.limits[work] for _, work in measured],
+            width, label=name,
         )  # fmt: skip
-    axes.set_xticks([index + 0.4 - width / 2 for index in range(len(works))])
-    axes.set_xticklabels([str(work) for work in works], rotation=12)
-    axes.set_ylabel("output tokens per second")
+        axes.bar_label(bars, [f"{speeds[work]:,.0f}" for _, work in measured], fontsize=8)
+    axes.axhline(1.0, color="black", linestyle="dashed")
+    names = [f"{work}\nlimit {limit:,.0f}" for work, limit in results.limits.items()]
+    axes.set_xticks([index + 0.4 - width / 2 for index in range(len(works))], names)
+    axes.set_ylim(0, 1.25)
+    axes.set_ylabel("output tokens per second ÷ the hardware's limit")
     axes.set_title(results.model)
-    axes.legend(loc="upper left")
+    axes.legend(loc="upper center", ncols=len(results.speeds), fontsize=9, frameon=False)
     figure.tight_layout()
     figure.savefig(path, dpi=110)
     pyplot.close(figure)

@@ -56,9 +56,17 @@ def transformers(folder: Path, *, is_batching: bool) -> Server:
     return Server(name, command, "/health", "chat", model=str(folder), is_serial=not is_batching)
 
 
+@dataclass(frozen=True, slots=True)
+class Running:
+    """Where a server answers, and its first process."""
+
+    url: str
+    pid: int
+
+
 @contextlib.contextmanager
-def running(server: Server) -> Iterator[str]:
-    """Its URL.
+def running(server: Server) -> Iterator[Running]:
+    """Started, ready, and stopped at the end.
 
     Raises:
         NotStarted: it is not installed, or does not come up.
@@ -75,7 +83,7 @@ def running(server: Server) -> Iterator[str]:
         )
         try:
             _await_ready(process, f"http://127.0.0.1:{port}", server, log)
-            yield f"http://127.0.0.1:{port}"
+            yield Running(f"http://127.0.0.1:{port}", process.pid)
         finally:
             process.send_signal(signal.SIGTERM)
             try:
