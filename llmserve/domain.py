@@ -134,6 +134,7 @@ class GenerationRequest:
         model: a served name or alias; `None` is the default model.
         defaults: what the transport assumes where neither request nor model speak.
         timeout_seconds: from now until the answer must end, waiting included.
+        cache_salt: cached prefixes are shared among requests of the same salt only.
     """
 
     id: str
@@ -142,6 +143,7 @@ class GenerationRequest:
     sampling: SamplingFields = SamplingFields()
     defaults: SamplingFields = SamplingFields()
     timeout_seconds: float | None = None
+    cache_salt: str = ""
 
 
 class FinishReason(StrEnum):

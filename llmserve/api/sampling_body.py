@@ -33,6 +33,15 @@ StopStrings = Annotated[
 ]
 
 
+CacheSalt = Annotated[
+    str,
+    Field(
+        min_length=1,
+        max_length=256,
+        description="Share cached prefixes with requests of the same salt only (vLLM's field).",
+    ),
+]
+
 LogitBias = Annotated[
     dict[
         Annotated[str, Field(pattern=r"^(0|[1-9][0-9]{0,9})$")],

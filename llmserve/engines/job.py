@@ -19,6 +19,7 @@ class Task:
         sampling: resolved, `max_tokens` within the model's context.
         deadline: clock reading at which generation ends, `None` for never.
         caller: whose it is, and `weight`, the caller's share against others'.
+        cache_salt: cached prefixes are shared among tasks of the same salt only.
     """
 
     request_id: str
@@ -28,6 +29,7 @@ class Task:
     deadline: float | None = None
     caller: str = ""
     weight: int = 1
+    cache_salt: str = ""
 
 
 @dataclass(slots=True, eq=False)

@@ -249,6 +249,7 @@ class Service:
             deadline=time.monotonic() + seconds,
             caller=caller.name,
             weight=caller.priority,
+            cache_salt=request.cache_salt,
         )
 
     def _admit(

@@ -85,6 +85,27 @@ def test_an_answer_can_be_sent_back_in_the_next_turn(demo: Server) -> None:
     assert "CPU" in second.choices[0].message.content
 
 
+def test_a_prompt_is_read_from_the_cache_by_those_who_know_its_salt(demo: Server) -> None:
+    prompt = "The keeper of the salt mill writes everything down. " * 4
+    tokens: dict[str, list[int]] = {}
+    with httpx.Client(base_url=demo.url, timeout=60) as client:
+        for salt in ("mine", "yours", "mine"):
+            body = {"prompt": prompt, "max_tokens": 1, "cache_salt": salt}
+            usage = client.post("/v1/completions", json=body).json()["usage"]
+            cached = usage["prompt_tokens_details"]["cached_tokens"]
+            tokens.setdefault(salt, []).append(cached)
+            assert cached < usage["prompt_tokens"]
+            native = client.post("/generate", json={**body, "cache_salt": salt + "?"})
+            assert native.status_code == 200
+    assert tokens["yours"] == [0]
+    assert tokens["mine"][0] == 0
+    assert tokens["mine"][1] >= 16
+    with httpx.Client(base_url=demo.url) as client:
+        refused = client.post("/generate", json={"prompt": prompt, "cache_salt": ""})
+    assert refused.status_code == 400
+    assert "cache_salt" in refused.text
+
+
 def test_the_demo_model_knows_its_faq(demo: Server) -> None:
     faq = read_faq()
     right = 0

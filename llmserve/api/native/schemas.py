@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from llmserve.api.sampling_body import MAX_TOKENS_LIMIT, SamplingBody, SamplingQuery
+from llmserve.api.sampling_body import MAX_TOKENS_LIMIT, CacheSalt, SamplingBody, SamplingQuery
 from llmserve.domain import Finish, GenerationRequest, SamplingFields, Usage
 
 DEFAULTS = SamplingFields(max_tokens=50, temperature=0.7)
@@ -36,6 +37,13 @@ class PromptQuery(SamplingQuery):
 
 class PromptBody(SamplingBody, PromptQuery):
     """The same as JSON."""
+
+    cache_salt: CacheSalt | None = None
+
+    def request(self, request_id: str, timeout_seconds: float | None) -> GenerationRequest:
+        """The house's words for this body."""
+        request = super().request(request_id, timeout_seconds)
+        return replace(request, cache_salt=self.cache_salt or "")
 
 
 class GenerateBody(PromptBody):

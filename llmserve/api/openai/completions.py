@@ -52,6 +52,7 @@ async def open_chat(
         sampling=body.fields(),
         defaults=CHAT_DEFAULTS,
         timeout_seconds=earliest(body.timeout, timeout),
+        cache_salt=body.cache_salt or "",
     )
     requests = _spread(wanted, [prompt], body.choices_per_prompt, container)
     async with container.service.open_all(requests, caller) as generations:
@@ -74,6 +75,7 @@ async def open_completion(
         sampling=body.fields(),
         defaults=COMPLETION_DEFAULTS,
         timeout_seconds=earliest(body.timeout, timeout),
+        cache_salt=body.cache_salt or "",
     )
     requests = _spread(wanted, prompts, body.choices_per_prompt, container)
     async with container.service.open_all(requests, caller) as generations:

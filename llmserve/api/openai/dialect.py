@@ -144,12 +144,13 @@ def choice(
     return {"index": index, **content, "logprobs": logprobs, **reasons}
 
 
-def usage_body(usage: Usage) -> dict[str, int]:
-    """Usage in OpenAI's words."""
+def usage_body(usage: Usage) -> dict[str, Any]:
+    """Usage in OpenAI's words; `cached_tokens` of the prompt did not have to be computed."""
     return {
         "prompt_tokens": usage.prompt_tokens,
         "completion_tokens": usage.completion_tokens,
         "total_tokens": usage.total_tokens,
+        "prompt_tokens_details": {"cached_tokens": usage.cached_tokens},
     }
 
 

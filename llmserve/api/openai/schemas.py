@@ -15,7 +15,7 @@ from pydantic import (
 )
 
 from llmserve.api.openai.unsupported import without_absent
-from llmserve.api.sampling_body import MAX_TOKENS_LIMIT, SamplingBody
+from llmserve.api.sampling_body import MAX_TOKENS_LIMIT, CacheSalt, SamplingBody
 from llmserve.domain import Message, Prompt, SamplingFields
 
 MAX_CHOICES = 128
@@ -43,6 +43,7 @@ class OpenAIBody(SamplingBody):
     n: int | None = Field(None, ge=1, le=MAX_CHOICES, description="Answers per prompt.")
     stream: bool | None = Field(None, description="Answer as server-sent events.")
     stream_options: StreamOptions | None = None
+    cache_salt: CacheSalt | None = None
     user: str | None = Field(None, description="Taken for compatibility; a label, nothing more.")
 
     @model_validator(mode="before")

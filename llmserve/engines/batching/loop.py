@@ -166,6 +166,7 @@ class StepLoop:
                     task.caller,
                     task.weight,
                     max_new_tokens=task.max_tokens,
+                    salt=task.cache_salt.encode(),
                 )
                 self._scheduler.add(sequence)
             # A prompt that breaks the tokenizer, or that no pool has room for, is its own failure.

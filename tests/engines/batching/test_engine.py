@@ -55,9 +55,18 @@ async def engine_of(
 class Asked:
     """A job and what was told of it."""
 
-    def __init__(self, engine: Engine, prompt: Sequence[int], max_tokens: int, **params: Any):
+    def __init__(
+        self,
+        engine: Engine,
+        prompt: Sequence[int],
+        max_tokens: int,
+        *,
+        salt: str = "",
+        **params: Any,
+    ):
         self.done = asyncio.Event()
-        task = Task("id", tuple(prompt), SamplingParams(**GREEDY | params), max_tokens)
+        sampling = SamplingParams(**GREEDY | params)
+        task = Task("id", tuple(prompt), sampling, max_tokens, cache_salt=salt)
         self.job = Job(task, Mailbox(asyncio.get_running_loop()), on_done=self.done.set)
         engine.start(self.job)
 
@@ -211,6 +220,21 @@ def test_a_second_prompt_that_begins_alike_is_read_from_the_cache(tiny_model: Pa
             assert again.job.cached_tokens == 0
             report = await engine.warm((), ("A prefix that is long enough for a block. " * 3,))
             assert report.prefix_problems == ("prefix_caching is off",)
+
+    run(test)
+
+
+def test_another_salt_finds_nothing_of_what_was_cached(tiny_model: Path) -> None:
+    prompt = list(range(5, 105))
+
+    async def test() -> None:
+        async with engine_of(tiny_model) as engine:
+            cached = []
+            for salt in ("", "mine", "yours", "mine", ""):
+                asked = Asked(engine, prompt, 2, salt=salt)
+                await asked.tokens()
+                cached.append(asked.job.cached_tokens)
+            assert cached == [0, 0, 0, 96, 96]
 
     run(test)
 

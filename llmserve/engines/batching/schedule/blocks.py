@@ -69,13 +69,6 @@ class BlockPool:
         """The block of this name, held or not."""
         return self._by_name.get(name)
 
-    def forget_names(self) -> None:
-        """Nothing can be found any more; whoever holds a block keeps it."""
-        self._by_name.clear()
-        self._names = [None] * self.num_blocks
-        self._blank += self._kept
-        self._kept.clear()
-
     def check(self, holders: list[list[int]]) -> None:
         """For tests: the counts are those of these holders, and every block is somewhere.
 

@@ -136,15 +136,6 @@ class Scheduler:
                 sequence.token_ids.append(next_id)
                 self._shares.charge(sequence.caller, sequence.weight, 0, 1)
 
-    def reset(self) -> None:
-        """The cache's content is gone, after a failure of the device: who ran waits and is
-        computed again, nothing is found or pinned any more. No plan may be open."""
-        for sequence in reversed(list(self._running)):
-            self._preempt(sequence)
-        while self._pins.give_way():
-            pass
-        self._pool.forget_names()
-
     def pin(self, token_ids: Tokens[int], salt: bytes = b"") -> int:
         """Keep the blocks of a prefix that was just computed; returns how many tokens are kept.
 

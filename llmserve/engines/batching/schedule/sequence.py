@@ -16,7 +16,7 @@ class Sequence:
         num_prompt: how many of them are the prompt.
         caller: whose it is; callers share the engine fairly.
         weight: the caller's; 4 gets four times what 1 gets.
-        request: what the loop keeps with it; the scheduler never looks inside.
+        request: what its owner keeps with it; the scheduler never looks inside.
         num_computed: tokens from the first on whose keys and values are in the cache.
         num_cached: of the prompt, found in the prefix cache when it first ran.
         blocks: block ids; token i is in `blocks[i // block_size]`.

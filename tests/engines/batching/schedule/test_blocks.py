@@ -77,21 +77,6 @@ def test_of_two_blocks_with_the_same_content_the_first_is_found() -> None:
     pool.check([[first]])
 
 
-def test_forgotten_names_are_found_no_more_and_the_blocks_stay_whose_they_are() -> None:
-    pool = BlockPool(3)
-    held, kept = pool.allocate(), pool.allocate()
-    for block, name in ((held, b"held"), (kept, b"kept")):
-        pool.name(block, name)
-    pool.release(kept)
-    pool.forget_names()
-    assert pool.find(b"held") is None
-    assert pool.find(b"kept") is None
-    pool.check([[held]])
-    assert pool.num_free == 2
-    pool.release(held)
-    assert (pool.num_free, pool.num_kept) == (3, 0)
-
-
 def test_the_check_sees_a_reference_too_many_and_one_too_few() -> None:
     pool = BlockPool(2)
     block = pool.allocate()

@@ -96,7 +96,6 @@ ARRIVALS = st.lists(
     prefill=st.none() | st.integers(1, 20),
     is_caching=st.booleans(),
     pins=st.booleans(),
-    resets=st.sets(st.integers(0, 30), max_size=2),
 )
 def test_whatever_comes_and_goes(
     arrivals: list[Arrival],
@@ -106,7 +105,6 @@ def test_whatever_comes_and_goes(
     prefill: int | None,
     is_caching: bool,
     pins: bool,
-    resets: set[int],
 ) -> None:
     longest = max(len(a.prompt) + a.length for a in arrivals)
     scheduler = Scheduler(
@@ -152,9 +150,6 @@ def test_whatever_comes_and_goes(
                 scheduler.pin(sequence.token_ids[: sequence.num_prompt], sequence.salt)
             done.append((alive.pop(sequence), sequence.token_ids[sequence.num_prompt :]))
             scheduler.remove(sequence)
-        if step in resets:
-            scheduler.reset()
-            model.memory.clear()
         scheduler.check()
         if not alive and not coming:
             break

@@ -180,29 +180,3 @@ def test_a_newcomer_waits_for_room_to_answer_in() -> None:
     assert [part.sequence for part in step(it).slices] == [stream]
     it.remove(stream)
     assert [part.sequence for part in step(it).slices] == [newcomer]
-
-
-def test_after_a_reset_everything_is_computed_again_in_the_same_order() -> None:
-    it = scheduler(tokens=40, sequences=3)
-    alike = [sequence(9) for _ in range(3)]
-    waiting = sequence(9)
-    for each in (*alike, waiting):
-        it.add(each)
-    step(it)
-    assert it.pin([1] + [2] * 7) == 8
-    it.reset()
-    it.check()
-    stats = it.stats()
-    assert (stats.running, stats.waiting, stats.preemptions) == (0, 4, 3)
-    assert (stats.blocks_used, stats.blocks_cached, stats.blocks_pinned) == (0, 0, 0)
-    plan = step(it)
-    assert [part.sequence for part in plan.slices] == alike
-    assert shape(plan) == [(0, 10)] * 3
-    assert [each.num_tokens for each in alike] == [11] * 3
-
-
-def test_a_reset_with_nothing_there_is_harmless() -> None:
-    it = scheduler()
-    it.reset()
-    it.check()
-    assert it.is_idle
