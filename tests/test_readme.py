@@ -20,6 +20,12 @@ def test_the_settings_table_is_the_one_that_settings_make() -> None:
     )
 
 
+def test_its_speed_is_the_one_that_was_measured_last() -> None:
+    shown = re.search(r"<!-- speed: (\S+) -->\n(.*?)\n<!-- end -->", README, re.DOTALL)
+    assert shown is not None
+    assert shown[2].strip() == (ROOT / shown[1]).read_text(encoding="utf-8").strip()
+
+
 def test_every_setting_and_file_that_it_names_exists() -> None:
     for name in re.findall(r"`((?:scripts|models|llmserve|tests)/[\w./]+)`", README):
         assert (ROOT / name).exists() or (ROOT / "llmserve" / name).exists(), name
