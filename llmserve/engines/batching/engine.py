@@ -176,15 +176,21 @@ class BatchingEngine:
     def start(self, job: Job) -> None:
         """Hand the job to the step loop."""
         assert len(self._running) < self.capacity, "admission let too many in"
-        self._submit(job)
-        self._running.add(job)
         on_done = job.on_done
 
         def done() -> None:
             self._running.discard(job)
             on_done()
 
+        # Before it is handed over: the thread may be done with it at once.
         job.on_done = done
+        self._running.add(job)
+        try:
+            self._submit(job)
+        except RuntimeError:
+            self._running.discard(job)
+            job.on_done = on_done
+            raise
 
     def stats(self) -> EngineStats:
         """The engine after its last step."""
@@ -272,6 +278,7 @@ class BatchingEngine:
             on_step=self._on_step,
         )
         self._thread = asyncio.ensure_future(loop.run_in_executor(self._pool, self._loop.run))
+        self._thread.add_done_callback(partial(_refuse_rest, self._loop))
 
     def _admit(self, job: Job, wakes: Wakes) -> Request:
         """On the step loop's thread."""
@@ -286,18 +293,24 @@ class BatchingEngine:
         )
         return Request(job, bridge, sampling)
 
+    @property
+    def _open_loop(self) -> StepLoop | None:
+        """The step loop, if it takes work. What comes while its thread ends is refused by it."""
+        is_over = self._is_closing or self._thread is None or self._thread.done()
+        return None if is_over else self._loop
+
     def _submit(self, job: Job) -> None:
-        if self._loop is None or self._is_closing or self._loop.is_lost:
+        loop = self._open_loop
+        if loop is None:
             raise RuntimeError("the engine is closed")
         job.last_step_at = self._clock()
-        self._loop.submit(job)
+        loop.submit(job)
 
     async def _call(self, function: Callable[[Scheduler], T]) -> T:
-        if self._loop is None or self._is_closing:
+        loop, scheduler = self._open_loop, self._scheduler
+        if loop is None or scheduler is None:
             raise ModelUnloaded(f"model {self._spec.name!r} was unloaded meanwhile")
-        scheduler = self._scheduler
-        assert scheduler is not None
-        future: Future[T] = self._loop.call(lambda: function(scheduler))
+        future: Future[T] = loop.call(lambda: function(scheduler))
         return await asyncio.wrap_future(future)
 
     async def _generate(self, task: Task) -> None:
@@ -340,6 +353,12 @@ class BatchingEngine:
         if not kept:
             return 0, "pinned prefixes may take half of the KV cache; pin fewer or shorter ones"
         return kept, None
+
+
+def _refuse_rest(loop: StepLoop, thread: asyncio.Future[None]) -> None:
+    loop.refuse_rest()
+    if not thread.cancelled() and thread.exception() is not None:
+        logger.opt(exception=thread.exception()).error("the step loop broke")
 
 
 def _diagnose(error: Exception) -> LLMServeError:

@@ -117,13 +117,19 @@ class StepLoop:
 
     def run(self) -> None:
         """The loop itself, until `close`."""
-        while not self._is_closing:
-            if self._scheduler.is_idle:
-                self.busy_since = None
-                self._work.wait()
-            self._work.clear()
-            self.busy_since = self._clock()
-            self.turn()
+        try:
+            while not self._is_closing:
+                if self._scheduler.is_idle:
+                    self.busy_since = None
+                    self._work.wait()
+                self._work.clear()
+                self.busy_since = self._clock()
+                self.turn()
+        # What a step raises has been dealt with: this is a fault of the loop's own, after which
+        # nothing can be relied on. Nobody is left waiting for it.
+        except Exception:
+            logger.exception("the step loop broke")
+            self._lose()
         self._end_all()
 
     def turn(self) -> None:
@@ -242,31 +248,34 @@ class StepLoop:
         return chosen, failed
 
     def _lose(self) -> None:
-        """The device is gone: nothing can be computed any more, and the worker has to be."""
+        """Nothing can be computed any more, and the worker has to be replaced."""
         self.is_lost = True
         self._is_closing = True
-        logger.error("the device is lost; the engine ends")
+        logger.error("the engine is lost and ends")
 
     def _let_go(self, sequence: TokenSequence) -> None:
-        self._scheduler.remove(sequence)
         request = self._requests.pop(sequence)
         self._wakes.add(request.job.on_done)
+        self._scheduler.remove(sequence)
 
     def _end_all(self) -> None:
-        error = _lost() if self.is_lost else None
-        for sequence, request in list(self._requests.items()):
-            if error is not None:
-                request.fail(error)
+        ended, self._requests = self._requests, {}
+        for request in ended.values():
+            if self.is_lost:
+                request.fail(_lost())
             else:
                 request.job.cancel()
                 request.end()
-            self._let_go(sequence)
+            self._wakes.add(request.job.on_done)
         self.refuse_rest()
+        # Last, as it may be the scheduler that broke: by now everybody has been told.
+        for sequence in ended:
+            self._scheduler.remove(sequence)
         self.stats = self._scheduler.stats()
-        self._wakes.flush()
 
     def refuse_rest(self) -> None:
-        """Nobody will run what is still in the inbox."""
+        """Nobody will run what is still in the inbox. Once `run` has returned this is for any
+        thread, as the last jobs may have come meanwhile."""
         error: LLMServeError = _lost() if self.is_lost else ModelUnloaded("the model was unloaded")
         while self._inbox:
             job = self._inbox.popleft()
@@ -274,6 +283,7 @@ class StepLoop:
             self._wakes.add(job.on_done)
         while self._calls:
             self._calls.popleft()[1].set_exception(error)
+        self._wakes.flush()
 
 
 def _no_numbers() -> GenerationFailed:
@@ -281,4 +291,4 @@ def _no_numbers() -> GenerationFailed:
 
 
 def _lost() -> GenerationFailed:
-    return GenerationFailed("the device failed; the worker is being restarted")
+    return GenerationFailed("the engine failed; its worker is being restarted")

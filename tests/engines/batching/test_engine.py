@@ -28,6 +28,9 @@ from llmserve.domain import (
 )
 from llmserve.engines.base import Engine
 from llmserve.engines.batching.compute import support
+from llmserve.engines.batching.compute.computing import DeviceLost
+from llmserve.engines.batching.compute.runner import Runner
+from llmserve.engines.batching.loop import StepLoop
 from llmserve.engines.factory import build_engine
 from llmserve.engines.job import Job, Task
 from llmserve.engines.mailbox import Mailbox
@@ -254,6 +257,43 @@ def test_a_pinned_prefix_is_there_before_anyone_asked(tiny_model: Path) -> None:
             asked = Asked(engine, question, 2)
             await asked.tokens()
             assert asked.job.cached_tokens == report.prefix_tokens[0]
+
+    run(test)
+
+
+def test_a_job_that_ends_while_it_is_handed_over_leaves_its_place(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def test() -> None:
+        async with engine_of(tiny_model) as engine:
+            with monkeypatch.context() as patch:
+                patch.setattr(StepLoop, "submit", lambda loop, job: job.on_done())
+                asked = Asked(engine, (5, 6), 2)
+            assert asked.done.is_set()
+            assert engine.stats().running == 0
+
+    run(test)
+
+
+def test_a_lost_device_fails_what_runs_and_what_comes(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lose(runner: Runner, batch: Any, rows: Any) -> Any:
+        raise DeviceLost("gone")
+
+    async def test() -> None:
+        async with engine_of(tiny_model) as engine:
+            monkeypatch.setattr(Runner, "run", lose)
+            asked = Asked(engine, (5, 6), 2)
+            assert isinstance((await asked.events())[-1], Failed)
+            assert engine.stats().seconds_since_step == float("inf")
+            with pytest.raises(RuntimeError):
+                while True:  # the thread may still be on its way out
+                    late = Asked(engine, (5, 6), 2)
+                    assert isinstance((await late.events())[-1], Failed)
+            assert engine.stats().running == 0
+            with pytest.raises(ModelUnloaded):
+                await engine.warm(("Hello",), ())
 
     run(test)
 

@@ -245,6 +245,40 @@ def test_a_lost_device_ends_everything_and_shows() -> None:
     run(test)
 
 
+def test_a_fault_of_the_loop_itself_leaves_nobody_waiting() -> None:
+    async def test() -> None:
+        machine = Machine(Computer())
+        jobs = [machine.submit() for _ in range(3)]
+        await machine.turns(1)
+
+        def broken(prefill_tokens: int | None = None) -> StepPlan:
+            raise ZeroDivisionError
+
+        machine.scheduler.plan = broken  # type: ignore[method-assign]
+        late = machine.submit((8, 8))
+        await asyncio.to_thread(machine.loop.run)
+        assert machine.loop.is_lost
+        for job in (*jobs, late):
+            assert isinstance(job.mailbox.terminal, Failed)
+        await machine.check_whole(*jobs, late)
+
+    run(test)
+
+
+def test_what_comes_after_the_end_is_refused() -> None:
+    async def test() -> None:
+        machine = Machine(Computer())
+        machine.loop.close()
+        await asyncio.to_thread(machine.loop.run)
+        late, call = machine.submit(), machine.loop.call(lambda: 1)
+        machine.loop.refuse_rest()
+        await machine.check_whole(late)
+        assert isinstance(late.mailbox.terminal, Failed)
+        assert isinstance(call.exception(0), ModelUnloaded)
+
+    run(test)
+
+
 def test_closing_ends_what_runs_and_what_has_just_come() -> None:
     async def test() -> None:
         computer = Computer()
