@@ -129,6 +129,7 @@ def _on_cuda(
 ) -> Computing:
     size = _size(loaded, layers, wish)
     try:
+        from llmserve.engines.batching.compute.cuda import flash
         from llmserve.engines.batching.compute.cuda.attention import CudaAttention
         from llmserve.engines.batching.compute.cuda.compiled import compiled
         from llmserve.engines.batching.compute.cuda.graphs import CudaRecorder, GraphedForward
@@ -141,6 +142,7 @@ def _on_cuda(
         runner = Runner(plain, cache, loaded.device)
         return Computing(cache, description, size.arithmetic, runner, plain.close)
     cache = _cache(CudaKVCache, loaded, layers, wish, size)
+    paged_flash = flash.activate_paged(loaded.device, wish.block_size)
     forward = TransformersForward(loaded.model, CudaAttention(loaded.device))
     if is_compiled:
         compiled(loaded.model)
@@ -155,7 +157,8 @@ def _on_cuda(
     graphed.capture(
         lambda done, total: on_progress(LoadProgress("capturing CUDA graphs", done / total))
     )
-    parts = ["transformers' code", "Triton attention", f"{graphed.num_graphs} CUDA graphs"]
+    attention = f"{paged_flash} and Triton attention" if paged_flash else "Triton attention"
+    parts = ["transformers' code", attention, f"{graphed.num_graphs} CUDA graphs"]
     description = ", ".join(parts + ["torch.compile"] * is_compiled)
     runner = Runner(graphed, cache, loaded.device)
     return Computing(cache, description, size.arithmetic, runner, forward.close)

@@ -110,6 +110,55 @@ def test_long_contexts_are_not_gathered(monkeypatch: pytest.MonkeyPatch) -> None
     assert not gather.fits(layer)
 
 
+class Torch:
+    """What torch would do when another FlashAttention is activated."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, major: int = 9) -> None:
+        self.active: str | None = None
+        self.error: Exception | None = None
+        monkeypatch.setattr(flash, "_is_installed", lambda package: True)
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (major, 0))
+        monkeypatch.setattr(flash.attention, "activate_flash_attention_impl", self.activate)
+        monkeypatch.setattr(flash.attention, "restore_flash_attention_impl", self.restore)
+
+    def activate(self, name: str) -> None:
+        self.active = name
+        if self.error is not None:
+            raise self.error
+
+    def restore(self, *, _raise_warn: bool) -> None:
+        self.active = None
+
+
+def test_an_installed_flash_attention_is_used_if_it_is_right(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cpu = torch.device("cpu")
+    hopper = Torch(monkeypatch)
+    assert flash.activate_paged(cpu, 16) == hopper.active == "FA3"
+    Torch(monkeypatch, major=10)
+    assert flash.activate_paged(cpu, 16) == "FA4"
+    Torch(monkeypatch, major=8)
+    assert flash.activate_paged(cpu, 16) is None
+
+
+def test_an_installed_flash_attention_that_is_wrong_is_put_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def one_token_too_few(query: torch.Tensor, *others: object, **named: torch.Tensor) -> object:
+        named["seqused_k"] = named["seqused_k"] - 1
+        return plain_varlen_attn(query, *others, **named)  # type: ignore[arg-type]
+
+    hopper = Torch(monkeypatch)
+    monkeypatch.setattr(flash, "_varlen_attn", lambda: one_token_too_few)
+    assert flash.activate_paged(torch.device("cpu"), 16) is None
+    assert hopper.active is None
+    monkeypatch.setattr(flash, "_varlen_attn", lambda: plain_varlen_attn)
+    hopper.error = ImportError("built for another torch")
+    assert flash.activate_paged(torch.device("cpu"), 16) is None
+    assert hopper.active is None
+
+
 def test_without_a_gpu_nothing_is_flash_attention() -> None:
     query = torch.zeros(1, 4, 64, dtype=torch.bfloat16)
     assert not flash.takes(query, Variant(scale=1.0))

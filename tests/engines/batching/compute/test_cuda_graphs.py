@@ -9,6 +9,7 @@ from contextlib import contextmanager
 
 import pytest
 import torch
+from cuda_doubles import Repeater, SkippingCache
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from llmserve.engines.batching.compute.attention import Attention, TorchAttention
@@ -27,32 +28,6 @@ BLOCK_SIZE = 4
 MAX_ROWS = 10
 MAX_CONTEXT = 32
 SHAPE = LayerShape(kv_heads=2, head_dim=16)
-
-
-class SkippingCache(KVCache):
-    """Leaves negative slots alone, as the kernel does."""
-
-    def write(
-        self, layer: int, slots: torch.Tensor, keys: torch.Tensor, values: torch.Tensor
-    ) -> None:
-        kept = slots >= 0
-        super().write(layer, slots[kept], keys[kept], values[kept])
-
-
-class Repeater:
-    """Runs the work again where a graph would be replayed."""
-
-    def __init__(self) -> None:
-        self.replayed = 0
-
-    def record(self, work: Callable[[], None]) -> Callable[[], None]:
-        work()
-
-        def replay() -> None:
-            self.replayed += 1
-            work()
-
-        return replay
 
 
 class Refusing:

@@ -13,7 +13,8 @@ import torch
 from loguru import logger
 from torch.nn import attention
 
-from llmserve.engines.batching.compute.attention import Variant
+from llmserve.engines.agreement import agree
+from llmserve.engines.batching.compute.attention import Variant, attend_row
 from llmserve.engines.batching.compute.cuda.launch import Layer, Rows
 
 # The version, its package, and the compute capability whose paged caches it reads.
@@ -37,10 +38,9 @@ def takes(query: torch.Tensor, variant: Variant) -> bool:
     )
 
 
-def activate_paged(device: torch.device) -> str | None:
-    """Make FlashAttention 3 or 4 this process's own if it is installed; returns its name.
-
-    It replaces torch's for every model of the process, which is why nothing does it unasked.
+def activate_paged(device: torch.device, block_size: int) -> str | None:
+    """Make FlashAttention 3 or 4 this process's own where it is installed and reads blocks of this
+    size rightly; returns its name. It replaces torch's for every model of the process.
     """
     if active := paged_version(device):
         return active
@@ -48,11 +48,45 @@ def activate_paged(device: torch.device) -> str | None:
         if torch.cuda.get_device_capability(device)[0] == major and _is_installed(package):
             try:
                 attention.activate_flash_attention_impl(name)
-            except (ImportError, RuntimeError, ValueError) as error:
-                logger.warning("{} is installed and does not start: {}", name, error)
+                _try_paged(device, block_size)
+            # Whatever a package of somebody else's raises: we have kernels of our own.
+            except Exception as error:
+                logger.warning("{} is installed and not used: {}", name, error)
+                attention.restore_flash_attention_impl(_raise_warn=False)
             else:
                 return name
     return None
+
+
+@torch.inference_mode()
+def _try_paged(device: torch.device, block_size: int) -> None:
+    """One row of prefill and one of decode.
+
+    Raises:
+        ValueError: the results are not those of plain torch.
+    """
+    variant = Variant(scale=0.125)
+    contexts, starts = (block_size + 3, 3 * block_size), (0, block_size + 3, block_size + 4)
+    cells = torch.randn(
+        2, 8, 2, block_size, 64, dtype=torch.bfloat16, device=device
+    )  # keys and values of 8 blocks
+    query = torch.randn(starts[-1], 4, 64, dtype=torch.bfloat16, device=device)
+    tables = torch.tensor([[5, 2, 0], [7, 1, 4]], dtype=torch.int32, device=device)
+    rows = Rows(
+        query,
+        torch.tensor(starts, dtype=torch.int32, device=device),
+        torch.tensor(contexts, dtype=torch.int32, device=device),
+        tables,
+        starts[1],
+    )
+    actual = paged_flash(rows, Layer(cells[0], cells[1], variant), max(contexts))
+    for row, context in enumerate(contexts):
+        own = slice(starts[row], starts[row + 1])
+        # (2, kv_heads, context, head_dim)
+        context_cells = cells[:, tables[row].long()].transpose(1, 2).flatten(2, 3)[:, :, :context]
+        expected = attend_row(query[own], context_cells[0], context_cells[1], variant)
+        if not agree(expected.float(), actual[own].float(), query.dtype):
+            raise ValueError("its results are not those of plain torch")
 
 
 def paged_version(device: torch.device) -> str | None:
