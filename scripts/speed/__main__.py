@@ -10,7 +10,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -77,9 +77,11 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _measure(
-    folder: Path, works: list[Workload], arguments: argparse.Namespace, say: object
+    folder: Path,
+    works: list[Workload],
+    arguments: argparse.Namespace,
+    say: Callable[[str], None],
 ) -> Results:
-    assert callable(say)
     threads = len(os.sched_getaffinity(0))
     shape = ModelShape.of(folder)
     say("ceilings")
@@ -91,7 +93,7 @@ def _measure(
         limits={work: limit(shape, found, work) for work in works},
     )
     say("the engine loop alone")
-    asyncio.run(_loop_alone(folder, works, arguments, results, say))
+    asyncio.run(_loop_alone(folder, works, results, say))
     candidates = [servers.llmserve(folder)]
     if not (arguments.no_peers or arguments.quick):
         candidates += [servers.transformers(folder, is_batching=on) for on in (True, False)]
@@ -122,13 +124,11 @@ def _measure(
 async def _loop_alone(
     folder: Path,
     works: list[Workload],
-    arguments: argparse.Namespace,
     results: Results,
-    say: object,
+    say: Callable[[str], None],
 ) -> None:
     engine = await loop_alone.build(folder)
     try:
-        assert callable(say)
         say(f"engine: {engine.info.why}")
         speeds: dict[Workload, float] = {}
         for work in works:

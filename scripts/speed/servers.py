@@ -93,15 +93,13 @@ def running(server: Server) -> Iterator[Running]:
                 process.wait()
 
 
-def measure(
-    url: str, server: Server, work: Workload, *, rounds: int = 1, prefix: int = 0, seed: int = 0
-) -> dict[str, Any]:
-    """`llmserve bench` against it, as its JSON report."""
+def measure(url: str, server: Server, work: Workload, seed: int) -> dict[str, Any]:
+    """`llmserve bench` against it, all requests at once: its JSON report."""
     command = [
         str(SCRIPTS / "llmserve"), "bench", url, "--endpoint", server.endpoint,
-        "--concurrency", str(work.concurrency), "--requests", str(rounds * work.concurrency),
+        "--concurrency", str(work.concurrency), "--requests", str(work.concurrency),
         "--input-tokens", str(work.input_tokens), "--output-tokens", str(work.output_tokens),
-        "--shared-prefix", str(prefix), "--seed", str(seed), "--json", "-",
+        "--seed", str(seed), "--json", "-",
         *(["--model", server.model] if server.model else []),
     ]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, timeout=1800, check=False)
