@@ -68,6 +68,10 @@ class ChosenEngine:
         """Load the weights, choose, and let the chosen engine warm up."""
         loop = asyncio.get_running_loop()
         loaded, shapes = await loop.run_in_executor(self._loader, self._load, on_progress)
+        # While another thread holds a team of OpenMP's, neither team spins between two operations
+        # (libgomp counts threads, not running ones), and each of a step's then takes ten times as
+        # long to begin. The loader's team ends with its thread.
+        await asyncio.to_thread(self._loader.shutdown)
         if isinstance(shapes, Unsupported):
             self._engine = self._threaded(loaded, f"auto: batching is not for it: {shapes}")
         else:

@@ -24,7 +24,7 @@ class Pacer:
 
     def __init__(self, max_tokens_per_step: int) -> None:
         self._most = max_tokens_per_step
-        self._decode_seconds: float | None = None
+        self._plain = PlainSteps()
         self._seconds_per_token: float | None = None
 
     def prefill_budget(self, stats: SchedulerStats) -> int:
@@ -33,10 +33,10 @@ class Pacer:
         All that a step takes where nothing runs, or where many wait for the few that run: then
         the sooner they run together, the better for all.
         """
-        decode, per_token = self._decode_seconds, self._seconds_per_token
-        if not decode or not per_token or stats.waiting * 2 > stats.running:
+        plain, per_token = self._plain.seconds(stats.running), self._seconds_per_token
+        if not plain or not per_token or stats.waiting * 2 > stats.running:
             return self._most
-        spare = (STRETCH - 1.0) * decode / per_token
+        spare = (STRETCH - 1.0) * plain / per_token
         return int(max(LEAST_TOKENS, min(self._most, spare)))
 
     def learn(self, plan: StepPlan, seconds: float) -> None:
@@ -44,11 +44,30 @@ class Pacer:
         decoding = sum(1 for part in plan.slices if part.length == 1)
         prefilling = plan.num_tokens - decoding
         if not prefilling:
-            self._decode_seconds = _smoothed(self._decode_seconds, seconds)
+            self._plain.learn(decoding, seconds)
         elif prefilling >= LEAST_TOKENS:
-            base = self._decode_seconds if decoding and self._decode_seconds else 0.0
+            # Also without streams: what every step costs is not the prompt's.
+            base = self._plain.seconds(decoding) or 0.0
             cost = max(seconds - base, seconds / 4) / prefilling
             self._seconds_per_token = _smoothed(self._seconds_per_token, cost)
+
+
+class PlainSteps:
+    """What a step without prefill takes, by how many streams it serves, in powers of two."""
+
+    def __init__(self) -> None:
+        self._seconds: dict[int, float] = {}
+
+    def learn(self, streams: int, seconds: float) -> None:
+        """A step took so long."""
+        size = streams.bit_length()
+        self._seconds[size] = _smoothed(self._seconds.get(size), seconds)
+
+    def seconds(self, streams: int) -> float | None:
+        """With about so many streams; `None` before the first step."""
+        size = streams.bit_length()
+        known = min(self._seconds, key=lambda other: abs(other - size), default=None)
+        return None if known is None else self._seconds[known]
 
 
 def _smoothed(old: float | None, new: float) -> float:

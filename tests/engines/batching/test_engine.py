@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import threading
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -174,6 +175,15 @@ def test_what_it_tells_of_itself(tiny_model: Path) -> None:
             assert [step.tokens for step in steps[before:]] == [3, 1, 1, 1]
             stats = engine.stats()
             assert (stats.running, stats.waiting, stats.blocks_used) == (0, 0, 0)
+
+    run(test)
+
+
+def test_the_step_loop_is_the_only_thread_that_keeps_a_team_of_openmp(tiny_model: Path) -> None:
+    async def test() -> None:
+        async with engine_of(tiny_model):
+            names = [thread.name for thread in threading.enumerate()]
+            assert [name for name in names if name.startswith("generate-")] == ["generate-tiny_0"]
 
     run(test)
 

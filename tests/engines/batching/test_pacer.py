@@ -41,6 +41,25 @@ def test_a_fast_machine_takes_whole_steps() -> None:
     assert taught(0.010, 1e-6).prefill_budget(state(8, 1)) == 256
 
 
+def test_what_a_plain_step_takes_depends_on_how_many_stream() -> None:
+    pacer = Pacer(512)
+    pacer.learn(plan(1), 0.008)
+    pacer.learn(plan(32), 0.020)
+    pacer.learn(plan(32, 100), 0.020 + 100 * 0.0002)
+    few, many = (pacer.prefill_budget(state(running, 0)) for running in (1, 33))
+    assert few == int((STRETCH - 1) * 0.008 / 0.0002)
+    assert many == int((STRETCH - 1) * 0.020 / 0.0002)
+
+
+def test_a_size_that_never_ran_is_taken_for_the_nearest() -> None:
+    pacer = Pacer(512)
+    pacer.learn(plan(1), 0.010)
+    pacer.learn(plan(32), 0.030)
+    pacer.learn(plan(0, 200), 0.010 + 200 * 0.0005)
+    assert pacer.prefill_budget(state(2, 0)) == int((STRETCH - 1) * 0.010 / 0.0005)
+    assert pacer.prefill_budget(state(16, 0)) == int((STRETCH - 1) * 0.030 / 0.0005)
+
+
 def test_where_many_wait_for_few_the_prompts_come_first() -> None:
     pacer = taught(0.010, 0.0005)
     assert pacer.prefill_budget(state(1, 5)) == 256

@@ -13,9 +13,11 @@ from loguru import logger
 
 from llmserve.domain import LoadProgress
 from llmserve.engines.batching.compute.batch import Batch
+from llmserve.engines.batching.compute.choosing import Choose, choose
 from llmserve.engines.batching.compute.forward import Forward
 from llmserve.engines.batching.compute.grouped_attention import GroupedAttention
 from llmserve.engines.batching.compute.kv_cache import KVCache, LayerShape
+from llmserve.engines.batching.compute.native.chooser import NativeChooser
 from llmserve.engines.batching.compute.native.decoder import build_native
 from llmserve.engines.batching.compute.runner import Runner
 from llmserve.engines.batching.compute.sizing import CacheSize, cache_size
@@ -100,6 +102,7 @@ def _on_cpu(
     on_progress: OnProgress,
 ) -> Computing:
     forward: Forward
+    chooser: Choose = choose
     why, close = "the weights are not bfloat16", _nothing
     native: Any = None
     if loaded.model.dtype == torch.bfloat16:
@@ -107,7 +110,7 @@ def _on_cpu(
         native = build_native(loaded.model, cache_dir=cache_dir)
         why = native if isinstance(native, str) else ""
     if native is not None and not isinstance(native, str):
-        forward = native
+        forward, chooser = native, NativeChooser(native.kernels)
         description = f"native kernels ({'AMX' if native.uses_tiles else 'AVX-512'})"
     else:
         forward = plain = TransformersForward(loaded.model, GroupedAttention())
@@ -115,9 +118,8 @@ def _on_cpu(
         description = f"transformers' code, attention in torch ({why})"
     size = _size(loaded, layers, wish)
     cache = _cache(KVCache, loaded, layers, wish, size)
-    return Computing(
-        cache, description, size.arithmetic, Runner(forward, cache, loaded.device), close
-    )
+    runner = Runner(forward, cache, loaded.device, chooser)
+    return Computing(cache, description, size.arithmetic, runner, close)
 
 
 def _on_cuda(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 import torch
@@ -11,16 +11,14 @@ import torch
 from llmserve.domain import SamplingParams
 from llmserve.engines.sampling import GREEDY_BELOW
 
+LEAST_ROOM: Final = 64
+"""Different tokens that there is room for from the start."""
 LEAST_PENALTY: Final = 1e-30
 """Smaller ones would be 0 in float32, and 0 divided by 0 no number."""
 
 
 class RowSampling:
-    """A request's parameters, its own random numbers, and counts of its tokens.
-
-    The counts exist only where a penalty asks for them: a tensor of `vocab` numbers, which is how
-    many logits the model gives.
-    """
+    """A request's parameters, its own random numbers, and the tokens it has seen."""
 
     def __init__(
         self,
@@ -40,25 +38,16 @@ class RowSampling:
         self._num_generated = 0
         self._bias_ids = torch.tensor([i for i, _ in bias], dtype=torch.int64, device=device)
         self._bias = torch.tensor([value for _, value in bias], device=device)
-        self._seen: torch.Tensor | None = None  # (vocab,) bool, prompt and answer
-        self._counts: torch.Tensor | None = None  # (vocab,) float32, of the answer
+        self._seen: SeenTokens | None = None
         if params.repetition_penalty != 1.0:
-            self._seen = torch.zeros(vocab, dtype=torch.bool, device=device)
-            self._seen[torch.tensor([i for i in prompt_ids if i < vocab], device=device).long()] = (
-                True
-            )
-        if params.presence_penalty or params.frequency_penalty:
-            self._counts = torch.zeros(vocab, device=device)
+            self._seen = SeenTokens((i for i in prompt_ids if i < vocab), device)
+        elif params.presence_penalty or params.frequency_penalty:
+            self._seen = SeenTokens((), device)
 
     @property
     def is_plain(self) -> bool:
         """Whether `adjust` has nothing to do now."""
-        return (
-            self._seen is None
-            and self._counts is None
-            and not len(self._bias_ids)
-            and not self._must_go_on
-        )
+        return self._seen is None and not len(self._bias_ids) and not self._must_go_on
 
     @property
     def is_filtered(self) -> bool:
@@ -71,14 +60,8 @@ class RowSampling:
 
         The order is that of transformers and vLLM: repetition, presence and frequency, bias.
         """
-        params = self.params
         if self._seen is not None:
-            penalty = max(params.repetition_penalty, LEAST_PENALTY)
-            lowered = torch.where(scores > 0, scores / penalty, scores * penalty)
-            scores.copy_(torch.where(self._seen, lowered, scores))
-        if self._counts is not None:
-            scores -= params.frequency_penalty * self._counts
-            scores -= params.presence_penalty * (self._counts > 0)
+            self._seen.penalize(scores, self.params)
         if len(self._bias_ids):
             scores.index_add_(0, self._bias_ids, self._bias)
         if self._must_go_on:
@@ -93,10 +76,44 @@ class RowSampling:
         """The row's next token was chosen."""
         self._num_generated += 1
         if self._seen is not None:
-            self._seen[token_id] = True
-        if self._counts is not None:
-            self._counts[token_id] += 1
+            self._seen.add(token_id)
 
     @property
     def _must_go_on(self) -> bool:
         return self._num_generated < self.params.min_tokens and len(self._eos_ids) > 0
+
+
+class SeenTokens:
+    """The different tokens of a prompt and its answer, and how often each is in the answer.
+
+    Penalties touch these alone: going over a whole vocabulary takes longer than drawing from it.
+    """
+
+    def __init__(self, prompt_ids: Iterable[int], device: torch.device) -> None:
+        ids = list(dict.fromkeys(prompt_ids))
+        self._places = {token_id: place for place, token_id in enumerate(ids)}
+        room = max(LEAST_ROOM, 2 * len(ids))
+        self._ids = torch.zeros(room, dtype=torch.int64, device=device)
+        self._ids[: len(ids)] = torch.tensor(ids, dtype=torch.int64)
+        self._counts = torch.zeros(room, device=device)
+
+    def add(self, token_id: int) -> None:
+        """The answer's next token."""
+        place = self._places.setdefault(token_id, len(self._places))
+        if place == len(self._ids):
+            self._ids = torch.cat((self._ids, torch.zeros_like(self._ids)))
+            self._counts = torch.cat((self._counts, torch.zeros_like(self._counts)))
+        self._ids[place] = token_id
+        self._counts[place] += 1
+
+    def penalize(self, scores: torch.Tensor, params: SamplingParams) -> None:
+        """A row's scores, (vocab,), in place."""
+        ids, counts = self._ids[: len(self._places)], self._counts[: len(self._places)]
+        seen = scores[ids]
+        if params.repetition_penalty != 1.0:
+            penalty = max(params.repetition_penalty, LEAST_PENALTY)
+            seen = torch.where(seen > 0, seen / penalty, seen * penalty)
+        if params.presence_penalty or params.frequency_penalty:
+            seen -= params.frequency_penalty * counts
+            seen -= params.presence_penalty * (counts > 0)
+        scores[ids] = seen

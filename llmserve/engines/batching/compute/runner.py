@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 
 from llmserve.engines.batching.compute.batch import Batch
+from llmserve.engines.batching.compute.choosing import Choose, choose
 from llmserve.engines.batching.compute.forward import Forward
 from llmserve.engines.batching.compute.kv_cache import KVCache
 from llmserve.engines.batching.compute.row_sampling import RowSampling
@@ -17,8 +18,15 @@ from llmserve.engines.batching.schedule.plan import StepPlan
 class Runner:
     """Owned by the step loop's thread."""
 
-    def __init__(self, forward: Forward, cache: KVCache, device: torch.device) -> None:
+    def __init__(
+        self,
+        forward: Forward,
+        cache: KVCache,
+        device: torch.device,
+        choose: Choose = choose,
+    ) -> None:
         self._forward = forward
+        self._choose = choose
         self._cache = cache
         self._device = device
 
@@ -33,4 +41,4 @@ class Runner:
         Running a batch again is harmless: the same keys and values go to the same places.
         """
         logits = self._forward(batch, self._cache)
-        return sample(logits, rows) if rows else []
+        return sample(logits, rows, self._choose) if rows else []

@@ -18,7 +18,7 @@ from transformers import (
 )
 
 from llmserve.domain import SamplingParams
-from llmserve.engines.batching.compute import sampler
+from llmserve.engines.batching.compute import choosing
 from llmserve.engines.batching.compute.row_sampling import RowSampling
 from llmserve.engines.batching.compute.sampler import sample
 
@@ -133,9 +133,9 @@ def test_draws_follow_the_distribution() -> None:
 def test_more_candidates_are_looked_at_where_the_share_is_not_reached(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    flat = torch.zeros(1, VOCAB)
+    flat = torch.linspace(0.0, 0.01, VOCAB)[None]
     everything = [tokens(flat, [row(temperature=1.0, top_p=0.9, seed=s)])[0] for s in range(30)]
-    monkeypatch.setattr(sampler, "CANDIDATES", 16)
+    monkeypatch.setattr(choosing, "CANDIDATES", 16)
     few = [tokens(flat, [row(temperature=1.0, top_p=0.9, seed=s)])[0] for s in range(30)]
     assert few == everything
     assert len(set(few)) > 20

@@ -45,7 +45,7 @@ class NativeDecoder:
         self, kernels: Kernels, model: Any, structure: Structure, *, use_tiles: bool = True
     ) -> None:
         self.uses_tiles = use_tiles and kernels.has_tiles()
-        self._kernels = kernels
+        self.kernels = kernels
         self._structure = structure
         self._angles = Angles(model.model.rotary_emb)
         self._weights = take_weights(kernels, model, structure)
@@ -56,7 +56,7 @@ class NativeDecoder:
 
     def __del__(self) -> None:
         if handle := getattr(self, "_handle", 0):
-            self._kernels.destroy_decoder(handle)
+            self.kernels.destroy_decoder(handle)
 
     def __call__(self, batch: Batch, cache: KVCache) -> torch.Tensor:
         """See `Forward`.
@@ -92,7 +92,7 @@ class NativeDecoder:
             values=ctypes.addressof(self._bound.values),
             logits=logits.data_ptr(),
         )
-        self._kernels.run_step(self._handle, step)
+        self.kernels.run_step(self._handle, step)
         return logits
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-from ctypes import POINTER, Structure, c_float, c_int32, c_int64, c_void_p
+from ctypes import POINTER, Structure, c_double, c_float, c_int32, c_int64, c_void_p
 from pathlib import Path
 from typing import Final, Self
 
@@ -14,7 +14,8 @@ from llmserve.engines.batching.compute.native.build import load_library
 
 PANEL_ROWS: Final = 16
 """Rows of a weight that are packed together."""
-
+LANES: Final = 16
+"""Numbers that an instruction takes."""
 
 _OUT_OF_MEMORY: Final = 1
 _TABLES: Final = {2: "tokens", 3: "positions", 4: "slots", 5: "rows", 6: "blocks", 7: "samples"}
@@ -57,11 +58,22 @@ class Step(Structure):
     )
 
 
+class Wish(Structure):
+    """`Wish` in choosing.h."""
+
+    _fields_ = (
+        ("uniform", c_double),
+        *((name, c_float) for name in ("inverse_temperature", "top_p", "min_p")),
+        ("top_k", c_int64),
+    )
+
+
 class Kernels:
     """The compiled library."""
 
     def __init__(self, library: ctypes.CDLL) -> None:
         self._library = library
+        self._scratch = torch.empty(0)  # of `choose`, which one thread calls at a time
         signatures = {
             "has_tiles": (c_int32, []),
             "panel_size": (c_int64, [c_int64]),
@@ -69,6 +81,10 @@ class Kernels:
             "multiply": (
                 None,
                 [c_int32, c_void_p, c_int64, c_void_p, c_int64, c_int64, c_void_p],
+            ),
+            "choose": (
+                None,
+                [c_void_p, c_int64, c_int64, c_void_p, c_void_p, c_int64, c_void_p],
             ),
             "decoder_create": (c_void_p, [POINTER(Shape), c_void_p]),
             "decoder_destroy": (None, [c_void_p]),
@@ -132,6 +148,23 @@ class Kernels:
             result.data_ptr(),
         )
         return result[:num_rows, :num_columns]
+
+    def choose(self, logits: torch.Tensor, wishes: ctypes.Array[Wish]) -> list[int]:
+        """A token for each row of logits (rows, vocab) float32; negative where they are not
+        numbers. The GIL is free meanwhile."""
+        rows, vocab = logits.shape
+        assert logits.dtype == torch.float32
+        assert logits.is_contiguous()
+        assert len(wishes) == rows
+        threads = torch.get_num_threads() if rows > 1 else 1
+        room = threads * -(-vocab // LANES) * LANES
+        if self._scratch.numel() < room:
+            self._scratch = torch.empty(room)
+        tokens = (c_int64 * rows)()
+        self._library.llmserve_choose(
+            logits.data_ptr(), rows, vocab, wishes, self._scratch.data_ptr(), threads, tokens
+        )
+        return list(tokens)
 
     def create_decoder(self, shape: Shape, layers: ctypes.Array[Layer]) -> int:
         """A decoder's handle. Everything that the structures point to must outlive it."""

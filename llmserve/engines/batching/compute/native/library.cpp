@@ -1,5 +1,8 @@
 // What Python calls, through ctypes: plain C, so that no header of Python or torch is needed.
 
+#include <omp.h>
+
+#include "choosing.h"
 #include "decoder.h"
 
 using namespace llmserve;
@@ -55,6 +58,20 @@ int32_t llmserve_decoder_step(void* handle, const Step* step) {
         return static_cast<int32_t>(failure);
     } catch (const std::bad_alloc&) {
         return static_cast<int32_t>(Failure::memory);
+    }
+}
+
+// A token for each row of logits (rows, vocab), or `kNoToken`. `scratch` has room for as many rows
+// as threads, each up to a multiple of 16.
+void llmserve_choose(const float* logits, int64_t rows, int64_t vocab, const Wish* wishes,
+                     float* scratch, int64_t threads, int64_t* tokens) {
+    const int64_t room = round_up(vocab, kLanes);
+    // Always as many threads as the decoder's: a smaller team would end those that it leaves out.
+#pragma omp parallel for schedule(dynamic) num_threads(static_cast<int>(threads)) if (rows > 1)
+    for (int64_t row = 0; row < rows; ++row) {
+        const FlushTiny flush;
+        Row it(logits + row * vocab, vocab, scratch + omp_get_thread_num() * room);
+        tokens[row] = it.choose(wishes[row]);
     }
 }
 

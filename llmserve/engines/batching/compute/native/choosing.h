@@ -1,0 +1,245 @@
+// Chooses a token by its row of logits: the largest one, or a draw from what filters leave.
+//
+// A filter is a least logit: top-k, top-p and min-p each keep what is not below some value. A draw
+// inverts the cumulative distribution, in the order of token ids, at a given uniform number; it
+// sums stretches of the row first, and looks at single tokens of one stretch only.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <functional>
+#include <limits>
+
+#include "lanes.h"
+#include "rows.h"
+
+namespace llmserve {
+
+// How one row's token is chosen. Filled by Python; field by field as in kernels.py.
+struct Wish {
+    double uniform;             // in [0, 1)
+    float inverse_temperature;  // 0: the largest logit
+    float top_p, min_p;         // 1 and 0: no filter
+    int64_t top_k;              // 0: no filter
+};
+
+// The answer where logits are not numbers.
+inline constexpr int64_t kNoToken = -1;
+
+class Row {
+  public:
+    // `scratch` has room for `size` numbers, up to a multiple of 16.
+    Row(const float* logits, int64_t size, float* scratch)
+        : logits_(logits), size_(size), values_(scratch) {}
+
+    int64_t choose(const Wish& wish) {
+        if (!find_largest()) return kNoToken;
+        if (wish.inverse_temperature == 0.0f) return first_largest();
+        scale_ = wish.inverse_temperature * kLog2E;
+        return draw(least_logit(wish), wish.uniform);
+    }
+
+  private:
+    static constexpr float kLog2E = 1.44269504f;
+    static constexpr float kNothing = -std::numeric_limits<float>::infinity();
+    static constexpr int64_t kStretches = 256;
+    // Powers of two below the largest probability: how far candidates for top-k and top-p are
+    // gathered, until there are enough of them. The last takes everything.
+    static constexpr float kReaches[] = {10.0f, 20.0f, std::numeric_limits<float>::infinity()};
+    // So few are sorted rather than split further.
+    static constexpr int64_t kFew = 32;
+
+    __m512 load(int64_t i) const {
+        return _mm512_mask_loadu_ps(_mm512_set1_ps(kNothing), first_lanes(size_ - i), logits_ + i);
+    }
+
+    // The probability of lanes, as a multiple of the largest one's.
+    __m512 weigh(__m512 logits) const {
+        const __m512 below = _mm512_sub_ps(logits, _mm512_set1_ps(largest_));
+        // Far below everything 2^x is 0 and still a number.
+        return exp2_lanes(_mm512_max_ps(_mm512_mul_ps(below, _mm512_set1_ps(scale_)),
+                                        _mm512_set1_ps(-200.0f)));
+    }
+
+    // False where a logit is not a number, or none is finite.
+    bool find_largest() {
+        __m512 largest = _mm512_set1_ps(kNothing);
+        __mmask16 unordered = 0;
+        for (int64_t i = 0; i < size_; i += kLanes) {
+            const __m512 x = load(i);
+            unordered |= _mm512_cmp_ps_mask(x, x, _CMP_UNORD_Q);
+            largest = _mm512_max_ps(largest, x);
+        }
+        largest_ = _mm512_reduce_max_ps(largest);
+        return unordered == 0 && std::isfinite(largest_);
+    }
+
+    int64_t first_largest() const {
+        const __m512 largest = _mm512_set1_ps(largest_);
+        for (int64_t i = 0;; i += kLanes)
+            if (const __mmask16 here = _mm512_cmpeq_ps_mask(load(i), largest))
+                return i + __builtin_ctz(here);
+    }
+
+    float least_logit(const Wish& wish) {
+        float least = kNothing;
+        const int64_t top_k = wish.top_k < size_ ? wish.top_k : 0;
+        if (top_k > 0 || wish.top_p < 1.0f) least = least_of_best(top_k, wish.top_p);
+        if (wish.min_p > 0.0f)
+            least = std::max(least, largest_ + std::log2(std::min(wish.min_p, 1.0f)) / scale_);
+        return least;
+    }
+
+    // Of the `top_k` largest, or of all, the fewest that reach the share `top_p`.
+    float least_of_best(int64_t top_k, float top_p) {
+        const double all = top_k == 0 ? total() : 0.0;
+        int64_t count = 0;
+        double mass = 0.0;
+        for (const float reach : kReaches) {
+            count = gather(largest_ - reach / scale_);
+            if (top_k > 0) {
+                if (count < top_k) continue;
+                float* kth = values_ + top_k - 1;
+                std::nth_element(values_, kth, values_ + count, std::greater<float>());
+                const float least = *kth;
+                if (top_p >= 1.0f) return least;
+                // Equals of the last one stay.
+                count = std::partition(values_ + top_k, values_ + count,
+                                       [=](float x) { return x >= least; }) - values_;
+                mass = weight_of(0, count);
+                return reaching(count, top_p * mass);
+            }
+            mass = weight_of(0, count);
+            if (mass >= top_p * all) break;
+        }
+        return reaching(count, std::min(top_p * all, mass));
+    }
+
+    // The logits from `least` up, without order; returns how many.
+    int64_t gather(float least) {
+        int64_t count = 0;
+        const __m512 bound = _mm512_set1_ps(least);
+        for (int64_t i = 0; i < size_; i += kLanes) {
+            const __m512 x = load(i);
+            const __mmask16 kept =
+                _mm512_cmp_ps_mask(x, bound, _CMP_GE_OQ) & first_lanes(size_ - i);
+            _mm512_mask_compressstoreu_ps(values_ + count, kept, x);
+            count += __builtin_popcount(kept);
+        }
+        return count;
+    }
+
+    // The largest value so that it and those above weigh at least `mass`. Each turn splits what is
+    // still in question and looks into one side.
+    float reaching(int64_t count, double mass) {
+        if (mass <= 0.0) return largest_;
+        int64_t begin = 0, end = count;
+        while (end - begin > kFew) {
+            const float a = values_[begin], b = values_[begin + (end - begin) / 2];
+            const float c = values_[end - 1];
+            const float pivot = std::max(std::min(a, b), std::min(std::max(a, b), c));
+            float* above = std::partition(values_ + begin, values_ + end,
+                                          [=](float x) { return x > pivot; });
+            float* equal =
+                std::partition(above, values_ + end, [=](float x) { return x == pivot; });
+            const double upper = weight_of(begin, above - values_);
+            const double middle = weight_of(above - values_, equal - values_);
+            if (upper >= mass) {
+                end = above - values_;
+            } else if (upper + middle >= mass) {
+                return pivot;
+            } else {
+                mass -= upper + middle;
+                begin = equal - values_;
+            }
+        }
+        std::sort(values_ + begin, values_ + end, std::greater<float>());
+        double reached = 0.0;
+        for (int64_t i = begin; i < end; ++i) {
+            reached += weight_of(i, i + 1);
+            if (reached >= mass) return values_[i];
+        }
+        // Rounding: the sums in another order were a little larger.
+        return *std::min_element(values_, values_ + count);
+    }
+
+    double weight_of(int64_t begin, int64_t end) const {
+        double sum = 0.0;
+        for (int64_t first = begin; first < end; first += 64 * kLanes) {
+            __m512 part = _mm512_setzero_ps();
+            const int64_t last = std::min(end, first + 64 * kLanes);
+            for (int64_t i = first; i < last; i += kLanes) {
+                const __mmask16 lanes = first_lanes(last - i);
+                part = _mm512_add_ps(
+                    part, _mm512_maskz_mov_ps(
+                              lanes, weigh(_mm512_maskz_loadu_ps(lanes, values_ + i))));
+            }
+            sum += _mm512_reduce_add_ps(part);
+        }
+        return sum;
+    }
+
+    double total() const {
+        double sum = 0.0;
+        for (int64_t first = 0; first < size_; first += stretch())
+            sum += weight_from(first, kNothing);
+        return sum;
+    }
+
+    int64_t stretch() const { return round_up((size_ + kStretches - 1) / kStretches, kLanes); }
+
+    // Of tokens whose logits are not below `least`.
+    __m512 weights(int64_t i, __m512 least) const {
+        const __m512 x = load(i);
+        return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(x, least, _CMP_GE_OQ), weigh(x));
+    }
+
+    float weight_from(int64_t first, float least) const {
+        const __m512 bound = _mm512_set1_ps(least);
+        __m512 sum = _mm512_setzero_ps();
+        const int64_t last = std::min(size_, first + stretch());
+        for (int64_t i = first; i < last; i += kLanes) sum = _mm512_add_ps(sum, weights(i, bound));
+        return _mm512_reduce_add_ps(sum);
+    }
+
+    int64_t draw(float least, double uniform) const {
+        double sums[kStretches], sum = 0.0;
+        const int64_t length = stretch(), count = (size_ + length - 1) / length;
+        for (int64_t i = 0; i < count; ++i)
+            sum += sums[i] = weight_from(i * length, least);
+        double left = uniform * sum;
+        // Rounding may reach the end: then it is the last token that has some weight.
+        int64_t found = 0;
+        for (int64_t i = 0; i < count; ++i) {
+            if (sums[i] == 0.0) continue;
+            found = i;
+            if (left < sums[i]) break;
+            left -= sums[i];
+        }
+        const int64_t first = found * length;
+        return draw_within(first, std::min(size_, first + length), least, left);
+    }
+
+    int64_t draw_within(int64_t first, int64_t end, float least, double left) const {
+        const __m512 bound = _mm512_set1_ps(least);
+        int64_t last = first;
+        for (int64_t i = first; i < end; i += kLanes) {
+            alignas(64) float weight[kLanes];
+            _mm512_store_ps(weight, weights(i, bound));
+            for (int64_t lane = 0; lane < std::min(kLanes, end - i); ++lane) {
+                if (weight[lane] == 0.0f) continue;
+                last = i + lane;
+                if (left < weight[lane]) return last;
+                left -= weight[lane];
+            }
+        }
+        return last;
+    }
+
+    const float* logits_;
+    const int64_t size_;
+    float* values_;
+    float largest_ = 0.0f, scale_ = 0.0f;
+};
+
+}  // namespace llmserve
