@@ -6,11 +6,14 @@
 // transposed, a row for each key, so that maximum, exponential and sum run down the lanes:
 //
 //   scores (keys, lanes) = keys × queries' → weights, in pairs of keys → sums += weights' × values
+//
+// Where a task has few lanes, most of a tile would be empty: see attention_few.h.
 #pragma once
 
 #include <algorithm>
 #include <cmath>
 
+#include "attention_few.h"
 #include "attention_task.h"
 #include "lanes.h"
 #include "product.h"
@@ -18,9 +21,6 @@
 #include "tiles.h"
 
 namespace llmserve {
-
-// Stands in for minus infinity, which must not meet itself in a subtraction.
-inline constexpr float kUnseen = -1e30f;
 
 class Attention {
   public:
@@ -33,20 +33,43 @@ class Attention {
 
     // Reads all keys; what the next task reads first is called for on the way.
     void sweep(const AttentionRow* next_row, const AttentionTask* next_task) {
-        for (int64_t tile = 0; tile < tiles_; ++tile) load_queries(tile);
-        Chunk *chunk = &scratch_.chunks[0], *next = &scratch_.chunks[1];
-        chunk->locate(cache_, row_, task_, task_.begin);
-        for (; chunk->keys > 0; std::swap(chunk, next)) {
-            const int64_t begin = chunk->first + kChunk;
-            const bool last = begin >= task_.end;
-            next->keys = 0;
-            if (!last)
-                next->locate(cache_, row_, task_, begin);
-            else if (next_task != nullptr)
-                next->locate(cache_, *next_row, *next_task, next_task->begin);
-            take(*chunk, *next);
-            if (last) break;
+        const auto read = [&](auto& reader) {
+            each_chunk(cache_, row_, task_, next_row, next_task,
+                       [&](const Chunk& chunk, const Chunk& next) { reader.take(chunk, next); });
+        };
+        if (FewLanes::suits(layer_, task_)) {
+            FewLanes few(layer_, row_, task_, scratch_);
+            read(few);
+            few.finish();
+            return;
         }
+        for (int64_t tile = 0; tile < tiles_; ++tile) load_queries(tile);
+        read(*this);
+    }
+
+    void take(const Chunk& chunk, const Chunk& next) {
+        const bf16* key_rows[kChunk / 16];
+        locate_keys(chunk, key_rows);
+        pack_values(chunk, next);
+        bool seen[kTaskTiles];
+        for (int64_t tile = 0; tile < tiles_; ++tile) seen[tile] = is_seen(tile, chunk);
+        for (int64_t tile = 0; tile < tiles_; ++tile) {
+            if (!seen[tile]) continue;
+            if (layer_.tiles)
+                score_tiles(tile, chunk.keys, key_rows);
+            else if (tile + 1 < tiles_ && seen[tile + 1])
+                score_dots<2>(tile++, chunk.keys, key_rows);
+            else
+                score_dots<1>(tile, chunk.keys, key_rows);
+        }
+        bool calls = true;
+        for (int64_t tile = 0; tile < tiles_; ++tile)
+            if (seen[tile]) {
+                soften(tile, chunk, next, calls);
+                calls = false;
+            }
+        for (int64_t tile = 0; tile < tiles_; ++tile)
+            if (seen[tile]) layer_.tiles ? mix_tiles(tile, chunk.keys) : mix_dots(tile, chunk.keys);
     }
 
     // What a sweep over a part of the keys has found.
@@ -126,42 +149,10 @@ class Attention {
         std::memset(scratch_.sums.data() + tile * kLanes * dim_, 0, used * dim_ * sizeof(float));
     }
 
-    void take(const Chunk& chunk, const Chunk& next) {
-        // Each block is on a page of its own: their addresses are looked up side by side.
-        for (int64_t key = 0; key < next.keys; key += 16) {
-            call_line_near(cache_.keys + next.offsets[key]);
-            call_line_near(cache_.values + next.offsets[key]);
-        }
-        const bf16* key_rows[kChunk / 16];
-        locate_keys(chunk, key_rows);
-        pack_values(chunk, next);
-        bool seen[kTaskTiles];
-        for (int64_t tile = 0; tile < tiles_; ++tile)
-            if ((seen[tile] = is_seen(tile, chunk)))
-                layer_.tiles ? score_tiles(tile, chunk.keys, key_rows)
-                             : score_dots(tile, chunk.keys, key_rows);
-        bool calls = true;
-        for (int64_t tile = 0; tile < tiles_; ++tile)
-            if (seen[tile]) {
-                soften(tile, chunk, next, calls);
-                calls = false;
-            }
-        for (int64_t tile = 0; tile < tiles_; ++tile)
-            if (seen[tile]) layer_.tiles ? mix_tiles(tile, chunk.keys) : mix_dots(tile, chunk.keys);
-    }
-
     bool is_seen(int64_t tile, const Chunk& chunk) const {
         const int32_t* position = scratch_.position + tile * kLanes;
         if (chunk.first > position[kLanes - 1]) return false;
         return layer_.window == 0 || chunk.first + chunk.keys > position[0] - layer_.window + 1;
-    }
-
-    // Blocks lie anywhere, which the processor's own prefetcher cannot follow. Lines are called for
-    // a few at a time between other work, as all at once would block it.
-    void call(const bf16* rows, const Chunk& next, int64_t key) const {
-        if (key >= next.keys) return;
-        const bf16* row = rows + next.offsets[key];
-        for (int64_t i = 0; i < dim_; i += 32) call_line_near(row + i);
     }
 
     // A pointer to every 16 keys, `key_stride` apart.
@@ -184,8 +175,8 @@ class Attention {
     void pack_values(const Chunk& chunk, const Chunk& next) {
         const int64_t columns = dim_ / 16, end = round_up(chunk.keys, 32);
         for (int64_t key = 0; key < end; key += 2) {
-            call(cache_.keys, next, key);
-            call(cache_.keys, next, key + 1);
+            next.call(cache_.keys, key, dim_);
+            next.call(cache_.keys, key + 1, dim_);
             bf16* target = scratch_.values.data() + (key / 32 * columns * 16 + key % 32 / 2) * 32;
             const bf16* low = cache_.values + chunk.offsets[std::min(key, chunk.keys - 1)];
             const bf16* high = cache_.values + chunk.offsets[std::min(key + 1, chunk.keys - 1)];
@@ -198,7 +189,7 @@ class Attention {
                 _mm512_storeu_si512(target + column * 512, pair);
             }
         }
-        for (int64_t key = end; key < next.keys; ++key) call(cache_.keys, next, key);
+        for (int64_t key = end; key < next.keys; ++key) next.call(cache_.keys, key, dim_);
     }
 
     static __m512i widen(__mmask16 lanes, const bf16* source) {
@@ -229,21 +220,30 @@ class Attention {
         }
     }
 
+    // Scores of 8 keys and T tiles at a time, whose sums stay in the registers.
+    template <int T>
     void score_dots(int64_t tile, int64_t keys, const bf16* const* key_rows) {
         const bf16* queries = scratch_.queries.data() + tile * scratch_.padded * kLanes;
         float* scores = scratch_.scores.data() + tile * kChunk * kLanes;
-        const int64_t stride = key_stride();
+        const int64_t stride = key_stride(), tile_stride = scratch_.padded * kLanes;
         for (int64_t key = 0; key < keys; key += 8) {
             const bf16* rows = key_rows[key / 16] + key % 16 * stride;
-            __m512 sums[8];
-            for (auto& sum : sums) sum = _mm512_setzero_ps();
+            __m512 sums[T][8];
+            for (auto& keys : sums)
+                for (auto& sum : keys) sum = _mm512_setzero_ps();
             for (int64_t pair = 0; pair < dim_ / 2; ++pair) {
-                const __m512bh query = load_pairs(queries + pair * 32);
-                for (int i = 0; i < 8; ++i)
-                    sums[i] = _mm512_dpbf16_ps(sums[i], query,
-                                               broadcast_pair(rows + i * stride + pair * 2));
+                __m512bh query[T];
+                for (int t = 0; t < T; ++t)
+                    query[t] = load_pairs(queries + t * tile_stride + pair * 32);
+                for (int i = 0; i < 8; ++i) {
+                    const __m512bh numbers = broadcast_pair(rows + i * stride + pair * 2);
+                    for (int t = 0; t < T; ++t)
+                        sums[t][i] = _mm512_dpbf16_ps(sums[t][i], query[t], numbers);
+                }
             }
-            for (int i = 0; i < 8; ++i) _mm512_storeu_ps(scores + (key + i) * kLanes, sums[i]);
+            for (int t = 0; t < T; ++t)
+                for (int i = 0; i < 8; ++i)
+                    _mm512_storeu_ps(scores + (t * kChunk + key + i) * kLanes, sums[t][i]);
         }
     }
 
@@ -293,8 +293,8 @@ class Attention {
         const int64_t end = round_up(chunk.keys, 32);
         for (int64_t key = 0; key < end; key += 2) {
             if (calls) {
-                call(cache_.values, next, key);
-                call(cache_.values, next, key + 1);
+                next.call(cache_.values, key, dim_);
+                next.call(cache_.values, key + 1, dim_);
             }
             const __m512 low = exp2_lanes(
                 _mm512_fmsub_ps(_mm512_loadu_ps(scores + key * kLanes), scale, base));
@@ -306,7 +306,7 @@ class Attention {
                 _mm512_permutexvar_epi16(interleave, (__m512i)_mm512_cvtne2ps_pbh(high, low)));
         }
         if (calls)
-            for (int64_t key = end; key < next.keys; ++key) call(cache_.values, next, key);
+            for (int64_t key = end; key < next.keys; ++key) next.call(cache_.values, key, dim_);
         _mm512_store_ps(scratch_.total + tile * kLanes, sum);
         if (_mm512_cmpneq_ps_mask(correction, _mm512_set1_ps(1.0f))) rescale(tile, correction);
     }
@@ -357,24 +357,36 @@ class Attention {
     }
 
     void mix_dots(int64_t tile, int64_t keys) {
-        const int64_t columns = dim_ / 16, num_pairs = (keys + 1) / 2;
+        for (int64_t lane = 0; lane < lanes(tile); lane += 4)
+            for (int64_t column = 0; column < dim_ / 16; column += 4)
+                if (dim_ / 16 - column >= 4)
+                    mix_block<4>(tile, lane, column, (keys + 1) / 2);
+                else
+                    for (int64_t i = column; i < dim_ / 16; ++i)
+                        mix_block<1>(tile, lane, i, (keys + 1) / 2);
+    }
+
+    // Four lanes, of which the last may be unused, and C columns of 16.
+    template <int C>
+    void mix_block(int64_t tile, int64_t lane, int64_t column, int64_t num_pairs) {
         const bf16* pairs = scratch_.pairs.data() + tile * kChunk * kLanes;
-        for (int64_t lane = 0; lane < lanes(tile); ++lane)
-            for (int64_t column = 0; column < columns; column += 4) {
-                const int64_t width = std::min<int64_t>(4, columns - column);
-                float* target = scratch_.sums.data() + (tile * kLanes + lane) * dim_ + column * 16;
-                __m512 sum[4];
-                for (int64_t i = 0; i < 4; ++i)
-                    sum[i] = i < width ? _mm512_loadu_ps(target + i * 16) : _mm512_setzero_ps();
-                for (int64_t pair = 0; pair < num_pairs; ++pair) {
-                    const __m512bh weight = broadcast_pair(pairs + pair * 32 + lane * 2);
-                    const bf16* values = scratch_.values.data() +
-                                         ((pair / 16 * columns + column) * 16 + pair % 16) * 32;
-                    for (int64_t i = 0; i < width; ++i)
-                        sum[i] = _mm512_dpbf16_ps(sum[i], weight, load_pairs(values + i * 512));
-                }
-                for (int64_t i = 0; i < width; ++i) _mm512_storeu_ps(target + i * 16, sum[i]);
+        float* target = scratch_.sums.data() + (tile * kLanes + lane) * dim_ + column * 16;
+        __m512 sums[4][C];
+        for (int i = 0; i < 4; ++i)
+            for (int c = 0; c < C; ++c) sums[i][c] = _mm512_loadu_ps(target + i * dim_ + c * 16);
+        for (int64_t pair = 0; pair < num_pairs; ++pair) {
+            const bf16* values = scratch_.values.data() +
+                                 ((pair / 16 * (dim_ / 16) + column) * 16 + pair % 16) * 32;
+            __m512bh numbers[C];
+            for (int c = 0; c < C; ++c) numbers[c] = load_pairs(values + c * 512);
+            for (int i = 0; i < 4; ++i) {
+                const __m512bh weight = broadcast_pair(pairs + pair * 32 + (lane + i) * 2);
+                for (int c = 0; c < C; ++c)
+                    sums[i][c] = _mm512_dpbf16_ps(sums[i][c], weight, numbers[c]);
             }
+        }
+        for (int i = 0; i < 4; ++i)
+            for (int c = 0; c < C; ++c) _mm512_storeu_ps(target + i * dim_ + c * 16, sums[i][c]);
     }
 
     // Two halves of a line, number by number in turn.

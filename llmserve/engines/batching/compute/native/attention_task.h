@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <utility>
 
 #include "buffer.h"
 #include "lanes.h"
@@ -10,6 +11,9 @@ namespace llmserve {
 
 inline constexpr int64_t kChunk = 32;     // keys between two corrections of the running maximum
 inline constexpr int64_t kTaskTiles = 4;  // of 16 lanes
+
+// Stands in for minus infinity, which must not meet itself in a subtraction.
+inline constexpr float kUnseen = -1e30f;
 
 // Where a layer's keys and values lie: (num_blocks, kv_heads, block_size, head_dim) each.
 struct PagedLayer {
@@ -80,6 +84,22 @@ struct Chunk {
                 offsets[key] = (head * cache.block_size + inside++) * cache.head_dim;
         }
     }
+
+    // Blocks lie anywhere, which the processor's own prefetcher cannot follow. Lines are called for
+    // a few at a time between other work, as all at once would block it.
+    [[gnu::always_inline]] void call(const bf16* rows, int64_t key, int64_t dim) const {
+        if (key >= keys) return;
+        const bf16* row = rows + offsets[key];
+        for (int64_t i = 0; i < dim; i += 32) call_line_near(row + i);
+    }
+
+    // Each block is on a page of its own: their addresses are looked up side by side.
+    [[gnu::always_inline]] void call_pages(const PagedLayer& cache) const {
+        for (int64_t key = 0; key < keys; key += 16) {
+            call_line_near(cache.keys + offsets[key]);
+            call_line_near(cache.values + offsets[key]);
+        }
+    }
 };
 
 struct AttentionScratch {
@@ -97,12 +117,34 @@ struct AttentionScratch {
     Buffer<bf16> keys;     // (keys, padded), where the cache cannot be read in place
     Buffer<bf16> values;   // (head_dim / 16, 16 pairs of keys, 16 columns) pairs
     Buffer<float> sums;    // (tiles, 16 lanes, head_dim)
-    Buffer<float> scores;  // (tiles, keys, 16 lanes)
-    Buffer<bf16> pairs;    // (tiles, pairs of keys, 16 lanes) pairs
-    Chunk chunks[2];       // this one and the next
+    Buffer<float> scores;  // (tiles, keys, 16 lanes); of few lanes (lanes, keys)
+    Buffer<bf16> pairs;    // (tiles, pairs of keys, 16 lanes) pairs; of few lanes (lanes, keys)
     alignas(64) float maximum[kTaskTiles * kLanes];  // of the raw scores
     alignas(64) float total[kTaskTiles * kLanes];
     alignas(64) int32_t position[kTaskTiles * kLanes];
 };
+
+// All keys of a task, chunk after chunk: `take` gets each together with the one that comes after
+// it, which is the first of the next task at the end, and may be empty.
+template <class Take>
+void each_chunk(const PagedLayer& cache, const AttentionRow& row, const AttentionTask& task,
+                const AttentionRow* next_row, const AttentionTask* next_task, Take take) {
+    Chunk chunks[2];
+    Chunk *chunk = &chunks[0], *next = &chunks[1];
+    chunk->locate(cache, row, task, task.begin);
+    while (chunk->keys > 0) {
+        const int64_t begin = chunk->first + kChunk;
+        const bool last = begin >= task.end;
+        next->keys = 0;
+        if (!last)
+            next->locate(cache, row, task, begin);
+        else if (next_task != nullptr)
+            next->locate(cache, *next_row, *next_task, next_task->begin);
+        next->call_pages(cache);
+        take(*chunk, *next);
+        if (last) return;
+        std::swap(chunk, next);
+    }
+}
 
 }  // namespace llmserve

@@ -180,6 +180,7 @@ void Decoder::call_first(const bf16* weight, const Cut& cut, int64_t depth,
     const bf16* begin = weight + panel * depth * kLanes;
     const int64_t numbers = std::min(cut.panel_part * depth * kLanes, kFirstNumbers);
     for (int64_t i = 0; i < numbers; i += 32) call_line_near(begin + i);
+    keep_calls();
 }
 
 template <class Finish>

@@ -41,24 +41,35 @@ inline void pack_panel(const bf16* rows, int64_t stride, int64_t depth, bf16* pa
     }
 }
 
-// c (R rows, 16·P columns) = a × P panels. U chains of sums hide the latency where R·P is small.
-// `a` is a row's place in its first tile.
+// c (R rows, 16·P columns) = or += a × P panels.
+struct DotBlock {
+    const bf16* a;  // the first row's place in its tile; the others follow in the same tile
+    const bf16* b;
+    int64_t b_stride;  // to the next panel
+    int64_t depth;
+    float* c;
+    int64_t c_stride;
+    bool accumulate;
+    const bf16* next;  // weights to call for meanwhile: so many panels, as deep and as far apart
+    int64_t num_next;
+};
+
+// U chains of sums hide the latency where R·P is small.
 template <int R, int P, int U>
-void dot_product(const bf16* a, const bf16* b, int64_t depth, float* c, int64_t ldc) {
-    const int64_t panel_stride = depth * kLanes;
+void dot_product(const DotBlock& block) {
     __m512 sums[U][R][P];
     for (auto& rows : sums)
         for (auto& panels : rows)
             for (auto& sum : panels) sum = _mm512_setzero_ps();
-    for (int64_t k = 0; k < depth; k += 2 * U) {
-        const bf16* pairs = a + k / 32 * 512 + k % 32;
+    for (int64_t k = 0; k < block.depth; k += 2 * U) {
+        const bf16* pairs = block.a + k / 32 * 512 + k % 32;
+        for (int64_t i = 0; i < block.num_next; ++i)
+            for (int u = 0; u < U; ++u)
+                call_line_near(block.next + i * block.b_stride + (k + 2 * u) * kLanes);
         for (int u = 0; u < U; ++u) {
-            const bf16* line = b + (k + 2 * u) * kLanes;
+            const bf16* line = block.b + (k + 2 * u) * kLanes;
             __m512bh weights[P];
-            for (int p = 0; p < P; ++p) {
-                weights[p] = load_pairs(line + p * panel_stride);
-                if constexpr (P == 1) call_line(line + kAhead);
-            }
+            for (int p = 0; p < P; ++p) weights[p] = load_pairs(line + p * block.b_stride);
             for (int r = 0; r < R; ++r) {
                 const __m512bh pair = broadcast_pair(pairs + r * 32 + 2 * u);
                 for (int p = 0; p < P; ++p)
@@ -68,50 +79,75 @@ void dot_product(const bf16* a, const bf16* b, int64_t depth, float* c, int64_t 
     }
     for (int r = 0; r < R; ++r)
         for (int p = 0; p < P; ++p) {
+            float* target = block.c + r * block.c_stride + p * kLanes;
             __m512 sum = sums[0][r][p];
             for (int u = 1; u < U; ++u) sum = _mm512_add_ps(sum, sums[u][r][p]);
-            _mm512_storeu_ps(c + r * ldc + p * kLanes, sum);
+            if (block.accumulate) sum = _mm512_add_ps(sum, _mm512_loadu_ps(target));
+            _mm512_storeu_ps(target, sum);
         }
 }
 
-// Up to 16 rows, those of one row of tiles. How a sum is split into chains may depend on the number
-// of rows but not of panels: results would change with the number of threads.
-template <int P, bool Few>
-void dot_rows(const bf16* a, int64_t rows, const bf16* b, int64_t depth, float* c, int64_t ldc) {
-    for (; rows >= 6; rows -= 6, a += 6 * 32, c += 6 * ldc)
-        dot_product<6, P, 1>(a, b, depth, c, ldc);
-    switch (rows) {
-        case 1: return dot_product<1, P, Few ? 8 : 1>(a, b, depth, c, ldc);
-        case 2: return dot_product<2, P, Few ? 4 : 1>(a, b, depth, c, ldc);
-        case 3: return dot_product<3, P, Few ? 4 : 1>(a, b, depth, c, ldc);
-        case 4: return dot_product<4, P, Few ? 2 : 1>(a, b, depth, c, ldc);
-        case 5: return dot_product<5, P, Few ? 2 : 1>(a, b, depth, c, ldc);
-        default: return;
+// `rows` up to R. How a sum is split into chains may depend on the number of rows but not of
+// panels: results would change with the number of threads.
+template <int R, int P, int U>
+void dot_rows(const DotBlock& block, int64_t rows) {
+    if (rows == R) return dot_product<R, P, U>(block);
+    if constexpr (R > 1) dot_rows<R - 1, P, U>(block, rows);
+}
+
+// Rows that pass P panels at once: their sums stay in the registers, of which there are 32.
+template <int P>
+inline constexpr int64_t kDotRows = P == 4 ? 6 : 8;
+
+// All rows pass P panels, from `first` on. What comes `next` is called for evenly, as one product
+// after the other waits for memory first and leaves it idle then.
+template <int P>
+void dot_panels(const bf16* a, int64_t rows, const bf16* b, int64_t depth, int64_t first,
+                int64_t part, const bf16* next, float* c, int64_t ldc) {
+    const int64_t passes = (rows + kDotRows<P> - 1) / kDotRows<P>;
+    const int64_t num_next = (P + passes - 1) / passes, stride = depth * kLanes;
+    int64_t called = 0;
+    for (int64_t r = 0, some = 0; r < rows; r += some, called += num_next) {
+        some = std::min({kDotRows<P>, rows - r, 16 - r % 16});
+        const DotBlock block{a + tile_place(r, first, depth), b + first * kLanes, stride, part,
+                             c + r * ldc, ldc, first > 0, next + called * stride,
+                             std::clamp<int64_t>(P - called, 0, num_next)};
+        dot_rows<kDotRows<P>, P, 1>(block, some);
     }
 }
 
-// Few rows run panel after panel, which reads the weights as one stream.
+// Deep sums run in parts, so that these and the next weights stay in the second-level cache.
+inline constexpr int64_t kDepthPart = 2048;
+
+template <int P>
+void dot_parts(const bf16* a, int64_t rows, const bf16* b, int64_t depth, float* c, int64_t ldc) {
+    const int64_t parts = (depth + kDepthPart - 1) / kDepthPart;
+    const int64_t part = round_up((depth + parts - 1) / parts, 32);
+    for (int64_t first = 0; first < depth; first += part) {
+        const bool last = first + part >= depth;
+        const bf16* next = last ? b + P * depth * kLanes : b + (first + part) * kLanes;
+        dot_panels<P>(a, rows, b, depth, first, std::min(part, depth - first), next, c, ldc);
+    }
+}
+
 inline void multiply_dots(const bf16* a, int64_t rows, const bf16* b, int64_t panels, int64_t depth,
                           float* c, int64_t ldc) {
     const auto weights = [&](int64_t p) { return b + p * depth * kLanes; };
-    if (rows <= 6) {
-        for (int64_t p = 0; p < panels; ++p)
-            dot_rows<1, true>(a, rows, weights(p), depth, c + p * kLanes, ldc);
-        return;
+    int64_t p = 0;
+    // So few only wait for memory: panel after panel the weights are one stream.
+    for (; rows <= 3 && p < panels; ++p) {
+        const DotBlock block{a, weights(p), 0, depth, c + p * kLanes, ldc, false,
+                             weights(p) + kAhead, 1};
+        if (rows == 1) dot_product<1, 1, 8>(block);
+        if (rows == 2) dot_product<2, 1, 4>(block);
+        if (rows == 3) dot_product<3, 1, 4>(block);
     }
-    for (int64_t r = 0; r < rows; r += 16) {
-        const int64_t part = std::min<int64_t>(16, rows - r);
-        float* target = c + r * ldc;
-        int64_t p = 0;
-        for (; panels - p >= 4; p += 4)
-            dot_rows<4, false>(a + r * depth, part, weights(p), depth, target + p * kLanes, ldc);
-        for (; p < panels; ++p)
-            dot_rows<1, false>(a + r * depth, part, weights(p), depth, target + p * kLanes, ldc);
-    }
+    for (; panels - p >= 4; p += 4)
+        dot_parts<4>(a, rows, weights(p), depth, c + p * kLanes, ldc);
+    for (; panels - p >= 2; p += 2)
+        dot_parts<2>(a, rows, weights(p), depth, c + p * kLanes, ldc);
+    if (p < panels) dot_parts<1>(a, rows, weights(p), depth, c + p * kLanes, ldc);
 }
-
-// Deep sums run in parts, so that the rows' part stays in the second-level cache meanwhile.
-inline constexpr int64_t kDepthPart = 2048;
 
 // Reads and writes rows up to the next multiple of 16.
 template <int M, int P>
