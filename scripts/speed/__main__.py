@@ -6,7 +6,6 @@ import argparse
 import asyncio
 import os
 import platform
-import statistics
 import sys
 import tempfile
 import time
@@ -17,7 +16,7 @@ import torch
 from make_model import make_model
 
 from speed import ceilings, intrusion, loop_alone, servers
-from speed.limits import ModelShape, Workload, limit
+from speed.limits import ModelShape, Workload
 from speed.processor_use import use_under_load
 from speed.report import LOOP, Results, as_markdown, draw
 from speed.step_profile import StepProfile
@@ -26,6 +25,8 @@ RESULTS = Path(__file__).with_name("results")
 LENGTHS = ((128, 64), (32, 256))
 CONCURRENCIES = (1, 8, 32)
 TRIES = 3
+MAX_RUNNING, CONTEXT = 64, 2048
+"""Requests at once, and tokens of each that the KV cache has room for."""
 SERIAL_TOKENS = 64
 """A server that answers one request after another is asked one, and no long one."""
 
@@ -83,81 +84,85 @@ def _measure(
     say: Callable[[str], None],
 ) -> Results:
     threads = len(os.sched_getaffinity(0))
-    shape = ModelShape.of(folder)
-    say("ceilings")
-    found = ceilings.measure(threads)
     results = Results(
         machine=f"{threads} cores, {_processor()}, torch {torch.__version__}",
         model=arguments.model.name if arguments.model else f"{arguments.preset}, random weights",
-        ceilings=found,
-        limits={work: limit(shape, found, work) for work in works},
+        shape=ModelShape.of(folder),
     )
-    say("the engine loop alone")
-    asyncio.run(_loop_alone(folder, works, results, say))
-    candidates = [servers.llmserve(folder)]
+    asyncio.run(_ours(folder, works, threads, results, say, is_quick=arguments.quick))
+    peers = []
     if not (arguments.no_peers or arguments.quick):
-        candidates += [servers.transformers(folder, is_batching=on) for on in (True, False)]
-    for server in candidates:
+        peers = [servers.transformers(folder, is_batching=on) for on in (True, False)]
+    for server in peers:
         say(server.name)
         try:
             with servers.running(server) as it:
-                _through_http(it.url, server, works, results)
-                if server.name == "llmserve":
-                    use = asyncio.run(use_under_load(it.url, it.pid, works[-1]))
-                    results.profiles[f"{works[-1]}, through HTTP"] = use.as_markdown()
-                if server.name == "llmserve" and not arguments.quick:
-                    results.intrusion = asyncio.run(intrusion.intrude(it.url))
-                    results.prefix = asyncio.run(intrusion.prefix_ttfts(it.url))
+                _peer(it.url, server, works, results, tries=1)
         except servers.NotStarted as reason:
             results.missing[server.name] = str(reason)
     for peer in arguments.peer:
         name, _, url = peer.partition("=")
         say(name)
-        server = servers.Server(name, (), "", "completions")
         try:
-            _through_http(url, server, works, results)
+            _peer(url, servers.Server(name, (), "", "completions"), works, results, tries=TRIES)
         except servers.NotStarted as reason:
             results.missing[name] = str(reason)
     return results
 
 
-async def _loop_alone(
+async def _ours(
     folder: Path,
     works: list[Workload],
+    threads: int,
     results: Results,
     say: Callable[[str], None],
+    *,
+    is_quick: bool,
 ) -> None:
-    engine = await loop_alone.build(folder)
+    """The loop alone and the server in turn, and the ceilings between them: what a machine with
+    neighbours gives changes from minute to minute, and all three are compared with each other."""
+    size = MAX_RUNNING, MAX_RUNNING * CONTEXT * results.shape.kv_bytes
+    say("starting the engine alone, and the server")
+    engine = await loop_alone.build(folder, *size)
+    server = servers.llmserve(folder, *size)
     try:
         say(f"engine: {engine.info.why}")
-        speeds: dict[Workload, float] = {}
-        for work in works:
-            tries = [await loop_alone.tokens_per_second(engine, work, n) for n in range(TRIES)]
-            speeds[work] = statistics.median(tries)
-        results.speeds[LOOP] = speeds
-        profile = StepProfile()
-        with profile.timed():
-            await loop_alone.tokens_per_second(engine, works[-1], TRIES)
-        results.profiles[f"{works[-1]}, the loop alone"] = profile.as_markdown()
+        with servers.running(server) as it:
+            for work in works:
+                say(str(work))
+                found, alone, told = [], [], []
+                for seed in range(1 if is_quick else TRIES):
+                    found.append(ceilings.measure(threads))
+                    alone.append(await loop_alone.tokens_per_second(engine, work, seed))
+                    told.append(servers.measure(it.url, server, work, seed))
+                results.add_ceilings(work, found)
+                results.add_speed(LOOP, work, alone)
+                results.add_reports(server.name, work, told)
+            say("where the time goes")
+            profile = StepProfile()
+            with profile.timed():
+                await loop_alone.tokens_per_second(engine, works[-1], TRIES)
+            results.profiles[f"{works[-1]}, the loop alone"] = profile.as_markdown()
+            use = await use_under_load(it.url, it.pid, works[-1])
+            results.profiles[f"{works[-1]}, through HTTP"] = use.as_markdown()
+            if not is_quick:
+                results.intrusion = await intrusion.intrude(it.url)
+                results.prefix = await intrusion.prefix_ttfts(it.url)
+    except servers.NotStarted as reason:
+        results.missing[server.name] = str(reason)
     finally:
         await engine.close()
 
 
-def _through_http(
-    url: str, server: servers.Server, works: list[Workload], results: Results
+def _peer(
+    url: str, server: servers.Server, works: list[Workload], results: Results, tries: int
 ) -> None:
-    """The median of a few runs of one round each: all requests at once, as the loop alone."""
+    """One round of each workload a try: all requests at once, as with ours."""
     for work in works:
-        is_slow = server.name.startswith("transformers")
         if server.is_serial and (work.concurrency > 1 or work.output_tokens > SERIAL_TOKENS):
             continue
-        tries = 1 if is_slow else TRIES
         reports = [servers.measure(url, server, work, seed=n) for n in range(tries)]
-        speeds = [report["output_tokens_per_second"] for report in reports]
-        results.speeds.setdefault(server.name, {})[work] = statistics.median(speeds)
-        firsts = [report["ttft"]["p50"] for report in reports if report["ttft"]]
-        if firsts:
-            results.ttft.setdefault(server.name, {})[work] = statistics.median(firsts)
+        results.add_reports(server.name, work, reports)
 
 
 def _processor() -> str:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Self
 
 import torch
 
@@ -26,6 +27,19 @@ class Ceilings:
         """At the next larger batch that was measured: never too low a limit."""
         fitting = [count for count in self.flops_by_rows if count >= rows]
         return self.flops_by_rows[min(fitting, default=max(self.flops_by_rows))]
+
+    def at_peak(self) -> Self:
+        """As if few rows were multiplied at the rate of many."""
+        return type(self)(self.bytes_per_second, {1: max(self.flops_by_rows.values())})
+
+    @classmethod
+    def best(cls, several: Iterable[Self]) -> Self:
+        """The best of each: a shared machine gives more at one time than at another."""
+        found = list(several)
+        return cls(
+            max(it.bytes_per_second for it in found),
+            {rows: max(it.flops_by_rows[rows] for it in found) for rows in found[0].flops_by_rows},
+        )
 
 
 def measure(threads: int) -> Ceilings:

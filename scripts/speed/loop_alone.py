@@ -19,10 +19,14 @@ FIRST_ID, LAST_ID = 100, 40_000
 """Token ids of random prompts: no special ones, within every benchmark model's vocabulary."""
 
 
-async def build(folder: Path) -> Engine:
+async def build(folder: Path, max_running: int, kv_cache_bytes: int) -> Engine:
     """The engine that the server would take, loaded."""
-    spec = ModelSpec("bench", path=folder)
-    engine = build_engine(spec, max_running=64, fetch=lambda spec, report: folder)
+    engine = build_engine(
+        ModelSpec("bench", path=folder),
+        max_running=max_running,
+        kv_cache_bytes=kv_cache_bytes,
+        fetch=lambda spec, report: folder,
+    )
     await engine.load(lambda progress: None)
     # As the server does once a model is loaded: a full collection takes longer than several steps.
     gc.collect()

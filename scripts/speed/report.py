@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from speed.ceilings import Ceilings
 from speed.intrusion import Intrusion
-from speed.limits import Workload
+from speed.limits import ModelShape, Workload, limit
 
 LOOP = "engine loop alone"
+LIMIT, ROOF = "limit", "limit, few rows at the rate of many"
 
 
 @dataclass(slots=True)
@@ -18,8 +21,10 @@ class Results:
     """Everything that one run found out.
 
     Attributes:
-        limits: output tokens/s that the ceilings allow.
-        speeds: by name of what was measured, output tokens/s by workload.
+        ceilings: as measured several times among a workload's runs, the best of each.
+        spread: memory read in bytes per second, the least and the most of all times.
+        speeds: by name of what was measured, output tokens/s by workload, the median of its runs.
+        ttft: by name, seconds to the first token, the median of the runs' medians.
         missing: what could not be measured, and why.
         profiles: where the time goes, tables by what they are about.
         prefix: seconds to the first token with a new prefix, and with a known one.
@@ -27,8 +32,9 @@ class Results:
 
     machine: str
     model: str
-    ceilings: Ceilings
-    limits: dict[Workload, float]
+    shape: ModelShape
+    ceilings: dict[Workload, Ceilings] = field(default_factory=dict)
+    spread: tuple[float, float] = (float("inf"), 0.0)
     speeds: dict[str, dict[Workload, float]] = field(default_factory=dict)
     ttft: dict[str, dict[Workload, float]] = field(default_factory=dict)
     missing: dict[str, str] = field(default_factory=dict)
@@ -36,16 +42,44 @@ class Results:
     prefix: tuple[float, float] | None = None
     profiles: dict[str, str] = field(default_factory=dict)
 
+    def add_ceilings(self, work: Workload, several: Sequence[Ceilings]) -> None:
+        """What the machine could do at the times when a workload ran."""
+        self.ceilings[work] = Ceilings.best(several)
+        rates = [it.bytes_per_second for it in several]
+        self.spread = min(*rates, self.spread[0]), max(*rates, self.spread[1])
+
+    def add_speed(self, name: str, work: Workload, tokens_per_second: Sequence[float]) -> None:
+        """Output tokens/s of a workload's runs."""
+        self.speeds.setdefault(name, {})[work] = statistics.median(tokens_per_second)
+
+    def add_reports(self, name: str, work: Workload, reports: Sequence[Mapping[str, Any]]) -> None:
+        """What `llmserve bench` told of a workload's runs."""
+        self.add_speed(name, work, [report["output_tokens_per_second"] for report in reports])
+        firsts = [report["ttft"]["p50"] for report in reports if report["ttft"]]
+        if firsts:
+            self.ttft.setdefault(name, {})[work] = statistics.median(firsts)
+
+    @property
+    def limits(self) -> dict[Workload, float]:
+        """Output tokens/s that the ceilings allow, products at the rate of as many rows."""
+        return {work: limit(self.shape, found, work) for work, found in self.ceilings.items()}
+
+    @property
+    def roofs(self) -> dict[Workload, float]:
+        """The same with all products at the peak rate."""
+        return {
+            work: limit(self.shape, found.at_peak(), work) for work, found in self.ceilings.items()
+        }
+
 
 def as_markdown(results: Results) -> str:
     """Tables, each figure also as a share of its limit."""
-    ceilings = results.ceilings
-    rates = ", ".join(
-        f"{flops / 1e9:,.0f} at {rows}" for rows, flops in ceilings.flops_by_rows.items()
-    )
+    best = Ceilings.best(results.ceilings.values())
+    rates = ", ".join(f"{flops / 1e9:,.0f} at {rows}" for rows, flops in best.flops_by_rows.items())
+    least, most = results.spread
     measured = (
-        f"Ceilings, measured in this run: memory read {ceilings.bytes_per_second / 1e9:.1f} GB/s; "
-        f"bf16 linear 4096², GFLOP/s by rows: {rates}."
+        f"Ceilings, measured between the runs: memory read {least / 1e9:.1f} to {most / 1e9:.1f} "
+        f"GB/s; bf16 linear 4096², GFLOP/s by rows: {rates}."
     )
     lines = [
         f"Model: {results.model}. Machine: {results.machine}.",
@@ -54,7 +88,7 @@ def as_markdown(results: Results) -> str:
         "",
         "Output tokens/s (share of the limit):",
         "",
-        _table(results.limits, results.speeds),
+        _table(results),
         "",
         "Median time to first token, ms:",
         "",
@@ -100,21 +134,21 @@ def draw(results: Results, path: Path) -> None:
     mpl.use("Agg")
     from matplotlib import pyplot
 
-    works = list(results.limits)
+    limits, works = results.limits, list(results.limits)
     figure, axes = pyplot.subplots(figsize=(11, 5))
     width = 0.8 / max(1, len(results.speeds))
+    tallest = 1.0
     for number, (name, speeds) in enumerate(results.speeds.items()):
         measured = [(index, work) for index, work in enumerate(works) if work in speeds]
-        bars = axes.bar(
-            [index + number * width for index, _ in measured],
-            [speeds[work] / results.limits[work] for _, work in measured],
-            width, label=name,
-        )  # fmt: skip
+        shares = [speeds[work] / limits[work] for _, work in measured]
+        places = [index + number * width for index, _ in measured]
+        bars = axes.bar(places, shares, width, label=name)
         axes.bar_label(bars, [f"{speeds[work]:,.0f}" for _, work in measured], fontsize=8)
+        tallest = max(tallest, *shares)
     axes.axhline(1.0, color="black", linestyle="dashed")
-    names = [f"{work}\nlimit {limit:,.0f}" for work, limit in results.limits.items()]
+    names = [f"{work}\nlimit {limit:,.0f}" for work, limit in limits.items()]
     axes.set_xticks([index + 0.4 - width / 2 for index in range(len(works))], names)
-    axes.set_ylim(0, 1.25)
+    axes.set_ylim(0, 1.2 * tallest)
     axes.set_ylabel("output tokens per second ÷ the hardware's limit")
     axes.set_title(results.model)
     axes.legend(loc="upper center", ncols=len(results.speeds), fontsize=9, frameon=False)
@@ -123,10 +157,12 @@ def draw(results: Results, path: Path) -> None:
     pyplot.close(figure)
 
 
-def _table(limits: Mapping[Workload, float], rows: Mapping[str, Mapping[Workload, float]]) -> str:
+def _table(results: Results) -> str:
+    limits, roofs = results.limits, results.roofs
     lines = _head(limits)
-    lines.append(_row("limit", [f"{limit:,.0f}" for limit in limits.values()]))
-    for name, speeds in rows.items():
+    lines.append(_row(LIMIT, [f"{limit:,.0f}" for limit in limits.values()]))
+    lines.append(_row(ROOF, [f"{roof:,.0f}" for roof in roofs.values()]))
+    for name, speeds in results.speeds.items():
         cells = [
             f"{speeds[work]:,.0f} ({speeds[work] / limit:.2f})" if work in speeds else "-"
             for work, limit in limits.items()

@@ -41,9 +41,12 @@ class Server:
     is_serial: bool = False
 
 
-def llmserve(folder: Path) -> Server:
+def llmserve(folder: Path, max_running: int, kv_cache_bytes: int) -> Server:
     """Ours."""
-    command = [str(SCRIPTS / "llmserve"), "serve", str(folder), "--port", "PORT"]
+    command = [
+        str(SCRIPTS / "llmserve"), "serve", str(folder), "--port", "PORT",
+        "--max-running", str(max_running), "--kv-cache-bytes", str(kv_cache_bytes),
+    ]  # fmt: skip
     return Server("llmserve", command, "/health/ready", "completions")
 
 

@@ -22,6 +22,10 @@ def test_the_rate_is_that_of_the_next_larger_batch() -> None:
     ]  # fmt: skip
 
 
+def test_at_its_peak_a_machine_multiplies_few_rows_as_fast_as_many() -> None:
+    assert {CEILINGS.at_peak().flops(rows) for rows in (1, 8, 500)} == {400e9}
+
+
 def test_a_step_is_bound_by_bytes_or_by_products() -> None:
     one = Workload(1, 100, 20)
     assert step_seconds(SHAPE, CEILINGS, one) == (200e6 + 10_000 * 110) / 10e9
@@ -69,23 +73,35 @@ def test_the_report_has_every_figure_with_its_share(tmp_path: Path) -> None:
     results = Results(
         machine="a box",
         model="a model",
-        ceilings=CEILINGS,
-        limits=dict(zip(works, (100.0, 400.0), strict=True)),
-        speeds={LOOP: {works[0]: 90.0, works[1]: 300.0}, "llmserve": {works[0]: 81.0}},
-        ttft={"llmserve": {works[0]: 0.02}},
+        shape=SHAPE,
         missing={"vLLM": "not installed"},
         intrusion=Intrusion(0.010, 0.025, 1.5),
         prefix=(1.0, 0.1),
     )
+    slower = Ceilings(8e9, {1: 21e9, 8: 90e9, 32: 300e9})
+    best = Ceilings(10e9, {1: 21e9, 8: 100e9, 32: 400e9})
+    limits = [limit(SHAPE, best, work) for work in works]
+    for work, most in zip(works, limits, strict=True):
+        results.add_ceilings(work, [slower, CEILINGS])
+        results.add_speed(LOOP, work, [0.9 * most, 0.1 * most, 2.0 * most])
+    reports = [
+        {"output_tokens_per_second": share * limits[0], "ttft": {"p50": 0.02}}
+        for share in (0.81, 0.5, 0.9)
+    ]
+    results.add_reports("llmserve", works[0], reports)
     told = as_markdown(results)
     for words in (
-        "| llmserve | 81 (0.81) | - |",
-        "| engine loop alone | 90 (0.90) | 300 (0.75) |",
+        f"| limit | {limits[0]:,.0f} | {limits[1]:,.0f} |",
+        f"| limit, few rows at the rate of many | {limit(SHAPE, best.at_peak(), works[0]):,.0f} | ",
+        f"| llmserve | {0.81 * limits[0]:,.0f} (0.81) | - |",
+        f"| engine loop alone | {0.9 * limits[0]:,.0f} (0.90) | {0.9 * limits[1]:,.0f} (0.90) |",
         "128 in / 64 out × 1: 0.90",
+        "| llmserve | 20 | - |",
         "(2.50×)",
         "(0.10×)",
         "Not measured: vLLM: not installed",
-        "memory read 10.0 GB/s",
+        "memory read 8.0 to 10.0 GB/s",
+        "21 at 1, 100 at 8, 400 at 32",
     ):
         assert words in told
     draw(results, tmp_path / "speed.png")
