@@ -21,6 +21,8 @@ work part take get place
 """
 WORDS: Final = tuple(FREQUENT.split())
 """Most tokenizers have a token for each, with its space."""
+FIRST_TOKEN_ID: Final = 100
+"""Special tokens come before it in most vocabularies."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +32,8 @@ class Workload:
     Attributes:
         shared_tokens: of each prompt, at its beginning, that all prompts have in common.
         words_per_token: how many words make a token of this server's tokenizer.
+        token_ids: prompts are random token ids below this number, and their lengths exact;
+            `None`: prompts are words.
         rate: requests per second as a Poisson process; `None`: each ends before the next.
     """
 
@@ -39,6 +43,7 @@ class Workload:
     spread: float = 0.0
     shared_tokens: int = 0
     words_per_token: float = 1.0
+    token_ids: int | None = None
     rate: float | None = None
     endpoint: Endpoint = "completions"
     ignores_eos: bool = True
@@ -47,13 +52,14 @@ class Workload:
     def bodies(self) -> Iterator[bytes]:
         """Requests without end; the same seed gives the same ones."""
         numbers = random.Random(self.seed)  # noqa: S311  # words, not secrets
-        per_token = self.words_per_token
-        shared = [numbers.choice(WORDS) for _ in range(round(self.shared_tokens * per_token))]
+        per_token = self.words_per_token if self.token_ids is None else 1.0
+        shared = self._drawn(round(self.shared_tokens * per_token), numbers)
         while True:
             length = max(1, round(self._varied(self.input_tokens, numbers) * per_token))
-            own = [numbers.choice(WORDS) for _ in range(length - len(shared))]
-            words = " ".join([*shared, *own])
-            yield orjson.dumps(self._body(words, max(1, self._varied(self.output_tokens, numbers))))
+            own = self._drawn(length - len(shared), numbers)
+            prompt = [*shared, *own] if self.token_ids is not None else " ".join([*shared, *own])
+            output_tokens = max(1, self._varied(self.output_tokens, numbers))
+            yield orjson.dumps(self._body(prompt, output_tokens))
 
     def arrivals(self) -> Iterator[float]:
         """Seconds from the start at which requests come, where there is a rate."""
@@ -74,10 +80,15 @@ class Workload:
         """Of the route."""
         return "/v1/chat/completions" if self.endpoint == "chat" else "/v1/completions"
 
+    def _drawn(self, count: int, numbers: random.Random) -> list[Any]:
+        if self.token_ids is None:
+            return [numbers.choice(WORDS) for _ in range(count)]
+        return [numbers.randrange(FIRST_TOKEN_ID, self.token_ids) for _ in range(count)]
+
     def _varied(self, tokens: int, numbers: random.Random) -> int:
         return round(tokens * (1 + numbers.uniform(-self.spread, self.spread)))
 
-    def _body(self, words: str, max_tokens: int) -> dict[str, Any]:
+    def _body(self, prompt: str | list[int], max_tokens: int) -> dict[str, Any]:
         body: dict[str, Any] = {
             "model": self.model,
             "max_tokens": max_tokens,
@@ -88,5 +99,5 @@ class Workload:
         if self.ignores_eos:
             body["ignore_eos"] = True
         if self.endpoint == "chat":
-            return body | {"messages": [{"role": "user", "content": words}]}
-        return body | {"prompt": words}
+            return body | {"messages": [{"role": "user", "content": prompt}]}
+        return body | {"prompt": prompt}

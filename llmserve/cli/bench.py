@@ -16,7 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from llmserve.bench.load import Amount, Collected, Load, first_model, takes_ignore_eos
 from llmserve.bench.report import Goal, Report
 from llmserve.bench.target import Endpoint, Target
-from llmserve.bench.workload import Workload
+from llmserve.bench.workload import FIRST_TOKEN_ID, Workload
 
 
 def bench(
@@ -47,6 +47,13 @@ def bench(
     shared_prefix: Annotated[
         int, typer.Option(min=0, help="Tokens that all prompts begin with.")
     ] = 0,
+    token_ids: Annotated[
+        int | None,
+        typer.Option(
+            min=FIRST_TOKEN_ID + 1,
+            help="Prompts of random token ids below this, of exact length (completions only).",
+        ),
+    ] = None,
     ignore_eos: Annotated[bool, typer.Option(help="Answers of full length.")] = True,
     warmup: Annotated[
         int,
@@ -73,6 +80,8 @@ def bench(
     """
     if endpoint not in ("completions", "chat"):
         raise typer.BadParameter("must be completions or chat", param_hint="--endpoint")
+    if endpoint == "chat" and token_ids is not None:
+        raise typer.BadParameter("only completions take token ids", param_hint="--token-ids")
     kind: Endpoint = "chat" if endpoint == "chat" else "completions"
     workload = Workload(
         model=model or "",
@@ -80,6 +89,7 @@ def bench(
         output_tokens=output_tokens,
         spread=spread,
         shared_tokens=shared_prefix,
+        token_ids=token_ids,
         rate=rate,
         endpoint=kind,
         ignores_eos=ignore_eos,

@@ -8,6 +8,7 @@ import random
 import time
 from pathlib import Path
 
+from llmserve.bench.workload import FIRST_TOKEN_ID
 from llmserve.domain import Failed, ModelSpec, SamplingParams
 from llmserve.engines.base import Engine
 from llmserve.engines.factory import build_engine
@@ -15,8 +16,8 @@ from llmserve.engines.job import Job, Task
 from llmserve.engines.mailbox import Mailbox
 from speed.limits import Workload
 
-FIRST_ID, LAST_ID = 100, 40_000
-"""Token ids of random prompts: no special ones, within every benchmark model's vocabulary."""
+LAST_ID = 40_000
+"""Random prompts have token ids below it: it is within every benchmark model's vocabulary."""
 
 
 async def build(folder: Path, max_running: int, kv_cache_bytes: int) -> Engine:
@@ -46,7 +47,7 @@ async def tokens_per_second(engine: Engine, work: Workload, seed: int) -> float:
 
 
 def _start(engine: Engine, work: Workload, numbers: random.Random) -> tuple[Job, asyncio.Event]:
-    prompt = tuple(numbers.randrange(FIRST_ID, LAST_ID) for _ in range(work.input_tokens))
+    prompt = tuple(numbers.randrange(FIRST_TOKEN_ID, LAST_ID) for _ in range(work.input_tokens))
     done = asyncio.Event()
     task = Task(
         "bench", prompt, SamplingParams(temperature=0.0, ignore_eos=True), work.output_tokens

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from speed.limits import Workload
+from speed.loop_alone import LAST_ID
 
 START_SECONDS = 180
 SCRIPTS = Path(sys.executable).parent
@@ -30,14 +31,16 @@ class NotStarted(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A kind of server. `ready_path` answers 200 once it can generate; `is_serial` where it answers
-    one request after another."""
+    """A kind of server. `ready_path` answers 200 once it can generate; `token_ids` are those below
+    which prompts are drawn, where it takes any; `is_serial` where it answers one request after
+    another."""
 
     name: str
     command: Sequence[str]
     ready_path: str
     endpoint: str
     model: str | None = None
+    token_ids: int | None = None
     is_serial: bool = False
 
 
@@ -47,7 +50,7 @@ def llmserve(folder: Path, max_running: int, kv_cache_bytes: int) -> Server:
         str(SCRIPTS / "llmserve"), "serve", str(folder), "--port", "PORT",
         "--max-running", str(max_running), "--kv-cache-bytes", str(kv_cache_bytes),
     ]  # fmt: skip
-    return Server("llmserve", command, "/health/ready", "completions")
+    return Server("llmserve", command, "/health/ready", "completions", token_ids=LAST_ID)
 
 
 def transformers(folder: Path, *, is_batching: bool) -> Server:
@@ -104,6 +107,7 @@ def measure(url: str, server: Server, work: Workload, seed: int) -> dict[str, An
         "--input-tokens", str(work.input_tokens), "--output-tokens", str(work.output_tokens),
         "--seed", str(seed), "--json", "-",
         *(["--model", server.model] if server.model else []),
+        *(["--token-ids", str(server.token_ids)] if server.token_ids else []),
     ]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, timeout=1800, check=False)
     if not done.stdout.startswith("{"):

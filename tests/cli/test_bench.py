@@ -71,3 +71,12 @@ def test_a_server_that_refuses_ignore_eos_is_measured_without(server: OpenAIServ
     code, output = invoke(server.url, "-n", "2")
     assert code == 0, output
     assert all("ignore_eos" not in body for body in server.asked[1:])
+
+
+def test_prompts_may_be_token_ids_where_the_endpoint_takes_them(server: OpenAIServer) -> None:
+    code, output = invoke(server.url, "-n", "2", "--token-ids", "500", "--input-tokens", "9")
+    assert code == 0, output
+    assert {len(body["prompt"]) for body in server.asked} == {9}
+    code, output = invoke(server.url, "--endpoint", "chat", "--token-ids", "500")
+    assert code == 2
+    assert "only completions" in output

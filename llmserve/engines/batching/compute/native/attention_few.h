@@ -178,12 +178,11 @@ class FewLanes {
                     next.call(cache_.values, key, dim_);
                     next.call(cache_.values, key + 1, dim_);
                 }
-                // What lies behind the last key is zero, whatever the block holds.
-                const __mmask32 has_second = key + 1 < chunk.keys ? 0xffffffffu : 0;
+                // An odd last key stands in for the one behind it, whose weight is zero: there the
+                // block may hold anything.
                 const int64_t second = std::min(key + 1, chunk.keys - 1);
                 const __m512i a = _mm512_loadu_si512(cache_.values + chunk.offsets[key] + i);
-                const __m512i b = _mm512_maskz_loadu_epi16(
-                    has_second, cache_.values + chunk.offsets[second] + i);
+                const __m512i b = _mm512_loadu_si512(cache_.values + chunk.offsets[second] + i);
                 const __m512bh low = (__m512bh)_mm512_unpacklo_epi16(a, b);
                 const __m512bh high = (__m512bh)_mm512_unpackhi_epi16(a, b);
                 for (int l = 0; l < L; ++l) {
