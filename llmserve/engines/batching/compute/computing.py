@@ -13,12 +13,15 @@ from loguru import logger
 
 from llmserve.domain import LoadProgress
 from llmserve.engines.batching.compute.batch import Batch
-from llmserve.engines.batching.compute.choosing import Choose, choose
+from llmserve.engines.batching.compute.choosing import choose
 from llmserve.engines.batching.compute.forward import Forward
 from llmserve.engines.batching.compute.grouped_attention import GroupedAttention
 from llmserve.engines.batching.compute.kv_cache import KVCache, LayerShape
+from llmserve.engines.batching.compute.native.attention import NativeAttention
 from llmserve.engines.batching.compute.native.chooser import NativeChooser
 from llmserve.engines.batching.compute.native.decoder import build_native
+from llmserve.engines.batching.compute.native.kernels import Kernels
+from llmserve.engines.batching.compute.native.linears import pack_linears
 from llmserve.engines.batching.compute.runner import Runner
 from llmserve.engines.batching.compute.sizing import CacheSize, cache_size
 from llmserve.engines.batching.compute.transformers_forward import TransformersForward
@@ -101,25 +104,36 @@ def _on_cpu(
     cache_dir: Path | None,
     on_progress: OnProgress,
 ) -> Computing:
-    forward: Forward
-    chooser: Choose = choose
-    why, close = "the weights are not bfloat16", _nothing
-    native: Any = None
-    if loaded.model.dtype == torch.bfloat16:
-        on_progress(LoadProgress("compiling"))
-        native = build_native(loaded.model, cache_dir=cache_dir)
-        why = native if isinstance(native, str) else ""
-    if native is not None and not isinstance(native, str):
-        forward, chooser = native, NativeChooser(native.kernels)
-        description = f"native kernels ({'AMX' if native.uses_tiles else 'AVX-512'})"
+    if loaded.model.dtype != torch.bfloat16:
+        kernels: Kernels | str = "the weights are not bfloat16"
     else:
-        forward = plain = TransformersForward(loaded.model, GroupedAttention())
-        close = plain.close
-        description = f"transformers' code, attention in torch ({why})"
+        on_progress(LoadProgress("compiling"))
+        kernels = Kernels.load(cache_dir)
+    forward, description, close = _cpu_forward(loaded.model, kernels)
+    chooser = choose if isinstance(kernels, str) else NativeChooser(kernels)
     size = _size(loaded, layers, wish)
     cache = _cache(KVCache, loaded, layers, wish, size)
     runner = Runner(forward, cache, loaded.device, chooser)
     return Computing(cache, description, size.arithmetic, runner, close)
+
+
+def _cpu_forward(model: Any, kernels: Kernels | str) -> tuple[Forward, str, Callable[[], None]]:
+    """What computes, how it came about, and how to let go of it; `kernels` may be why there are
+    none."""
+    if isinstance(kernels, str):
+        plain = TransformersForward(model, GroupedAttention())
+        return plain, f"transformers' code, attention in torch ({kernels})", plain.close
+    instructions = "AMX" if kernels.has_tiles() else "AVX-512"
+    native = build_native(model, kernels)
+    if not isinstance(native, str):
+        return native, f"native kernels ({instructions})", _nothing
+    num_packed = pack_linears(model, kernels)
+    plain = TransformersForward(model, NativeAttention(kernels, GroupedAttention()))
+    description = (
+        f"transformers' code, attention and {num_packed} linear layers by native kernels "
+        f"({instructions}): {native}"
+    )
+    return plain, description, plain.close
 
 
 def _on_cuda(

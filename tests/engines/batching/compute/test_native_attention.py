@@ -4,21 +4,35 @@ keys."""
 
 from __future__ import annotations
 
+import statistics
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from make_model import make_model
 from native_models import (
     batch,
     bfloat16_error,
     cache_for,
     error,
+    kernels,
     native,
     sequence,
     shaped_model,
     tokens,
     true_logits,
 )
+from paged import filled_cache, paged_batch
+
+from llmserve.domain import ModelSpec
+from llmserve.engines.batching.compute.attention import TorchAttention, Variant
+from llmserve.engines.batching.compute.batch import Batch
+from llmserve.engines.batching.compute.computing import _cpu_forward
+from llmserve.engines.batching.compute.kv_cache import KVCache, LayerShape
+from llmserve.engines.batching.compute.native.attention import NativeAttention
+from llmserve.engines.batching.compute.support import layer_shapes
+from llmserve.engines.loading import load_model
 
 LENGTHS = (1, 2, 15, 16, 17, 31, 32, 33, 64, 95)
 
@@ -94,3 +108,114 @@ def test_a_row_says_the_same_whatever_else_is_in_the_step() -> None:
     alone = decoder(batch(cache, (row, 49, 50)), cache)
     beside = decoder(batch(cache, (row, 49, 50), (other, 79, 80)), cache)
     assert error(beside[0], alone[0]) < 0.01
+
+
+class Otherwise:
+    """What is asked where the kernels do not suit."""
+
+    def __init__(self) -> None:
+        self.asked: list[Variant] = []
+
+    def attend(
+        self, cache: KVCache, layer: int, batch: Batch, query: torch.Tensor, variant: Variant
+    ) -> torch.Tensor:
+        self.asked.append(variant)
+        return query
+
+
+ROWS = [(1, 1), (40, 1), (95, 1), (33, 1), (70, 20), (5, 5), (64, 33)]
+
+
+@pytest.mark.parametrize("use_tiles", [False, True])
+@pytest.mark.parametrize("window", [None, 1, 24])
+@pytest.mark.parametrize(
+    ("query_heads", "kv_heads", "head_dim"), [(9, 3, 64), (4, 4, 16), (20, 1, 32), (6, 2, 48)]
+)
+def test_a_models_own_code_may_attend_by_the_kernels(
+    query_heads: int, kv_heads: int, head_dim: int, window: int | None, use_tiles: bool
+) -> None:
+    if use_tiles and not kernels().has_tiles():
+        pytest.skip("this processor has no AMX")
+    attention = NativeAttention(kernels(), Otherwise(), use_tiles=use_tiles)
+    for block_size in (16, 7):
+        cache = filled_cache(
+            LayerShape(kv_heads, head_dim),
+            num_blocks=64,
+            block_size=block_size,
+            dtype=torch.bfloat16,
+        )
+        step = paged_batch(ROWS, block_size=block_size, num_blocks=64)
+        query = torch.randn(query_heads, len(step.token_ids), head_dim).bfloat16().transpose(0, 1)
+        variant = Variant(scale=0.3, window=window)
+        actual = attention.attend(cache, 0, step, query, variant)
+        expected = TorchAttention().attend(cache, 0, step, query.float(), variant)
+        assert actual.shape == query.shape
+        # Weights are rounded to bfloat16 before they meet the values, and so is the result.
+        assert error(actual, expected) < 0.005
+
+
+@pytest.mark.parametrize(
+    "variant", [Variant(1.0, softcap=5.0), Variant(1.0, sinks=torch.zeros(2)), Variant(-1.0)]
+)
+def test_what_the_kernels_do_not_know_is_left_to_others(variant: Variant) -> None:
+    otherwise = Otherwise()
+    attention = NativeAttention(kernels(), otherwise)
+    cache = filled_cache(LayerShape(1, 32), num_blocks=4, block_size=16, dtype=torch.bfloat16)
+    step = paged_batch([(5, 1)], block_size=16, num_blocks=4)
+    query = torch.randn(1, 2, 32).bfloat16()
+    assert attention.attend(cache, 0, step, query, variant) is query
+    single = filled_cache(LayerShape(1, 32), num_blocks=4, block_size=16)
+    assert attention.attend(single, 0, step, query, Variant(1.0)) is query
+    assert otherwise.asked == [variant, Variant(1.0)]
+
+
+def test_blocks_and_rows_outside_of_the_cache_are_refused() -> None:
+    attention = NativeAttention(kernels(), Otherwise())
+    cache = filled_cache(LayerShape(1, 32), num_blocks=4, block_size=16, dtype=torch.bfloat16)
+    query = torch.randn(1, 2, 32).bfloat16()
+    step = paged_batch([(5, 1)], block_size=16, num_blocks=4)
+    step.block_tables[0, 0] = 4
+    with pytest.raises(ValueError, match="blocks"):
+        attention.attend(cache, 0, step, query, Variant(1.0))
+    step = paged_batch([(5, 1)], block_size=16, num_blocks=4)
+    step.context_lengths[0] = 17
+    with pytest.raises(ValueError, match="rows"):
+        attention.attend(cache, 0, step, query, Variant(1.0))
+
+
+@pytest.mark.parametrize(
+    "preset",
+    [
+        "tiny-gemma2", "tiny-gemma3", "tiny-phi3", "tiny-gpt2", "tiny-gpt-neox", "tiny-olmo2",
+        "tiny-starcoder2", "tiny-cohere", "tiny-stablelm", "tiny-mixtral", "tiny-qwen3-moe",
+        "tiny-gpt-oss",
+    ],
+)  # fmt: skip
+def test_families_that_the_decoder_does_not_know_say_what_transformers_says(
+    preset: str, tmp_path: Path
+) -> None:
+    make_model(preset, tmp_path)
+    spec = ModelSpec(preset, path=tmp_path, dtype="bfloat16", device="cpu")
+    loaded = load_model(spec, tmp_path, lambda progress: None)
+    ids = tokens(loaded.model, 60)
+    expected = true_logits(loaded.model, ids)
+    allowed = bfloat16_error(loaded.model, ids, expected)
+    cache = KVCache(
+        layer_shapes(loaded),
+        num_blocks=16,
+        block_size=16,
+        dtype=torch.bfloat16,
+        device=torch.device("cpu"),
+    )
+    forward, description, close = _cpu_forward(loaded.model, kernels())
+    try:
+        assert description.startswith("transformers' code, attention and")
+        row = sequence(ids, [9, 3, 11, 6])
+        with torch.inference_mode():
+            logits = [forward(batch(cache, (row, 0, 45)), cache)]
+            logits += [forward(batch(cache, (row, i, i + 1)), cache) for i in range(45, 60)]
+    finally:
+        close()
+    errors = [error(*pair) for pair in zip(torch.cat(logits), expected[44:], strict=True)]
+    # Not of each: where two experts are nearly as good, rounding chooses another one.
+    assert statistics.median(errors) <= 1.2 * allowed

@@ -106,13 +106,17 @@ class Attention {
             const __m512 factor = _mm512_set1_ps(1.0f / scratch_.total[lane]);
             const float* sum = scratch_.sums.data() + lane * dim_;
             for (int64_t i = 0; i < dim_; i += kLanes)
-                store_bf16(
-                    layer_.out + tile_place(token(lane), head(lane) * dim_ + i, layer_.out_depth),
-                    _mm512_mul_ps(_mm512_loadu_ps(sum + i), factor));
+                store_bf16(place(token(lane), head(lane) * dim_ + i),
+                           _mm512_mul_ps(_mm512_loadu_ps(sum + i), factor));
         }
     }
 
   private:
+    bf16* place(int64_t token, int64_t column) const {
+        return layer_.out + (layer_.out_depth > 0
+                                 ? tile_place(token, column, layer_.out_depth)
+                                 : token * layer_.query_heads * dim_ + column);
+    }
     int64_t token(int64_t lane) const {
         return row_.first_token + (task_.first_lane + lane) / group_;
     }

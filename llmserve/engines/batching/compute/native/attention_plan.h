@@ -12,6 +12,26 @@ namespace llmserve {
 // Keys in a part of a task: fewer are not worth another wait.
 inline constexpr int64_t kPartKeys = 256;
 
+// The rows of a batch: where their tokens begin, and where their keys lie.
+struct BatchRows {
+    int64_t num_tokens, num_rows, max_blocks, num_blocks, block_size;
+    const int32_t *query_starts, *context_lengths, *block_tables;
+
+    bool have_good_lengths() const {
+        if (query_starts[0] != 0 || query_starts[num_rows] != num_tokens) return false;
+        for (int64_t row = 0; row < num_rows; ++row) {
+            const int64_t length = query_starts[row + 1] - query_starts[row];
+            const int64_t context = context_lengths[row];
+            if (length < 1 || length > context || context > max_blocks * block_size) return false;
+        }
+        return true;
+    }
+    bool have_good_blocks() const {
+        return std::all_of(block_tables, block_tables + num_rows * max_blocks,
+                           [this](int32_t block) { return block >= 0 && block < num_blocks; });
+    }
+};
+
 class AttentionPlan {
   public:
     const std::vector<AttentionRow>& rows() const { return rows_; }
@@ -19,16 +39,15 @@ class AttentionPlan {
     const std::vector<SplitTask>& splits() const { return splits_; }
     int64_t num_parts() const { return num_parts_; }
 
-    // The tables are those of `Step`; they must outlive the plan's use.
-    void lay_out(const int32_t* query_starts, const int32_t* context_lengths,
-                 const int32_t* block_tables, int64_t num_rows, int64_t max_blocks, int64_t group,
-                 int64_t kv_heads, int64_t threads) {
+    // The tables must outlive the plan's use.
+    void lay_out(const BatchRows& rows, int64_t group, int64_t kv_heads, int64_t threads) {
         rows_.clear();
         tasks_.clear();
-        for (int32_t row = 0; row < num_rows; ++row) {
-            const int64_t first = query_starts[row], length = query_starts[row + 1] - first;
-            const int64_t before = context_lengths[row] - length;
-            rows_.push_back({first, before, block_tables + row * max_blocks});
+        for (int32_t row = 0; row < rows.num_rows; ++row) {
+            const int64_t first = rows.query_starts[row];
+            const int64_t length = rows.query_starts[row + 1] - first;
+            const int64_t before = rows.context_lengths[row] - length;
+            rows_.push_back({first, before, rows.block_tables + row * rows.max_blocks});
             for (int32_t head = 0; head < kv_heads; ++head)
                 for (int64_t lane = 0; lane < length * group; lane += kTaskTiles * kLanes) {
                     const int64_t lanes = std::min(kTaskTiles * kLanes, length * group - lane);

@@ -59,8 +59,8 @@ inline int64_t partial_size(int64_t head_dim) { return kTaskTiles * kLanes * (he
 struct AttentionLayer {
     PagedLayer cache;
     const bf16* queries;  // (num_tokens, query_heads, head_dim)
-    bf16* out;            // in tiles, heads side by side
-    int64_t out_depth;
+    bf16* out;            // heads side by side, in tiles of so deep a product's left side
+    int64_t out_depth;    // 0: as the queries
     int64_t query_heads;
     float scale;
     int64_t window;  // a token sees itself and the window - 1 before it; 0: all

@@ -6,8 +6,6 @@ namespace llmserve {
 
 namespace {
 
-// Rows of one task: its part of the rows stays in the second-level cache over all its panels.
-constexpr int64_t kRowPart = 256;
 // Up to this many numbers every thread norms all rows itself, which is cheaper than one more wait.
 constexpr int64_t kNormAlone = 16384;
 // Up to this many rows a product waits for memory rather than for arithmetic.
@@ -26,16 +24,8 @@ Failure Decoder::check(const Step& step) const {
     if (!inside(step.positions, step.num_tokens, step.num_positions)) return Failure::positions;
     if (!inside(step.slots, step.num_tokens, step.num_blocks * step.block_size))
         return Failure::slots;
-    if (step.query_starts[0] != 0 || step.query_starts[step.num_rows] != step.num_tokens)
-        return Failure::rows;
-    for (int64_t row = 0; row < step.num_rows; ++row) {
-        const int64_t length = step.query_starts[row + 1] - step.query_starts[row];
-        const int64_t context = step.context_lengths[row];
-        if (length < 1 || length > context || context > step.max_blocks * step.block_size)
-            return Failure::rows;
-    }
-    if (!inside(step.block_tables, step.num_rows * step.max_blocks, step.num_blocks))
-        return Failure::blocks;
+    if (!step.rows().have_good_lengths()) return Failure::rows;
+    if (!step.rows().have_good_blocks()) return Failure::blocks;
     if (!inside(step.sampled, step.num_sampled, step.num_tokens)) return Failure::samples;
     return Failure::none;
 }
@@ -71,8 +61,7 @@ void Decoder::prepare(const Step& step) {
         desk->rows.reserve(std::max<int64_t>(16, round_up(kNormAlone / shape_.hidden, 16)) *
                            hidden_depth_);
     }
-    plan_.lay_out(step.query_starts, step.context_lengths, step.block_tables, step.num_rows,
-                  step.max_blocks, shape_.query_heads / shape_.kv_heads, shape_.kv_heads, threads);
+    plan_.lay_out(step.rows(), shape_.query_heads / shape_.kv_heads, shape_.kv_heads, threads);
     partials_.reserve(plan_.num_parts() * partial_size(shape_.head_dim));
 }
 
@@ -144,14 +133,6 @@ const bf16* Decoder::norm(const float* weight, int64_t rows, const int64_t* chos
     return normed_.data();
 }
 
-// Groups of panels, a multiple of `unit`, small enough that all threads get several.
-Cut Decoder::cut(int64_t rows, int64_t panels, int64_t unit, const Member& member) const {
-    Cut cut{rows, std::clamp<int64_t>(rows, 1, kRowPart), panels, unit};
-    const int64_t wanted = 6 * member.size();
-    while (cut.panel_part * 2 <= 8 && cut.tasks() / 2 >= wanted) cut.panel_part *= 2;
-    return cut;
-}
-
 // One head each.
 Cut Decoder::heads_cut() const {
     const int64_t panels = shape_.head_dim / kLanes;
@@ -160,15 +141,15 @@ Cut Decoder::heads_cut() const {
 }
 
 Cut Decoder::out_cut(const Member& member) const {
-    return cut(num_tokens_, shape_.hidden / kLanes, 2, member);
+    return Cut::evenly(num_tokens_, shape_.hidden / kLanes, 2, member.size());
 }
 
 Cut Decoder::gate_cut(const Member& member) const {
-    return cut(num_tokens_, 2 * shape_.intermediate / kLanes, 2, member);
+    return Cut::evenly(num_tokens_, 2 * shape_.intermediate / kLanes, 2, member.size());
 }
 
 Cut Decoder::vocab_cut(const Step& step, const Member& member) const {
-    return cut(step.num_sampled, (shape_.vocab + kLanes - 1) / kLanes, 2, member);
+    return Cut::evenly(step.num_sampled, (shape_.vocab + kLanes - 1) / kLanes, 2, member.size());
 }
 
 // Weights need not wait for the others: what this thread multiplies first after the next wait is
@@ -186,18 +167,15 @@ void Decoder::call_first(const bf16* weight, const Cut& cut, int64_t depth,
 template <class Finish>
 void Decoder::product(const Cut& cut, const bf16* rows, const bf16* weight, int64_t depth,
                       Member& member, Desk& desk, Finish finish) {
-    const int64_t parts = cut.row_parts();
     member.share(cut.tasks(), [&](int64_t task) {
-        // Weights come from memory once: all rows pass before the next panels.
-        const int64_t row = task % parts * cut.row_part, panel = task / parts * cut.panel_part;
-        const int64_t num_rows = std::min(cut.row_part, cut.rows - row);
-        const int64_t panels = std::min(cut.panel_part, cut.panels - panel);
-        const int64_t width = panels * kLanes;
-        float* result = desk.product.data();
-        multiply(shape_.tiles != 0, rows + row * depth, num_rows,
-                 weight + panel * depth * kLanes, panels, depth, result, width);
-        for (int64_t i = 0; i < num_rows; ++i)
-            finish(row + i, panel * kLanes, width, result + i * width);
+        cut.with_task(task, [&](int64_t row, int64_t num_rows, int64_t panel, int64_t panels) {
+            const int64_t width = panels * kLanes;
+            float* result = desk.product.data();
+            multiply(shape_.tiles != 0, rows + row * depth, num_rows,
+                     weight + panel * depth * kLanes, panels, depth, result, width);
+            for (int64_t i = 0; i < num_rows; ++i)
+                finish(row + i, panel * kLanes, width, result + i * width);
+        });
     });
 }
 
@@ -239,30 +217,7 @@ void Decoder::attend(const Step& step, const Layer& layer, int64_t index, Member
         {step.keys[index], step.values[index], shape_.kv_heads, step.block_size, shape_.head_dim},
         queries_.data(), attended_.data(), query_depth_, shape_.query_heads,
         shape_.score_scale, layer.window, shape_.tiles != 0};
-    const int64_t num_tasks = static_cast<int64_t>(plan_.tasks().size());
-    const auto partial = [&](int64_t part) {
-        return partials_.data() + part * partial_size(shape_.head_dim);
-    };
-    member.share(num_tasks, [&](int64_t number) {
-        const AttentionTask task = plan_.tasks()[number].within(layer.window);
-        const bool last = number + 1 == num_tasks;
-        const AttentionTask next = plan_.tasks()[last ? number : number + 1].within(layer.window);
-        Attention attention(common, plan_.rows()[task.row], task, desk.attention);
-        attention.sweep(&plan_.rows()[next.row], last ? nullptr : &next);
-        if (task.part < 0)
-            attention.finish();
-        else
-            attention.save(partial(task.part));
-    });
-    if (plan_.splits().empty()) return;
-    member.wait();
-    member.share(static_cast<int64_t>(plan_.splits().size()), [&](int64_t number) {
-        const SplitTask split = plan_.splits()[number];
-        const AttentionTask& task = plan_.tasks()[split.first];
-        Attention attention(common, plan_.rows()[task.row], task, desk.attention);
-        attention.merge(partial(task.part), split.count);
-        attention.finish();
-    });
+    attention_round(plan_, common, partials_.data(), member, desk.attention);
 }
 
 // hidden += rows × weight + bias

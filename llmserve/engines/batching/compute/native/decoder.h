@@ -10,9 +10,11 @@
 #include <memory>
 #include <vector>
 
-#include "attention.h"
 #include "attention_plan.h"
+#include "attention_round.h"
 #include "buffer.h"
+#include "cut.h"
+#include "failure.h"
 #include "product.h"
 #include "rows.h"
 #include "team.h"
@@ -48,18 +50,11 @@ struct Step {
     bf16* const* keys;             // of each layer
     bf16* const* values;
     float* logits;  // (num_sampled, vocab)
-};
 
-// Python knows these by number.
-enum class Failure : int32_t { none, memory, tokens, positions, slots, rows, blocks, samples };
-
-// How a product is cut into tasks: stretches of rows × groups of panels.
-struct Cut {
-    int64_t rows, row_part, panels, panel_part;
-
-    int64_t row_parts() const { return (rows + row_part - 1) / row_part; }
-    int64_t panel_parts() const { return (panels + panel_part - 1) / panel_part; }
-    int64_t tasks() const { return row_parts() * panel_parts(); }
+    BatchRows rows() const {
+        return {num_tokens,   num_rows,        max_blocks,  num_blocks, block_size,
+                query_starts, context_lengths, block_tables};
+    }
 };
 
 class Decoder {
@@ -97,7 +92,6 @@ class Decoder {
                      Member& member, Desk& desk);
     void gate(const Layer& layer, Member& member, Desk& desk);
     void predict(const Step& step, Member& member, Desk& desk);
-    Cut cut(int64_t rows, int64_t panels, int64_t unit, const Member& member) const;
     Cut heads_cut() const;
     Cut out_cut(const Member& member) const;
     Cut gate_cut(const Member& member) const;

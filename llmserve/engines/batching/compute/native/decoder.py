@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, Final
 
 import torch
@@ -19,7 +18,7 @@ FIRST_ANGLES: Final = 1024
 """Positions whose angles are there from the start; the table doubles when a context outgrows it."""
 
 
-def build_native(model: Any, *, cache_dir: Path | None = None) -> NativeDecoder | str:
+def build_native(model: Any, kernels: Kernels) -> NativeDecoder | str:
     """A decoder that takes over the model's weights, or why there is none.
 
     Takes a transformers causal model in bfloat16 on the CPU. Where the answer is a reason, the
@@ -29,9 +28,6 @@ def build_native(model: Any, *, cache_dir: Path | None = None) -> NativeDecoder 
         structure = read_structure(model)
     except Unknown as reason:
         return str(reason)
-    kernels = Kernels.load(cache_dir)
-    if isinstance(kernels, str):
-        return kernels
     return NativeDecoder(kernels, model, structure)
 
 

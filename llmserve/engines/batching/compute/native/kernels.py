@@ -58,6 +58,30 @@ class Step(Structure):
     )
 
 
+class Attend(Structure):
+    """`Attend` in paged_attention.h."""
+
+    _fields_ = (
+        *((name, c_int64) for name in ("num_tokens", "num_rows", "max_blocks", "num_blocks")),
+        ("block_size", c_int64),
+        *((name, c_void_p) for name in ("query_starts", "context_lengths", "block_tables")),
+        *((name, c_int64) for name in ("query_heads", "kv_heads", "head_dim", "window")),
+        ("threads", c_int64),
+        *((name, c_void_p) for name in ("queries", "keys", "values", "out")),
+        ("scale", c_float),
+        ("tiles", c_int32),
+    )
+
+
+class Linear(Structure):
+    """`Linear` in linear.h."""
+
+    _fields_ = (
+        *((name, c_int64) for name in ("depth", "columns")),
+        *((name, c_void_p) for name in ("weight", "bias")),
+    )
+
+
 class Wish(Structure):
     """`Wish` in choosing.h."""
 
@@ -86,6 +110,15 @@ class Kernels:
                 None,
                 [c_void_p, c_int64, c_int64, c_void_p, c_void_p, c_int64, c_void_p],
             ),
+            "linear_desk_create": (c_void_p, []),
+            "linear_desk_destroy": (None, [c_void_p]),
+            "linear": (
+                c_int32,
+                [c_void_p, POINTER(Linear), c_void_p, c_int64, c_void_p, c_int32, c_int64],
+            ),
+            "attention_desk_create": (c_void_p, []),
+            "attention_desk_destroy": (None, [c_void_p]),
+            "attend": (c_int32, [c_void_p, POINTER(Attend)]),
             "decoder_create": (c_void_p, [POINTER(Shape), c_void_p]),
             "decoder_destroy": (None, [c_void_p]),
             "decoder_step": (c_int32, [c_void_p, POINTER(Step)]),
@@ -166,6 +199,58 @@ class Kernels:
         )
         return list(tokens)
 
+    def create_linear_desk(self) -> int:
+        """Memory that linear layers of one model work in: a handle."""
+        handle = self._library.llmserve_linear_desk_create()
+        if not handle:
+            raise MemoryError("no memory for linear layers")
+        return int(handle)
+
+    def destroy_linear_desk(self, handle: int) -> None:
+        """Free what `create_linear_desk` made."""
+        self._library.llmserve_linear_desk_destroy(handle)
+
+    def linear(
+        self, desk: int, layer: Linear, rows: torch.Tensor, out: torch.Tensor, *, tiles: bool
+    ) -> None:
+        """Rows (num_rows, depth) to `out` (num_rows, columns), both bfloat16 and contiguous. The
+        GIL is free meanwhile.
+
+        Raises:
+            MemoryError: nothing was computed.
+        """
+        assert rows.dtype == out.dtype == torch.bfloat16
+        assert rows.is_contiguous()
+        assert out.is_contiguous()
+        assert rows.shape == (len(out), layer.depth)
+        assert out.shape[1] == layer.columns
+        threads = torch.get_num_threads()
+        _raise(
+            self._library.llmserve_linear(
+                desk, layer, rows.data_ptr(), len(rows), out.data_ptr(), int(tiles), threads
+            )
+        )
+
+    def create_attention_desk(self) -> int:
+        """Memory that attention of one model's layers works in: a handle."""
+        handle = self._library.llmserve_attention_desk_create()
+        if not handle:
+            raise MemoryError("no memory for attention")
+        return int(handle)
+
+    def destroy_attention_desk(self, handle: int) -> None:
+        """Free what `create_attention_desk` made."""
+        self._library.llmserve_attention_desk_destroy(handle)
+
+    def attend(self, desk: int, it: Attend) -> None:
+        """Attention of a batch over one layer's cache; the GIL is free meanwhile.
+
+        Raises:
+            ValueError: an index points outside of its table; nothing was computed.
+            MemoryError: nothing was computed.
+        """
+        _raise(self._library.llmserve_attend(desk, it))
+
     def create_decoder(self, shape: Shape, layers: ctypes.Array[Layer]) -> int:
         """A decoder's handle. Everything that the structures point to must outlive it."""
         handle = self._library.llmserve_decoder_create(shape, layers)
@@ -184,8 +269,11 @@ class Kernels:
             ValueError: an index points outside of its table; nothing was computed.
             MemoryError: nothing was computed.
         """
-        failure = self._library.llmserve_decoder_step(handle, step)
-        if failure == _OUT_OF_MEMORY:
-            raise MemoryError("no memory for the native decoder's step")
-        if failure:
-            raise ValueError(f"the batch's {_TABLES[failure]} point outside of their table")
+        _raise(self._library.llmserve_decoder_step(handle, step))
+
+
+def _raise(failure: int) -> None:
+    if failure == _OUT_OF_MEMORY:
+        raise MemoryError("no memory for a step of the native kernels")
+    if failure:
+        raise ValueError(f"the batch's {_TABLES[failure]} point outside of their table")

@@ -2,8 +2,12 @@
 
 #include <omp.h>
 
+#include <new>
+
 #include "choosing.h"
 #include "decoder.h"
+#include "linear.h"
+#include "paged_attention.h"
 
 using namespace llmserve;
 
@@ -56,6 +60,35 @@ int32_t llmserve_decoder_step(void* handle, const Step* step) {
         const Failure failure = decoder.check(*step);
         if (failure == Failure::none) decoder.step(*step);
         return static_cast<int32_t>(failure);
+    } catch (const std::bad_alloc&) {
+        return static_cast<int32_t>(Failure::memory);
+    }
+}
+
+void* llmserve_linear_desk_create() { return new (std::nothrow) LinearDesk(); }
+
+void llmserve_linear_desk_destroy(void* desk) { delete static_cast<LinearDesk*>(desk); }
+
+// out (rows, columns) = x (rows, depth) × weight + bias, in bfloat16; a `Failure`.
+int32_t llmserve_linear(void* desk, const Linear* layer, const bf16* x, int64_t rows, bf16* out,
+                        int32_t tiles, int64_t threads) {
+    try {
+        static_cast<LinearDesk*>(desk)->run(*layer, x, rows, out, tiles != 0,
+                                            static_cast<int>(threads));
+        return static_cast<int32_t>(Failure::none);
+    } catch (const std::bad_alloc&) {
+        return static_cast<int32_t>(Failure::memory);
+    }
+}
+
+void* llmserve_attention_desk_create() { return new (std::nothrow) AttentionDesk(); }
+
+void llmserve_attention_desk_destroy(void* desk) { delete static_cast<AttentionDesk*>(desk); }
+
+// A `Failure`; anything but 0 says that nothing was computed.
+int32_t llmserve_attend(void* desk, const Attend* it) {
+    try {
+        return static_cast<int32_t>(static_cast<AttentionDesk*>(desk)->run(*it));
     } catch (const std::bad_alloc&) {
         return static_cast<int32_t>(Failure::memory);
     }

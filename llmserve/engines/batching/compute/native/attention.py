@@ -1,0 +1,74 @@
+"""Attention by the kernels, for models that the native decoder does not know."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import torch
+
+from llmserve.engines.batching.compute.attention import Attention, Variant
+from llmserve.engines.batching.compute.batch import Batch
+from llmserve.engines.batching.compute.kv_cache import KVCache
+from llmserve.engines.batching.compute.native.kernels import Attend, Kernels
+
+LANES: Final = 16
+
+
+class NativeAttention:
+    """An `Attention` over a bfloat16 cache on the CPU. Layers that cap their scores or have sinks
+    are left to `otherwise`. One thread calls it at a time."""
+
+    def __init__(self, kernels: Kernels, otherwise: Attention, *, use_tiles: bool = True) -> None:
+        self._kernels = kernels
+        self._otherwise = otherwise
+        self._uses_tiles = use_tiles and kernels.has_tiles()
+        self._handle = kernels.create_attention_desk()
+
+    def __del__(self) -> None:
+        if handle := getattr(self, "_handle", 0):
+            self._kernels.destroy_attention_desk(handle)
+
+    def attend(
+        self, cache: KVCache, layer: int, batch: Batch, query: torch.Tensor, variant: Variant
+    ) -> torch.Tensor:
+        """See `Attention`.
+
+        Raises:
+            ValueError: the batch points outside of the cache; nothing was computed.
+        """
+        keys, values = cache.keys[layer], cache.values[layer]
+        if not _suits(keys, variant):
+            return self._otherwise.attend(cache, layer, batch, query, variant)
+        num_blocks, kv_heads, block_size, head_dim = keys.shape
+        queries = query.contiguous()
+        out = torch.empty_like(queries)
+        it = Attend(
+            num_tokens=len(queries),
+            num_rows=len(batch.context_lengths),
+            max_blocks=batch.block_tables.shape[1],
+            num_blocks=num_blocks,
+            block_size=block_size,
+            query_starts=batch.query_starts.data_ptr(),
+            context_lengths=batch.context_lengths.data_ptr(),
+            block_tables=batch.block_tables.data_ptr(),
+            query_heads=queries.shape[1],
+            kv_heads=kv_heads,
+            head_dim=head_dim,
+            window=variant.window or 0,
+            threads=torch.get_num_threads(),
+            queries=queries.data_ptr(),
+            keys=keys.data_ptr(),
+            values=values.data_ptr(),
+            out=out.data_ptr(),
+            scale=variant.scale,
+            tiles=int(self._uses_tiles),
+        )
+        self._kernels.attend(self._handle, it)
+        return out
+
+
+def _suits(keys: torch.Tensor, variant: Variant) -> bool:
+    is_plain = variant.softcap is None and variant.sinks is None
+    is_ours = keys.dtype == torch.bfloat16 and keys.device.type == "cpu" and keys.is_contiguous()
+    # Maxima are sought before scores are scaled.
+    return is_plain and is_ours and keys.shape[-1] % LANES == 0 and variant.scale > 0.0
