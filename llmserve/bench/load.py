@@ -7,7 +7,8 @@ import contextlib
 import itertools
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Final
 
 import orjson
 
@@ -16,6 +17,10 @@ from llmserve.bench.connection import Connection
 from llmserve.bench.target import Target
 from llmserve.bench.workload import Workload
 from llmserve.errors import ConfigurationError
+
+REFUSALS: Final = (400, 422)
+PROBE_SEED: Final = 2_000_003
+"""Beyond a load's own seed, for a prompt that it does not have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,10 +150,23 @@ async def first_model(target: Target) -> str:
 
 
 async def takes_ignore_eos(target: Target, workload: Workload) -> bool:
-    """Whether the server knows `ignore_eos`; some refuse what OpenAI does not have."""
-    body = next(workload.bodies())
-    status, _ = await fetch(target, "POST", workload.path, body)
-    return status not in (400, 422)
+    """Whether the server knows `ignore_eos`; some refuse what OpenAI does not have.
+
+    Asks for one token, with a prompt that the load has not: servers remember prompts.
+
+    Raises:
+        ConfigurationError: the server refuses the request without it, too.
+    """
+    asked = replace(workload, seed=workload.seed + PROBE_SEED, output_tokens=1, spread=0.0)
+    status, _ = await fetch(target, "POST", asked.path, next(asked.bodies()))
+    if status not in REFUSALS:
+        return True
+    plain = replace(asked, ignores_eos=False)
+    status, body = await fetch(target, "POST", plain.path, next(plain.bodies()))
+    if status in REFUSALS:
+        words = " ".join(body.decode(errors="replace").split())[:300]
+        raise ConfigurationError(f"the server refuses such requests ({status}): {words}")
+    return False
 
 
 async def fetch(target: Target, method: str, path: str, body: bytes = b"") -> tuple[int, bytes]:

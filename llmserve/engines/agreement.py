@@ -1,10 +1,19 @@
-"""Whether two ways of computing the same logits agree but for rounding."""
+"""Whether two ways of computing the same logits agree but for rounding, and what to compute them
+of."""
 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
+
+
+def probe(model: Any, length: int) -> torch.Tensor:
+    """Token ids (1, length) on the model's device. Any do; these repeat nothing, so that a wrong
+    position cannot go unseen."""
+    count: int = model.get_input_embeddings().num_embeddings
+    return torch.arange(1, length + 1, device=model.device)[None] * 7 % count
 
 
 def agree(expected: torch.Tensor, actual: torch.Tensor, dtype: torch.dtype) -> bool:

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import os
 import platform
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import torch
 from make_model import make_model
 
 from speed import ceilings, intrusion, loop_alone, servers
+from speed.ceilings import Ceilings
 from speed.limits import ModelShape, Workload
 from speed.processor_use import use_under_load
 from speed.report import LOOP, Results, as_markdown, draw
@@ -25,8 +28,8 @@ RESULTS = Path(__file__).with_name("results")
 LENGTHS = ((128, 64), (32, 256))
 CONCURRENCIES = (1, 8, 32)
 TRIES = 3
-MAX_RUNNING, CONTEXT = 64, 2048
-"""Requests at once, and tokens of each that the KV cache has room for."""
+MAX_RUNNING = 64
+LEAST_CACHE_TOKENS = 16_384
 SERIAL_TOKENS = 64
 """A server that answers one request after another is asked one, and no long one."""
 
@@ -103,8 +106,9 @@ def _measure(
     for peer in arguments.peer:
         name, _, url = peer.partition("=")
         say(name)
+        server = servers.Server(name, (), "", "completions", token_ids=results.shape.usual_tokens)
         try:
-            _peer(url, servers.Server(name, (), "", "completions"), works, results, tries=TRIES)
+            _peer(url, server, works, results, tries=TRIES)
         except servers.NotStarted as reason:
             results.missing[name] = str(reason)
     return results
@@ -121,37 +125,66 @@ async def _ours(
 ) -> None:
     """The loop alone and the server in turn, and the ceilings between them: what a machine with
     neighbours gives changes from minute to minute, and all three are compared with each other."""
-    size = MAX_RUNNING, MAX_RUNNING * CONTEXT * results.shape.kv_bytes
+    size = MAX_RUNNING, _cache_tokens(works) * results.shape.kv_bytes
+    token_ids = results.shape.usual_tokens
     say("starting the engine alone, and the server")
     engine = await loop_alone.build(folder, *size)
-    server = servers.llmserve(folder, *size)
+    server = servers.llmserve(folder, *size, token_ids)
     try:
         say(f"engine: {engine.info.why}")
-        with servers.running(server) as it:
+        with contextlib.ExitStack() as stack:
+            it: servers.Running | None = None
+            try:
+                it = stack.enter_context(servers.running(server))
+            except servers.NotStarted as reason:
+                results.missing[server.name] = str(reason)
             for work in works:
                 say(str(work))
                 found, alone, told = [], [], []
-                for seed in range(1 if is_quick else TRIES):
-                    found.append(ceilings.measure(threads))
-                    alone.append(await loop_alone.tokens_per_second(engine, work, seed))
-                    told.append(servers.measure(it.url, server, work, seed))
+                for number in range(1 if is_quick else TRIES):
+                    seed = _seed(work, works, number)
+                    found.append(await _ceilings(threads))
+                    alone.append(await loop_alone.tokens_per_second(engine, work, token_ids, seed))
+                    if it is not None:
+                        told.append(
+                            await asyncio.to_thread(servers.measure, it.url, server, work, seed)
+                        )
                 results.add_ceilings(work, found)
                 results.add_speed(LOOP, work, alone)
-                results.add_reports(server.name, work, told)
+                if told:
+                    results.add_reports(server.name, work, told)
             say("where the time goes")
             profile = StepProfile()
+            seed = _seed(works[-1], works, TRIES)
             with profile.timed():
-                await loop_alone.tokens_per_second(engine, works[-1], TRIES)
+                await loop_alone.tokens_per_second(engine, works[-1], token_ids, seed)
             results.profiles[f"{works[-1]}, the loop alone"] = profile.as_markdown()
+            if it is None:
+                return
             use = await use_under_load(it.url, it.pid, works[-1])
             results.profiles[f"{works[-1]}, through HTTP"] = use.as_markdown()
             if not is_quick:
                 results.intrusion = await intrusion.intrude(it.url)
                 results.prefix = await intrusion.prefix_ttfts(it.url)
-    except servers.NotStarted as reason:
-        results.missing[server.name] = str(reason)
     finally:
         await engine.close()
+
+
+async def _ceilings(threads: int) -> Ceilings:
+    """On a thread that ends: a team of OpenMP threads left behind slows those of a step down."""
+    with ThreadPoolExecutor(1) as pool:
+        return await asyncio.get_running_loop().run_in_executor(pool, ceilings.measure, threads)
+
+
+def _cache_tokens(works: Sequence[Workload]) -> int:
+    """Room for twice the largest workload, and for long prompts beside streams."""
+    largest = max(work.concurrency * (work.input_tokens + work.output_tokens) for work in works)
+    return max(2 * largest, LEAST_CACHE_TOKENS)
+
+
+def _seed(work: Workload, works: Sequence[Workload], number: int) -> int:
+    """A number for each run: a prompt that came before would be in the prefix cache."""
+    return works.index(work) * 100 + number
 
 
 def _peer(
@@ -161,7 +194,8 @@ def _peer(
     for work in works:
         if server.is_serial and (work.concurrency > 1 or work.output_tokens > SERIAL_TOKENS):
             continue
-        reports = [servers.measure(url, server, work, seed=n) for n in range(tries)]
+        seeds = [_seed(work, works, number) for number in range(tries)]
+        reports = [servers.measure(url, server, work, seed) for seed in seeds]
         results.add_reports(server.name, work, reports)
 
 

@@ -31,12 +31,14 @@ class ModelShape:
         body: parameters that multiply every token; `head` those of the output head, which
             multiply the tokens that are sampled from.
         kv_bytes: of one token in the cache.
+        usual_tokens: token ids below this make prompts; special ones come late in a vocabulary.
     """
 
     weight_bytes: int
     body: int
     head: int
     kv_bytes: int
+    usual_tokens: int
 
     @classmethod
     def of(cls, folder: Path) -> Self:
@@ -49,7 +51,8 @@ class ModelShape:
         head_dim = config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"]
         kv_heads = config.get("num_key_value_heads") or config["num_attention_heads"]
         kv = 2 * config["num_hidden_layers"] * kv_heads * head_dim * 2
-        return cls(2 * (parameters - table), parameters - table - head, head, kv)
+        usual = config["vocab_size"] * 4 // 5
+        return cls(2 * (parameters - table), parameters - table - head, head, kv, usual)
 
 
 def prefill_seconds(shape: ModelShape, ceilings: Ceilings, work: Workload) -> float:

@@ -16,9 +16,6 @@ from llmserve.engines.job import Job, Task
 from llmserve.engines.mailbox import Mailbox
 from speed.limits import Workload
 
-LAST_ID = 40_000
-"""Random prompts have token ids below it: it is within every benchmark model's vocabulary."""
-
 
 async def build(folder: Path, max_running: int, kv_cache_bytes: int) -> Engine:
     """The engine that the server would take, loaded."""
@@ -35,19 +32,22 @@ async def build(folder: Path, max_running: int, kv_cache_bytes: int) -> Engine:
     return engine
 
 
-async def tokens_per_second(engine: Engine, work: Workload, seed: int) -> float:
-    """All requests of a workload at once, until the last is done."""
+async def tokens_per_second(engine: Engine, work: Workload, token_ids: int, seed: int) -> float:
+    """All requests of a workload at once, until the last is done. Prompts are random tokens below
+    `token_ids`; the same seed gives the same, which the prefix cache then knows."""
     numbers = random.Random(seed)
     begun = time.perf_counter()
-    jobs = [_start(engine, work, numbers) for _ in range(work.concurrency)]
+    jobs = [_start(engine, work, token_ids, numbers) for _ in range(work.concurrency)]
     for job, done in jobs:
         await done.wait()
         assert not isinstance(job.mailbox.terminal, Failed), job.mailbox.terminal
     return work.concurrency * work.output_tokens / (time.perf_counter() - begun)
 
 
-def _start(engine: Engine, work: Workload, numbers: random.Random) -> tuple[Job, asyncio.Event]:
-    prompt = tuple(numbers.randrange(FIRST_TOKEN_ID, LAST_ID) for _ in range(work.input_tokens))
+def _start(
+    engine: Engine, work: Workload, token_ids: int, numbers: random.Random
+) -> tuple[Job, asyncio.Event]:
+    prompt = tuple(numbers.randrange(FIRST_TOKEN_ID, token_ids) for _ in range(work.input_tokens))
     done = asyncio.Event()
     task = Task(
         "bench", prompt, SamplingParams(temperature=0.0, ignore_eos=True), work.output_tokens

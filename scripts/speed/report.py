@@ -79,7 +79,8 @@ def as_markdown(results: Results) -> str:
     least, most = results.spread
     measured = (
         f"Ceilings, measured between the runs: memory read {least / 1e9:.1f} to {most / 1e9:.1f} "
-        f"GB/s; bf16 linear 4096², GFLOP/s by rows: {rates}."
+        f"GB/s; bf16 linear 4096², GFLOP/s by rows, at best: {rates}. Each limit is that of the "
+        f"best ceilings between its own runs."
     )
     lines = [
         f"Model: {results.model}. Machine: {results.machine}.",

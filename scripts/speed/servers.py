@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 from speed.limits import Workload
-from speed.loop_alone import LAST_ID
 
 START_SECONDS = 180
 SCRIPTS = Path(sys.executable).parent
@@ -44,13 +43,13 @@ class Server:
     is_serial: bool = False
 
 
-def llmserve(folder: Path, max_running: int, kv_cache_bytes: int) -> Server:
+def llmserve(folder: Path, max_running: int, kv_cache_bytes: int, token_ids: int) -> Server:
     """Ours."""
     command = [
         str(SCRIPTS / "llmserve"), "serve", str(folder), "--port", "PORT",
         "--max-running", str(max_running), "--kv-cache-bytes", str(kv_cache_bytes),
     ]  # fmt: skip
-    return Server("llmserve", command, "/health/ready", "completions", token_ids=LAST_ID)
+    return Server("llmserve", command, "/health/ready", "completions", token_ids=token_ids)
 
 
 def transformers(folder: Path, *, is_batching: bool) -> Server:
@@ -100,7 +99,11 @@ def running(server: Server) -> Iterator[Running]:
 
 
 def measure(url: str, server: Server, work: Workload, seed: int) -> dict[str, Any]:
-    """`llmserve bench` against it, all requests at once: its JSON report."""
+    """`llmserve bench` against it, all requests at once: its JSON report.
+
+    Raises:
+        NotStarted: not all requests were answered.
+    """
     command = [
         str(SCRIPTS / "llmserve"), "bench", url, "--endpoint", server.endpoint,
         "--concurrency", str(work.concurrency), "--requests", str(work.concurrency),
@@ -113,6 +116,8 @@ def measure(url: str, server: Server, work: Workload, seed: int) -> dict[str, An
     if not done.stdout.startswith("{"):
         raise NotStarted((done.stderr or done.stdout).strip()[-300:])
     report: dict[str, Any] = json.loads(done.stdout)
+    if report["succeeded"] < report["requests"]:
+        raise NotStarted(f"{work}: {report['errors']}")
     return report
 
 

@@ -147,5 +147,20 @@ def test_the_server_is_asked_for_its_model_and_for_ignore_eos() -> None:
             assert not await takes_ignore_eos(target, Workload("m"))
             server.script = lambda body: words(1)
             assert await takes_ignore_eos(target, Workload("m"))
+            server.script = lambda body: refusal(400, "no_such_model")
+            with pytest.raises(ConfigurationError, match="no_such_model"):
+                await takes_ignore_eos(target, Workload("m"))
+
+    run(test)
+
+
+def test_asking_for_ignore_eos_tells_the_server_no_prompt_of_the_load() -> None:
+    async def test() -> None:
+        async with openai_server(lambda body: words(1)) as server:
+            await takes_ignore_eos(Target.parse(server.url), Workload("m"))
+            await measured(server, Workload("m"))
+        probe, *asked = server.asked
+        assert probe["max_tokens"] == 1
+        assert probe["prompt"] not in [body["prompt"] for body in asked]
 
     run(test)

@@ -13,6 +13,7 @@ from openai_server import OpenAIServer, openai_server, refusal, words
 from typer.testing import CliRunner
 
 from llmserve.cli.main import app
+from llmserve.errors import ConfigurationError
 
 
 @pytest.fixture
@@ -71,6 +72,13 @@ def test_a_server_that_refuses_ignore_eos_is_measured_without(server: OpenAIServ
     code, output = invoke(server.url, "-n", "2")
     assert code == 0, output
     assert all("ignore_eos" not in body for body in server.asked[1:])
+
+
+def test_a_server_that_refuses_everything_is_told_in_its_words(server: OpenAIServer) -> None:
+    server.script = lambda body: refusal(400, "token_out_of_range")
+    result = CliRunner().invoke(app, ["bench", server.url, "-n", "2", "--token-ids", "500"])
+    assert isinstance(result.exception, ConfigurationError)
+    assert "token_out_of_range" in str(result.exception)
 
 
 def test_prompts_may_be_token_ids_where_the_endpoint_takes_them(server: OpenAIServer) -> None:

@@ -7,13 +7,18 @@ from pathlib import Path
 
 import pytest
 from speed import servers
+from speed.__main__ import CONCURRENCIES, LENGTHS, TRIES, _seed
 from speed.ceilings import Ceilings
 from speed.intrusion import Intrusion
 from speed.limits import ModelShape, Workload, limit, prefill_seconds, step_seconds
 from speed.report import LOOP, Results, as_markdown, draw
 
+from llmserve.bench.load import PROBE_SEED
+
 CEILINGS = Ceilings(10e9, {1: 20e9, 8: 100e9, 32: 400e9})
-SHAPE = ModelShape(weight_bytes=200_000_000, body=80_000_000, head=20_000_000, kv_bytes=10_000)
+SHAPE = ModelShape(
+    weight_bytes=200_000_000, body=80_000_000, head=20_000_000, kv_bytes=10_000, usual_tokens=500
+)
 
 
 def test_the_rate_is_that_of_the_next_larger_batch() -> None:
@@ -60,6 +65,7 @@ def test_a_shape_is_read_from_a_models_folder(tmp_path: Path, is_tied: bool, tab
     assert shape.weight_bytes == 2 * (5000 - table)
     assert (shape.head, shape.body) == (512, 5000 - table - 512)
     assert shape.kv_bytes == 2 * 3 * 2 * 2 * 2
+    assert shape.usual_tokens == 51
 
 
 def test_a_server_that_is_not_there_is_told() -> None:
@@ -106,3 +112,21 @@ def test_the_report_has_every_figure_with_its_share(tmp_path: Path) -> None:
         assert words in told
     draw(results, tmp_path / "speed.png")
     assert (tmp_path / "speed.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_server_that_did_not_come_up_leaves_the_rest_of_the_report() -> None:
+    work = Workload(1, 128, 64)
+    results = Results("a box", "a model", SHAPE, missing={"llmserve": "it was killed"})
+    results.add_ceilings(work, [CEILINGS])
+    results.add_speed(LOOP, work, [10.0])
+    told = as_markdown(results)
+    assert "| engine loop alone | 10 (" in told
+    assert "Not measured: llmserve: it was killed" in told
+    assert "÷" not in told
+
+
+def test_no_two_runs_have_a_prompt_in_common() -> None:
+    works = [Workload(c, *lengths) for lengths in LENGTHS for c in CONCURRENCIES]
+    seeds = [_seed(work, works, number) for work in works for number in range(TRIES + 1)]
+    assert len(set(seeds)) == len(seeds)
+    assert max(seeds) < PROBE_SEED

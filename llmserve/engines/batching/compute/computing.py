@@ -127,12 +127,13 @@ def _cpu_forward(model: Any, kernels: Kernels | str) -> tuple[Forward, str, Call
     native = build_native(model, kernels)
     if not isinstance(native, str):
         return native, f"native kernels ({instructions})", _nothing
-    num_packed = pack_linears(model, kernels)
+    packed = pack_linears(model, kernels)
     plain = TransformersForward(model, NativeAttention(kernels, GroupedAttention()))
-    description = (
-        f"transformers' code, attention and {num_packed} linear layers by native kernels "
-        f"({instructions}): {native}"
-    )
+    if isinstance(packed, str):
+        parts, reasons = "attention", f"{native}; {packed}"
+    else:
+        parts, reasons = f"attention and {packed} linear layers", native
+    description = f"transformers' code, {parts} by native kernels ({instructions}): {reasons}"
     return plain, description, plain.close
 
 

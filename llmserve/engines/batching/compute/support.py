@@ -10,7 +10,7 @@ import torch
 from transformers import AttentionInterface
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from llmserve.engines.agreement import agree
+from llmserve.engines.agreement import agree, probe
 from llmserve.engines.batching.compute.attention import attend_row
 from llmserve.engines.batching.compute.kv_cache import LayerShape
 from llmserve.engines.batching.compute.transformers_forward import variant_of
@@ -43,9 +43,7 @@ def layer_shapes(loaded: LoadedModel) -> tuple[LayerShape, ...]:
     if getattr(model, "_is_stateful", False):
         raise Unsupported("it keeps a state that is no KV cache")
     length = min(PROBE_TOKENS, loaded.max_context)
-    vocab = model.get_input_embeddings().num_embeddings
-    # Any tokens do; these repeat nothing, so that a wrong position cannot go unseen.
-    token_ids = torch.arange(1, length + 1, device=loaded.device)[None] * 7 % vocab
+    token_ids = probe(model, length)
     expected = model(input_ids=token_ids, use_cache=False).logits[0]
     watcher = _Watcher()
     previous = text_config._attn_implementation

@@ -165,8 +165,10 @@ def test_what_the_kernels_do_not_know_is_left_to_others(variant: Variant) -> Non
     query = torch.randn(1, 2, 32).bfloat16()
     assert attention.attend(cache, 0, step, query, variant) is query
     single = filled_cache(LayerShape(1, 32), num_blocks=4, block_size=16)
-    assert attention.attend(single, 0, step, query, Variant(1.0)) is query
-    assert otherwise.asked == [variant, Variant(1.0)]
+    exact = query.float()
+    assert attention.attend(single, 0, step, exact, Variant(1.0)) is exact
+    assert attention.attend(cache, 0, step, exact, Variant(1.0)) is exact
+    assert otherwise.asked == [variant, Variant(1.0), Variant(1.0)]
 
 
 def test_blocks_and_rows_outside_of_the_cache_are_refused() -> None:

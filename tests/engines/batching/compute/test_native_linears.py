@@ -14,11 +14,7 @@ from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 from llmserve.engines.batching.compute.native.kernels import Kernels
-from llmserve.engines.batching.compute.native.linears import (
-    LinearDesk,
-    PackedLinear,
-    pack_linears,
-)
+from llmserve.engines.batching.compute.native.linears import PackedLinear, pack_linears
 
 # Half a unit in the last of a bfloat16's eight digits.
 ROUNDING = 2**-8
@@ -50,7 +46,7 @@ def test_a_packed_layer_says_what_torch_says(
     layer = nn.Linear(depth, columns, bias=has_bias, dtype=torch.bfloat16).requires_grad_(False)
     exact = copy.deepcopy(layer).double()
     packed = PackedLinear(layer)
-    packed.pack(LinearDesk(kernels))
+    packed.pack(kernels, kernels.linear_desk())
     for rows in (1, 2, 5, 33, 300):
         x = torch.randn(rows, depth).bfloat16()
         expected = exact(x.double())
@@ -62,7 +58,7 @@ def test_a_packed_layer_says_what_torch_says(
 def test_any_number_of_dimensions_and_any_strides_are_taken(kernels: Kernels) -> None:
     layer = nn.Linear(32, 48, dtype=torch.bfloat16).requires_grad_(False)
     packed = PackedLinear(layer)
-    packed.pack(LinearDesk(kernels))
+    packed.pack(kernels, kernels.linear_desk())
     x = torch.randn(32, 3, 2).bfloat16().permute(2, 1, 0)
     assert packed(x).shape == (2, 3, 48)
     assert torch.equal(packed(x)[1, 2], packed(x[1, 2]))
@@ -76,7 +72,7 @@ def test_gpt2s_transposed_layers_are_packed_too(kernels: Kernels) -> None:
     expected = layer.double()(x.double())
     layer.bfloat16()
     packed = PackedLinear(layer)
-    packed.pack(LinearDesk(kernels))
+    packed.pack(kernels, kernels.linear_desk())
     assert native_models.error(packed(x).double(), expected) < ROUNDING
 
 
@@ -109,11 +105,26 @@ class Curious(nn.Linear):
     """Somebody's own layer."""
 
 
-def test_layers_of_another_kind_stay_what_they_are(kernels: Kernels) -> None:
+def test_layers_of_another_kind_and_with_hooks_stay_what_they_are(kernels: Kernels) -> None:
     model = native_models.preset_model("tiny-llama")
-    model.model.layers[0].mlp.up_proj.__class__ = Curious
-    assert pack_linears(model, kernels) == 14
-    assert type(model.model.layers[0].mlp.up_proj) is Curious
+    mlp = model.model.layers[0].mlp
+    mlp.up_proj.__class__ = Curious
+    mlp.down_proj.register_forward_pre_hook(lambda module, inputs: None)
+    assert pack_linears(model, kernels) == 13
+    assert (type(mlp.up_proj), type(mlp.down_proj)) == (Curious, nn.Linear)
+
+
+def test_answers_that_change_keep_all_layers(
+    kernels: Kernels, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = native_models.preset_model("tiny-llama")
+    monkeypatch.setattr(
+        PackedLinear, "forward", lambda self, x: x.new_zeros(*x.shape[:-1], self.out_features)
+    )
+    reason = pack_linears(model, kernels)
+    assert isinstance(reason, str)
+    assert "answers change" in reason
+    assert type(model.model.layers[0].mlp.gate_proj) is nn.Linear
 
 
 def test_code_that_reads_a_layers_weight_keeps_all_layers(
@@ -129,7 +140,9 @@ def test_code_that_reads_a_layers_weight_keeps_all_layers(
         return call(x.to(mlp.gate_proj.weight.dtype))
 
     monkeypatch.setattr(mlp, "forward", curious)
-    assert pack_linears(model, kernels) == 0
+    reason = pack_linears(model, kernels)
+    assert isinstance(reason, str)
+    assert "AttributeError" in reason
     assert type(mlp.gate_proj) is nn.Linear
     monkeypatch.undo()
     assert torch.equal(native_models.true_logits(model, ids), before)

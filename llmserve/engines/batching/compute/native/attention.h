@@ -233,8 +233,8 @@ class Attention {
         for (int64_t key = 0; key < keys; key += 8) {
             const bf16* rows = key_rows[key / 16] + key % 16 * stride;
             __m512 sums[T][8];
-            for (auto& keys : sums)
-                for (auto& sum : keys) sum = _mm512_setzero_ps();
+            for (auto& rest : sums)
+                for (auto& sum : rest) sum = _mm512_setzero_ps();
             for (int64_t pair = 0; pair < dim_ / 2; ++pair) {
                 __m512bh query[T];
                 for (int t = 0; t < T; ++t)

@@ -22,11 +22,7 @@ class NativeAttention:
         self._kernels = kernels
         self._otherwise = otherwise
         self._uses_tiles = use_tiles and kernels.has_tiles()
-        self._handle = kernels.create_attention_desk()
-
-    def __del__(self) -> None:
-        if handle := getattr(self, "_handle", 0):
-            self._kernels.destroy_attention_desk(handle)
+        self._desk = kernels.attention_desk()
 
     def attend(
         self, cache: KVCache, layer: int, batch: Batch, query: torch.Tensor, variant: Variant
@@ -35,9 +31,10 @@ class NativeAttention:
 
         Raises:
             ValueError: the batch points outside of the cache; nothing was computed.
+            MemoryError: nothing was computed.
         """
         keys, values = cache.keys[layer], cache.values[layer]
-        if not _suits(keys, variant):
+        if not _suits(query, keys, variant):
             return self._otherwise.attend(cache, layer, batch, query, variant)
         num_blocks, kv_heads, block_size, head_dim = keys.shape
         queries = query.contiguous()
@@ -63,12 +60,14 @@ class NativeAttention:
             scale=variant.scale,
             tiles=int(self._uses_tiles),
         )
-        self._kernels.attend(self._handle, it)
+        self._kernels.attend(self._desk, it)
         return out
 
 
-def _suits(keys: torch.Tensor, variant: Variant) -> bool:
-    is_plain = variant.softcap is None and variant.sinks is None
-    is_ours = keys.dtype == torch.bfloat16 and keys.device.type == "cpu" and keys.is_contiguous()
+def _suits(query: torch.Tensor, keys: torch.Tensor, variant: Variant) -> bool:
     # Maxima are sought before scores are scaled.
-    return is_plain and is_ours and keys.shape[-1] % LANES == 0 and variant.scale > 0.0
+    is_plain = variant.softcap is None and variant.sinks is None and variant.scale > 0.0
+    has_dtype = query.dtype == keys.dtype == torch.bfloat16
+    has_place = query.device.type == keys.device.type == "cpu" and keys.is_contiguous()
+    has_shape = query.shape[-1] == keys.shape[-1] and keys.shape[-1] % LANES == 0
+    return is_plain and has_dtype and has_place and has_shape

@@ -19,7 +19,7 @@ class FewLanes {
   public:
     // With AMX a tile full of lanes is cheap, and so fewer of them are few.
     static bool suits(const AttentionLayer& layer, const AttentionTask& task) {
-        return task.num_lanes <= (layer.tiles ? 4 : 8) && layer.cache.block_size % 16 == 0 &&
+        return task.num_lanes <= (layer.tiles ? kTogether : kMost) && layer.cache.block_size % 16 == 0 &&
                layer.cache.head_dim % 32 == 0;
     }
 

@@ -48,11 +48,7 @@ class NativeDecoder:
         self._bound: BoundCache | None = None
         shape = _shape(structure, self._weights, self.uses_tiles)
         layers = _layers(structure, self._weights)
-        self._handle = kernels.create_decoder(shape, layers)
-
-    def __del__(self) -> None:
-        if handle := getattr(self, "_handle", 0):
-            self.kernels.destroy_decoder(handle)
+        self._decoder = kernels.decoder(shape, layers)
 
     def __call__(self, batch: Batch, cache: KVCache) -> torch.Tensor:
         """See `Forward`.
@@ -88,7 +84,7 @@ class NativeDecoder:
             values=ctypes.addressof(self._bound.values),
             logits=logits.data_ptr(),
         )
-        self.kernels.run_step(self._handle, step)
+        self.kernels.run_step(self._decoder, step)
         return logits
 
 

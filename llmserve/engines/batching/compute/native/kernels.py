@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Callable
 from ctypes import POINTER, Structure, c_double, c_float, c_int32, c_int64, c_void_p
 from pathlib import Path
 from typing import Final, Self
@@ -90,6 +91,20 @@ class Wish(Structure):
         *((name, c_float) for name in ("inverse_temperature", "top_p", "min_p")),
         ("top_k", c_int64),
     )
+
+
+class Handle:
+    """Something that the library made, freed with it."""
+
+    def __init__(self, value: int | None, destroy: Callable[[int], None]) -> None:
+        if not value:
+            raise MemoryError("no memory for the native kernels")
+        self.value = value
+        self._destroy = destroy
+
+    def __del__(self) -> None:
+        if value := getattr(self, "value", 0):
+            self._destroy(value)
 
 
 class Kernels:
@@ -199,19 +214,13 @@ class Kernels:
         )
         return list(tokens)
 
-    def create_linear_desk(self) -> int:
-        """Memory that linear layers of one model work in: a handle."""
-        handle = self._library.llmserve_linear_desk_create()
-        if not handle:
-            raise MemoryError("no memory for linear layers")
-        return int(handle)
-
-    def destroy_linear_desk(self, handle: int) -> None:
-        """Free what `create_linear_desk` made."""
-        self._library.llmserve_linear_desk_destroy(handle)
+    def linear_desk(self) -> Handle:
+        """Memory that the linear layers of one model work in, one after another."""
+        library = self._library
+        return Handle(library.llmserve_linear_desk_create(), library.llmserve_linear_desk_destroy)
 
     def linear(
-        self, desk: int, layer: Linear, rows: torch.Tensor, out: torch.Tensor, *, tiles: bool
+        self, desk: Handle, layer: Linear, rows: torch.Tensor, out: torch.Tensor, *, tiles: bool
     ) -> None:
         """Rows (num_rows, depth) to `out` (num_rows, columns), both bfloat16 and contiguous. The
         GIL is free meanwhile.
@@ -227,49 +236,41 @@ class Kernels:
         threads = torch.get_num_threads()
         _raise(
             self._library.llmserve_linear(
-                desk, layer, rows.data_ptr(), len(rows), out.data_ptr(), int(tiles), threads
+                desk.value, layer, rows.data_ptr(), len(rows), out.data_ptr(), int(tiles), threads
             )
         )
 
-    def create_attention_desk(self) -> int:
-        """Memory that attention of one model's layers works in: a handle."""
-        handle = self._library.llmserve_attention_desk_create()
-        if not handle:
-            raise MemoryError("no memory for attention")
-        return int(handle)
+    def attention_desk(self) -> Handle:
+        """Memory that attention of one model's layers works in, one after another."""
+        library = self._library
+        return Handle(
+            library.llmserve_attention_desk_create(), library.llmserve_attention_desk_destroy
+        )
 
-    def destroy_attention_desk(self, handle: int) -> None:
-        """Free what `create_attention_desk` made."""
-        self._library.llmserve_attention_desk_destroy(handle)
-
-    def attend(self, desk: int, it: Attend) -> None:
+    def attend(self, desk: Handle, it: Attend) -> None:
         """Attention of a batch over one layer's cache; the GIL is free meanwhile.
 
         Raises:
             ValueError: an index points outside of its table; nothing was computed.
             MemoryError: nothing was computed.
         """
-        _raise(self._library.llmserve_attend(desk, it))
+        _raise(self._library.llmserve_attend(desk.value, it))
 
-    def create_decoder(self, shape: Shape, layers: ctypes.Array[Layer]) -> int:
-        """A decoder's handle. Everything that the structures point to must outlive it."""
-        handle = self._library.llmserve_decoder_create(shape, layers)
-        if not handle:
-            raise MemoryError("no memory for the native decoder")
-        return int(handle)
+    def decoder(self, shape: Shape, layers: ctypes.Array[Layer]) -> Handle:
+        """Everything that the structures point to must outlive it."""
+        library = self._library
+        return Handle(
+            library.llmserve_decoder_create(shape, layers), library.llmserve_decoder_destroy
+        )
 
-    def destroy_decoder(self, handle: int) -> None:
-        """Free what `create_decoder` made."""
-        self._library.llmserve_decoder_destroy(handle)
-
-    def run_step(self, handle: int, step: Step) -> None:
+    def run_step(self, decoder: Handle, step: Step) -> None:
         """One step; the GIL is free meanwhile.
 
         Raises:
             ValueError: an index points outside of its table; nothing was computed.
             MemoryError: nothing was computed.
         """
-        _raise(self._library.llmserve_decoder_step(handle, step))
+        _raise(self._library.llmserve_decoder_step(decoder.value, step))
 
 
 def _raise(failure: int) -> None:

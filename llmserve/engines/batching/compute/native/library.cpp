@@ -23,15 +23,9 @@ void llmserve_pack(const bf16* weight, int64_t rows, int64_t depth, bf16* panels
     const int64_t size = packed_depth(depth) * kLanes;
 #pragma omp parallel for num_threads(static_cast<int>(threads))
     for (int64_t panel = 0; panel < (rows + kLanes - 1) / kLanes; ++panel) {
-        bf16* target = panels + (first + panel * step) * size;
-        const bf16* source = weight + panel * kLanes * depth;
-        if (rows - panel * kLanes >= kLanes) {
-            pack_panel(source, depth, depth, target);
-            continue;
-        }
-        Buffer<bf16> padded(kLanes * depth);
-        std::memcpy(padded.data(), source, (rows - panel * kLanes) * depth * sizeof(bf16));
-        pack_panel(padded.data(), depth, depth, target);
+        const int64_t row = panel * kLanes;
+        pack_panel(weight + row * depth, std::min(kLanes, rows - row), depth, depth,
+                   panels + (first + panel * step) * size);
     }
 }
 

@@ -3,7 +3,6 @@
 
 #include <omp.h>
 
-#include <memory>
 #include <vector>
 
 #include "buffer.h"

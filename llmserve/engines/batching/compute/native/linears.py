@@ -4,7 +4,7 @@ know, whose other parts run as transformers wrote them."""
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 import torch
@@ -12,8 +12,9 @@ from torch import nn
 from torch.nn.functional import linear
 from transformers.pytorch_utils import Conv1D
 
-from llmserve.engines.agreement import agree
-from llmserve.engines.batching.compute.native.kernels import Kernels, Linear
+from llmserve.engines.agreement import agree, probe
+from llmserve.engines.batching.compute.native.kernels import Handle, Kernels, Linear
+from llmserve.engines.batching.compute.native.structure import has_hook
 
 PROBE_TOKENS: Final = 8
 
@@ -22,34 +23,42 @@ Place = tuple[nn.Module, str]
 
 
 @torch.inference_mode()
-def pack_linears(model: Any, kernels: Kernels) -> int:
-    """Replace a bfloat16 model's linear layers; returns how many, 0 where its code wants them as
-    they are.
+def pack_linears(model: Any, kernels: Kernels) -> int | str:
+    """Replace a bfloat16 model's linear layers; returns how many, or why all stay as they are.
 
     A weight that is tied to the token table stays with torch, which reads that by rows.
     """
     places = list(_places(model))
-    count = model.get_input_embeddings().num_embeddings
-    token_ids = torch.arange(1, PROBE_TOKENS + 1)[None] * 7 % count
+    reason = _try_replaced(model, places)
+    if reason is not None:
+        return reason
+    desk = kernels.linear_desk()
+    for parent, name in places:
+        getattr(parent, name).pack(kernels, desk)
+    return len(places)
+
+
+def _try_replaced(model: Any, places: Sequence[Place]) -> str | None:
+    """Leave a `PackedLinear` at each place, not packed yet, unless the model minds: then why."""
+    token_ids = probe(model, PROBE_TOKENS)
     expected = model(input_ids=token_ids, use_cache=False).logits[0]
     originals = [getattr(parent, name) for parent, name in places]
     for (parent, name), layer in zip(places, originals, strict=True):
         setattr(parent, name, PackedLinear(layer))
     try:
         actual = model(input_ids=token_ids, use_cache=False).logits[0]
-        is_same = agree(expected.float(), actual.float(), model.dtype)
+    except (MemoryError, torch.OutOfMemoryError):
+        raise
     # The model's own code, which may look for whatever it likes in a layer.
-    except Exception:
-        is_same = False
-    if not is_same:
-        for (parent, name), layer in zip(places, originals, strict=True):
-            setattr(parent, name, layer)
-        return 0
-    originals.clear()
-    desk = LinearDesk(kernels)
-    for parent, name in places:
-        getattr(parent, name).pack(desk)
-    return len(places)
+    except Exception as error:
+        reason = f"its linear layers cannot be replaced ({type(error).__name__}: {error})"
+    else:
+        if agree(expected.float(), actual.float(), model.dtype):
+            return None
+        reason = "its answers change when its linear layers are replaced"
+    for (parent, name), layer in zip(places, originals, strict=True):
+        setattr(parent, name, layer)
+    return reason
 
 
 class PackedLinear(nn.Module):
@@ -68,19 +77,20 @@ class PackedLinear(nn.Module):
         self.in_features: int = weight.shape[1]
         self._weight: torch.Tensor | None = weight
         self._bias = None if layer.bias is None else layer.bias.detach()
-        self._packed: tuple[LinearDesk, Linear, torch.Tensor] | None = None
+        self._packed: tuple[Linear, torch.Tensor] | None = None
 
-    def pack(self, desk: LinearDesk) -> None:
-        """Compute by the kernels from now on; the original weight is let go."""
+    def pack(self, kernels: Kernels, desk: Handle) -> None:
+        """Compute by the kernels from now on, in the memory that a model's layers share; the
+        original weight is let go."""
         assert self._weight is not None, "a layer is packed once"
-        kernels = desk.kernels
         packed = kernels.allocate(kernels.packed_numbers(self.out_features, self.in_features))
         kernels.pack(self._weight, packed)
         if self._bias is not None:
             self._bias = self._bias.float().contiguous()
         bias = None if self._bias is None else self._bias.data_ptr()
         layer = Linear(self.in_features, self.out_features, packed.data_ptr(), bias)
-        self._packed = (desk, layer, packed)
+        self._kernels, self._desk, self._uses_tiles = kernels, desk, kernels.has_tiles()
+        self._packed = (layer, packed)
         self._weight = None
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -88,28 +98,11 @@ class PackedLinear(nn.Module):
         if self._packed is None:
             assert self._weight is not None
             return linear(x, self._weight, self._bias)
-        desk, layer, _ = self._packed
-        return desk.run(layer, x)
-
-
-class LinearDesk:
-    """Memory that all packed layers of a model work in, one after another, on one thread."""
-
-    def __init__(self, kernels: Kernels) -> None:
-        self.kernels = kernels
-        self._uses_tiles = kernels.has_tiles()
-        self._handle = kernels.create_linear_desk()
-
-    def __del__(self) -> None:
-        if handle := getattr(self, "_handle", 0):
-            self.kernels.destroy_linear_desk(handle)
-
-    def run(self, layer: Linear, x: torch.Tensor) -> torch.Tensor:
-        """(..., depth) to (..., columns)."""
-        rows = x.reshape(-1, layer.depth).contiguous()
-        out = torch.empty(len(rows), layer.columns, dtype=torch.bfloat16)
-        self.kernels.linear(self._handle, layer, rows, out, tiles=self._uses_tiles)
-        return out.view(*x.shape[:-1], layer.columns)
+        layer, _ = self._packed
+        rows = x.reshape(-1, self.in_features).contiguous()
+        out = torch.empty(len(rows), self.out_features, dtype=torch.bfloat16)
+        self._kernels.linear(self._desk, layer, rows, out, tiles=self._uses_tiles)
+        return out.view(*x.shape[:-1], self.out_features)
 
 
 def _places(model: nn.Module) -> Iterator[Place]:
@@ -119,11 +112,14 @@ def _places(model: nn.Module) -> Iterator[Place]:
         for module in model.modules()
         for parameter in module.parameters(recurse=False)
     )
+    found: set[nn.Module] = set()
     for parent in model.modules():
         for name, layer in parent.named_children():
-            # Not what derives from them: it may do more.
-            if type(layer) in (nn.Linear, Conv1D) and not layer._forward_hooks:
-                (weight, *_) = layer.parameters()
-                is_ours = weight.dtype == torch.bfloat16 and weight.device.type == "cpu"
-                if is_ours and holders[weight.data_ptr()] == 1:
-                    yield parent, name
+            # Not what derives from them: it may do more. Nor what has two parents.
+            if type(layer) not in (nn.Linear, Conv1D) or layer in found or has_hook(layer):
+                continue
+            (weight, *_) = layer.parameters()
+            is_ours = weight.dtype == torch.bfloat16 and weight.device.type == "cpu"
+            if is_ours and holders[weight.data_ptr()] == 1:
+                found.add(layer)
+                yield parent, name

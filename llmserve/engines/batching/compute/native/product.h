@@ -26,15 +26,18 @@ inline int64_t tile_place(int64_t row, int64_t column, int64_t depth) {
     return (row / 16 * depth + column / 32 * 32) * 16 + row % 16 * 32 + column % 32;
 }
 
-// Sixteen rows of a weight into one panel.
-inline void pack_panel(const bf16* rows, int64_t stride, int64_t depth, bf16* panel) {
+// Up to 16 rows of a weight into one panel; zeros stand for the rest.
+inline void pack_panel(const bf16* rows, int64_t count, int64_t stride, int64_t depth,
+                       bf16* panel) {
     const int64_t padded = packed_depth(depth);
     for (int64_t k = 0; k < padded; k += 32) {
         const int64_t left = std::clamp<int64_t>(depth - k, 0, 32);
         const __mmask32 mask = static_cast<__mmask32>((uint64_t{1} << left) - 1);
         __m512i lines[16];
         for (int64_t column = 0; column < 16; ++column)
-            lines[column] = _mm512_maskz_loadu_epi16(mask, rows + column * stride + k);
+            lines[column] = column < count
+                                ? _mm512_maskz_loadu_epi16(mask, rows + column * stride + k)
+                                : _mm512_setzero_si512();
         transpose(lines);
         for (int64_t pair = 0; pair < 16; ++pair)
             _mm512_storeu_si512(panel + k * kLanes + pair * 32, lines[pair]);
@@ -87,12 +90,11 @@ void dot_product(const DotBlock& block) {
         }
 }
 
-// `rows` up to R. How a sum is split into chains may depend on the number of rows but not of
-// panels: results would change with the number of threads.
-template <int R, int P, int U>
+// `rows` up to R.
+template <int R, int P>
 void dot_rows(const DotBlock& block, int64_t rows) {
-    if (rows == R) return dot_product<R, P, U>(block);
-    if constexpr (R > 1) dot_rows<R - 1, P, U>(block, rows);
+    if (rows == R) return dot_product<R, P, 1>(block);
+    if constexpr (R > 1) dot_rows<R - 1, P>(block, rows);
 }
 
 // Rows that pass P panels at once: their sums stay in the registers, of which there are 32.
@@ -107,12 +109,13 @@ void dot_panels(const bf16* a, int64_t rows, const bf16* b, int64_t depth, int64
     const int64_t passes = (rows + kDotRows<P> - 1) / kDotRows<P>;
     const int64_t num_next = (P + passes - 1) / passes, stride = depth * kLanes;
     int64_t called = 0;
-    for (int64_t r = 0, some = 0; r < rows; r += some, called += num_next) {
+    for (int64_t r = 0, some = 0; r < rows; r += some) {
+        const int64_t calls = std::min(P - called, num_next);
         some = std::min({kDotRows<P>, rows - r, 16 - r % 16});
         const DotBlock block{a + tile_place(r, first, depth), b + first * kLanes, stride, part,
-                             c + r * ldc, ldc, first > 0, next + called * stride,
-                             std::clamp<int64_t>(P - called, 0, num_next)};
-        dot_rows<kDotRows<P>, P, 1>(block, some);
+                             c + r * ldc, ldc, first > 0, next + called * stride, calls};
+        dot_rows<kDotRows<P>, P>(block, some);
+        called += calls;
     }
 }
 
@@ -134,7 +137,9 @@ inline void multiply_dots(const bf16* a, int64_t rows, const bf16* b, int64_t pa
                           float* c, int64_t ldc) {
     const auto weights = [&](int64_t p) { return b + p * depth * kLanes; };
     int64_t p = 0;
-    // So few only wait for memory: panel after panel the weights are one stream.
+    // So few only wait for memory: panel after panel the weights are one stream. How a sum is split
+    // into chains depends on the number of rows but not of panels: results would change with the
+    // number of threads.
     for (; rows <= 3 && p < panels; ++p) {
         const DotBlock block{a, weights(p), 0, depth, c + p * kLanes, ldc, false,
                              weights(p) + kAhead, 1};

@@ -102,6 +102,12 @@ def read_structure(model: Any) -> Structure:
     return structure
 
 
+def has_hook(module: nn.Module) -> bool:
+    """Whether somebody's code runs before or after the module's own."""
+    hooks = module._forward_hooks or module._forward_pre_hooks
+    return bool(hooks) or hasattr(module, "_hf_hook")
+
+
 def _check_family(model: Any, config: Any) -> None:
     family = getattr(config, "model_type", None)
     if family not in FAMILIES:
@@ -144,7 +150,7 @@ def _check_tensors(model: Any) -> None:
             kind = str(tensor.dtype).removeprefix("torch.")
             raise Unknown(f"{name} is {kind}; the native kernels take bfloat16")
     for name, module in model.named_modules():
-        if module._forward_hooks or module._forward_pre_hooks or hasattr(module, "_hf_hook"):
+        if has_hook(module):
             raise Unknown(f"{name or 'the model'} has a hook")
 
 
