@@ -129,13 +129,14 @@ def _prefix(first: float, second: float) -> str:
 
 
 def draw(results: Results, path: Path) -> None:
-    """Each workload's speeds as shares of its limit, with the tokens per second written above."""
+    """Each workload's speeds as shares of its limit, with the tokens per second written above, and
+    the second limit as a line."""
     import matplotlib as mpl
 
     mpl.use("Agg")
     from matplotlib import pyplot
 
-    limits, works = results.limits, list(results.limits)
+    limits, roofs, works = results.limits, results.roofs, list(results.limits)
     figure, axes = pyplot.subplots(figsize=(11, 5))
     width = 0.8 / max(1, len(results.speeds))
     tallest = 1.0
@@ -146,13 +147,18 @@ def draw(results: Results, path: Path) -> None:
         bars = axes.bar(places, shares, width, label=name)
         axes.bar_label(bars, [f"{speeds[work]:,.0f}" for _, work in measured], fontsize=8)
         tallest = max(tallest, *shares)
-    axes.axhline(1.0, color="black", linestyle="dashed")
+    axes.axhline(1.0, color="black", linestyle="dashed", label=LIMIT)
+    heights = [roofs[work] / limits[work] for work in works]
+    begins = [index - width / 2 for index in range(len(works))]
+    ends = [begin + 0.8 for begin in begins]
+    axes.hlines(heights, begins, ends, color="black", linestyle="dotted", label=ROOF)
+    tallest = max(tallest, *heights)
     names = [f"{work}\nlimit {limit:,.0f}" for work, limit in limits.items()]
     axes.set_xticks([index + 0.4 - width / 2 for index in range(len(works))], names)
-    axes.set_ylim(0, 1.2 * tallest)
-    axes.set_ylabel("output tokens per second ÷ the hardware's limit")
+    axes.set_ylim(0, 1.3 * tallest)
+    axes.set_ylabel("output tokens per second ÷ limit")
     axes.set_title(results.model)
-    axes.legend(loc="upper center", ncols=len(results.speeds), fontsize=9, frameon=False)
+    axes.legend(loc="upper center", ncols=3, fontsize=9, frameon=False)
     figure.tight_layout()
     figure.savefig(path, dpi=110)
     pyplot.close(figure)
