@@ -145,10 +145,15 @@ async def _ours(
                     seed = _seed(work, works, number)
                     found.append(await _ceilings(threads))
                     alone.append(await loop_alone.tokens_per_second(engine, work, token_ids, seed))
-                    if it is not None:
+                    if it is None:
+                        continue
+                    try:
                         told.append(
                             await asyncio.to_thread(servers.measure, it.url, server, work, seed)
                         )
+                    except servers.NotStarted as reason:
+                        results.missing[server.name] = str(reason)
+                        it = None
                 results.add_ceilings(work, found)
                 results.add_speed(LOOP, work, alone)
                 if told:

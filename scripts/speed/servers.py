@@ -25,7 +25,7 @@ SCRIPTS = Path(sys.executable).parent
 
 
 class NotStarted(Exception):
-    """A server did not come up; the message says why."""
+    """A server did not come up, or does not answer; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
