@@ -18,6 +18,7 @@ from transformers import AutoConfig
 
 from llmserve.engines.batching.compute.batch import Batch
 from llmserve.engines.batching.compute.kv_cache import KVCache, LayerShape
+from llmserve.engines.batching.compute.native import build
 from llmserve.engines.batching.compute.native.build import unsupported
 from llmserve.engines.batching.compute.native.decoder import NativeDecoder
 from llmserve.engines.batching.compute.native.kernels import Kernels
@@ -28,15 +29,45 @@ from llmserve.engines.batching.schedule.sequence import Sequence
 NUM_BLOCKS = 96
 
 
+class EmulatedTiles(Kernels):
+    """AMX on a processor that has none; see emulated_tiles.h."""
+
+    def has_tiles(self) -> bool:
+        return True
+
+
+class WithoutTiles(Kernels):
+    """As on a processor without AMX."""
+
+    def has_tiles(self) -> bool:
+        return False
+
+
 @functools.cache
-def _load_kernels() -> tuple[Kernels | str, tempfile.TemporaryDirectory[str]]:
-    folder = tempfile.TemporaryDirectory(prefix="llmserve-native-")
-    return Kernels.load(Path(folder.name)), folder
+def _folder() -> tempfile.TemporaryDirectory[str]:
+    return tempfile.TemporaryDirectory(prefix="llmserve-native-")
 
 
-def kernels() -> Kernels:
-    """The library; the test is skipped where it cannot be had, and fails in CI if it should."""
-    found, _ = _load_kernels()
+@functools.cache
+def _load(use_tiles: bool) -> Kernels | str:
+    kind = EmulatedTiles if use_tiles else WithoutTiles
+    plain = Kernels.load(Path(_folder().name))
+    if isinstance(plain, str) or (use_tiles and plain.has_tiles()):
+        return plain
+    options = build.OPTIONS
+    try:
+        if use_tiles:
+            header = str(Path(__file__).with_name("emulated_tiles.h"))
+            build.OPTIONS = (*options, "-include", header)
+        return kind.load(Path(_folder().name))
+    finally:
+        build.OPTIONS = options
+
+
+def kernels(*, use_tiles: bool = False) -> Kernels:
+    """The library, with AMX (the processor's, or emulated) or without; the test is skipped where it
+    cannot be had, and fails in CI if it should."""
+    found = _load(use_tiles)
     if isinstance(found, Kernels):
         return found
     if unsupported() is None and os.environ.get("CI") == "true":
@@ -61,12 +92,9 @@ def shaped_model(family: str, **settings: Any) -> Any:
 
 
 def native(model: Any, *, use_tiles: bool = True) -> NativeDecoder:
-    """A decoder of a copy of the model; skips the test where AMX is wanted and missing."""
-    library = kernels()
-    if use_tiles and not library.has_tiles():
-        pytest.skip("this processor has no AMX")
+    """A decoder of a copy of the model."""
     copied = copy.deepcopy(model)
-    return NativeDecoder(library, copied, read_structure(copied), use_tiles=use_tiles)
+    return NativeDecoder(kernels(use_tiles=use_tiles), copied, read_structure(copied))
 
 
 def cache_for(model: Any, block_size: int = 16, num_blocks: int = NUM_BLOCKS) -> KVCache:

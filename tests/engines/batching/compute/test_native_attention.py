@@ -134,9 +134,7 @@ ROWS = [(1, 1), (40, 1), (95, 1), (33, 1), (70, 20), (5, 5), (64, 33)]
 def test_a_models_own_code_may_attend_by_the_kernels(
     query_heads: int, kv_heads: int, head_dim: int, window: int | None, use_tiles: bool
 ) -> None:
-    if use_tiles and not kernels().has_tiles():
-        pytest.skip("this processor has no AMX")
-    attention = NativeAttention(kernels(), Otherwise(), use_tiles=use_tiles)
+    attention = NativeAttention(kernels(use_tiles=use_tiles), Otherwise())
     for block_size in (16, 7):
         cache = filled_cache(
             LayerShape(kv_heads, head_dim),

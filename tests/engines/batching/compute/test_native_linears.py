@@ -20,22 +20,9 @@ from llmserve.engines.batching.compute.native.linears import PackedLinear, pack_
 ROUNDING = 2**-8
 
 
-class WithoutTiles(Kernels):
-    """As on a processor without AMX."""
-
-    def __init__(self, kernels: Kernels) -> None:
-        super().__init__(kernels._library)
-
-    def has_tiles(self) -> bool:
-        return False
-
-
 @pytest.fixture(params=[False, True], ids=["AVX-512", "AMX"])
 def kernels(request: pytest.FixtureRequest) -> Kernels:
-    found = native_models.kernels()
-    if request.param and not found.has_tiles():
-        pytest.skip("this processor has no AMX")
-    return found if request.param else WithoutTiles(found)
+    return native_models.kernels(use_tiles=request.param)
 
 
 @pytest.mark.parametrize("has_bias", [False, True])

@@ -18,10 +18,10 @@ class NativeAttention:
     """An `Attention` over a bfloat16 cache on the CPU. Layers that cap their scores or have sinks
     are left to `otherwise`. One thread calls it at a time."""
 
-    def __init__(self, kernels: Kernels, otherwise: Attention, *, use_tiles: bool = True) -> None:
+    def __init__(self, kernels: Kernels, otherwise: Attention) -> None:
         self._kernels = kernels
         self._otherwise = otherwise
-        self._uses_tiles = use_tiles and kernels.has_tiles()
+        self._uses_tiles = kernels.has_tiles()
         self._desk = kernels.attention_desk()
 
     def attend(

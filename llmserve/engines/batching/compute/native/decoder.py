@@ -37,10 +37,8 @@ class NativeDecoder:
     `uses_tiles` says whether products of several rows run on AMX rather than on AVX-512.
     """
 
-    def __init__(
-        self, kernels: Kernels, model: Any, structure: Structure, *, use_tiles: bool = True
-    ) -> None:
-        self.uses_tiles = use_tiles and kernels.has_tiles()
+    def __init__(self, kernels: Kernels, model: Any, structure: Structure) -> None:
+        self.uses_tiles = kernels.has_tiles()
         self.kernels = kernels
         self._structure = structure
         self._angles = Angles(model.model.rotary_emb)
