@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 import torch
 
 from llmserve.engines.batching.compute.attention import Attention, Variant
 from llmserve.engines.batching.compute.batch import Batch
 from llmserve.engines.batching.compute.kv_cache import KVCache
-from llmserve.engines.batching.compute.native.kernels import Attend, Kernels
-
-LANES: Final = 16
+from llmserve.engines.batching.compute.native.kernels import LANES, Attend, Kernels
 
 
 class NativeAttention:

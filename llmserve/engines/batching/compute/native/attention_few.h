@@ -1,5 +1,5 @@
-// Attention of few query lanes over the paged cache, as at decode: whole rows of keys are multiplied
-// and summed up afterwards, so that each instruction works on numbers of one query.
+// Attention of few query lanes over the paged cache, as at decode: whole rows of keys are
+// multiplied and summed up afterwards, so that each instruction works on numbers of one query.
 //
 //   scores (lanes, keys) = queries × keys' → weights → sums += weights × values, two keys at a time
 //
@@ -19,8 +19,8 @@ class FewLanes {
   public:
     // With AMX a tile full of lanes is cheap, and so fewer of them are few.
     static bool suits(const AttentionLayer& layer, const AttentionTask& task) {
-        return task.num_lanes <= (layer.tiles ? kTogether : kMost) && layer.cache.block_size % 16 == 0 &&
-               layer.cache.head_dim % 32 == 0;
+        return task.num_lanes <= (layer.tiles ? kTogether : kMost) &&
+               layer.cache.block_size % 16 == 0 && layer.cache.head_dim % 32 == 0;
     }
 
     FewLanes(const AttentionLayer& layer, const AttentionRow& row, const AttentionTask& task,
@@ -114,7 +114,8 @@ class FewLanes {
                                          _mm512_unpackhi_ps(rows[0], rows[1]));
         const __m512 high = _mm512_add_ps(_mm512_unpacklo_ps(rows[2], rows[3]),
                                           _mm512_unpackhi_ps(rows[2], rows[3]));
-        return _mm512_add_ps(_mm512_shuffle_ps(low, high, 0x44), _mm512_shuffle_ps(low, high, 0xee));
+        return _mm512_add_ps(_mm512_shuffle_ps(low, high, 0x44),
+                             _mm512_shuffle_ps(low, high, 0xee));
     }
 
     // Four of these: the sums of all 16 rows.
@@ -133,9 +134,9 @@ class FewLanes {
         const int64_t newest = positions_[lane];
         const int64_t oldest = layer_.window > 0 ? newest - layer_.window + 1 : 0;
         if (chunk.keys < kChunk || chunk.first + kChunk - 1 > newest || chunk.first < oldest) {
-            low = _mm512_mask_mov_ps(low, hidden(chunk, 0, oldest, newest), _mm512_set1_ps(kUnseen));
-            high =
-                _mm512_mask_mov_ps(high, hidden(chunk, 16, oldest, newest), _mm512_set1_ps(kUnseen));
+            const __m512 unseen = _mm512_set1_ps(kUnseen);
+            low = _mm512_mask_mov_ps(low, hidden(chunk, 0, oldest, newest), unseen);
+            high = _mm512_mask_mov_ps(high, hidden(chunk, 16, oldest, newest), unseen);
         }
         const float before = scratch_.maximum[lane];
         const float after = std::max(before, _mm512_reduce_max_ps(_mm512_max_ps(low, high)));

@@ -32,19 +32,15 @@ def build_native(model: Any, kernels: Kernels) -> NativeDecoder | str:
 
 
 class NativeDecoder:
-    """Implements `Forward`. One thread calls it at a time; it uses `torch.get_num_threads()`.
-
-    `uses_tiles` says whether products of several rows run on AMX rather than on AVX-512.
-    """
+    """Implements `Forward`. One thread calls it at a time; it uses `torch.get_num_threads()`."""
 
     def __init__(self, kernels: Kernels, model: Any, structure: Structure) -> None:
-        self.uses_tiles = kernels.has_tiles()
-        self.kernels = kernels
+        self._kernels = kernels
         self._structure = structure
         self._angles = Angles(model.model.rotary_emb)
         self._weights = take_weights(kernels, model, structure)
         self._bound: BoundCache | None = None
-        shape = _shape(structure, self._weights, self.uses_tiles)
+        shape = _shape(structure, self._weights, kernels.has_tiles())
         layers = _layers(structure, self._weights)
         self._decoder = kernels.decoder(shape, layers)
 
@@ -82,7 +78,7 @@ class NativeDecoder:
             values=ctypes.addressof(self._bound.values),
             logits=logits.data_ptr(),
         )
-        self.kernels.run_step(self._decoder, step)
+        self._kernels.run_step(self._decoder, step)
         return logits
 
 

@@ -115,7 +115,7 @@ def _places(model: nn.Module) -> Iterator[Place]:
     found: set[nn.Module] = set()
     for parent in model.modules():
         for name, layer in parent.named_children():
-            # Not what derives from them: it may do more. Nor what has two parents.
+            # Not what derives from them: it may do more. Nor twice what has two parents.
             if type(layer) not in (nn.Linear, Conv1D) or layer in found or has_hook(layer):
                 continue
             (weight, *_) = layer.parameters()
