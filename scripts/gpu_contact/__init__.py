@@ -1,0 +1,1 @@
+"""The first minutes on a GPU: what holds there, and what things cost."""
