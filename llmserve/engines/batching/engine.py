@@ -35,7 +35,7 @@ from llmserve.engines.batching.compute.computing import (
 from llmserve.engines.batching.compute.kv_cache import LayerShape
 from llmserve.engines.batching.compute.row_sampling import RowSampling
 from llmserve.engines.batching.loop import StepLoop, StepReport
-from llmserve.engines.batching.pacer import Pacer
+from llmserve.engines.batching.pacer import LEAST_TOKENS, LEAST_TOKENS_ON_GPU, Pacer
 from llmserve.engines.batching.request import Request
 from llmserve.engines.batching.schedule.scheduler import Scheduler
 from llmserve.engines.batching.wakes import Wakes
@@ -253,8 +253,9 @@ class BatchingEngine:
 
     def _start(self, loop: asyncio.AbstractEventLoop, computing: Computing) -> None:
         options = self._options
+        is_gpu = self._model.device.type == "cuda"
         most = options.max_tokens_per_step or (
-            GPU_TOKENS_PER_STEP if self._model.device.type == "cuda" else CPU_TOKENS_PER_STEP
+            GPU_TOKENS_PER_STEP if is_gpu else CPU_TOKENS_PER_STEP
         )
         most = max(most, options.max_running)
         self._scheduler = Scheduler(
@@ -270,7 +271,7 @@ class BatchingEngine:
             computing.run,
             partial(self._admit, wakes=wakes),
             wakes,
-            pacer=Pacer(most),
+            pacer=Pacer(most, LEAST_TOKENS_ON_GPU if is_gpu else LEAST_TOKENS),
             clock=self._clock,
             diagnose=_diagnose,
             is_fatal=lambda error: isinstance(error, DeviceLost),
