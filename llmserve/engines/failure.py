@@ -34,7 +34,11 @@ def forget_frames(error: BaseException | None) -> None:
 
 
 def release_memory() -> None:
-    """Collect cycles, and give the device what torch keeps for later."""
+    """Collect cycles, and give the device what torch keeps for later. Never raises: it is called
+    where something failed already, on a device that may be lost."""
     gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
+    if torch.cuda.is_initialized():
+        try:
+            torch.cuda.empty_cache()
+        except RuntimeError as error:
+            logger.error("the memory that torch keeps cannot be given back: {}", error)

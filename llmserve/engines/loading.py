@@ -14,6 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 from transformers.utils import logging as transformers_logging
 
 from llmserve.domain import LoadProgress, ModelSpec, SamplingFields
+from llmserve.engines.accelerator import make_current
 from llmserve.engines.devices import place
 from llmserve.engines.footprint import stored_bytes
 from llmserve.errors import ModelBroken
@@ -78,6 +79,8 @@ def _load(spec: ModelSpec, folder: Path, hf_tokenizer: Any) -> LoadedModel:
     if num_bytes == 0:
         raise ModelBroken(f"model {spec.name!r}: no weight files (*.safetensors) in {folder}")
     placement = place(spec.device, num_bytes)
+    if placement.device is not None:
+        make_current(torch.device(placement.device))
     model = AutoModelForCausalLM.from_pretrained(
         folder,
         dtype=_dtype(spec.dtype),

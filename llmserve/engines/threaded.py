@@ -28,6 +28,7 @@ from llmserve.domain import (
     Prompt,
     WarmReport,
 )
+from llmserve.engines.accelerator import answers, make_current
 from llmserve.engines.bridge import StopStringMatched, TokenBridge
 from llmserve.engines.failure import as_failure, forget_frames, release_memory
 from llmserve.engines.job import Job
@@ -85,6 +86,7 @@ class ThreadedEngine:
         self._idle = asyncio.Event()
         self._idle.set()
         self._is_closing = False
+        self._is_lost = False
         # OpenMP's team size is a setting of each thread that starts a parallel region.
         set_threads = partial(torch.set_num_threads, torch_threads)
         self._pool = ThreadPoolExecutor(max_running, f"generate-{spec.name}", set_threads)
@@ -160,11 +162,12 @@ class ThreadedEngine:
         """How many jobs run, and how long the quietest of them has been silent."""
         now = self._clock()
         steps = [job.last_step_at for job in self._running if job.last_step_at is not None]
+        age = now - min(steps) if steps else None
         tokens = sum(job.usage.total_tokens for job in self._running)
         room = self._max_running * self._loaded.max_context if self._loaded is not None else 1
         return EngineStats(
             running=len(self._running),
-            seconds_since_step=now - min(steps) if steps else None,
+            seconds_since_step=float("inf") if self._is_lost else age,
             cache_usage=min(1.0, tokens / room),
             pinned_bytes=self._prefixes.num_bytes,
         )
@@ -258,10 +261,12 @@ class ThreadedEngine:
             forget_frames(error)
             job.mailbox.post(Failed(failure, job.usage))
             release_memory()
+            self._is_lost = self._is_lost or not answers(self._model.device)
 
     @torch.inference_mode()
     def _generate(self, job: Job, bridge: TokenBridge, prefix: Pinned | None) -> None:
         model, task = self._model, job.task
+        make_current(model.device)
         # input_ids, (1, prompt_tokens)
         input_ids = torch.tensor([task.prompt_ids], dtype=torch.long, device=model.device)
         processors = build_processors(
@@ -294,6 +299,7 @@ class ThreadedEngine:
             OutOfMemory: there is no room for the cache.
         """
         token_ids: tuple[int, ...] = ()
+        make_current(self._model.device)
         try:
             token_ids = beginning(prefix, self.tokenizer)
             if not self._prefixes.renew(token_ids):

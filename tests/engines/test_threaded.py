@@ -27,6 +27,7 @@ from llmserve.domain import (
     SamplingParams,
     Started,
 )
+from llmserve.engines import threaded
 from llmserve.engines.job import Job, Task
 from llmserve.engines.mailbox import Mailbox
 from llmserve.engines.threaded import ThreadedEngine
@@ -175,6 +176,20 @@ def test_an_exception_in_generate_ends_its_request_and_no_other(
             assert raised.__traceback__ is None, "its frames would keep the cache alive"
             monkeypatch.setattr(b.model, "forward", plain)
             assert len(await b.tokens()) == 12
+
+    run(test)
+
+
+def test_a_device_that_is_lost_shows_in_the_age_of_the_last_step(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def test() -> None:
+        async with bench(tiny_model) as b:
+            monkeypatch.setattr(threaded, "answers", lambda device: False)
+            monkeypatch.setattr(b.model, "forward", lambda *args, **kwargs: 1 / 0)
+            _, events = b.start()
+            assert isinstance((await events())[-1], Failed)
+            assert b.engine.stats().seconds_since_step == float("inf")
 
     run(test)
 

@@ -26,10 +26,10 @@ from llmserve.domain import (
     SamplingParams,
     WarmReport,
 )
+from llmserve.engines.accelerator import answers, make_current
 from llmserve.engines.batching.compute.computing import (
     CacheWish,
     Computing,
-    DeviceLost,
     build_computing,
 )
 from llmserve.engines.batching.compute.kv_cache import LayerShape
@@ -109,9 +109,8 @@ class BatchingEngine:
         self._scheduler: Scheduler | None = None
         self._running: set[Job] = set()
         self._is_closing = False
-        # OpenMP's team size is a setting of each thread that starts a parallel region.
-        set_threads = partial(torch.set_num_threads, options.torch_threads)
-        self._pool = ThreadPoolExecutor(1, f"generate-{spec.name}", set_threads)
+        self._device: torch.device = loaded.device
+        self._pool = ThreadPoolExecutor(1, f"generate-{spec.name}", self._begin_thread)
         self._thread: asyncio.Future[None] | None = None
 
     @property
@@ -227,6 +226,11 @@ class BatchingEngine:
         assert self._loaded is not None, "the engine is closed"
         return self._loaded
 
+    def _begin_thread(self) -> None:
+        # OpenMP's team size is a setting of each thread that starts a parallel region.
+        torch.set_num_threads(self._options.torch_threads)
+        make_current(self._device)
+
     def _build(self, on_progress: Callable[[LoadProgress], None]) -> Computing:
         def report(progress: LoadProgress) -> None:
             if self._is_closing:
@@ -274,7 +278,7 @@ class BatchingEngine:
             pacer=Pacer(most, LEAST_TOKENS_ON_GPU if is_gpu else LEAST_TOKENS),
             clock=self._clock,
             diagnose=_diagnose,
-            is_fatal=lambda error: isinstance(error, DeviceLost),
+            is_fatal=lambda: not answers(self._device),
             prepare=computing.prepare,
             on_step=self._on_step,
         )

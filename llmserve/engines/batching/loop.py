@@ -61,8 +61,8 @@ class StepLoop:
     belongs to the thread that calls `run`.
 
     `prepare` does what of a step wants the interpreter; `compute` should let go of it at once.
-    `diagnose` turns what a step raised into our error and lets go of what it held. `is_fatal`
-    says whether the device is lost with it; then everything fails, and the loop ends.
+    `diagnose` turns what a step raised into our error and lets go of what it held. `is_fatal` is
+    asked after every failure: if the device is lost, everything fails and the loop ends.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class StepLoop:
         pacer: Pacer,
         clock: Callable[[], float],
         diagnose: Callable[[Exception], LLMServeError],
-        is_fatal: Callable[[Exception], bool] = lambda error: False,
+        is_fatal: Callable[[], bool] = lambda: False,
         prepare: Callable[[StepPlan], Any] = lambda plan: plan,
         on_step: Callable[[StepReport], None] = lambda report: None,
     ) -> None:
@@ -136,6 +136,8 @@ class StepLoop:
         """What happened meanwhile, then one step."""
         self._answer_calls()
         self._take_arrivals()
+        if self.is_lost:
+            return
         self._drop_cancelled()
         begun = self._clock()
         plan = self._scheduler.plan(self._pacer.prefill_budget(self._scheduler.stats()))
@@ -179,6 +181,9 @@ class StepLoop:
             except Exception as error:
                 job.mailbox.post(Failed(self._diagnose(error), job.usage))
                 self._wakes.add(job.on_done)
+                if self._is_fatal():
+                    self._lose()
+                    return
             else:
                 self._requests[sequence] = request
 
@@ -230,7 +235,7 @@ class StepLoop:
         # The worker's boundary: whatever a model raises ends the fewest requests.
         except Exception as error:
             failure = self._diagnose(error)
-            if self._is_fatal(error):
+            if self._is_fatal():
                 self._lose()
             if len(parts) == 1 or self.is_lost:
                 return {}, {part.sequence: failure for part in parts}

@@ -28,8 +28,8 @@ from llmserve.domain import (
     Started,
 )
 from llmserve.engines.base import Engine
+from llmserve.engines.batching import engine as engine_module
 from llmserve.engines.batching.compute import support
-from llmserve.engines.batching.compute.computing import DeviceLost
 from llmserve.engines.batching.compute.runner import Runner
 from llmserve.engines.batching.loop import StepLoop
 from llmserve.engines.factory import build_engine
@@ -295,11 +295,12 @@ def test_a_lost_device_fails_what_runs_and_what_comes(
     tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def lose(runner: Runner, batch: Any, rows: Any) -> Any:
-        raise DeviceLost("gone")
+        raise RuntimeError("Triton Error [CUDA]: an illegal memory access was encountered")
 
     async def test() -> None:
         async with engine_of(tiny_model) as engine:
             monkeypatch.setattr(Runner, "run", lose)
+            monkeypatch.setattr(engine_module, "answers", lambda device: False)
             asked = Asked(engine, (5, 6), 2)
             assert isinstance((await asked.events())[-1], Failed)
             assert engine.stats().seconds_since_step == float("inf")
@@ -308,6 +309,22 @@ def test_a_lost_device_fails_what_runs_and_what_comes(
             assert engine.stats().running == 0
             with pytest.raises(ModelUnloaded):
                 await engine.warm(("Hello",), ())
+
+    run(test)
+
+
+def test_an_error_of_a_device_that_still_answers_is_its_requests_own(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(runner: Runner, batch: Any, rows: Any) -> Any:
+        raise torch.AcceleratorError("invalid configuration argument")
+
+    async def test() -> None:
+        async with engine_of(tiny_model) as engine:
+            with monkeypatch.context() as patch:
+                patch.setattr(Runner, "run", refuse)
+                assert isinstance((await Asked(engine, (5, 6), 2).events())[-1], Failed)
+            assert len(await Asked(engine, (5, 6), 2).tokens()) == 2
 
     run(test)
 

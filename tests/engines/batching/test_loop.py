@@ -97,7 +97,7 @@ class Machine:
             pacer=Pacer(tokens),
             clock=lambda: self.now,
             diagnose=_diagnose,
-            is_fatal=lambda error: isinstance(error, Lost),
+            is_fatal=lambda: isinstance(computer.error, Lost),
             on_step=self.reports.append,
         )
         self.done: list[Job] = []
@@ -241,6 +241,49 @@ def test_a_lost_device_ends_everything_and_shows() -> None:
         for job in (*jobs, late):
             assert isinstance(job.mailbox.terminal, Failed)
         await machine.check_whole(*jobs, late)
+
+    run(test)
+
+
+def test_a_device_that_is_lost_while_a_job_is_admitted_ends_everything() -> None:
+    async def test() -> None:
+        computer = Computer()
+        machine = Machine(computer)
+        running = machine.submit()
+        await machine.turns(1)
+
+        def admit(job: Job) -> Request:
+            computer.error = Lost("an illegal memory access was encountered")
+            raise computer.error
+
+        machine.loop._admit = admit
+        jobs = [machine.submit((8, 8)), machine.submit((8, 8))]
+        await asyncio.to_thread(machine.loop.run)
+        assert machine.loop.is_lost
+        assert len(computer.plans) == 1, "nothing was computed after the device was lost"
+        for job in (running, *jobs):
+            assert isinstance(job.mailbox.terminal, Failed)
+        await machine.check_whole(running, *jobs)
+
+    run(test)
+
+
+def test_a_device_that_is_lost_while_a_step_is_prepared_ends_everything() -> None:
+    async def test() -> None:
+        computer = Computer()
+        machine = Machine(computer)
+
+        def prepare(plan: StepPlan) -> StepPlan:
+            computer.error = Lost("device-side assert triggered")
+            raise computer.error
+
+        machine.loop._prepare = prepare
+        jobs = [machine.submit(), machine.submit()]
+        await asyncio.to_thread(machine.loop.run)
+        assert machine.loop.is_lost
+        assert computer.plans == []
+        assert all(isinstance(job.mailbox.terminal, Failed) for job in jobs)
+        await machine.check_whole(*jobs)
 
     run(test)
 

@@ -33,10 +33,6 @@ MEMINFO: Final = Path("/proc/meminfo")
 OnProgress = Callable[[LoadProgress], None]
 
 
-class DeviceLost(RuntimeError):
-    """The device's context is broken: every later call on it fails too."""
-
-
 @dataclass(frozen=True, slots=True)
 class CacheWish:
     """What is asked of the KV cache; see `cache_size`."""
@@ -62,17 +58,8 @@ class Computing:
         return self._runner.prepare(plan)
 
     def run(self, batch: Batch, rows: Sequence[Any]) -> Sequence[Any]:
-        """See `Runner.run`.
-
-        Raises:
-            DeviceLost: nothing can be computed any more.
-        """
-        try:
-            return self._runner.run(batch, rows)
-        except torch.OutOfMemoryError:
-            raise
-        except torch.AcceleratorError as error:
-            raise DeviceLost(str(error)) from error
+        """See `Runner.run`."""
+        return self._runner.run(batch, rows)
 
     def close(self) -> None:
         """Let go; the model attends in its former way again, where it still can."""

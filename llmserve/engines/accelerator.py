@@ -1,0 +1,34 @@
+"""A device as a thread uses it: made the current one, and asked whether it still computes."""
+
+from __future__ import annotations
+
+import torch
+from loguru import logger
+
+
+def make_current(device: torch.device) -> None:
+    """Make a GPU the calling thread's own; every thread that launches kernels does so first.
+
+    torch switches to a tensor's device by itself. Triton, CUDA graphs and synchronisation take
+    the current device, which is the first GPU in each new thread.
+    """
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+
+
+def answers(device: torch.device) -> bool:
+    """Whether the device computes at all; asked after something failed on it.
+
+    The type of an error does not tell: an illegal access in a kernel breaks the context for good,
+    a launch that asks for too much does not, and libraries raise plain `RuntimeError` for both.
+    """
+    if device.type == "cpu":
+        return True
+    try:
+        torch.ones(1, device=device).item()
+    except torch.OutOfMemoryError:
+        return True
+    except RuntimeError as error:
+        logger.error("{} does not answer any more: {}", device, error)
+        return False
+    return True

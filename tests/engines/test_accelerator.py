@@ -1,0 +1,57 @@
+"""The device as a thread uses it: on a machine without one, by what torch would do."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from llmserve.engines import accelerator
+from llmserve.engines.accelerator import answers, make_current
+from llmserve.engines.failure import release_memory
+
+CUDA = torch.device("cuda:1")
+
+
+def test_a_cpu_always_answers_and_is_nobodys_own() -> None:
+    assert answers(torch.device("cpu"))
+    make_current(torch.device("cpu"))
+
+
+@pytest.mark.parametrize(
+    ("error", "is_alive"),
+    [
+        (None, True),
+        (torch.OutOfMemoryError("no room for four bytes"), True),
+        (torch.AcceleratorError("an illegal memory access was encountered"), False),
+        (RuntimeError("Triton Error [CUDA]: unspecified launch failure"), False),
+    ],
+)
+def test_a_device_is_asked_by_a_tiny_operation(
+    monkeypatch: pytest.MonkeyPatch, error: Exception | None, is_alive: bool
+) -> None:
+    def ones(count: int, device: torch.device) -> torch.Tensor:
+        assert device == CUDA
+        if error is not None:
+            raise error
+        return torch.tensor([1.0])
+
+    monkeypatch.setattr(accelerator.torch, "ones", ones)
+    assert answers(CUDA) is is_alive
+
+
+def test_a_gpu_is_made_current(monkeypatch: pytest.MonkeyPatch) -> None:
+    current: list[torch.device] = []
+    monkeypatch.setattr(torch.cuda, "set_device", current.append)
+    make_current(CUDA)
+    assert current == [CUDA]
+
+
+def test_memory_is_given_back_without_a_word_to_a_device_that_is_lost(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def lost() -> None:
+        raise torch.AcceleratorError("device-side assert triggered")
+
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.cuda, "empty_cache", lost)
+    release_memory()
