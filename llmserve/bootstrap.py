@@ -255,7 +255,7 @@ def _engine(spec: ModelSpec, settings: Settings, device: str, metrics: Metrics) 
         torch_threads=settings.torch_threads,
         fetch=fetch,
         kv_cache_bytes=settings.kv_cache_bytes,
-        memory_share=1.0 / _workers_on(device, settings),
+        worker_share=1.0 / _workers_on(device, settings),
         max_tokens_per_step=settings.max_tokens_per_step,
         prefix_caching=settings.prefix_caching,
         torch_compile=settings.torch_compile,

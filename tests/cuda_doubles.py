@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
 import torch
 
@@ -10,13 +11,16 @@ from llmserve.engines.batching.compute.kv_cache import KVCache
 
 
 class SkippingCache(KVCache):
-    """Leaves negative slots alone, as the kernel does."""
+    """Leaves negative slots alone, as the kernel does, without looking at them on the host."""
 
     def write(
         self, layer: int, slots: torch.Tensor, keys: torch.Tensor, values: torch.Tensor
     ) -> None:
-        kept = slots >= 0
-        super().write(layer, slots[kept], keys[kept], values[kept])
+        blocks = slots.clamp(min=0) // self.block_size
+        offsets = slots.clamp(min=0) % self.block_size
+        is_kept = (slots >= 0)[:, None, None]
+        for cached, new in ((self.keys[layer], keys), (self.values[layer], values)):
+            cached[blocks, :, offsets] = torch.where(is_kept, new, cached[blocks, :, offsets])
 
 
 class Repeater:
@@ -33,3 +37,30 @@ class Repeater:
             work()
 
         return replay
+
+
+@dataclass
+class FakeMemory:
+    """A device with so many bytes free; steps take what `step_bytes` says of their tokens, and
+    graphs what `graph_bytes` has left to say."""
+
+    free_bytes: int = 10**9
+    step_bytes: Callable[[int], int] = lambda tokens: 1000 * tokens
+    graph_bytes: list[int] = field(default_factory=list)
+    steps: list[int] = field(default_factory=list)
+
+    def free(self) -> int:
+        return self.free_bytes
+
+    def peak_of(self, work: Callable[[], object]) -> int:
+        count = len(self.steps)
+        work()
+        if len(self.steps) == count:  # a real step, of a model
+            return 12345
+        return self.step_bytes(self.steps[-1])
+
+    def step(self, tokens: int) -> None:
+        """Stands in for `LargestStep.run`."""
+        self.steps.append(tokens)
+        if self.step_bytes(tokens) > self.free_bytes:
+            raise torch.OutOfMemoryError("CUDA out of memory")

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
+import torch
 from loguru import logger
 
 from llmserve.domain import EngineKind, ModelSpec
@@ -17,6 +18,7 @@ from llmserve.engines.batching.loop import StepReport
 from llmserve.engines.chosen import ChosenEngine
 from llmserve.engines.footprint import slots
 from llmserve.engines.loading import Fetch, LoadedModel
+from llmserve.engines.memory_share import MemoryShare
 from llmserve.engines.threaded import ThreadedEngine
 
 
@@ -27,7 +29,8 @@ def build_engine(
     torch_threads: int | None = None,
     fetch: Fetch,
     kv_cache_bytes: int | None = None,
-    memory_share: float = 1.0,
+    worker_share: float = 1.0,
+    memory_share: Callable[[torch.device], MemoryShare] | None = None,
     max_tokens_per_step: int | None = None,
     prefix_caching: bool = True,
     torch_compile: bool = False,
@@ -35,6 +38,9 @@ def build_engine(
     on_step: Callable[[StepReport], None] = lambda report: None,
 ) -> Engine:
     """The engine that the spec asks for; `auto` takes the best one the model supports.
+
+    `worker_share` is this worker's part of the cores and of its device's memory; `memory_share`
+    says more of the latter, once the model is there and its device known.
 
     `torch_threads` is per running request of the threaded engine, `None` shares the cores among
     them; the batching engine's one step takes as many, or this worker's share of the cores.
@@ -46,9 +52,9 @@ def build_engine(
     def batching(loaded: LoadedModel, layers: Sequence[LayerShape], why: str) -> Engine:
         options = BatchingOptions(
             max_running=slots(EngineKind.BATCHING, max_running, loaded.device.type),
-            torch_threads=torch_threads or max(1, round(cores() * memory_share)),
+            torch_threads=torch_threads or max(1, round(cores() * worker_share)),
             kv_cache_bytes=kv_cache_bytes,
-            memory_share=memory_share,
+            memory_share=memory_share or (lambda device: MemoryShare(worker_share)),
             max_tokens_per_step=max_tokens_per_step,
             is_caching=prefix_caching,
             is_compiled=torch_compile,

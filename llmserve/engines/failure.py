@@ -37,7 +37,7 @@ def release_memory() -> None:
     """Collect cycles, and give the device what torch keeps for later. Never raises: it is called
     where something failed already, on a device that may be lost."""
     gc.collect()
-    if torch.cuda.is_initialized():
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]  # torch's own stub
         try:
             torch.cuda.empty_cache()
         except RuntimeError as error:

@@ -89,6 +89,7 @@ def _bad_kernel() -> None:
 
 def _triton_shared_memory() -> None:
     import triton.language as tl  # noqa: F401
+
     from gpu_contact.greedy_kernel import greedy
 
     greedy()

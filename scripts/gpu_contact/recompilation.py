@@ -1,4 +1,4 @@
-"""Whether Triton compiles anything after the first steps: random batches, specialisations counted."""
+"""Whether Triton compiles anything after load: random batches, specialisations counted."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import random
 import sys
 
 import torch
+
 from gpu_contact.subject import make_subject
 from gpu_contact.workload import plan_of, rows_of
-
-from llmserve.engines.batching.compute.computing import CacheWish, build_computing
+from llmserve.engines.batching.compute.building import build_computing
 from llmserve.engines.batching.compute.cuda import kv_write, paged_decode, paged_kernel
+from llmserve.engines.batching.compute.sizing import CacheWish
 
 
 def _count() -> dict[str, int]:

@@ -6,11 +6,12 @@ import sys
 from collections import defaultdict
 
 import torch
-from gpu_contact.subject import make_subject
-from gpu_contact.workload import plan_of
 from torch.profiler import ProfilerActivity, profile
 
-from llmserve.engines.batching.compute.computing import CacheWish, build_computing
+from gpu_contact.subject import make_subject
+from gpu_contact.workload import plan_of
+from llmserve.engines.batching.compute.building import build_computing
+from llmserve.engines.batching.compute.sizing import CacheWish
 
 TOP = 20
 
@@ -22,7 +23,7 @@ def main(argv: list[str]) -> int:
     subject = make_subject(preset, device)
     wish = CacheWish(16, rows, 2 * rows * context * subject.cache_bytes_per_token)
     computing = build_computing(subject.loaded, subject.layers, wish)
-    runner = computing._runner
+    runner = computing.runner
     with torch.inference_mode():
         batch = runner.prepare(plan_of(rows, context, 16))
         for _ in range(3):
@@ -50,7 +51,9 @@ def main(argv: list[str]) -> int:
     for event in kernels:
         by_name[event.name].append(event.time_range.elapsed_us())
     for name, times in sorted(by_name.items(), key=lambda item: -sum(item[1]))[:TOP]:
-        print(f"   {sum(times):9.1f} µs {len(times):5} × {sum(times) / len(times):7.2f}  {name[:90]}")
+        print(
+            f"   {sum(times):9.1f} µs {len(times):5} × {sum(times) / len(times):7.2f}  {name[:90]}"
+        )
     return 0
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 
 import torch
-from gpu_contact.workload import median_seconds, plan_of, rows_of
 
+from gpu_contact.workload import median_seconds, plan_of, rows_of
 from llmserve.domain import SamplingParams
 from llmserve.engines.batching.compute.sampler import sample
 
@@ -36,7 +36,7 @@ def main(argv: list[str]) -> int:
             original = torch.randn(count, VOCAB, device=device) * 3
             logits = original.clone()
 
-            def work(rows=rows, logits=logits, original=original):  # noqa: ANN001, ANN202
+            def work(rows=rows, logits=logits, original=original):
                 logits.copy_(original)
                 sample(logits, rows)
 

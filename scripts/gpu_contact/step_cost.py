@@ -7,12 +7,14 @@ import sys
 import time
 
 import torch
-from gpu_contact.subject import Subject, make_subject
-from gpu_contact.workload import Affine, device_seconds, median_seconds, plan_of, rows_of
 from gpu_roofline.roofline import copy_bandwidth, step_bytes
 
-from llmserve.engines.batching.compute.computing import CacheWish, Computing, build_computing
+from gpu_contact.subject import Subject, make_subject
+from gpu_contact.workload import Affine, device_seconds, median_seconds, plan_of, rows_of
+from llmserve.engines.batching.compute.building import build_computing
+from llmserve.engines.batching.compute.computing import Computing
 from llmserve.engines.batching.compute.sampler import sample
+from llmserve.engines.batching.compute.sizing import CacheWish
 
 BATCHES = (1, 8, 64, 256)
 CONTEXTS = (1024, 8192)
@@ -44,7 +46,7 @@ def main(argv: list[str]) -> int:
 def _decode(subject: Subject, computing: Computing, bandwidth: float) -> None:
     print("=> rows × context: whole = prepare + device + sampling + rest, ms (limit; share)")
     device, vocab = subject.loaded.device, subject.loaded.model.config.vocab_size
-    runner = computing._runner
+    runner = computing.runner
     for context in CONTEXTS:
         for batch in BATCHES:
             if batch * context > computing.cache.num_tokens - BLOCK_SIZE:
@@ -54,7 +56,7 @@ def _decode(subject: Subject, computing: Computing, bandwidth: float) -> None:
             rows = rows_of(plan, device, vocab)
             repeats = 20 if batch < 256 else 10
 
-            def whole(plan=plan, rows=rows):  # noqa: ANN001, ANN202
+            def whole(plan=plan, rows=rows):
                 computing.run(computing.prepare(plan), rows)
 
             seconds = median_seconds(whole, repeats)

@@ -45,9 +45,7 @@ def rows_of(
     plan: StepPlan, device: torch.device, vocab: int, params: SamplingParams = GREEDY
 ) -> list[RowSampling]:
     """Sampling for each row."""
-    return [
-        RowSampling(params, part.sequence.token_ids, [], vocab, device) for part in plan.slices
-    ]
+    return [RowSampling(params, part.sequence.token_ids, [], vocab, device) for part in plan.slices]
 
 
 def median_seconds(work: Callable[[], object], repeats: int, *, warm: int = 3) -> float:

@@ -1,5 +1,5 @@
-"""Every thread that launches kernels has made the model's device its current one: Triton, CUDA graphs
-and synchronisation go to the first GPU otherwise."""
+"""Every thread that launches kernels has made the model's device its current one: Triton, CUDA
+graphs and synchronisation go to the first GPU otherwise."""
 
 from __future__ import annotations
 

@@ -27,13 +27,11 @@ from llmserve.domain import (
     WarmReport,
 )
 from llmserve.engines.accelerator import answers, make_current
-from llmserve.engines.batching.compute.computing import (
-    CacheWish,
-    Computing,
-    build_computing,
-)
+from llmserve.engines.batching.compute.building import build_computing
+from llmserve.engines.batching.compute.computing import Computing
 from llmserve.engines.batching.compute.kv_cache import LayerShape
 from llmserve.engines.batching.compute.row_sampling import RowSampling
+from llmserve.engines.batching.compute.sizing import CacheWish
 from llmserve.engines.batching.loop import StepLoop, StepReport
 from llmserve.engines.batching.pacer import LEAST_TOKENS, LEAST_TOKENS_ON_GPU, Pacer
 from llmserve.engines.batching.request import Request
@@ -44,6 +42,7 @@ from llmserve.engines.failure import as_failure, forget_frames, release_memory
 from llmserve.engines.job import Job, Task
 from llmserve.engines.loading import LoadedModel
 from llmserve.engines.mailbox import Mailbox
+from llmserve.engines.memory_share import MemoryShare
 from llmserve.engines.prefixes import beginning
 from llmserve.engines.warmup import DEFAULT_WARMUP, warm_up_task
 from llmserve.errors import LLMServeError, ModelBroken, ModelUnloaded
@@ -63,7 +62,7 @@ class BatchingOptions:
         max_running: requests in a step.
         torch_threads: of the step loop, on a CPU.
         kv_cache_bytes: of the paged cache, `None` to size it by what is free.
-        memory_share: which part of what is free is this worker's.
+        memory_share: tells what of the device's memory this engine may take.
         block_size: tokens per block.
         max_tokens_per_step: prompt and answer tokens together, `None` for what suits the device.
         is_caching: whether prefixes are shared.
@@ -74,7 +73,7 @@ class BatchingOptions:
     max_running: int
     torch_threads: int
     kv_cache_bytes: int | None = None
-    memory_share: float = 1.0
+    memory_share: Callable[[torch.device], MemoryShare] = lambda device: MemoryShare()
     block_size: int = 16
     max_tokens_per_step: int | None = None
     is_caching: bool = True
@@ -143,7 +142,8 @@ class BatchingEngine:
     async def load(self, on_progress: Callable[[LoadProgress], None]) -> None:
         """Make the cache and whatever is compiled, start the step loop, generate first tokens."""
         loop = asyncio.get_running_loop()
-        self._computing = await loop.run_in_executor(self._pool, self._build, on_progress)
+        share = self._options.memory_share(self._device)
+        self._computing = await loop.run_in_executor(self._pool, self._build, share, on_progress)
         self._start(loop, self._computing)
         on_progress(LoadProgress("warm-up"))
         try:
@@ -231,22 +231,21 @@ class BatchingEngine:
         torch.set_num_threads(self._options.torch_threads)
         make_current(self._device)
 
-    def _build(self, on_progress: Callable[[LoadProgress], None]) -> Computing:
+    def _build(self, share: MemoryShare, on_progress: Callable[[LoadProgress], None]) -> Computing:
         def report(progress: LoadProgress) -> None:
             if self._is_closing:
                 raise ModelBroken(f"loading {self._spec.name!r} was interrupted by a shutdown")
             on_progress(progress)
 
         options = self._options
+        most = options.max_tokens_per_step or (
+            GPU_TOKENS_PER_STEP if self._is_on_gpu else CPU_TOKENS_PER_STEP
+        )
         computing = build_computing(
             self._model,
             self._layers,
-            CacheWish(
-                options.block_size,
-                options.max_running,
-                options.kv_cache_bytes,
-                options.memory_share,
-            ),
+            CacheWish(options.block_size, options.max_running, options.kv_cache_bytes, share),
+            tokens_per_step=max(most, options.max_running),
             is_compiled=options.is_compiled,
             cache_dir=options.cache_dir,
             on_progress=report,
@@ -256,12 +255,7 @@ class BatchingEngine:
         return computing
 
     def _start(self, loop: asyncio.AbstractEventLoop, computing: Computing) -> None:
-        options = self._options
-        is_gpu = self._model.device.type == "cuda"
-        most = options.max_tokens_per_step or (
-            GPU_TOKENS_PER_STEP if is_gpu else CPU_TOKENS_PER_STEP
-        )
-        most = max(most, options.max_running)
+        options, most = self._options, computing.tokens_per_step
         self._scheduler = Scheduler(
             num_blocks=computing.cache.num_blocks,
             block_size=options.block_size,
@@ -275,7 +269,7 @@ class BatchingEngine:
             computing.run,
             partial(self._admit, wakes=wakes),
             wakes,
-            pacer=Pacer(most, LEAST_TOKENS_ON_GPU if is_gpu else LEAST_TOKENS),
+            pacer=Pacer(most, LEAST_TOKENS_ON_GPU if self._is_on_gpu else LEAST_TOKENS),
             clock=self._clock,
             diagnose=_diagnose,
             is_fatal=lambda: not answers(self._device),
@@ -284,6 +278,10 @@ class BatchingEngine:
         )
         self._thread = asyncio.ensure_future(loop.run_in_executor(self._pool, self._loop.run))
         self._thread.add_done_callback(partial(_refuse_rest, self._loop))
+
+    @property
+    def _is_on_gpu(self) -> bool:
+        return self._device.type == "cuda"
 
     def _admit(self, job: Job, wakes: Wakes) -> Request:
         """On the step loop's thread."""

@@ -22,7 +22,7 @@ LEAST_TOKENS: Final = 16
 LEAST_TOKENS_ON_GPU: Final = 256
 """So many prompt tokens cost a GPU hardly more time than it takes to read the weights for one."""
 PROBE_EVERY: Final = 16
-"""Every so many steps with prefill, one takes half: only different sizes show what a token costs."""
+"""One of so many steps with prefill takes half: only different sizes show what a token costs."""
 
 
 class Pacer:

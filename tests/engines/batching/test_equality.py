@@ -12,8 +12,10 @@ from make_model import make_model
 from transformers import GenerationConfig
 
 from llmserve.domain import ModelSpec, SamplingParams
-from llmserve.engines.batching.compute.computing import CacheWish, Computing, build_computing
+from llmserve.engines.batching.compute.building import build_computing
+from llmserve.engines.batching.compute.computing import Computing
 from llmserve.engines.batching.compute.row_sampling import RowSampling
+from llmserve.engines.batching.compute.sizing import CacheWish
 from llmserve.engines.batching.compute.support import layer_shapes
 from llmserve.engines.batching.schedule.scheduler import Scheduler
 from llmserve.engines.batching.schedule.sequence import Sequence as TokenSequence

@@ -43,7 +43,9 @@ class Machine:
     def seconds(self, tokens: int) -> float:
         return self.decode + (self.fixed + tokens * self.per_token if tokens else 0.0)
 
-    def run(self, pacer: Pacer, prompt_tokens: int, noise: random.Random | None = None) -> list[int]:
+    def run(
+        self, pacer: Pacer, prompt_tokens: int, noise: random.Random | None = None
+    ) -> list[int]:
         """Prompt tokens of each step until a prompt beside 8 streams is read; 4 decode steps come
         first."""
         for _ in range(4):

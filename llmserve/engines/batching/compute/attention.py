@@ -4,12 +4,15 @@ is tested against."""
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 import torch
 
 from llmserve.engines.batching.compute.batch import Batch
 from llmserve.engines.batching.compute.kv_cache import KVCache
+
+MAX_SCORES: Final = 2**26
+"""Scores at once, 256 MiB of them: all of a long prompt's would take more than the model."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +70,25 @@ def attend_row(
 ) -> torch.Tensor:
     """One row: query (length, query_heads, head_dim) are the last `length` tokens of the context,
     keys and values (kv_heads, context, head_dim)."""
+    length, query_heads, _ = query.shape
+    context = keys.shape[1]
+    piece = max(1, MAX_SCORES // max(1, query_heads * context))
+    if piece >= length:
+        return _attend_piece(query, keys, values, variant)
+    result = torch.empty_like(query)
+    for begin in range(0, length, piece):
+        end = min(length, begin + piece)
+        seen = context - length + end  # what comes after the piece is hidden from it
+        result[begin:end] = _attend_piece(
+            query[begin:end], keys[:, :seen], values[:, :seen], variant
+        )
+    return result
+
+
+def _attend_piece(
+    query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, variant: Variant
+) -> torch.Tensor:
+    """As `attend_row`, all at once."""
     length, query_heads, head_dim = query.shape
     kv_heads, context, _ = keys.shape
     group = query_heads // kv_heads

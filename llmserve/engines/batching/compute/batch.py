@@ -25,6 +25,7 @@ class Batch:
         num_decode: rows at the front that have one token.
         max_query: tokens of the longest row.
         max_context: the largest context length.
+        prefill_context: context lengths of the rows past `num_decode`, added up.
     """
 
     token_ids: torch.Tensor
@@ -37,6 +38,7 @@ class Batch:
     num_decode: int
     max_query: int
     max_context: int
+    prefill_context: int
 
     @classmethod
     def from_plan(cls, plan: StepPlan, block_size: int, device: torch.device) -> Self:
@@ -82,4 +84,5 @@ class Batch:
             num_decode=sum(1 for part in plan.slices if part.length == 1),
             max_query=max(part.length for part in plan.slices),
             max_context=max(contexts),
+            prefill_context=sum(part.end for part in plan.slices if part.length > 1),
         )

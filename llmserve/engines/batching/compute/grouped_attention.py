@@ -6,11 +6,16 @@ matrix product of each group, over keys that were gathered to lie one after anot
 
 from __future__ import annotations
 
+from typing import Final
+
 import torch
 
 from llmserve.engines.batching.compute.attention import Variant, attend_row
 from llmserve.engines.batching.compute.batch import Batch
 from llmserve.engines.batching.compute.kv_cache import KVCache
+
+MAX_GATHERED_BYTES: Final = 2**28
+"""Keys and values that are copied at once; of many long rows they would fill the device."""
 
 
 class GroupedAttention:
@@ -21,9 +26,11 @@ class GroupedAttention:
     ) -> torch.Tensor:
         """See `Attention`."""
         count = batch.num_decode
-        parts = []
-        if count:
-            parts.append(_decode(cache, layer, batch, query[:count], variant))
+        at_once = _rows_at_once(cache, layer, batch.max_context)
+        parts = [
+            _decode(cache, layer, batch, slice(begin, min(begin + at_once, count)), query, variant)
+            for begin in range(0, count, at_once)
+        ]
         starts = batch.query_starts.tolist()
         contexts = batch.context_lengths.tolist()
         for row in range(count, len(contexts)):
@@ -35,14 +42,20 @@ class GroupedAttention:
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
+def _rows_at_once(cache: KVCache, layer: int, max_context: int) -> int:
+    token_bytes = 2 * cache.keys[layer][0, :, 0].nbytes
+    return max(1, MAX_GATHERED_BYTES // max(1, token_bytes * max_context))
+
+
 def _decode(
-    cache: KVCache, layer: int, batch: Batch, query: torch.Tensor, variant: Variant
+    cache: KVCache, layer: int, batch: Batch, own: slice, query: torch.Tensor, variant: Variant
 ) -> torch.Tensor:
-    """Rows of one token each: query and result (num_decode, query_heads, head_dim)."""
+    """Rows `own` of one token each; the result is (num_rows, query_heads, head_dim)."""
+    query = query[own]
     rows, query_heads, head_dim = query.shape
-    lengths = batch.context_lengths[:rows, None].long()
-    blocks = batch.block_tables[:rows, : -(-int(lengths.max()) // cache.block_size)].long()
-    # (num_decode, kv_heads, context, head_dim), padded to the longest context of these rows
+    lengths = batch.context_lengths[own, None].long()
+    blocks = batch.block_tables[own, : -(-int(lengths.max()) // cache.block_size)].long()
+    # (num_rows, kv_heads, context, head_dim), padded to the longest context of these rows
     keys = cache.keys[layer][blocks].transpose(1, 2).flatten(2, 3)
     values = cache.values[layer][blocks].transpose(1, 2).flatten(2, 3)
     kv_heads, context = keys.shape[1], keys.shape[2]

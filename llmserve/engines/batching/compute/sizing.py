@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 import torch
 
 from llmserve.engines.batching.compute.kv_cache import LayerShape
 from llmserve.engines.footprint import CACHE_TOKENS
+from llmserve.engines.memory_share import MemoryShare
+from llmserve.errors import ModelBroken
 
-GPU_SHARE: Final = 0.9
-"""Of the memory that is free once the weights are there; the rest is for activations."""
+GPU_SHARE: Final = 0.95
+"""Of the memory that is free once the weights are there; the rest is lost between allocations."""
 CPU_SHARE: Final = 0.4
 """Of the memory that is free; a host has other uses for the rest."""
+LEAST_TOKENS: Final = 512
+"""With less room than this, or than a whole context, a model is not worth serving."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,46 +29,96 @@ class CacheSize:
     arithmetic: str
 
 
-def cache_size(
+@dataclass(frozen=True, slots=True)
+class CacheWish:
+    """What is asked of the KV cache.
+
+    Attributes:
+        block_size: tokens per block.
+        max_running: sequences at once.
+        num_bytes: its size, `None` for what suits the device.
+        share: what of the device's memory may be taken.
+    """
+
+    block_size: int
+    max_running: int
+    num_bytes: int | None = None
+    share: MemoryShare = field(default_factory=MemoryShare)
+
+
+def gpu_cache_size(
     layers: Sequence[LayerShape],
     dtype: torch.dtype,
-    block_size: int,
+    wish: CacheWish,
     *,
-    is_gpu: bool,
     free_bytes: int,
-    max_running: int,
+    weight_bytes: int,
+    headroom_bytes: int,
+    headroom: str,
     max_context: int,
-    asked_bytes: int | None = None,
-    share: float = 1.0,
 ) -> CacheSize:
-    """Room for the KV cache.
+    """What was asked for, or all that is this model's share once `headroom_bytes` are set aside for
+    steps and graphs (`headroom` says for which).
 
-    What was asked for, if anything was. On a GPU all that is free, but for a reserve, divided
-    among the workers that `share` counts. On a CPU what `max_running` requests of the usual
-    length want, and no more than a share of what is free; always one whole context, if there is
-    room for it.
+    Raises:
+        ModelBroken: there is no room for it, or for a cache worth having; shows the arithmetic.
     """
-    per_token = sum(layer.bytes_per_token(dtype) for layer in layers)
-    whole_context = -(-max_context // block_size)
-    if asked_bytes is not None:
-        budget, why = asked_bytes, f"kv_cache_bytes = {asked_bytes:,}"
-    elif is_gpu:
-        budget = int(free_bytes * GPU_SHARE * share)
-        why = f"{free_bytes:,} bytes free × {GPU_SHARE} × {share:.3g} (share of this worker)"
-    else:
-        usual = max(max_running * min(CACHE_TOKENS, max_context), max_context)
-        most = int(free_bytes * CPU_SHARE * share)
-        budget = min((usual + block_size * max_running) * per_token, most)
-        why = (
-            f"the lesser of {max_running} requests × {min(CACHE_TOKENS, max_context):,} tokens "
-            f"and {CPU_SHARE} × {share:.3g} of {free_bytes:,} bytes free"
+    per_token = _bytes_per_token(layers, dtype)
+    share = wish.share.of(int(free_bytes * GPU_SHARE), weight_bytes)
+    room = share - headroom_bytes
+    why = f"({free_bytes:,} bytes free × {GPU_SHARE} {wish.share}) = {share:,} - {headroom}"
+    least = min(LEAST_TOKENS, max_context) * per_token
+    wanted = least if wish.num_bytes is None else wish.num_bytes
+    if wanted > room:
+        raise ModelBroken(
+            f"no room for the KV cache: it wants {wanted:,} bytes, and there are {why} = {room:,}; "
+            "lower kv_cache_bytes, max_tokens_per_step or max_running, serve fewer models on this "
+            "device, or a smaller one"
         )
-    num_blocks = max(1, budget // (per_token * block_size))
+    if wish.num_bytes is not None:
+        return _cache_size(
+            wish.num_bytes, per_token, wish, max_context, f"kv_cache_bytes, of {why} = {room:,}"
+        )
+    return _cache_size(room, per_token, wish, max_context, f"{why} = {room:,}")
+
+
+def cpu_cache_size(
+    layers: Sequence[LayerShape],
+    dtype: torch.dtype,
+    wish: CacheWish,
+    *,
+    free_bytes: int,
+    max_context: int,
+) -> CacheSize:
+    """What was asked for, or what `max_running` requests of the usual length want, and no more than
+    a share of what is free; one whole context, if there is room for it."""
+    per_token = _bytes_per_token(layers, dtype)
+    if wish.num_bytes is not None:
+        why = f"kv_cache_bytes = {wish.num_bytes:,}"
+        return _cache_size(wish.num_bytes, per_token, wish, max_context, why)
+    usual_tokens = min(CACHE_TOKENS, max_context)
+    usual = max(wish.max_running * usual_tokens, max_context) + wish.block_size * wish.max_running
+    most = int(free_bytes * CPU_SHARE * wish.share.part)
+    why = (
+        f"the lesser of {wish.max_running} requests × {usual_tokens:,} tokens "
+        f"and {CPU_SHARE} × {wish.share.part:.3g} of {free_bytes:,} bytes free"
+    )
+    return _cache_size(min(usual * per_token, most), per_token, wish, max_context, why)
+
+
+def _cache_size(
+    budget: int, per_token: int, wish: CacheWish, max_context: int, why: str
+) -> CacheSize:
+    size = wish.block_size
+    num_blocks = max(1, budget // (per_token * size))
     # More than every request's whole context can never be used, prefixes aside.
-    num_blocks = min(num_blocks, (max_running + 1) * whole_context)
-    num_bytes = num_blocks * block_size * per_token
+    num_blocks = min(num_blocks, (wish.max_running + 1) * -(-max_context // size))
     return CacheSize(
         num_blocks,
-        f"{num_blocks:,} blocks × {block_size} tokens × {per_token:,} bytes per token = "
-        f"{num_bytes:,} bytes, room for {num_blocks * block_size:,} tokens ({why})",
+        f"{num_blocks:,} blocks × {size} tokens × {per_token:,} bytes per token = "
+        f"{num_blocks * size * per_token:,} bytes, room for {num_blocks * size:,} tokens ({why})",
     )
+
+
+def _bytes_per_token(layers: Sequence[LayerShape], dtype: torch.dtype) -> int:
+    return sum(layer.bytes_per_token(dtype) for layer in layers)

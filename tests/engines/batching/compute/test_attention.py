@@ -6,6 +6,7 @@ import pytest
 import torch
 from paged import filled_cache, paged_batch
 
+from llmserve.engines.batching.compute import attention, grouped_attention
 from llmserve.engines.batching.compute.attention import TorchAttention, Variant, attend_row
 from llmserve.engines.batching.compute.grouped_attention import GroupedAttention
 from llmserve.engines.batching.compute.kv_cache import KVCache, LayerShape
@@ -50,6 +51,20 @@ def test_grouped_attention_equals_the_plain_one(
     torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("num_bytes", [1, 2 * 2 * 24 * 4 * 90 * 3])
+def test_many_long_rows_are_attended_in_groups_with_the_same_result(
+    monkeypatch: pytest.MonkeyPatch, num_bytes: int
+) -> None:
+    monkeypatch.setattr(grouped_attention, "MAX_GATHERED_BYTES", num_bytes)
+    rows = [*ROWS["decode"], (50, 20)]
+    batch = paged_batch(rows, block_size=16, num_blocks=40)
+    cache = filled_cache(LayerShape(2, 24), num_blocks=40, block_size=16)
+    query = torch.randn(len(batch.token_ids), 6, 24)
+    expected = TorchAttention().attend(cache, 0, batch, query, VARIANTS["all"])
+    actual = GroupedAttention().attend(cache, 0, batch, query, VARIANTS["all"])
+    torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-5)
+
+
 def test_keys_and_values_go_to_their_slots_and_nowhere_else() -> None:
     cache = KVCache(
         [LayerShape(2, 4)],
@@ -63,3 +78,19 @@ def test_keys_and_values_go_to_their_slots_and_nowhere_else() -> None:
     torch.testing.assert_close(cache.keys[0][2, :, 1], keys[0])
     torch.testing.assert_close(cache.values[0][0, :, 3], values[1])
     assert int(cache.keys[0].any(-1).sum()) == 2 * 2
+
+
+@pytest.mark.parametrize("options", [{}, {"window": 7}, {"softcap": 2.0}, {"sinks": True}])
+def test_a_long_prompt_is_attended_in_pieces_with_the_same_result(
+    monkeypatch: pytest.MonkeyPatch, options: dict[str, object]
+) -> None:
+    torch.manual_seed(0)
+    query, keys, values = torch.randn(40, 6, 8), torch.randn(2, 50, 8), torch.randn(2, 50, 8)
+    if "sinks" in options:
+        options = {"sinks": torch.randn(6)}
+    variant = Variant(scale=0.3, **options)  # type: ignore[arg-type]
+    whole = attend_row(query, keys, values, variant)
+    monkeypatch.setattr(attention, "MAX_SCORES", 6 * 50 * 9)
+    torch.testing.assert_close(attend_row(query, keys, values, variant), whole)
+    monkeypatch.setattr(attention, "MAX_SCORES", 1)
+    torch.testing.assert_close(attend_row(query, keys, values, variant), whole)

@@ -1,5 +1,5 @@
-"""What is handed to torch's `varlen_attn`, against a double that does in plain torch what its
-documentation says."""
+"""What is handed to torch's `varlen_attn`, against doubles that do in plain torch what its
+documentation says, with the arguments that torch had from version to version."""
 
 from __future__ import annotations
 
@@ -12,8 +12,11 @@ from paged import filled_cache, paged_batch
 pytest.importorskip("triton", reason="triton is missing; pip install triton")
 
 from llmserve.engines.batching.compute.attention import TorchAttention, Variant
-from llmserve.engines.batching.compute.cuda import flash
+from llmserve.engines.batching.compute.cuda import flash_versions, gather
+from llmserve.engines.batching.compute.cuda.flash_versions import activate_paged
+from llmserve.engines.batching.compute.cuda.gather import Gather, fits, most_gathered
 from llmserve.engines.batching.compute.cuda.launch import Layer, Rows
+from llmserve.engines.batching.compute.cuda.varlen import Varlen
 from llmserve.engines.batching.compute.kv_cache import LayerShape
 
 ROWS = [(9, 1), (5, 5), (14, 6), (1, 1)]  # (context, new tokens)
@@ -68,15 +71,56 @@ def plain_varlen_attn(
     return result
 
 
-@pytest.fixture(autouse=True)
-def _plain(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(flash, "_varlen_attn", lambda: plain_varlen_attn)
+def varlen_attn_of_2_11(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    cu_seq_q: torch.Tensor,
+    cu_seq_k: torch.Tensor,
+    max_q: int,
+    max_k: int,
+    *,
+    return_aux: object = None,
+    scale: float | None = None,
+    window_size: tuple[int, int] = (-1, -1),
+) -> torch.Tensor:
+    """Grouped heads come as they are."""
+    return plain_varlen_attn(
+        query, key, value, cu_seq_q, cu_seq_k, max_q, max_k,
+        scale=scale, window_size=window_size, enable_gqa=True,
+    )  # fmt: skip
+
+
+def varlen_attn_of_2_10(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    cu_seq_q: torch.Tensor,
+    cu_seq_k: torch.Tensor,
+    max_q: int,
+    max_k: int,
+    is_causal: bool = False,
+    return_aux: object = None,
+) -> torch.Tensor:
+    raise AssertionError("it knows neither scale nor window")
+
+
+def varlen(function: object = plain_varlen_attn) -> Varlen:
+    made = Varlen.of_function(function)
+    assert made is not None
+    return made
+
+
+def test_what_torch_takes_is_read_off_its_signature() -> None:
+    assert varlen().names_groups
+    assert not varlen(varlen_attn_of_2_11).names_groups
+    assert Varlen.of_function(varlen_attn_of_2_10) is None
 
 
 @pytest.mark.parametrize("window", [None, 1, 4])
-@pytest.mark.parametrize("is_paged", [False, True])
+@pytest.mark.parametrize("kind", ["paged", "gathered", "gathered of 2.11"])
 def test_flash_attention_is_asked_for_what_plain_torch_computes(
-    window: int | None, is_paged: bool
+    window: int | None, kind: str
 ) -> None:
     batch = paged_batch(ROWS, block_size=BLOCK_SIZE, num_blocks=NUM_BLOCKS)
     cache = filled_cache(SHAPE, num_blocks=NUM_BLOCKS, block_size=BLOCK_SIZE)
@@ -86,28 +130,22 @@ def test_flash_attention_is_asked_for_what_plain_torch_computes(
         query, batch.query_starts, batch.context_lengths, batch.block_tables, batch.max_query
     )
     layer = Layer(cache.keys[0], cache.values[0], variant)
-    if is_paged:
-        actual = flash.paged_flash(rows, layer, batch.max_context)
+    if kind == "paged":
+        actual = varlen().paged(rows, layer, batch.max_context)
     else:
-        gather = flash.Gather.of(rows, BLOCK_SIZE)
-        actual = flash.gathered_flash(rows, layer, gather, batch.max_context)
+        gathered = Gather.of(rows, sum(context for context, _ in ROWS), BLOCK_SIZE)
+        attention = varlen(varlen_attn_of_2_11 if "2.11" in kind else plain_varlen_attn)
+        actual = attention.gathered(rows, layer, gathered, batch.max_context)
     expected = TorchAttention().attend(cache, 0, batch, query, variant)
     torch.testing.assert_close(actual, expected)
 
 
 def test_long_contexts_are_not_gathered(monkeypatch: pytest.MonkeyPatch) -> None:
-    batch = paged_batch(ROWS, block_size=BLOCK_SIZE, num_blocks=NUM_BLOCKS)
-    cache = filled_cache(SHAPE, num_blocks=NUM_BLOCKS, block_size=BLOCK_SIZE)
-    rows = Rows(
-        torch.zeros(13, 6, 8), batch.query_starts, batch.context_lengths, batch.block_tables, 6
-    )
-    layer = Layer(cache.keys[0], cache.values[0], Variant(scale=1.0))
-    gather = flash.Gather.of(rows, BLOCK_SIZE)
     num_bytes = 29 * SHAPE.bytes_per_token(torch.float32)
-    monkeypatch.setattr(flash, "MAX_GATHERED_BYTES", num_bytes)
-    assert gather.fits(layer)
-    monkeypatch.setattr(flash, "MAX_GATHERED_BYTES", num_bytes - 1)
-    assert not gather.fits(layer)
+    monkeypatch.setattr(gather, "MAX_GATHERED_BYTES", num_bytes)
+    assert fits(29, SHAPE, torch.float32)
+    assert not fits(30, SHAPE, torch.float32)
+    assert most_gathered(SHAPE, torch.float32) == 29
 
 
 class Torch:
@@ -116,10 +154,12 @@ class Torch:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, major: int = 9) -> None:
         self.active: str | None = None
         self.error: Exception | None = None
-        monkeypatch.setattr(flash, "_is_installed", lambda package: True)
+        monkeypatch.setattr(flash_versions, "_is_installed", lambda package: True)
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (major, 0))
-        monkeypatch.setattr(flash.attention, "activate_flash_attention_impl", self.activate)
-        monkeypatch.setattr(flash.attention, "restore_flash_attention_impl", self.restore)
+        monkeypatch.setattr(
+            flash_versions.attention, "activate_flash_attention_impl", self.activate
+        )
+        monkeypatch.setattr(flash_versions.attention, "restore_flash_attention_impl", self.restore)
 
     def activate(self, name: str) -> None:
         self.active = name
@@ -135,11 +175,11 @@ def test_an_installed_flash_attention_is_used_if_it_is_right(
 ) -> None:
     cpu = torch.device("cpu")
     hopper = Torch(monkeypatch)
-    assert flash.activate_paged(cpu, 16) == hopper.active == "FA3"
+    assert activate_paged(cpu, varlen(), 16) == hopper.active == "FA3"
     Torch(monkeypatch, major=10)
-    assert flash.activate_paged(cpu, 16) == "FA4"
+    assert activate_paged(cpu, varlen(), 16) == "FA4"
     Torch(monkeypatch, major=8)
-    assert flash.activate_paged(cpu, 16) is None
+    assert activate_paged(cpu, varlen(), 16) is None
 
 
 def test_an_installed_flash_attention_that_is_wrong_is_put_back(
@@ -150,16 +190,32 @@ def test_an_installed_flash_attention_that_is_wrong_is_put_back(
         return plain_varlen_attn(query, *others, **named)  # type: ignore[arg-type]
 
     hopper = Torch(monkeypatch)
-    monkeypatch.setattr(flash, "_varlen_attn", lambda: one_token_too_few)
-    assert flash.activate_paged(torch.device("cpu"), 16) is None
+    wrong = Varlen(one_token_too_few, names_groups=True)
+    assert activate_paged(torch.device("cpu"), wrong, 16) is None
     assert hopper.active is None
-    monkeypatch.setattr(flash, "_varlen_attn", lambda: plain_varlen_attn)
     hopper.error = ImportError("built for another torch")
-    assert flash.activate_paged(torch.device("cpu"), 16) is None
+    assert activate_paged(torch.device("cpu"), varlen(), 16) is None
     assert hopper.active is None
 
 
 def test_without_a_gpu_nothing_is_flash_attention() -> None:
-    query = torch.zeros(1, 4, 64, dtype=torch.bfloat16)
-    assert not flash.takes(query, Variant(scale=1.0))
-    assert flash.paged_version(torch.device("cpu")) is None
+    assert Varlen.of_torch(torch.device("cpu")) is None
+    assert flash_versions.paged_version(torch.device("cpu")) is None
+
+
+@pytest.mark.parametrize(
+    ("dtype", "head_dim", "variant", "is_taken"),
+    [
+        (torch.bfloat16, 64, Variant(1.0), True),
+        (torch.float16, 256, Variant(1.0, window=8), True),
+        (torch.float32, 64, Variant(1.0), False),
+        (torch.bfloat16, 60, Variant(1.0), False),
+        (torch.bfloat16, 512, Variant(1.0), False),
+        (torch.bfloat16, 64, Variant(1.0, softcap=5.0), False),
+        (torch.bfloat16, 64, Variant(1.0, sinks=torch.zeros(4)), False),
+    ],
+)
+def test_it_takes_16_bit_heads_of_up_to_256_without_capped_scores_and_sinks(
+    dtype: torch.dtype, head_dim: int, variant: Variant, is_taken: bool
+) -> None:
+    assert varlen().takes(torch.zeros(1, 4, head_dim, dtype=dtype), variant) is is_taken

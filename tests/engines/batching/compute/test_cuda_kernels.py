@@ -117,6 +117,7 @@ def make_case(
         num_decode=sum(1 for _, length in rows if length == 1),
         max_query=int(lengths.max()),
         max_context=max(context for context, _ in rows),
+        prefill_context=sum(context for context, length in rows if length > 1),
     )
     return Case(cache, batch, query.to(device, dtype).transpose(0, 1))
 

@@ -28,9 +28,9 @@ from paged import filled_cache, paged_batch
 from llmserve.domain import ModelSpec
 from llmserve.engines.batching.compute.attention import TorchAttention, Variant
 from llmserve.engines.batching.compute.batch import Batch
-from llmserve.engines.batching.compute.computing import _cpu_forward
 from llmserve.engines.batching.compute.kv_cache import KVCache, LayerShape
 from llmserve.engines.batching.compute.native.attention import NativeAttention
+from llmserve.engines.batching.compute.on_cpu import _forward
 from llmserve.engines.batching.compute.support import layer_shapes
 from llmserve.engines.loading import load_model
 
@@ -207,7 +207,7 @@ def test_families_that_the_decoder_does_not_know_say_what_transformers_says(
         dtype=torch.bfloat16,
         device=torch.device("cpu"),
     )
-    forward, description, close = _cpu_forward(loaded.model, kernels())
+    forward, description, close = _forward(loaded.model, kernels())
     try:
         assert description.startswith("transformers' code, attention and")
         row = sequence(ids, [9, 3, 11, 6])

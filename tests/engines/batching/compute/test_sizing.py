@@ -2,60 +2,108 @@
 
 from __future__ import annotations
 
+import dataclasses
+
+import pytest
 import torch
 
 from llmserve.engines.batching.compute.kv_cache import LayerShape
-from llmserve.engines.batching.compute.sizing import CacheSize, cache_size
+from llmserve.engines.batching.compute.sizing import (
+    GPU_SHARE,
+    CacheSize,
+    CacheWish,
+    cpu_cache_size,
+    gpu_cache_size,
+)
+from llmserve.engines.memory_share import MemoryShare
+from llmserve.errors import ModelBroken
 
 LAYERS = (LayerShape(2, 16), LayerShape(2, 16))
 PER_TOKEN = 2 * 2 * 2 * 16 * 2  # layers, keys and values, heads, size, bytes
+WISH = CacheWish(block_size=16, max_running=8)
 
 
-def size(**changes: object) -> CacheSize:
-    wanted = {
-        "is_gpu": False,
-        "free_bytes": 10**9,
-        "max_running": 8,
-        "max_context": 4096,
-        "asked_bytes": None,
-        "share": 1.0,
-    } | changes
-    return cache_size(LAYERS, torch.bfloat16, 16, **wanted)  # type: ignore[arg-type]
+def on_cpu(free_bytes: int = 10**9, **changes: object) -> CacheSize:
+    wish = dataclasses.replace(WISH, **changes)  # type: ignore[arg-type]
+    return cpu_cache_size(LAYERS, torch.bfloat16, wish, free_bytes=free_bytes, max_context=4096)
 
 
-def test_what_was_asked_for_is_taken() -> None:
-    asked = size(asked_bytes=PER_TOKEN * 16 * 33 + 5)
+def on_gpu(free_bytes: int, headroom: int = 0, **changes: object) -> CacheSize:
+    wish = dataclasses.replace(WISH, **changes)  # type: ignore[arg-type]
+    return gpu_cache_size(
+        LAYERS,
+        torch.bfloat16,
+        wish,
+        free_bytes=free_bytes,
+        weight_bytes=5_000_000,
+        headroom_bytes=headroom,
+        headroom=f"{headroom:,} for steps",
+        max_context=4096,
+    )
+
+
+def blocks(count: int) -> int:
+    """Bytes of so many blocks."""
+    return PER_TOKEN * 16 * count
+
+
+@pytest.mark.parametrize("size", [on_cpu, lambda **wish: on_gpu(10**9, **wish)])
+def test_what_was_asked_for_is_taken(size: object) -> None:
+    asked = size(num_bytes=blocks(33) + 5)  # type: ignore[operator]
     assert asked.num_blocks == 33
     assert "kv_cache_bytes" in asked.arithmetic
 
 
 def test_a_cpu_takes_what_the_requests_usually_want() -> None:
-    assert size().num_blocks * 16 == 8 * (2048 + 16)
+    assert on_cpu().num_blocks * 16 == 8 * (2048 + 16)
 
 
 def test_a_cpu_takes_no_more_than_a_share_of_what_is_free() -> None:
-    scarce = size(free_bytes=PER_TOKEN * 16 * 100)
-    assert scarce.num_blocks == 40
-    assert size(free_bytes=PER_TOKEN * 16 * 100, share=0.5).num_blocks == 20
+    assert on_cpu(blocks(100)).num_blocks == 40
+    assert on_cpu(blocks(100), share=MemoryShare(0.5)).num_blocks == 20
 
 
 def test_one_whole_context_has_room_however_few_may_run() -> None:
-    assert size(max_running=1).num_blocks * 16 >= 4096
+    assert on_cpu(max_running=1).num_blocks * 16 >= 4096
 
 
-def test_a_gpu_takes_what_is_free_shared_among_its_workers() -> None:
-    free = PER_TOKEN * 16 * 1000
-    assert size(is_gpu=True, free_bytes=free).num_blocks == 900
-    assert size(is_gpu=True, free_bytes=free, share=0.25).num_blocks == 225
+def test_a_gpu_takes_what_is_free_less_what_steps_need() -> None:
+    assert on_gpu(blocks(1000)).num_blocks == 1000 * GPU_SHARE
+    assert on_gpu(blocks(1000), headroom=blocks(300)).num_blocks == 1000 * GPU_SHARE - 300
+
+
+def test_a_gpu_is_shared_among_workers_and_models() -> None:
+    free, quarter = blocks(1000), MemoryShare(part=0.25)
+    assert on_gpu(free, share=quarter).num_blocks == int(250 * GPU_SHARE)
+    assert on_gpu(free, headroom=blocks(50), share=quarter).num_blocks == int(250 * GPU_SHARE) - 50
+    other = MemoryShare(weights_to_come=blocks(100), models_to_come=1)
+    assert on_gpu(free, share=other).num_blocks == (950 - 100) // 2
 
 
 def test_more_than_can_ever_be_used_is_not_taken() -> None:
-    assert size(is_gpu=True, free_bytes=10**12).num_blocks == 9 * 4096 // 16
+    assert on_gpu(10**12).num_blocks == 9 * 4096 // 16
 
 
-def test_the_arithmetic_multiplies_out() -> None:
-    told = size().arithmetic.replace(",", "")
-    blocks, per_block, per_token, product = (
+def test_a_cache_that_is_not_worth_having_is_refused_with_the_arithmetic() -> None:
+    with pytest.raises(ModelBroken) as refused:
+        on_gpu(blocks(100), headroom=blocks(70))
+    message = refused.value.message.replace(",", "")
+    assert f"it wants {blocks(32)} bytes" in message
+    assert f"({blocks(100)} bytes free × 0.95 × 1 (this worker's part)) = {blocks(95)}" in message
+    assert f"- {blocks(70)} for steps = {blocks(25)}" in message
+    assert "lower kv_cache_bytes" in message
+
+
+def test_more_than_there_is_room_for_is_refused() -> None:
+    with pytest.raises(ModelBroken, match="no room for the KV cache"):
+        on_gpu(blocks(1000), num_bytes=blocks(951))
+    assert on_gpu(blocks(1000), num_bytes=blocks(949)).num_blocks == 949
+
+
+@pytest.mark.parametrize("size", [on_cpu(), on_gpu(blocks(1000), headroom=blocks(7))])
+def test_the_arithmetic_multiplies_out(size: CacheSize) -> None:
+    told = size.arithmetic.replace(",", "")
+    count, per_block, per_token, product = (
         int(told.split()[i]) for i in (0, 3, 6, 11)
     )  # "B blocks × S tokens × N bytes per token = P bytes …"
-    assert blocks * per_block * per_token == product
+    assert count * per_block * per_token == product

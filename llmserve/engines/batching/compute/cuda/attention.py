@@ -3,30 +3,57 @@ can, and one call for both where FlashAttention reads block tables."""
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 
 from llmserve.engines.batching.compute.attention import Variant
 from llmserve.engines.batching.compute.batch import Batch
-from llmserve.engines.batching.compute.cuda import flash
+from llmserve.engines.batching.compute.cuda.gather import Gather, fits
 from llmserve.engines.batching.compute.cuda.launch import Layer, Rows
 from llmserve.engines.batching.compute.cuda.paged_decode import num_splits, paged_decode
 from llmserve.engines.batching.compute.cuda.paged_prefill import paged_prefill
-from llmserve.engines.batching.compute.kv_cache import KVCache
+from llmserve.engines.batching.compute.cuda.varlen import Varlen
+from llmserve.engines.batching.compute.kv_cache import KVCache, LayerShape
+
+
+class _Kind(NamedTuple):
+    """What Triton compiles a kernel for."""
+
+    query_heads: int
+    kv_heads: int
+    head_dim: int
+    has_window: bool
+    has_softcap: bool
+    has_sinks: bool
 
 
 class CudaAttention:
     """An `Attention`. Owned by the thread that runs the model.
 
     A batch of decode rows never waits for the device, so that a CUDA graph can hold it.
-    `processors` are the device's multiprocessors; asked of the device if left out.
+    `varlen` is FlashAttention, if it may be used, and `is_paged` says whether it reads block
+    tables; `used_varlen`, whether any layer so far was for it. `processors` are the device's
+    multiprocessors; asked of the device if left out.
     """
 
-    def __init__(self, device: torch.device, processors: int | None = None) -> None:
+    def __init__(
+        self,
+        device: torch.device,
+        varlen: Varlen | None = None,
+        *,
+        is_paged: bool = False,
+        processors: int | None = None,
+    ) -> None:
         if processors is None:
             processors = torch.cuda.get_device_properties(device).multi_processor_count
         self._processors = processors
-        self._has_paged_flash = flash.paged_version(device) is not None
+        self._varlen = varlen
+        self._is_paged = is_paged
+        self.used_varlen = False
         self._prefill: _Prefill | None = None
+        # Until `compile_all`: what it is to compile for.
+        self._seen: dict[_Kind, tuple[Layer, torch.Tensor]] | None = {}
 
     def attend(
         self, cache: KVCache, layer: int, batch: Batch, query: torch.Tensor, variant: Variant
@@ -34,8 +61,14 @@ class CudaAttention:
         """See `Attention`. A row of no context (the padding of a graph) gets zeros."""
         where = Layer(cache.keys[layer], cache.values[layer], variant)
         query = query if query.stride(2) == 1 else query.contiguous()
-        if self._has_paged_flash and flash.takes(query, variant):
-            return flash.paged_flash(_all_rows(batch, query), where, batch.max_context)
+        if self._seen is not None:
+            self._seen.setdefault(_kind(query, where), (where, query[:1]))
+        varlen = self._varlen
+        if varlen is not None and not varlen.takes(query, variant):
+            varlen = None
+        self.used_varlen = self.used_varlen or varlen is not None
+        if varlen is not None and self._is_paged:
+            return varlen.paged(_all_rows(batch, query), where, batch.max_context)
         parts = []
         if batch.num_decode:
             rows = _decode_rows(batch, query)
@@ -44,8 +77,28 @@ class CudaAttention:
         if batch.num_decode < batch.context_lengths.shape[0]:
             if self._prefill is None or self._prefill.batch is not batch:
                 self._prefill = _Prefill(batch)
-            parts.append(self._prefill.attend(query[batch.num_decode :], where))
+            parts.append(self._prefill.attend(query[batch.num_decode :], where, varlen))
         return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+    @property
+    def has_varlen(self) -> bool:
+        """Whether it may use FlashAttention."""
+        return self._varlen is not None
+
+    @torch.inference_mode()
+    def compile_all(self, max_rows: int) -> None:
+        """Compile every kernel that batches of up to `max_rows` rows may come to need, for all the
+        layers that attended so far; later a batch would wait for the compiler."""
+        seen, self._seen = self._seen or {}, None
+        for layer, query in seen.values():
+            # One row of no context reads nothing of the cache.
+            nothing = torch.zeros(1, dtype=torch.int32, device=query.device)
+            ends = torch.arange(2, dtype=torch.int32, device=query.device)
+            rows = Rows(query.clone(), ends, nothing, nothing[None], 1)
+            counts = range(1, max_rows + 1)
+            for splits in {num_splits(n, layer.kv_heads, self._processors) for n in counts}:
+                paged_decode(rows, layer, splits=splits)
+            paged_prefill(rows, layer)
 
 
 class _Prefill:
@@ -57,9 +110,9 @@ class _Prefill:
         self._query_starts = batch.query_starts[first:] - first
         self._context_lengths = batch.context_lengths[first:]
         self._block_tables = batch.block_tables[first:]
-        self._gather: flash.Gather | None = None
+        self._gather: Gather | None = None
 
-    def attend(self, query: torch.Tensor, layer: Layer) -> torch.Tensor:
+    def attend(self, query: torch.Tensor, layer: Layer, varlen: Varlen | None) -> torch.Tensor:
         rows = Rows(
             query=query,
             query_starts=self._query_starts,
@@ -67,13 +120,25 @@ class _Prefill:
             block_tables=self._block_tables,
             max_query=self.batch.max_query,
         )
-        if not flash.takes(query, layer.variant):
+        num_context = self.batch.prefill_context
+        shape = LayerShape(layer.kv_heads, layer.keys.shape[3])
+        if varlen is None or not fits(num_context, shape, layer.keys.dtype):
             return paged_prefill(rows, layer)
         if self._gather is None:
-            self._gather = flash.Gather.of(rows, layer.keys.shape[2])
-        if not self._gather.fits(layer):
-            return paged_prefill(rows, layer)
-        return flash.gathered_flash(rows, layer, self._gather, self.batch.max_context)
+            self._gather = Gather.of(rows, num_context, layer.keys.shape[2])
+        return varlen.gathered(rows, layer, self._gather, self.batch.max_context)
+
+
+def _kind(query: torch.Tensor, layer: Layer) -> _Kind:
+    variant = layer.variant
+    return _Kind(
+        query.shape[1],
+        layer.kv_heads,
+        query.shape[2],
+        variant.window is not None,
+        variant.softcap is not None,
+        variant.sinks is not None,
+    )
 
 
 def _all_rows(batch: Batch, query: torch.Tensor) -> Rows:

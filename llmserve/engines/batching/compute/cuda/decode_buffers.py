@@ -64,6 +64,7 @@ class DecodeBuffers:
             num_decode=bucket,
             max_query=1,
             max_context=self._max_context,
+            prefill_context=0,
         )
 
     def load(self, batch: Batch, bucket: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from bisect import bisect_left
 from collections.abc import Callable
 from functools import partial
@@ -12,6 +13,7 @@ from loguru import logger
 
 from llmserve.engines.batching.compute.batch import Batch
 from llmserve.engines.batching.compute.cuda.decode_buffers import DecodeBuffers, bucket_sizes
+from llmserve.engines.batching.compute.cuda.syncs import RefuseSyncs
 from llmserve.engines.batching.compute.forward import Forward
 from llmserve.engines.batching.compute.kv_cache import KVCache
 
@@ -48,8 +50,13 @@ class CudaRecorder:
             graph.capture_begin(pool=self._pool, capture_error_mode="thread_local")
             try:
                 work()
-            finally:
-                graph.capture_end()
+            except BaseException:
+                # The capture has to end, or the allocator would go on recording; that it was
+                # broken is what is raised already.
+                with contextlib.suppress(RuntimeError):
+                    graph.capture_end()
+                raise
+            graph.capture_end()
         current.wait_stream(self._stream)
         return graph.replay
 
@@ -86,18 +93,22 @@ class GraphedForward:
         """Captured so far; 0 when the model cannot be captured."""
         return len(self._replays)
 
+    @property
+    def num_buckets(self) -> int:
+        """How many graphs `capture` makes."""
+        return len(self._sizes)
+
     @torch.inference_mode()
     def capture(self, on_progress: Callable[[int, int], None] = lambda done, total: None) -> None:
         """Capture every bucket, telling how many of how many are done.
 
         A model that cannot be captured runs as before; the log says why.
         """
-        # The largest first: the memory it takes from the pool is enough for all others.
-        for done, bucket in enumerate(reversed(self._sizes), 1):
-            self._buffers.pad(0, bucket)
+        for done in range(1, len(self._sizes) + 1):
             try:
-                self._replays[bucket] = self._recorder.record(partial(self._step, bucket))
-            except RuntimeError as error:
+                self.capture_next()
+            # Whatever the model's code raises while it is recorded: it ran without.
+            except Exception as error:
                 logger.warning(
                     "decode runs without CUDA graphs, the model cannot be captured: {}", error
                 )
@@ -105,6 +116,29 @@ class GraphedForward:
                 self._logits = None
                 return
             on_progress(done, len(self._sizes))
+
+    @torch.inference_mode()
+    def capture_next(self) -> None:
+        """Capture the largest bucket that is missing. The first takes memory from the pool that is
+        enough for all others.
+
+        Raises:
+            Exception: whatever the model's code, or the device, raises where it is recorded.
+        """
+        bucket = self._sizes[-1 - len(self._replays)]
+        self._buffers.pad(0, bucket)
+        self._replays[bucket] = self._recorder.record(partial(self._step, bucket))
+
+    @torch.inference_mode()
+    def check_capturable(self) -> None:
+        """Run one step that may not wait for the device.
+
+        Raises:
+            WaitsForDevice: the model's code would; no graph can be recorded of it.
+        """
+        self._buffers.pad(0, self._sizes[0])
+        with RefuseSyncs():  # type: ignore[no-untyped-call]  # torch's own stub
+            self._forward(self._buffers.view(self._sizes[0]), self._cache)
 
     def __call__(self, batch: Batch, cache: KVCache) -> torch.Tensor:
         """See `Forward`."""

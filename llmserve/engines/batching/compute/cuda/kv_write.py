@@ -5,11 +5,22 @@ how the padded rows of a CUDA graph leave the cache alone."""
 
 from __future__ import annotations
 
+import math
+from typing import Final
+
 import torch
 import triton
 import triton.language as tl
 
 from llmserve.engines.batching.compute.kv_cache import KVCache
+
+ALIGNMENT_BYTES: Final = 16
+MOST_UNIT: Final = 16
+"""Numbers; strides that are known to be multiples of these are read in whole vectors."""
+# They change with a batch's length, and Triton would compile a variant for each divisibility.
+STRIDES: Final = (
+    "key_token_stride", "key_head_stride", "value_token_stride", "value_head_stride",
+)  # fmt: skip
 
 
 class CudaKVCache(KVCache):
@@ -33,8 +44,8 @@ def write_slots(
     num_tokens, kv_heads, head_dim = keys.shape
     if num_tokens == 0:
         return
-    keys = keys if keys.stride(2) == 1 else keys.contiguous()
-    values = values if values.stride(2) == 1 else values.contiguous()
+    unit = math.gcd(head_dim, MOST_UNIT)
+    keys, values = _in_units(keys, unit), _in_units(values, unit)
     width = min(1024, triton.next_power_of_2(kv_heads * head_dim))
     _write_kernel[(num_tokens, triton.cdiv(kv_heads * head_dim, width))](
         cached_keys,
@@ -42,10 +53,11 @@ def write_slots(
         slots,
         keys,
         values,
-        keys.stride(0),
-        keys.stride(1),
-        values.stride(0),
-        values.stride(1),
+        keys.stride(0) // unit,
+        keys.stride(1) // unit,
+        values.stride(0) // unit,
+        values.stride(1) // unit,
+        UNIT=unit,
         KV_HEADS=kv_heads,
         HEAD_DIM=head_dim,
         BLOCK_SIZE=cached_keys.shape[2],
@@ -53,7 +65,15 @@ def write_slots(
     )
 
 
-@triton.jit
+def _in_units(cells: torch.Tensor, unit: int) -> torch.Tensor:
+    """With an aligned beginning and strides of whole units, so that one variant of the kernel does
+    for every batch."""
+    is_even = cells.stride(0) % unit == 0 and cells.stride(1) % unit == 0
+    is_aligned = cells.data_ptr() % ALIGNMENT_BYTES == 0
+    return cells if is_even and is_aligned and cells.stride(2) == 1 else cells.contiguous()
+
+
+@triton.jit(do_not_specialize=STRIDES)
 def _write_kernel(
     cached_keys,
     cached_values,
@@ -64,12 +84,13 @@ def _write_kernel(
     key_head_stride,
     value_token_stride,
     value_head_stride,
+    UNIT: tl.constexpr,  # noqa: N803
     KV_HEADS: tl.constexpr,  # noqa: N803
     HEAD_DIM: tl.constexpr,  # noqa: N803
     BLOCK_SIZE: tl.constexpr,  # noqa: N803
     WIDTH: tl.constexpr,  # noqa: N803
 ):
-    """Grid (num_tokens, parts of a token's numbers)."""
+    """Grid (num_tokens, parts of a token's numbers). Strides are in units of UNIT numbers."""
     token = tl.program_id(0).to(tl.int64)
     slot = tl.load(slots + token)
     if slot < 0:
@@ -81,10 +102,12 @@ def _write_kernel(
     cell = (slot // BLOCK_SIZE * KV_HEADS + head) * BLOCK_SIZE + slot % BLOCK_SIZE
     place = cell * HEAD_DIM + dims
     new_keys = tl.load(
-        keys + token * key_token_stride + head * key_head_stride + dims, mask=is_number
+        keys + token * (key_token_stride * UNIT) + head * (key_head_stride * UNIT) + dims,
+        mask=is_number,
     )
     tl.store(cached_keys + place, new_keys.to(cached_keys.dtype.element_ty), mask=is_number)
     new_values = tl.load(
-        values + token * value_token_stride + head * value_head_stride + dims, mask=is_number
+        values + token * (value_token_stride * UNIT) + head * (value_head_stride * UNIT) + dims,
+        mask=is_number,
     )
     tl.store(cached_values + place, new_values.to(cached_values.dtype.element_ty), mask=is_number)

@@ -61,7 +61,8 @@ def kernel_arguments(rows: Rows, layer: Layer) -> dict[str, Any]:
         "query": rows.query,
         "keys": layer.keys,
         "values": layer.values,
-        "sinks": rows.query if variant.sinks is None else variant.sinks,
+        # Where there are none, anything that is aligned: it is not read.
+        "sinks": layer.keys if variant.sinks is None else variant.sinks,
         "query_starts": rows.query_starts,
         "context_lengths": rows.context_lengths,
         "block_tables": rows.block_tables,

@@ -20,6 +20,10 @@ import triton.language as tl
 
 # Softmax in base two: one instruction on the GPU, the scores are scaled to match.
 LOG2_E: Final = tl.constexpr(1.4426950408889634)
+# Triton compiles a variant for each divisibility by 16 and each 1 that it meets. These arguments
+# change from batch to batch, and nothing may be compiled while requests wait.
+CHANGING_NUMBERS: Final = ("window", "query_token_stride", "query_head_stride", "table_stride")
+SLICED_TENSORS: Final = ("query", "query_starts", "context_lengths", "block_tables")
 
 
 def padded(size: int) -> int:
@@ -33,7 +37,7 @@ def tile_tokens(head_dim: int, dtype: torch.dtype) -> int:
     return min(128, max(16, 16384 // (padded(head_dim) * dtype.itemsize)))
 
 
-@triton.jit
+@triton.jit(do_not_specialize=CHANGING_NUMBERS, do_not_specialize_on_alignment=SLICED_TENSORS)
 def paged_kernel(
     query,  # (num_tokens, query_heads, head_dim)
     keys,  # (num_blocks, kv_heads, block_size, head_dim)

@@ -1,0 +1,35 @@
+"""Builds what computes a model's steps on its device."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from llmserve.engines.batching.compute.computing import Computing, OnProgress
+from llmserve.engines.batching.compute.kv_cache import LayerShape
+from llmserve.engines.batching.compute.on_cpu import build_on_cpu
+from llmserve.engines.batching.compute.on_cuda import build_on_cuda
+from llmserve.engines.batching.compute.sizing import CacheWish
+from llmserve.engines.loading import LoadedModel
+
+
+def build_computing(
+    loaded: LoadedModel,
+    layers: Sequence[LayerShape],
+    wish: CacheWish,
+    *,
+    tokens_per_step: int = 512,
+    is_compiled: bool = False,
+    cache_dir: Path | None = None,
+    on_progress: OnProgress = lambda progress: None,
+) -> Computing:
+    """Everything that a step needs, compiled where that helps.
+
+    Blocks; called on the thread that will run the steps.
+
+    Raises:
+        ModelBroken: the device has no room for it; shows the arithmetic.
+    """
+    if loaded.device.type == "cuda":
+        return build_on_cuda(loaded, layers, wish, tokens_per_step, is_compiled, on_progress)
+    return build_on_cpu(loaded, layers, wish, tokens_per_step, cache_dir, on_progress)

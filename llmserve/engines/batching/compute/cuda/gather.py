@@ -1,0 +1,59 @@
+"""Copies of whole contexts, for attention that reads no block tables."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Self
+
+import torch
+
+from llmserve.engines.batching.compute.kv_cache import LayerShape
+
+if TYPE_CHECKING:  # where there is no Triton, others still ask what fits
+    from llmserve.engines.batching.compute.cuda.launch import Layer, Rows
+
+MAX_GATHERED_BYTES: Final = 256 * 2**20
+"""Keys and values of one layer, gathered for a step; longer contexts stay in their blocks."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gather:
+    """Where the contexts of some rows lie, one after the other; the same for all layers.
+
+    Attributes:
+        starts: (num_rows + 1,) int32, where each context begins.
+        blocks: (num_context,) int64.
+        offsets: (num_context,) int64, in the block.
+    """
+
+    starts: torch.Tensor
+    blocks: torch.Tensor
+    offsets: torch.Tensor
+
+    @classmethod
+    def of(cls, rows: Rows, num_context: int, block_size: int) -> Self:
+        """For rows whose contexts have `num_context` tokens together. Waits for nothing."""
+        lengths = rows.context_lengths
+        starts = torch.nn.functional.pad(lengths.cumsum(0, dtype=torch.int32), (1, 0))
+        numbers = torch.arange(rows.num_rows, device=lengths.device)
+        row = torch.repeat_interleave(numbers, lengths, output_size=num_context)
+        position = torch.arange(num_context, device=lengths.device) - starts[row]
+        blocks = rows.block_tables[row, position // block_size].long()
+        return cls(starts, blocks, position % block_size)
+
+    def keys_and_values(self, layer: Layer) -> tuple[torch.Tensor, torch.Tensor]:
+        """Of one layer, (num_context, kv_heads, head_dim) each."""
+        return (
+            layer.keys[self.blocks, :, self.offsets],
+            layer.values[self.blocks, :, self.offsets],
+        )
+
+
+def fits(num_context: int, shape: LayerShape, dtype: torch.dtype) -> bool:
+    """Whether a layer's keys and values of so many tokens may be copied."""
+    return num_context * shape.bytes_per_token(dtype) <= MAX_GATHERED_BYTES
+
+
+def most_gathered(shape: LayerShape, dtype: torch.dtype) -> int:
+    """The most tokens that `fits` lets through."""
+    return MAX_GATHERED_BYTES // shape.bytes_per_token(dtype)

@@ -1,0 +1,101 @@
+"""FlashAttention as torch ships it (`varlen_attn`), as the installed version takes its arguments.
+
+Version 2 computes 16-bit heads of up to 256 numbers from Ampere on, and knows neither capped scores
+nor sinks. With version 3 or 4 activated it reads block tables, too.
+"""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import dataclass
+from typing import Any, Self
+
+import torch
+
+from llmserve.engines.batching.compute.attention import Variant
+from llmserve.engines.batching.compute.cuda.gather import Gather
+from llmserve.engines.batching.compute.cuda.launch import Layer, Rows
+
+
+@dataclass(frozen=True, slots=True)
+class Varlen:
+    """`names_groups`: grouped heads must be asked for; older versions take them as they come."""
+
+    function: Any
+    names_groups: bool
+
+    @classmethod
+    def of_torch(cls, device: torch.device) -> Self | None:
+        """`None` where torch is too old to give it windows, or the device is."""
+        if device.type != "cuda" or torch.cuda.get_device_capability(device)[0] < 8:
+            return None
+        try:
+            from torch.nn.attention.varlen import varlen_attn
+        except ImportError:
+            return None
+        return cls.of_function(varlen_attn)
+
+    @classmethod
+    def of_function(cls, function: Any) -> Self | None:
+        """By what its signature takes."""
+        taken = inspect.signature(function).parameters
+        if not {"window_size", "scale"} <= taken.keys():
+            return None
+        return cls(function, "enable_gqa" in taken)
+
+    def takes(self, query: torch.Tensor, variant: Variant) -> bool:
+        """Whether it computes this at all."""
+        head_dim = query.shape[-1]
+        return (
+            query.dtype in (torch.bfloat16, torch.float16)
+            and head_dim % 8 == 0
+            and head_dim <= 256
+            and variant.softcap is None
+            and variant.sinks is None
+        )
+
+    def gathered(self, rows: Rows, layer: Layer, gather: Gather, max_context: int) -> torch.Tensor:
+        """Rows of any length over a copy of their contexts."""
+        keys, values = gather.keys_and_values(layer)
+        return self._call(rows, layer, keys, values, gather.starts, max_context)
+
+    def paged(self, rows: Rows, layer: Layer, max_context: int) -> torch.Tensor:
+        """Rows of any length through the block table; needs version 3 or 4."""
+        return self._call(
+            rows,
+            layer,
+            # FlashAttention's pages are (block_size, kv_heads, head_dim); strides are enough.
+            layer.keys.transpose(1, 2),
+            layer.values.transpose(1, 2),
+            None,
+            max_context,
+            seqused_k=rows.context_lengths,
+            block_table=rows.block_tables,
+        )
+
+    def _call(
+        self,
+        rows: Rows,
+        layer: Layer,
+        keys: torch.Tensor,
+        values: torch.Tensor,
+        context_starts: torch.Tensor | None,
+        max_context: int,
+        **paged: torch.Tensor,
+    ) -> torch.Tensor:
+        window = layer.variant.window
+        groups = {"enable_gqa": layer.group(rows.query) > 1} if self.names_groups else {}
+        return self.function(  # type: ignore[no-any-return]  # a tensor: no auxiliary one is asked
+            rows.query,
+            keys,
+            values,
+            rows.query_starts,
+            context_starts,
+            rows.max_query,
+            max_context,
+            scale=layer.variant.scale,
+            # (tokens to the left, none to the right); queries are the end of their context
+            window_size=(-1 if window is None else window - 1, 0),
+            **groups,
+            **paged,
+        )

@@ -1,0 +1,92 @@
+"""Puts together what computes a model's steps on a CPU."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+
+from llmserve.domain import LoadProgress
+from llmserve.engines.batching.compute.choosing import choose
+from llmserve.engines.batching.compute.computing import Computing, OnProgress
+from llmserve.engines.batching.compute.forward import Forward
+from llmserve.engines.batching.compute.grouped_attention import GroupedAttention
+from llmserve.engines.batching.compute.kv_cache import KVCache, LayerShape
+from llmserve.engines.batching.compute.native.attention import NativeAttention
+from llmserve.engines.batching.compute.native.chooser import NativeChooser
+from llmserve.engines.batching.compute.native.decoder import build_native
+from llmserve.engines.batching.compute.native.kernels import Kernels
+from llmserve.engines.batching.compute.native.linears import pack_linears
+from llmserve.engines.batching.compute.runner import Runner
+from llmserve.engines.batching.compute.sizing import CacheWish, cpu_cache_size
+from llmserve.engines.batching.compute.transformers_forward import TransformersForward
+from llmserve.engines.loading import LoadedModel
+
+MEMINFO: Final = Path("/proc/meminfo")
+
+
+def build_on_cpu(
+    loaded: LoadedModel,
+    layers: Sequence[LayerShape],
+    wish: CacheWish,
+    tokens_per_step: int,
+    cache_dir: Path | None,
+    on_progress: OnProgress,
+) -> Computing:
+    """Our native kernels where processor and weights allow, torch elsewhere."""
+    if loaded.model.dtype != torch.bfloat16:
+        kernels: Kernels | str = "the weights are not bfloat16"
+    else:
+        on_progress(LoadProgress("compiling"))
+        kernels = Kernels.load(cache_dir)
+    forward, description, close = _forward(loaded.model, kernels)
+    chooser = choose if isinstance(kernels, str) else NativeChooser(kernels)
+    dtype = loaded.model.dtype
+    size = cpu_cache_size(
+        layers, dtype, wish, free_bytes=_free_bytes(), max_context=loaded.max_context
+    )
+    cache = KVCache(
+        layers,
+        num_blocks=size.num_blocks,
+        block_size=wish.block_size,
+        dtype=dtype,
+        device=loaded.device,
+    )
+    runner = Runner(forward, cache, loaded.device, chooser)
+    return Computing(cache, description, size.arithmetic, tokens_per_step, runner, close)
+
+
+def _forward(model: Any, kernels: Kernels | str) -> tuple[Forward, str, Callable[[], None]]:
+    """What computes, how it came about, and how to let go of it; `kernels` may be why there are
+    none."""
+    if isinstance(kernels, str):
+        plain = TransformersForward(model, GroupedAttention())
+        return plain, f"transformers' code, attention in torch ({kernels})", plain.close
+    instructions = "AMX" if kernels.has_tiles() else "AVX-512"
+    native = build_native(model, kernels)
+    if not isinstance(native, str):
+        return native, f"native kernels ({instructions})", _nothing
+    packed = pack_linears(model, kernels)
+    plain = TransformersForward(model, NativeAttention(kernels, GroupedAttention()))
+    if isinstance(packed, str):
+        parts, reasons = "attention", f"{native}; {packed}"
+    else:
+        parts, reasons = f"attention and {packed} linear layers", native
+    description = f"transformers' code, {parts} by native kernels ({instructions}): {reasons}"
+    return plain, description, plain.close
+
+
+def _free_bytes() -> int:
+    try:
+        fields = dict(line.split(":", 1) for line in MEMINFO.read_text("utf-8").splitlines())
+        return int(fields["MemAvailable"].split()[0]) * 1024
+    except (OSError, KeyError, ValueError):
+        pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        return int(pages) // 2
+
+
+def _nothing() -> None:
+    return None

@@ -1,0 +1,180 @@
+"""Puts together what computes a model's steps on an NVIDIA GPU: attention that passes a trial, room
+for the largest step, the KV cache in what is left, every kernel compiled, decode in CUDA graphs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import torch
+from loguru import logger
+
+from llmserve.domain import LoadProgress
+from llmserve.engines.batching.compute.backends import Backend, first_that_works
+from llmserve.engines.batching.compute.computing import Computing, OnProgress
+from llmserve.engines.batching.compute.cuda.graphs import CudaRecorder, GraphedForward
+from llmserve.engines.batching.compute.forward import Forward
+from llmserve.engines.batching.compute.headroom import (
+    DeviceMemory,
+    Headroom,
+    LargestStep,
+    Memory,
+    measure_graphs,
+    measure_step,
+)
+from llmserve.engines.batching.compute.kv_cache import KVCache, LayerShape
+from llmserve.engines.batching.compute.runner import Runner
+from llmserve.engines.batching.compute.sizing import CacheSize, CacheWish, gpu_cache_size
+from llmserve.engines.batching.compute.transformers_forward import TransformersForward
+from llmserve.engines.batching.compute.trial import Trial
+from llmserve.engines.failure import forget_frames
+from llmserve.engines.loading import LoadedModel
+from llmserve.errors import ModelBroken
+
+LEAST_STEP: Final = 256
+"""Tokens; a GPU without room for a step of so many is not worth serving from."""
+USUAL_CONTEXT: Final = 8192
+"""Tokens of cache for whose sake steps are made smaller."""
+
+
+def build_on_cuda(
+    loaded: LoadedModel,
+    layers: Sequence[LayerShape],
+    wish: CacheWish,
+    tokens_per_step: int,
+    is_compiled: bool,
+    on_progress: OnProgress,
+) -> Computing:
+    """Everything that is tried and measured here would otherwise be found out by a request.
+
+    Raises:
+        ModelBroken: the device has no room for it, or does not answer any more.
+    """
+    try:
+        on_progress(LoadProgress("trying the kernels"))
+        backend, refusals = first_that_works(loaded, Trial(loaded, layers, wish.block_size))
+        assembly = _Assembly(loaded, layers, wish, backend, refusals, on_progress)
+        try:
+            return assembly.build(tokens_per_step, is_compiled)
+        except BaseException:
+            assembly.forward.close()
+            raise
+    except torch.OutOfMemoryError as error:
+        reason = str(error).splitlines()[0]
+        forget_frames(error)
+        raise ModelBroken(
+            f"{loaded.device} ran out of memory for the model's largest step ({reason}); lower "
+            "max_tokens_per_step or max_running, or serve a smaller model"
+        ) from None
+
+
+class _Assembly:
+    """One model on its way to `Computing`."""
+
+    def __init__(
+        self,
+        loaded: LoadedModel,
+        layers: Sequence[LayerShape],
+        wish: CacheWish,
+        backend: Backend,
+        refusals: list[str],
+        on_progress: OnProgress,
+    ) -> None:
+        self.forward = TransformersForward(loaded.model, backend.attention)
+        self._loaded = loaded
+        self._layers = layers
+        self._wish = wish
+        self._backend = backend
+        self._refusals = refusals
+        self._on_progress = on_progress
+        self._memory: Memory = DeviceMemory(loaded.device)
+
+    def build(self, tokens_per_step: int, is_compiled: bool) -> Computing:
+        """In this order: what takes memory for good comes after all that is measured."""
+        headroom = self._headroom(tokens_per_step)
+        self._on_progress(LoadProgress("compiling kernels"))
+        self._backend.compile_all(self._wish.max_running)
+        size = self._cache_size(headroom)
+        cache = self._cache(size.num_blocks)
+        parts = ["transformers' code", self._backend.name]
+        forward: Forward = self.forward
+        if is_compiled:
+            from llmserve.engines.batching.compute.cuda.compiled import compiled
+
+            compiled(self._loaded.model)
+            parts.append("torch.compile")
+        if headroom.graph_bytes is not None:
+            forward = graphed = self._graphed(cache)
+            graphed.capture(self._report_graphs)
+            parts.append(f"{graphed.num_graphs} CUDA graphs")
+        return Computing(
+            cache,
+            "; ".join([", ".join(parts), *self._refusals]),
+            size.arithmetic,
+            headroom.tokens_per_step,
+            Runner(forward, cache, self._loaded.device),
+            self.forward.close,
+        )
+
+    def _headroom(self, tokens_per_step: int) -> Headroom:
+        self._on_progress(LoadProgress("measuring a step"))
+        wish, loaded = self._wish, self._loaded
+        cache = self._cache(1)
+        graph_bytes = self._graph_bytes(cache)
+        usual = min(loaded.max_context, USUAL_CONTEXT)
+        per_token = sum(layer.bytes_per_token(loaded.model.dtype) for layer in self._layers)
+        largest = LargestStep(loaded, self._layers, self.forward, cache, wish.max_running)
+        tokens, step_bytes = measure_step(
+            self._memory,
+            largest.run,
+            tokens_per_step=tokens_per_step,
+            least_tokens=min(tokens_per_step, max(LEAST_STEP, wish.max_running)),
+            least_room=(graph_bytes or 0) + (wish.num_bytes or usual * per_token),
+        )
+        return Headroom(tokens, step_bytes, graph_bytes)
+
+    def _graph_bytes(self, cache: KVCache) -> int | None:
+        """`None` where decode cannot be captured."""
+        reason: int | str = "attention in torch waits for the device"
+        if self._backend.is_capturable:
+            reason = measure_graphs(self._memory, self._graphed(cache))
+        if isinstance(reason, int):
+            return reason
+        logger.warning("decode runs without CUDA graphs: {}", reason)
+        self._refusals.append(f"no CUDA graphs: {reason}")
+        return None
+
+    def _graphed(self, cache: KVCache) -> GraphedForward:
+        device = self._loaded.device
+        return GraphedForward(
+            self.forward,
+            cache,
+            CudaRecorder(device),
+            max_rows=self._wish.max_running,
+            max_context=self._loaded.max_context,
+            device=device,
+        )
+
+    def _cache_size(self, headroom: Headroom) -> CacheSize:
+        return gpu_cache_size(
+            self._layers,
+            self._loaded.model.dtype,
+            self._wish,
+            free_bytes=self._memory.free(),
+            weight_bytes=self._loaded.weight_bytes,
+            headroom_bytes=headroom.num_bytes,
+            headroom=str(headroom),
+            max_context=self._loaded.max_context,
+        )
+
+    def _cache(self, num_blocks: int) -> KVCache:
+        return self._backend.cache(
+            self._layers,
+            num_blocks=num_blocks,
+            block_size=self._wish.block_size,
+            dtype=self._loaded.model.dtype,
+            device=self._loaded.device,
+        )
+
+    def _report_graphs(self, done: int, total: int) -> None:
+        self._on_progress(LoadProgress("capturing CUDA graphs", done / total))

@@ -1,0 +1,213 @@
+"""What a CUDA device is given, put together from doubles that a CPU can run: the order of things,
+that the tokens stay the same, and what happens where something does not work."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from cuda_doubles import FakeMemory, Repeater, SkippingCache
+
+from llmserve.domain import LoadProgress, ModelSpec, SamplingParams
+from llmserve.engines.batching.compute import on_cuda
+from llmserve.engines.batching.compute.attention import TorchAttention, Variant
+from llmserve.engines.batching.compute.backends import Backend
+from llmserve.engines.batching.compute.batch import Batch
+from llmserve.engines.batching.compute.building import build_computing
+from llmserve.engines.batching.compute.computing import Computing
+from llmserve.engines.batching.compute.cuda import compiled
+from llmserve.engines.batching.compute.kv_cache import KVCache
+from llmserve.engines.batching.compute.on_cuda import build_on_cuda
+from llmserve.engines.batching.compute.row_sampling import RowSampling
+from llmserve.engines.batching.compute.sizing import CacheWish
+from llmserve.engines.batching.compute.support import layer_shapes
+from llmserve.engines.batching.schedule.scheduler import Scheduler
+from llmserve.engines.batching.schedule.sequence import Sequence as TokenSequence
+from llmserve.engines.loading import LoadedModel, load_model
+from llmserve.errors import ModelBroken
+
+GREEDY = SamplingParams(temperature=0.0, ignore_eos=True)
+WISH = CacheWish(block_size=4, max_running=6)
+PROMPTS = ([5, 6, 7], [9] * 11, [3])
+
+
+class TorchFreeOfSyncs:
+    """Attends to decode rows without a look at the host's side of anything, and to others as plain
+    torch does. Every row reads its whole table."""
+
+    def attend(
+        self, cache: KVCache, layer: int, batch: Batch, query: torch.Tensor, variant: Variant
+    ) -> torch.Tensor:
+        if batch.num_decode < batch.context_lengths.shape[0]:
+            return TorchAttention().attend(cache, layer, batch, query, variant)
+        keys = cache.keys[layer][batch.block_tables.long()].transpose(1, 2).flatten(2, 3)
+        values = cache.values[layer][batch.block_tables.long()].transpose(1, 2).flatten(2, 3)
+        group = query.shape[1] // keys.shape[1]
+        rows, _, context, _ = keys.shape
+        folded = query.reshape(rows, keys.shape[1], group, -1)
+        scores = folded @ keys.transpose(2, 3) * variant.scale
+        hidden = torch.arange(context)[None, None, None] >= batch.context_lengths.view(-1, 1, 1, 1)
+        weights = scores.masked_fill(hidden, -torch.inf).softmax(-1).nan_to_num(0.0)
+        return (weights @ values).reshape(query.shape)
+
+
+@pytest.fixture
+def recorder(monkeypatch: pytest.MonkeyPatch) -> Repeater:
+    repeater = Repeater()
+    monkeypatch.setattr(on_cuda, "CudaRecorder", lambda device: repeater)
+    return repeater
+
+
+@pytest.fixture
+def told(monkeypatch: pytest.MonkeyPatch, recorder: Repeater) -> list[str]:
+    """What happened of what only a GPU can do, in its order."""
+    events: list[str] = []
+    backend = Backend(
+        "attention of a double",
+        TorchFreeOfSyncs(),
+        SkippingCache,
+        lambda rows: events.append(f"kernels for {rows} rows"),
+    )
+    monkeypatch.setattr(on_cuda, "first_that_works", lambda loaded, trial: (backend, []))
+    monkeypatch.setattr(on_cuda, "DeviceMemory", lambda device: FakeMemory())
+    monkeypatch.setattr(compiled, "compiled", lambda model: events.append("compile"))
+    return events
+
+
+@pytest.fixture
+def loaded(tiny_model: Path) -> LoadedModel:
+    spec = ModelSpec("tiny", path=tiny_model, dtype="float32", device="cpu")
+    return load_model(spec, tiny_model, lambda progress: None)
+
+
+def tokens_of(computing: Computing, vocab: int) -> list[list[int]]:
+    scheduler = Scheduler(
+        num_blocks=computing.cache.num_blocks,
+        block_size=WISH.block_size,
+        max_tokens_per_step=8,
+        max_sequences=WISH.max_running,
+    )
+    sequences: Sequence[TokenSequence] = [
+        TokenSequence(
+            list(prompt),
+            len(prompt),
+            request=RowSampling(GREEDY, prompt, (), vocab, torch.device("cpu")),
+        )
+        for prompt in PROMPTS
+    ]
+    for sequence in sequences:
+        scheduler.add(sequence)
+    for _ in range(12):
+        plan = scheduler.plan()
+        rows = [part.sequence.request for part in plan.slices if part.is_sampled]
+        choices = computing.run(computing.prepare(plan), rows)
+        scheduler.commit(plan, [choice.token_id or 0 for choice in choices])
+    return [sequence.token_ids for sequence in sequences]
+
+
+def on_double(
+    loaded: LoadedModel,
+    is_compiled: bool = False,
+    on_progress: Callable[[LoadProgress], None] = lambda progress: None,
+) -> Computing:
+    return build_on_cuda(loaded, layer_shapes(loaded), WISH, 64, is_compiled, on_progress)
+
+
+@pytest.fixture
+def expected(loaded: LoadedModel) -> list[list[int]]:
+    plain = build_computing(loaded, layer_shapes(loaded), WISH)
+    tokens = tokens_of(plain, loaded.model.config.vocab_size)
+    plain.close()
+    return tokens
+
+
+def test_a_cuda_device_gets_kernels_graphs_and_compiled_layers(
+    loaded: LoadedModel, told: list[str], recorder: Repeater, expected: list[list[int]]
+) -> None:
+    progress: list[LoadProgress] = []
+    computing = on_double(loaded, True, progress.append)
+    try:
+        assert told == ["kernels for 6 rows", "compile"]
+        assert computing.description == (
+            "transformers' code, attention of a double, torch.compile, 4 CUDA graphs"
+        )
+        assert "12,345 for steps of 64 tokens" in computing.arithmetic
+        stages = list(dict.fromkeys(each.stage for each in progress))
+        assert stages == [
+            "trying the kernels",
+            "measuring a step",
+            "compiling kernels",
+            "capturing CUDA graphs",
+        ]
+        assert progress[-1] == LoadProgress("capturing CUDA graphs", 1.0)
+        assert tokens_of(computing, loaded.model.config.vocab_size) == expected
+        assert recorder.replayed > 0
+    finally:
+        computing.close()
+
+
+def test_a_model_that_waits_for_the_device_runs_without_graphs_and_says_why(
+    loaded: LoadedModel,
+    told: list[str],
+    recorder: Repeater,
+    expected: list[list[int]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    plain = loaded.model.forward
+
+    def looks(*args: Any, **kwargs: Any) -> Any:
+        output = plain(*args, **kwargs)
+        assert output.logits.sum().item() != 0.5
+        return output
+
+    monkeypatch.setattr(loaded.model, "forward", looks)
+    computing = on_double(loaded)
+    try:
+        assert "no CUDA graphs: aten._local_scalar_dense" in computing.description
+        assert tokens_of(computing, loaded.model.config.vocab_size) == expected
+        assert recorder.replayed == 0
+    finally:
+        computing.close()
+
+
+def test_a_graph_that_cannot_be_recorded_leaves_a_model_that_runs(
+    loaded: LoadedModel,
+    told: list[str],
+    expected: list[list[int]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Refusing:
+        def record(self, work: Callable[[], None]) -> Callable[[], None]:
+            raise torch.AcceleratorError("operation not permitted when stream is capturing")
+
+    monkeypatch.setattr(on_cuda, "CudaRecorder", lambda device: Refusing())
+    computing = on_double(loaded)
+    try:
+        assert "no CUDA graphs: operation not permitted" in computing.description
+        assert tokens_of(computing, loaded.model.config.vocab_size) == expected
+    finally:
+        computing.close()
+
+
+def test_a_device_without_room_is_a_broken_model_with_the_arithmetic(
+    loaded: LoadedModel, told: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attention = loaded.model.config._attn_implementation
+    monkeypatch.setattr(on_cuda, "DeviceMemory", lambda device: FakeMemory(free_bytes=20_000))
+    with pytest.raises(ModelBroken, match=r"no room for the KV cache.*20,000 bytes free"):
+        on_double(loaded)
+    assert loaded.model.config._attn_implementation == attention, "the model is as it was"
+
+
+def test_a_device_without_room_for_a_step_is_a_broken_model(
+    loaded: LoadedModel, told: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(self: FakeMemory, work: Callable[[], object]) -> int:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 3.00 GiB")
+
+    monkeypatch.setattr(FakeMemory, "peak_of", full)
+    with pytest.raises(ModelBroken, match=r"largest step .*Tried to allocate 3\.00 GiB.*lower"):
+        on_double(loaded)
