@@ -6,19 +6,27 @@ import random
 from collections.abc import Iterable, Sequence
 from typing import Final
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
 from llmserve.domain import SamplingParams
 from llmserve.engines.sampling import GREEDY_BELOW
 
 LEAST_ROOM: Final = 64
-"""Different tokens that there is room for from the start."""
-LEAST_PENALTY: Final = 1e-30
-"""Smaller ones would be 0 in float32, and 0 divided by 0 no number."""
+"""Different tokens of an answer that there is room for from the start."""
 
 
 class RowSampling:
-    """A request's parameters, its own random numbers, and the tokens it has seen."""
+    """A request's parameters, its own random numbers, and the tokens it has seen.
+
+    Attributes:
+        eos_ids: tokens that end the answer and have a logit.
+        bias: (token id, value) pairs of tokens that have a logit.
+        prompt_ids: (num_ids,) int64 on the device, the prompt's different tokens; `None` where no
+            penalty asks for them.
+        answer: the answer's tokens; `None` where no penalty asks for them.
+    """
 
     def __init__(
         self,
@@ -32,22 +40,21 @@ class RowSampling:
         self.is_greedy = params.temperature <= GREEDY_BELOW
         self._random = random.Random(params.seed)  # noqa: S311  # tokens, not secrets
         # A token may have an embedding and no logit.
-        ends = [i for i in eos_ids if i < vocab]
-        bias = [(i, value) for i, value in params.logit_bias if i < vocab]
-        self._eos_ids = torch.tensor(ends, dtype=torch.int64, device=device)
+        self.eos_ids = [i for i in eos_ids if i < vocab]
+        self.bias = [(i, value) for i, value in params.logit_bias if i < vocab]
         self._num_generated = 0
-        self._bias_ids = torch.tensor([i for i, _ in bias], dtype=torch.int64, device=device)
-        self._bias = torch.tensor([value for _, value in bias], device=device)
-        self._seen: SeenTokens | None = None
+        self.prompt_ids: torch.Tensor | None = None
+        self.answer: AnswerTokens | None = None
         if params.repetition_penalty != 1.0:
-            self._seen = SeenTokens((i for i in prompt_ids if i < vocab), device)
-        elif params.presence_penalty or params.frequency_penalty:
-            self._seen = SeenTokens((), device)
+            different = np.unique(np.fromiter((i for i in prompt_ids if i < vocab), np.int64))
+            self.prompt_ids = torch.from_numpy(different).to(device)
+        if self.prompt_ids is not None or params.presence_penalty or params.frequency_penalty:
+            self.answer = AnswerTokens()
 
     @property
     def is_plain(self) -> bool:
-        """Whether `adjust` has nothing to do now."""
-        return self._seen is None and not len(self._bias_ids) and not self._must_go_on
+        """Whether its logits stay as they are now."""
+        return self.answer is None and not self.bias and not self.must_go_on
 
     @property
     def is_filtered(self) -> bool:
@@ -55,17 +62,10 @@ class RowSampling:
         params = self.params
         return params.top_k > 0 or params.top_p < 1.0 or params.min_p > 0.0
 
-    def adjust(self, scores: torch.Tensor) -> None:
-        """Penalties, bias and minimum length on this row's scores, (vocab,), in place.
-
-        The order is that of transformers and vLLM: repetition, presence and frequency, bias.
-        """
-        if self._seen is not None:
-            self._seen.penalize(scores, self.params)
-        if len(self._bias_ids):
-            scores.index_add_(0, self._bias_ids, self._bias)
-        if self._must_go_on:
-            scores[self._eos_ids] = -torch.inf
+    @property
+    def must_go_on(self) -> bool:
+        """Whether the answer may not end with the next token."""
+        return self._num_generated < self.params.min_tokens and len(self.eos_ids) > 0
 
     def draw(self) -> float:
         """The next uniform number in [0, 1): one for each drawn token, so that a seed gives the
@@ -75,45 +75,33 @@ class RowSampling:
     def accept(self, token_id: int) -> None:
         """The row's next token was chosen."""
         self._num_generated += 1
-        if self._seen is not None:
-            self._seen.add(token_id)
+        if self.answer is not None:
+            self.answer.add(token_id)
+
+
+class AnswerTokens:
+    """An answer's different tokens, and how often each was made. They stay on the host: a step
+    sends those of all its rows to the device together."""
+
+    def __init__(self, token_ids: Iterable[int] = ()) -> None:
+        self._places: dict[int, int] = {}
+        # (2, room): token ids, counts
+        self._table: npt.NDArray[np.int64] = np.zeros((2, LEAST_ROOM), np.int64)
+        for token_id in token_ids:
+            self.add(token_id)
+
+    def __len__(self) -> int:
+        return len(self._places)
 
     @property
-    def _must_go_on(self) -> bool:
-        return self._num_generated < self.params.min_tokens and len(self._eos_ids) > 0
-
-
-class SeenTokens:
-    """The different tokens of a prompt and its answer, and how often each is in the answer.
-
-    Penalties touch these alone: going over a whole vocabulary takes longer than drawing from it.
-    """
-
-    def __init__(self, prompt_ids: Iterable[int], device: torch.device) -> None:
-        ids = list(dict.fromkeys(prompt_ids))
-        self._places = {token_id: place for place, token_id in enumerate(ids)}
-        room = max(LEAST_ROOM, 2 * len(ids))
-        self._ids = torch.zeros(room, dtype=torch.int64, device=device)
-        self._ids[: len(ids)] = torch.tensor(ids, dtype=torch.int64)
-        self._counts = torch.zeros(room, device=device)
+    def table(self) -> npt.NDArray[np.int64]:
+        """(2, num_ids): token ids, and counts."""
+        return self._table[:, : len(self._places)]
 
     def add(self, token_id: int) -> None:
         """The answer's next token."""
         place = self._places.setdefault(token_id, len(self._places))
-        if place == len(self._ids):
-            self._ids = torch.cat((self._ids, torch.zeros_like(self._ids)))
-            self._counts = torch.cat((self._counts, torch.zeros_like(self._counts)))
-        self._ids[place] = token_id
-        self._counts[place] += 1
-
-    def penalize(self, scores: torch.Tensor, params: SamplingParams) -> None:
-        """A row's scores, (vocab,), in place."""
-        ids, counts = self._ids[: len(self._places)], self._counts[: len(self._places)]
-        seen = scores[ids]
-        if params.repetition_penalty != 1.0:
-            penalty = max(params.repetition_penalty, LEAST_PENALTY)
-            seen = torch.where(seen > 0, seen / penalty, seen * penalty)
-        if params.presence_penalty or params.frequency_penalty:
-            seen -= params.frequency_penalty * counts
-            seen -= params.presence_penalty * (counts > 0)
-        scores[ids] = seen
+        if place == self._table.shape[1]:
+            self._table = np.concatenate((self._table, np.zeros_like(self._table)), axis=1)
+        self._table[0, place] = token_id
+        self._table[1, place] += 1

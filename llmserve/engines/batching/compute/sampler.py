@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from llmserve.domain import TokenLogprobs
+from llmserve.engines.batching.compute.adjusting import adjust
 from llmserve.engines.batching.compute.choosing import Choose, choose
 from llmserve.engines.batching.compute.row_sampling import RowSampling
 
@@ -29,39 +30,45 @@ def sample(
     Logprobs are the model's own: temperature, filters and penalties do not change them.
     """
     told = Told(logits, rows)
-    for index, row in enumerate(rows):
-        if not row.is_plain:
-            row.adjust(logits[index])
-    choices = []
-    for index, (row, token_id) in enumerate(zip(rows, choose(logits, rows), strict=True)):
-        if token_id is None:
-            choices.append(Choice(None))
-            continue
-        row.accept(token_id)
-        choices.append(Choice(token_id, told.of(index, token_id)))
-    return choices
+    adjust(logits, rows)
+    chosen = choose(logits, rows)
+    for row, token_id in zip(rows, chosen, strict=True):
+        if token_id is not None:
+            row.accept(token_id)
+    return [
+        Choice(token_id, logprobs)
+        for token_id, logprobs in zip(chosen, told.of(chosen), strict=True)
+    ]
 
 
 class Told:
     """Logprobs of the rows that want them, kept aside before anything changes the logits."""
 
     def __init__(self, logits: torch.Tensor, rows: Sequence[RowSampling]) -> None:
-        wanted = [index for index, row in enumerate(rows) if row.params.logprobs is not None]
-        self._place = {index: place for place, index in enumerate(wanted)}
-        self._top = [rows[index].params.logprobs or 0 for index in wanted]
-        if wanted:
-            self._logits = logits[wanted]  # a copy
+        self._wanted = [
+            (index, row.params.logprobs)
+            for index, row in enumerate(rows)
+            if row.params.logprobs is not None
+        ]
+        if self._wanted:
+            self._logits = logits[[index for index, _ in self._wanted]]  # a copy
             self._total = self._logits.logsumexp(-1, keepdim=True)
-            best = self._logits.topk(min(max(self._top), logits.shape[-1]))
-            self._best_ids = best.indices.tolist()
-            self._best = (best.values - self._total).tolist()
 
-    def of(self, row: int, token_id: int) -> TokenLogprobs | None:
-        """The chosen token's and the largest ones; `None` where the row wants none."""
-        place = self._place.get(row)
-        if place is None:
-            return None
-        top = self._top[place]
-        pairs = zip(self._best_ids[place][:top], self._best[place][:top], strict=True)
-        own = self._logits[place, token_id] - self._total[place, 0]
-        return TokenLogprobs(token_id, float(own), tuple(pairs))
+    def of(self, chosen: Sequence[int | None]) -> list[TokenLogprobs | None]:
+        """The chosen tokens' and the largest ones of each row; `None` where it wants none."""
+        told: list[TokenLogprobs | None] = [None] * len(chosen)
+        if not self._wanted:
+            return told
+        own_ids = torch.tensor([chosen[index] or 0 for index, _ in self._wanted])
+        own_ids = own_ids.to(self._logits.device)[:, None]
+        count = min(max(top for _, top in self._wanted), self._logits.shape[-1])
+        best = self._logits.topk(count)
+        values = torch.cat((self._logits.gather(-1, own_ids), best.values), -1) - self._total
+        best_ids, logprobs = best.indices.tolist(), values.tolist()
+        for place, (index, top) in enumerate(self._wanted):
+            token_id = chosen[index]
+            if token_id is not None:
+                own, *largest = logprobs[place]
+                pairs = zip(best_ids[place][:top], largest[:top], strict=True)
+                told[index] = TokenLogprobs(token_id, own, tuple(pairs))
+        return told

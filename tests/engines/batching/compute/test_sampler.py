@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import (
     LogitsProcessorList,
     MinPLogitsWarper,
@@ -19,6 +21,7 @@ from transformers import (
 
 from llmserve.domain import SamplingParams
 from llmserve.engines.batching.compute import choosing
+from llmserve.engines.batching.compute.adjusting import adjust
 from llmserve.engines.batching.compute.row_sampling import RowSampling
 from llmserve.engines.batching.compute.sampler import sample
 
@@ -141,23 +144,91 @@ def test_more_candidates_are_looked_at_where_the_share_is_not_reached(
     assert len(set(few)) > 20
 
 
+def adjusted(scores: torch.Tensor, *rows: RowSampling) -> torch.Tensor:
+    result = scores.clone()
+    adjust(result, rows)
+    return result
+
+
 def test_penalties_count_what_transformers_and_openai_count() -> None:
-    each = row(repetition_penalty=1.3)
     scores = logits()
     expected = RepetitionPenaltyLogitsProcessor(1.3)(torch.tensor([PROMPT]), scores.clone())
-    adjusted = scores[0].clone()
-    each.adjust(adjusted)
-    torch.testing.assert_close(adjusted, expected[0])
+    torch.testing.assert_close(adjusted(scores, row(repetition_penalty=1.3)), expected)
     each = row(presence_penalty=1.0, frequency_penalty=0.5)
-    adjusted = scores[0].clone()
-    each.adjust(adjusted)
-    torch.testing.assert_close(adjusted, scores[0])  # of the prompt nothing counts
+    assert torch.equal(adjusted(scores, each), scores), "of the prompt nothing counts"
     for token in (9, 9, 4):
         each.accept(token)
-    adjusted = scores[0].clone()
-    each.adjust(adjusted)
-    assert adjusted[9] == pytest.approx(scores[0, 9] - 1.0 - 2 * 0.5)
-    assert adjusted[4] == pytest.approx(scores[0, 4] - 1.0 - 0.5)
+    changed = adjusted(scores, each)[0]
+    assert changed[9] == pytest.approx(scores[0, 9] - 1.0 - 2 * 0.5)
+    assert changed[4] == pytest.approx(scores[0, 4] - 1.0 - 0.5)
+
+
+def test_a_token_of_prompt_and_answer_is_penalized_once() -> None:
+    scores = logits()
+    each = row(repetition_penalty=1.3, presence_penalty=0.25)
+    for token in (PROMPT[0], 9):
+        each.accept(token)
+    seen = torch.tensor([[*PROMPT, 9]])
+    expected = RepetitionPenaltyLogitsProcessor(1.3)(seen, scores.clone())
+    expected[0, [PROMPT[0], 9]] -= 0.25
+    torch.testing.assert_close(adjusted(scores, each), expected)
+
+
+PENALTIES = st.fixed_dictionaries(
+    {},
+    optional={
+        "repetition_penalty": st.sampled_from([0.0, 0.5, 1.2, 3.0]),
+        "presence_penalty": st.sampled_from([-1.0, 0.5]),
+        "frequency_penalty": st.sampled_from([-0.5, 1.0]),
+        "logit_bias": st.sampled_from([((5, 3.0),), ((9, -100.0), (0, 1.5))]),
+        "min_tokens": st.integers(0, 4),
+    },
+)
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    st.lists(
+        st.tuples(PENALTIES, st.lists(st.integers(0, 20), max_size=200)), min_size=1, max_size=5
+    )
+)
+def test_rows_together_are_adjusted_as_each_alone(
+    wanted: list[tuple[dict[str, object], list[int]]],
+) -> None:
+    scores = logits(len(wanted))
+    rows = []
+    for params, answer in wanted:
+        rows.append(row(**params))
+        for token in answer:
+            rows[-1].accept(token)
+    together = adjusted(scores, *rows)
+    for index, each in enumerate(rows):
+        alone = adjusted(scores[index : index + 1], each)
+        torch.testing.assert_close(together[index : index + 1], alone)
+
+
+def test_the_number_of_operations_does_not_depend_on_the_number_of_rows() -> None:
+    def operations(count: int) -> int:
+        rows = [
+            row(repetition_penalty=1.1, frequency_penalty=0.1, logit_bias=((3, 1.0),), min_tokens=9)
+            for _ in range(count)
+        ]
+        scores = logits(count)
+        with Counted() as counted:
+            adjust(scores, rows)
+        return counted.operations
+
+    assert operations(2) == operations(64) < 60
+
+
+class Counted(TorchDispatchMode):
+    def __init__(self) -> None:
+        super().__init__()
+        self.operations = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.operations += 1
+        return func(*args, **(kwargs or {}))
 
 
 def test_no_end_before_min_tokens_were_made() -> None:

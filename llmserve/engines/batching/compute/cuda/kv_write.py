@@ -70,7 +70,9 @@ def _in_units(cells: torch.Tensor, unit: int) -> torch.Tensor:
     for every batch."""
     is_even = cells.stride(0) % unit == 0 and cells.stride(1) % unit == 0
     is_aligned = cells.data_ptr() % ALIGNMENT_BYTES == 0
-    return cells if is_even and is_aligned and cells.stride(2) == 1 else cells.contiguous()
+    if is_even and is_aligned and cells.stride(2) == 1:
+        return cells
+    return cells.clone(memory_format=torch.contiguous_format)
 
 
 @triton.jit(do_not_specialize=STRIDES)

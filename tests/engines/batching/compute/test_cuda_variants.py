@@ -1,0 +1,148 @@
+"""Triton compiles nothing while requests wait: after load no batch asks for a variant of a kernel
+that was not made. Kernels are not run here; what they would be compiled for is written down."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+pytest.importorskip("triton", reason="triton is missing; pip install triton")
+
+from triton.backends.compiler import GPUTarget
+from triton.compiler.compiler import make_backend
+from triton.runtime.jit import JITFunction, create_function_from_signature
+
+from llmserve.engines.batching.compute.attention import Variant
+from llmserve.engines.batching.compute.batch import Batch
+from llmserve.engines.batching.compute.cuda.attention import CudaAttention
+from llmserve.engines.batching.compute.cuda.decode_buffers import DecodeBuffers
+from llmserve.engines.batching.compute.cuda.kv_write import CudaKVCache
+from llmserve.engines.batching.compute.cuda.paged_decode import num_splits
+from llmserve.engines.batching.compute.kv_cache import LayerShape
+from llmserve.engines.batching.schedule.plan import Slice, StepPlan
+from llmserve.engines.batching.schedule.sequence import Sequence
+
+BLOCK_SIZE = 16
+MAX_ROWS = 12
+CPU = torch.device("cpu")
+Variants = set[tuple[Any, ...]]
+
+
+@pytest.fixture
+def variants(monkeypatch: pytest.MonkeyPatch) -> Variants:
+    """What Triton would have compiled so far, for an H100."""
+    compiled: Variants = set()
+    backend = make_backend(GPUTarget("cuda", 90, 32))
+    binders: dict[str, Any] = {}
+
+    def run(self: JITFunction[Any], *args: Any, grid: Any, warmup: bool, **kwargs: Any) -> None:
+        name = self.fn.__name__
+        if name not in binders:
+            binders[name] = create_function_from_signature(self.signature, self.params, backend)
+        _, specialization, options = binders[name](*args, **kwargs)
+        compiled.add((name, str(specialization), str(sorted(options.items()))))
+
+    monkeypatch.setattr(JITFunction, "run", run)
+    return compiled
+
+
+class Model:
+    """Layers of one head shape that attend in several ways, and what a step does with them."""
+
+    def __init__(self, shape: LayerShape, group: int, dtype: torch.dtype) -> None:
+        self.shape = shape
+        self.query_heads = shape.kv_heads * group
+        self.dtype = dtype
+        sinks = torch.zeros(self.query_heads, dtype=dtype)
+        self.variants = [
+            Variant(0.1), Variant(0.1, window=1), Variant(0.1, window=4096), Variant(0.1, sinks=sinks)
+        ]  # fmt: skip
+        self.attention = CudaAttention(CPU, processors=132)
+        self.cache = CudaKVCache(
+            [shape] * len(self.variants), num_blocks=4, block_size=BLOCK_SIZE, dtype=dtype, device=CPU
+        )
+
+    def step(self, batch: Batch, *, is_turned: bool) -> None:
+        """As models hand it over: heads before tokens and turned, or as a view of one product."""
+        tokens, heads, kv_heads = len(batch.token_ids), self.query_heads, self.shape.kv_heads
+        for layer, variant in enumerate(self.variants):
+            if is_turned:
+                query, keys, values = (
+                    torch.empty(n, tokens, self.shape.head_dim, dtype=self.dtype).transpose(0, 1)
+                    for n in (heads, kv_heads, kv_heads)
+                )
+            else:
+                whole = torch.empty(
+                    tokens, heads + 2 * kv_heads, self.shape.head_dim, dtype=self.dtype
+                )
+                query, keys, values = whole.split((heads, kv_heads, kv_heads), dim=1)
+            self.cache.write(layer, batch.slots, keys, values)
+            self.attention.attend(self.cache, layer, batch, query, variant)
+
+    def load(self) -> None:
+        """What happens before the first request: a trial, all variants, graphs."""
+        for is_turned in (True, False):
+            self.step(batch_of([(3, 1), (40, 7)]), is_turned=is_turned)
+        self.attention.compile_all(MAX_ROWS)
+        buffers = DecodeBuffers(MAX_ROWS, 8, BLOCK_SIZE, CPU)
+        for bucket in (1, 2, 4, 8, MAX_ROWS):
+            self.step(buffers.view(bucket), is_turned=True)
+
+
+def batch_of(rows: list[tuple[int, int]]) -> Batch:
+    """Rows of (context, new tokens), all in the same few blocks."""
+    parts = [
+        Slice(Sequence([1] * c, c, blocks=[0] * -(-c // BLOCK_SIZE)), c - n, n, True)
+        for c, n in rows
+    ]
+    return Batch.from_plan(
+        StepPlan(tuple(sorted(parts, key=lambda part: part.length > 1))), BLOCK_SIZE, CPU
+    )
+
+
+SHAPES = [
+    pytest.param((LayerShape(8, 128), 4, torch.bfloat16), id="llama-8b"),
+    pytest.param((LayerShape(3, 64), 3, torch.bfloat16), id="smollm2"),
+    pytest.param((LayerShape(2, 80), 1, torch.float16), id="80"),
+    pytest.param((LayerShape(1, 20), 3, torch.float32), id="20"),
+    pytest.param((LayerShape(3, 5), 3, torch.bfloat16), id="5"),
+]
+
+
+@pytest.fixture(params=SHAPES)
+def model(request: pytest.FixtureRequest, variants: Variants) -> Iterator[Model]:
+    made = Model(*request.param)
+    made.load()
+    yield made
+
+
+@st.composite
+def row(draw: st.DrawFn) -> tuple[int, int]:
+    context = draw(st.integers(1, 300))
+    return context, draw(st.sampled_from((1, 1, context, max(1, context // 2))))
+
+
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(rows=st.lists(row(), min_size=1, max_size=MAX_ROWS), is_turned=st.booleans())
+def test_no_batch_wants_a_variant_that_load_did_not_make(
+    model: Model, variants: Variants, rows: list[tuple[int, int]], is_turned: bool
+) -> None:
+    made = set(variants)
+    model.step(batch_of(rows), is_turned=is_turned)
+    assert variants == made
+
+
+def test_load_makes_few_variants(variants: Variants) -> None:
+    Model(LayerShape(8, 128), 4, torch.bfloat16).load()
+    names = [name for name, *_ in variants]
+    splits = {num_splits(rows, 8, 132) for rows in range(1, MAX_ROWS + 1)}
+    # Plain, window and sinks, for each number of splits and for prompts.
+    assert names.count("paged_kernel") == 3 * (len(splits) + 1)
+    assert names.count("_write_kernel") == 1
