@@ -17,6 +17,7 @@ from llmserve.engines.batching.compute.attention import Attention, Variant
 from llmserve.engines.batching.compute.batch import Batch
 from llmserve.engines.batching.compute.kv_cache import KVCache
 
+PADDING_WARNING: Final = "warn_if_padding_and_no_attention_mask"
 _numbers: Final = itertools.count(1)
 
 
@@ -31,6 +32,10 @@ class TransformersForward:
         self._name = f"llmserve-{next(_numbers)}"
         AttentionInterface.register(self._name, self._attend)
         model.set_attn_implementation(self._name)
+        # It looks for padding, which flat rows have none of, and waits for the device to do so.
+        self._warners = [module for module in model.modules() if hasattr(module, PADDING_WARNING)]
+        for module in self._warners:
+            setattr(module, PADDING_WARNING, _no_warning)
 
     def __call__(self, batch: Batch, cache: KVCache) -> torch.Tensor:
         """See `Forward`."""
@@ -48,6 +53,9 @@ class TransformersForward:
 
     def close(self) -> None:
         """The model attends in its former way again."""
+        for module in self._warners:
+            delattr(module, PADDING_WARNING)
+        self._warners = []
         self._model.set_attn_implementation(self._previous)
         ALL_ATTENTION_FUNCTIONS._global_mapping.pop(self._name, None)
 
@@ -72,6 +80,10 @@ class TransformersForward:
             variant_of(query.shape[-1], scaling, kwargs),
         )
         return result[None], None
+
+
+def _no_warning(*args: Any) -> None:
+    return None
 
 
 def variant_of(head_dim: int, scaling: float | None, arguments: dict[str, Any]) -> Variant:

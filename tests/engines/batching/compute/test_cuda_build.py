@@ -1,8 +1,11 @@
-"""The kernels compile for the GPUs they are meant for, also on a machine that has none."""
+"""The kernels compile for the GPUs they are meant for, also on a machine that has none: without a
+spill of registers, and within the shared memory that a program may have there."""
 
 from __future__ import annotations
 
 import os
+import re
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -15,29 +18,49 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from llmserve.engines.batching.compute.cuda.kv_write import _write_kernel
+from llmserve.engines.batching.compute.cuda.kv_write import STRIDES, _write_kernel
 from llmserve.engines.batching.compute.cuda.paged_decode import _reduce_kernel
-from llmserve.engines.batching.compute.cuda.paged_kernel import padded, paged_kernel, tile_tokens
-from llmserve.engines.batching.compute.cuda.paged_prefill import query_tile
+from llmserve.engines.batching.compute.cuda.paged_kernel import (
+    CHANGING_NUMBERS,
+    SLICED_TENSORS,
+    padded,
+    paged_kernel,
+)
+from llmserve.engines.batching.compute.cuda.tiling import Tiling, decode_tiling, prefill_tiling
 
 pytestmark = pytest.mark.skipif(
     os.environ.get("TRITON_INTERPRET") == "1", reason="the interpreter compiles nothing"
 )
 
-AMPERE, HOPPER, BLACKWELL = 80, 90, 100
-# What one program may hold on the smallest of Ampere, Ada and consumer Blackwell.
-SHARED_BYTES = 99 * 1024
-POINTERS = {
-    **dict.fromkeys(("partial_mixed", "partial_peak", "partial_total"), "*fp32"),
-    **dict.fromkeys(("query_starts", "context_lengths", "block_tables"), "*i32"),
-    **dict.fromkeys(("query", "keys", "values", "result", "sinks"), "*{}"),
-    **dict.fromkeys(("cached_keys", "cached_values"), "*{}"),
-    "slots": "*i64",
-    "scale": "fp32",
-    "softcap": "fp32",
-}
+# KiB of shared memory that one program may have, by capability.
+SHARED_KIB = {75: 64, 80: 163, 86: 99, 89: 99, 90: 227, 100: 227, 120: 99}
+DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 PLAIN = {"HAS_WINDOW": False, "HAS_SOFTCAP": False, "HAS_SINKS": False}
-EVERYTHING = dict.fromkeys(PLAIN, True)
+WINDOW = PLAIN | {"HAS_WINDOW": True}
+SOFTCAP = WINDOW | {"HAS_SOFTCAP": True}
+SINKS = WINDOW | {"HAS_SINKS": True}
+# Head size, query heads for each KV head, type and variant of models that people run.
+LLAMA_8B = (128, 4, "bf16", PLAIN)
+LLAMA_1B = (64, 4, "bf16", PLAIN)
+QWEN3 = (128, 2, "bf16", PLAIN)
+QWEN_MOE = (128, 8, "bf16", PLAIN)
+PHI = (96, 1, "bf16", PLAIN)
+STABLELM = (80, 1, "bf16", PLAIN)
+GEMMA2 = (256, 2, "bf16", SOFTCAP)
+GPT_OSS = (64, 8, "bf16", SINKS)
+IN_FLOAT32 = (128, 4, "fp32", WINDOW)
+IN_FLOAT16 = (128, 4, "fp16", PLAIN)
+SMALL_IN_FLOAT16 = (64, 4, "fp16", WINDOW)
+# Each shape on several generations, each generation with several shapes.
+BUILDS = [
+    (75, IN_FLOAT16), (75, SMALL_IN_FLOAT16), (75, (256, 2, "fp16", PLAIN)),
+    (80, LLAMA_8B), (80, GEMMA2), (80, GPT_OSS), (80, IN_FLOAT32),
+    (86, QWEN_MOE), (86, LLAMA_1B), (86, PHI),
+    (89, QWEN3), (89, STABLELM), (89, GEMMA2),
+    (90, LLAMA_8B), (90, GPT_OSS), (90, GEMMA2), (90, PHI), (90, IN_FLOAT32), (90, IN_FLOAT16),
+    (100, QWEN_MOE), (100, GEMMA2),
+    (120, LLAMA_8B), (120, GPT_OSS),
+]  # fmt: skip
 
 
 @pytest.fixture(autouse=True)
@@ -46,94 +69,114 @@ def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def build(kernel: Any, capability: int, element: str, constants: dict[str, Any], **options: int):
-    """Compile with pointers and strides that are multiples of 16, as PyTorch gives them."""
+    """Compile with what is known of the arguments in service: most pointers are aligned."""
+    pointers = {
+        **dict.fromkeys(("partial_mixed", "partial_peak", "partial_total"), "*fp32"),
+        **dict.fromkeys(("query_starts", "context_lengths", "block_tables"), "*i32"),
+        **dict.fromkeys(("query", "keys", "values", "result", "sinks"), f"*{element}"),
+        **dict.fromkeys(("cached_keys", "cached_values"), f"*{element}"),
+        "slots": "*i64",
+        "scale": "fp32",
+        "softcap": "fp32",
+    }
     types = {
-        name: "constexpr" if name in constants else POINTERS.get(name, "i32").format(element)
+        name: "constexpr" if name in constants else pointers.get(name, "i32")
         for name in kernel.arg_names
     }
     aligned = {
         (place,): [["tt.divisibility", 16]]
         for place, (name, kind) in enumerate(types.items())
-        if kind.startswith("*") or name.endswith("stride")
+        if kind.startswith("*") and name not in SLICED_TENSORS
     }
     source = ASTSource(kernel, types, constants, aligned)
     return triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options)
 
 
-def head_constants(head_dim: int, group: int, dtype: torch.dtype) -> dict[str, Any]:
-    return {
-        "KV_HEADS": 8,
-        "GROUP": group,
-        "HEAD_DIM": head_dim,
-        "PADDED_DIM": padded(head_dim),
-        "BLOCK_SIZE": 16,
-        "TILE": tile_tokens(head_dim, dtype),
-    }
+def spilled_bytes(ptx: str, folder: Path) -> int:
+    """What the assembler has to put into memory for lack of registers."""
+    source = folder / "kernel.ptx"
+    source.write_text(ptx)
+    (architecture,) = re.findall(r"\.target (sm_\w+)", ptx)
+    tools = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
+    is_new = int(re.sub(r"\D", "", architecture)) >= 100 and (tools / "ptxas-blackwell").exists()
+    assembled = subprocess.run(
+        [
+            tools / ("ptxas-blackwell" if is_new else "ptxas"),
+            *("-v", "--gpu-name", architecture, "-o", folder / "kernel.cubin", source),
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=100,
+    )
+    stores, loads = re.findall(
+        r"(\d+) bytes spill stores, (\d+) bytes spill loads", assembled.stderr
+    )[0]
+    return int(stores) + int(loads)
 
 
-@pytest.mark.parametrize(
-    ("capability", "element", "head_dim", "group", "options"),
-    [
-        (AMPERE, "bf16", 128, 4, PLAIN),
-        (HOPPER, "bf16", 80, 1, EVERYTHING),
-        (BLACKWELL, "fp16", 256, 2, EVERYTHING),
-        (HOPPER, "fp32", 128, 8, EVERYTHING),
-    ],
-)
-def test_decode_compiles_and_fits(
-    capability: int, element: str, head_dim: int, group: int, options: dict[str, bool]
+def check(
+    tiling: Tiling,
+    capability: int,
+    shape: tuple[int, int, str, dict[str, bool]],
+    folder: Path,
+    **constants: Any,
 ) -> None:
-    dtype = torch.float32 if element == "fp32" else torch.bfloat16
-    shape = {**head_constants(head_dim, group, dtype), **options, "ROWS": padded(group)}
+    head_dim, group, element, variant = shape
     built = build(
         paged_kernel,
         capability,
         element,
-        {**shape, "SPLITS": 16, "IS_DECODE": True},
-        num_warps=4,
-        num_stages=5,
+        {
+            "KV_HEADS": 8,
+            "GROUP": group,
+            "HEAD_DIM": head_dim,
+            "PADDED_DIM": padded(head_dim),
+            "BLOCK_SIZE": 16,
+            "ROWS": tiling.rows,
+            "TILE": tiling.tokens,
+            **variant,
+            **constants,
+        },
+        num_warps=tiling.warps,
+        num_stages=tiling.stages,
     )
-    assert built.metadata.shared <= SHARED_BYTES
+    assert built.metadata.shared <= SHARED_KIB[capability] * 1024
+    assert spilled_bytes(built.asm["ptx"], folder) == 0
 
 
-@pytest.mark.parametrize(
-    ("capability", "element", "head_dim", "options"),
-    [
-        (AMPERE, "bf16", 128, EVERYTHING),
-        (HOPPER, "bf16", 256, PLAIN),
-        (BLACKWELL, "fp16", 64, EVERYTHING),
-        (HOPPER, "fp32", 80, EVERYTHING),
-    ],
-)
-def test_prefill_compiles_and_fits(
-    capability: int, element: str, head_dim: int, options: dict[str, bool]
+@pytest.mark.parametrize(("capability", "shape"), BUILDS)
+def test_decode_fits(
+    capability: int, shape: tuple[int, int, str, dict[str, bool]], tmp_path: Path
 ) -> None:
-    dtype = torch.float32 if element == "fp32" else torch.bfloat16
-    rows = query_tile(head_dim, dtype)
-    shape = {**head_constants(head_dim, 4, dtype), **options, "ROWS": rows}
-    built = build(
-        paged_kernel,
-        capability,
-        element,
-        {**shape, "SPLITS": 1, "IS_DECODE": False},
-        num_warps=8 if rows == 128 else 4,
-        num_stages=3,
-    )
-    assert built.metadata.shared <= SHARED_BYTES
+    head_dim, group, element, _ = shape
+    tiling = decode_tiling(capability // 10, group, head_dim, DTYPES[element])
+    check(tiling, capability, shape, tmp_path, SPLITS=16, IS_DECODE=True)
 
 
-def test_reduction_and_write_compile() -> None:
+@pytest.mark.parametrize(("capability", "shape"), BUILDS)
+def test_prefill_fits(
+    capability: int, shape: tuple[int, int, str, dict[str, bool]], tmp_path: Path
+) -> None:
+    head_dim, _, element, _ = shape
+    tiling = prefill_tiling(capability // 10, head_dim, DTYPES[element])
+    check(tiling, capability, shape, tmp_path, SPLITS=1, IS_DECODE=False)
+
+
+@pytest.mark.parametrize("capability", [75, 90])
+def test_reduction_and_write_compile(capability: int) -> None:
     build(
         _reduce_kernel,
-        HOPPER,
-        "bf16",
+        capability,
+        "fp16",
         {"HEAD_DIM": 80, "PADDED_DIM": 128, "SPLITS": 64, "HAS_SINKS": True},
         num_warps=4,
     )
-    build(
-        _write_kernel,
-        HOPPER,
-        "bf16",
-        {"KV_HEADS": 8, "HEAD_DIM": 80, "BLOCK_SIZE": 16, "WIDTH": 1024},
-        num_warps=4,
-    )
+    write = {"UNIT": 16, "KV_HEADS": 8, "HEAD_DIM": 80, "BLOCK_SIZE": 16, "WIDTH": 1024}
+    built = build(_write_kernel, capability, "fp16", write, num_warps=4)
+    assert re.search(r"ld\.global\S*\.v[48]\.b(16|32)", built.asm["ptx"]), "read in whole vectors"
+
+
+def test_what_changes_with_a_batch_is_named_as_the_kernels_name_it() -> None:
+    assert {*CHANGING_NUMBERS, *SLICED_TENSORS} <= set(paged_kernel.arg_names)
+    assert set(STRIDES) <= set(_write_kernel.arg_names)

@@ -13,7 +13,7 @@ pytest.importorskip("triton", reason="triton is missing; pip install triton")
 
 from llmserve.engines.batching.compute.attention import TorchAttention, Variant
 from llmserve.engines.batching.compute.batch import Batch
-from llmserve.engines.batching.compute.cuda.attention import CudaAttention
+from llmserve.engines.batching.compute.cuda.attention import Chip, CudaAttention
 from llmserve.engines.batching.compute.cuda.kv_write import CudaKVCache
 from llmserve.engines.batching.compute.cuda.paged_decode import num_splits
 from llmserve.engines.batching.compute.kv_cache import KVCache, LayerShape
@@ -130,7 +130,8 @@ def make_variant(options: dict[str, object], query: torch.Tensor) -> Variant:
 
 
 def make_attention(device: str, processors: int) -> CudaAttention:
-    return CudaAttention(torch.device(device), processors=processors)
+    capability = 9 if device == "cpu" else torch.cuda.get_device_capability()[0]
+    return CudaAttention(torch.device(device), chip=Chip(processors, capability))
 
 
 @pytest.mark.parametrize(("device", "dtype"), TARGETS)

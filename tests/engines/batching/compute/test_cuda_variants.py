@@ -3,7 +3,6 @@ that was not made. Kernels are not run here; what they would be compiled for is 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -19,7 +18,7 @@ from triton.runtime.jit import JITFunction, create_function_from_signature
 
 from llmserve.engines.batching.compute.attention import Variant
 from llmserve.engines.batching.compute.batch import Batch
-from llmserve.engines.batching.compute.cuda.attention import CudaAttention
+from llmserve.engines.batching.compute.cuda.attention import Chip, CudaAttention
 from llmserve.engines.batching.compute.cuda.decode_buffers import DecodeBuffers
 from llmserve.engines.batching.compute.cuda.kv_write import CudaKVCache
 from llmserve.engines.batching.compute.cuda.paged_decode import num_splits
@@ -59,12 +58,15 @@ class Model:
         self.query_heads = shape.kv_heads * group
         self.dtype = dtype
         sinks = torch.zeros(self.query_heads, dtype=dtype)
-        self.variants = [
-            Variant(0.1), Variant(0.1, window=1), Variant(0.1, window=4096), Variant(0.1, sinks=sinks)
-        ]  # fmt: skip
-        self.attention = CudaAttention(CPU, processors=132)
+        windows = [Variant(0.1, window=window) for window in (None, 1, 4096)]
+        self.variants = [*windows, Variant(0.1, sinks=sinks)]
+        self.attention = CudaAttention(CPU, chip=Chip(132, 9))
         self.cache = CudaKVCache(
-            [shape] * len(self.variants), num_blocks=4, block_size=BLOCK_SIZE, dtype=dtype, device=CPU
+            [shape] * len(self.variants),
+            num_blocks=4,
+            block_size=BLOCK_SIZE,
+            dtype=dtype,
+            device=CPU,
         )
 
     def step(self, batch: Batch, *, is_turned: bool) -> None:
@@ -115,10 +117,10 @@ SHAPES = [
 
 
 @pytest.fixture(params=SHAPES)
-def model(request: pytest.FixtureRequest, variants: Variants) -> Iterator[Model]:
+def model(request: pytest.FixtureRequest, variants: Variants) -> Model:
     made = Model(*request.param)
     made.load()
-    yield made
+    return made
 
 
 @st.composite

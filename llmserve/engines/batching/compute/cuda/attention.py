@@ -17,6 +17,19 @@ from llmserve.engines.batching.compute.cuda.varlen import Varlen
 from llmserve.engines.batching.compute.kv_cache import KVCache, LayerShape
 
 
+class Chip(NamedTuple):
+    """What kernels are cut up for: multiprocessors, and the major compute capability."""
+
+    processors: int
+    capability: int
+
+    @classmethod
+    def of(cls, device: torch.device) -> Chip:
+        """Of a GPU."""
+        about = torch.cuda.get_device_properties(device)
+        return cls(about.multi_processor_count, about.major)
+
+
 class _Kind(NamedTuple):
     """What Triton compiles a kernel for."""
 
@@ -33,8 +46,8 @@ class CudaAttention:
 
     A batch of decode rows never waits for the device, so that a CUDA graph can hold it.
     `varlen` is FlashAttention, if it may be used, and `is_paged` says whether it reads block
-    tables; `used_varlen`, whether any layer so far was for it. `processors` are the device's
-    multiprocessors; asked of the device if left out.
+    tables; `used_varlen`, whether any layer so far was for it. What the `chip` is, the device is
+    asked if nobody says.
     """
 
     def __init__(
@@ -43,11 +56,9 @@ class CudaAttention:
         varlen: Varlen | None = None,
         *,
         is_paged: bool = False,
-        processors: int | None = None,
+        chip: Chip | None = None,
     ) -> None:
-        if processors is None:
-            processors = torch.cuda.get_device_properties(device).multi_processor_count
-        self._processors = processors
+        self._chip = chip or Chip.of(device)
         self._varlen = varlen
         self._is_paged = is_paged
         self.used_varlen = False
@@ -72,12 +83,13 @@ class CudaAttention:
         parts = []
         if batch.num_decode:
             rows = _decode_rows(batch, query)
-            splits = num_splits(rows.num_rows, where.kv_heads, self._processors)
-            parts.append(paged_decode(rows, where, splits=splits))
+            splits = num_splits(rows.num_rows, where.kv_heads, self._chip.processors)
+            parts.append(paged_decode(rows, where, self._chip.capability, splits=splits))
         if batch.num_decode < batch.context_lengths.shape[0]:
             if self._prefill is None or self._prefill.batch is not batch:
                 self._prefill = _Prefill(batch)
-            parts.append(self._prefill.attend(query[batch.num_decode :], where, varlen))
+            own = query[batch.num_decode :]
+            parts.append(self._prefill.attend(own, where, self._chip.capability, varlen))
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
     @property
@@ -96,9 +108,10 @@ class CudaAttention:
             ends = torch.arange(2, dtype=torch.int32, device=query.device)
             rows = Rows(query.clone(), ends, nothing, nothing[None], 1)
             counts = range(1, max_rows + 1)
-            for splits in {num_splits(n, layer.kv_heads, self._processors) for n in counts}:
-                paged_decode(rows, layer, splits=splits)
-            paged_prefill(rows, layer)
+            processors, capability = self._chip.processors, self._chip.capability
+            for splits in {num_splits(n, layer.kv_heads, processors) for n in counts}:
+                paged_decode(rows, layer, capability, splits=splits)
+            paged_prefill(rows, layer, capability)
 
 
 class _Prefill:
@@ -112,7 +125,9 @@ class _Prefill:
         self._block_tables = batch.block_tables[first:]
         self._gather: Gather | None = None
 
-    def attend(self, query: torch.Tensor, layer: Layer, varlen: Varlen | None) -> torch.Tensor:
+    def attend(
+        self, query: torch.Tensor, layer: Layer, capability: int, varlen: Varlen | None
+    ) -> torch.Tensor:
         rows = Rows(
             query=query,
             query_starts=self._query_starts,
@@ -123,7 +138,7 @@ class _Prefill:
         num_context = self.batch.prefill_context
         shape = LayerShape(layer.kv_heads, layer.keys.shape[3])
         if varlen is None or not fits(num_context, shape, layer.keys.dtype):
-            return paged_prefill(rows, layer)
+            return paged_prefill(rows, layer, capability)
         if self._gather is None:
             self._gather = Gather.of(rows, num_context, layer.keys.shape[2])
         return varlen.gathered(rows, layer, self._gather, self.batch.max_context)

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 
 from llmserve.engines.batching.compute.attention import Variant
-from llmserve.engines.batching.compute.cuda.paged_kernel import LOG2_E, padded, tile_tokens
+from llmserve.engines.batching.compute.cuda.paged_kernel import LOG2_E, padded
+from llmserve.engines.batching.compute.cuda.tiling import Tiling
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +54,8 @@ class Layer:
         return query.shape[1] // self.kv_heads
 
 
-def kernel_arguments(rows: Rows, layer: Layer) -> dict[str, Any]:
-    """All that does not depend on how the work is cut up."""
+def kernel_arguments(rows: Rows, layer: Layer, tiling: Tiling) -> dict[str, Any]:
+    """All that decode and prefill have in common."""
     variant, head_dim = layer.variant, layer.keys.shape[3]
     softcap = variant.softcap
     return {
@@ -78,8 +79,11 @@ def kernel_arguments(rows: Rows, layer: Layer) -> dict[str, Any]:
         "HEAD_DIM": head_dim,
         "PADDED_DIM": padded(head_dim),
         "BLOCK_SIZE": layer.keys.shape[2],
-        "TILE": tile_tokens(head_dim, layer.keys.dtype),
+        "ROWS": tiling.rows,
+        "TILE": tiling.tokens,
         "HAS_WINDOW": variant.window is not None,
         "HAS_SOFTCAP": softcap is not None,
         "HAS_SINKS": variant.sinks is not None,
+        "num_warps": tiling.warps,
+        "num_stages": tiling.stages,
     }

@@ -13,6 +13,7 @@ import triton.language as tl
 
 from llmserve.engines.batching.compute.cuda.launch import Layer, Rows, kernel_arguments
 from llmserve.engines.batching.compute.cuda.paged_kernel import LOG2_E, padded, paged_kernel
+from llmserve.engines.batching.compute.cuda.tiling import decode_tiling
 
 MAX_SPLITS: Final = 64
 
@@ -26,10 +27,10 @@ def num_splits(num_rows: int, kv_heads: int, processors: int) -> int:
     return min(MAX_SPLITS, 1 << (wanted.bit_length() - 1))
 
 
-def paged_decode(rows: Rows, layer: Layer, *, splits: int, stages: int = 5) -> torch.Tensor:
+def paged_decode(rows: Rows, layer: Layer, capability: int, *, splits: int) -> torch.Tensor:
     """Attention of rows with one token each; the result has the shape of the query.
 
-    `splits` is a power of two; `stages` tiles are in flight at once. Never waits for the device.
+    `splits` is a power of two. Never waits for the device.
     """
     num_rows, query_heads, head_dim = rows.query.shape
     result = rows.query.new_empty(rows.query.shape)
@@ -40,17 +41,15 @@ def paged_decode(rows: Rows, layer: Layer, *, splits: int, stages: int = 5) -> t
     mixed = _empty(result, (*parts, padded(head_dim))) if is_split else result
     peak = _empty(result, parts) if is_split else result
     total = _empty(result, parts) if is_split else result
-    arguments = kernel_arguments(rows, layer)
+    tiling = decode_tiling(capability, layer.group(rows.query), head_dim, layer.keys.dtype)
+    arguments = kernel_arguments(rows, layer, tiling)
     paged_kernel[(splits, layer.kv_heads, num_rows)](
         result=result,
         partial_mixed=mixed,
         partial_peak=peak,
         partial_total=total,
-        ROWS=padded(layer.group(rows.query)),
         SPLITS=splits,
         IS_DECODE=True,
-        num_warps=4,
-        num_stages=stages,
         **arguments,
     )
     if is_split:

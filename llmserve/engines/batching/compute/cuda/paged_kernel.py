@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from typing import Final
 
-import torch
 import triton
 import triton.language as tl
 
@@ -29,12 +28,6 @@ SLICED_TENSORS: Final = ("query", "query_starts", "context_lengths", "block_tabl
 def padded(size: int) -> int:
     """The next power of two, at least 16: what Triton's tiles and its matrix product take."""
     return max(16, 1 << (size - 1).bit_length())
-
-
-def tile_tokens(head_dim: int, dtype: torch.dtype) -> int:
-    """Tokens of the context in one tile: its keys fill 16 KiB, so that a pipeline of tiles fits
-    into the shared memory of every GPU since Ampere."""
-    return min(128, max(16, 16384 // (padded(head_dim) * dtype.itemsize)))
 
 
 @triton.jit(do_not_specialize=CHANGING_NUMBERS, do_not_specialize_on_alignment=SLICED_TENSORS)

@@ -1,0 +1,67 @@
+"""How the paged kernel's work is cut up, by the GPU's generation: large tiles that fit into its
+registers and its shared memory without a spill, as the tests compile them.
+
+generation       capability  what decides
+Turing           7.5         64 KiB of shared memory, no asynchronous copies
+Ampere, Ada      8.x         accumulators in registers
+Hopper           9.0         a group of four warps multiplies out of shared memory
+Blackwell        10.x        as Hopper; its consumer cards, 12.x, as Ada
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import torch
+
+from llmserve.engines.batching.compute.cuda.paged_kernel import padded
+
+TURING: Final = 7
+WIDE_PRODUCTS: Final = (9, 10)
+"""Major capabilities whose matrix units read tiles from shared memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tiling:
+    """Attributes:
+    rows: query rows of a program.
+    tokens: of the context in one tile.
+    warps: of a program.
+    stages: tiles in flight at once.
+    """
+
+    rows: int
+    tokens: int
+    warps: int
+    stages: int
+
+
+def decode_tiling(capability: int, group: int, head_dim: int, dtype: torch.dtype) -> Tiling:
+    """One query token: its `group` heads are the rows. `capability` is the major one."""
+    rows = padded(group)
+    if capability <= TURING:
+        return Tiling(rows, _tile_tokens(head_dim, dtype, 8192, 32), warps=4, stages=1)
+    tokens = _tile_tokens(head_dim, dtype, 16384, 128)
+    if dtype.itemsize > 2:
+        return Tiling(rows, tokens, warps=8, stages=4)
+    return Tiling(rows, tokens, warps=4, stages=5)
+
+
+def prefill_tiling(capability: int, head_dim: int, dtype: torch.dtype) -> Tiling:
+    """Many query tokens: as many rows as the registers hold accumulators for."""
+    if capability <= TURING:
+        return Tiling(16, _tile_tokens(head_dim, dtype, 8192, 32), warps=4, stages=1)
+    if dtype.itemsize > 2:
+        return Tiling(16, _tile_tokens(head_dim, dtype, 16384, 128), warps=4, stages=3)
+    is_wide = padded(head_dim) > 128
+    rows = 64 if is_wide else 128
+    if capability in WIDE_PRODUCTS:
+        return Tiling(rows, _tile_tokens(head_dim, dtype, 16384, 128), warps=rows // 16, stages=3)
+    tokens = _tile_tokens(head_dim, dtype, 16384 if is_wide else 8192, 64)
+    return Tiling(rows, tokens, warps=8, stages=3)
+
+
+def _tile_tokens(head_dim: int, dtype: torch.dtype, num_bytes: int, most: int) -> int:
+    """As many tokens as have keys of `num_bytes` together."""
+    return min(most, max(16, num_bytes // (padded(head_dim) * dtype.itemsize)))
