@@ -16,6 +16,7 @@ from llmserve.admission.limits import Limiter
 from llmserve.domain import EngineKind, LoadProgress, ModelSpec
 from llmserve.engines.base import Engine
 from llmserve.engines.batching.loop import StepReport
+from llmserve.engines.devices import num_gpus
 from llmserve.engines.factory import build_engine
 from llmserve.engines.footprint import footprint
 from llmserve.fleet.control import ControlServer
@@ -32,6 +33,7 @@ from llmserve.operations.status import WorkerStatus
 from llmserve.registry.catalog import Catalog
 from llmserve.registry.hub import pull
 from llmserve.registry.loader import Loader, LoadPolicy
+from llmserve.registry.neighbours import Neighbours
 from llmserve.registry.registry import Registry
 from llmserve.service import Account, Limits, Service
 from llmserve.service.watchdog import Watchdog
@@ -77,9 +79,12 @@ async def run(settings: Settings, metrics: Metrics) -> AsyncIterator[Container]:
         device = _device(settings, membership)
         catalog = Catalog.from_settings(settings.model_copy(update={"device": device}))
         registry = _registry(settings, catalog, membership)
+        neighbours = Neighbours(
+            registry, _weights, settings.models_memory_bytes, 1.0 / _workers_on(device, settings)
+        )
         loader = Loader(
             registry,
-            lambda spec: _engine(spec, settings, device, metrics),
+            lambda spec: _engine(spec, settings, device, metrics, neighbours),
             policy=LoadPolicy(
                 memory_bytes=settings.models_memory_bytes,
                 idle_seconds=settings.idle_unload_seconds,
@@ -234,7 +239,14 @@ def _measure_step(metrics: Metrics, model: str, report: StepReport) -> None:
     metrics.iteration_tokens.labels(model).observe(report.tokens)
 
 
-def _engine(spec: ModelSpec, settings: Settings, device: str, metrics: Metrics) -> Engine:
+def _weights(spec: ModelSpec) -> int:
+    size = footprint(spec, None)
+    return size.weights if size is not None else 0
+
+
+def _engine(
+    spec: ModelSpec, settings: Settings, device: str, metrics: Metrics, neighbours: Neighbours
+) -> Engine:
     def fetch(spec: ModelSpec, on_progress: Callable[[LoadProgress], None]) -> Path:
         if spec.path is not None:
             return spec.path
@@ -256,6 +268,7 @@ def _engine(spec: ModelSpec, settings: Settings, device: str, metrics: Metrics) 
         fetch=fetch,
         kv_cache_bytes=settings.kv_cache_bytes,
         worker_share=1.0 / _workers_on(device, settings),
+        memory_share=lambda device: neighbours.share(spec, str(device), num_gpus()),
         max_tokens_per_step=settings.max_tokens_per_step,
         prefix_caching=settings.prefix_caching,
         torch_compile=settings.torch_compile,

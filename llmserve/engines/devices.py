@@ -52,6 +52,11 @@ def place(device: str, weight_bytes: int, free_bytes: Sequence[int] | None = Non
     return Placement(f"cuda:{best}")
 
 
+def num_gpus() -> int:
+    """GPUs that this process may use."""
+    return torch.cuda.device_count()
+
+
 def _free_bytes() -> list[int]:
     if not torch.cuda.is_available():
         return []
