@@ -28,7 +28,8 @@ class Backend:
     """A way to attend.
 
     Attributes:
-        compile_all: makes every kernel that batches of up to so many rows may come to need.
+        compile_all: makes every kernel that batches of up to so many rows, of up to so many tokens
+            each, may come to need.
         is_capturable: whether decode with it can be recorded in CUDA graphs.
         is_idle: whether no layer that attended so far used what this one is named for.
     """
@@ -36,7 +37,7 @@ class Backend:
     name: str
     attention: Attention
     cache: type[KVCache]
-    compile_all: Callable[[int], None] = lambda rows: None
+    compile_all: Callable[[int, int], None] = lambda rows, tokens: None
     is_capturable: bool = True
     is_idle: Callable[[], bool] = lambda: False
 

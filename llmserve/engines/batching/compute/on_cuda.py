@@ -93,7 +93,7 @@ class _Assembly:
         """In this order: what takes memory for good comes after all that is measured."""
         headroom = self._headroom(tokens_per_step)
         self._on_progress(LoadProgress("compiling kernels"))
-        self._backend.compile_all(self._wish.max_running)
+        self._backend.compile_all(self._wish.max_running, self._loaded.max_context)
         size = self._cache_size(headroom)
         cache = self._cache(size.num_blocks)
         parts = ["transformers' code", self._backend.name]

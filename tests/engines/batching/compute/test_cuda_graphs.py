@@ -14,9 +14,11 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from llmserve.engines.batching.compute.attention import Attention, TorchAttention
 from llmserve.engines.batching.compute.batch import Batch
+from llmserve.engines.batching.compute.cuda import decode_buffers
 from llmserve.engines.batching.compute.cuda.compiled import compiled
-from llmserve.engines.batching.compute.cuda.decode_buffers import DecodeBuffers, bucket_sizes
+from llmserve.engines.batching.compute.cuda.decode_buffers import Bucket, DecodeBuffers, buckets
 from llmserve.engines.batching.compute.cuda.graphs import CudaRecorder, GraphedForward
+from llmserve.engines.batching.compute.cuda.splits import LONGEST_PART
 from llmserve.engines.batching.compute.forward import Forward
 from llmserve.engines.batching.compute.kv_cache import KVCache, LayerShape
 from llmserve.engines.batching.compute.transformers_forward import TransformersForward
@@ -138,10 +140,21 @@ def assert_same_life(
 
 
 def test_buckets_are_close_together_and_end_at_the_largest_batch() -> None:
-    assert bucket_sizes(1) == (1,)
-    assert bucket_sizes(8) == (1, 2, 4, 8)
-    assert bucket_sizes(20) == (1, 2, 4, 8, 16, 20)
-    assert bucket_sizes(300)[-4:] == (256, 272, 288, 300)
+    def rows(most: int) -> list[int]:
+        return [bucket.rows for bucket in buckets(most, 100)]
+
+    assert rows(1) == [1]
+    assert rows(8) == [1, 2, 4, 8]
+    assert rows(20) == [1, 2, 4, 8, 16, 20]
+    assert rows(300)[-4:] == [256, 272, 288, 300]
+
+
+def test_batches_with_a_long_context_have_buckets_of_their_own() -> None:
+    made = buckets(20, 100_000)
+    assert [b.rows for b in made if b.max_context == LONGEST_PART] == [1, 2, 4, 8, 16, 20]
+    assert [b.rows for b in made if b.max_context == 100_000] == [1, 2, 4, 8, 16, 20]
+    assert len(made) == 12
+    assert made == sorted(made)
 
 
 @torch.inference_mode()
@@ -201,11 +214,25 @@ def test_what_is_no_full_decode_step_runs_eagerly() -> None:
     assert recorder.replayed == 1
 
 
+@torch.inference_mode()
+def test_a_batch_is_replayed_by_the_smallest_graph_that_takes_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(decode_buffers, "LONGEST_PART", 16)
+    with make_forward() as forward:
+        graphed = make_graphed(forward, make_cache(), Repeater())
+    few, many = make_sequences(2), make_sequences(MAX_ROWS)
+    assert graphed._bucket(decode_batch(few)) == Bucket(2, 16)
+    assert graphed._bucket(decode_batch(many[:3])) == Bucket(4, 16)
+    assert graphed._bucket(decode_batch(many)) == Bucket(MAX_ROWS, 32)
+    assert graphed._bucket(decode_batch(many[:9])) == Bucket(MAX_ROWS, 32)
+
+
 def test_rows_past_the_batch_read_and_write_nothing() -> None:
-    buffers = DecodeBuffers(MAX_ROWS, MAX_CONTEXT // BLOCK_SIZE, BLOCK_SIZE, CPU)
+    buffers = DecodeBuffers(MAX_ROWS, MAX_CONTEXT // BLOCK_SIZE, CPU)
     buffers.load(decode_batch(make_sequences(8)), 8)
     buffers.load(decode_batch(make_sequences(3)), 4)
-    view = buffers.view(4)
+    view = buffers.view(Bucket(4, 32))
     assert view.slots.tolist()[3:] == [-1]
     assert view.context_lengths.tolist() == [1, 4, 7, 0]
     assert view.query_starts.tolist() == [0, 1, 2, 3, 4]
@@ -234,7 +261,7 @@ def test_captured_decode_is_equal_to_eager_decode(is_compiled: bool) -> None:
                 device=device,
             )
             graphed.capture()
-            assert graphed.num_graphs == len(bucket_sizes(MAX_ROWS))
+            assert graphed.num_graphs == len(buckets(MAX_ROWS, MAX_CONTEXT))
             assert_same_life(eager, make_cache(device), graphed, cache, "cuda")
         finally:
             forward.close()

@@ -15,7 +15,6 @@ from llmserve.engines.batching.compute.attention import TorchAttention, Variant
 from llmserve.engines.batching.compute.batch import Batch
 from llmserve.engines.batching.compute.cuda.attention import Chip, CudaAttention
 from llmserve.engines.batching.compute.cuda.kv_write import CudaKVCache
-from llmserve.engines.batching.compute.cuda.paged_decode import num_splits
 from llmserve.engines.batching.compute.kv_cache import KVCache, LayerShape
 
 IS_INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
@@ -239,10 +238,3 @@ def test_write_fills_its_slots_and_skips_padding(
     caches[1].write(0, padded, keys, values)
     assert torch.equal(caches[0].keys[0], caches[1].keys[0])
     assert torch.equal(caches[0].values[0], caches[1].values[0])
-
-
-def test_splits_fill_the_device_and_stop_where_rows_do() -> None:
-    assert num_splits(num_rows=1, kv_heads=8, processors=132) == 32
-    assert num_splits(num_rows=8, kv_heads=8, processors=132) == 4
-    assert num_splits(num_rows=64, kv_heads=8, processors=132) == 1
-    assert num_splits(num_rows=1, kv_heads=1, processors=132) == 64

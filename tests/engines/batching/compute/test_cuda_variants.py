@@ -19,15 +19,16 @@ from triton.runtime.jit import JITFunction, create_function_from_signature
 from llmserve.engines.batching.compute.attention import Variant
 from llmserve.engines.batching.compute.batch import Batch
 from llmserve.engines.batching.compute.cuda.attention import Chip, CudaAttention
-from llmserve.engines.batching.compute.cuda.decode_buffers import DecodeBuffers
+from llmserve.engines.batching.compute.cuda.decode_buffers import DecodeBuffers, buckets
 from llmserve.engines.batching.compute.cuda.kv_write import CudaKVCache
-from llmserve.engines.batching.compute.cuda.paged_decode import num_splits
+from llmserve.engines.batching.compute.cuda.splits import all_splits
 from llmserve.engines.batching.compute.kv_cache import LayerShape
 from llmserve.engines.batching.schedule.plan import Slice, StepPlan
 from llmserve.engines.batching.schedule.sequence import Sequence
 
 BLOCK_SIZE = 16
 MAX_ROWS = 12
+MAX_CONTEXT = 40_000
 CPU = torch.device("cpu")
 Variants = set[tuple[Any, ...]]
 
@@ -90,9 +91,9 @@ class Model:
         """What happens before the first request: a trial, all variants, graphs."""
         for is_turned in (True, False):
             self.step(batch_of([(3, 1), (40, 7)]), is_turned=is_turned)
-        self.attention.compile_all(MAX_ROWS)
-        buffers = DecodeBuffers(MAX_ROWS, 8, BLOCK_SIZE, CPU)
-        for bucket in (1, 2, 4, 8, MAX_ROWS):
+        self.attention.compile_all(MAX_ROWS, MAX_CONTEXT)
+        buffers = DecodeBuffers(MAX_ROWS, 8, CPU)
+        for bucket in buckets(MAX_ROWS, MAX_CONTEXT):
             self.step(buffers.view(bucket), is_turned=True)
 
 
@@ -125,8 +126,8 @@ def model(request: pytest.FixtureRequest, variants: Variants) -> Model:
 
 @st.composite
 def row(draw: st.DrawFn) -> tuple[int, int]:
-    context = draw(st.integers(1, 300))
-    return context, draw(st.sampled_from((1, 1, context, max(1, context // 2))))
+    context = draw(st.integers(1, 300) | st.sampled_from((5000, MAX_CONTEXT)))
+    return context, draw(st.sampled_from((1, 1, min(context, 200), max(1, context // 99))))
 
 
 @settings(
@@ -144,7 +145,7 @@ def test_no_batch_wants_a_variant_that_load_did_not_make(
 def test_load_makes_few_variants(variants: Variants) -> None:
     Model(LayerShape(8, 128), 4, torch.bfloat16).load()
     names = [name for name, *_ in variants]
-    splits = {num_splits(rows, 8, 132) for rows in range(1, MAX_ROWS + 1)}
+    splits = all_splits(MAX_ROWS, 8, 132, MAX_CONTEXT)
     # Plain, window and sinks, for each number of splits and for prompts.
     assert names.count("paged_kernel") == 3 * (len(splits) + 1)
     assert names.count("_write_kernel") == 1

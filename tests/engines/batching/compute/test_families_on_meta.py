@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM
 
 from llmserve.engines.batching.compute.attention import Variant
 from llmserve.engines.batching.compute.batch import Batch
-from llmserve.engines.batching.compute.cuda.decode_buffers import DecodeBuffers
+from llmserve.engines.batching.compute.cuda.decode_buffers import Bucket, DecodeBuffers
 from llmserve.engines.batching.compute.cuda.syncs import RefuseSyncs
 from llmserve.engines.batching.compute.kv_cache import KVCache, LayerShape
 from llmserve.engines.batching.compute.transformers_forward import TransformersForward
@@ -80,10 +80,10 @@ def decode(family: str, layers: int, mode: TorchDispatchMode) -> None:
     cache = NoCache(
         [LayerShape(1, 1)] * layers, num_blocks=1, block_size=16, dtype=torch.bfloat16, device=META
     )
-    buffers = DecodeBuffers(ROWS, 2, 16, META)
+    buffers = DecodeBuffers(ROWS, 2, META)
     try:
         with torch.inference_mode(), mode:
-            logits = forward(buffers.view(ROWS), cache)
+            logits = forward(buffers.view(Bucket(ROWS, 32)), cache)
     finally:
         forward.close()
     assert logits.shape == (ROWS, config.vocab_size)

@@ -69,7 +69,7 @@ def told(monkeypatch: pytest.MonkeyPatch, recorder: Repeater) -> list[str]:
         "attention of a double",
         TorchFreeOfSyncs(),
         SkippingCache,
-        lambda rows: events.append(f"kernels for {rows} rows"),
+        lambda rows, tokens: events.append(f"kernels for {rows} rows of {tokens} tokens"),
     )
     monkeypatch.setattr(on_cuda, "first_that_works", lambda loaded, trial: (backend, []))
     monkeypatch.setattr(on_cuda, "DeviceMemory", lambda device: FakeMemory())
@@ -130,7 +130,7 @@ def test_a_cuda_device_gets_kernels_graphs_and_compiled_layers(
     progress: list[LoadProgress] = []
     computing = on_double(loaded, True, progress.append)
     try:
-        assert told == ["kernels for 6 rows", "compile"]
+        assert told == ["kernels for 6 rows of 2048 tokens", "compile"]
         assert computing.description == (
             "transformers' code, attention of a double, torch.compile, 4 CUDA graphs"
         )

@@ -11,8 +11,9 @@ from llmserve.engines.batching.compute.attention import Variant
 from llmserve.engines.batching.compute.batch import Batch
 from llmserve.engines.batching.compute.cuda.gather import Gather, fits
 from llmserve.engines.batching.compute.cuda.launch import Layer, Rows
-from llmserve.engines.batching.compute.cuda.paged_decode import num_splits, paged_decode
+from llmserve.engines.batching.compute.cuda.paged_decode import paged_decode
 from llmserve.engines.batching.compute.cuda.paged_prefill import paged_prefill
+from llmserve.engines.batching.compute.cuda.splits import all_splits, num_splits
 from llmserve.engines.batching.compute.cuda.varlen import Varlen
 from llmserve.engines.batching.compute.kv_cache import KVCache, LayerShape
 
@@ -83,7 +84,9 @@ class CudaAttention:
         parts = []
         if batch.num_decode:
             rows = _decode_rows(batch, query)
-            splits = num_splits(rows.num_rows, where.kv_heads, self._chip.processors)
+            splits = num_splits(
+                rows.num_rows, where.kv_heads, self._chip.processors, batch.max_context
+            )
             parts.append(paged_decode(rows, where, self._chip.capability, splits=splits))
         if batch.num_decode < batch.context_lengths.shape[0]:
             if self._prefill is None or self._prefill.batch is not batch:
@@ -98,18 +101,18 @@ class CudaAttention:
         return self._varlen is not None
 
     @torch.inference_mode()
-    def compile_all(self, max_rows: int) -> None:
-        """Compile every kernel that batches of up to `max_rows` rows may come to need, for all the
-        layers that attended so far; later a batch would wait for the compiler."""
+    def compile_all(self, max_rows: int, max_context: int) -> None:
+        """Compile every kernel that batches of up to `max_rows` rows of up to `max_context` tokens
+        may come to need, for all the layers that attended so far; later a batch would wait for the
+        compiler."""
         seen, self._seen = self._seen or {}, None
         for layer, query in seen.values():
             # One row of no context reads nothing of the cache.
             nothing = torch.zeros(1, dtype=torch.int32, device=query.device)
             ends = torch.arange(2, dtype=torch.int32, device=query.device)
             rows = Rows(query.clone(), ends, nothing, nothing[None], 1)
-            counts = range(1, max_rows + 1)
-            processors, capability = self._chip.processors, self._chip.capability
-            for splits in {num_splits(n, layer.kv_heads, processors) for n in counts}:
+            processors, capability = self._chip
+            for splits in all_splits(max_rows, layer.kv_heads, processors, max_context):
                 paged_decode(rows, layer, capability, splits=splits)
             paged_prefill(rows, layer, capability)
 

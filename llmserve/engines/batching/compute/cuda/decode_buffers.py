@@ -8,20 +8,43 @@ bucket of 4, batch of 3        row   0      1      2     3 (padded)
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Final
 
 import torch
 
 from llmserve.engines.batching.compute.batch import Batch
+from llmserve.engines.batching.compute.cuda.splits import LONGEST_PART
 
 NO_SLOT: Final = -1
 
 
-def bucket_sizes(max_rows: int) -> tuple[int, ...]:
-    """Rows of the graphs to capture: 1, 2, 4, then every 8th, every 16th past 256, up to and
-    including `max_rows`: few enough to capture, close enough that padding costs little."""
-    sizes = [1, 2, 4, *range(8, 257, 8), *range(272, max_rows + 1, 16)]
-    return (*(size for size in sizes if size < max_rows), max_rows)
+@dataclass(frozen=True, slots=True, order=True)
+class Bucket:
+    """What a graph is captured for: up to `rows` rows of up to `max_context` tokens."""
+
+    rows: int
+    max_context: int
+
+
+def buckets(max_rows: int, max_context: int) -> list[Bucket]:
+    """The graphs to capture, few and close enough that padding costs little: of 1, 2, 4, then
+    every 8th, every 16th row past 256, up to and including `max_rows`.
+
+    Contexts beyond `LONGEST_PART` are cut into more parts, so batches with one get graphs of their
+    own: of a power of two of rows.
+    """
+    rows = [1, 2, 4, *range(8, 257, 8), *range(272, max_rows + 1, 16)]
+    short = min(max_context, LONGEST_PART)
+    made = [Bucket(count, short) for count in _up_to(rows, max_rows)]
+    if max_context > short:
+        powers = [1 << power for power in range(max_rows.bit_length())]
+        made += [Bucket(count, max_context) for count in _up_to(powers, max_rows)]
+    return sorted(made)
+
+
+def _up_to(rows: list[int], most: int) -> list[int]:
+    return [*(count for count in rows if count < most), most]
 
 
 class DecodeBuffers:
@@ -30,10 +53,7 @@ class DecodeBuffers:
     Owned by the thread that runs the model.
     """
 
-    def __init__(
-        self, max_rows: int, max_blocks: int, block_size: int, device: torch.device
-    ) -> None:
-        self._max_context = max_blocks * block_size
+    def __init__(self, max_rows: int, max_blocks: int, device: torch.device) -> None:
         self._token_ids = torch.zeros(max_rows, dtype=torch.int64, device=device)
         self._positions = torch.zeros(max_rows, dtype=torch.int64, device=device)
         self._slots = torch.full((max_rows,), NO_SLOT, dtype=torch.int64, device=device)
@@ -51,34 +71,35 @@ class DecodeBuffers:
             and width <= self._block_tables.shape[1]
         )
 
-    def view(self, bucket: int) -> Batch:
-        """The batch that a graph of `bucket` rows is captured with: these very buffers."""
+    def view(self, bucket: Bucket) -> Batch:
+        """The batch that a bucket's graph is captured with: these very buffers."""
+        rows = bucket.rows
         return Batch(
-            token_ids=self._token_ids[:bucket],
-            positions=self._positions[:bucket],
-            slots=self._slots[:bucket],
-            query_starts=self._query_starts[: bucket + 1],
-            context_lengths=self._context_lengths[:bucket],
-            block_tables=self._block_tables[:bucket],
-            sampled=self._sampled[:bucket],
-            num_decode=bucket,
+            token_ids=self._token_ids[:rows],
+            positions=self._positions[:rows],
+            slots=self._slots[:rows],
+            query_starts=self._query_starts[: rows + 1],
+            context_lengths=self._context_lengths[:rows],
+            block_tables=self._block_tables[:rows],
+            sampled=self._sampled[:rows],
+            num_decode=rows,
             max_query=1,
-            max_context=self._max_context,
+            max_context=bucket.max_context,
             prefill_context=0,
         )
 
-    def load(self, batch: Batch, bucket: int) -> None:
-        """Put a batch that `holds` into the first `bucket` rows; the rest of these is padding."""
+    def load(self, batch: Batch, num_rows: int) -> None:
+        """Put a batch that `holds` into the first `num_rows` rows; the rest of these is padding."""
         rows, width = batch.block_tables.shape
         self._token_ids[:rows].copy_(batch.token_ids, non_blocking=True)
         self._positions[:rows].copy_(batch.positions, non_blocking=True)
         self._slots[:rows].copy_(batch.slots, non_blocking=True)
         self._context_lengths[:rows].copy_(batch.context_lengths, non_blocking=True)
         self._block_tables[:rows, :width].copy_(batch.block_tables, non_blocking=True)
-        self.pad(rows, bucket)
+        self.pad(rows, num_rows)
 
-    def pad(self, start: int, bucket: int) -> None:
-        """Make rows from `start` on padding. Their old token, position and blocks are harmless."""
-        if start < bucket:
-            self._slots[start:bucket].fill_(NO_SLOT)
-            self._context_lengths[start:bucket].fill_(0)
+    def pad(self, start: int, end: int) -> None:
+        """Make these rows padding. Their old token, position and blocks are harmless."""
+        if start < end:
+            self._slots[start:end].fill_(NO_SLOT)
+            self._context_lengths[start:end].fill_(0)

@@ -12,7 +12,7 @@ import torch
 from loguru import logger
 
 from llmserve.engines.batching.compute.batch import Batch
-from llmserve.engines.batching.compute.cuda.decode_buffers import DecodeBuffers, bucket_sizes
+from llmserve.engines.batching.compute.cuda.decode_buffers import Bucket, DecodeBuffers, buckets
 from llmserve.engines.batching.compute.cuda.syncs import RefuseSyncs
 from llmserve.engines.batching.compute.forward import Forward
 from llmserve.engines.batching.compute.kv_cache import KVCache
@@ -81,11 +81,10 @@ class GraphedForward:
         self._forward = forward
         self._cache = cache
         self._recorder = recorder
-        self._sizes = bucket_sizes(max_rows)
-        self._buffers = DecodeBuffers(
-            max_rows, -(-max_context // cache.block_size), cache.block_size, device
-        )
-        self._replays: dict[int, Callable[[], None]] = {}
+        max_blocks = -(-max_context // cache.block_size)
+        self._buckets = buckets(max_rows, max_blocks * cache.block_size)
+        self._buffers = DecodeBuffers(max_rows, max_blocks, device)
+        self._replays: dict[Bucket, Callable[[], None]] = {}
         self._logits: torch.Tensor | None = None  # (max_rows, vocab) float32
 
     @property
@@ -96,7 +95,7 @@ class GraphedForward:
     @property
     def num_buckets(self) -> int:
         """How many graphs `capture` makes."""
-        return len(self._sizes)
+        return len(self._buckets)
 
     @torch.inference_mode()
     def capture(self, on_progress: Callable[[int, int], None] = lambda done, total: None) -> None:
@@ -104,7 +103,7 @@ class GraphedForward:
 
         A model that cannot be captured runs as before; the log says why.
         """
-        for done in range(1, len(self._sizes) + 1):
+        for done in range(1, self.num_buckets + 1):
             try:
                 self.capture_next()
             # Whatever the model's code raises while it is recorded: it ran without.
@@ -115,7 +114,7 @@ class GraphedForward:
                 self._replays.clear()
                 self._logits = None
                 return
-            on_progress(done, len(self._sizes))
+            on_progress(done, self.num_buckets)
 
     @torch.inference_mode()
     def capture_next(self) -> None:
@@ -125,8 +124,8 @@ class GraphedForward:
         Raises:
             Exception: whatever the model's code, or the device, raises where it is recorded.
         """
-        bucket = self._sizes[-1 - len(self._replays)]
-        self._buffers.pad(0, bucket)
+        bucket = self._buckets[-1 - len(self._replays)]
+        self._buffers.pad(0, bucket.rows)
         self._replays[bucket] = self._recorder.record(partial(self._step, bucket))
 
     @torch.inference_mode()
@@ -136,23 +135,30 @@ class GraphedForward:
         Raises:
             WaitsForDevice: the model's code would; no graph can be recorded of it.
         """
-        self._buffers.pad(0, self._sizes[0])
+        bucket = self._buckets[0]
+        self._buffers.pad(0, bucket.rows)
         with RefuseSyncs():  # type: ignore[no-untyped-call]  # torch's own stub
-            self._forward(self._buffers.view(self._sizes[0]), self._cache)
+            self._forward(self._buffers.view(bucket), self._cache)
 
     def __call__(self, batch: Batch, cache: KVCache) -> torch.Tensor:
         """See `Forward`."""
         if not self._replays or cache is not self._cache or not self._buffers.holds(batch):
             return self._forward(batch, cache)
         assert self._logits is not None, "graphs write logits"
-        bucket = self._sizes[bisect_left(self._sizes, batch.num_decode)]
-        self._buffers.load(batch, bucket)
+        bucket = self._bucket(batch)
+        self._buffers.load(batch, bucket.rows)
         self._replays[bucket]()
         return self._logits[: batch.num_decode]
 
-    def _step(self, bucket: int) -> None:
+    def _bucket(self, batch: Batch) -> Bucket:
+        """The smallest that takes the batch."""
+        wanted = Bucket(batch.num_decode, batch.max_context)
+        place = bisect_left(self._buckets, wanted)
+        return next(b for b in self._buckets[place:] if b.max_context >= batch.max_context)
+
+    def _step(self, bucket: Bucket) -> None:
         logits = self._forward(self._buffers.view(bucket), self._cache)
         if self._logits is None:
             self._logits = torch.empty_like(logits)
         # One place for all buckets: a graph's own output would keep its memory from the others.
-        self._logits[:bucket].copy_(logits)
+        self._logits[: bucket.rows].copy_(logits)

@@ -5,8 +5,6 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 import torch
 import triton
 import triton.language as tl
@@ -14,17 +12,6 @@ import triton.language as tl
 from llmserve.engines.batching.compute.cuda.launch import Layer, Rows, kernel_arguments
 from llmserve.engines.batching.compute.cuda.paged_kernel import LOG2_E, padded, paged_kernel
 from llmserve.engines.batching.compute.cuda.tiling import decode_tiling
-
-MAX_SPLITS: Final = 64
-
-
-def num_splits(num_rows: int, kv_heads: int, processors: int) -> int:
-    """Parts of each context, a power of two: about two programs for every multiprocessor.
-
-    Contexts have no say, so that a CUDA graph made for short ones serves long ones too.
-    """
-    wanted = -(-2 * processors // max(1, num_rows * kv_heads))
-    return min(MAX_SPLITS, 1 << (wanted.bit_length() - 1))
 
 
 def paged_decode(rows: Rows, layer: Layer, capability: int, *, splits: int) -> torch.Tensor:
