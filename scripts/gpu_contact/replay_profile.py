@@ -27,10 +27,10 @@ def main(argv: list[str]) -> int:
     with torch.inference_mode():
         batch = runner.prepare(plan_of(rows, context, 16))
         for _ in range(3):
-            runner._forward(batch, computing.cache)
+            runner.forward(batch, computing.cache)
         torch.cuda.synchronize()
         with profile(activities=[ProfilerActivity.CUDA, ProfilerActivity.CPU]) as profiler:
-            runner._forward(batch, computing.cache)
+            runner.forward(batch, computing.cache)
             torch.cuda.synchronize()
     kernels = [
         event

@@ -38,7 +38,7 @@ def plan_of(
         one = sequence(number, tokens, block, block_size)
         block += len(one.blocks)
         parts.append(Slice(one, tokens - length, length, is_sampled=True))
-    return StepPlan(tuple(parts))
+    return StepPlan(tuple(sorted(parts, key=lambda part: part.length > 1)))
 
 
 def rows_of(

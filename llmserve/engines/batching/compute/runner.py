@@ -25,7 +25,7 @@ class Runner:
         device: torch.device,
         choose: Choose = choose,
     ) -> None:
-        self._forward = forward
+        self.forward = forward
         self._choose = choose
         self._cache = cache
         self._device = device
@@ -40,5 +40,5 @@ class Runner:
 
         Running a batch again is harmless: the same keys and values go to the same places.
         """
-        logits = self._forward(batch, self._cache)
+        logits = self.forward(batch, self._cache)
         return sample(logits, rows, self._choose) if rows else []

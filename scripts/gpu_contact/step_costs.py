@@ -11,8 +11,10 @@ from gpu_roofline.roofline import copy_bandwidth, step_bytes
 
 from gpu_contact.subject import Subject, make_subject
 from gpu_contact.workload import Affine, device_seconds, median_seconds, plan_of, rows_of
+from llmserve.engines.accelerator import make_current
 from llmserve.engines.batching.compute.building import build_computing
 from llmserve.engines.batching.compute.computing import Computing
+from llmserve.engines.batching.compute.headroom import DeviceMemory, LargestStep
 from llmserve.engines.batching.compute.sampler import sample
 from llmserve.engines.batching.compute.sizing import CacheWish
 
@@ -23,24 +25,40 @@ BLOCK_SIZE = 16
 
 
 def main(argv: list[str]) -> int:
-    """`step_cost PRESET [compiled]`."""
+    """`step_costs PRESET [compiled]`."""
     device = torch.device("cuda:0")
-    torch.cuda.set_device(device)
+    make_current(device)
     subject = make_subject(argv[0], device)
     begun = time.monotonic()
     computing = build_computing(
         subject.loaded,
         subject.layers,
         CacheWish(BLOCK_SIZE, max(BATCHES)),
+        tokens_per_step=max(PROMPTS),
         is_compiled="compiled" in argv[1:],
     )
     print(f"=> {subject.name}: built in {time.monotonic() - begun:.1f} s: {computing.description}")
-    print(f"   {computing.arithmetic}")
+    print(f"=> {computing.arithmetic}")
     for tensor in (*computing.cache.keys, *computing.cache.values):
         tensor.normal_()
     _decode(subject, computing, copy_bandwidth(device))
     _prefill(subject, computing)
+    _largest(subject, computing)
     return 0
+
+
+def _largest(subject: Subject, computing: Computing) -> None:
+    """The step that memory was set aside for, now that the cache has taken the rest."""
+    memory = DeviceMemory(subject.loaded.device)
+    free = memory.free()
+    largest = LargestStep(
+        subject.loaded, subject.layers, computing.runner.forward, computing.cache, max(BATCHES)
+    )
+    peak = memory.peak_of(lambda: largest.run(computing.tokens_per_step))
+    print(
+        f"=> the largest step took {peak / 2**20:,.0f} MiB of {free / 2**20:,.0f} MiB that the "
+        "cache and the graphs have left"
+    )
 
 
 def _decode(subject: Subject, computing: Computing, bandwidth: float) -> None:
@@ -64,7 +82,7 @@ def _decode(subject: Subject, computing: Computing, bandwidth: float) -> None:
             with torch.inference_mode():
                 laid_out = runner.prepare(plan)
                 forward = device_seconds(
-                    lambda laid_out=laid_out: runner._forward(laid_out, computing.cache), repeats
+                    lambda laid_out=laid_out: runner.forward(laid_out, computing.cache), repeats
                 )
                 logits = torch.randn(batch, vocab, device=device)
                 sampling = median_seconds(
@@ -88,9 +106,9 @@ def _prefill(subject: Subject, computing: Computing) -> None:
     for streams in (0, 8):
         points = []
         for prompt in PROMPTS:
-            plan = plan_of(streams, 1024, BLOCK_SIZE, [prompt] if prompt > 1 else [1])
             if prompt == 1 and streams == 0:
                 continue
+            plan = plan_of(streams, 1024, BLOCK_SIZE, [prompt])
             rows = rows_of(plan, device, vocab)
             torch.cuda.reset_peak_memory_stats()
             before = torch.cuda.memory_allocated()

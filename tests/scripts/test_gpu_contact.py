@@ -1,0 +1,122 @@
+"""First contact with a GPU, on machines without one: a step that fails stops no other."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from gpu_contact import __main__ as module
+from gpu_contact.__main__ import contact, main, rows
+from gpu_contact.step import Outcome, Step, Verdict, run
+from gpu_contact.steps import all_steps
+from gpu_contact.workload import Affine, plan_of, rows_of
+
+
+def python(name: str, code: str, limit: float = 30.0, *, is_alone: bool = False) -> Step:
+    return Step(name, ("-c", code), limit, is_alone)
+
+
+@pytest.mark.parametrize(
+    ("code", "verdict", "findings"),
+    [
+        ("print('=> 3 ms'); print('noise'); print('=> 4 ms')", Verdict.OK, ("3 ms", "4 ms")),
+        ("print('=> 3 ms'); raise ValueError('no')", Verdict.FAILED, ("3 ms", "ValueError: no")),
+        ("import sys; print('=> no device'); sys.exit(1)", Verdict.FAILED, ("no device",)),
+        ("import os; os.abort()", Verdict.FAILED, ("no output",)),
+    ],
+)
+def test_a_step_is_told_by_its_exit_and_its_findings(
+    tmp_path: Path, code: str, verdict: Verdict, findings: tuple[str, ...]
+) -> None:
+    outcome = run(python("step", code), tmp_path, 60)
+    assert (outcome.verdict, outcome.findings) == (verdict, findings)
+    assert (tmp_path / "step.log").exists()
+
+
+def test_a_step_that_hangs_is_ended_with_all_it_started(tmp_path: Path) -> None:
+    code = (
+        "import subprocess, sys, time; print('=> begun', flush=True);"
+        "subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)']); time.sleep(60)"
+    )
+    begun = time.monotonic()
+    outcome = run(python("hangs", code, limit=2), tmp_path, 60)
+    assert outcome.verdict is Verdict.TIMED_OUT
+    assert outcome.findings == ("begun",)
+    assert time.monotonic() - begun < 30
+
+
+def test_one_that_fails_stops_no_other(tmp_path: Path) -> None:
+    steps = [
+        python("machine", "", is_alone=True),
+        python("fails", "1/0"),
+        python("beside", "print('=> fine')"),
+        python("after", "print('=> fine, too')", is_alone=True),
+    ]
+    outcomes = contact(steps, tmp_path, time.monotonic() + 60)
+    assert [outcome.step.name for outcome in outcomes] == ["machine", "fails", "beside", "after"]
+    verdicts = [outcome.verdict for outcome in outcomes]
+    assert verdicts == [Verdict.OK, Verdict.FAILED, Verdict.OK, Verdict.OK]
+
+
+def test_where_no_device_works_nothing_else_is_tried(tmp_path: Path) -> None:
+    steps = [python("machine", "1/0", is_alone=True), python("other", "print('=> never')")]
+    outcomes = contact(steps, tmp_path, time.monotonic() + 60)
+    assert outcomes[1] == Outcome.not_run(steps[1], "no device works here")
+
+
+def test_what_there_is_no_time_for_is_told(tmp_path: Path) -> None:
+    outcomes = contact([python("late", "")], tmp_path, time.monotonic() - 1)
+    assert outcomes == [Outcome.not_run(python("late", ""), "no time was left")]
+
+
+def test_the_table_has_a_line_for_each_finding() -> None:
+    step = python("costs", "")
+    table = rows([Outcome(step, Verdict.OK, 2.4, ("a | b", "c")), Outcome.not_run(step, "why")])
+    assert table[2:] == [
+        "| costs | ok | 2 | a / b |",
+        "| | | | c |",
+        "| costs | not run | 0 | why |",
+    ]
+
+
+def test_the_exit_tells_whether_there_is_a_gpu(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for code, expected in (("", 0), ("1/0", 2)):
+        monkeypatch.setattr(
+            module, "all_steps", lambda code=code: [python("machine", code, is_alone=True)]
+        )
+        assert main(["--out", str(tmp_path)]) == expected
+    assert "ZeroDivisionError" in (tmp_path / "table.md").read_text()
+    with pytest.raises(SystemExit):
+        main(["nonsense"])
+    assert "there is no step nonsense" in capsys.readouterr().err
+
+
+def test_steps_that_measure_are_alone_and_modules_exist() -> None:
+    steps = all_steps()
+    assert len({step.name for step in steps}) == len(steps)
+    assert all(step.is_alone for step in steps if step.name.startswith(("costs", "profile")))
+    scripts = Path(module.__file__).parents[1]
+    for step in steps:
+        if step.arguments[1].startswith("gpu_contact."):
+            assert (scripts / f"{step.arguments[1].replace('.', '/')}.py").is_file()
+        else:
+            assert (scripts.parent / step.arguments[-1]).is_file()
+
+
+def test_plans_have_their_rows_first_and_blocks_of_their_own() -> None:
+    plan = plan_of(2, 33, 16, [5, 1])
+    assert [part.length for part in plan.slices] == [1, 1, 1, 5]
+    blocks = [block for part in plan.slices for block in part.sequence.blocks]
+    assert len(set(blocks)) == len(blocks) == 3 + 3 + 1 + 1
+    assert 0 not in blocks
+    assert len(rows_of(plan, torch.device("cpu"), 100)) == 4
+
+
+def test_a_line_goes_through_its_points() -> None:
+    cost = Affine.through([(10.0, 1.2), (20.0, 1.4), (40.0, 1.8)])
+    assert cost.fixed == pytest.approx(1.0)
+    assert cost.per_token == pytest.approx(0.02)
