@@ -118,7 +118,7 @@ def _record(work: Callable[[], object]) -> None:
 
     recorder = CudaRecorder(DEVICE)
     numbers = torch.ones(8, device=DEVICE)
-    recorder.record(lambda: (numbers * 2, None)[1])
+    replay = recorder.record(lambda: (numbers * 2, None)[1])
     seen = iter((False, True))
 
     def second_time() -> None:
@@ -126,7 +126,11 @@ def _record(work: Callable[[], object]) -> None:
         if next(seen):
             work()
 
-    recorder.record(second_time)
+    try:
+        recorder.record(second_time)
+    finally:
+        replay()  # what was recorded before still works
+        torch.cuda.synchronize()
 
 
 def _sync_inside_a_capture() -> None:

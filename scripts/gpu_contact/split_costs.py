@@ -10,6 +10,7 @@ import torch
 from gpu_contact.workload import device_seconds
 from llmserve.engines.batching.compute.attention import Variant
 from llmserve.engines.batching.compute.cuda.attention import Chip
+from llmserve.engines.batching.compute.cuda.graphs import CudaRecorder
 from llmserve.engines.batching.compute.cuda.launch import Layer, Rows
 from llmserve.engines.batching.compute.cuda.paged_decode import paged_decode
 from llmserve.engines.batching.compute.cuda.splits import num_splits
@@ -33,19 +34,21 @@ def main() -> int:
     print(f"=> µs of one layer, by parts: {', '.join(map(str, SPLITS))}")
     for name, contexts in CASES.items():
         rows, layer = _make(contexts, device)
-        costs = [
-            device_seconds(
-                lambda splits=splits, rows=rows, layer=layer: paged_decode(
-                    rows, layer, chip.capability, splits=splits
-                ),
-                30,
-            )
-            for splits in SPLITS
-        ]
+        costs = [_seconds(rows, layer, chip, splits) for splits in SPLITS]
         chosen = num_splits(len(contexts), KV_HEADS, chip.processors, max(contexts))
         told = " ".join(f"{cost * 1e6:7.1f}" for cost in costs)
         print(f"=> {name:18} {told}   chosen {chosen}", flush=True)
     return 0
+
+
+@torch.inference_mode()
+def _seconds(rows: Rows, layer: Layer, chip: Chip, splits: int) -> float:
+    """In a CUDA graph, as in service: launched from the host a small one would wait for Python."""
+
+    def attend() -> None:
+        paged_decode(rows, layer, chip.capability, splits=splits)
+
+    return device_seconds(CudaRecorder(rows.query.device).record(attend), 30)
 
 
 @torch.inference_mode()

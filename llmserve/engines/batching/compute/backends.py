@@ -10,10 +10,9 @@ import torch
 from loguru import logger
 
 from llmserve.engines.accelerator import answers
-from llmserve.engines.batching.compute.attention import Attention, TorchAttention
+from llmserve.engines.batching.compute.attention import Attention
 from llmserve.engines.batching.compute.grouped_attention import GroupedAttention
 from llmserve.engines.batching.compute.kv_cache import KVCache
-from llmserve.engines.batching.compute.transformers_forward import TransformersForward
 from llmserve.engines.batching.compute.trial import Trial
 from llmserve.engines.failure import forget_frames
 from llmserve.engines.loading import LoadedModel
@@ -43,17 +42,16 @@ class Backend:
 
 
 def first_that_works(loaded: LoadedModel, trial: Trial) -> tuple[Backend, list[str]]:
-    """The fastest backend whose logits are those of plain torch; why others were refused.
+    """The fastest backend that gives what plain torch gives; why others were refused.
 
     Raises:
         ModelBroken: the device was lost on the way.
     """
-    expected = _logits(loaded, trial, TorchAttention(), KVCache)
     refusals: list[str] = []
     for backend in _backends(loaded.device, trial.block_size, refusals):
         try:
-            actual = _logits(loaded, trial, backend.attention, backend.cache)
-            problem = None if trial.agree(expected, actual) else "its results are wrong"
+            is_right = trial.is_right(backend.attention, backend.cache)
+            problem = None if is_right else "its results are wrong"
         # No compiler, no headers, too little shared memory, a driver that is too old: Triton and
         # torch raise whatever they like.
         except Exception as error:
@@ -101,13 +99,3 @@ def _with_kernels(name: str, attention: CudaAttention) -> Backend:
         return attention.has_varlen and not attention.used_varlen
 
     return Backend(name, attention, CudaKVCache, attention.compile_all, is_idle=is_idle)
-
-
-def _logits(
-    loaded: LoadedModel, trial: Trial, attention: Attention, kind: type[KVCache]
-) -> list[torch.Tensor]:
-    forward = TransformersForward(loaded.model, attention)
-    try:
-        return trial.logits(forward, kind)
-    finally:
-        forward.close()

@@ -1,16 +1,21 @@
-"""A short life of three sequences, computed to compare two ways of computing it."""
+"""A short life of three sequences, computed to compare a way to attend with plain torch.
+
+Every layer's results are compared by themselves, from the same queries, keys and values. Compared
+at the end, rounding alone would send some tokens of a mixture of experts to other experts.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 import torch
 
 from llmserve.engines.agreement import agree
+from llmserve.engines.batching.compute.attention import Attention, TorchAttention, Variant
 from llmserve.engines.batching.compute.batch import Batch
-from llmserve.engines.batching.compute.forward import Forward
 from llmserve.engines.batching.compute.kv_cache import KVCache, LayerShape
+from llmserve.engines.batching.compute.transformers_forward import TransformersForward
 from llmserve.engines.batching.schedule.plan import Slice, StepPlan
 from llmserve.engines.batching.schedule.sequence import Sequence as TokenSequence
 from llmserve.engines.loading import LoadedModel
@@ -23,9 +28,9 @@ class Trial:
     """Prompts whole and in pieces, then decode beside a piece, then decode alone."""
 
     def __init__(self, loaded: LoadedModel, layers: Sequence[LayerShape], block_size: int) -> None:
+        self.block_size = block_size
         self._loaded = loaded
         self._layers = layers
-        self.block_size = block_size
         vocab = loaded.model.get_input_embeddings().num_embeddings
         self._sequences: list[TokenSequence] = []
         block = 1
@@ -39,24 +44,30 @@ class Trial:
         self._num_blocks = block
 
     @torch.inference_mode()
-    def logits(self, forward: Forward, kind: type[KVCache]) -> list[torch.Tensor]:
-        """Of every step, in float32."""
-        cache = kind(
+    def is_right(self, attention: Attention, kind: type[KVCache]) -> bool:
+        """Whether attention over such a cache gives what plain torch gives, but for rounding.
+
+        Raises:
+            Exception: whatever attention, or the cache, raises.
+        """
+        cache = _TwinCache(self._cache(KVCache), self._cache(kind))
+        twins = _TwinAttention(attention, self._loaded.model.dtype)
+        forward = TransformersForward(self._loaded.model, twins)
+        try:
+            for plan in self._plans():
+                forward(Batch.from_plan(plan, self.block_size, self._loaded.device), cache)
+        finally:
+            forward.close()
+        return twins.is_right
+
+    def _cache(self, kind: type[KVCache]) -> KVCache:
+        return kind(
             self._layers,
             num_blocks=self._num_blocks,
             block_size=self.block_size,
             dtype=self._loaded.model.dtype,
             device=self._loaded.device,
         )
-        batches = (
-            Batch.from_plan(plan, self.block_size, self._loaded.device) for plan in self._plans()
-        )
-        return [forward(batch, cache).float().clone() for batch in batches]
-
-    def agree(self, expected: Sequence[torch.Tensor], actual: Sequence[torch.Tensor]) -> bool:
-        """Whether all steps differ by rounding only."""
-        dtype = self._loaded.model.dtype
-        return all(agree(*pair, dtype) for pair in zip(expected, actual, strict=True))
 
     def _plans(self) -> list[StepPlan]:
         steps: list[list[Slice]] = [[], [], []]
@@ -72,3 +83,39 @@ class Trial:
             for parts in steps
             if parts
         ]
+
+
+class _TwinCache(KVCache):
+    """A plain cache, and the one on trial beside it."""
+
+    def __init__(self, plain: KVCache, tried: KVCache) -> None:
+        self.num_blocks = plain.num_blocks
+        self.block_size = plain.block_size
+        self.keys = plain.keys
+        self.values = plain.values
+        self.tried = tried
+
+    def write(
+        self, layer: int, slots: torch.Tensor, keys: torch.Tensor, values: torch.Tensor
+    ) -> None:
+        super().write(layer, slots, keys, values)
+        self.tried.write(layer, slots, keys, values)
+
+
+class _TwinAttention:
+    """Plain torch, whose results go on, and the attention on trial beside it."""
+
+    def __init__(self, tried: Attention, dtype: torch.dtype) -> None:
+        self._tried = tried
+        self._plain = TorchAttention()
+        self._dtype = dtype
+        self.is_right = True
+
+    def attend(
+        self, cache: Any, layer: int, batch: Batch, query: torch.Tensor, variant: Variant
+    ) -> torch.Tensor:
+        expected = self._plain.attend(cache, layer, batch, query, variant)
+        actual = self._tried.attend(cache.tried, layer, batch, query, variant)
+        is_same = agree(expected.float(), actual.float(), self._dtype)
+        self.is_right = self.is_right and is_same
+        return expected
