@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 from make_model import make_model
 
-from speed import ceilings, intrusion, loop_alone, servers
+from speed import ceilings, host_parts, intrusion, loop_alone, servers
 from speed.ceilings import Ceilings
 from speed.limits import ModelShape, Workload
 from speed.processor_use import use_under_load
@@ -164,6 +164,9 @@ async def _ours(
             with profile.timed():
                 await loop_alone.tokens_per_second(engine, works[-1], token_ids, seed)
             results.profiles[f"{works[-1]}, the loop alone"] = profile.as_markdown()
+            host = host_parts.measure(engine.tokenizer)
+            title = f"the host's part of decode, {host.rows} rows × {host.context:,} tokens"
+            results.profiles[title] = host.as_markdown()
             if it is None:
                 return
             use = await use_under_load(it.url, it.pid, works[-1])

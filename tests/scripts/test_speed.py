@@ -6,14 +6,16 @@ import json
 from pathlib import Path
 
 import pytest
-from speed import servers
+from speed import host_parts, servers
 from speed.__main__ import CONCURRENCIES, LENGTHS, TRIES, _seed
 from speed.ceilings import Ceilings
 from speed.intrusion import Intrusion
 from speed.limits import ModelShape, Workload, limit, prefill_seconds, step_seconds
 from speed.report import LOOP, Results, as_markdown, draw
+from transformers import AutoTokenizer
 
 from llmserve.bench.load import PROBE_SEED
+from llmserve.text.tokenizer import Tokenizer
 
 CEILINGS = Ceilings(10e9, {1: 20e9, 8: 100e9, 32: 400e9})
 SHAPE = ModelShape(
@@ -130,3 +132,12 @@ def test_no_two_runs_have_a_prompt_in_common() -> None:
     seeds = [_seed(work, works, number) for work in works for number in range(TRIES + 1)]
     assert len(set(seeds)) == len(seeds)
     assert max(seeds) < PROBE_SEED
+
+
+def test_the_hosts_part_of_a_step_is_told_beside_its_budget(tiny_model: Path) -> None:
+    tokenizer = Tokenizer(AutoTokenizer.from_pretrained(tiny_model))
+    parts = host_parts.measure(tokenizer, rows=3, context=64, steps=4)
+    assert list(parts.milliseconds) == list(host_parts.BUDGETS)
+    lines = parts.as_markdown().splitlines()
+    assert len(lines) == 2 + len(host_parts.BUDGETS) + 1
+    assert lines[-1].startswith("| together | ")
