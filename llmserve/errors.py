@@ -11,6 +11,7 @@ LLMServeError
 │   ├── HeaderTimeout           408
 │   ├── BodyTimeout             408
 │   ├── BodyTooLarge            413
+│   ├── UnsupportedEncoding     415
 │   ├── HeadersTooLarge         431
 │   └── TooMany                 429, with Retry-After
 │       ├── QueueFull
@@ -111,6 +112,13 @@ class BodyTooLarge(RequestError):
 
     status = 413
     code = "body_too_large"
+
+
+class UnsupportedEncoding(RequestError):
+    """The request body is compressed in a way that we do not read."""
+
+    status = 415
+    code = "unsupported_encoding"
 
 
 class HeaderTimeout(RequestError):

@@ -15,7 +15,7 @@ from starlette.responses import Response
 
 from llmserve.api.json import JSON
 from llmserve.api.openai.unsupported import UNSUPPORTED_FIELDS
-from llmserve.errors import BodyTimeout, BodyTooLarge, LLMServeError
+from llmserve.errors import BodyTimeout, LLMServeError, Unauthorized, UnsupportedEncoding
 
 MAX_SHOWN: Final = 200
 """Characters of a client's own words that an error repeats."""
@@ -34,12 +34,17 @@ def error_body(error: LLMServeError) -> dict[str, Any]:
 
 
 def error_response(error: LLMServeError) -> Response:
-    """The response for one of our errors, with Retry-After where that helps."""
+    """The response for one of our errors, with the headers that belong to it."""
     headers = {}
     if error.retry_after_seconds is not None:
         headers["Retry-After"] = str(math.ceil(error.retry_after_seconds))
-    if error.status == HTTPStatus.UNAUTHORIZED:
-        headers["WWW-Authenticate"] = "Bearer"
+    match error:
+        case Unauthorized():
+            headers["WWW-Authenticate"] = "Bearer"
+        case UnsupportedEncoding():
+            headers["Accept-Encoding"] = "gzip"
+        case BodyTimeout():
+            headers["Connection"] = "close"  # what is left of the body must not be a request
     return JSON(error_body(error), status_code=error.status, headers=headers)
 
 
@@ -111,12 +116,6 @@ async def _http(request: Request, error: Exception) -> Response:
     if isinstance(error.__cause__, LLMServeError):  # raised while FastAPI read the body
         return error_response(error.__cause__)
     status = HTTPStatus(error.status_code)
-    if status is HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
-        return error_response(BodyTooLarge(str(error.detail)))
-    if status is HTTPStatus.REQUEST_TIMEOUT:
-        response = error_response(BodyTimeout(str(error.detail)))
-        response.headers["Connection"] = "close"  # what is left of the body must not be a request
-        return response
     known = {
         HTTPStatus.NOT_FOUND: (
             f"there is no route {request.method} {request.url.path[:MAX_SHOWN]}; see /docs",

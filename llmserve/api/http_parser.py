@@ -76,8 +76,6 @@ class RequestParser:
         """The request without its wish, and what follows."""
         lines = [b"%b %b HTTP/%b" % (self.get_method(), self._connection.url,
                                      self.get_http_version().encode())]  # fmt: skip
-        lines += [
-            b"%b: %b" % header for header in self._connection.headers if header[0] != UPGRADE
-        ]
+        lines += [b"%b: %b" % header for header in self._connection.headers if header[0] != UPGRADE]
         self._llhttp = self._begin()
         return b"".join((b"\r\n".join(lines), b"\r\n\r\n", rest))

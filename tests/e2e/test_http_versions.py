@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
+import signal
 import socket
 import subprocess
 from collections.abc import Iterator, Sequence
@@ -21,6 +22,10 @@ UPGRADE = (
     b"HTTP2-Settings: AAEAAEAAAAIAAAAAAAMAAAAAAAQBAAAAAAUAAEAABgAGAAA\r\n"
 )
 HEALTH = b"GET /health HTTP/1.1\r\nHost: x\r\n"
+HANDSHAKE = (
+    b"GET /ws HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+)
 
 
 @pytest.fixture(scope="module")
@@ -236,6 +241,9 @@ def test_http_1_0_gets_whole_answers_with_their_length(connection: socket.socket
         (HEALTH + b"\r\n", []),
         (b"GET /nowhere HTTP/1.0\r\nHost: x\r\n\r\n", ["close"]),
         (b"HEAD /docs HTTP/1.0\r\nHost: x\r\n\r\n", ["close"]),
+        (b"no HTTP at all\r\n\r\n", ["close"]),
+        (HANDSHAKE, ["upgrade"]),
+        (HANDSHAKE.replace(b"Host: x", b"Host: x\r\nOrigin: http://y"), ["close"]),
     ],
 )
 def test_an_answer_has_one_connection_header_at_most(
@@ -244,3 +252,25 @@ def test_an_answer_has_one_connection_header_at_most(
     connection.sendall(request_bytes)
     head, _ = read_head(connection)
     assert Answer(head, b"").values("connection") == connections
+
+
+def test_a_retiring_worker_says_close_once_and_still_takes_websockets(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    requests = [post(STREAM), post(BODY), post(BODY, version=b"1.0"), HANDSHAKE]
+    with running_server(tmp_path, tiny_model) as server, contextlib.ExitStack() as stack:
+        kept = [
+            stack.enter_context(socket.create_connection(("127.0.0.1", server.port), timeout=20))
+            for _ in requests
+        ]
+        for connection in kept:
+            connection.sendall(HEALTH + b"\r\n")
+            assert read_answers(connection, 1)[0].values("connection") == []
+        server.process.send_signal(signal.SIGHUP)
+        server.wait_for_log("retiring: another worker takes over", times=1)
+        answers = []
+        for connection, request in zip(kept, requests, strict=True):
+            connection.sendall(request)
+            answers.append(Answer(read_head(connection)[0], b""))
+        told = [(answer.status, answer.values("connection")) for answer in answers]
+        assert told == [(200, ["close"])] * 3 + [(101, ["upgrade"])]

@@ -8,10 +8,10 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 
-from llmserve.api.container import TheCaller, TheContainer
+from llmserve.api.container import TheCaller, TheContainer, identify
 from llmserve.api.disconnect import unless_client_leaves
 from llmserve.api.errors import error_body
-from llmserve.api.json import JSON, StrictJSONRoute
+from llmserve.api.json import JSON
 from llmserve.api.native.schemas import (
     GenerateAnswer,
     GenerateBody,
@@ -19,12 +19,13 @@ from llmserve.api.native.schemas import (
     UsageOut,
     done,
 )
+from llmserve.api.route import keyed_route
 from llmserve.api.sse import data, named, queued_comment, stream_response
 from llmserve.api.timeouts import HeaderTimeout, earliest
 from llmserve.domain import Delta, Failed, Finish, Queued
 from llmserve.service import Generation
 
-router = APIRouter(route_class=StrictJSONRoute, tags=["native"])
+router = APIRouter(route_class=keyed_route(identify), tags=["native"])
 
 
 @dataclass(frozen=True, slots=True)
