@@ -78,9 +78,23 @@ class InvalidRequest(RequestError):
 
 
 class PromptTooLong(InvalidRequest):
-    """The prompt leaves no room for a single token."""
+    """The prompt leaves no room for a single token.
+
+    The sentence is OpenAI's, digits without separators included: client libraries find both
+    numbers in it and truncate or fall back. Some see the message alone, so the code is in it.
+    """
 
     code = "context_length_exceeded"
+
+    def __init__(self, prompt_tokens: int, completion_tokens: int, max_context: int) -> None:
+        super().__init__(
+            f"This model's maximum context length is {max_context} tokens. However, you requested "
+            f"{prompt_tokens + completion_tokens} tokens ({prompt_tokens} in the messages, "
+            f"{completion_tokens} in the completion). Please reduce the length of the messages or "
+            f"completion. ({self.code}: the prompt alone may have {max_context - 1} tokens at "
+            "most)",
+            param="prompt",
+        )
 
 
 class Unauthorized(RequestError):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import httpx
+import openai
 import pytest
 from server import Server, running_server
 
@@ -176,10 +178,33 @@ def test_an_error_names_the_field_and_says_what_is_wrong(
     assert words in str(error["message"])
 
 
-def test_both_numbers_are_in_the_refusal_of_a_long_prompt(client: httpx.Client) -> None:
+OVERFLOW = (
+    r"This model's maximum context length is (\d+) tokens\. However, you requested (\d+) tokens "
+    r"\((\d+) in the messages, (\d+) in the completion\)\. "
+    r"Please reduce the length of the messages or completion\."
+)
+
+
+def test_an_overflow_is_told_in_the_words_that_client_libraries_look_for(
+    server: Server, client: httpx.Client
+) -> None:
+    """LiteLLM looks for the sentence, LangChain's JavaScript for the code in the message, and
+    those that truncate read the numbers out of it."""
     error = assert_error(client.post(COMPLETIONS, json={"prompt": [5] * 5000}), 400)
     assert error["code"] == "context_length_exceeded"
-    assert "5000" in error["message"]
+    words = re.match(OVERFLOW, str(error["message"]))
+    assert words is not None, error["message"]
+    context, requested, prompt, completion = map(int, words.groups())
+    assert (requested, prompt, completion) == (5016, 5000, 16)
+    assert "context_length_exceeded" in str(error["message"])
+    assert client.post(COMPLETIONS, json={"prompt": [5] * (context - 1)}).status_code == 200
+    caller = openai.OpenAI(base_url=server.url + "/v1", api_key="k1", max_retries=0)
+    with pytest.raises(openai.BadRequestError, match=OVERFLOW) as refused:
+        caller.chat.completions.create(
+            model="tiny", messages=[{"role": "user", "content": "word " * 20_000}], stream=True
+        )
+    assert refused.value.code == "context_length_exceeded"
+    assert "1 in the completion" in refused.value.message
 
 
 def test_keys_are_asked_for_over_http_and_websocket(server: Server) -> None:
