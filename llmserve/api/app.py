@@ -17,6 +17,7 @@ from llmserve.api.admin import routes as admin
 from llmserve.api.boundary import BoundaryMiddleware
 from llmserve.api.draining import drain_on_signal
 from llmserve.api.errors import install_error_handlers
+from llmserve.api.ignored import HEADER as IGNORED_HEADER
 from llmserve.api.native import routes as native
 from llmserve.api.native import websocket
 from llmserve.api.openai import completions, models
@@ -68,7 +69,7 @@ def create_app(settings: Settings) -> FastAPI:
             allow_origins=list(settings.cors_origins),
             allow_methods=["GET", "HEAD", "POST"],
             allow_headers=["*"],
-            expose_headers=[REQUEST_ID_HEADER, "Retry-After", *LIMIT_HEADERS],
+            expose_headers=[REQUEST_ID_HEADER, IGNORED_HEADER, "Retry-After", *LIMIT_HEADERS],
         )
     app.add_middleware(RequestContextMiddleware, metrics=metrics)
     return app

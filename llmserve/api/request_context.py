@@ -14,6 +14,8 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from llmserve.admission.quota import headers as limit_headers
+from llmserve.api.ignored import HEADER as IGNORED_HEADER
+from llmserve.api.ignored import IN_SCOPE
 from llmserve.bootstrap import Container
 from llmserve.observability.context import access_timings, current_trace, request_id
 from llmserve.observability.metrics import Metrics
@@ -69,6 +71,8 @@ class RequestContextMiddleware:
                 headers = MutableHeaders(scope=message)
                 headers[HEADER] = scope["request_id"]
                 headers.update(_limit_headers(scope))
+                if IN_SCOPE in scope:
+                    headers[IGNORED_HEADER] = scope[IN_SCOPE]
                 if _container(scope).service.is_retiring:
                     headers["Connection"] = "close"
             await send(message)

@@ -159,6 +159,11 @@ class Settings(BaseSettings):
     max_body_bytes: int = Field(
         4 * 2**20, ge=1024, description="Largest request body and WebSocket frame."
     )
+    strict_fields: bool = Field(
+        False,
+        description="Refuse fields that nobody knows. Not set: they are ignored, and told in "
+        "`X-Ignored-Fields`, the log and the metrics.",
+    )
     max_prompts_per_request: int = Field(
         64, ge=1, le=4096, description="Prompts × n of one HTTP request."
     )

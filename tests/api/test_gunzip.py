@@ -24,9 +24,7 @@ def fed(gunzip: Gunzip, data: bytes, size: int) -> bytes | None:
     return b"".join(parts)
 
 
-@given(
-    members=st.lists(st.binary(max_size=300), min_size=1, max_size=4), size=st.integers(1, 400)
-)
+@given(members=st.lists(st.binary(max_size=300), min_size=1, max_size=4), size=st.integers(1, 400))
 def test_any_file_in_any_pieces_is_what_gzip_makes_of_it(members: list[bytes], size: int) -> None:
     data = b"".join(map(gzip.compress, members))
     plain = b"".join(members)

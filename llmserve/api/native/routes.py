@@ -11,6 +11,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from llmserve.api.container import TheCaller, TheContainer, identify
 from llmserve.api.disconnect import unless_client_leaves
 from llmserve.api.errors import error_body
+from llmserve.api.ignored import tell_ignored
 from llmserve.api.json import JSON
 from llmserve.api.native.schemas import (
     GenerateAnswer,
@@ -44,6 +45,7 @@ async def open_body(
     timeout: HeaderTimeout,
 ) -> AsyncIterator[Opened]:
     """Take a ticket for POST /generate; given back on every way out of the request."""
+    tell_ignored(body, request, container, caller)
     wanted = body.request(request.scope["request_id"], earliest(body.timeout, timeout))
     async with container.service.open(wanted, caller) as generation:
         yield Opened(generation, body.stream)
@@ -60,6 +62,7 @@ async def open_query(
     if "last-event-id" in request.headers:
         yield None
         return
+    tell_ignored(query, request, container, caller)
     wanted = query.request(request.scope["request_id"], earliest(query.timeout, timeout))
     async with container.service.open(wanted, caller) as generation:
         yield Opened(generation, is_streamed=True)

@@ -11,6 +11,7 @@ from fastapi import APIRouter, Depends, Request, Response
 
 from llmserve.api.container import TheCaller, TheContainer, identify
 from llmserve.api.disconnect import unless_client_leaves
+from llmserve.api.ignored import tell_ignored
 from llmserve.api.json import JSON
 from llmserve.api.openai.dialect import Chat, Completion, Dialect, Envelope, whole_body
 from llmserve.api.openai.schemas import ChatBody, CompletionBody, OpenAIBody
@@ -45,6 +46,7 @@ async def open_chat(
     timeout: HeaderTimeout,
 ) -> AsyncIterator[Opened]:
     """Take the tickets of a chat; given back on every way out of the request."""
+    tell_ignored(body, request, container, caller)
     prompt = tuple(message.message() for message in body.messages)
     wanted = GenerationRequest(
         id=request.scope["request_id"],
@@ -68,6 +70,7 @@ async def open_completion(
     timeout: HeaderTimeout,
 ) -> AsyncIterator[Opened]:
     """Take the tickets of a completion; given back on every way out of the request."""
+    tell_ignored(body, request, container, caller)
     prompts = body.prompts()
     wanted = GenerationRequest(
         id=request.scope["request_id"],
