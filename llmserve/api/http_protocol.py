@@ -17,6 +17,7 @@ from uvicorn.protocols.http.httptools_impl import (
     RequestResponseCycle,
 )
 
+from llmserve.address import unmapped
 from llmserve.api.close_delimited import close_delimited
 from llmserve.api.errors import error_body
 from llmserve.api.http_parser import RequestParser
@@ -56,6 +57,8 @@ class _BoundedProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as Uvicorn has it
         super().connection_made(transport)
+        if self.client is not None:
+            self.client = (unmapped(self.client[0]), self.client[1])
         self._is_in_headers = True
         self._is_refused = False
         self._barren_bytes = 0
