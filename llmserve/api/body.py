@@ -76,7 +76,7 @@ class BoundedBody:
         return body
 
     def _check_head(self) -> None:
-        encoding = self._headers.get("content-encoding", "").strip().lower()
+        encoding = ", ".join(self._headers.getlist("content-encoding")).strip().lower()
         if encoding in GZIP:
             self._gunzip = Gunzip(self._max_bytes)
         elif encoding not in PLAIN:

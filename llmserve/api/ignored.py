@@ -50,8 +50,8 @@ def tell_ignored(
 def _name(path: Path) -> str:
     """Without the places in lists, and safe in a header and a log: the last part is a client's."""
     *places, name = (part for part in path if isinstance(part, str))
-    name = quote(name[:MAX_NAME] or '""', safe="", errors="replace")[:MAX_NAME]
-    return ".".join((*places, name))
+    name = quote(name[:MAX_NAME] or '""', safe="", errors="replace").replace(".", "%2E")
+    return ".".join((*places, name[:MAX_NAME]))
 
 
 def _client(connection: HTTPConnection, caller: Caller) -> str:

@@ -196,6 +196,13 @@ def test_another_encoding_is_named_and_refused(server: Server, encoding: str) ->
     assert answer.headers["accept-encoding"] == "gzip"
 
 
+def test_two_encodings_are_not_one(server: Server) -> None:
+    headers = [*JSON_HEADERS.items(), ("Content-Encoding", "gzip"), ("Content-Encoding", "br")]
+    answer = httpx.post(server.url + "/generate", content=gzip.compress(REQUEST), headers=headers)
+    assert answer.status_code == 415
+    assert "'gzip, br'" in answer.json()["error"]["message"]
+
+
 def test_no_encoding_is_one_too(server: Server) -> None:
     assert post_encoded(server, REQUEST, "identity").status_code == 200
 

@@ -248,7 +248,7 @@ def test_a_refusal_tells_them_too_and_a_page_may_read_them(client: httpx.Client)
 
 
 def test_names_are_made_safe_and_few_are_told(client: httpx.Client) -> None:
-    odd = {"a b": 1, "x\r\ny": 1, "ü": 1, "": 1, "a,b": 1, "z" * 500: 1}
+    odd = {"a b": 1, "x\r\ny": 1, "ü": 1, "": 1, "a,b": 1, "messages.x": 1, "z" * 500: 1}
     answer = client.post(GENERATE, json=BODIES[GENERATE] | odd)
     assert answer.headers[TOLD].split(", ") == [
         "a%20b",
@@ -256,6 +256,7 @@ def test_names_are_made_safe_and_few_are_told(client: httpx.Client) -> None:
         "%C3%BC",
         "%22%22",
         "a%2Cb",
+        "messages%2Ex",
         "z" * 64,
     ]
     many = {f"field{number}": 1 for number in range(1000)}
