@@ -22,6 +22,7 @@ from llmserve.engines.footprint import footprint
 from llmserve.fleet.control import ControlServer
 from llmserve.fleet.membership import LIMITS, METRICS, Membership
 from llmserve.observability.accounting import AccountingLog
+from llmserve.observability.ignored_fields import IgnoredFields
 from llmserve.observability.loop_lag import watch_loop_lag
 from llmserve.observability.metrics import Metrics
 from llmserve.observability.tracing import Tracer, build_tracer
@@ -55,6 +56,7 @@ class Container:
     keys: KeyRing
     everywhere: Everywhere
     tracer: Tracer
+    ignored_fields: IgnoredFields
     membership: Membership | None = None
 
 
@@ -128,6 +130,7 @@ async def run(settings: Settings, metrics: Metrics) -> AsyncIterator[Container]:
             _keys(settings),
             Everywhere(here, membership),
             tracer,
+            IgnoredFields(metrics),
             membership,
         )
 

@@ -11,6 +11,7 @@ LLMServeError
 │   ├── HeaderTimeout           408
 │   ├── BodyTimeout             408
 │   ├── BodyTooLarge            413
+│   ├── UnsupportedEncoding     415
 │   ├── HeadersTooLarge         431
 │   └── TooMany                 429, with Retry-After
 │       ├── QueueFull
@@ -77,9 +78,23 @@ class InvalidRequest(RequestError):
 
 
 class PromptTooLong(InvalidRequest):
-    """The prompt leaves no room for a single token."""
+    """The prompt leaves no room for a single token.
+
+    The sentence is OpenAI's, digits without separators included: client libraries find both
+    numbers in it and truncate or fall back. Some see the message alone, so the code is in it.
+    """
 
     code = "context_length_exceeded"
+
+    def __init__(self, prompt_tokens: int, completion_tokens: int, max_context: int) -> None:
+        super().__init__(
+            f"This model's maximum context length is {max_context} tokens. However, you requested "
+            f"{prompt_tokens + completion_tokens} tokens ({prompt_tokens} in the messages, "
+            f"{completion_tokens} in the completion). Please reduce the length of the messages or "
+            f"completion. ({self.code}: the prompt alone may have {max_context - 1} tokens at "
+            "most)",
+            param="prompt",
+        )
 
 
 class Unauthorized(RequestError):
@@ -111,6 +126,13 @@ class BodyTooLarge(RequestError):
 
     status = 413
     code = "body_too_large"
+
+
+class UnsupportedEncoding(RequestError):
+    """The request body is compressed in a way that we do not read."""
+
+    status = 415
+    code = "unsupported_encoding"
 
 
 class HeaderTimeout(RequestError):

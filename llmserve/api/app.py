@@ -14,9 +14,10 @@ from starlette.middleware.gzip import GZipMiddleware
 from llmserve import bootstrap
 from llmserve.api import probes
 from llmserve.api.admin import routes as admin
-from llmserve.api.body_limit import BodyLimitMiddleware
+from llmserve.api.boundary import BoundaryMiddleware
 from llmserve.api.draining import drain_on_signal
 from llmserve.api.errors import install_error_handlers
+from llmserve.api.ignored import HEADER as IGNORED_HEADER
 from llmserve.api.native import routes as native
 from llmserve.api.native import websocket
 from llmserve.api.openai import completions, models
@@ -60,19 +61,15 @@ def create_app(settings: Settings) -> FastAPI:
         app.include_router(router)
     install_error_handlers(app)
     # The last one added is the outermost.
-    app.add_middleware(
-        BodyLimitMiddleware,
-        max_bytes=settings.max_body_bytes,
-        timeout_seconds=settings.body_timeout_seconds,
-    )
     app.add_middleware(GZipMiddleware, minimum_size=settings.gzip_min_bytes, compresslevel=5)
+    app.add_middleware(BoundaryMiddleware)
     if settings.cors_origins:
         app.add_middleware(
             CORSMiddleware,
             allow_origins=list(settings.cors_origins),
-            allow_methods=["GET", "POST"],
+            allow_methods=["GET", "HEAD", "POST"],
             allow_headers=["*"],
-            expose_headers=[REQUEST_ID_HEADER, "Retry-After", *LIMIT_HEADERS],
+            expose_headers=[REQUEST_ID_HEADER, IGNORED_HEADER, "Retry-After", *LIMIT_HEADERS],
         )
     app.add_middleware(RequestContextMiddleware, metrics=metrics)
     return app

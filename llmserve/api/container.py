@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Final
+from typing import Annotated, Final, cast
 
 from fastapi import Depends
 from starlette.requests import HTTPConnection
@@ -33,10 +33,9 @@ def credential_of(connection: HTTPConnection) -> str | None:
     return None
 
 
-async def identify(
-    connection: HTTPConnection, container: Annotated[Container, Depends(get_container)]
-) -> Caller:
-    """Who presents the key. The scope keeps it for the access line and the limit headers.
+async def identify(connection: HTTPConnection, container: Container) -> Caller:
+    """Who presents the key. The scope keeps it for the route, the access line and the limit
+    headers.
 
     Raises:
         Unauthorized: keys are configured and none of them came along.
@@ -46,5 +45,10 @@ async def identify(
     return caller
 
 
+def _caller(connection: HTTPConnection) -> Caller:
+    return cast(Caller, connection.scope["caller"])
+
+
 TheContainer = Annotated[Container, Depends(get_container)]
-TheCaller = Annotated[Caller, Depends(identify)]
+TheCaller = Annotated[Caller, Depends(_caller)]
+"""Whom the route let in (`keyed_route`)."""

@@ -13,9 +13,10 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
+from llmserve.api.fields import UNSUPPORTED
 from llmserve.api.json import JSON
-from llmserve.api.openai.unsupported import UNSUPPORTED_FIELDS
-from llmserve.errors import BodyTimeout, BodyTooLarge, LLMServeError
+from llmserve.api.unsupported import SERVED_ELSEWHERE
+from llmserve.errors import BodyTimeout, LLMServeError, Unauthorized, UnsupportedEncoding
 
 MAX_SHOWN: Final = 200
 """Characters of a client's own words that an error repeats."""
@@ -34,12 +35,17 @@ def error_body(error: LLMServeError) -> dict[str, Any]:
 
 
 def error_response(error: LLMServeError) -> Response:
-    """The response for one of our errors, with Retry-After where that helps."""
+    """The response for one of our errors, with the headers that belong to it."""
     headers = {}
     if error.retry_after_seconds is not None:
         headers["Retry-After"] = str(math.ceil(error.retry_after_seconds))
-    if error.status == HTTPStatus.UNAUTHORIZED:
-        headers["WWW-Authenticate"] = "Bearer"
+    match error:
+        case Unauthorized():
+            headers["WWW-Authenticate"] = "Bearer"
+        case UnsupportedEncoding():
+            headers["Accept-Encoding"] = "gzip"
+        case BodyTimeout():
+            headers["Connection"] = "close"  # what is left of the body must not be a request
     return JSON(error_body(error), status_code=error.status, headers=headers)
 
 
@@ -56,18 +62,27 @@ def validation_message(errors: Sequence[Mapping[str, Any]]) -> tuple[str, str | 
     first = errors[0]
     if first["type"] == "json_invalid":
         return f"the body is not valid JSON: {first['ctx']['error']}", None
+    if first["type"] == UNSUPPORTED:
+        field = first["ctx"]["field"]
+        param = _param((*first["loc"], field), is_extra=True)
+        if field not in SERVED_ELSEWHERE:
+            return f"{param!r} is not supported by this server; leave it out", param
+        return not_a_field(param), param
     is_extra = first["type"] == "extra_forbidden"
     param = _param(first["loc"], is_extra=is_extra)
     if is_extra:
-        known = param in UNSUPPORTED_FIELDS
-        what = "is not supported by this server" if known else "is not a field of this request"
-        return f"{param!r} {what}; leave it out", param
+        return not_a_field(param), param
     message = str(first["msg"]).removeprefix("Value error, ")[:MAX_SHOWN]
     if param is not None:
         return f"{param}: {message}", param
     if first["type"] == "value_error":  # of the body as a whole; it names its fields itself
         return message, None
     return "the body must be a JSON object, sent with `Content-Type: application/json`", None
+
+
+def not_a_field(param: str | None) -> str:
+    """What is wrong with a field that does not belong to a request."""
+    return f"{param!r} is not a field of this request; leave it out"
 
 
 def _param(location: Sequence[str | int], *, is_extra: bool) -> str | None:
@@ -111,12 +126,6 @@ async def _http(request: Request, error: Exception) -> Response:
     if isinstance(error.__cause__, LLMServeError):  # raised while FastAPI read the body
         return error_response(error.__cause__)
     status = HTTPStatus(error.status_code)
-    if status is HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
-        return error_response(BodyTooLarge(str(error.detail)))
-    if status is HTTPStatus.REQUEST_TIMEOUT:
-        response = error_response(BodyTimeout(str(error.detail)))
-        response.headers["Connection"] = "close"  # what is left of the body must not be a request
-        return response
     known = {
         HTTPStatus.NOT_FOUND: (
             f"there is no route {request.method} {request.url.path[:MAX_SHOWN]}; see /docs",

@@ -17,7 +17,10 @@ from uvicorn.protocols.http.httptools_impl import (
     RequestResponseCycle,
 )
 
+from llmserve.address import unmapped
+from llmserve.api.close_delimited import close_delimited
 from llmserve.api.errors import error_body
+from llmserve.api.http_parser import RequestParser
 from llmserve.errors import HeadersTooLarge, HeaderTimeout, InvalidRequest, LLMServeError
 
 MAX_HEADERS: Final = 128
@@ -48,8 +51,14 @@ class _BoundedProtocol(HttpToolsProtocol):
     header_timeout_seconds: float
     send_timeout_seconds: float
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.parser = RequestParser(self)  # type: ignore[assignment]  # has what Uvicorn calls
+
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as Uvicorn has it
         super().connection_made(transport)
+        if self.client is not None:
+            self.client = (unmapped(self.client[0]), self.client[1])
         self._is_in_headers = True
         self._is_refused = False
         self._barren_bytes = 0
@@ -98,9 +107,18 @@ class _BoundedProtocol(HttpToolsProtocol):
         size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
         if size > self.max_header_bytes or len(self.headers) > MAX_HEADERS:
             self._refuse_headers()
-        elif not self._is_refused:
+        elif not (self._is_refused or self.ignores_upgrade()):
             super().on_headers_complete()
             self._bound_pipeline()
+
+    def ignores_upgrade(self) -> bool:
+        """For `RequestParser`, which then reads the request once more."""
+        return (
+            not self._is_refused
+            and self.parser.should_upgrade()
+            and self.parser.get_method() != b"CONNECT"  # which no header asks for
+            and not self._should_upgrade()
+        )
 
     def on_body(self, body: bytes) -> None:
         self._barren_bytes = 0
@@ -110,7 +128,7 @@ class _BoundedProtocol(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         self._is_in_headers = True
         self._barren_bytes = 0
-        if self._is_refused:
+        if self._is_refused or self.ignores_upgrade():
             return
         super().on_message_complete()
         if self._body_timer is not None:
@@ -158,6 +176,8 @@ class _BoundedProtocol(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._answering = cycle
+        if cycle.scope["http_version"] == "1.0":
+            app = close_delimited(app, cycle)
         super()._start_asgi_task(cycle, app)
 
     def _bound_pipeline(self) -> None:

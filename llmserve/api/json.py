@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
 import orjson
 from fastapi import Request, Response
-from fastapi.routing import APIRoute
 
 from llmserve.errors import InvalidRequest
 
@@ -78,16 +76,3 @@ def _max_depth(request: Request) -> int:
     depth = request.app.state.container.settings.max_json_depth
     assert isinstance(depth, int)
     return depth
-
-
-class StrictJSONRoute(APIRoute):
-    """A route that reads its body through `StrictJSONRequest`."""
-
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """Wrap FastAPI's handler."""
-        handle = super().get_route_handler()
-
-        async def strict(request: Request) -> Response:
-            return await handle(StrictJSONRequest(request.scope, request.receive))
-
-        return strict

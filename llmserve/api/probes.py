@@ -19,6 +19,8 @@ from llmserve.registry.served import ModelStatus, ServedModel
 router = APIRouter(tags=["operations"])
 
 
+@router.head("/health", include_in_schema=False)
+@router.head("/health/live", include_in_schema=False)
 @router.get("/health", response_class=Response)
 @router.get("/health/live", response_class=Response)
 async def live(container: TheContainer) -> Response:
@@ -37,6 +39,7 @@ async def live(container: TheContainer) -> Response:
     return JSON(body, status_code=503 if hung else 200)
 
 
+@router.head("/health/ready", include_in_schema=False)
 @router.get("/health/ready", response_class=Response)
 async def ready(container: TheContainer) -> Response:
     """Whether requests should be sent here: every model generated its warm-up tokens."""
@@ -51,6 +54,7 @@ async def ready(container: TheContainer) -> Response:
     return JSON(body, status_code=200 if status == "ready" else 503, headers=headers)
 
 
+@router.head("/metrics", include_in_schema=False)
 @router.get("/metrics", response_class=Response)
 async def metrics(connection: HTTPConnection, container: TheContainer) -> Response:
     """Every series of all workers, in Prometheus's text format."""

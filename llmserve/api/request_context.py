@@ -14,9 +14,9 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from llmserve.admission.quota import headers as limit_headers
-from llmserve.api.errors import error_response, unexpected_response
+from llmserve.api.ignored import HEADER as IGNORED_HEADER
+from llmserve.api.ignored import IN_SCOPE
 from llmserve.bootstrap import Container
-from llmserve.errors import InvalidRequest
 from llmserve.observability.context import access_timings, current_trace, request_id
 from llmserve.observability.metrics import Metrics
 from llmserve.observability.timings import RequestTimings, access_fields
@@ -25,12 +25,12 @@ HEADER: Final = "X-Request-ID"
 MAX_LENGTH: Final = 128
 ALLOWED: Final = re.compile(rf"[A-Za-z0-9._:/+=-]{{1,{MAX_LENGTH}}}")
 QUIET: Final = ("/health", "/metrics")
+HAS_STARTED: Final = "llmserve.has_started"
+"""In the scope once the response has."""
 
 
 class RequestContextMiddleware:
-    """Echoes a client's X-Request-ID, or makes one.
-
-    An unusable one is refused with 400, or replaced where there is no status (WebSocket).
+    """Echoes a client's X-Request-ID, or makes one in place of an unusable one.
 
     The id is in `scope["request_id"]`, in the response's header and in every log line.
     """
@@ -50,47 +50,35 @@ class RequestContextMiddleware:
         token = request_id.set(scope["request_id"])
         current_trace.set(_container(scope).tracer.context_from(Headers(scope=scope)))
         try:
-            if given is not None and not is_usable and scope["type"] == "http":
-                refusal = error_response(
-                    InvalidRequest(
-                        f"{HEADER} must be 1 to {MAX_LENGTH} letters, digits or . _ : / + = -",
-                        param=HEADER,
-                    )
-                )
-                await self._answer(refusal, scope, receive, send)
+            if scope["type"] == "http":
+                await self._answer(scope, receive, send)
             else:
-                await self._answer(self._app, scope, receive, send)
+                await self._app(scope, receive, send)
         finally:
             request_id.reset(token)
 
-    async def _answer(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "websocket":
-            await app(scope, receive, send)
-            return
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         timings: list[RequestTimings] = []
         access_timings.set(timings)
         begun = time.monotonic()
         status = HTTPStatus.INTERNAL_SERVER_ERROR.value
-        has_started = False
 
         async def send_with_id(message: Message) -> None:
-            nonlocal status, has_started
+            nonlocal status
             if message["type"] == "http.response.start":
-                has_started = True
+                scope[HAS_STARTED] = True
                 status = message["status"]
                 headers = MutableHeaders(scope=message)
                 headers[HEADER] = scope["request_id"]
                 headers.update(_limit_headers(scope))
+                if IN_SCOPE in scope:
+                    headers[IGNORED_HEADER] = scope[IN_SCOPE]
+                if _container(scope).service.is_retiring:
+                    headers["Connection"] = "close"
             await send(message)
 
         try:
-            await app(scope, receive, send_with_id)
-        # The ASGI edge: a bug of ours. Here the log still has the request's id.
-        except Exception:
-            logger.exception("unexpected error")
-            if has_started:
-                raise  # Uvicorn cuts the connection, which the client sees
-            await unexpected_response()(scope, receive, send_with_id)
+            await self._app(scope, receive, send_with_id)
         finally:
             self._account(scope, status, time.monotonic() - begun, timings)
 

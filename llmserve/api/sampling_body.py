@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BeforeValidator, Field
 
+from llmserve.api.fields import Fields
+from llmserve.api.unsupported import SERVED_ELSEWHERE, UNSUPPORTED_FIELDS
 from llmserve.domain import SamplingFields
 
 MAX_TOKENS_LIMIT = 10_000_000
@@ -53,10 +55,10 @@ LogitBias = Annotated[
 ]
 
 
-class SamplingQuery(BaseModel):
-    """Fields with OpenAI's and vLLM's names and ranges; null and absence mean the same."""
+class SamplingQuery(Fields):
+    """Fields with OpenAI's and vLLM's names and ranges."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+    unsupported: ClassVar = UNSUPPORTED_FIELDS | SERVED_ELSEWHERE
 
     temperature: float | None = Field(
         None, ge=0, le=2, description="0 is greedy: the likeliest token every time."

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import Any, Final
 
 import orjson
@@ -52,7 +52,13 @@ def stream_response(frames: AsyncIterator[bytes], container: Container) -> Event
 
 class _Stream(EventSourceResponse):
     """Sends without a timer per event, which would be a quarter of what an event costs: the
-    connection itself gives up readers that take nothing (`http_protocol`)."""
+    connection itself gives up readers that take nothing (`http_protocol`).
+
+    Whether the connection is kept is Uvicorn's to say."""
+
+    def init_headers(self, headers: Mapping[str, str] | None = None) -> None:
+        super().init_headers(headers)
+        del self.headers["connection"]
 
     async def _send_with_timeout(self, send: Send, message: Message) -> None:
         await send(message)

@@ -11,6 +11,8 @@ from uvicorn._types import ASGIReceiveEvent
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.frames import Frame
 
+from llmserve.address import unmapped
+
 MAX_FRAGMENTS: Final = 1024
 """Of one message. Empty ones cost memory here that no limit on a message's size sees."""
 
@@ -30,6 +32,11 @@ class _BoundedWebSocket(WebSocketsSansIOProtocol):
     send_timeout_seconds: float
     _send_timer: asyncio.TimerHandle | None = None
     _is_unread = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        if self.client is not None:
+            self.client = (unmapped(self.client[0]), self.client[1])
 
     async def receive(self) -> ASGIReceiveEvent:
         message = await super().receive()

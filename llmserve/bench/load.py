@@ -12,6 +12,7 @@ from typing import Final
 
 import orjson
 
+from llmserve.address import authority
 from llmserve.bench.answer import Answer
 from llmserve.bench.connection import Connection
 from llmserve.bench.target import Target
@@ -179,7 +180,7 @@ async def fetch(target: Target, method: str, path: str, body: bytes = b"") -> tu
         connection = await Connection.to(target)
     except OSError as error:
         raise ConfigurationError(
-            f"cannot reach {target.host}:{target.port} ({type(error).__name__})"
+            f"cannot reach {authority(target.host, target.port)} ({type(error).__name__})"
         ) from error
     parts: list[bytes] = []
     request = target.request(method, path, body)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal, Self
 from urllib.parse import urlsplit
 
+from llmserve.address import authority
 from llmserve.errors import ConfigurationError
 
 Endpoint = Literal["completions", "chat"]
@@ -48,7 +49,7 @@ class Target:
         """One HTTP/1.1 request, ready to be sent; `path` begins after the prefix."""
         lines = [
             f"{method} {self.prefix}{path} HTTP/1.1",
-            f"Host: {self.host}:{self.port}",
+            f"Host: {authority(self.host, self.port)}",
             "Accept: text/event-stream, application/json",
             f"Content-Length: {len(body)}",
         ]

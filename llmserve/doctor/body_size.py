@@ -21,8 +21,11 @@ ALLOW: Final = (
 
 
 async def check_body_size(client: httpx.AsyncClient) -> Finding:
-    """Send a long body that the server refuses at a glance: nothing is tokenized."""
-    body = {"prompt": "x", "max_tokens": 1, "asked_by_llmserve_doctor": "x" * NUM_BYTES}
+    """Send a long body that the server refuses at a glance: nothing is tokenized.
+
+    It knows the field `suffix` and does not serve it; one that it does not know it would ignore.
+    """
+    body = {"prompt": "x", "max_tokens": 1, "suffix": "x" * NUM_BYTES}
     size = f"{NUM_BYTES / 2**20:.2f} MiB"
     figures = {"bytes": NUM_BYTES}
     try:

@@ -143,6 +143,12 @@ class Metrics:
             ("method", "route", "status"),
         )
 
+        self.ignored_fields = self._counter(
+            "llmserve_ignored_fields",
+            "Fields of requests that nobody knows and nobody read, by where they were.",
+            ("place",),
+        )
+
     def _describe_engines(self) -> None:
         self.kv_cache_usage = self._gauge(
             "llmserve_kv_cache_usage_perc", "Share of the KV cache in use, 0 to 1.", mode="livemax"

@@ -218,16 +218,12 @@ class Service:
         info = served.loaded_engine.info
         if not prompt_ids:
             raise InvalidRequest("the prompt is empty; send at least one token", param="prompt")
-        room = info.max_context - len(prompt_ids)
-        if room < 1:
-            raise PromptTooLong(
-                f"the prompt has {len(prompt_ids)} tokens and model {served.spec.name!r} takes "
-                f"{info.max_context}, the answer included; shorten it",
-                param="prompt",
-            )
         sampling = SamplingParams.resolve(
             request.sampling, served.spec.sampling, info.sampling, request.defaults
         )
+        room = info.max_context - len(prompt_ids)
+        if room < 1:
+            raise PromptTooLong(len(prompt_ids), sampling.max_tokens or 1, info.max_context)
         biased = [token_id for token_id, _ in sampling.logit_bias]
         served.loaded_engine.tokenizer.check(biased, param="logit_bias")
         max_tokens = min(room, sampling.max_tokens or room)

@@ -8,6 +8,8 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, AllowInfNan, BeforeValidator, SecretStr
 from pydantic_settings import NoDecode
 
+from llmserve.address import without_brackets
+
 
 def _listed(value: Any) -> Any:
     """A list from the environment or a flag: JSON, or words between commas."""
@@ -38,6 +40,7 @@ def _known_device(device: str) -> str:
     raise ValueError("must be auto, cpu, cuda or cuda:N")
 
 
+Host = Annotated[str, AfterValidator(without_brackets)]
 Device = Annotated[str, AfterValidator(_known_device)]
 DType = Literal["auto", "float32", "bfloat16", "float16"]
 EngineName = Literal["auto", "batching", "threaded"]

@@ -8,7 +8,16 @@ from typing import Final, Literal, Self
 from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from llmserve.settings.kinds import Device, Devices, DType, EngineName, Seconds, Secrets, Words
+from llmserve.settings.kinds import (
+    Device,
+    Devices,
+    DType,
+    EngineName,
+    Host,
+    Seconds,
+    Secrets,
+    Words,
+)
 
 ENV_PREFIX: Final = "LLMSERVE_"
 
@@ -24,7 +33,10 @@ class Settings(BaseSettings):
         hide_input_in_errors=True,
     )
 
-    host: str = Field("127.0.0.1", description="Address to listen on; `0.0.0.0` for everyone.")
+    host: Host = Field(
+        "127.0.0.1",
+        description="Address to listen on; `0.0.0.0` for everyone, `::` for IPv6 as well.",
+    )
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
     root_path: str = Field("", description="Path prefix that a proxy in front removes.")
     workers: int = Field(
@@ -158,6 +170,11 @@ class Settings(BaseSettings):
     )
     max_body_bytes: int = Field(
         4 * 2**20, ge=1024, description="Largest request body and WebSocket frame."
+    )
+    strict_fields: bool = Field(
+        False,
+        description="Refuse fields that nobody knows. Not set: they are ignored, and told in "
+        "`X-Ignored-Fields`, the log and the metrics.",
     )
     max_prompts_per_request: int = Field(
         64, ge=1, le=4096, description="Prompts × n of one HTTP request."

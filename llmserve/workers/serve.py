@@ -15,6 +15,7 @@ from typing import Final
 import uvicorn
 from loguru import logger
 
+from llmserve.address import authority
 from llmserve.domain import ModelSpec
 from llmserve.errors import ConfigurationError
 from llmserve.fleet.membership import METRICS, SOCKETS, open_board
@@ -54,8 +55,8 @@ def serve(
         from llmserve.observability.metrics import Metrics
         from llmserve.workers.supervisor import Supervisor
 
-        logger.info("llmserve serves {} on http://{}:{}", ", ".join(settings.models),
-                    settings.host, pinned.port)  # fmt: skip
+        logger.info("llmserve serves {} on http://{}", ", ".join(settings.models),
+                    authority(settings.host, pinned.port))  # fmt: skip
         return Supervisor(
             pinned,
             listener,
@@ -81,14 +82,18 @@ def _has_room_for_one_more(settings: Settings, specs: Sequence[ModelSpec]) -> bo
 
 @contextlib.contextmanager
 def _listener(settings: Settings) -> Iterator[socket.socket]:
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    is_ipv6 = ":" in settings.host
     try:
         listener = socket.create_server(
-            (settings.host, settings.port), family=family, backlog=BACKLOG
+            (settings.host, settings.port),
+            family=socket.AF_INET6 if is_ipv6 else socket.AF_INET,
+            backlog=BACKLOG,
+            # `::` is everybody, those with IPv4 too.
+            dualstack_ipv6=is_ipv6 and socket.has_dualstack_ipv6(),
         )
     except OSError as error:
         raise ConfigurationError(
-            f"cannot listen on {settings.host}:{settings.port}: {error.strerror}; "
+            f"cannot listen on {authority(settings.host, settings.port)}: {error.strerror}; "
             "choose another `host` or `port`"
         ) from error
     with listener:

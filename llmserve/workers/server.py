@@ -21,7 +21,6 @@ from llmserve.settings import Settings
 from llmserve.workers.acceptor import Acceptor, Connections
 from llmserve.workers.signals import RETIRE_SIGNAL
 
-CLOSE_HEADER: Final = (b"connection", b"close")
 POLL_SECONDS: Final = 0.05
 
 
@@ -80,16 +79,14 @@ class WorkerServer(uvicorn.Server):
     async def _retire(self) -> None:
         """Let others accept, answer what comes on open connections, leave when all is done.
 
-        Every answer from now on closes its connection, so that clients that keep theirs open
-        come back to another worker without ever being refused.
+        While the service retires every answer closes its connection, so that clients that keep
+        theirs open come back to another worker without ever being refused.
         """
         membership, service = self._container.membership, self._container.service
         assert membership is not None
         self._acceptor.close()
         membership.row.mark(State.LEAVING)
         service.is_retiring = True
-        self.config.encoded_headers.append(CLOSE_HEADER)
-        self.server_state.default_headers = [*self.server_state.default_headers, CLOSE_HEADER]
         now = time.monotonic()
         idle_until = now + self._settings.drain_timeout_seconds
         busy_until = now + self._settings.request_timeout_seconds

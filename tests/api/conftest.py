@@ -30,3 +30,13 @@ def client(engine: FakeEngine) -> Iterator[TestClient]:
     settings = Settings(cors_origins=("https://ui.example",), drain_timeout_seconds=1)
     with TestClient(create_app(settings), raise_server_exceptions=False) as running:
         yield running
+
+
+@pytest.fixture
+def started(engine: FakeEngine) -> Iterator[TestClient]:
+    """A client on this very machine, as `/admin` wants it, with pages of one origin."""
+    settings = Settings(cors_origins=("https://ui.example",), drain_timeout_seconds=1)
+    with TestClient(
+        create_app(settings), base_url="http://localhost", client=("127.0.0.1", 50_000)
+    ) as running:
+        yield running

@@ -33,6 +33,57 @@ def test_cors_is_for_the_origins_of_the_setting(client: TestClient) -> None:
     assert "X-Request-ID" in answer.headers["access-control-expose-headers"]
 
 
+PAGE = {"Origin": "https://ui.example"}
+
+
+def test_a_page_may_read_every_refusal_and_every_bug(
+    client: TestClient, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(prompt: Prompt) -> list[int]:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(engine.tokenizer, "encode", broken)
+    answers = {
+        400: client.get("/health", headers=PAGE | {"X-Request-ID": "a b"}),
+        404: client.get("/nowhere", headers=PAGE),
+        500: client.post("/generate", json={"prompt": "x"}, headers=PAGE),
+    }
+    for status, answer in answers.items():
+        assert answer.status_code == status
+        assert answer.headers["access-control-allow-origin"] == PAGE["Origin"]
+        assert answer.headers["x-request-id"] not in ("", "a b")
+        exposed = answer.headers["access-control-expose-headers"]
+        assert {"X-Request-ID", "Retry-After"} <= set(exposed.split(", "))
+    assert answers[400].json()["error"]["param"] == "X-Request-ID"
+    counted = client.get("/metrics").text
+    assert 'llmserve_http_requests_total{method="GET",route="unmatched",status="400"}' in counted
+
+
+READABLE = [
+    "/health",
+    "/health/live",
+    "/health/ready",
+    "/v1/models",
+    "/v1/models/fake",
+    "/metrics",
+    "/admin/status",
+    "/docs",
+    "/openapi.json",
+]
+
+
+def test_what_can_be_read_can_be_asked_about(started: TestClient) -> None:
+    for path in READABLE:
+        told, whole = started.head(path), started.get(path)
+        assert (told.status_code, told.content) == (whole.status_code, b""), path
+        assert told.headers["content-type"] == whole.headers["content-type"]
+    assert started.head("/v1/models/nobody").status_code == 404
+    for path in ("/stream?prompt=x", "/generate", "/admin/events", "/v1/completions"):
+        assert started.head(path).status_code == 405, path
+    preflight = PAGE | {"Access-Control-Request-Method": "HEAD"}
+    assert started.options("/v1/models", headers=preflight).status_code == 200
+
+
 def test_a_request_id_is_echoed_or_made(client: TestClient) -> None:
     assert client.get("/health", headers={"X-Request-ID": "a-1"}).headers["x-request-id"] == "a-1"
     made = {client.get("/health").headers["x-request-id"] for _ in range(2)}

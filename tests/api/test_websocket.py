@@ -13,6 +13,7 @@ from llmserve.admission.keys import KeyRing
 from llmserve.api.native.websocket import _Conversation
 from llmserve.bootstrap import Container
 from llmserve.domain import ModelSpec
+from llmserve.observability.ignored_fields import IgnoredFields
 from llmserve.observability.metrics import Metrics
 from llmserve.observability.tracing import NullTracer
 from llmserve.registry.loader import Loader
@@ -49,7 +50,16 @@ def test_a_slow_reader_gets_larger_deltas_and_cancel_still_works() -> None:
         loader.start()
         await loader.loaded()
         socket = SlowSocket()
-        container = Container(Settings(), metrics, registry, service, KeyRing(), None, NullTracer())  # type: ignore[arg-type]
+        container = Container(
+            Settings(),
+            metrics,
+            registry,
+            service,
+            KeyRing(),
+            None,
+            NullTracer(),
+            IgnoredFields(metrics),
+        )  # type: ignore[arg-type]
         conversation = _Conversation(socket, container, None)  # type: ignore[arg-type]
         serving = asyncio.create_task(conversation.serve())
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import itertools
 import json
 import socket
@@ -165,6 +166,66 @@ def test_a_declared_length_over_the_limit_is_not_waited_for(server: Server) -> N
             b"Connection: close\r\n\r\n"
         )
         assert connection.recv(65536).startswith(b"HTTP/1.1 413")
+
+
+REQUEST = json.dumps({"prompt": "hi", "max_tokens": 2}).encode()
+JSON_HEADERS = {"Content-Type": "application/json"}
+
+
+def post_encoded(server: Server, body: bytes | Iterator[bytes], encoding: str) -> httpx.Response:
+    headers = JSON_HEADERS | {"Content-Encoding": encoding}
+    return httpx.post(server.url + "/generate", content=body, headers=headers, timeout=20)
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "GZIP", "x-gzip"])
+def test_a_gzip_body_is_read_whole_or_in_pieces(server: Server, encoding: str) -> None:
+    packed = gzip.compress(REQUEST)
+    for body in (packed, iter([packed[:5], packed[5:6], packed[6:]])):
+        answer = post_encoded(server, body, encoding)
+        assert answer.status_code == 200, answer.text
+        assert answer.json()["usage"]["completion_tokens"] <= 2
+
+
+@pytest.mark.parametrize("encoding", ["br", "deflate", "zstd", "gzip, gzip", "aes128gcm" * 20])
+def test_another_encoding_is_named_and_refused(server: Server, encoding: str) -> None:
+    answer = post_encoded(server, REQUEST, encoding)
+    error = answer.json()["error"]
+    assert (answer.status_code, error["code"]) == (415, "unsupported_encoding")
+    assert error["param"] == "Content-Encoding"
+    assert repr(encoding[:100]) in error["message"]
+    assert answer.headers["accept-encoding"] == "gzip"
+
+
+def test_two_encodings_are_not_one(server: Server) -> None:
+    headers = [*JSON_HEADERS.items(), ("Content-Encoding", "gzip"), ("Content-Encoding", "br")]
+    answer = httpx.post(server.url + "/generate", content=gzip.compress(REQUEST), headers=headers)
+    assert answer.status_code == 415
+    assert "'gzip, br'" in answer.json()["error"]["message"]
+
+
+def test_no_encoding_is_one_too(server: Server) -> None:
+    assert post_encoded(server, REQUEST, "identity").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "words"),
+    [
+        (gzip.compress(b'{"prompt":"' + b"x" * 100_000_000 + b'"}'), 413, "100,000 bytes"),
+        (gzip.compress(b'{"prompt":"' + b"x" * 99_000 + b'"}'), 400, "maximum context length"),
+        (gzip.compress(b"{}") * 3000, 400, "members"),
+        (gzip.compress(b"{}")[:-1], 400, "cut short"),
+        (REQUEST, 400, "not the gzip"),
+        (b"", 400, "JSON object"),
+        (gzip.compress(b"{"), 400, "not valid JSON"),
+    ],
+    ids=["bomb", "at the bound", "members", "cut", "plain", "empty", "no JSON"],
+)
+def test_a_gzip_body_has_the_bounds_of_a_plain_one(
+    server: Server, body: bytes, status: int, words: str
+) -> None:
+    answer = post_encoded(server, body, "gzip")
+    assert answer.status_code == status, answer.text
+    assert words in answer.json()["error"]["message"]
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -98,6 +99,47 @@ def test_no_key_a_wrong_key_and_a_revoked_key_are_401_on_every_door(house: House
     wait_for(house, key, 200)
     house.keys("revoke", "shortlived")
     assert "revoked" in wait_for(house, key, 401).json()["error"]["message"]
+
+
+ROUTES = (
+    "/generate",
+    "/v1/chat/completions",
+    "/v1/completions",
+    "/admin/load",
+    "/admin/unload",
+    "/admin/reload",
+    "/admin/warm",
+)
+UNREAD = {
+    "4 MB to come": b"Content-Length: 4000000\r\n\r\n",
+    "chunks to come": b"Transfer-Encoding: chunked\r\n\r\n1\r\n{\r\n",
+    "no JSON": b"Content-Length: 1\r\n\r\n{",
+    "over the limit": b"Content-Length: 999999999999\r\n\r\n",
+    "foreign encoding": b"Content-Encoding: br\r\nContent-Length: 9\r\n\r\n",
+    "asked for first": b"Expect: 100-continue\r\nContent-Length: 9\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("body", UNREAD.values(), ids=UNREAD)
+@pytest.mark.parametrize("key", [b"", b"Authorization: Bearer nonsense\r\n"], ids=["no", "wrong"])
+def test_keys_come_before_bodies_on_every_route(house: House, key: bytes, body: bytes) -> None:
+    for path in ROUTES:
+        with socket.create_connection(("127.0.0.1", house.server.port), timeout=20) as stranger:
+            head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+            stranger.sendall(head.encode() + key + body)
+            answer = b""
+            while not answer.endswith(b"}}"):
+                part = stranger.recv(65536)
+                assert part, answer
+                answer += part
+        assert answer.startswith(b"HTTP/1.1 401"), (path, answer)
+        assert b"invalid_api_key" in answer
+
+
+def test_health_and_unknown_routes_want_no_key(house: House) -> None:
+    for path, status in {"/health": 200, "/health/ready": 200, "/nowhere": 404}.items():
+        assert httpx.get(house.server.url + path).status_code == status
+    assert httpx.delete(house.server.url + "/generate").status_code == 405
 
 
 def test_a_websocket_wants_a_key_and_takes_it_as_header_or_subprotocol(house: House) -> None:

@@ -175,7 +175,7 @@ def test_websocket_tells_of_bad_frames_and_lives_on(demo: Server) -> None:
                 "{",
                 "[1]",
                 '{"id": "x"}',
-                '{"id": "y", "prompt": "hi", "nonsense": 1}',
+                '{"id": "y", "prompt": "hi", "tools": [1]}',
                 '{"id": "z", "prompt": "hi", "model": "nobody"}',
             ):
                 await socket.send(frame)
@@ -189,7 +189,7 @@ def test_websocket_tells_of_bad_frames_and_lives_on(demo: Server) -> None:
     answers = asyncio.run(converse())
     assert [a["type"] for a in answers] == ["error"] * 5 + ["done"]
     assert [a["id"] for a in answers] == [None, None, "x", "y", "z", "ok"]
-    assert answers[3]["error"]["param"] == "nonsense"
+    assert answers[3]["error"]["param"] == "tools"
     assert answers[4]["error"]["code"] == "model_not_found"
 
 

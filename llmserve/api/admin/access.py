@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import ipaddress
-from typing import Annotated
+from typing import Annotated, Final, cast
 
 from fastapi import Depends
 from starlette.requests import HTTPConnection
 
-from llmserve.api.container import TheContainer, credential_of
+from llmserve.api.container import credential_of
+from llmserve.bootstrap import Container
 from llmserve.domain import Caller, Scope
 from llmserve.errors import Forbidden, Unauthorized
 
 FORWARDING_HEADERS = ("x-forwarded-for", "forwarded", "x-real-ip")
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]", "::1"})
+ADMIN: Final = "llmserve.admin"
+"""Where the scope keeps the operator."""
 
 
-async def identify_admin(connection: HTTPConnection, container: TheContainer) -> Caller:
-    """The operator who asks.
+async def identify_admin(connection: HTTPConnection, container: Container) -> Caller:
+    """The operator who asks. The scope keeps it for the route.
 
     Without any admin key only requests from this machine are let in, and only where the server
     listens on loopback: neither through a proxy, nor from a web page under another name.
@@ -26,6 +29,11 @@ async def identify_admin(connection: HTTPConnection, container: TheContainer) ->
         Unauthorized: an admin key is wanted and there is none.
         Forbidden: this key, or this place, is not an operator's.
     """
+    connection.scope[ADMIN] = caller = _operator(connection, container)
+    return caller
+
+
+def _operator(connection: HTTPConnection, container: Container) -> Caller:
     keys = container.keys
     if keys.has_admin_keys:
         caller = keys.identify(credential_of(connection))
@@ -60,4 +68,9 @@ def _is_loopback(host: str) -> bool:
         return False
 
 
-TheAdmin = Annotated[Caller, Depends(identify_admin)]
+def _admin(connection: HTTPConnection) -> Caller:
+    return cast(Caller, connection.scope[ADMIN])
+
+
+TheAdmin = Annotated[Caller, Depends(_admin)]
+"""Whom the route let in (`keyed_route`)."""

@@ -6,29 +6,26 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 from loguru import logger
 
 from llmserve.api.admin.access import TheAdmin, identify_admin
 from llmserve.api.admin.schemas import CommandBody, UnloadBody, WarmBody
 from llmserve.api.container import TheContainer
-from llmserve.api.json import JSON, StrictJSONRoute
+from llmserve.api.json import JSON
+from llmserve.api.route import keyed_route
 from llmserve.api.sse import named, stream_response
 from llmserve.bootstrap import Container
 from llmserve.operations.command import Command, Kind
 from llmserve.operations.everywhere import Told
 
-router = APIRouter(
-    prefix="/admin",
-    route_class=StrictJSONRoute,
-    tags=["admin"],
-    dependencies=[Depends(identify_admin)],
-)
+router = APIRouter(prefix="/admin", route_class=keyed_route(identify_admin), tags=["admin"])
 
 STATUS_SECONDS: Final = 0.5
 CHANGING: Final = ("uptime_seconds", "rss_bytes")
 
 
+@router.head("/status", include_in_schema=False)
 @router.get("/status")
 async def status(container: TheContainer) -> Response:
     """Every worker and its models, as each tells it."""

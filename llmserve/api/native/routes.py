@@ -8,10 +8,11 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 
-from llmserve.api.container import TheCaller, TheContainer
+from llmserve.api.container import TheCaller, TheContainer, identify
 from llmserve.api.disconnect import unless_client_leaves
 from llmserve.api.errors import error_body
-from llmserve.api.json import JSON, StrictJSONRoute
+from llmserve.api.ignored import tell_ignored
+from llmserve.api.json import JSON
 from llmserve.api.native.schemas import (
     GenerateAnswer,
     GenerateBody,
@@ -19,12 +20,13 @@ from llmserve.api.native.schemas import (
     UsageOut,
     done,
 )
+from llmserve.api.route import keyed_route
 from llmserve.api.sse import data, named, queued_comment, stream_response
 from llmserve.api.timeouts import HeaderTimeout, earliest
 from llmserve.domain import Delta, Failed, Finish, Queued
 from llmserve.service import Generation
 
-router = APIRouter(route_class=StrictJSONRoute, tags=["native"])
+router = APIRouter(route_class=keyed_route(identify), tags=["native"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +45,7 @@ async def open_body(
     timeout: HeaderTimeout,
 ) -> AsyncIterator[Opened]:
     """Take a ticket for POST /generate; given back on every way out of the request."""
+    tell_ignored(body, request, container, caller)
     wanted = body.request(request.scope["request_id"], earliest(body.timeout, timeout))
     async with container.service.open(wanted, caller) as generation:
         yield Opened(generation, body.stream)
@@ -59,6 +62,7 @@ async def open_query(
     if "last-event-id" in request.headers:
         yield None
         return
+    tell_ignored(query, request, container, caller)
     wanted = query.request(request.scope["request_id"], earliest(query.timeout, timeout))
     async with container.service.open(wanted, caller) as generation:
         yield Opened(generation, is_streamed=True)

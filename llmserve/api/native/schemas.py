@@ -55,7 +55,7 @@ class GenerateBody(PromptBody):
 class StreamQuery(PromptQuery):
     """GET /stream: a query string, where everything is text."""
 
-    model_config = ConfigDict(extra="forbid", strict=False, allow_inf_nan=False)
+    model_config = ConfigDict(strict=False)
 
 
 class UsageOut(BaseModel):

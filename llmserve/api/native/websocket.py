@@ -8,6 +8,7 @@ Server to client, for each id any number of the first two, then one of the other
     {"type": "token", "id", "token"}
     {"type": "done", "id", "finish_reason", "usage"}      finish_reason may be "cancelled"
     {"type": "error", "id", "error": {…}}                 id is null when it is not known
+The last frame of an id also has `ignored_fields`, if there were any.
 """
 
 from __future__ import annotations
@@ -19,16 +20,18 @@ from urllib.parse import urlsplit
 import orjson
 from fastapi import APIRouter, WebSocket
 from loguru import logger
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 from starlette.websockets import WebSocketDisconnect
 
 from llmserve.api.container import get_container, identify
 from llmserve.api.errors import error_body, error_response, validation_message
+from llmserve.api.fields import Fields
+from llmserve.api.ignored import MAX_TOLD, tell_ignored
 from llmserve.api.json import checked_json
 from llmserve.api.native.schemas import PromptBody, UsageOut, done
 from llmserve.api.timeouts import earliest, header_timeout
 from llmserve.bootstrap import Container
-from llmserve.domain import Cancelled, Delta, Event, Failed, Finish, Queued
+from llmserve.domain import Caller, Cancelled, Delta, Event, Failed, Finish, Queued
 from llmserve.errors import Forbidden, InvalidRequest, LLMServeError, ServerError
 from llmserve.service import Generation
 
@@ -48,10 +51,8 @@ class PromptFrame(PromptBody):
     id: FrameId
 
 
-class CancelFrame(BaseModel):
+class CancelFrame(Fields):
     """End one of this socket's generations."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
 
     type: Literal["cancel"]
     id: FrameId
@@ -89,6 +90,7 @@ class _Conversation:
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._generations: dict[str, Generation] = {}
         self._cancelled_early: set[str] = set()
+        self._ignored: dict[str, list[str]] = {}
 
     async def serve(self) -> None:
         """Read frames until the client leaves, then end what it started."""
@@ -116,12 +118,15 @@ class _Conversation:
             else:
                 self._start(PromptFrame.model_validate(content))
         except (orjson.JSONDecodeError, UnicodeEncodeError):
-            await self._send_error(frame_id, InvalidRequest("the frame is not valid JSON"))
+            await self._refuse(frame_id, InvalidRequest("the frame is not valid JSON"))
         except ValidationError as error:
             message, param = validation_message(error.errors())
-            await self._send_error(frame_id, InvalidRequest(message, param=param))
+            await self._refuse(frame_id, InvalidRequest(message, param=param))
         except LLMServeError as error:
-            await self._send_error(frame_id, error)
+            await self._refuse(frame_id, error)
+
+    async def _refuse(self, frame_id: str | None, error: LLMServeError) -> None:
+        await self._send({"type": "error", "id": frame_id} | error_body(error))
 
     def _start(self, frame: PromptFrame) -> None:
         if frame.id in self._tasks:
@@ -137,6 +142,7 @@ class _Conversation:
         task.add_done_callback(lambda _: self._tasks.pop(frame.id, None))
 
     def _cancel(self, frame: CancelFrame) -> None:
+        self._tell_ignored(frame, self._socket.scope["caller"])
         generation = self._generations.get(frame.id)
         if generation is not None:
             generation.cancel()
@@ -153,6 +159,7 @@ class _Conversation:
         try:
             # Anew for each prompt: a key may have been revoked since the socket was opened.
             caller = await identify(self._socket, self._container)
+            self._tell_ignored(frame, caller)
             async with self._container.service.open(request, caller) as generation:
                 self._generations[frame.id] = generation
                 if frame.id in self._cancelled_early:
@@ -160,16 +167,23 @@ class _Conversation:
                 async for event in generation.events():
                     await self._send_event(frame.id, event)
         except LLMServeError as error:
-            await self._send_error(frame.id, error)
+            await self._fail(frame.id, error)
         except (WebSocketDisconnect, RuntimeError) as gone:
             logger.debug("socket closed: {}", type(gone).__name__)
         # The WebSocket boundary: a bug ends this prompt, not the socket.
         except Exception:
             logger.exception("unexpected error")
-            await self._send_error(frame.id, ServerError("an unexpected error; see the log"))
+            await self._fail(frame.id, ServerError("an unexpected error; see the log"))
         finally:
             self._generations.pop(frame.id, None)
+            self._ignored.pop(frame.id, None)
             self._cancelled_early.discard(frame.id)
+
+    def _tell_ignored(self, frame: PromptFrame | CancelFrame, caller: Caller) -> None:
+        fields = tell_ignored(frame, self._socket, self._container, caller)
+        if fields and frame.id in self._tasks:
+            told = dict.fromkeys([*self._ignored.get(frame.id, ()), *fields])
+            self._ignored[frame.id] = list(told)[:MAX_TOLD]
 
     async def _send_event(self, frame_id: str, event: Event) -> None:
         match event:
@@ -180,9 +194,9 @@ class _Conversation:
                     {"type": "queued", "id": frame_id, "position": position, "eta_seconds": eta}
                 )
             case Finish():
-                await self._send({"type": "done"} | done(frame_id, event))
+                await self._send_last({"type": "done"} | done(frame_id, event))
             case Cancelled(usage):
-                await self._send(
+                await self._send_last(
                     {
                         "type": "done",
                         "id": frame_id,
@@ -191,10 +205,14 @@ class _Conversation:
                     }
                 )
             case Failed(error, _):
-                await self._send_error(frame_id, error)
+                await self._fail(frame_id, error)
 
-    async def _send_error(self, frame_id: str | None, error: LLMServeError) -> None:
-        await self._send({"type": "error", "id": frame_id} | error_body(error))
+    async def _fail(self, frame_id: str, error: LLMServeError) -> None:
+        await self._send_last({"type": "error", "id": frame_id} | error_body(error))
+
+    async def _send_last(self, frame: dict[str, Any]) -> None:
+        ignored = self._ignored.get(frame["id"])
+        await self._send(frame | ({"ignored_fields": ignored} if ignored else {}))
 
     async def _send(self, frame: dict[str, Any]) -> None:
         async with self._sending:

@@ -9,12 +9,14 @@ from typing import Annotated, Final
 
 from fastapi import APIRouter, Depends, Request, Response
 
-from llmserve.api.container import TheCaller, TheContainer
+from llmserve.api.container import TheCaller, TheContainer, identify
 from llmserve.api.disconnect import unless_client_leaves
-from llmserve.api.json import JSON, StrictJSONRoute
+from llmserve.api.ignored import tell_ignored
+from llmserve.api.json import JSON
 from llmserve.api.openai.dialect import Chat, Completion, Dialect, Envelope, whole_body
 from llmserve.api.openai.schemas import ChatBody, CompletionBody, OpenAIBody
 from llmserve.api.openai.streaming import chunks
+from llmserve.api.route import keyed_route
 from llmserve.api.sse import stream_response
 from llmserve.api.timeouts import HeaderTimeout, earliest
 from llmserve.bootstrap import Container
@@ -22,7 +24,7 @@ from llmserve.domain import GenerationRequest, Prompt, SamplingFields
 from llmserve.errors import InvalidRequest
 from llmserve.service import Answer, Generation
 
-router = APIRouter(prefix="/v1", route_class=StrictJSONRoute, tags=["openai"])
+router = APIRouter(prefix="/v1", route_class=keyed_route(identify), tags=["openai"])
 
 CHAT_DEFAULTS: Final = SamplingFields(temperature=1.0)
 COMPLETION_DEFAULTS: Final = SamplingFields(temperature=1.0, max_tokens=16)
@@ -44,6 +46,7 @@ async def open_chat(
     timeout: HeaderTimeout,
 ) -> AsyncIterator[Opened]:
     """Take the tickets of a chat; given back on every way out of the request."""
+    tell_ignored(body, request, container, caller)
     prompt = tuple(message.message() for message in body.messages)
     wanted = GenerationRequest(
         id=request.scope["request_id"],
@@ -67,6 +70,7 @@ async def open_completion(
     timeout: HeaderTimeout,
 ) -> AsyncIterator[Opened]:
     """Take the tickets of a completion; given back on every way out of the request."""
+    tell_ignored(body, request, container, caller)
     prompts = body.prompts()
     wanted = GenerationRequest(
         id=request.scope["request_id"],

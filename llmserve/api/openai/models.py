@@ -6,13 +6,15 @@ from typing import Any
 
 from fastapi import APIRouter
 
-from llmserve.api.container import TheCaller, TheContainer
+from llmserve.api.container import TheCaller, TheContainer, identify
+from llmserve.api.route import keyed_route
 from llmserve.errors import ModelNotFound
 from llmserve.registry.served import ModelStatus, ServedModel
 
-router = APIRouter(prefix="/v1", tags=["openai"])
+router = APIRouter(prefix="/v1", route_class=keyed_route(identify), tags=["openai"])
 
 
+@router.head("/models", include_in_schema=False)
 @router.get("/models")
 async def list_models(container: TheContainer, caller: TheCaller) -> dict[str, Any]:
     """Every served model that the caller may use."""
@@ -20,6 +22,7 @@ async def list_models(container: TheContainer, caller: TheCaller) -> dict[str, A
     return {"object": "list", "data": models}
 
 
+@router.head("/models/{model:path}", include_in_schema=False)
 @router.get("/models/{model:path}")
 async def retrieve_model(model: str, container: TheContainer, caller: TheCaller) -> dict[str, Any]:
     """One model, by name or alias."""

@@ -3,35 +3,31 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    ValidationInfo,
-    field_validator,
-    model_validator,
-)
+from pydantic import Discriminator, Field, Tag, ValidationInfo, field_validator, model_validator
 
-from llmserve.api.openai.unsupported import without_absent
+from llmserve.api.fields import Fields
 from llmserve.api.sampling_body import MAX_TOKENS_LIMIT, CacheSalt, SamplingBody
+from llmserve.api.unsupported import (
+    DEFAULTS,
+    UNSUPPORTED_IN_MESSAGES,
+    UNSUPPORTED_IN_PARTS,
+    Defaults,
+)
 from llmserve.domain import Message, Prompt, SamplingFields
 
 MAX_CHOICES = 128
 MAX_COMPLETION_LOGPROBS = 5
 MAX_TOP_LOGPROBS = 20
-ANSWER_FIELDS = frozenset({"annotations", "audio", "function_call", "refusal", "tool_calls"})
 TokenId = Annotated[int, Field(ge=0, le=2**31 - 1)]
 Text = Annotated[str, Field(min_length=1)]
 # fail_fast: a body of megabytes would otherwise bring a million errors, one for each item.
 TokenIds = Annotated[list[TokenId], Field(min_length=1, fail_fast=True)]
 
 
-class StreamOptions(BaseModel):
+class StreamOptions(Fields):
     """Only with `stream`."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
 
     include_usage: bool = Field(False, description="Send a last chunk with the usage.")
 
@@ -46,14 +42,9 @@ class OpenAIBody(SamplingBody):
     cache_salt: CacheSalt | None = None
     user: str | None = Field(None, description="Taken for compatibility; a label, nothing more.")
 
-    @model_validator(mode="before")
-    @classmethod
-    def _absent_if_null(cls, body: Any) -> Any:
-        return without_absent(body)
-
     @model_validator(mode="after")
     def _options_only_with_stream(self) -> OpenAIBody:
-        if self.stream_options is not None and not self.stream:
+        if self.wants_usage and not self.stream:
             raise ValueError("stream_options is for requests with `stream: true`")
         return self
 
@@ -70,6 +61,8 @@ class OpenAIBody(SamplingBody):
 
 class CompletionBody(OpenAIBody):
     """POST /v1/completions."""
+
+    defaults: ClassVar[Defaults] = {**DEFAULTS, "add_special_tokens": (True,)}
 
     prompt: (
         Text
@@ -102,31 +95,35 @@ class CompletionBody(OpenAIBody):
         return replace(self.sampling(self.max_tokens), logprobs=self.logprobs)
 
 
-class TextPart(BaseModel):
+class TextPart(Fields):
     """One part of a message's content; text is the only kind a text model reads."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
+    unsupported: ClassVar = UNSUPPORTED_IN_PARTS
 
     type: Literal["text"]
     text: str
 
 
-class ChatMessage(BaseModel):
-    """One turn."""
+def _kind(content: Any) -> str:
+    return "list[part]" if isinstance(content, list) else "str"
 
-    model_config = ConfigDict(extra="forbid", strict=True)
+
+# By its kind: an error in a part would otherwise be told as one of a text.
+Content = Annotated[
+    Annotated[str, Tag("str")]
+    | Annotated[list[TextPart], Field(min_length=1, fail_fast=True), Tag("list[part]")],
+    Discriminator(_kind),
+]
+
+
+class ChatMessage(Fields):
+    """One turn. An answer of ours, sent back in a next turn, carries OpenAI's null fields."""
+
+    unsupported: ClassVar = UNSUPPORTED_IN_MESSAGES
 
     role: Literal["system", "developer", "user", "assistant"]
-    content: str | Annotated[list[TextPart], Field(min_length=1, fail_fast=True)]
+    content: Content
     name: str | None = Field(None, max_length=64)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _absent_if_null(cls, message: Any) -> Any:
-        """An answer of ours, sent back in a next turn, carries OpenAI's null fields."""
-        if not isinstance(message, dict):
-            return message
-        return {k: v for k, v in message.items() if v is not None or k not in ANSWER_FIELDS}
 
     def message(self) -> Message:
         """In the house's words; `developer` is what newer models call `system`."""
@@ -166,7 +163,7 @@ class ChatBody(OpenAIBody):
     @field_validator("top_logprobs")
     @classmethod
     def _only_with_logprobs(cls, num_top: int | None, others: ValidationInfo) -> int | None:
-        if num_top is not None and not others.data.get("logprobs"):
+        if num_top and not others.data.get("logprobs"):
             raise ValueError("it is for requests with `logprobs: true`")
         return num_top
 

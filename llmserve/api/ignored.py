@@ -1,0 +1,61 @@
+"""Fields that nobody knows: accepted, and told to the client; or refused, with `strict_fields`."""
+
+from __future__ import annotations
+
+from typing import Final
+from urllib.parse import quote
+
+from starlette.requests import HTTPConnection
+
+from llmserve.api.errors import MAX_SHOWN, not_a_field
+from llmserve.api.fields import Fields, Path
+from llmserve.bootstrap import Container
+from llmserve.domain import Caller
+from llmserve.errors import InvalidRequest
+
+HEADER: Final = "X-Ignored-Fields"
+IN_SCOPE: Final = "llmserve.ignored_fields"
+MAX_TOLD: Final = 16
+MAX_NAME: Final = 64
+"""Characters of a client's own name for a field, percent-encoded."""
+
+
+def tell_ignored(
+    body: Fields, connection: HTTPConnection, container: Container, caller: Caller
+) -> list[str]:
+    """Tell what of this body is ignored: the response's header, the log and the metrics.
+
+    Returns:
+        the fields, as in `metadata` or `messages.cache_control`.
+
+    Raises:
+        InvalidRequest: there is one, and the server is strict.
+    """
+    unknown = body.unknown()
+    if not unknown:
+        return []
+    if container.settings.strict_fields:
+        field = ".".join(map(str, unknown[0]))[:MAX_SHOWN]
+        raise InvalidRequest(not_a_field(field), param=field)
+    fields = list(dict.fromkeys(map(_name, unknown)))
+    more = len(fields) - MAX_TOLD
+    fields = fields[:MAX_TOLD]
+    container.ignored_fields.tell(_client(connection, caller), fields)
+    if more > 0:
+        fields.append(f"+{more}")
+    connection.scope[IN_SCOPE] = ", ".join(fields)
+    return fields
+
+
+def _name(path: Path) -> str:
+    """Without the places in lists, and safe in a header and a log: the last part is a client's."""
+    *places, name = (part for part in path if isinstance(part, str))
+    name = quote(name[:MAX_NAME] or '""', safe="", errors="replace").replace(".", "%2E")
+    return ".".join((*places, name[:MAX_NAME]))
+
+
+def _client(connection: HTTPConnection, caller: Caller) -> str:
+    """The key's name, or the address of a caller without one."""
+    if caller != Caller() or connection.client is None:
+        return caller.name
+    return f"{caller.name} at {connection.client.host}"

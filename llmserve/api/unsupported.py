@@ -1,0 +1,142 @@
+"""Fields that we know of and do not serve: refused by name, because the answer would be another.
+
+From OpenAI's API, from vLLM's additions to it, and what other servers call a constraint. Fields
+that change nothing in an answer (`metadata`, `store`, `prompt_cache_key`, …) are not here: they
+are like fields that nobody knows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+Defaults = Mapping[str, tuple[Any, ...]]
+
+UNSUPPORTED_FIELDS: Final = frozenset(
+    {
+        "add_generation_prompt",
+        "add_special_tokens",
+        "allowed_token_ids",
+        "audio",
+        "bad_words",
+        "best_of",
+        "chat_template",
+        "chat_template_kwargs",
+        "continue_final_message",
+        "documents",
+        "ebnf",
+        "echo",
+        "function_call",
+        "functions",
+        "grammar",
+        "guided_choice",
+        "guided_grammar",
+        "guided_json",
+        "guided_regex",
+        "include_stop_str_in_output",
+        "json_schema",
+        "length_penalty",
+        "logits_processors",
+        "logprob_token_ids",
+        "mm_processor_kwargs",
+        "modalities",
+        "parallel_tool_calls",
+        "prompt_embeds",
+        "prompt_logprobs",
+        "reasoning_effort",
+        "regex",
+        "repetition_detection",
+        "response_format",
+        "return_prompt_text",
+        "return_token_ids",
+        "return_tokens_as_token_ids",
+        "skip_special_tokens",
+        "spaces_between_special_tokens",
+        "stop_token_ids",
+        "structured_outputs",
+        "suffix",
+        "thinking_token_budget",
+        "tool_choice",
+        "tools",
+        "truncate_prompt_tokens",
+        "use_beam_search",
+        "verbosity",
+        "web_search_options",
+    }
+)
+"""Of a request."""
+
+SERVED_ELSEWHERE: Final = frozenset(
+    {
+        "cache_salt",
+        "logit_bias",
+        "logprobs",
+        "max_completion_tokens",
+        "messages",
+        "n",
+        "prompt",
+        "stream",
+        "stream_options",
+        "top_logprobs",
+    }
+)
+"""Fields that some of our routes serve: on the others they are refused, too."""
+
+UNSUPPORTED_IN_MESSAGES: Final = frozenset(
+    {"audio", "function_call", "refusal", "tool_call_id", "tool_calls"}
+)
+UNSUPPORTED_IN_PARTS: Final = frozenset(
+    {
+        "audio_url",
+        "file",
+        "image_embeds",
+        "image_url",
+        "input_audio",
+        "refusal",
+        "thinking",
+        "video_url",
+    }
+)
+
+DEFAULTS: Final[Defaults] = {
+    "add_generation_prompt": (True,),
+    "best_of": (1,),
+    "function_call": ("none", "auto"),
+    "include_obfuscation": (True, False),
+    "length_penalty": (1, 1.0),
+    "modalities": (["text"],),
+    "parallel_tool_calls": (True, False),
+    "response_format": ({"type": "text"},),
+    "service_tier": ("auto", "default"),
+    "skip_special_tokens": (True,),
+    "spaces_between_special_tokens": (True,),
+    "tool_choice": ("none", "auto"),
+    "verbosity": ("medium",),
+}
+"""Documented ones, of fields that we do not serve: who sends them asks for nothing."""
+
+
+def asks_for_nothing(name: str, value: Any, defaults: Defaults) -> bool:
+    """Whether a field that we do not serve has a value that means absence.
+
+    That is null, false, and everything empty, or a documented default; but false is no absence
+    where the default is true.
+    """
+    value = _without_nothing(value)
+    documented = defaults.get(name, ())
+    if any(type(value) is type(default) and value == default for default in documented):
+        return True
+    if value is False:
+        return True not in documented
+    return value is None or value in ("", [], {})
+
+
+def _without_nothing(value: Any) -> Any:
+    """Without the fields, at any depth of an object, that are null or objects of such fields.
+
+    A false or an empty text in there may be what the client wants: `{"enable_thinking": false}`.
+    """
+    if not isinstance(value, dict):
+        return value
+    parts = ((name, _without_nothing(part)) for name, part in value.items())
+    return {name: part for name, part in parts if part is not None and part != {}}
