@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerBase
 
 from llmserve.domain import Message
 from llmserve.errors import InvalidRequest
-from llmserve.text.taint import taint
+from llmserve.text.taint import Tainted, untainted
 from llmserve.text.template_environment import TemplateEnvironment
 from llmserve.text.template_trial import Trial, Turn, try_out
 
@@ -81,26 +81,25 @@ class ChatTemplate:
         return None
 
     def _turn(self, message: Message) -> Turn:
+        """The caller's words are marked; a role is the server's, of which templates make tokens."""
         formats = self.trial.formats
-        content = formats.get(message.role, formats["system"]).content(message.content)
-        return {"role": message.role, "content": content} | (
-            {"name": message.name} if message.name else {}
-        )
+        content = formats.get(message.role, formats["system"]).content(Tainted(message.content))
+        name = {"name": Tainted(message.name)} if message.name else {}
+        return {"role": message.role, "content": content} | name
 
     def _render(self, turns: Sequence[Turn], *, add_generation_prompt: bool = True) -> str:
         if self._broken is not None:
             raise self._broken.with_traceback(None)
         if self._compiled is None:
             rendered = self._hf.apply_chat_template(
-                list(turns),
+                untainted(list(turns)),
                 chat_template=self._given,
                 tokenize=False,
                 add_generation_prompt=add_generation_prompt,
             )
             return str(rendered)
         return self._compiled.render(
-            # Roles are the server's words: a template may make a token of one.
-            messages=[taint(turn) | {"role": turn["role"]} for turn in turns],
+            messages=list(turns),
             tools=None,
             documents=None,
             add_generation_prompt=add_generation_prompt,

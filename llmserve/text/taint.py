@@ -149,9 +149,9 @@ def concat(pieces: Iterable[str]) -> str:
     return Tainted(text, b"".join(map(marks_of, pieces)))
 
 
-def taint(value: Any) -> Any:
-    """A copy of what a caller sent, as JSON has it, in which every string is marked."""
-    return _mapped(value, Tainted)
+def untainted(value: Any) -> Any:
+    """A copy of a value, as JSON has them, in which every string is plain."""
+    return _mapped(value, plain)
 
 
 def is_tainted(value: Any) -> bool:
@@ -170,8 +170,11 @@ def traced(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     keep their marks there; otherwise, as they were changed on the way, all is marked.
     """
     args = tuple(list(arg) if isinstance(arg, Iterator) else arg for arg in args)
-    made = function(*args, **kwargs)
-    if not isinstance(made, str) or isinstance(made, Tainted) or not is_tainted((args, kwargs)):
+    if not is_tainted((args, kwargs)):
+        return function(*args, **kwargs)
+    # Without marks: inside the function they would be lost in some places only.
+    made = function(*untainted(args), **untainted(kwargs))
+    if not isinstance(made, str):
         return made
     tainted: list[Tainted] = []
 

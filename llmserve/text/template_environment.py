@@ -26,7 +26,6 @@ BUILDING_FILTERS: Final = (
     "lower",
     "pprint",
     "safe",
-    "string",
     "striptags",
     "title",
     "tojson",
@@ -37,7 +36,7 @@ BUILDING_FILTERS: Final = (
     "wordwrap",
     "xmlattr",
 )
-"""Filters that make a new string; all others hand on strings that they were given."""
+"""Filters that make a new string; those that are not here hand on what they were given."""
 
 
 class TemplateEnvironment(ImmutableSandboxedEnvironment):
@@ -55,11 +54,12 @@ class TemplateEnvironment(ImmutableSandboxedEnvironment):
             trim_blocks=base.trim_blocks,
             lstrip_blocks=base.lstrip_blocks,
             extensions=[type(extension) for extension in base.extensions.values()],
-            finalize=lambda value: value if isinstance(value, str) else traced(str, value),
+            finalize=_string,
         )
         self.globals.update(base.globals)
         self.filters.update(base.filters)
         self.filters.update((name, _tracing(self.filters[name])) for name in BUILDING_FILTERS)
+        self.filters.update(string=_string, trim=_trim, replace=_replace)
 
     def compiled(self, source: str) -> jinja2.Template:
         """A template.
@@ -103,6 +103,20 @@ class _ConcatAsAdd(NodeTransformer):
         for string in strings[1:]:
             total = nodes.Add(total, string, lineno=node.lineno)
         return total
+
+
+def _string(value: Any) -> str:
+    """`str`, of a conversation's messages as well."""
+    return value if isinstance(value, str) else str(traced(str, value))
+
+
+def _trim(value: Any, chars: str | None = None) -> str:
+    return unmarked(_string(value)).strip(chars)
+
+
+def _replace(value: Any, old: Any, new: Any, count: int | None = None) -> str:
+    times = -1 if count is None else count
+    return unmarked(_string(value)).replace(_string(old), _string(new), times)
 
 
 def _tracing(function: Callable[..., Any]) -> Callable[..., Any]:

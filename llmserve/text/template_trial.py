@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 from llmserve.text.content_format import ContentFormat
-from llmserve.text.taint import MARK, marks_of
+from llmserve.text.taint import MARK, Tainted, marks_of
 
 WORDS: Final = {
     "user": "brastiver",
@@ -100,7 +100,10 @@ def _kept(
 
 
 def _turns(conversation: Sequence[str], formats: Mapping[str, ContentFormat]) -> list[Turn]:
-    return [{"role": role, "content": formats[role].content(WORDS[role])} for role in conversation]
+    return [
+        {"role": role, "content": formats[role].content(Tainted(WORDS[role]))}
+        for role in conversation
+    ]
 
 
 def _has_words(text: str, role: str) -> bool:
