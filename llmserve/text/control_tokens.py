@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import re
 import secrets
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, Final
 
 import tokenizers
 from tokenizers import AddedToken
 
 from llmserve.errors import InvalidRequest
-from llmserve.text.taint import MARK, marks_of, plain
+from llmserve.text.taint import NO_MARK, marks_of, plain
+
+UNMARKED: Final = re.compile(NO_MARK + b"+")
+
+MARKUP: Final = re.compile(r"\W.*\w.*\W", re.DOTALL)
+"""Words between signs, as `<|user|>` or `[INST]`; a word alone is no markup."""
 
 
 class ControlTokens:
@@ -30,13 +36,12 @@ class ControlTokens:
         tokens = _control_tokens(hf_tokenizer, frame)
         self._ids = {token.content: token_id for token_id, token in tokens.items()}
         self._names = {token_id: content for content, token_id in self._ids.items()}
-        longest_first = sorted(map(re.escape, self._ids), key=len, reverse=True)
-        self._pattern = re.compile("|".join(longest_first) or "(?!)")
+        self._pattern = _any_of(self._ids)
         self._unknown_id = hf_tokenizer.unk_token_id
 
         nonce = secrets.token_hex(8)  # or a caller could write a stand-in
         self._cut = f"\ue000{nonce}\ue001"
-        self._stand_ins = {
+        stand_ins = {
             token.content: AddedToken(
                 f"\ue000{nonce}{token.lstrip:d}{token.rstrip:d}\ue001",
                 lstrip=token.lstrip,
@@ -45,15 +50,16 @@ class ControlTokens:
             )
             for token in tokens.values()
         }
+        self._stand_ins = {content: str(token.content) for content, token in stand_ins.items()}
         copy = tokenizers.Tokenizer.from_str(hf_tokenizer.backend_tokenizer.to_str())
         copy.add_special_tokens(list(tokens.values()))
         copy.encode_special_tokens = True
-        copy.add_tokens([AddedToken(self._cut, normalized=False), *self._stand_ins.values()])
+        copy.add_tokens([AddedToken(self._cut, normalized=False), *stand_ins.values()])
         self._copy = copy
         self._cut_id = copy.token_to_id(self._cut)
-        self._stand_in_ids = {copy.token_to_id(s.content) for s in self._stand_ins.values()}
+        self._stand_in_ids = {copy.token_to_id(name) for name in self._stand_ins.values()}
         # A vocabulary may have one as a word, too, which must be cut in two.
-        self._cut_words = {c for c, token_id in self._ids.items() if token_id in self._encode(c)}
+        self._words = _any_of(c for c, token_id in self._ids.items() if token_id in self._encode(c))
 
     def as_words(self, text: str, ids: list[int]) -> list[int]:
         """The `ids` of a text; others if a caller's words became control tokens in them.
@@ -62,24 +68,26 @@ class ControlTokens:
             InvalidRequest: this tokenizer cannot write the words in any other way.
         """
         marks, text = marks_of(text), plain(text)
-        found = [(m, MARK not in marks[m.start() : m.end()]) for m in self._pattern.finditer(text)]
-        own_ids = [self._ids[match.group()] for match, is_own in found if is_own]
-        if len(own_ids) == len(found) and sum(i in self._names for i in ids) <= len(found):
+        own = [
+            match
+            for run in UNMARKED.finditer(marks)
+            for match in self._pattern.finditer(text, run.start(), run.end())
+        ]
+        own_ids = [self._ids[match.group()] for match in own]
+        if [i for i in ids if i in self._names] == own_ids:
             return ids
         pieces: list[str] = []
         end = 0
-        for match, is_own in found:
-            pieces += text[end : match.start()], self._rewritten(match.group(), is_own)
+        for match in own:
+            pieces += self._cut_in_two(text[end : match.start()]), self._stand_ins[match.group()]
             end = match.end()
-        encoded = self._encode("".join((*pieces, text[end:])))
+        encoded = self._encode("".join((*pieces, self._cut_in_two(text[end:]))))
         self._refuse_control_tokens(encoded)
         rest = iter(own_ids)
         return [next(rest) if i in self._stand_in_ids else i for i in encoded if i != self._cut_id]
 
-    def _rewritten(self, content: str, is_own: bool) -> str:
-        if is_own:
-            return str(self._stand_ins[content].content)
-        return content[0] + self._cut + content[1:] if content in self._cut_words else content
+    def _cut_in_two(self, text: str) -> str:
+        return self._words.sub(lambda match: match[0][0] + self._cut + match[0][1:], text)
 
     def _encode(self, text: str) -> list[int]:
         # Unlike `encode`, the batch form lets go of the GIL while it works.
@@ -101,7 +109,12 @@ def _control_tokens(hf_tokenizer: Any, frame: str) -> dict[int, AddedToken]:
     return {
         token_id: token
         for token_id, token in hf_tokenizer.backend_tokenizer.get_added_tokens_decoder().items()
-        if (token.special or token.content in frame)
+        if (token.special or (token.content in frame and MARKUP.fullmatch(token.content)))
         and not token.content.isspace()
         and (token.content != hf_tokenizer.unk_token or token.content in ends)
     }
+
+
+def _any_of(contents: Iterable[str]) -> re.Pattern[str]:
+    """The longest first, as tokenizers find them; nothing if there are none."""
+    return re.compile("|".join(sorted(map(re.escape, contents), key=len, reverse=True)) or "(?!)")
