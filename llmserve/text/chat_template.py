@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from traceback import walk_tb
 from typing import Any, Final
 
@@ -30,7 +30,7 @@ class ChatTemplate:
         marks_words: whether it marks callers' characters; a tokenizer that has a renderer of its
             own does not.
         trial: what it wants and what it does with plain conversations.
-        problem: what an operator should know of that; `None` if they come out well.
+        problems: what an operator should know of that.
     """
 
     def __init__(self, hf_tokenizer: Any, given: str | None = None) -> None:
@@ -51,7 +51,7 @@ class ChatTemplate:
             except Exception as error:
                 self._broken = error
         self.trial: Trial = try_out(self._render)
-        self.problem = self._problem()
+        self.problems = tuple(self._problems())
 
     def render(self, messages: Sequence[Message]) -> str:
         """The conversation up to where its answer begins, `Tainted` where callers wrote it.
@@ -61,7 +61,7 @@ class ChatTemplate:
         """
         if "user" in self.trial.lost:
             raise InvalidRequest(
-                f"{self.problem}; use /v1/completions or /generate, or give the model another one "
+                f"{self._loss()}; use /v1/completions or /generate, or give the model another one "
                 "with `chat_template` in its model.toml",
                 param="messages",
             )
@@ -73,12 +73,14 @@ class ChatTemplate:
             complaint = self._complaint(error, self._at_fault(turns, error))
             raise InvalidRequest(complaint, param="messages") from error
 
-    def _problem(self) -> str | None:
+    def _problems(self) -> Iterator[str]:
         if self.trial.lost:
-            return f"{self.name} loses the words of {', '.join(self.trial.lost)} messages"
+            yield self._loss()
         if self.trial.error is not None:
-            return self._complaint(self.trial.error, "a plain conversation")
-        return None
+            yield self._complaint(self.trial.error, "a plain conversation")
+
+    def _loss(self) -> str:
+        return f"{self.name} loses the words of {', '.join(self.trial.lost)} messages"
 
     def _turn(self, message: Message) -> Turn:
         """The caller's words are marked; a role is the server's, of which templates make tokens."""

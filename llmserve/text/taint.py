@@ -11,6 +11,7 @@ NO_MARK: Final = b"\0"
 
 STAND_IN: Final = "\ue000{}\ue001"
 STAND_INS: Final = re.compile("\ue000([0-9]+)\ue001")
+"""What `traced` puts in the place of marked strings: private characters around a number."""
 
 
 class Tainted(str):

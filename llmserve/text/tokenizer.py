@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, Final
 
 from llmserve.domain import Message, Prompt
 from llmserve.errors import InvalidRequest
@@ -14,6 +14,12 @@ from llmserve.text.control_tokens import ControlTokens
 from llmserve.text.detokenizer import Detokenizer
 from llmserve.text.spelling import Spelling, spell
 from llmserve.text.taint import plain
+
+
+CANNOT_TELL: Final = (
+    "special tokens in messages cannot be told from the chat template's own by this tokenizer; "
+    "whoever writes messages can write special tokens"
+)
 
 
 class Tokenizer:
@@ -67,13 +73,9 @@ class Tokenizer:
         """What an operator should know of this tokenizer and its chat template."""
         if self._chat is None:
             return ()
-        warnings = [self._chat.problem] if self._chat.problem is not None else []
-        if self._control is None and not self._is_parsing:
-            warnings.append(
-                "special tokens in messages cannot be told from the chat template's own by this "
-                "tokenizer; whoever writes messages can write special tokens"
-            )
-        return tuple(warnings)
+        if self._control is not None or self._is_parsing:
+            return self._chat.problems
+        return (*self._chat.problems, CANNOT_TELL)
 
     def encode(self, prompt: Prompt) -> list[int]:
         """Token ids of a prompt.

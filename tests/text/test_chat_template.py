@@ -110,7 +110,7 @@ def test_whatever_a_template_raises_is_told_with_the_message_at_fault(
         + "\n{% endif %}\n{{ m.content }}{% endfor %}"
     )
     template = ChatTemplate(family("byte-level", "chatml"), source)
-    assert template.problem is None
+    assert template.problems == ()
     texts = ["fine"] * 7
     texts[place] = "bad"
     with pytest.raises(InvalidRequest) as refused:
@@ -179,8 +179,8 @@ def test_what_does_not_parse_is_told_at_once_and_to_whoever_sends_a_conversation
     source: str,
 ) -> None:
     template = ChatTemplate(family("byte-level", "chatml"), source)
-    assert template.problem is not None
-    assert "does not parse (line 1): " in template.problem
+    [problem] = template.problems
+    assert "does not parse (line 1): " in problem
     for _ in range(2):
         with pytest.raises(InvalidRequest, match="does not parse"):
             template.render(conversation(["hi"]))
@@ -188,8 +188,8 @@ def test_what_does_not_parse_is_told_at_once_and_to_whoever_sends_a_conversation
 
 def test_one_that_loses_what_users_say_takes_no_conversations() -> None:
     template = ChatTemplate(family("byte-level", "chatml"), "{{ messages[0].role }}")
-    assert template.problem == (
-        "the chat template of model.toml loses the words of user, system, assistant messages"
+    assert template.problems == (
+        "the chat template of model.toml loses the words of user, system, assistant messages",
     )
     with pytest.raises(InvalidRequest, match=r"loses the words of user.*use /v1/completions"):
         template.render(conversation(["hi"]))
@@ -198,8 +198,9 @@ def test_one_that_loses_what_users_say_takes_no_conversations() -> None:
 def test_one_that_loses_an_assistants_words_is_told_and_used() -> None:
     source = "{% for m in messages %}{{ m.content if m.role != 'assistant' }}{% endfor %}"
     template = ChatTemplate(family("byte-level", "chatml"), source)
-    assert template.problem is not None
-    assert "loses the words of assistant messages" in template.problem
+    assert template.problems == (
+        "the chat template of model.toml loses the words of assistant messages",
+    )
     assert template.render(conversation(["a", "b", "c"])) == "ac"
 
 
@@ -212,18 +213,17 @@ def named(templates: dict[str, str]) -> PreTrainedTokenizerFast:
 def test_of_several_named_templates_the_default_is_used() -> None:
     plain_one = "{% for m in messages %}{{ m.content }}{% endfor %}"
     template = ChatTemplate(named({"default": plain_one, "tool_use": "{{ 1 / 0 }}"}))
-    assert template.problem is None
+    assert template.problems == ()
     assert template.render(conversation(["hi"])) == "hi"
     broken = ChatTemplate(named({"default": "{{ raise_exception('no') }}", "rag": plain_one}))
-    assert broken.problem == "the model's chat template 'default' refuses a plain conversation: no"
+    [problem] = broken.problems
+    assert problem == "the model's chat template 'default' refuses a plain conversation: no"
 
 
 def test_several_named_templates_without_a_default_are_told() -> None:
     template = ChatTemplate(named({"rag": "{{ messages }}", "tool_use": "{{ messages }}"}))
-    assert template.problem is not None
-    assert "cannot be used: This model has multiple chat templates with no default" in (
-        template.problem
-    )
+    [problem] = template.problems
+    assert "cannot be used: This model has multiple chat templates with no default" in problem
     with pytest.raises(InvalidRequest, match="multiple chat templates"):
         template.render(conversation(["hi"]))
 
@@ -241,7 +241,7 @@ def test_a_tokenizer_that_renders_with_its_own_code_is_asked_to() -> None:
     hf = OwnRenderer(tokenizer_object=family("byte-level", "chatml").backend_tokenizer)
     hf.chat_template = "unused"
     template = ChatTemplate(hf)
-    assert (template.problem, template.marks_words) == (None, False)
+    assert (template.problems, template.marks_words) == ((), False)
     assert template.render(conversation(["a", "b"])) == "[a][b]"
     with pytest.raises(InvalidRequest, match=r"fails on messages\.1 \(assistant\): KeyError"):
         template.render(conversation(["a", "bad", "c"]))
@@ -250,3 +250,13 @@ def test_a_tokenizer_that_renders_with_its_own_code_is_asked_to() -> None:
 @pytest.mark.parametrize("content_format", ContentFormat)
 def test_a_content_has_the_text_in_either_format(content_format: ContentFormat) -> None:
     assert "hello" in str(content_format.content("hello"))
+
+
+def test_one_that_loses_some_words_and_raises_at_others_is_told_to_do_both() -> None:
+    source = (
+        "{% for m in messages %}{{ m.content if m.role != 'system' }}"
+        "{{ raise_exception('no assistants') if m.role == 'assistant' }}{% endfor %}"
+    )
+    lost, raised = ChatTemplate(family("byte-level", "chatml"), source).problems
+    assert "loses the words of system messages" in lost
+    assert "refuses a plain conversation: no assistants" in raised
