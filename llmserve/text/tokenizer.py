@@ -15,7 +15,6 @@ from llmserve.text.detokenizer import Detokenizer
 from llmserve.text.spelling import Spelling, spell
 from llmserve.text.taint import plain
 
-
 CANNOT_TELL: Final = (
     "special tokens in messages cannot be told from the chat template's own by this tokenizer; "
     "whoever writes messages can write special tokens"

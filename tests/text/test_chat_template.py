@@ -128,8 +128,8 @@ def test_a_complaint_about_how_a_conversation_ends_names_its_last_message() -> N
         "{% for m in messages %}{{ m.content }}{% endfor %}"
     )
     template = ChatTemplate(family("byte-level", "chatml"), source)
-    with pytest.raises(InvalidRequest, match=r"refuses messages\.5 \(assistant\): a user must end"):
-        template.render(conversation(["hi"] * 6))
+    with pytest.raises(InvalidRequest, match=r"refuses messages\.7 \(assistant\): a user must end"):
+        template.render(conversation(["hi"] * 8))
 
 
 def test_roles_that_do_not_alternate_are_the_fault_of_the_first_that_does_not() -> None:

@@ -9,6 +9,7 @@ import tokenizers
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from small_bpe import byte_fallback, trained_bpe
+from tokenizers import decoders, models, pre_tokenizers
 
 from llmserve.text.detokenizer import (
     MAX_CHARACTER_BYTES,
@@ -103,6 +104,24 @@ def test_half_a_character_at_the_end_is_decoded_as_the_tokenizer_does(
     whole = len(bpe.encode(text + "a").ids)
     ids = ids[: max(whole, len(ids) - missing)]
     assert "".join(answer(bpe, ids, bpe.encode(prompt).ids)) == bpe.decode(ids)
+
+
+@pytest.mark.parametrize("num_broken", range(MAX_HELD_TOKENS - 4, MAX_HELD_TOKENS + 2))
+@pytest.mark.parametrize("middle", ["", "Ĥ"])
+def test_a_character_is_whole_however_many_broken_ones_came_before_it(
+    num_broken: int, middle: str
+) -> None:
+    letters = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    [(emoji, _)] = letters.pre_tokenize_str("😀")  # four letters, one for each byte
+    # A token may end one broken character and begin the next.
+    pieces = [*("Ģ" * num_broken), middle + emoji[0], *emoji[1:]]
+    words = tokenizers.Tokenizer(
+        models.WordLevel({piece: i for i, piece in enumerate(dict.fromkeys(pieces))})
+    )
+    words.decoder = decoders.ByteLevel()
+    ids = [words.token_to_id(piece) for piece in pieces]
+    assert words.decode(ids, skip_special_tokens=False).endswith("😀")
+    assert "".join(answer(words, ids)) == words.decode(ids)
 
 
 @quick
