@@ -107,14 +107,14 @@ def test_half_a_character_at_the_end_is_decoded_as_the_tokenizer_does(
 
 
 @pytest.mark.parametrize("num_broken", range(MAX_HELD_TOKENS - 4, MAX_HELD_TOKENS + 2))
-@pytest.mark.parametrize("middle", ["", "Ĥ"])
+@pytest.mark.parametrize("before", [[""], ["ĢÃ", "©"]])  # nothing, or an é over two tokens
 def test_a_character_is_whole_however_many_broken_ones_came_before_it(
-    num_broken: int, middle: str
+    num_broken: int, before: list[str]
 ) -> None:
     letters = pre_tokenizers.ByteLevel(add_prefix_space=False)
     [(emoji, _)] = letters.pre_tokenize_str("😀")  # four letters, one for each byte
-    # A token may end one broken character and begin the next.
-    pieces = [*("Ģ" * num_broken), middle + emoji[0], *emoji[1:]]
+    *others, last = before
+    pieces = [*("Ģ" * num_broken), *others, last + emoji[0], *emoji[1:]]
     words = tokenizers.Tokenizer(
         models.WordLevel({piece: i for i, piece in enumerate(dict.fromkeys(pieces))})
     )
