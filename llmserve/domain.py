@@ -256,7 +256,8 @@ class ModelSpec:
     """What to load and how: a manifest (`model.toml`) or a bare folder, resolved.
 
     Exactly one of `path` (weights on disk) and `hub_id` is set. `argument` is what an operator
-    wrote to mean this model: by it the catalog finds it again.
+    wrote to mean this model: by it the catalog finds it again. `parse_special_tokens` lets what is
+    written in messages become special tokens.
     """
 
     name: str
@@ -270,6 +271,7 @@ class ModelSpec:
     max_context: int | None = None
     trust_remote_code: bool = False
     chat_template: str | None = None
+    parse_special_tokens: bool = False
     sampling: SamplingFields = SamplingFields()
     warmup_prompts: tuple[str, ...] = ()
     warmup_prefixes: tuple[Prompt, ...] = ()

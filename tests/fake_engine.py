@@ -30,6 +30,7 @@ class LetterTokenizer:
     """One token per letter of a text; token ids as they are."""
 
     vocab_size = 128
+    warnings: tuple[str, ...] = ()
 
     def encode(self, prompt: Prompt) -> list[int]:
         if "\0" in prompt:

@@ -99,4 +99,6 @@ def _progress(model: ServedModel, container: Container) -> dict[str, Any]:
         body |= {"stage": model.progress.stage, "fraction": model.progress.fraction}
     if model.error is not None:
         body["error"] = model.error.message
+    if model.warnings:
+        body["warnings"] = list(model.warnings)
     return body

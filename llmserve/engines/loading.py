@@ -97,7 +97,10 @@ def _load(spec: ModelSpec, folder: Path, hf_tokenizer: Any) -> LoadedModel:
     return LoadedModel(
         model=model,
         tokenizer=Tokenizer(
-            hf_tokenizer, spec.chat_template, model.get_input_embeddings().num_embeddings
+            hf_tokenizer,
+            spec.chat_template,
+            model.get_input_embeddings().num_embeddings,
+            parse_special_tokens=spec.parse_special_tokens,
         ),
         eos_ids=eos_ids,
         pad_id=pad_id,

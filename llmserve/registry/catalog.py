@@ -21,7 +21,7 @@ class Catalog:
     """Turns what an operator writes into specs.
 
     `device`, `dtype`, `engine` and `trust_remote_code` are the server's; a manifest that says
-    something else wins.
+    something else wins. `parse_special_tokens` holds for all models.
     """
 
     def __init__(
@@ -32,12 +32,14 @@ class Catalog:
         dtype: str = "auto",
         engine: str = "auto",
         trust_remote_code: bool = False,
+        parse_special_tokens: bool = False,
     ) -> None:
         self._models_dir = models_dir
         self._device = device
         self._dtype = dtype
         self._engine = EngineKind(engine)
         self._trust_remote_code = trust_remote_code
+        self._parse_special_tokens = parse_special_tokens
 
     @classmethod
     def from_settings(cls, settings: Settings) -> Self:
@@ -48,6 +50,7 @@ class Catalog:
             dtype=settings.dtype,
             engine=settings.engine,
             trust_remote_code=settings.trust_remote_code,
+            parse_special_tokens=settings.parse_special_tokens,
         )
 
     def names(self) -> list[str]:
@@ -118,6 +121,7 @@ class Catalog:
             device=self._device if spec.device == "auto" else spec.device,
             dtype=self._dtype if spec.dtype == "auto" else spec.dtype,
             engine=self._engine if spec.engine is EngineKind.AUTO else spec.engine,
+            parse_special_tokens=self._parse_special_tokens,
         )
 
     def _read(self, folder: Path) -> ModelSpec:

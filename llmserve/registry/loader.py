@@ -330,3 +330,5 @@ def _log_ready(model: ServedModel, engine: Engine, seconds: float) -> None:
         info.weight_bytes / 2**20,
         info.max_context,
     )
+    for warning in engine.tokenizer.warnings:
+        logger.warning("model {}: {}", model.spec.name, warning)

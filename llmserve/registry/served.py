@@ -59,6 +59,12 @@ class ServedModel:
         return self.engine
 
     @property
+    def warnings(self) -> tuple[str, ...]:
+        """What does not work as it should, though the model serves."""
+        is_ready = self.engine is not None and self.status is ModelStatus.READY
+        return self.loaded_engine.tokenizer.warnings if is_ready else ()
+
+    @property
     def memory_bytes(self) -> int:
         """Of the weights, the paged cache and pinned prefixes, while they are loaded."""
         if self.engine is None or self.status not in (ModelStatus.READY, ModelStatus.UNLOADING):

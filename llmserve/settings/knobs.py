@@ -96,6 +96,11 @@ class Settings(BaseSettings):
     trust_remote_code: bool = Field(
         False, description="Run Python code that comes with a model. Only for models you trust."
     )
+    parse_special_tokens: bool = Field(
+        False,
+        description="Special tokens in the messages of a conversation act as such, as in raw "
+        "prompts; otherwise they are words like others.",
+    )
     max_running: int | None = Field(
         None,
         ge=1,

@@ -13,7 +13,7 @@ MAX_HELD_TOKENS = 16
 
 
 class Detokenizer:
-    """Turns a growing list of token ids into text that never ends in half a character.
+    """Turns a growing list of token ids into text, and never half a character before the end.
 
     A token's text depends on its neighbours (a leading space, a byte of a longer character),
     so each step decodes a short window twice, without and with the new token, and emits the
@@ -21,8 +21,11 @@ class Detokenizer:
     held, for at most `MAX_HELD_TOKENS`: bytes that never become a character must not be kept
     for ever. The window is the scheme of TGI's and vLLM's incremental detokenizers.
 
-        ids   c c c | h h | n        c: context, emitted; h: held; n: new
-                    ^read
+        ids   c c c | p h h | n      c: context, emitted; h: held; n: new
+                    ^read            p: held, of the prompt
+
+    All of it together is the tokenizer's decoding of the tokens. Where the tokenizer gives up a
+    whole run of bytes for one that is missing (byte fallback), what was whole in it stays.
 
     Owned by one thread at a time.
     """
@@ -30,19 +33,24 @@ class Detokenizer:
     def __init__(self, decode: Callable[[Sequence[int]], str], context: Sequence[int] = ()) -> None:
         self._decode = decode
         self._ids, self._read, self._prefix_text = self._window(context)
+        self._num_of_prompt = len(self._ids) - self._read
 
     def push(self, token_id: int) -> str:
         """Text that this token completes; may be empty."""
         self._ids.append(token_id)
         text = self._decode(self._ids)
-        is_incomplete = text.endswith(REPLACEMENT)
-        if is_incomplete and len(self._ids) - self._read < MAX_HELD_TOKENS:
+        if not text.endswith(REPLACEMENT):
+            return self._emit(len(self._ids), text[len(self._prefix_text) :])
+        num_held = len(self._ids) - self._read
+        edge = self._settled(text) if num_held >= MAX_HELD_TOKENS else None
+        if edge is None and num_held < MAX_HELD_TOKENS + MAX_CHARACTER_BYTES:
             return ""
-        return self._emit(text)
+        edge = edge or len(self._ids)
+        return self._emit(edge, self._broken_text(edge))
 
     def flush(self) -> str:
-        """What is still held, less a broken tail; the detokenizer is spent after it."""
-        return self._emit(self._decode(self._ids).rstrip(REPLACEMENT))
+        """What is still held, half a character as U+FFFD; the detokenizer is spent after it."""
+        return self._broken_text(len(self._ids))
 
     def _window(self, context: Sequence[int]) -> tuple[list[int], int, str]:
         """The end of the prompt: its tokens, how many of them are whole text, and that text.
@@ -60,11 +68,25 @@ class Detokenizer:
                     return ids, read, text
         return ids, len(ids), self._decode(ids)
 
-    def _emit(self, text: str) -> str:
-        new = text[len(self._prefix_text) :]
+    def _settled(self, text: str) -> int | None:
+        """Where the last bytes begin that may still become a character, if a token does there."""
+        edges = (len(self._ids) - num_held for num_held in range(1, MAX_CHARACTER_BYTES))
+        halves = ((edge, self._decode(self._ids[:edge])) for edge in edges)
+        return next((i for i, half in halves if half + self._decode(self._ids[i:]) == text), None)
+
+    def _broken_text(self, edge: int) -> str:
+        """The text of what is held, up to `edge`, in which characters are not whole."""
+        text = self._decode(self._ids[:edge])
+        if self._num_of_prompt or not text.startswith(self._prefix_text):
+            return self._decode(self._ids[self._read + self._num_of_prompt : edge])
+        return text[len(self._prefix_text) :]
+
+    def _emit(self, edge: int, new: str) -> str:
         if new or len(self._ids) > 2 * MAX_HELD_TOKENS:
             self._ids = self._ids[self._read :]
-            self._prefix_text = self._decode(self._ids)
+            edge -= self._read
+            self._prefix_text = self._decode(self._ids[:edge])
         # else: a token without text (a special one) is no context for the next; keep the old.
-        self._read = len(self._ids)
+        self._read = edge
+        self._num_of_prompt = 0
         return new

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from typing import Any
-
-import jinja2
+from functools import cached_property
+from typing import Any, Final
 
 from llmserve.domain import Message, Prompt
 from llmserve.errors import InvalidRequest
+from llmserve.text.chat_template import ChatTemplate
+from llmserve.text.control_tokens import ControlTokens
 from llmserve.text.detokenizer import Detokenizer
 from llmserve.text.spelling import Spelling, spell
+from llmserve.text.taint import plain
+
+CANNOT_TELL: Final = (
+    "special tokens in messages cannot be told from the chat template's own by this tokenizer; "
+    "whoever writes messages can write special tokens"
+)
 
 
 class Tokenizer:
@@ -27,10 +34,12 @@ class Tokenizer:
         hf_tokenizer: Any,
         chat_template: str | None = None,
         num_embeddings: int | None = None,
+        *,
+        parse_special_tokens: bool = False,
     ) -> None:
+        """`parse_special_tokens` lets what is written in messages become special tokens."""
         self._hf = hf_tokenizer
         self._backend = getattr(hf_tokenizer, "backend_tokenizer", None)
-        self._chat_template = chat_template
         self._lock = threading.Lock()
         self._spellings: dict[int, Spelling] = {}  # at most one for each token of the vocabulary
         self._anchor: list[int] | None = None
@@ -40,6 +49,13 @@ class Tokenizer:
             # A tokenizer.json may carry both; a prompt must never be cut in silence.
             self._backend.no_truncation()
             self._backend.no_padding()
+        self._chat: ChatTemplate | None = None
+        if chat_template or getattr(hf_tokenizer, "chat_template", None):
+            self._chat = ChatTemplate(hf_tokenizer, chat_template)
+        self._control: ControlTokens | None = None
+        if self._chat is not None and not parse_special_tokens:
+            self._control = self._control_tokens(self._chat)
+        self._is_parsing = parse_special_tokens
 
     @property
     def hf(self) -> Any:
@@ -49,7 +65,16 @@ class Tokenizer:
     @property
     def has_chat_template(self) -> bool:
         """Whether conversations can be rendered."""
-        return bool(self._chat_template or getattr(self._hf, "chat_template", None))
+        return self._chat is not None
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What an operator should know of this tokenizer and its chat template."""
+        if self._chat is None:
+            return ()
+        if self._control is not None or self._is_parsing:
+            return self._chat.problems
+        return (*self._chat.problems, CANNOT_TELL)
 
     def encode(self, prompt: Prompt) -> list[int]:
         """Token ids of a prompt.
@@ -60,36 +85,19 @@ class Tokenizer:
             InvalidRequest: ids out of range, no chat template, or the template refuses.
         """
         if isinstance(prompt, str):
-            return self._checked(self._encode_text(prompt, add_special_tokens=True))
+            return self._checked(self._encode_raw(prompt))
         if prompt and isinstance(prompt[0], Message):
             messages = tuple(m for m in prompt if isinstance(m, Message))
-            return self._checked(self._encode_text(self.render(messages), add_special_tokens=False))
+            text = self._rendered(messages)
+            ids = self._encode_text(plain(text), add_special_tokens=False)
+            return self._checked(
+                ids if self._control is None else self._control.as_words(text, ids)
+            )
         return self._checked([i for i in prompt if isinstance(i, int)])
 
     def render(self, messages: tuple[Message, ...]) -> str:
         """The conversation as the model wants to see it, up to where its answer begins."""
-        if not self.has_chat_template:
-            raise InvalidRequest(
-                "this model has no chat template; use /v1/completions or /generate, "
-                "or give it one with `chat_template` in its model.toml",
-                param="messages",
-            )
-        turns = [
-            {"role": m.role, "content": m.content} | ({"name": m.name} if m.name else {})
-            for m in messages
-        ]
-        try:
-            rendered = self._hf.apply_chat_template(
-                turns,
-                chat_template=self._chat_template,
-                tokenize=False,
-                add_generation_prompt=True,
-            )
-        except jinja2.TemplateError as error:
-            raise InvalidRequest(
-                f"the model's chat template refuses these messages: {error}", param="messages"
-            ) from error
-        return str(rendered)
+        return plain(self._rendered(messages))
 
     def decode(self, ids: Sequence[int]) -> str:
         """Text of some tokens, special tokens left out."""
@@ -128,6 +136,25 @@ class Tokenizer:
                 param=param,
             )
 
+    def _rendered(self, messages: tuple[Message, ...]) -> str:
+        if self._chat is None:
+            raise InvalidRequest(
+                "this model has no chat template; use /v1/completions or /generate, "
+                "or give it one with `chat_template` in its model.toml",
+                param="messages",
+            )
+        return self._chat.render(messages)
+
+    def _control_tokens(self, chat: ChatTemplate) -> ControlTokens | None:
+        """`None` where they cannot be told apart; an operator is warned of it."""
+        if self._backend is None or not chat.marks_words:
+            return None
+        try:
+            return ControlTokens(self._hf, chat.trial.frame)
+        # A tokenizer with parts in Python cannot be copied; which error says so is its own affair.
+        except Exception:
+            return None
+
     def _text_inside(self, token_id: int) -> str:
         """The token's text after another one: at the beginning many decoders drop a space."""
         if self._anchor is None:
@@ -146,6 +173,21 @@ class Tokenizer:
         except (IndexError, KeyError):
             return None
         return named
+
+    def _encode_raw(self, text: str) -> list[int]:
+        """A prompt as somebody wrote it: with what the tokenizer begins texts with, once."""
+        ids = self._encode_text(text, add_special_tokens=True)
+        lead = self._lead
+        is_doubled = bool(lead) and ids[len(lead) : 2 * len(lead)] == lead
+        return ids[len(lead) :] if is_doubled else ids
+
+    @cached_property
+    def _lead(self) -> list[int]:
+        """What the tokenizer puts before every text: BOS, if anything."""
+        bare = self._encode_text("a", add_special_tokens=False)
+        whole = self._encode_text("a", add_special_tokens=True)
+        starts = (i for i in range(len(whole)) if whole[i : i + len(bare)] == bare)
+        return whole[: next(starts, 0)]
 
     def _encode_text(self, text: str, *, add_special_tokens: bool) -> list[int]:
         if self._backend is not None:

@@ -161,7 +161,7 @@ def test_ignore_eos_goes_on_and_length_ends_it_in_mid_character(tokenizer: Token
         bridge.end()
 
     events, _ = collect(tokenizer, feed, SamplingParams(ignore_eos=True), max_tokens=len(ids))
-    assert text_of(events) == "hi"
+    assert text_of(events) == "hi\ufffd" == tokenizer.decode(ids)
     assert events[-1] == Finish(FinishReason.LENGTH, Usage(2, len(ids)))
 
 

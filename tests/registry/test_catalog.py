@@ -9,6 +9,7 @@ import pytest
 from llmserve.domain import EngineKind
 from llmserve.errors import ConfigurationError
 from llmserve.registry.catalog import Catalog
+from llmserve.settings import Settings
 
 
 @pytest.fixture
@@ -58,6 +59,13 @@ def test_paths_and_hub_ids(models: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert Catalog(models).resolve(str(models.parent / "secret")).name == "secret"
     hub = Catalog(models).resolve("org/name-1.5")
     assert (hub.name, hub.hub_id, hub.path) == ("org/name-1.5", "org/name-1.5", None)
+
+
+def test_whether_special_tokens_are_parsed_holds_for_every_model(models: Path) -> None:
+    for argument in ("bare", "fine", "org/name"):
+        assert not Catalog(models).resolve(argument).parse_special_tokens
+        settings = Settings(models_dir=models, parse_special_tokens=True)
+        assert Catalog.from_settings(settings).resolve(argument).parse_special_tokens
 
 
 def test_a_folder_that_looks_like_a_hub_id_is_explained(

@@ -9,8 +9,14 @@ import tokenizers
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from small_bpe import byte_fallback, trained_bpe
+from tokenizers import decoders, models, pre_tokenizers
 
-from llmserve.text.detokenizer import MAX_HELD_TOKENS, REPLACEMENT, Detokenizer
+from llmserve.text.detokenizer import (
+    MAX_CHARACTER_BYTES,
+    MAX_HELD_TOKENS,
+    REPLACEMENT,
+    Detokenizer,
+)
 from llmserve.text.tokenizer import Tokenizer
 
 quick = settings(
@@ -31,8 +37,7 @@ def pieces(tokenizer: Tokenizer, ids: list[int], context: list[int]) -> list[str
 @quick
 @given(text=st.text(max_size=60), context=st.text(max_size=10))
 def test_any_text_comes_out_as_it_went_in(tokenizer: Tokenizer, text: str, context: str) -> None:
-    # A real U+FFFD looks like half a character; at the very end it is dropped as one.
-    assume(REPLACEMENT not in text + context)
+    assume(REPLACEMENT not in context)  # a real one looks like half a character
     ids = tokenizer.encode(text)
     assert "".join(pieces(tokenizer, ids, tokenizer.encode(context))) == tokenizer.decode(ids)
 
@@ -47,15 +52,16 @@ def test_no_piece_ends_in_half_a_character(tokenizer: Tokenizer, text: str) -> N
 
 @quick
 @given(ids=st.lists(st.integers(3, 258), max_size=60))
-def test_arbitrary_bytes_are_held_for_a_bounded_time_and_a_broken_tail_is_dropped(
+def test_arbitrary_bytes_are_held_for_a_bounded_time_and_decoded_as_the_tokenizer_does(
     tokenizer: Tokenizer, ids: list[int]
 ) -> None:
     detokenizer = tokenizer.detokenizer([])
-    silent = 0
+    text, silent = "", 0
     for token_id in ids:
-        silent = 0 if detokenizer.push(token_id) else silent + 1
-        assert silent < MAX_HELD_TOKENS
-    assert not detokenizer.flush().endswith(REPLACEMENT)
+        piece = detokenizer.push(token_id)
+        text, silent = text + piece, 0 if piece else silent + 1
+        assert silent < MAX_HELD_TOKENS + MAX_CHARACTER_BYTES
+    assert text + detokenizer.flush() == tokenizer.decode(ids)
 
 
 def test_a_character_that_the_prompt_began_is_completed(tokenizer: Tokenizer) -> None:
@@ -89,6 +95,47 @@ def test_any_answer_comes_out_as_it_went_in(
 
 @pytest.mark.parametrize("make", [trained_bpe, byte_fallback])
 @quick
+@given(text=mixed, last=st.sampled_from("国😀🚀é🧿"), missing=st.integers(1, 3), prompt=mixed)
+def test_half_a_character_at_the_end_is_decoded_as_the_tokenizer_does(
+    make: Callable[[], tokenizers.Tokenizer], text: str, last: str, missing: int, prompt: str
+) -> None:
+    bpe = make()
+    ids = bpe.encode(text + "a" + last).ids
+    whole = len(bpe.encode(text + "a").ids)
+    ids = ids[: max(whole, len(ids) - missing)]
+    assert "".join(answer(bpe, ids, bpe.encode(prompt).ids)) == bpe.decode(ids)
+
+
+@pytest.mark.parametrize("num_broken", range(MAX_HELD_TOKENS - 4, MAX_HELD_TOKENS + 2))
+@pytest.mark.parametrize("before", [[""], ["ĢÃ", "©"]])  # nothing, or an é over two tokens
+def test_a_character_is_whole_however_many_broken_ones_came_before_it(
+    num_broken: int, before: list[str]
+) -> None:
+    letters = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    [(emoji, _)] = letters.pre_tokenize_str("😀")  # four letters, one for each byte
+    *others, last = before
+    pieces = [*("Ģ" * num_broken), *others, last + emoji[0], *emoji[1:]]
+    words = tokenizers.Tokenizer(
+        models.WordLevel({piece: i for i, piece in enumerate(dict.fromkeys(pieces))})
+    )
+    words.decoder = decoders.ByteLevel()
+    ids = [words.token_to_id(piece) for piece in pieces]
+    assert words.decode(ids, skip_special_tokens=False).endswith("😀")
+    assert "".join(answer(words, ids)) == words.decode(ids)
+
+
+@quick
+@given(data=st.data())
+def test_arbitrary_tokens_are_decoded_as_the_tokenizer_does(data: st.DataObject) -> None:
+    bpe = trained_bpe()
+    lead = [i for i in range(bpe.get_vocab_size()) if bpe.decode([i]).endswith(REPLACEMENT)]
+    token = st.one_of(st.sampled_from(lead), st.integers(0, bpe.get_vocab_size() - 1))
+    ids = data.draw(st.lists(token, max_size=60))
+    assert "".join(answer(bpe, ids)) == bpe.decode(ids)
+
+
+@pytest.mark.parametrize("make", [trained_bpe, byte_fallback])
+@quick
 @given(data=st.data())
 def test_of_arbitrary_tokens_only_what_was_held_too_long_ends_in_half_a_character(
     make: Callable[[], tokenizers.Tokenizer], data: st.DataObject
@@ -101,9 +148,8 @@ def test_of_arbitrary_tokens_only_what_was_held_too_long_ends_in_half_a_characte
         waited += 1
         piece = detokenizer.push(token_id)
         if piece.endswith(REPLACEMENT):
-            assert waited >= MAX_HELD_TOKENS
+            assert waited >= MAX_HELD_TOKENS - MAX_CHARACTER_BYTES  # some may still be held
         waited = 0 if piece else waited
-    assert not detokenizer.flush().endswith(REPLACEMENT)
 
 
 @pytest.mark.parametrize("make", [trained_bpe, byte_fallback])
@@ -127,11 +173,29 @@ def test_a_prompt_may_end_inside_any_character(
     assert "".join(answer(bpe, ids[cut:], ids[:cut])) == "🧿 b"
 
 
-def test_flush_keeps_what_is_whole_and_drops_a_broken_tail() -> None:
-    bpe = trained_bpe()
+@pytest.mark.parametrize(
+    ("make", "tail"), [(trained_bpe, REPLACEMENT), (byte_fallback, 3 * REPLACEMENT)]
+)
+def test_flush_tells_a_broken_tail_and_takes_nothing_back_for_it(
+    make: Callable[[], tokenizers.Tokenizer], tail: str
+) -> None:
+    bpe = make()
     broken = bpe.encode("🧿").ids[:-1]
-    assert "".join(answer(bpe, [*bpe.encode("fox中").ids, *broken])) == "fox中"
+    assert "".join(answer(bpe, [*bpe.encode("abc中").ids, *broken])) == "abc中" + tail
     assert Detokenizer(bpe.decode).flush() == ""
+
+
+@pytest.mark.parametrize("make", [trained_bpe, byte_fallback])
+def test_half_a_character_of_the_prompt_is_not_told(
+    make: Callable[[], tokenizers.Tokenizer],
+) -> None:
+    bpe = make()
+    *half, rest = bpe.encode("🧿").ids
+    assert answer(bpe, [], half) == [""]
+    assert "".join(answer(bpe, [10**6], half)) == "", "nor if the answer has no text"
+    [second, *_] = half[1:]
+    assert "".join(answer(bpe, [second], half[:1])) == bpe.decode([second]) == REPLACEMENT
+    assert "".join(answer(bpe, [rest], half)) == "🧿"
 
 
 def test_a_token_that_the_tokenizer_does_not_know_has_no_text() -> None:

@@ -50,4 +50,6 @@ def _body(model: ServedModel) -> dict[str, Any]:
             "device": info.device,
             "engine": {"kind": info.kind.value, "why": info.why},
         }
+    if model.warnings:
+        body["warnings"] = list(model.warnings)
     return body

@@ -336,7 +336,10 @@ class BatchingEngine:
 
     async def _pin(self, prefix: Prompt) -> tuple[int, str | None]:
         """Tokens that are kept, or 0 and why not."""
-        token_ids = await asyncio.to_thread(beginning, prefix, self.tokenizer)
+        try:
+            token_ids = await asyncio.to_thread(beginning, prefix, self.tokenizer)
+        except LLMServeError as error:  # the chat template refuses it, say
+            return 0, error.message
         if not self._options.is_caching:
             return 0, "prefix_caching is off"
         size, context = self._options.block_size, self.info.max_context

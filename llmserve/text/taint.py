@@ -1,0 +1,208 @@
+"""Strings that remember which of their characters a caller wrote. Knows no template."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Final, Self, SupportsIndex
+
+MARK: Final = b"\1"
+NO_MARK: Final = b"\0"
+
+STAND_IN: Final = "\ue000{}\ue001"
+STAND_INS: Final = re.compile("\ue000([0-9]+)\ue001")
+"""What `traced` puts in the place of marked strings: private characters around a number."""
+
+
+class Tainted(str):
+    """A string with a mark on each character that is a caller's (taint tracking).
+
+    It compares, searches and prints as any string. What is cut out of it, glued to it or replaced
+    in it keeps its marks; every other method returns a plain string, which `traced` marks.
+    """
+
+    __slots__ = ("_marks",)
+    _marks: bytes
+
+    def __new__(cls, text: str, marks: bytes | None = None) -> Self:
+        """`marks` has `MARK` or `NO_MARK` for each character; without it, all are marked."""
+        self = super().__new__(cls, text)
+        self._marks = MARK * len(text) if marks is None else marks
+        return self
+
+    def __str__(self) -> str:
+        return self  # not a plain copy: Jinja calls `str` on everything it writes
+
+    def __iter__(self) -> Iterator[str]:
+        return (self[i] for i in range(len(self)))
+
+    def __getitem__(self, key: SupportsIndex | slice) -> Tainted:
+        if isinstance(key, slice):
+            return Tainted(super().__getitem__(key), self._marks[key])
+        return Tainted(super().__getitem__(key), bytes((self._marks[key],)))
+
+    def __add__(self, other: str) -> str:
+        return concat((self, other)) if isinstance(other, str) else super().__add__(other)
+
+    def __radd__(self, other: str) -> str:
+        return concat((other, self)) if isinstance(other, str) else NotImplemented
+
+    def __mul__(self, times: SupportsIndex) -> Tainted:
+        return Tainted(super().__mul__(times), self._marks * times.__index__())
+
+    __rmul__ = __mul__
+
+    def join(self, parts: Iterable[str], /) -> str:
+        """See `str`."""
+        pieces: list[str] = []
+        for part in parts:
+            pieces += (self, part) if pieces else (part,)
+        return concat(pieces)
+
+    def replace(self, old: str, new: str, count: SupportsIndex = -1, /) -> str:
+        """See `str`."""
+        if not old:
+            return Tainted(super().replace(old, new, count))
+        return unmarked(new).join(self.split(old, count))
+
+    def strip(self, chars: str | None = None, /) -> Tainted:
+        """See `str`."""
+        return self.lstrip(chars).rstrip(chars)
+
+    def lstrip(self, chars: str | None = None, /) -> Tainted:
+        """See `str`."""
+        return self[len(self) - len(super().lstrip(chars)) :]
+
+    def rstrip(self, chars: str | None = None, /) -> Tainted:
+        """See `str`."""
+        return self[: len(super().rstrip(chars))]
+
+    def removeprefix(self, prefix: str, /) -> Tainted:
+        """See `str`."""
+        return self[len(self) - len(super().removeprefix(prefix)) :]
+
+    def removesuffix(self, suffix: str, /) -> Tainted:
+        """See `str`."""
+        return self[: len(super().removesuffix(suffix))]
+
+    def split(self, sep: str | None = None, maxsplit: SupportsIndex = -1) -> list[str]:
+        """See `str`."""
+        return self._pieces(super().split(sep, maxsplit), sep)
+
+    def rsplit(self, sep: str | None = None, maxsplit: SupportsIndex = -1) -> list[str]:
+        """See `str`."""
+        return self._pieces(super().rsplit(sep, maxsplit), sep)
+
+    def splitlines(self, keepends: bool = False) -> list[str]:
+        """See `str`."""
+        lines: list[str] = []
+        start = 0
+        whole = super().splitlines(keepends=True)
+        for line, kept in zip(super().splitlines(keepends), whole, strict=True):
+            lines.append(self[start : start + len(line)])
+            start += len(kept)
+        return lines
+
+    def partition(self, sep: str, /) -> tuple[Tainted, Tainted, Tainted]:
+        """See `str`."""
+        return self._three(super().partition(sep))
+
+    def rpartition(self, sep: str, /) -> tuple[Tainted, Tainted, Tainted]:
+        """See `str`."""
+        return self._three(super().rpartition(sep))
+
+    def _three(self, parts: tuple[str, str, str]) -> tuple[Tainted, Tainted, Tainted]:
+        first, second = len(parts[0]), len(parts[0]) + len(parts[1])
+        return self[:first], self[first:second], self[second:]
+
+    def _pieces(self, pieces: list[str], sep: str | None) -> list[str]:
+        found: list[str] = []
+        start = 0
+        for piece in pieces:
+            if sep is None:  # any run of white space was between them
+                start = self.find(piece, start)
+            found.append(self[start : start + len(piece)])
+            start += len(piece) + len(sep or "")
+        return found
+
+
+def marks_of(text: str) -> bytes:
+    """A mark for each character."""
+    return text._marks if isinstance(text, Tainted) else NO_MARK * len(text)
+
+
+def unmarked(text: str) -> Tainted:
+    """The text without a new mark, as a string whose methods keep marks."""
+    return Tainted(text, marks_of(text))
+
+
+def plain(text: str) -> str:
+    """The text alone."""
+    return str.__str__(text)
+
+
+def concat(pieces: Iterable[str]) -> str:
+    """`"".join` that keeps marks."""
+    pieces = list(pieces)
+    text = "".join(pieces)
+    if not any(isinstance(piece, Tainted) for piece in pieces):
+        return text
+    return Tainted(text, b"".join(map(marks_of, pieces)))
+
+
+def untainted(value: Any) -> Any:
+    """A copy of a value, as JSON has them, in which every string is plain."""
+    return _mapped(value, plain)
+
+
+def is_tainted(value: Any) -> bool:
+    """Whether a marked string is in it."""
+    if isinstance(value, Mapping):
+        return any(is_tainted(key) or is_tainted(item) for key, item in value.items())
+    if isinstance(value, list | tuple):
+        return any(map(is_tainted, value))
+    return isinstance(value, Tainted)
+
+
+def traced(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """Call a function that makes a string out of strings and knows no marks; mark what it made.
+
+    It is called again with a stand-in for each marked string. If that shows where they went, they
+    keep their marks there; otherwise, as they were changed on the way, all is marked.
+    """
+    args = tuple(list(arg) if isinstance(arg, Iterator) else arg for arg in args)
+    if not is_tainted((args, kwargs)):
+        return function(*args, **kwargs)
+    # Without marks: inside the function they would be lost in some places only.
+    made = function(*untainted(args), **untainted(kwargs))
+    if not isinstance(made, str):
+        return made
+    tainted: list[Tainted] = []
+
+    def stand_in(text: str) -> str:
+        if not isinstance(text, Tainted):
+            return text
+        tainted.append(text)
+        return STAND_IN.format(len(tainted) - 1)
+
+    try:
+        outline = plain(function(*_mapped(args, stand_in), **_mapped(kwargs, stand_in)))
+        pieces = STAND_INS.split(outline)  # text, number, text, number, …, text
+        for i in range(1, len(pieces), 2):
+            pieces[i] = tainted[int(pieces[i])]
+        rebuilt = concat(pieces)
+    except Exception:  # whatever a function may not like about a stand-in
+        return Tainted(plain(made))
+    return rebuilt if rebuilt == made else Tainted(plain(made))
+
+
+def _mapped(value: Any, change: Callable[[str], str]) -> Any:
+    """A copy with every string changed, at every depth."""
+    if isinstance(value, str):
+        return change(value)
+    if isinstance(value, Mapping):
+        return {_mapped(key, change): _mapped(item, change) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        items = [_mapped(item, change) for item in value]
+        return tuple(items) if isinstance(value, tuple) else items
+    return value

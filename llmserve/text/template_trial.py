@@ -1,0 +1,123 @@
+"""What a chat template does with plain conversations, tried when its model is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+from llmserve.text.content_format import ContentFormat
+from llmserve.text.taint import MARK, Tainted, marks_of
+
+WORDS: Final = {
+    "user": "brastiver",
+    "system": "quillowen",
+    "assistant": "mendalorn",
+    "tool": "tavrickel",
+}
+"""What each role says: words that no template has of its own."""
+
+CONVERSATIONS: Final[Mapping[str, Sequence[Sequence[str]]]] = {
+    "user": (("user",), ("system", "user")),
+    "system": (("system", "user"),),
+    "assistant": (("user", "assistant", "user"),),
+    "tool": (("user", "assistant", "tool"),),
+}
+"""Where each role's words are looked for; a second place is for templates that refuse the first."""
+
+FRAMED: Final = (("system", "user", "assistant", "user"), ("user", "assistant", "user"), ("user",))
+
+Turn = dict[str, Any]
+
+
+class Render(Protocol):
+    """Applies a template; raises whatever the template raises."""
+
+    def __call__(self, turns: Sequence[Turn], *, add_generation_prompt: bool = True) -> str:
+        """The text of these turns, whose contents are in the formats that are being tried."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """What came of it.
+
+    Attributes:
+        formats: the content that the template wants, by role.
+        error: what it raised in an exchange between a user and an assistant.
+        lost: the roles whose words it leaves out in either format, without an error.
+        frame: what it writes around the turns itself, where that is known.
+    """
+
+    formats: Mapping[str, ContentFormat]
+    error: Exception | None
+    lost: tuple[str, ...]
+    frame: str
+
+
+def try_out(render: Render) -> Trial:
+    """Find the formats that keep the words: strings where they do, as most templates want.
+
+    Where neither does, the one for which the template raises: an error is better than silence.
+    System and tool messages may be refused so, for many models know none.
+    """
+    formats = dict.fromkeys(WORDS, ContentFormat.STRING)
+    error: Exception | None = None
+    lost = []
+    for role, conversations in CONVERSATIONS.items():
+        raised: dict[ContentFormat, Exception] = {}
+        kept: ContentFormat | None = None
+        for conversation in conversations:
+            kept = _kept(render, role, conversation, formats, raised)
+            if kept is not None:
+                break
+            if role in ("user", "assistant"):
+                error = error or next(iter(raised.values()), None)
+        formats[role] = kept or next(iter(raised), formats["user"])
+        if kept is None and not raised and role != "tool":
+            lost.append(role)
+    return Trial(formats, error, tuple(lost), _frame(render, formats))
+
+
+def _kept(
+    render: Render,
+    role: str,
+    conversation: Sequence[str],
+    formats: Mapping[str, ContentFormat],
+    raised: dict[ContentFormat, Exception],
+) -> ContentFormat | None:
+    """The first format in which the role's words are rendered; what the others raise is noted."""
+    for wanted in ContentFormat:
+        try:
+            text = render(_turns(conversation, {**formats, role: wanted}))
+        # A template is a program: it raises whatever it likes.
+        except Exception as error:
+            raised.setdefault(wanted, error)
+            continue
+        if _has_words(text, role):
+            return wanted
+    return None
+
+
+def _turns(conversation: Sequence[str], formats: Mapping[str, ContentFormat]) -> list[Turn]:
+    return [
+        {"role": role, "content": formats[role].content(Tainted(WORDS[role]))}
+        for role in conversation
+    ]
+
+
+def _has_words(text: str, role: str) -> bool:
+    """Whether they are said, and not shown as a piece of JSON or of Python."""
+    word, folded = WORDS[role], text.casefold()
+    return word in folded and not any(f"text{q}: {q}{word}" in folded for q in ("'", '"'))
+
+
+def _frame(render: Render, formats: Mapping[str, ContentFormat]) -> str:
+    for conversation in FRAMED:
+        try:
+            text = render(_turns(conversation, formats), add_generation_prompt=False)
+        except Exception:  # noqa: S112 - the next one; errors have been noted
+            continue
+        pairs = zip(text, marks_of(text), strict=True)
+        return "".join("\0" if mark == MARK[0] else str(letter) for letter, mark in pairs)
+    return ""
