@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -18,6 +17,7 @@ from llmserve.engines.chosen import ChosenEngine
 from llmserve.engines.footprint import slots
 from llmserve.engines.loading import Fetch, LoadedModel
 from llmserve.engines.threaded import ThreadedEngine
+from llmserve.machine.allowance import processors
 
 
 def build_engine(
@@ -44,9 +44,13 @@ def build_engine(
         return threaded(None, "asked for by settings")
 
     def batching(loaded: LoadedModel, layers: Sequence[LayerShape], why: str) -> Engine:
+        running = slots(EngineKind.BATCHING, max_running, loaded.device.type)
+        threads = torch_threads or max(1, round(processors() * memory_share))
+        logger.info("model {} is served by the batching engine ({}), {} at once, {} CPU threads",
+                    spec.name, why, running, threads)  # fmt: skip
         options = BatchingOptions(
-            max_running=slots(EngineKind.BATCHING, max_running, loaded.device.type),
-            torch_threads=torch_threads or max(1, round(cores() * memory_share)),
+            max_running=running,
+            torch_threads=threads,
             kv_cache_bytes=kv_cache_bytes,
             memory_share=memory_share,
             max_tokens_per_step=max_tokens_per_step,
@@ -59,11 +63,6 @@ def build_engine(
     return ChosenEngine(spec, fetch=fetch, batching=batching, threaded=threaded)
 
 
-def cores() -> int:
-    """Processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def _threaded(
     spec: ModelSpec,
     max_running: int | None,
@@ -73,7 +72,7 @@ def _threaded(
     why: str,
 ) -> Engine:
     running = slots(EngineKind.THREADED, max_running)
-    threads = torch_threads or max(1, cores() // running)
+    threads = torch_threads or max(1, processors() // running)
     logger.info(
         "model {} is served by the threaded engine ({}), {} at once, {} CPU threads each",
         spec.name,

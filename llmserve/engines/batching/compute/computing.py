@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import torch
 from loguru import logger
@@ -27,8 +27,7 @@ from llmserve.engines.batching.compute.sizing import CacheSize, cache_size
 from llmserve.engines.batching.compute.transformers_forward import TransformersForward
 from llmserve.engines.batching.schedule.plan import StepPlan
 from llmserve.engines.loading import LoadedModel
-
-MEMINFO: Final = Path("/proc/meminfo")
+from llmserve.machine.allowance import free_memory
 
 OnProgress = Callable[[LoadProgress], None]
 
@@ -217,12 +216,10 @@ def _cache(
 def _free_bytes(device: torch.device) -> int:
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
-    try:
-        fields = dict(line.split(":", 1) for line in MEMINFO.read_text("utf-8").splitlines())
-        return int(fields["MemAvailable"].split()[0]) * 1024
-    except (OSError, KeyError, ValueError):
-        pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-        return int(pages) // 2
+    free = free_memory()
+    if free is not None:
+        return free
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
 
 
 def _nothing() -> None:
