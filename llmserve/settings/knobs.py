@@ -5,23 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final, Literal, Self
 
-from pydantic import Field, SecretStr, model_validator
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 
 from llmserve.settings.kinds import Device, Devices, DType, EngineName, Seconds, Secrets, Words
 
 ENV_PREFIX: Final = "LLMSERVE_"
 
 
-class Settings(BaseSettings):
+class Settings(BaseModel):
     """What an operator can decide. Field descriptions are the settings table of the README."""
 
-    model_config = SettingsConfigDict(
-        env_prefix=ENV_PREFIX,
-        extra="forbid",
-        frozen=True,
-        env_ignore_empty=True,
-        hide_input_in_errors=True,
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, validate_default=True, hide_input_in_errors=True
     )
 
     host: str = Field("127.0.0.1", description="Address to listen on; `0.0.0.0` for everyone.")
@@ -220,15 +215,3 @@ class Settings(BaseSettings):
         if not self.models:
             raise ValueError("models is empty; name at least one")
         return self
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """`load_settings` merges the sources itself, to know where each value came from."""
-        return (init_settings,)

@@ -48,7 +48,7 @@ def load_settings(
             _check_known(name, label(name))
             values[name], origins[name] = value, label(name)
     try:
-        settings = Settings(**values)  # type: ignore[arg-type]  # validated here
+        settings = Settings(**values)
     except ValidationError as error:
         raise ConfigurationError(_explain(error, origins)) from None
     return LoadedSettings(settings, origins, lambda: load_settings(flags, config_file=config_file))
