@@ -8,14 +8,13 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from llmserve.admission.key_file import KeyFile
 from llmserve.admission.keys import KeyRing
 from llmserve.admission.limits import Limiter
 from llmserve.domain import EngineKind, LoadProgress, ModelSpec
 from llmserve.engines.base import Engine
-from llmserve.engines.batching.loop import StepReport
 from llmserve.engines.factory import build_engine
 from llmserve.engines.footprint import footprint
 from llmserve.fleet.control import ControlServer
@@ -30,12 +29,14 @@ from llmserve.operations.everywhere import Everywhere
 from llmserve.operations.here import Operations
 from llmserve.operations.status import WorkerStatus
 from llmserve.registry.catalog import Catalog
-from llmserve.registry.hub import pull
 from llmserve.registry.loader import Loader, LoadPolicy
 from llmserve.registry.registry import Registry
 from llmserve.service import Account, Limits, Service
 from llmserve.service.watchdog import Watchdog
 from llmserve.settings import Settings
+
+if TYPE_CHECKING:
+    from llmserve.engines.batching.loop import StepReport
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,6 +240,8 @@ def _engine(spec: ModelSpec, settings: Settings, device: str, metrics: Metrics) 
         if spec.path is not None:
             return spec.path
         assert spec.hub_id is not None, "a spec has a path or a hub id"
+        from llmserve.registry.hub import pull
+
         token = settings.hf_token.get_secret_value() if settings.hf_token else None
         return pull(
             spec.hub_id,

@@ -5,15 +5,12 @@ from __future__ import annotations
 
 import importlib
 import sys
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import typer
 from typer.core import TyperGroup
 
 from llmserve.errors import LLMServeError
-
-if TYPE_CHECKING:
-    from typer import Context
 
 COMMANDS: Final = {
     "serve": ("local", "Serve models over HTTP and WebSocket."),
@@ -46,7 +43,7 @@ COMMANDS: Final = {
 class Commands(TyperGroup):
     """Replaces a command's placeholder by the command when it is called."""
 
-    def resolve_command(self, ctx: Context, args: list[str]) -> Any:
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """See `TyperGroup`."""
         if args and args[0] in COMMANDS:
             self.commands[args[0]] = _command(args[0])

@@ -5,19 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from loguru import logger
 
 from llmserve.domain import EngineKind, ModelSpec
 from llmserve.engines.base import Engine
-from llmserve.engines.batching.compute.kv_cache import LayerShape
-from llmserve.engines.batching.engine import BatchingEngine, BatchingOptions
-from llmserve.engines.batching.loop import StepReport
 from llmserve.engines.chosen import ChosenEngine
 from llmserve.engines.footprint import slots
-from llmserve.engines.loading import Fetch, LoadedModel
-from llmserve.engines.threaded import ThreadedEngine
 from llmserve.machine.allowance import processors
+
+if TYPE_CHECKING:
+    from llmserve.engines.batching.compute.kv_cache import LayerShape
+    from llmserve.engines.batching.loop import StepReport
+    from llmserve.engines.loading import Fetch, LoadedModel
 
 
 def build_engine(
@@ -39,11 +40,10 @@ def build_engine(
     `torch_threads` is per running request of the threaded engine, `None` shares the cores among
     them; the batching engine's one step takes as many, or this worker's share of the cores.
     """
-    threaded = partial(_threaded, spec, max_running, torch_threads, fetch)
-    if spec.engine is EngineKind.THREADED:
-        return threaded(None, "asked for by settings")
 
     def batching(loaded: LoadedModel, layers: Sequence[LayerShape], why: str) -> Engine:
+        from llmserve.engines.batching.engine import BatchingEngine, BatchingOptions
+
         running = slots(EngineKind.BATCHING, max_running, loaded.device.type)
         threads = torch_threads or max(1, round(processors() * memory_share))
         logger.info("model {} is served by the batching engine ({}), {} at once, {} CPU threads",
@@ -60,6 +60,7 @@ def build_engine(
         )
         return BatchingEngine(spec, loaded, layers, options, why=why, on_step=on_step)
 
+    threaded = partial(_threaded, spec, max_running, torch_threads, fetch)
     return ChosenEngine(spec, fetch=fetch, batching=batching, threaded=threaded)
 
 
@@ -71,6 +72,8 @@ def _threaded(
     loaded: LoadedModel | None,
     why: str,
 ) -> Engine:
+    from llmserve.engines.threaded import ThreadedEngine
+
     running = slots(EngineKind.THREADED, max_running)
     threads = torch_threads or max(1, processors() // running)
     logger.info(

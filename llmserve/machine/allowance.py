@@ -16,17 +16,18 @@ def processors(root: Path = Path("/")) -> int:
     one that is throttled, and the event loop wants some time, too.
     """
     quota = quota_of_processors(root)
-    return _affinity() if quota is None else max(1, min(_affinity(), int(quota)))
+    return affinity() if quota is None else max(1, min(affinity(), int(quota)))
+
+
+def affinity() -> int:
+    """Processors that this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def free_memory(root: Path = Path("/")) -> int | None:
     """Bytes of the host's memory that are free for this process; `None` where nobody can tell."""
     known = (_available(root / "proc/meminfo"), memory_left(root))
     return min((free for free in known if free is not None), default=None)
-
-
-def _affinity() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _available(meminfo: Path) -> int | None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+import signal
 from pathlib import Path
 
+import httpx
 import pytest
 from control_group import limited
+from gated_imports import gate_before
 from server import running_server
 
 
@@ -46,3 +49,54 @@ def test_a_quota_bounds_threads_cache_and_preflight(
         cached = re.search(r"of ([\d,]+) bytes free", log)
         assert cached is not None
         assert int(cached[1].replace(",", "")) < most
+
+
+@pytest.mark.parametrize("engine", ["batching", "threaded"])
+def test_the_port_answers_while_torch_is_still_being_imported(
+    tiny_model: Path, tmp_path: Path, engine: str
+) -> None:
+    with (
+        gate_before("torch", tmp_path) as gate,
+        running_server(tmp_path, tiny_model, wait=False, engine=engine) as server,
+    ):
+        assert server.wait_until("/health", 200).json()["status"] == "alive"
+        body = server.wait_until("/health/ready", 503).json()
+        (model,) = body["models"]
+        assert (body["status"], model["stage"]) == ("loading", "imports")
+        assert server.metric("llmserve_worker_up") == 1
+        refused = httpx.post(server.url + "/generate", json={"prompt": "Hello"}, timeout=20)
+        assert (refused.status_code, refused.json()["error"]["code"]) == (503, "model_loading")
+        gate.open()
+        server.wait_until("/health/ready", 200)
+        assert httpx.post(
+            server.url + "/generate", json={"prompt": "Hello", "max_tokens": 2}, timeout=20
+        ).is_success
+
+
+def test_a_server_that_still_imports_can_be_stopped(tiny_model: Path, tmp_path: Path) -> None:
+    with (
+        gate_before("transformers", tmp_path) as gate,
+        running_server(tmp_path, tiny_model, wait=False) as server,
+    ):
+        server.wait_until("/health", 200)
+        server.process.send_signal(signal.SIGTERM)
+        server.wait_for_log("Waiting for application shutdown", times=1)
+        gate.open()
+        assert server.stop() == 0
+        assert "is ready after" not in server.log
+
+
+def test_the_log_says_what_the_start_took(tiny_model: Path, tmp_path: Path) -> None:
+    with running_server(tmp_path, tiny_model) as server:
+        log = server.log
+    seconds = r"\d+\.\d\d s"
+    for line in (
+        rf"the port is open {seconds} after the start: imports and settings {seconds}, "
+        rf"memory preflight {seconds}, supervisor {seconds}$",
+        rf"worker 0 takes connections {seconds} after its start: imports {seconds}, "
+        rf"settings {seconds}, application {seconds}, event loop {seconds}$",
+        rf"model tiny is ready after \d+\.\d s \(imports {seconds}, tokenizer {seconds}, "
+        rf"weights {seconds}, checking the model {seconds}, preparing the engine {seconds}, "
+        rf"(compiling {seconds}, )?warm-up {seconds}\)",
+    ):
+        assert re.search(line, log, re.MULTILINE), f"no {line} in:\n{log}"
