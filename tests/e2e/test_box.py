@@ -89,14 +89,17 @@ def test_a_server_that_still_imports_can_be_stopped(tiny_model: Path, tmp_path: 
 def test_the_log_says_what_the_start_took(tiny_model: Path, tmp_path: Path) -> None:
     with running_server(tmp_path, tiny_model) as server:
         log = server.log
-    seconds = r"\d+\.\d\d s"
-    for line in (
-        rf"the port is open {seconds} after the start: imports and settings {seconds}, "
-        rf"memory preflight {seconds}, supervisor {seconds}$",
-        rf"worker 0 takes connections {seconds} after its start: imports {seconds}, "
-        rf"settings {seconds}, application {seconds}, event loop {seconds}$",
-        rf"model tiny is ready after \d+\.\d s \(imports {seconds}, tokenizer {seconds}, "
-        rf"weights {seconds}, checking the model {seconds}, preparing the engine {seconds}, "
-        rf"(compiling {seconds}, )?warm-up {seconds}\)",
-    ):
-        assert re.search(line, log, re.MULTILINE), f"no {line} in:\n{log}"
+    for beginning, stages in {
+        "the port is open # after the start: ": [
+            "imports and settings", "memory preflight", "supervisor",
+        ],
+        "worker 0 takes connections # after its start: ": [
+            "imports", "settings", "application", "event loop",
+        ],
+        "model tiny is ready after # (": [
+            "imports", "tokenizer", "weights", "checking the model", "preparing the engine",
+            "warm-up",
+        ],
+    }.items():  # fmt: skip
+        line = re.escape(beginning) + ", ".join(f"{stage} #" for stage in stages)
+        assert re.search(line.replace(r"\#", "#").replace("#", r"[\d.]+ s"), log), log
