@@ -22,6 +22,7 @@ COMMANDS: Final = {
     "models": ("local", "List the models under models/."),
     "config": ("local", "Show the effective settings and where each came from."),
     "pull": ("local", "Download a model from the hub into models/."),
+    "health": ("health", "Ask a running server whether it is well."),
     "ps": ("operating", "Show the workers of a running server and their models."),
     "load": ("operating", "Load a model on every worker of a running server."),
     "unload": ("operating", "Unload a model on every worker of a running server."),

@@ -200,6 +200,11 @@ class Settings(BaseModel):
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         "INFO", description="The least important lines to log."
     )
+    address_file: Path | None = Field(
+        None,
+        description="The server writes its URL there while it listens, for `llmserve health` and "
+        "scripts: needed where a flag or `port = 0` decides on the port.",
+    )
     run_dir: Path | None = Field(
         None, description="Where the workers of this box meet; `llmserve serve` makes one."
     )
@@ -208,6 +213,15 @@ class Settings(BaseModel):
     def _reload_is_for_one(self) -> Self:
         if self.reload and self.workers > 1:
             raise ValueError("reload is for development with one worker; set workers to 1")
+        return self
+
+    @model_validator(mode="after")
+    def _address_is_known(self) -> Self:
+        if self.reload and self.port == 0 and self.address_file is not None:
+            raise ValueError(
+                "with reload nobody can tell which free port is taken; set port, or leave "
+                "address_file out"
+            )
         return self
 
     @model_validator(mode="after")

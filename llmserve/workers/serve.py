@@ -22,6 +22,7 @@ from llmserve.machine.process_age import process_age
 from llmserve.observability.logs import configure_logging
 from llmserve.observability.stages import Stages
 from llmserve.settings import Settings, to_environment
+from llmserve.workers.address import published
 from llmserve.workers.preflight import check_memory, is_on_gpu, measure_memory, worker_bytes
 
 BACKLOG: Final = 2048
@@ -48,10 +49,15 @@ def serve(
         stages.enter("memory preflight")
         check_memory(settings, specs)
     if settings.reload:
-        _serve_with_reload(settings)
+        with published(settings.address_file, settings.host, settings.port):
+            _serve_with_reload(settings)
         return 0
-    with _listener(settings) as listener, _run_directory(settings.run_dir) as run_dir:
-        pinned = settings.model_copy(update={"run_dir": run_dir, "port": listener.getsockname()[1]})
+    with (
+        _listener(settings) as listener,
+        _run_directory(settings.run_dir) as run_dir,
+        published(settings.address_file, settings.host, port := listener.getsockname()[1]),
+    ):
+        pinned = settings.model_copy(update={"run_dir": run_dir, "port": port})
         stages.enter("supervisor")
         os.environ[METRICS_VARIABLE] = str(run_dir / METRICS)
         # prometheus_client decides at import whether it shares its values: after this line.
