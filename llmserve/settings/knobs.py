@@ -130,8 +130,8 @@ class Settings(BaseModel):
         None,
         ge=1,
         le=1024,
-        description="CPU threads of a step; default: cores ÷ workers, or with the threaded engine "
-        "cores ÷ `max_running` per request.",
+        description="CPU threads of a step; default: the processors that affinity and quotas "
+        "leave ÷ workers, or with the threaded engine ÷ `max_running`, per request.",
     )
     max_header_bytes: int = Field(
         32 * 2**10, ge=1024, description="Request line and headers together; more is 431."
