@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 keys = typer.Typer(
     name="keys",
+    add_completion=False,
     help="API keys: create, list, revoke. A running server notices within a second.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,

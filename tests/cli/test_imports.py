@@ -10,8 +10,9 @@ import importlib
 import pytest
 import typer
 from imports import imported_by, tops
+from typer.testing import CliRunner
 
-from llmserve.cli.main import COMMANDS
+from llmserve.cli.main import COMMANDS, app
 
 HEAVY = {
     "accelerate", "fastapi", "huggingface_hub", "httpx", "httpx2", "jinja2", "loguru", "numpy",
@@ -49,3 +50,10 @@ def test_a_command_says_of_itself_what_the_list_says(name: str) -> None:
     command = of_module(name)
     told = command.info.help if isinstance(command, typer.Typer) else command.__doc__
     assert told.partition("\n\n")[0] == COMMANDS[name][1]
+
+
+@pytest.mark.parametrize("name", GROUPS)
+def test_a_group_within_has_its_commands_and_no_options_of_its_own(name: str) -> None:
+    shown = CliRunner().invoke(app, [name, "--help"]).stdout
+    assert all(path[1] in shown for path in PATHS if path[:1] == (name,) and len(path) == 2)
+    assert shown.count("--") == 1, shown

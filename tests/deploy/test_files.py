@@ -169,7 +169,7 @@ def test_kubernetes_probes_routes_and_ports_that_exist() -> None:
 
 
 def test_kubernetes_sets_settings_that_exist_and_leaves_time_to_drain() -> None:
-    names = {variable["name"] for variable in container()["env"]} - CACHES
+    names = {variable["name"] for variable in container()["env"]}
     assert all(name.startswith(ENV_PREFIX) for name in names)
     fields = {name.removeprefix(ENV_PREFIX).lower() for name in names}
     assert fields <= set(Settings.model_fields)
@@ -206,8 +206,8 @@ def test_kubernetes_mounts_what_it_declares_and_runs_without_root() -> None:
 
 
 def test_kubernetes_and_systemd_have_a_place_for_what_is_compiled() -> None:
-    places = {v["name"]: v["value"] for v in container()["env"] if v["name"] in CACHES}
-    assert places == {name: environment()[name] for name in CACHES}
+    assert environment().keys() >= CACHES
+    assert not CACHES & {variable["name"] for variable in container()["env"]}, "the image's hold"
     assert CACHE in [mount["mountPath"] for mount in container()["volumeMounts"]]
     unit = (DEPLOY / "systemd" / "llmserve.service").read_text()
     assert "CacheDirectory=llmserve\n" in unit, "which systemd makes as /var/cache/llmserve"
