@@ -147,5 +147,9 @@ def _serve_with_reload(settings: Settings) -> None:
         port=settings.port,
         reload=True,
         backlog=BACKLOG,
-        **server_options(settings),
+        **server_options(settings)
+        | {
+            "http": "llmserve.workers.reloading:HTTP",
+            "ws": "llmserve.workers.reloading:WEBSOCKET",
+        },
     )

@@ -103,3 +103,16 @@ def test_the_log_says_what_the_start_took(tiny_model: Path, tmp_path: Path) -> N
     }.items():  # fmt: skip
         line = re.escape(beginning) + ", ".join(f"{stage} #" for stage in stages)
         assert re.search(line.replace(r"\#", "#").replace("#", r"[\d.]+ s"), log), log
+
+
+def test_the_server_for_development_starts_and_tells_where(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    address = tmp_path / "address"
+    with running_server(
+        tmp_path, tiny_model, wait=False, reload=True, address_file=address
+    ) as server:
+        server.wait_until("/health", 200)
+        assert address.read_text().strip() == server.url
+        server.stop()
+    assert not address.exists()
