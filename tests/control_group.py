@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from llmserve.machine.cgroups import _groups
+from llmserve.machine.cgroups import groups
 
 
 @contextlib.contextmanager
@@ -30,7 +30,7 @@ def limited(*, processors: float, memory_bytes: int) -> Iterator[None]:
 @contextlib.contextmanager
 def _group(controller: str, files: dict[str, int]) -> Iterator[None]:
     # Only version 1 moves single threads, and lets a group have both processes and children.
-    mine = next((g.folder for g in _groups(Path("/"), controller) if g.version == 1), None)
+    mine = next((g.folder for g in groups(Path("/"), controller) if g.version == 1), None)
     if mine is None or not os.access(mine, os.W_OK):
         pytest.skip(f"no control group of version 1 for {controller} can be made here")
     group = mine / f"llmserve-test-{os.getpid()}"

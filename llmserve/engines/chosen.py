@@ -8,8 +8,6 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING
 
-from loguru import logger
-
 from llmserve.domain import (
     EngineInfo,
     EngineKind,
@@ -79,7 +77,6 @@ class ChosenEngine:
         await asyncio.to_thread(self._loader.shutdown)
         self._engine = build()
         del build
-        logger.info("model {}: {}", self._spec.name, type(self._engine).__name__)
         on_progress(LoadProgress("preparing the engine"))
         await self._engine.load(on_progress)
 

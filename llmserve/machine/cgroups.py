@@ -17,13 +17,14 @@ UNLIMITED: Final = 2**60
 
 
 @dataclass(frozen=True, slots=True)
-class _Group:
-    """A control group, as the folder that it is, of a hierarchy of this version."""
+class Group:
+    """A control group: the folder that it is in a hierarchy of this version."""
 
     folder: Path
     version: int
 
     def processors(self) -> float | None:
+        """How many processors' time it gets; `None` where it sets no quota."""
         if self.version == 1:
             quota, period = self._text("cpu.cfs_quota_us"), self._text("cpu.cfs_period_us")
         else:
@@ -33,7 +34,8 @@ class _Group:
         return int(quota) / int(period)
 
     def free_memory(self) -> int | None:
-        stat = dict(line.split() for line in self._text("memory.stat").splitlines())
+        """Bytes below its limit; `None` where it sets none."""
+        stat = dict(line.partition(" ")[::2] for line in self._text("memory.stat").splitlines())
         if self.version == 1:
             limits = [self._text("memory.limit_in_bytes"), stat.get("hierarchical_memory_limit")]
             used, cached = self._text("memory.usage_in_bytes"), stat.get("total_inactive_file")
@@ -56,7 +58,7 @@ class _Group:
 
 def quota_of_processors(root: Path = Path("/")) -> float | None:
     """How many processors' time this process gets; `None` where nothing bounds it."""
-    quotas = (group.processors() for group in _groups(root, "cpu"))
+    quotas = (group.processors() for group in groups(root, "cpu"))
     return min((quota for quota in quotas if quota is not None), default=None)
 
 
@@ -65,11 +67,11 @@ def memory_left(root: Path = Path("/")) -> int | None:
 
     Pages of files that nobody used lately are not counted as used: they make room.
     """
-    left = (group.free_memory() for group in _groups(root, "memory"))
+    left = (group.free_memory() for group in groups(root, "memory"))
     return min((free for free in left if free is not None), default=None)
 
 
-def _groups(root: Path, controller: str) -> Iterator[_Group]:
+def groups(root: Path, controller: str) -> Iterator[Group]:
     """This process's group and those around it; `root` is where the file system begins."""
     paths = _paths(root / "proc/self/cgroup", controller)
     for version, mounted, mount_point in _mounts(root / "proc/self/mountinfo", controller):
@@ -81,7 +83,7 @@ def _groups(root: Path, controller: str) -> Iterator[_Group]:
         inside = path.is_relative_to(mounted) and ".." not in path.parts
         folder = top / path.relative_to(mounted) if inside else top
         for group in (folder, *folder.parents):
-            yield _Group(group, version)
+            yield Group(group, version)
             if group == top:
                 break
 

@@ -80,7 +80,7 @@ def serve(
 
 def _same_place(fresh: Settings, pinned: Settings) -> Settings:
     """What a rolling restart cannot change stays as it is."""
-    fixed = ("host", "port", "workers", "run_dir", "reload")
+    fixed = ("host", "port", "workers", "run_dir", "reload", "address_file")
     return fresh.model_copy(update={name: getattr(pinned, name) for name in fixed})
 
 
