@@ -8,15 +8,13 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from llmserve.admission.key_file import KeyFile
 from llmserve.admission.keys import KeyRing
 from llmserve.admission.limits import Limiter
 from llmserve.domain import EngineKind, LoadProgress, ModelSpec
 from llmserve.engines.base import Engine
-from llmserve.engines.batching.loop import StepReport
-from llmserve.engines.devices import num_gpus
 from llmserve.engines.factory import build_engine
 from llmserve.engines.footprint import footprint
 from llmserve.fleet.control import ControlServer
@@ -32,13 +30,15 @@ from llmserve.operations.everywhere import Everywhere
 from llmserve.operations.here import Operations
 from llmserve.operations.status import WorkerStatus
 from llmserve.registry.catalog import Catalog
-from llmserve.registry.hub import pull
 from llmserve.registry.loader import Loader, LoadPolicy
 from llmserve.registry.neighbours import Neighbours
 from llmserve.registry.registry import Registry
 from llmserve.service import Account, Limits, Service
 from llmserve.service.watchdog import Watchdog
 from llmserve.settings import Settings
+
+if TYPE_CHECKING:
+    from llmserve.engines.batching.loop import StepReport
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,6 +254,8 @@ def _engine(
         if spec.path is not None:
             return spec.path
         assert spec.hub_id is not None, "a spec has a path or a hub id"
+        from llmserve.registry.hub import pull
+
         token = settings.hf_token.get_secret_value() if settings.hf_token else None
         return pull(
             spec.hub_id,
@@ -271,7 +273,7 @@ def _engine(
         fetch=fetch,
         kv_cache_bytes=settings.kv_cache_bytes,
         worker_share=1.0 / _workers_on(device, settings),
-        memory_share=lambda device: neighbours.share(spec, str(device), num_gpus()),
+        memory_share=partial(neighbours.share, spec),
         max_tokens_per_step=settings.max_tokens_per_step,
         prefix_caching=settings.prefix_caching,
         torch_compile=settings.torch_compile,

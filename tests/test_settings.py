@@ -99,16 +99,84 @@ def test_flags_beat_environment_beats_file_beats_defaults(
     assert loaded.origins["workers"] == "default"
 
 
+def service_links(prefix: str, host: str, port: int, protocol: str) -> dict[str, str]:
+    """What Kubernetes tells every pod of a Service, variables in the style of Docker included."""
+    address = f"[{host}]" if ":" in host else host
+    url = f"{protocol}://{address}:{port}"
+    endpoint = f"{prefix}_PORT_{port}_{protocol.upper()}"
+    return {
+        f"{prefix}_SERVICE_HOST": host,
+        f"{prefix}_SERVICE_PORT": str(port),
+        f"{prefix}_SERVICE_PORT_HTTP": str(port),
+        f"{prefix}_SERVICE_PORT_METRICS_V2": str(port),
+        f"{prefix}_PORT": url,
+        endpoint: url,
+        f"{endpoint}_PROTO": protocol,
+        f"{endpoint}_PORT": str(port),
+        f"{endpoint}_ADDR": host,
+    }
+
+
+@pytest.mark.parametrize("host", ["10.0.0.1", "fd00::1"])
+@pytest.mark.parametrize("protocol", ["tcp", "udp", "sctp"])
+@pytest.mark.parametrize(
+    "service", ["LLMSERVE", "LLMSERVE_CANARY", "LLMSERVE_8B", "LLMSERVE_HOST", "LLMSERVE_A_PORT"]
+)
 def test_variables_that_kubernetes_makes_for_a_service_are_not_ours(
+    monkeypatch: pytest.MonkeyPatch, service: str, protocol: str, host: str
+) -> None:
+    for name, value in service_links(service, host, 8000, protocol).items():
+        monkeypatch.setenv(name, value)
+    loaded = load_settings()
+    assert loaded.settings == Settings()
+    assert set(loaded.origins.values()) == {"default"}
+
+
+def test_variables_that_docker_makes_for_a_link_are_not_ours(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     for name, value in {
-        "LLMSERVE_SERVICE_HOST": "10.0.0.1",
-        "LLMSERVE_PORT": "tcp://10.0.0.1:80",
-        "LLMSERVE_PORT_80_TCP_ADDR": "10.0.0.1",
+        "LLMSERVE_NAME": "/web/llmserve",
+        "LLMSERVE_PORT": "tcp://172.17.0.5:8000",
+        "LLMSERVE_PORT_8000_TCP": "tcp://172.17.0.5:8000",
+        "LLMSERVE_ENV_LLMSERVE_HOST": "0.0.0.0",
+        "LLMSERVE_ENV_PYTHON_VERSION": "3.11.7",
     }.items():
         monkeypatch.setenv(name, value)
-    assert load_settings().settings.port == 8000
+    assert load_settings().settings == Settings()
+
+
+def test_a_service_named_like_the_server_leaves_the_setting_port_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name, value in service_links("LLMSERVE", "10.0.0.1", 80, "tcp").items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("LLMSERVE_PORT", "9000")
+    loaded = load_settings()
+    assert loaded.settings.port == 9000
+    assert loaded.origins["port"] == "environment LLMSERVE_PORT"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("LLMSERVE_PROT", "8000", "did you mean 'port'"),
+        ("LLMSERVE_PROT", "tcp://10.0.0.1:8000", "did you mean 'port'"),
+        ("LLMSERVE_CANARY_PORT", "8000", "canary_port"),  # a Service's is a URL
+        ("LLMSERVE_SERVICE_PORT", "many", "service_port"),
+        ("LLMSERVE_PORT_8000_TCP", "8000", "port_8000_tcp"),
+        ("LLMSERVE_SERVICE_HOSTS", "10.0.0.1", "service_hosts"),
+        ("LLMSERVE_ENV_HOST", "0.0.0.0", "env_host"),  # no link of that name
+        ("LLMSERVE_NAME", "me", "'name'"),
+        ("LLMSERVE_PORT", "http://10.0.0.1:80", "port"),
+    ],
+)
+def test_what_has_not_the_whole_shape_is_still_refused(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, told: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigurationError, match=told):
+        load_settings()
 
 
 @pytest.mark.parametrize("text", ["a, b", '["a", "b"]', "a,b,"])

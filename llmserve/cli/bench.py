@@ -7,16 +7,15 @@ import json
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from llmserve.bench.load import Amount, Collected, Load, first_model, takes_ignore_eos
-from llmserve.bench.report import Goal, Report
-from llmserve.bench.target import Endpoint, Target
 from llmserve.bench.workload import FIRST_TOKEN_ID, Workload
+
+if TYPE_CHECKING:
+    from llmserve.bench.load import Amount, Collected, Load
+    from llmserve.bench.target import Endpoint, Target
 
 
 def bench(
@@ -82,6 +81,12 @@ def bench(
         raise typer.BadParameter("must be completions or chat", param_hint="--endpoint")
     if endpoint == "chat" and token_ids is not None:
         raise typer.BadParameter("only completions take token ids", param_hint="--token-ids")
+    from rich.console import Console
+
+    from llmserve.bench.load import Amount
+    from llmserve.bench.report import Goal, Report
+    from llmserve.bench.target import Target
+
     kind: Endpoint = "chat" if endpoint == "chat" else "completions"
     workload = Workload(
         model=model or "",
@@ -115,6 +120,16 @@ def bench(
 
 def _run(target: Target, workload: Workload, amount: Amount, warmup: int) -> Collected:
     import uvloop
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+    )
+
+    from llmserve.bench.load import Collected, Load, first_model, takes_ignore_eos
 
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),

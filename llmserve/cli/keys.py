@@ -8,21 +8,20 @@ import sys
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
-from pydantic import ValidationError
-from rich.console import Console
-from rich.table import Table
 
-from llmserve.admission.credential import digest, new_credential
-from llmserve.admission.key_file import KeyFile
-from llmserve.admission.key_record import KeyRecord, KeyState
 from llmserve.domain import Scope
 from llmserve.errors import ConfigurationError
-from llmserve.settings import load_settings
 
-keys_app = typer.Typer(
+if TYPE_CHECKING:
+    from llmserve.admission.key_file import KeyFile
+    from llmserve.admission.key_record import KeyRecord, KeyState
+
+keys = typer.Typer(
+    name="keys",
+    add_completion=False,
     help="API keys: create, list, revoke. A running server notices within a second.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -39,7 +38,7 @@ Config = Annotated[
 ]
 
 
-@keys_app.command()
+@keys.command()
 def create(
     name: Annotated[str, typer.Argument(help="Whose key; shown in logs and metrics.")],
     scope: Annotated[
@@ -63,6 +62,8 @@ def create(
     config: Config = None,
 ) -> None:
     """Make a key. It is printed once, on stdout; the file keeps only its hash."""
+    from llmserve.admission.credential import digest, new_credential
+
     now = datetime.now(UTC).replace(microsecond=0)
     fields = {
         "name": name,
@@ -88,7 +89,7 @@ def create(
     print(key, flush=True)
 
 
-@keys_app.command("list")
+@keys.command("list")
 def list_keys(
     as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
     file: File = None,
@@ -102,6 +103,9 @@ def list_keys(
                  for r in records]  # fmt: skip
         print(json.dumps(shown, indent=2))
         return
+    from rich.console import Console
+    from rich.table import Table
+
     columns = ("id", "name", "scopes", "models", "limits", "priority", "expires", "state")
     table = Table(*columns, box=None)
     for record in records:
@@ -110,7 +114,7 @@ def list_keys(
     Console(width=None if sys.stdout.isatty() else 200, markup=False).print(table)
 
 
-@keys_app.command()
+@keys.command()
 def revoke(
     id_or_name: Annotated[str, typer.Argument(metavar="ID_OR_NAME")],
     file: File = None,
@@ -127,6 +131,9 @@ def revoke(
 
 
 def _key_file(file: Path | None, config: Path | None) -> KeyFile:
+    from llmserve.admission.key_file import KeyFile
+    from llmserve.settings import load_settings
+
     path = file or load_settings(config_file=config).settings.keys_file
     if path is None:
         raise ConfigurationError("which key file? give --file, or set `keys_file`")
@@ -151,6 +158,10 @@ def _end(expires: str, now: datetime) -> datetime:
 
 
 def _record(fields: dict[str, Any]) -> KeyRecord:
+    from pydantic import ValidationError
+
+    from llmserve.admission.key_record import KeyRecord
+
     try:
         return KeyRecord(**fields)
     except ValidationError as error:

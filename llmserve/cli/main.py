@@ -1,36 +1,65 @@
-"""The commands. Each imports what it needs when it runs: torch takes seconds to import."""
+"""The commands by name. Each is imported when it is called, and imports what it needs when it
+runs: pydantic takes a tenth of a second to import, torch several."""
 
 from __future__ import annotations
 
+import importlib
 import sys
-from pathlib import Path
-from typing import Annotated
+from typing import Any, Final
 
 import typer
-from rich.console import Console
-from rich.table import Table
+from typer.core import TyperGroup
 
-from llmserve.cli.bench import bench
-from llmserve.cli.flags import with_settings
-from llmserve.cli.keys import keys_app
-from llmserve.cli.operating import doctor, load, ps, reload, unload, warm
-from llmserve.errors import ConfigurationError, LLMServeError
-from llmserve.settings import LoadedSettings, Settings, shown
+from llmserve.errors import LLMServeError
+
+COMMANDS: Final = {
+    "serve": ("local", "Serve models over HTTP and WebSocket."),
+    "generate": ("local", "Load a model and continue one prompt on stdout, as the tokens come."),
+    "chat": (
+        "operating",
+        "Talk to a model on a running server; Ctrl-C stops an answer, Ctrl-D leaves.",
+    ),
+    "models": ("local", "List the models under models/."),
+    "config": ("local", "Show the effective settings and where each came from."),
+    "pull": ("local", "Download a model from the hub into models/."),
+    "health": ("health", "Ask a running server whether it is well."),
+    "ps": ("operating", "Show the workers of a running server and their models."),
+    "load": ("operating", "Load a model on every worker of a running server."),
+    "unload": ("operating", "Unload a model on every worker of a running server."),
+    "reload": ("operating", "Read a model and its model.toml anew, without a gap."),
+    "warm": ("operating", "Run prompts and pin prefixes on every worker of a running server."),
+    "doctor": (
+        "operating",
+        "Measure what goes wrong with token streams on the way to a server; say what to change.",
+    ),
+    "bench": (
+        "bench",
+        "Measure a server: time to first token, between tokens, throughput, goodput.",
+    ),
+    "keys": ("keys", "API keys: create, list, revoke. A running server notices within a second."),
+}
+"""The module of each, and what it does."""
+
+
+class Commands(TyperGroup):
+    """Replaces a command's placeholder by the command when it is called."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """See `TyperGroup`."""
+        if args and args[0] in COMMANDS:
+            self.commands[args[0]] = _command(args[0])
+        return super().resolve_command(ctx, args)
+
 
 app = typer.Typer(
+    cls=Commands,
     help="A self-hosted token server for HuggingFace models.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (ps, load, unload, reload, warm, doctor, bench):
-    app.command()(command)
-app.add_typer(keys_app, name="keys")
-
-Models = Annotated[
-    list[str] | None,
-    typer.Argument(metavar="[MODEL]...", help="Names under models/, paths or hub ids."),
-]
+for _name, (_, _summary) in COMMANDS.items():
+    app.command(_name, help=_summary)(lambda: None)
 
 
 def main() -> None:
@@ -42,109 +71,10 @@ def main() -> None:
         sys.exit(2)
 
 
-@app.command()
-@with_settings(without=frozenset({"models"}))
-def serve(loaded: LoadedSettings, models: Models = None) -> None:
-    """Serve models over HTTP and WebSocket."""
-    from llmserve.registry.catalog import Catalog
-    from llmserve.workers.serve import serve
-
-    # A model that does not exist is told here, in one line, and not by a worker's traceback.
-    specs = Catalog.from_settings(loaded.settings).resolve_all(loaded.settings.models)
-    sys.exit(serve(loaded.settings, specs, read_settings=lambda: loaded.again().settings))
-
-
-@app.command()
-@with_settings(without=frozenset({"models"}))
-def generate(
-    loaded: LoadedSettings,
-    prompt: Annotated[str, typer.Argument(help="Text to continue; - reads it from stdin.")],
-    models: Annotated[
-        list[str] | None, typer.Option("--model", "-m", help="The model to load.")
-    ] = None,
-    max_tokens: Annotated[int, typer.Option(min=1, help="At most this many new tokens.")] = 50,
-    temperature: Annotated[float | None, typer.Option(min=0, max=2, help="0 is greedy.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Makes sampling reproducible.")] = None,
-    stop: Annotated[list[str] | None, typer.Option(help="End before this string.")] = None,
-) -> None:
-    """Load a model and continue one prompt on stdout, as the tokens come."""
-    from llmserve.cli.once import generate_once
-    from llmserve.domain import SamplingFields
-
-    sampling = SamplingFields(
-        max_tokens=max_tokens, temperature=temperature, seed=seed, stop=tuple(stop or ()) or None
-    )
-    text = sys.stdin.read() if prompt == "-" else prompt
-    generate_once(loaded.settings, text, sampling, sys.stdout)
-
-
-@app.command()
-def chat(
-    url: Annotated[str, typer.Argument(help="A server.")] = "http://127.0.0.1:8000",
-    model: Annotated[str | None, typer.Option("--model", "-m", help="A served model.")] = None,
-    system: Annotated[str | None, typer.Option(help="A system message.")] = None,
-    temperature: Annotated[float | None, typer.Option(min=0, max=2, help="0 is greedy.")] = None,
-    max_tokens: Annotated[int | None, typer.Option(min=1, help="Per answer.")] = None,
-    api_key: Annotated[
-        str | None, typer.Option(envvar="OPENAI_API_KEY", help="The server's key.")
-    ] = None,
-) -> None:
-    """Talk to a model on a running server; Ctrl-C stops an answer, Ctrl-D leaves."""
-    from llmserve.cli.conversation import Conversation
-
-    fields = {"model": model, "temperature": temperature, "max_tokens": max_tokens}
-    Conversation(url, {k: v for k, v in fields.items() if v is not None}, system, api_key).run()
-
-
-@app.command()
-@with_settings(without=frozenset({"models"}))
-def models(loaded: LoadedSettings) -> None:
-    """List the models under models/."""
-    from llmserve.registry.catalog import Catalog
-
-    catalog = Catalog.from_settings(loaded.settings)
-    table = Table("name", "aliases", "weights", "dtype", "device", "engine", box=None)
-    broken = []
-    for name in catalog.names():
-        try:
-            spec = catalog.resolve(name)
-        except ConfigurationError as error:
-            broken.append(error.message)
-            continue
-        source = spec.hub_id or _size(spec.path)
-        table.add_row(
-            name, ", ".join(spec.aliases), source, spec.dtype, spec.device, spec.engine.value
-        )
-    Console().print(table)
-    if broken:
-        raise ConfigurationError("; ".join(broken))
-
-
-@app.command()
-@with_settings()
-def config(loaded: LoadedSettings) -> None:
-    """Show the effective settings and where each came from."""
-    table = Table("setting", "value", "from", box=None)
-    for name in Settings.model_fields:
-        table.add_row(name, shown(getattr(loaded.settings, name)), loaded.origins[name])
-    # Wide enough that a pipe gets whole lines.
-    Console(width=None if sys.stdout.isatty() else 200).print(table)
-
-
-@app.command()
-@with_settings()
-def pull(
-    loaded: LoadedSettings,
-    hub_id: Annotated[str, typer.Argument(metavar="HUB_ID", help="As in org/name.")],
-    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit.")] = None,
-) -> None:
-    """Download a model from the hub into models/."""
-    from llmserve.cli.pulling import pull_with_progress
-
-    pull_with_progress(loaded.settings, hub_id, revision)
-
-
-def _size(path: Path | None) -> str:
-    files = path.glob("*.safetensors") if path is not None else ()
-    total = sum(file.stat().st_size for file in files)
-    return f"{total / 2**20:,.1f} MiB" if total else "missing"
+def _command(name: str) -> Any:
+    found = getattr(importlib.import_module(f"llmserve.cli.{COMMANDS[name][0]}"), name)
+    if isinstance(found, typer.Typer):
+        return typer.main.get_command(found)
+    alone = typer.Typer(add_completion=False)
+    alone.command(name)(found)
+    return typer.main.get_command(alone)

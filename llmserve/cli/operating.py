@@ -1,15 +1,13 @@
-"""Commands for a running server: `llmserve ps | load | unload | reload | warm | doctor`."""
+"""Commands for a running server: `llmserve chat | ps | load | unload | reload | warm | doctor`."""
 
 from __future__ import annotations
 
-import asyncio
 import json
 import sys
 from collections.abc import Mapping
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 Url = Annotated[str, typer.Option(help="The running server.")]
 AdminKey = Annotated[
@@ -18,6 +16,23 @@ AdminKey = Annotated[
 ]
 Name = Annotated[str | None, typer.Argument(metavar="[MODEL]", help="The default model if absent.")]
 HERE = "http://127.0.0.1:8000"
+
+
+def chat(
+    url: Annotated[str, typer.Argument(help="A server.")] = "http://127.0.0.1:8000",
+    model: Annotated[str | None, typer.Option("--model", "-m", help="A served model.")] = None,
+    system: Annotated[str | None, typer.Option(help="A system message.")] = None,
+    temperature: Annotated[float | None, typer.Option(min=0, max=2, help="0 is greedy.")] = None,
+    max_tokens: Annotated[int | None, typer.Option(min=1, help="Per answer.")] = None,
+    api_key: Annotated[
+        str | None, typer.Option(envvar="OPENAI_API_KEY", help="The server's key.")
+    ] = None,
+) -> None:
+    """Talk to a model on a running server; Ctrl-C stops an answer, Ctrl-D leaves."""
+    from llmserve.cli.conversation import Conversation
+
+    fields = {"model": model, "temperature": temperature, "max_tokens": max_tokens}
+    Conversation(url, {k: v for k, v in fields.items() if v is not None}, system, api_key).run()
 
 
 def ps(
@@ -99,6 +114,10 @@ def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="The report as JSON.")] = False,
 ) -> None:
     """Measure what goes wrong with token streams on the way to a server; say what to change."""
+    import asyncio
+
+    from rich.console import Console
+
     from llmserve.doctor import Target, examine, render
 
     target = Target.parse(

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from llmserve.domain import EngineInfo, EngineStats, LoadProgress, Prompt, WarmReport
 from llmserve.engines.job import Job
-from llmserve.text.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from llmserve.text.tokenizer import Tokenizer
 
 
 class Engine(Protocol):

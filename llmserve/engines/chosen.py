@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-
-from loguru import logger
+from functools import partial
+from typing import TYPE_CHECKING
 
 from llmserve.domain import (
     EngineInfo,
@@ -18,19 +18,22 @@ from llmserve.domain import (
     WarmReport,
 )
 from llmserve.engines.base import Engine
-from llmserve.engines.batching.compute.kv_cache import LayerShape
-from llmserve.engines.batching.compute.support import Unsupported, layer_shapes
+from llmserve.engines.heavy import import_engines
 from llmserve.engines.job import Job
-from llmserve.engines.loading import Fetch, LoadedModel, load_model
 from llmserve.errors import ModelBroken
-from llmserve.text.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from llmserve.engines.batching.compute.kv_cache import LayerShape
+    from llmserve.engines.loading import Fetch, LoadedModel
+    from llmserve.text.tokenizer import Tokenizer
 
 
 class ChosenEngine:
     """The batching engine where the model supports it. Elsewhere the threaded one, which says
     why; or, where batching was asked for by name, an error that does.
 
-    Whether a model supports it is known only once its weights are there: it is tried.
+    Whether a model supports it is known only once its weights are there: it is tried. Nothing
+    here needs torch before `load`.
     """
 
     def __init__(
@@ -39,7 +42,7 @@ class ChosenEngine:
         *,
         fetch: Fetch,
         batching: Callable[[LoadedModel, Sequence[LayerShape], str], Engine],
-        threaded: Callable[[LoadedModel, str], Engine],
+        threaded: Callable[[LoadedModel | None, str], Engine],
     ) -> None:
         self._spec = spec
         self._fetch = fetch
@@ -67,18 +70,14 @@ class ChosenEngine:
     async def load(self, on_progress: Callable[[LoadProgress], None]) -> None:
         """Load the weights, choose, and let the chosen engine warm up."""
         loop = asyncio.get_running_loop()
-        loaded, shapes = await loop.run_in_executor(self._loader, self._load, on_progress)
+        build = await loop.run_in_executor(self._loader, self._load, on_progress)
         # While another thread holds a team of OpenMP's, neither team spins between two operations
         # (libgomp counts threads, not running ones), and each of a step's then takes ten times as
         # long to begin. The loader's team ends with its thread.
         await asyncio.to_thread(self._loader.shutdown)
-        if isinstance(shapes, Unsupported):
-            self._engine = self._threaded(loaded, f"auto: batching is not for it: {shapes}")
-        else:
-            why = "asked for by settings" if self._is_asked_for else "auto: the model supports it"
-            self._engine = self._batching(loaded, shapes, why)
-        del loaded
-        logger.info("model {}: {}", self._spec.name, type(self._engine).__name__)
+        self._engine = build()
+        del build
+        on_progress(LoadProgress("preparing the engine"))
         await self._engine.load(on_progress)
 
     async def warm(self, prompts: Sequence[str], prefixes: Sequence[Prompt]) -> WarmReport:
@@ -105,27 +104,32 @@ class ChosenEngine:
         assert self._engine is not None, "the engine is not loaded"
         return self._engine
 
-    @property
-    def _is_asked_for(self) -> bool:
-        return self._spec.engine is EngineKind.BATCHING
+    def _load(self, on_progress: Callable[[LoadProgress], None]) -> Callable[[], Engine]:
+        """Everything that blocks; returns how to build the engine, on the event loop's thread."""
 
-    def _load(
-        self, on_progress: Callable[[LoadProgress], None]
-    ) -> tuple[LoadedModel, Sequence[LayerShape] | Unsupported]:
         def report(progress: LoadProgress) -> None:
             if self._is_closing:
                 raise ModelBroken(f"loading {self._spec.name!r} was interrupted by a shutdown")
             on_progress(progress)
 
+        import_engines(report)
+        if self._spec.engine is EngineKind.THREADED:
+            return partial(self._threaded, None, "asked for by settings")
+        from llmserve.engines.batching.compute.support import Unsupported, layer_shapes
+        from llmserve.engines.loading import load_model
+
         folder = self._fetch(self._spec, report)
         loaded = load_model(self._spec, folder, report)
         report(LoadProgress("checking the model"))
+        is_asked_for = self._spec.engine is EngineKind.BATCHING
         try:
-            return loaded, layer_shapes(loaded)
+            shapes = layer_shapes(loaded)
         except Unsupported as reason:
-            if self._is_asked_for:
+            if is_asked_for:
                 raise ModelBroken(
                     f"model {self._spec.name!r} cannot be served by the batching engine: {reason}; "
                     "set engine to auto or threaded"
                 ) from reason
-            return loaded, reason.with_traceback(None)
+            return partial(self._threaded, loaded, f"auto: batching is not for it: {reason}")
+        why = "asked for by settings" if is_asked_for else "auto: the model supports it"
+        return partial(self._batching, loaded, shapes, why)

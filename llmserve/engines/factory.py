@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
 from loguru import logger
 
 from llmserve.domain import EngineKind, ModelSpec
 from llmserve.engines.base import Engine
-from llmserve.engines.batching.compute.kv_cache import LayerShape
-from llmserve.engines.batching.engine import BatchingEngine, BatchingOptions
-from llmserve.engines.batching.loop import StepReport
 from llmserve.engines.chosen import ChosenEngine
 from llmserve.engines.footprint import slots
-from llmserve.engines.loading import Fetch, LoadedModel
 from llmserve.engines.memory_share import MemoryShare
-from llmserve.engines.threaded import ThreadedEngine
+from llmserve.machine.allowance import processors
+
+if TYPE_CHECKING:
+    import torch
+
+    from llmserve.engines.batching.compute.kv_cache import LayerShape
+    from llmserve.engines.batching.loop import StepReport
+    from llmserve.engines.loading import Fetch, LoadedModel
 
 
 def build_engine(
@@ -30,7 +32,7 @@ def build_engine(
     fetch: Fetch,
     kv_cache_bytes: int | None = None,
     worker_share: float = 1.0,
-    memory_share: Callable[[torch.device], MemoryShare] | None = None,
+    memory_share: Callable[[str, int], MemoryShare] | None = None,
     max_tokens_per_step: int | None = None,
     prefix_caching: bool = True,
     torch_compile: bool = False,
@@ -40,21 +42,30 @@ def build_engine(
     """The engine that the spec asks for; `auto` takes the best one the model supports.
 
     `worker_share` is this worker's part of the cores and of its device's memory; `memory_share`
-    says more of the latter, once the model is there and its device known.
+    says more of the latter, from the device that the model is on and the number of GPUs.
 
     `torch_threads` is per running request of the threaded engine, `None` shares the cores among
     them; the batching engine's one step takes as many, or this worker's share of the cores.
     """
-    threaded = partial(_threaded, spec, max_running, torch_threads, fetch)
-    if spec.engine is EngineKind.THREADED:
-        return threaded(None, "asked for by settings")
 
     def batching(loaded: LoadedModel, layers: Sequence[LayerShape], why: str) -> Engine:
+        from llmserve.engines.batching.engine import BatchingEngine, BatchingOptions
+        from llmserve.engines.devices import num_gpus
+
+        def share(device: torch.device) -> MemoryShare:
+            if memory_share is None:
+                return MemoryShare(worker_share)
+            return memory_share(str(device), num_gpus())
+
+        running = slots(EngineKind.BATCHING, max_running, loaded.device.type)
+        threads = torch_threads or max(1, round(processors() * worker_share))
+        logger.info("model {} is served by the batching engine ({}), {} at once, {} CPU threads",
+                    spec.name, why, running, threads)  # fmt: skip
         options = BatchingOptions(
-            max_running=slots(EngineKind.BATCHING, max_running, loaded.device.type),
-            torch_threads=torch_threads or max(1, round(cores() * worker_share)),
+            max_running=running,
+            torch_threads=threads,
             kv_cache_bytes=kv_cache_bytes,
-            memory_share=memory_share or (lambda device: MemoryShare(worker_share)),
+            memory_share=share,
             max_tokens_per_step=max_tokens_per_step,
             is_caching=prefix_caching,
             is_compiled=torch_compile,
@@ -62,12 +73,8 @@ def build_engine(
         )
         return BatchingEngine(spec, loaded, layers, options, why=why, on_step=on_step)
 
+    threaded = partial(_threaded, spec, max_running, torch_threads, fetch)
     return ChosenEngine(spec, fetch=fetch, batching=batching, threaded=threaded)
-
-
-def cores() -> int:
-    """Processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _threaded(
@@ -78,8 +85,10 @@ def _threaded(
     loaded: LoadedModel | None,
     why: str,
 ) -> Engine:
+    from llmserve.engines.threaded import ThreadedEngine
+
     running = slots(EngineKind.THREADED, max_running)
-    threads = torch_threads or max(1, cores() // running)
+    threads = torch_threads or max(1, processors() // running)
     logger.info(
         "model {} is served by the threaded engine ({}), {} at once, {} CPU threads each",
         spec.name,

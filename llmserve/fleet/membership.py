@@ -14,6 +14,8 @@ from llmserve.fleet.slots import Slot
 METRICS: Final = "metrics"
 LIMITS: Final = "limits"
 SOCKETS: Final = "workers"
+METRICS_VARIABLE: Final = "PROMETHEUS_MULTIPROC_DIR"
+"""Tells prometheus_client where `METRICS` is; it looks once, when it is imported."""
 
 
 class Membership:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
@@ -15,6 +14,7 @@ from loguru import logger
 from llmserve.domain import LoadProgress, ModelSpec
 from llmserve.engines.base import Engine
 from llmserve.errors import LLMServeError, ModelBroken, ModelUnloaded, NotReady
+from llmserve.observability.stages import Stages
 from llmserve.registry.registry import LOADING_RETRY_SECONDS, Registry
 from llmserve.registry.served import ModelStatus, ServedModel
 
@@ -200,10 +200,12 @@ class Loader:
     async def _load(self, model: ServedModel) -> None:
         """The loader's boundary: whatever goes wrong is this model's error and nobody else's."""
 
+        stages = Stages()
+
         def report(progress: LoadProgress) -> None:
             model.progress = progress
+            stages.enter(progress.stage)
 
-        begun = time.monotonic()
         model.status, model.error = ModelStatus.LOADING, None
         try:
             model.engine = self._build_engine(model.spec)
@@ -219,7 +221,7 @@ class Loader:
             model.status = ModelStatus.READY
             model.used_at = self._registry.clock()
             model.has_no_leases.set()
-            _log_ready(model, model.engine, time.monotonic() - begun)
+            _log_ready(model, model.engine, stages)
 
     async def _give_up(self, model: ServedModel, error: LLMServeError) -> None:
         model.error, model.status = error, ModelStatus.BROKEN
@@ -317,13 +319,14 @@ class Loader:
                     model.is_on_demand = True
 
 
-def _log_ready(model: ServedModel, engine: Engine, seconds: float) -> None:
+def _log_ready(model: ServedModel, engine: Engine, stages: Stages) -> None:
     info = engine.info
     logger.info(
-        "model {} is ready after {:.1f} s: {:.1f}M parameters, {} on {}, {:.0f} MiB, "
+        "model {} is ready after {:.1f} s ({}): {:.1f}M parameters, {} on {}, {:.0f} MiB, "
         "context {} tokens",
         model.spec.name,
-        seconds,
+        stages.total_seconds,
+        stages,
         info.parameters / 1e6,
         info.dtype,
         info.device,

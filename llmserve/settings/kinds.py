@@ -6,7 +6,6 @@ import json
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, AllowInfNan, BeforeValidator, SecretStr
-from pydantic_settings import NoDecode
 
 from llmserve.address import without_brackets
 
@@ -44,8 +43,8 @@ Host = Annotated[str, AfterValidator(without_brackets)]
 Device = Annotated[str, AfterValidator(_known_device)]
 DType = Literal["auto", "float32", "bfloat16", "float16"]
 EngineName = Literal["auto", "batching", "threaded"]
-Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_listed)]
-Devices = Annotated[tuple[Device, ...], NoDecode, BeforeValidator(_listed)]
+Words = Annotated[tuple[str, ...], BeforeValidator(_listed)]
+Devices = Annotated[tuple[Device, ...], BeforeValidator(_listed)]
 Secret = Annotated[SecretStr, AfterValidator(_not_blank)]
-Secrets = Annotated[tuple[Secret, ...], NoDecode, BeforeValidator(_listed_secrets)]
+Secrets = Annotated[tuple[Secret, ...], BeforeValidator(_listed_secrets)]
 Seconds = Annotated[float, AllowInfNan(False)]

@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final, Literal, Self
 
-from pydantic import Field, SecretStr, model_validator
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 
 from llmserve.settings.kinds import (
     Device,
@@ -22,15 +21,11 @@ from llmserve.settings.kinds import (
 ENV_PREFIX: Final = "LLMSERVE_"
 
 
-class Settings(BaseSettings):
+class Settings(BaseModel):
     """What an operator can decide. Field descriptions are the settings table of the README."""
 
-    model_config = SettingsConfigDict(
-        env_prefix=ENV_PREFIX,
-        extra="forbid",
-        frozen=True,
-        env_ignore_empty=True,
-        hide_input_in_errors=True,
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, validate_default=True, hide_input_in_errors=True
     )
 
     host: Host = Field(
@@ -152,8 +147,8 @@ class Settings(BaseSettings):
         None,
         ge=1,
         le=1024,
-        description="CPU threads of a step; default: cores ÷ workers, or with the threaded engine "
-        "cores ÷ `max_running` per request.",
+        description="CPU threads of a step; default: the processors that affinity and quotas "
+        "leave ÷ workers, or with the threaded engine ÷ `max_running`, per request.",
     )
     max_header_bytes: int = Field(
         32 * 2**10, ge=1024, description="Request line and headers together; more is 431."
@@ -227,6 +222,11 @@ class Settings(BaseSettings):
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         "INFO", description="The least important lines to log."
     )
+    address_file: Path | None = Field(
+        None,
+        description="The server writes its URL there while it listens, for `llmserve health` and "
+        "scripts: needed where a flag or `port = 0` decides on the port.",
+    )
     run_dir: Path | None = Field(
         None, description="Where the workers of this box meet; `llmserve serve` makes one."
     )
@@ -238,19 +238,16 @@ class Settings(BaseSettings):
         return self
 
     @model_validator(mode="after")
+    def _address_is_known(self) -> Self:
+        if self.reload and self.port == 0 and self.address_file is not None:
+            raise ValueError(
+                "with reload nobody can tell which free port is taken; set port, or leave "
+                "address_file out"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _something_to_serve(self) -> Self:
         if not self.models:
             raise ValueError("models is empty; name at least one")
         return self
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """`load_settings` merges the sources itself, to know where each value came from."""
-        return (init_settings,)

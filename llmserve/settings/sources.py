@@ -18,6 +18,7 @@ from pydantic import SecretStr, ValidationError
 
 from llmserve.errors import ConfigurationError
 from llmserve.settings.knobs import ENV_PREFIX, Settings
+from llmserve.settings.service_links import service_links
 
 CONFIG_VARIABLE: Final = "LLMSERVE_CONFIG"
 DEFAULT_FILE: Final = "llmserve.toml"
@@ -47,7 +48,7 @@ def load_settings(
             _check_known(name, label(name))
             values[name], origins[name] = value, label(name)
     try:
-        settings = Settings(**values)  # type: ignore[arg-type]  # validated here
+        settings = Settings(**values)
     except ValidationError as error:
         raise ConfigurationError(_explain(error, origins)) from None
     return LoadedSettings(settings, origins, lambda: load_settings(flags, config_file=config_file))
@@ -69,21 +70,14 @@ def _sources(
     path = Path(asked_for or DEFAULT_FILE)
     yield _read_file(path, bool(asked_for)), lambda _: str(path)
     environment = {
-        key.removeprefix(ENV_PREFIX).lower(): value
+        key.removeprefix(ENV_PREFIX): value
         for key, value in os.environ.items()
-        if key.startswith(ENV_PREFIX)
-        and key != CONFIG_VARIABLE
-        and value
-        and not _is_from_kubernetes(key, value)
+        if key.startswith(ENV_PREFIX) and key != CONFIG_VARIABLE and value
     }
-    yield environment, lambda name: f"environment {ENV_PREFIX}{name.upper()}"
+    strangers = service_links(environment)
+    settings = {k.lower(): v for k, v in environment.items() if k not in strangers}
+    yield settings, lambda name: f"environment {ENV_PREFIX}{name.upper()}"
     yield flags, lambda name: f"flag --{name.replace('_', '-')}"
-
-
-def _is_from_kubernetes(key: str, value: str) -> bool:
-    """Kubernetes tells every pod of a Service named llmserve, in variables of our prefix."""
-    name = key.removeprefix(ENV_PREFIX)
-    return name.startswith(("SERVICE_", "PORT_")) or (name == "PORT" and "://" in value)
 
 
 def _read_file(path: Path, is_asked_for: bool) -> Mapping[str, object]:

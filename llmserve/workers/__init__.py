@@ -3,6 +3,19 @@
 `create_app` is the ASGI factory for any other server, Gunicorn for one.
 """
 
-from llmserve.workers.app import create_app
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+
+def create_app() -> FastAPI:
+    """See `llmserve.workers.app`, which the supervisor has no use for."""
+    from llmserve.workers.app import create_app as create
+
+    return create()
+
 
 __all__ = ["create_app"]

@@ -9,11 +9,10 @@ from fastapi import FastAPI
 
 from llmserve.api.http_protocol import bounded_protocol
 from llmserve.api.websocket_protocol import bounded_websocket
-from llmserve.fleet.membership import METRICS
+from llmserve.fleet.membership import METRICS, METRICS_VARIABLE
 from llmserve.observability.logs import configure_logging
 from llmserve.settings import Settings, load_settings
 
-METRICS_VARIABLE: Final = "PROMETHEUS_MULTIPROC_DIR"
 SHUTDOWN_MARGIN_SECONDS: Final = 10
 
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import subprocess
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 from loguru import logger
@@ -13,23 +12,20 @@ from loguru import logger
 from llmserve.domain import ModelSpec
 from llmserve.engines.footprint import footprint
 from llmserve.errors import ConfigurationError
+from llmserve.machine.allowance import free_memory
+from llmserve.machine.gpus import installed_gpus, visible_gpus
 from llmserve.settings import Settings
 
 PROCESS_BYTES: Final = 400 * 2**20
 """Host memory of one worker before any model: Python, torch and transformers."""
-NVIDIA_SMI: Final = (
-    "nvidia-smi", "--query-gpu=index,memory.free", "--format=csv,noheader,nounits",
-)  # fmt: skip
-CGROUP_LIMIT: Final = Path("/sys/fs/cgroup/memory.max")
-CGROUP_USED: Final = Path("/sys/fs/cgroup/memory.current")
 
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """Free bytes of the host and of each GPU; `None` where nobody can tell."""
+    """Free bytes of the host and of each GPU that may be used; `None` where nobody can tell."""
 
     host: int | None
-    gpus: Mapping[int, int]
+    gpus: Mapping[int, int | None]
 
 
 def check_memory(
@@ -62,8 +58,8 @@ def check_memory(
 
 
 def measure_memory() -> Memory:
-    """Of this machine, now; a container's own limit counts."""
-    return Memory(_host_bytes(), _gpu_bytes())
+    """What this process and its workers may take of this machine, now."""
+    return Memory(free_memory(), visible_gpus(installed_gpus(), os.environ))
 
 
 def worker_bytes(settings: Settings, specs: Sequence[ModelSpec]) -> int:
@@ -136,33 +132,9 @@ def _free(device: str, memory: Memory) -> int | None:
     if device == "the host":
         return memory.host
     if device == "all GPUs":
-        return sum(memory.gpus.values())
+        known = [free for free in memory.gpus.values() if free is not None]
+        return sum(known) if len(known) == len(memory.gpus) else None
     return memory.gpus.get(int(device.partition(":")[2]))
-
-
-def _host_bytes() -> int | None:
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        fields = dict(line.split(":", 1) for line in lines)
-        free = int(fields["MemAvailable"].split()[0]) * 1024
-    except (OSError, KeyError, ValueError):
-        return None
-    try:
-        limit, used = int(CGROUP_LIMIT.read_text()), int(CGROUP_USED.read_text())
-    except (OSError, ValueError):  # no cgroup of our own, or "max"
-        return free
-    return min(free, limit - used)
-
-
-def _gpu_bytes() -> dict[int, int]:
-    try:
-        output = subprocess.run(  # noqa: S603 - a fixed command
-            NVIDIA_SMI, capture_output=True, text=True, timeout=10, check=True
-        ).stdout
-        rows = (line.split(",") for line in output.splitlines() if line.strip())
-        return {int(index): int(free) * 2**20 for index, free in rows}
-    except (OSError, subprocess.SubprocessError, ValueError):
-        return {}
 
 
 def _gib(count: int) -> str:

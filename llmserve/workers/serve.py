@@ -8,20 +8,22 @@ import os
 import shutil
 import socket
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
-import uvicorn
 from loguru import logger
 
 from llmserve.address import authority
 from llmserve.domain import ModelSpec
 from llmserve.errors import ConfigurationError
-from llmserve.fleet.membership import METRICS, SOCKETS, open_board
+from llmserve.fleet.membership import METRICS, METRICS_VARIABLE, SOCKETS, open_board
+from llmserve.machine.process_age import process_age
 from llmserve.observability.logs import configure_logging
+from llmserve.observability.stages import Stages
 from llmserve.settings import Settings, to_environment
-from llmserve.workers.app import METRICS_VARIABLE, server_options
+from llmserve.workers.address import published
 from llmserve.workers.preflight import check_memory, is_on_gpu, measure_memory, worker_bytes
 
 BACKLOG: Final = 2048
@@ -42,14 +44,22 @@ def serve(
     Raises:
         ConfigurationError: the port is taken, or the models do not fit the memory.
     """
+    stages = Stages("imports and settings", begun_at=time.monotonic() - process_age())
     configure_logging(settings.log_format, settings.log_level)
     if settings.memory_preflight:
+        stages.enter("memory preflight")
         check_memory(settings, specs)
     if settings.reload:
-        _serve_with_reload(settings)
+        with published(settings.address_file, settings.host, settings.port):
+            _serve_with_reload(settings)
         return 0
-    with _listener(settings) as listener, _run_directory(settings.run_dir) as run_dir:
-        pinned = settings.model_copy(update={"run_dir": run_dir, "port": listener.getsockname()[1]})
+    with (
+        _listener(settings) as listener,
+        _run_directory(settings.run_dir) as run_dir,
+        published(settings.address_file, settings.host, port := listener.getsockname()[1]),
+    ):
+        pinned = settings.model_copy(update={"run_dir": run_dir, "port": port})
+        stages.enter("supervisor")
         os.environ[METRICS_VARIABLE] = str(run_dir / METRICS)
         # prometheus_client decides at import whether it shares its values: after this line.
         from llmserve.observability.metrics import Metrics
@@ -57,19 +67,21 @@ def serve(
 
         logger.info("llmserve serves {} on http://{}", ", ".join(settings.models),
                     authority(settings.host, pinned.port))  # fmt: skip
-        return Supervisor(
+        supervisor = Supervisor(
             pinned,
             listener,
             open_board(run_dir, settings.workers),
             Metrics(run_dir / METRICS),
             may_overlap=lambda: _has_room_for_one_more(settings, specs),
             read_settings=lambda: _same_place(read_settings() if read_settings else pinned, pinned),
-        ).run()
+        )
+        logger.info("the port is open {:.2f} s after the start: {}", stages.total_seconds, stages)
+        return supervisor.run()
 
 
 def _same_place(fresh: Settings, pinned: Settings) -> Settings:
     """What a rolling restart cannot change stays as it is."""
-    fixed = ("host", "port", "workers", "run_dir", "reload")
+    fixed = ("host", "port", "workers", "run_dir", "reload", "address_file")
     return fresh.model_copy(update={name: getattr(pinned, name) for name in fixed})
 
 
@@ -128,6 +140,10 @@ def _run_directory(asked_for: Path | None) -> Iterator[Path]:
 
 def _serve_with_reload(settings: Settings) -> None:
     """For development: Uvicorn restarts its one worker whenever the code changes."""
+    import uvicorn
+
+    from llmserve.workers.app import server_options
+
     os.environ |= to_environment(settings)
     uvicorn.run(
         "llmserve.workers:create_app",
@@ -136,5 +152,9 @@ def _serve_with_reload(settings: Settings) -> None:
         port=settings.port,
         reload=True,
         backlog=BACKLOG,
-        **server_options(settings),
+        **server_options(settings)
+        | {
+            "http": "llmserve.workers.reloading:HTTP",
+            "ws": "llmserve.workers.reloading:WEBSOCKET",
+        },
     )

@@ -13,13 +13,13 @@ from typing import Any, Final
 import uvicorn
 from fastapi import FastAPI
 from loguru import logger
-from uvicorn.config import STARTUP_FAILURE
 
 from llmserve.bootstrap import Container
 from llmserve.fleet.board import State
+from llmserve.observability.stages import Stages
 from llmserve.settings import Settings
 from llmserve.workers.acceptor import Acceptor, Connections
-from llmserve.workers.signals import RETIRE_SIGNAL
+from llmserve.workers.signals import RETIRE_SIGNAL, STARTUP_FAILURE
 
 POLL_SECONDS: Final = 0.05
 
@@ -27,15 +27,19 @@ POLL_SECONDS: Final = 0.05
 class WorkerServer(uvicorn.Server):
     """Serves the application of this process on the box's shared listening socket."""
 
-    def __init__(self, config: uvicorn.Config, app: FastAPI, settings: Settings) -> None:
+    def __init__(
+        self, config: uvicorn.Config, app: FastAPI, settings: Settings, stages: Stages
+    ) -> None:
         super().__init__(config)
         self._app = app
         self._settings = settings
+        self._stages = stages
         self._retirement: asyncio.Task[None] | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start the application and then accept connections."""
         assert sockets, "a worker is given its listening socket"
+        self._stages.enter("event loop")
         await self.lifespan.startup()
         if self.lifespan.should_exit:
             sys.exit(STARTUP_FAILURE)
@@ -54,6 +58,8 @@ class WorkerServer(uvicorn.Server):
         self.servers = [self._acceptor]  # type: ignore[list-item]  # has what Uvicorn calls: close, wait_closed
         asyncio.get_running_loop().add_signal_handler(RETIRE_SIGNAL, self._begin_retirement)
         self.started = True
+        logger.info("worker {} takes connections {:.2f} s after its start: {}",
+                    membership.number, self._stages.total_seconds, self._stages)  # fmt: skip
 
     @property
     def _container(self) -> Container:

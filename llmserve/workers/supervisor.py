@@ -16,13 +16,13 @@ from dataclasses import dataclass
 from typing import Final
 
 from loguru import logger
-from uvicorn.config import STARTUP_FAILURE
 
 from llmserve.errors import ConfigurationError
 from llmserve.fleet.board import Board, State
 from llmserve.observability.metrics import Metrics
 from llmserve.settings import Settings, to_environment
 from llmserve.workers.process import WorkerProcess
+from llmserve.workers.signals import STARTUP_FAILURE
 
 TICK_SECONDS: Final = 0.1
 FIRST_DELAY_SECONDS: Final = 0.5

@@ -14,11 +14,14 @@ import signal
 import socket
 import sys
 import threading
+import time
 from types import FrameType
 
 import uvicorn
 from loguru import logger
 
+from llmserve.machine.process_age import process_age
+from llmserve.observability.stages import Stages
 from llmserve.settings import load_settings
 from llmserve.workers.app import create_app, server_options
 from llmserve.workers.server import WorkerServer
@@ -26,16 +29,19 @@ from llmserve.workers.server import WorkerServer
 
 def main(listener: int, lifeline: int) -> None:
     """Serve until told to leave."""
+    stages = Stages("imports", begun_at=time.monotonic() - process_age())
     faulthandler.enable()  # the supervisor sends SIGABRT to a hung worker: its stacks are logged
     for sig in (signal.SIGTERM, signal.SIGINT):
         # Before Uvicorn takes the signal, and when it raises it again after its shutdown.
         signal.signal(sig, _exit_quietly)
+    stages.enter("settings")
     settings = load_settings().settings
+    stages.enter("application")
     app = create_app()
     config = uvicorn.Config(app, **server_options(settings))
     threading.Thread(target=_watch_lifeline, args=(lifeline,), daemon=True, name="lifeline").start()
     shared = socket.socket(fileno=listener)
-    WorkerServer(config, app, settings).run([shared])
+    WorkerServer(config, app, settings, stages).run([shared])
 
 
 def _watch_lifeline(lifeline: int) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from llmserve.settings import ENV_PREFIX, load_settings
+from llmserve.workers.address import publish, withdraw
 
 LEAVE_SECONDS = 30
 """Beyond the drain: farewell and shutdown."""
@@ -61,7 +62,16 @@ def on_starting(server: Any) -> None:
         os.environ[f"{ENV_PREFIX}WORKERS"] = str(server.cfg.workers)
 
 
+def when_ready(server: Any) -> None:
+    """`--bind` on the command line wins: the address is that of the socket."""
+    address = server.LISTENERS[0].sock.getsockname()
+    if _settings.address_file is not None and isinstance(address, tuple):  # not a Unix socket
+        server.llmserve_url = publish(_settings.address_file, *address[:2])
+
+
 def on_exit(server: Any) -> None:
     """The run directory goes with the master that made it; one that was given stays."""
+    if _settings.address_file is not None:
+        withdraw(_settings.address_file, getattr(server, "llmserve_url", ""))
     if os.environ.get(MAKER) == str(os.getpid()):
         shutil.rmtree(_run_dir, ignore_errors=True)

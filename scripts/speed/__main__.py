@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import os
 import platform
 import sys
 import tempfile
@@ -17,6 +16,7 @@ from pathlib import Path
 import torch
 from make_model import make_model
 
+from llmserve.machine.allowance import processors
 from speed import ceilings, host_parts, intrusion, loop_alone, servers
 from speed.ceilings import Ceilings
 from speed.limits import ModelShape, Workload
@@ -86,7 +86,7 @@ def _measure(
     arguments: argparse.Namespace,
     say: Callable[[str], None],
 ) -> Results:
-    threads = len(os.sched_getaffinity(0))
+    threads = processors()
     results = Results(
         machine=f"{threads} cores, {_processor()}, torch {torch.__version__}",
         model=arguments.model.name if arguments.model else f"{arguments.preset}, random weights",

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from llmserve.admission.credential import public_id
 from llmserve.admission.key_file import KeyFile
 from llmserve.admission.keys import KeyRing
-from llmserve.cli.keys import keys_app
+from llmserve.cli.keys import keys as keys_app
 from llmserve.domain import CallerLimits, Scope
 from llmserve.errors import ConfigurationError, Unauthorized
 

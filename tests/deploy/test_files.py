@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
+from deploy.dockerfile import environment, instructions
 
 from llmserve.api.draining import EXIT_SECONDS
 from llmserve.service.service import FAREWELL_SECONDS
@@ -20,6 +21,8 @@ DEPLOY = ROOT / "scripts" / "deploy"
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 SHUTDOWN_SECONDS = Settings().drain_timeout_seconds + FAREWELL_SECONDS + EXIT_SECONDS
 ROUTES = ("/health", "/health/ready")
+CACHES = {"LLMSERVE_CACHE_DIR", "TRITON_CACHE_DIR", "TORCHINDUCTOR_CACHE_DIR", "HF_HOME"}
+(CACHE,) = [rest for name, rest in instructions() if name == "VOLUME"]
 
 
 def manifests() -> dict[str, dict[str, Any]]:
@@ -52,6 +55,23 @@ def test_compose_sets_settings_that_exist() -> None:
     for name, value in COMPOSE["services"]["llmserve"]["environment"].items():
         field = name.removeprefix(ENV_PREFIX).lower()
         assert getattr(Settings(**{field: value}), field) == value
+
+
+def test_compose_asks_for_health_where_the_server_is() -> None:
+    service = COMPOSE["services"]["llmserve"]
+    assert service["healthcheck"]["test"] == ["CMD", "llmserve", "health", "--ready"]
+    port = service["environment"]["LLMSERVE_PORT"]
+    assert service["expose"] == [str(port)]
+    for file in ("nginx/nginx.conf", "prometheus/prometheus.yml"):
+        asked = re.findall(r"llmserve:(\d+)", (DEPLOY / file).read_text())
+        assert set(asked) == {str(port)}, file
+
+
+def test_compose_keeps_what_was_compiled_in_a_volume() -> None:
+    mounts = dict(volume.split(":")[:2] for volume in COMPOSE["services"]["llmserve"]["volumes"])
+    assert mounts["cache"] == CACHE
+    assert "cache" in COMPOSE["volumes"]
+    assert not CACHES & set(COMPOSE["services"]["llmserve"]["environment"]), "the image's hold"
 
 
 def test_compose_waits_longer_than_a_shutdown_takes() -> None:
@@ -142,11 +162,14 @@ def test_kubernetes_probes_routes_and_ports_that_exist() -> None:
     assert main["readinessProbe"]["httpGet"]["path"] == "/health/ready"
     assert manifests()["Service"]["spec"]["ports"][0]["targetPort"] == port["name"]
     allowed = manifests()["NetworkPolicy"]["spec"]["ingress"][0]["ports"][0]["port"]
-    assert allowed == port["containerPort"] == Settings().port
+    (set_to,) = [v["value"] for v in main["env"] if v["name"] == "LLMSERVE_PORT"]
+    metadata = manifests()["Deployment"]["spec"]["template"]["metadata"]
+    scraped = metadata["annotations"]["prometheus.io/port"]
+    assert str(allowed) == str(port["containerPort"]) == set_to == scraped
 
 
 def test_kubernetes_sets_settings_that_exist_and_leaves_time_to_drain() -> None:
-    names = {variable["name"] for variable in container()["env"]} - {"TRITON_CACHE_DIR"}
+    names = {variable["name"] for variable in container()["env"]}
     assert all(name.startswith(ENV_PREFIX) for name in names)
     fields = {name.removeprefix(ENV_PREFIX).lower() for name in names}
     assert fields <= set(Settings.model_fields)
@@ -180,6 +203,16 @@ def test_kubernetes_mounts_what_it_declares_and_runs_without_root() -> None:
     assert spec["securityContext"]["runAsUser"] == int(uid[1])
     assert container()["securityContext"]["readOnlyRootFilesystem"] is True
     assert "/tmp" in [mount["mountPath"] for mount in container()["volumeMounts"]]
+
+
+def test_kubernetes_and_systemd_have_a_place_for_what_is_compiled() -> None:
+    assert environment().keys() >= CACHES
+    assert not CACHES & {variable["name"] for variable in container()["env"]}, "the image's hold"
+    assert CACHE in [mount["mountPath"] for mount in container()["volumeMounts"]]
+    unit = (DEPLOY / "systemd" / "llmserve.service").read_text()
+    assert "CacheDirectory=llmserve\n" in unit, "which systemd makes as /var/cache/llmserve"
+    for name in CACHES:
+        assert re.search(rf"^Environment=.*\b{name}={CACHE}\b", unit, re.MULTILINE), name
 
 
 def test_the_autoscalers_metric_is_the_one_that_the_adapter_makes() -> None:

@@ -107,8 +107,12 @@ def test_sighup_reads_the_settings_again_and_a_given_run_directory_stays(
     run_dir = tmp_path / "run"
     run_dir.mkdir()
     # More workers than the settings say: the workers must be told, or they find no slot.
-    with running_gunicorn(tmp_path, "--workers", "3", run_dir=run_dir) as server:
+    address = tmp_path / "address"
+    with running_gunicorn(
+        tmp_path, "--workers", "3", run_dir=run_dir, address_file=address
+    ) as server:
         server.wait_for_log("is ready after", times=3)
+        assert address.read_text().strip() == server.url
         assert sorted(workers_of(server)) == [0, 1, 2]
         models = server.url + "/v1/models"
         assert httpx.get(models).status_code == 200
@@ -117,8 +121,10 @@ def test_sighup_reads_the_settings_again_and_a_given_run_directory_stays(
         server.wait_for_log("is ready after", times=6)
         # Asked often enough to meet every worker; an old one still lets everybody in.
         until(lambda: all(is_refused(models) for _ in range(12)), "every worker wants a key")
+        assert address.exists(), "it outlives a reload"
         assert server.stop(signal.SIGTERM) == 0
         assert (run_dir / "metrics").is_dir()
+        assert not address.exists()
 
 
 def test_the_worker_class_needs_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from fake_nvidia_smi import gpu, install
 
 from llmserve.domain import ModelSpec
 from llmserve.engines.footprint import footprint
@@ -88,6 +89,35 @@ def test_a_folder_without_weights_or_config_has_no_footprint(tmp_path: Path) -> 
     size = footprint(ModelSpec("odd", path=tmp_path), 1)
     assert size is not None
     assert (size.weights, size.cache) == (4, 0)
+
+
+@pytest.fixture
+def gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three of one kind, with 10, 20 and 30 MiB free."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    install(tmp_path, [gpu("GPU-aa", 10), gpu("GPU-bb", 20), gpu("GPU-cc", 30)])
+
+
+@pytest.mark.usefixtures("gpus")
+@pytest.mark.parametrize(
+    ("chosen", "mebibytes"),
+    [(None, [10, 20, 30]), ("2", [30]), ("1,0", [20, 10]), ("GPU-cc,GPU-a", [30, 10]), ("", [])],
+)
+def test_cuda_visible_devices_says_which_gpus_there_are_and_their_numbers(
+    monkeypatch: pytest.MonkeyPatch, chosen: str | None, mebibytes: list[int]
+) -> None:
+    if chosen is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", chosen)
+    assert measure_memory().gpus == {n: size * 2**20 for n, size in enumerate(mebibytes)}
+    assert is_on_gpu(Settings(), measure_memory()) == bool(mebibytes)
+
+
+def test_a_gpu_whose_memory_nobody_tells_is_not_refused(model: ModelSpec) -> None:
+    check(Settings(device="cuda:0"), model, Memory(64 * GIB, {0: None}))
+    check(Settings(), model, Memory(64 * GIB, {0: GIB, 1: None}))
+    with pytest.raises(ConfigurationError, match="on the host"):
+        check(Settings(), model, Memory(GIB // 4, {0: None}))
 
 
 def test_this_machine_has_memory() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import torch
 
@@ -24,8 +24,7 @@ from llmserve.engines.batching.compute.runner import Runner
 from llmserve.engines.batching.compute.sizing import CacheWish, cpu_cache_size
 from llmserve.engines.batching.compute.transformers_forward import TransformersForward
 from llmserve.engines.loading import LoadedModel
-
-MEMINFO: Final = Path("/proc/meminfo")
+from llmserve.machine.allowance import free_memory
 
 
 def build_on_cpu(
@@ -80,12 +79,10 @@ def _forward(model: Any, kernels: Kernels | str) -> tuple[Forward, str, Callable
 
 
 def _free_bytes() -> int:
-    try:
-        fields = dict(line.split(":", 1) for line in MEMINFO.read_text("utf-8").splitlines())
-        return int(fields["MemAvailable"].split()[0]) * 1024
-    except (OSError, KeyError, ValueError):
-        pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-        return int(pages) // 2
+    free = free_memory()
+    if free is not None:
+        return free
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
 
 
 def _nothing() -> None:

@@ -1,0 +1,110 @@
+"""Commands that work with this machine's settings: `llmserve serve | generate | models | config |
+pull`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from llmserve.cli.flags import with_settings
+from llmserve.errors import ConfigurationError
+from llmserve.settings import LoadedSettings, Settings, shown
+
+Models = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[MODEL]...", help="Names under models/, paths or hub ids."),
+]
+
+
+@with_settings(without=frozenset({"models"}))
+def serve(loaded: LoadedSettings, models: Models = None) -> None:
+    """Serve models over HTTP and WebSocket."""
+    from llmserve.registry.catalog import Catalog
+    from llmserve.workers.serve import serve
+
+    # A model that does not exist is told here, in one line, and not by a worker's traceback.
+    specs = Catalog.from_settings(loaded.settings).resolve_all(loaded.settings.models)
+    sys.exit(serve(loaded.settings, specs, read_settings=lambda: loaded.again().settings))
+
+
+@with_settings(without=frozenset({"models"}))
+def generate(
+    loaded: LoadedSettings,
+    prompt: Annotated[str, typer.Argument(help="Text to continue; - reads it from stdin.")],
+    models: Annotated[
+        list[str] | None, typer.Option("--model", "-m", help="The model to load.")
+    ] = None,
+    max_tokens: Annotated[int, typer.Option(min=1, help="At most this many new tokens.")] = 50,
+    temperature: Annotated[float | None, typer.Option(min=0, max=2, help="0 is greedy.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Makes sampling reproducible.")] = None,
+    stop: Annotated[list[str] | None, typer.Option(help="End before this string.")] = None,
+) -> None:
+    """Load a model and continue one prompt on stdout, as the tokens come."""
+    from llmserve.cli.once import generate_once
+    from llmserve.domain import SamplingFields
+
+    sampling = SamplingFields(
+        max_tokens=max_tokens, temperature=temperature, seed=seed, stop=tuple(stop or ()) or None
+    )
+    text = sys.stdin.read() if prompt == "-" else prompt
+    generate_once(loaded.settings, text, sampling, sys.stdout)
+
+
+@with_settings(without=frozenset({"models"}))
+def models(loaded: LoadedSettings) -> None:
+    """List the models under models/."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from llmserve.registry.catalog import Catalog
+
+    catalog = Catalog.from_settings(loaded.settings)
+    table = Table("name", "aliases", "weights", "dtype", "device", "engine", box=None)
+    broken = []
+    for name in catalog.names():
+        try:
+            spec = catalog.resolve(name)
+        except ConfigurationError as error:
+            broken.append(error.message)
+            continue
+        source = spec.hub_id or _size(spec.path)
+        table.add_row(
+            name, ", ".join(spec.aliases), source, spec.dtype, spec.device, spec.engine.value
+        )
+    Console().print(table)
+    if broken:
+        raise ConfigurationError("; ".join(broken))
+
+
+@with_settings()
+def config(loaded: LoadedSettings) -> None:
+    """Show the effective settings and where each came from."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("setting", "value", "from", box=None)
+    for name in Settings.model_fields:
+        table.add_row(name, shown(getattr(loaded.settings, name)), loaded.origins[name])
+    # Wide enough that a pipe gets whole lines.
+    Console(width=None if sys.stdout.isatty() else 200).print(table)
+
+
+@with_settings()
+def pull(
+    loaded: LoadedSettings,
+    hub_id: Annotated[str, typer.Argument(metavar="HUB_ID", help="As in org/name.")],
+    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit.")] = None,
+) -> None:
+    """Download a model from the hub into models/."""
+    from llmserve.cli.pulling import pull_with_progress
+
+    pull_with_progress(loaded.settings, hub_id, revision)
+
+
+def _size(path: Path | None) -> str:
+    files = path.glob("*.safetensors") if path is not None else ()
+    total = sum(file.stat().st_size for file in files)
+    return f"{total / 2**20:,.1f} MiB" if total else "missing"
