@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from pathlib import Path
 from typing import Annotated
 
@@ -14,6 +15,7 @@ from llmserve.cli.bench import bench
 from llmserve.cli.flags import with_settings
 from llmserve.cli.keys import keys_app
 from llmserve.cli.operating import doctor, load, ps, reload, unload, warm
+from llmserve.domain import ModelSpec, SamplingFields
 from llmserve.errors import ConfigurationError, LLMServeError
 from llmserve.settings import LoadedSettings, Settings, shown
 
@@ -46,12 +48,29 @@ def main() -> None:
 @with_settings(without=frozenset({"models"}))
 def serve(loaded: LoadedSettings, models: Models = None) -> None:
     """Serve models over HTTP and WebSocket."""
+    from llmserve.admission.key_file import KeyFile
     from llmserve.registry.catalog import Catalog
+    from llmserve.registry.references import check_keys, check_settings, names_of
     from llmserve.workers.serve import serve
 
     # A model that does not exist is told here, in one line, and not by a worker's traceback.
-    specs = Catalog.from_settings(loaded.settings).resolve_all(loaded.settings.models)
-    sys.exit(serve(loaded.settings, specs, read_settings=lambda: loaded.again().settings))
+    def checked(settings: Settings) -> tuple[list[ModelSpec], frozenset[str]]:
+        catalog = Catalog.from_settings(settings)
+        specs = catalog.resolve_all(settings.models)
+        served = names_of((*specs, *catalog.served_on_demand(settings, specs)))
+        check_settings(settings, served)
+        return specs, served
+
+    def read_again() -> Settings:
+        fresh = loaded.again().settings
+        checked(fresh)
+        return fresh
+
+    specs, served = checked(loaded.settings)
+    # Only now: keys that change later may be for models that an operator has loaded since.
+    if loaded.settings.keys_file is not None:
+        check_keys(KeyFile(loaded.settings.keys_file), served, time.time())
+    sys.exit(serve(loaded.settings, specs, read_settings=read_again))
 
 
 @app.command()
@@ -69,7 +88,6 @@ def generate(
 ) -> None:
     """Load a model and continue one prompt on stdout, as the tokens come."""
     from llmserve.cli.once import generate_once
-    from llmserve.domain import SamplingFields
 
     sampling = SamplingFields(
         max_tokens=max_tokens, temperature=temperature, seed=seed, stop=tuple(stop or ()) or None

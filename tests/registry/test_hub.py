@@ -122,7 +122,8 @@ def test_serving_a_hub_id_downloads_it_first(
     hub.repositories["org/tiny"] = files
     settings = {"hf_endpoint": hub.url, "models_dir": tmp_path / "models"}
     with running_server(tmp_path, "org/tiny", **settings) as server:
-        answer = httpx.post(server.url + "/generate", json={"prompt": "hi"}).json()
-        assert answer["model"] == "org/tiny"
+        for named in ({}, {"model": "tiny"}, {"model": "org/tiny"}):
+            answer = httpx.post(server.url + "/generate", json={"prompt": "hi"} | named).json()
+            assert answer["model"] == "tiny"
         assert httpx.get(server.url + "/v1/models/org/tiny").json()["status"] == "ready"
     assert (tmp_path / "models" / "tiny" / "model.safetensors").exists()
