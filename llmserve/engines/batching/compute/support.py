@@ -1,23 +1,33 @@
-"""Whether a model can run on the paged cache, found by trying: its attention is taken over for one
-short prompt, and the logits must stay what they were."""
+"""Whether a model can run on the paged cache, found by trying: its attention is taken over for two
+short rows, and the logits must stay what they were."""
 
 from __future__ import annotations
 
 import itertools
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import torch
 from transformers import AttentionInterface
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from llmserve.engines.agreement import agree, probe
+from llmserve.engines.agreement import probe
 from llmserve.engines.batching.compute.attention import attend_row
+from llmserve.engines.batching.compute.distances import distances
 from llmserve.engines.batching.compute.kv_cache import LayerShape
+from llmserve.engines.batching.compute.miniature import TOKENS, NoMiniature, miniature
+from llmserve.engines.batching.compute.paged_trial import agrees_on_paged_cache
 from llmserve.engines.batching.compute.transformers_forward import variant_of
 from llmserve.engines.loading import LoadedModel
 from llmserve.engines.positions import position_switch
 
 PROBE_TOKENS: Final = 24
+WATCHED_TOKENS: Final = 2
+NEAR: Final = 64
+"""The model itself is run past distances up to here, past farther ones only a small copy of it."""
+BEYOND: Final = 8
+NUM_DECODED: Final = 6
+"""Of the small copy's tokens."""
 
 _numbers: Final = itertools.count(1)
 
@@ -34,7 +44,6 @@ def layer_shapes(loaded: LoadedModel) -> tuple[LayerShape, ...]:
         Unsupported: the model attends, or places tokens, in a way that the cache does not know.
     """
     model, config = loaded.model, loaded.model.config
-    text_config = config.get_text_config(decoder=True)
     if "device_map" in loaded.placement:
         raise Unsupported("its layers are spread over several devices")
     switch = position_switch(config)
@@ -42,36 +51,77 @@ def layer_shapes(loaded: LoadedModel) -> tuple[LayerShape, ...]:
         raise Unsupported(f"its positions change in prompts over {switch:,} tokens")
     if getattr(model, "_is_stateful", False):
         raise Unsupported("it keeps a state that is no KV cache")
-    length = min(PROBE_TOKENS, loaded.max_context)
-    token_ids = probe(model, length)
-    expected = model(input_ids=token_ids, use_cache=False).logits[0]
+    shapes = _watched_shapes(model)
+    found = distances(config.get_text_config(decoder=True), loaded.max_context)
+    if found:
+        _try_distances(model, found, min(TOKENS, loaded.max_context))
+    near = [number + BEYOND for number in found.values() if number <= NEAR]
+    length = max((PROBE_TOKENS, *near))
+    if not _agrees(model, shapes, min(length, loaded.max_context)):
+        raise Unsupported("its answers are not the same on a paged cache")
+    return shapes
+
+
+def _try_distances(model: Any, found: Mapping[str, int], length: int) -> None:
+    """Try a small copy of the model past all its distances.
+
+    Raises:
+        Unsupported: the answers change; names the distances that change them.
+    """
+    if _agrees_in_miniature(model, list(found), length):
+        return
+    if not _agrees_in_miniature(model, [], min(length, *found.values())):
+        raise Unsupported("a small copy's answers are not the same on a paged cache")
+    alone = [name for name in found if not _agrees_in_miniature(model, [name], length)]
+    told = " and ".join(f"{name} of {found[name]:,}" for name in alone or found)
+    raise Unsupported(f"the paged cache does not follow its {told}")
+
+
+def _agrees_in_miniature(model: Any, names: Sequence[str], length: int) -> bool:
+    try:
+        copy = miniature(model, names)
+        return _agrees(copy, _watched_shapes(copy), length, NUM_DECODED)
+    except (NoMiniature, Unsupported) as reason:
+        raise Unsupported(
+            f"its {' and '.join(names)} could not be tried on a small copy: {reason}"
+        ) from reason
+
+
+def _agrees(model: Any, shapes: Sequence[LayerShape], length: int, num_decoded: int = 0) -> bool:
+    try:
+        return agrees_on_paged_cache(model, shapes, length, num_decoded)
+    # transformers and custom code raise whatever they like.
+    except Exception as error:
+        raise _untakeable(error) from error
+
+
+def _watched_shapes(model: Any) -> tuple[LayerShape, ...]:
+    config = model.config.get_text_config(decoder=True)
+    token_ids = probe(model, WATCHED_TOKENS)
     watcher = _Watcher()
-    previous = text_config._attn_implementation
+    previous = config._attn_implementation
     try:
         model.set_attn_implementation(watcher.name)
-        actual = model(
-            input_ids=token_ids,
-            position_ids=torch.arange(length, device=loaded.device)[None],
-            use_cache=False,
-        ).logits[0]
-    # transformers and custom code raise whatever they like.
+        positions = torch.arange(WATCHED_TOKENS, device=token_ids.device)[None]
+        model(input_ids=token_ids, position_ids=positions, use_cache=False)
     except Unsupported:
         raise
+    # As above.
     except Exception as error:
-        raise Unsupported(
-            f"it does not take another attention ({type(error).__name__}: {error})"
-        ) from error
+        raise _untakeable(error) from error
     finally:
         model.set_attn_implementation(previous)
         watcher.close()
-    layers = int(text_config.num_hidden_layers)
+    layers = int(config.num_hidden_layers)
     if sorted(watcher.shapes) != list(range(layers)):
         raise Unsupported(
             f"{len(watcher.shapes)} of its {layers} layers attend through transformers' interface"
         )
-    if not agree(expected.float(), actual.float(), model.dtype):
-        raise Unsupported("its answers are not the same on a paged cache")
     return tuple(watcher.shapes[layer] for layer in range(layers))
+
+
+def _untakeable(error: Exception) -> Unsupported:
+    return Unsupported(f"it does not take another attention ({type(error).__name__}: {error})")
 
 
 class _Watcher:

@@ -88,6 +88,19 @@ def test_a_model_that_does_something_else_to_its_scores_is_refused(loaded: Loade
         layer_shapes(loaded)
 
 
+def test_a_model_that_counts_its_tokens_by_itself_is_refused(loaded: LoadedModel) -> None:
+    """Alone a row's tokens stand where they stand in the step; in a batch they do not."""
+    body = loaded.model.model
+    original = body.rotary_emb.forward
+
+    def counting(hidden_states: torch.Tensor, position_ids: torch.Tensor) -> Any:
+        return original(hidden_states, torch.arange(position_ids.shape[1])[None])
+
+    body.rotary_emb.forward = counting
+    with pytest.raises(Unsupported, match="not the same"):
+        layer_shapes(loaded)
+
+
 def test_a_model_that_raises_is_refused_with_what_it_said(loaded: LoadedModel) -> None:
     original = attention_of(loaded).forward
 
