@@ -21,7 +21,7 @@ from llmserve.engines.batching.compute.transformers_forward import variant_of
 from llmserve.engines.loading import LoadedModel
 from llmserve.engines.positions import position_switch
 
-PROBE_TOKENS: Final = 24
+PROBE_TOKENS: Final = 16
 WATCHED_TOKENS: Final = 2
 NEAR: Final = 64
 """The model itself is run past distances up to here, past farther ones only a small copy of it."""
