@@ -163,6 +163,7 @@ def pull(
 
 
 def _size(path: Path | None) -> str:
-    files = path.glob("*.safetensors") if path is not None else ()
-    total = sum(file.stat().st_size for file in files)
+    from llmserve.engines.footprint import stored_bytes
+
+    total = stored_bytes(path) if path is not None else 0
     return f"{total / 2**20:,.1f} MiB" if total else "missing"

@@ -10,10 +10,11 @@ from typing import Any, Final
 
 import torch
 import transformers
-from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 from transformers.utils import logging as transformers_logging
 
 from llmserve.domain import LoadProgress, ModelSpec, SamplingFields
+from llmserve.engines.checkpoint import NoCheckpoint, checkpoint_in
 from llmserve.engines.devices import place
 from llmserve.engines.footprint import stored_bytes
 from llmserve.errors import ModelBroken
@@ -64,6 +65,10 @@ def load_model(
             return _load(spec, folder, tokenizer)
     except ModelBroken:
         raise
+    except NoCheckpoint as reason:
+        raise ModelBroken(
+            f"model {spec.name!r} cannot be loaded from {folder}: {reason}"
+        ) from reason
     except (MemoryError, torch.OutOfMemoryError) as error:
         raise ModelBroken(f"not enough memory to load {spec.name!r} from {folder}") from error
     # transformers, safetensors and custom code raise whatever they like on a broken folder.
@@ -74,17 +79,24 @@ def load_model(
 
 
 def _load(spec: ModelSpec, folder: Path, hf_tokenizer: Any) -> LoadedModel:
-    num_bytes = stored_bytes(folder)
-    if num_bytes == 0:
-        raise ModelBroken(f"model {spec.name!r}: no weight files (*.safetensors) in {folder}")
-    placement = place(spec.device, num_bytes)
+    checkpoint = checkpoint_in(folder)
+    placement = place(spec.device, stored_bytes(folder))
+    trust: dict[str, Any] = {
+        "trust_remote_code": spec.trust_remote_code,
+        "local_files_only": True,
+    }
+    config = AutoConfig.from_pretrained(folder, **trust)
+    if not checkpoint.is_pickled:
+        # Otherwise transformers would prefer a single file to an index.
+        config.transformers_weights = checkpoint.entry
     model = AutoModelForCausalLM.from_pretrained(
         folder,
+        config=config,
         dtype=_dtype(spec.dtype),
         device_map=placement.device_map or placement.device,
-        trust_remote_code=spec.trust_remote_code,
-        use_safetensors=True if any(folder.glob("*.safetensors")) else None,
-        local_files_only=True,
+        use_safetensors=not checkpoint.is_pickled,
+        weights_only=True,
+        **trust,
     ).eval()
     recommended = model.generation_config
     eos_ids = _eos_ids(recommended, hf_tokenizer)
