@@ -141,7 +141,8 @@ def _files(entry: str, read: Callable[[str], str]) -> tuple[str, ...]:
     if not entry.endswith(INDEX):
         return (entry,)
     weight_map = _json(entry, read).get("weight_map")
-    files = sorted({str(file) for file in weight_map.values()}) if weight_map else []
+    mapped = weight_map.values() if isinstance(weight_map, dict) else ()
+    files = sorted({str(file) for file in mapped})
     if not files or any(file.startswith("/") or ".." in file.split("/") for file in files):
         raise NoCheckpoint(f"{entry} is no index of weights beside it; download the model again")
     return tuple(files)

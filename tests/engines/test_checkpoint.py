@@ -108,6 +108,7 @@ def test_pickled_weights_count_where_there_are_no_safetensors(tmp_path: Path) ->
         ({"pytorch_model.bin.index.json": index_of(BIN_SHARDS)}, BIN_SHARDS[0]),
         ({"model.safetensors.index.json": "{"}, "index.json cannot be read"),
         ({"model.safetensors.index.json": "[]"}, "is no index"),
+        ({"model.safetensors.index.json": '{"weight_map": ["x"]}'}, "is no index"),
         (
             {"model.safetensors.index.json": index_of(("../other/model.safetensors",))},
             "is no index",

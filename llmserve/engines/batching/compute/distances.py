@@ -36,7 +36,9 @@ def is_other_model(name: str) -> bool:
 def _numbers(values: Mapping[Any, Any], outer: str = "") -> Iterator[tuple[str, int]]:
     """Every integer by its name; one that has none, such as a type of layer, by the outer one."""
     for key, value in values.items():
+        name = outer if _NAMES.search(outer) else str(key)
         if isinstance(value, Mapping) and not is_other_model(str(key)):
             yield from _numbers(value, str(key))
-        elif isinstance(value, int) and not isinstance(value, bool):
-            yield (outer if _NAMES.search(outer) else str(key)), value
+        for number in value if isinstance(value, list | tuple) else (value,):
+            if isinstance(number, int) and not isinstance(number, bool):
+                yield name, number

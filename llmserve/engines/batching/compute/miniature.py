@@ -68,17 +68,17 @@ def miniature(model: Any, distances: Collection[str]) -> Miniature:
     Raises:
         NoMiniature: its config has shapes of a kind that is not known here.
     """
-    candidates = (model.get_decoder(), model.base_model)
-    decoder = next((found for found in candidates if isinstance(found, PreTrainedModel)), model)
-    kind = type(decoder)
     try:
+        candidates = (model.get_decoder(), model.base_model)
+        decoder = next((found for found in candidates if isinstance(found, PreTrainedModel)), model)
+        kind = type(decoder)
         config = type(decoder.config).from_dict(_shrunk(decoder.config.to_dict(), distances))
         with torch.device("meta"):
             size = sum(parameter.numel() for parameter in kind(config).parameters())
         if size > MAX_PARAMETERS:
             raise NoMiniature(f"a small copy would still have {size:,} parameters")
         with torch.device("cpu"), torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
+            torch.default_generator.manual_seed(0)
             # Less exact, two ways of rounding could choose different experts.
             copy = kind(config).double().eval()
             if copy._can_set_experts_implementation():

@@ -22,7 +22,6 @@ from llmserve.engines.loading import LoadedModel
 from llmserve.engines.positions import position_switch
 
 PROBE_TOKENS: Final = 16
-WATCHED_TOKENS: Final = 2
 NEAR: Final = 64
 """The model itself is run past distances up to here, past farther ones only a small copy of it."""
 BEYOND: Final = 8
@@ -97,13 +96,12 @@ def _agrees(model: Any, shapes: Sequence[LayerShape], length: int, num_decoded: 
 
 def _watched_shapes(model: Any) -> tuple[LayerShape, ...]:
     config = model.config.get_text_config(decoder=True)
-    token_ids = probe(model, WATCHED_TOKENS)
+    token_ids = probe(model, 1)
     watcher = _Watcher()
     previous = config._attn_implementation
     try:
         model.set_attn_implementation(watcher.name)
-        positions = torch.arange(WATCHED_TOKENS, device=token_ids.device)[None]
-        model(input_ids=token_ids, position_ids=positions, use_cache=False)
+        model(input_ids=token_ids, position_ids=torch.zeros_like(token_ids), use_cache=False)
     except Unsupported:
         raise
     # As above.

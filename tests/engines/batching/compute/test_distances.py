@@ -13,6 +13,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
 
 from llmserve.domain import SamplingFields
 from llmserve.engines.batching.compute.computing import CacheWish, build_computing
+from llmserve.engines.batching.compute.distances import distances
 from llmserve.engines.batching.compute.support import Unsupported, layer_shapes
 from llmserve.engines.batching.schedule.plan import Slice, StepPlan
 from llmserve.engines.batching.schedule.sequence import Sequence as TokenSequence
@@ -183,6 +184,33 @@ def step(computing: Any, rows: Sequence[TokenSequence]) -> None:
         part.sequence.num_computed = part.end
         if part.is_sampled:
             part.sequence.token_ids.append(next(tokens))
+
+
+def test_distances_are_found_at_every_depth_and_where_they_matter() -> None:
+    values = {
+        "sliding_window": 64,
+        "max_window_layers": 3,
+        "sliding_window_pattern": 4,
+        "chunk_size_feed_forward": 0,
+        "num_experts": 8,
+        "attention_chunk_size": None,
+        "window_size": [512, None, 48],
+        "keep_window_size": 100,
+        "rope_parameters": {"full_attention": {"original_max_position_embeddings": 32}},
+        "compress_rates": {"some_attention": 4, "other_attention": 16},
+        "per_layer_config": {"1": {"attention_window": 8}},
+        "vision_config": {"window_size": 7},
+        "floor_scale": 8192,
+    }
+    config = SimpleNamespace(to_dict=lambda: values)
+    assert distances(config, max_context=100) == {
+        "sliding_window": 64,
+        "window_size": 48,
+        "original_max_position_embeddings": 32,
+        "compress_rates": 4,
+        "attention_window": 8,
+        "floor_scale": 8192,
+    }
 
 
 @pytest.mark.parametrize("family", SERVED)
