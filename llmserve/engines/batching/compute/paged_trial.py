@@ -17,20 +17,19 @@ from llmserve.engines.batching.schedule.plan import Slice, StepPlan
 from llmserve.engines.batching.schedule.sequence import Sequence as TokenSequence
 
 BLOCK_SIZE: Final = 8
+NUM_DECODED: Final = 6
 
 
 @torch.inference_mode()
-def agrees_on_paged_cache(
-    model: Any, layers: Sequence[LayerShape], length: int, num_decoded: int = 0
-) -> bool:
+def agrees_on_paged_cache(model: Any, layers: Sequence[LayerShape], length: int) -> bool:
     """Whether two rows of so many tokens, prefilled in pieces beside each other and then decoded,
-    get the logits that the model's own attention gives them, but for rounding.
+    get the logits that the model's own attention and cache give them, but for rounding.
 
-    There the last `num_decoded` tokens come one by one, as in `generate`: some models keep to
-    their window only then.
+    The model is in float64: in pieces of other sizes it rounds in other ways, and with fewer digits
+    a model of experts would choose other ones.
     """
     rows = probe(model, 2 * length).view(2, length)
-    expected = _own_logits(model, rows, max(1, length - num_decoded))
+    expected = _own_logits(model, rows)
     blocks = -(-length // BLOCK_SIZE)
     cache = KVCache(
         layers,
@@ -46,17 +45,16 @@ def agrees_on_paged_cache(
     ]
     forward = TransformersForward(model, TorchAttention())
     try:
-        return all(
-            _agrees(forward, cache, expected, sequences, step, model.dtype)
-            for step in _steps(length)
-        )
+        return all(_agrees(forward, cache, expected, sequences, step) for step in _steps(length))
     finally:
         forward.close()
 
 
-def _own_logits(model: Any, rows: torch.Tensor, num_prefilled: int) -> torch.Tensor:
-    """Logits (num_rows, length, vocab) of token ids (num_rows, length)."""
+def _own_logits(model: Any, rows: torch.Tensor) -> torch.Tensor:
+    """Logits (num_rows, length, vocab) of token ids (num_rows, length). The last tokens come one by
+    one, as in `generate`: some models keep to their window only then."""
     length = rows.shape[1]
+    num_prefilled = max(1, length - NUM_DECODED)
     told = model(input_ids=rows[:, :num_prefilled], use_cache=num_prefilled < length)
     parts = [told.logits]
     for place in range(num_prefilled, length):
@@ -76,7 +74,6 @@ def _agrees(
     expected: torch.Tensor,  # (num_rows, length, vocab)
     sequences: Sequence[TokenSequence],
     step: Sequence[tuple[int, int, int]],
-    dtype: torch.dtype,
 ) -> bool:
     slices = [Slice(sequences[row], start, end - start, True) for row, start, end in step]
     plan = StepPlan(tuple(slices))
@@ -84,7 +81,7 @@ def _agrees(
     everything = torch.arange(plan.num_tokens, device=expected.device)
     actual = forward(replace(batch, sampled=everything), cache)
     wanted = torch.cat([expected[row, start:end] for row, start, end in step])
-    return agree(wanted.float(), actual, torch.float32 if dtype == torch.float64 else dtype)
+    return agree(wanted.float(), actual, actual.dtype)
 
 
 def _steps(length: int) -> list[list[tuple[int, int, int]]]:

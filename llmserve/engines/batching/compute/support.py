@@ -1,5 +1,5 @@
-"""Whether a model can run on the paged cache, found by trying: its attention is taken over for two
-short rows, and the logits must stay what they were."""
+"""Whether a model can run on the paged cache, found by trying: its attention is taken over for one
+short prompt, and the logits must stay what they were; a small copy is tried on the cache itself."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from transformers import AttentionInterface
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from llmserve.engines.agreement import probe
+from llmserve.engines.agreement import agree, probe
 from llmserve.engines.batching.compute.attention import attend_row
 from llmserve.engines.batching.compute.distances import distances
 from llmserve.engines.batching.compute.kv_cache import LayerShape
@@ -21,12 +21,10 @@ from llmserve.engines.batching.compute.transformers_forward import variant_of
 from llmserve.engines.loading import LoadedModel
 from llmserve.engines.positions import position_switch
 
-PROBE_TOKENS: Final = 16
+PROBE_TOKENS: Final = 24
 NEAR: Final = 64
-"""The model itself is run past distances up to here, past farther ones only a small copy of it."""
+"""The model itself is tried past distances up to here, and past farther ones only its copy."""
 BEYOND: Final = 8
-NUM_DECODED: Final = 6
-"""Of the small copy's tokens."""
 
 _numbers: Final = itertools.count(1)
 
@@ -50,58 +48,64 @@ def layer_shapes(loaded: LoadedModel) -> tuple[LayerShape, ...]:
         raise Unsupported(f"its positions change in prompts over {switch:,} tokens")
     if getattr(model, "_is_stateful", False):
         raise Unsupported("it keeps a state that is no KV cache")
-    shapes = _watched_shapes(model)
     found = distances(config.get_text_config(decoder=True), loaded.max_context)
-    if found:
-        _try_distances(model, found, min(TOKENS, loaded.max_context))
     near = [number + BEYOND for number in found.values() if number <= NEAR]
-    length = max((PROBE_TOKENS, *near))
-    if not _agrees(model, shapes, min(length, loaded.max_context)):
+    token_ids = probe(model, min(max((PROBE_TOKENS, *near)), loaded.max_context))
+    expected = model(input_ids=token_ids, use_cache=False).logits[0]
+    shapes, actual = _watched(model, token_ids)
+    _try_miniature(model, found, min(TOKENS, loaded.max_context))
+    if not agree(expected.float(), actual[0].float(), model.dtype):
         raise Unsupported("its answers are not the same on a paged cache")
     return shapes
 
 
-def _try_distances(model: Any, found: Mapping[str, int], length: int) -> None:
-    """Try a small copy of the model past all its distances.
+def _try_miniature(model: Any, found: Mapping[str, int], length: int) -> None:
+    """Try a small copy of the model, past all its distances where it has some.
 
     Raises:
-        Unsupported: the answers change; names the distances that change them.
+        Unsupported: the answers change, and so with distances that cannot be tried; names them.
     """
+    try:
+        problem = _problem_in_miniature(model, found, length)
+    except (NoMiniature, Unsupported) as reason:
+        if not found:
+            return
+        raise Unsupported(
+            f"its {' and '.join(found)} could not be tried on a small copy: {reason}"
+        ) from reason
+    if problem is not None:
+        raise Unsupported(problem)
+
+
+def _problem_in_miniature(model: Any, found: Mapping[str, int], length: int) -> str | None:
     if _agrees_in_miniature(model, list(found), length):
-        return
-    if not _agrees_in_miniature(model, [], min(length, *found.values())):
-        raise Unsupported("a small copy's answers are not the same on a paged cache")
+        return None
+    if not found or not _agrees_in_miniature(model, [], min(length, *found.values())):
+        return "a small copy's answers are not the same on a paged cache"
     alone = [name for name in found if not _agrees_in_miniature(model, [name], length)]
     told = " and ".join(f"{name} of {found[name]:,}" for name in alone or found)
-    raise Unsupported(f"the paged cache does not follow its {told}")
+    return f"the paged cache does not follow its {told}"
 
 
 def _agrees_in_miniature(model: Any, names: Sequence[str], length: int) -> bool:
+    copy = miniature(model, names)
+    shapes, _ = _watched(copy, probe(copy, 1))
     try:
-        copy = miniature(model, names)
-        return _agrees(copy, _watched_shapes(copy), length, NUM_DECODED)
-    except (NoMiniature, Unsupported) as reason:
-        raise Unsupported(
-            f"its {' and '.join(names)} could not be tried on a small copy: {reason}"
-        ) from reason
-
-
-def _agrees(model: Any, shapes: Sequence[LayerShape], length: int, num_decoded: int = 0) -> bool:
-    try:
-        return agrees_on_paged_cache(model, shapes, length, num_decoded)
+        return agrees_on_paged_cache(copy, shapes, length)
     # transformers and custom code raise whatever they like.
     except Exception as error:
         raise _untakeable(error) from error
 
 
-def _watched_shapes(model: Any) -> tuple[LayerShape, ...]:
+def _watched(model: Any, token_ids: torch.Tensor) -> tuple[tuple[LayerShape, ...], torch.Tensor]:
+    """What each layer keeps, and the logits (1, length, vocab) with its attention taken over."""
     config = model.config.get_text_config(decoder=True)
-    token_ids = probe(model, 1)
     watcher = _Watcher()
     previous = config._attn_implementation
     try:
         model.set_attn_implementation(watcher.name)
-        model(input_ids=token_ids, position_ids=torch.zeros_like(token_ids), use_cache=False)
+        positions = torch.arange(token_ids.shape[1], device=token_ids.device)[None]
+        told = model(input_ids=token_ids, position_ids=positions, use_cache=False)
     except Unsupported:
         raise
     # As above.
@@ -115,7 +119,7 @@ def _watched_shapes(model: Any) -> tuple[LayerShape, ...]:
         raise Unsupported(
             f"{len(watcher.shapes)} of its {layers} layers attend through transformers' interface"
         )
-    return tuple(watcher.shapes[layer] for layer in range(layers))
+    return tuple(watcher.shapes[layer] for layer in range(layers)), told.logits
 
 
 def _untakeable(error: Exception) -> Unsupported:
