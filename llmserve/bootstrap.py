@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from loguru import logger
+
 from llmserve.admission.key_file import KeyFile
+from llmserve.admission.key_record import KeyRecord
 from llmserve.admission.keys import KeyRing
 from llmserve.admission.limits import Limiter
 from llmserve.domain import EngineKind, LoadProgress, ModelSpec
@@ -32,6 +36,7 @@ from llmserve.operations.status import WorkerStatus
 from llmserve.registry.catalog import Catalog
 from llmserve.registry.loader import Loader, LoadPolicy
 from llmserve.registry.neighbours import Neighbours
+from llmserve.registry.references import check_settings, complaints, names_of
 from llmserve.registry.registry import Registry
 from llmserve.service import Account, Limits, Service
 from llmserve.service.watchdog import Watchdog
@@ -71,8 +76,8 @@ async def run(settings: Settings, metrics: Metrics) -> AsyncIterator[Container]:
     """Build everything, start loading models, and on the way out drain and let go.
 
     Raises:
-        ConfigurationError: a model that settings name does not exist, or its manifest is bad;
-            the key file cannot be read; an extra is missing.
+        ConfigurationError: a model that settings name does not exist or is not served, or its
+            manifest is bad; the key file cannot be read; an extra is missing.
     """
     async with contextlib.AsyncExitStack() as stack:
         membership = _join(settings, stack)
@@ -127,7 +132,7 @@ async def run(settings: Settings, metrics: Metrics) -> AsyncIterator[Container]:
             metrics,
             registry,
             service,
-            _keys(settings),
+            _keys(settings, registry),
             Everywhere(here, membership),
             tracer,
             IgnoredFields(metrics),
@@ -154,24 +159,16 @@ def _device(settings: Settings, membership: Membership | None) -> str:
 def _registry(settings: Settings, catalog: Catalog, membership: Membership | None) -> Registry:
     desired = read_desired(membership.run_dir if membership is not None else None)
     specs = catalog.resolve_all(desired.applied_to(settings.models))
-    names = {spec.name for spec in specs}
-    on_demand = [
-        spec
-        for spec in catalog.resolve_all(_on_demand(settings, catalog))
-        if spec.name not in names and spec.argument not in desired.unloaded
-    ]
+    on_demand = catalog.served_on_demand(settings, specs)
+    # Later a name may mean what an operator unloaded since the start, which was checked.
+    if not desired.unloaded:
+        check_settings(settings, names_of((*specs, *on_demand)))
     return Registry(
         specs,
-        on_demand=on_demand,
+        on_demand=[spec for spec in on_demand if spec.argument not in desired.unloaded],
         pinned=settings.pinned_models,
         default=settings.default_model,
     )
-
-
-def _on_demand(settings: Settings, catalog: Catalog) -> list[str]:
-    named = [name for name in settings.models_on_demand if name != "*"]
-    everything = catalog.names() if "*" in settings.models_on_demand else []
-    return list(dict.fromkeys((*named, *everything)))
 
 
 def _account(
@@ -188,11 +185,17 @@ def _account(
     )
 
 
-def _keys(settings: Settings) -> KeyRing:
+def _keys(settings: Settings, registry: Registry) -> KeyRing:
+    def tell_of_unserved(records: Sequence[KeyRecord]) -> None:
+        served = {name for model in registry.models for name in model.names}
+        for complaint in complaints(records, served, time.time()):
+            logger.warning("key file {}: {}", settings.keys_file, complaint)
+
     return KeyRing(
         (key.get_secret_value() for key in settings.api_keys),
         (key.get_secret_value() for key in settings.admin_keys),
         KeyFile(settings.keys_file) if settings.keys_file is not None else None,
+        on_read=tell_of_unserved,
     )
 
 

@@ -5,8 +5,9 @@ Knows nothing of HTTP, torch or threads.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Literal, Self
@@ -85,6 +86,33 @@ class SamplingParams:
             if value is not None:
                 chosen[name] = value
         return cls(**chosen)
+
+    def under(self, rules: AnswerRules) -> Self:
+        """With what the model asks of every answer; its stop strings end one as its end token
+        does, so `ignore_eos` goes on after both."""
+        if rules == AnswerRules():
+            return self
+        suppressed = tuple((token_id, -math.inf) for token_id in rules.suppressed)
+        return replace(
+            self,
+            stop=self.stop if self.ignore_eos else (*self.stop, *rules.stop),
+            logit_bias=(*self.logit_bias, *suppressed),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerRules:
+    """What a model asks of all its answers and no request can say.
+
+    Attributes:
+        stop: strings that end an answer.
+        suppressed: token ids that are never generated.
+        ignored: what its generation_config.json asks for and is not done here.
+    """
+
+    stop: tuple[str, ...] = ()
+    suppressed: tuple[int, ...] = ()
+    ignored: tuple[str, ...] = ()
 
 
 class Scope(StrEnum):
@@ -333,3 +361,4 @@ class EngineInfo:
     weight_bytes: int
     sampling: SamplingFields = field(default_factory=SamplingFields)
     cache_bytes: int = 0
+    rules: AnswerRules = field(default_factory=AnswerRules)

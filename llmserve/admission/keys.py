@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import hmac
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -46,7 +46,8 @@ class KeyRing:
     """The keys that open the door; with none configured it stands open.
 
     Owned by the event loop's thread. The key file is read again when it changed, which is looked
-    for at most once a second; a file that cannot be read leaves the keys as they were.
+    for at most once a second; a file that cannot be read leaves the keys as they were. `on_read`
+    is told the records of each file that was read.
 
     Raises:
         ConfigurationError: there is no such key file, or a mistake in it.
@@ -58,8 +59,10 @@ class KeyRing:
         admin_keys: Iterable[str] = (),
         key_file: KeyFile | None = None,
         clock: Callable[[], float] = time.time,
+        on_read: Callable[[Sequence[KeyRecord]], None] = lambda records: None,
     ) -> None:
         self._clock = clock
+        self._on_read = on_read
         # Found by a part of their own digest, so that no key's place costs or saves time.
         self._fixed: dict[bytes, _Entry] = {}
         self._has_fixed_admin = self._add_fixed("admin", admin_keys, frozenset(Scope))
@@ -147,6 +150,7 @@ class KeyRing:
                 "key file {0} is readable by every user of this machine; `chmod o-rwx {0}`",
                 file.path,
             )
+        self._on_read(records)
 
 
 def _check_valid(record: KeyRecord | None, now: float) -> None:

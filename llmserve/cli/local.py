@@ -4,14 +4,18 @@ pull`."""
 from __future__ import annotations
 
 import sys
+import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from llmserve.cli.flags import with_settings
 from llmserve.errors import ConfigurationError
 from llmserve.settings import LoadedSettings, Settings, shown
+
+if TYPE_CHECKING:
+    from llmserve.domain import ModelSpec
 
 Models = Annotated[
     list[str] | None,
@@ -22,12 +26,29 @@ Models = Annotated[
 @with_settings(without=frozenset({"models"}))
 def serve(loaded: LoadedSettings, models: Models = None) -> None:
     """Serve models over HTTP and WebSocket."""
+    from llmserve.admission.key_file import KeyFile
     from llmserve.registry.catalog import Catalog
+    from llmserve.registry.references import check_keys, check_settings, names_of
     from llmserve.workers.serve import serve
 
     # A model that does not exist is told here, in one line, and not by a worker's traceback.
-    specs = Catalog.from_settings(loaded.settings).resolve_all(loaded.settings.models)
-    sys.exit(serve(loaded.settings, specs, read_settings=lambda: loaded.again().settings))
+    def checked(settings: Settings) -> tuple[list[ModelSpec], frozenset[str]]:
+        catalog = Catalog.from_settings(settings)
+        specs = catalog.resolve_all(settings.models)
+        served = names_of((*specs, *catalog.served_on_demand(settings, specs)))
+        check_settings(settings, served)
+        return specs, served
+
+    def read_again() -> Settings:
+        fresh = loaded.again().settings
+        checked(fresh)
+        return fresh
+
+    specs, served = checked(loaded.settings)
+    # Only now: keys that change later may be for models that an operator has loaded since.
+    if loaded.settings.keys_file is not None:
+        check_keys(KeyFile(loaded.settings.keys_file), served, time.time())
+    sys.exit(serve(loaded.settings, specs, read_settings=read_again))
 
 
 @with_settings(without=frozenset({"models"}))
@@ -105,6 +126,7 @@ def pull(
 
 
 def _size(path: Path | None) -> str:
-    files = path.glob("*.safetensors") if path is not None else ()
-    total = sum(file.stat().st_size for file in files)
+    from llmserve.engines.footprint import stored_bytes
+
+    total = stored_bytes(path) if path is not None else 0
     return f"{total / 2**20:,.1f} MiB" if total else "missing"

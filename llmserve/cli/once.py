@@ -18,6 +18,8 @@ def generate_once(settings: Settings, prompt: str, sampling: SamplingFields, out
         LLMServeError: the model cannot be loaded or the prompt cannot be served.
     """
     configure_logging(settings.log_format, "WARNING")
+    # What a server's settings say of its other models does not matter here.
+    settings = settings.model_copy(update={"default_model": None, "pinned_models": ()})
     asyncio.run(_generate(settings, prompt, sampling, out))
 
 

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from llmserve.domain import EngineKind, ModelSpec
+from llmserve.engines.checkpoint import (
+    NoCheckpoint,
+    checkpoint_in,
+    files_in,
+    likely_weights,
+)
 
-WEIGHT_FILES: Final = ("*.safetensors", "*.bin")
 CACHE_TOKENS: Final = 2048
 """Per running request, or the model's whole context where that is shorter."""
 THREADED_SLOTS: Final = 4
@@ -65,12 +71,12 @@ def footprint(
 
 
 def stored_bytes(folder: Path) -> int:
-    """Size of the weight files in a model's folder; safetensors are preferred, as in loading."""
-    for pattern in WEIGHT_FILES:
-        total = sum(file.stat().st_size for file in folder.glob(pattern))
-        if total:
-            return total
-    return 0
+    """Size of the weights in a model's folder, or of what looks like some; 0 without any."""
+    try:
+        names: Sequence[str] = checkpoint_in(folder).files
+    except NoCheckpoint:
+        names = likely_weights(files_in(folder))
+    return sum((folder / name).stat().st_size for name in names)
 
 
 def _cache_bytes_per_token(config: dict[str, Any], size: int) -> int:

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Sized
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 import torch
 import transformers
-from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+from loguru import logger
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 from transformers.utils import logging as transformers_logging
 
-from llmserve.domain import LoadProgress, ModelSpec, SamplingFields
+from llmserve.domain import AnswerRules, LoadProgress, ModelSpec, SamplingFields
 from llmserve.engines.accelerator import make_current
+from llmserve.engines.checkpoint import NoCheckpoint, checkpoint_in
 from llmserve.engines.devices import place
 from llmserve.engines.footprint import stored_bytes
+from llmserve.engines.recommended import read_recommended
 from llmserve.errors import ModelBroken
 from llmserve.text.tokenizer import Tokenizer
 
@@ -31,7 +34,8 @@ DEFAULT_CONTEXT: Final = 2048
 class LoadedModel:
     """A model ready to generate.
 
-    `sampling` is what its generation_config.json recommends; `eos_ids` end an answer.
+    `sampling` is what its generation_config.json recommends, `rules` what it asks of every answer;
+    `eos_ids` end one.
     """
 
     model: Any
@@ -45,6 +49,7 @@ class LoadedModel:
     dtype: str
     parameters: int
     weight_bytes: int
+    rules: AnswerRules = field(default_factory=AnswerRules)
 
 
 def load_model(
@@ -65,6 +70,10 @@ def load_model(
             return _load(spec, folder, tokenizer)
     except ModelBroken:
         raise
+    except NoCheckpoint as reason:
+        raise ModelBroken(
+            f"model {spec.name!r} cannot be loaded from {folder}: {reason}"
+        ) from reason
     except (MemoryError, torch.OutOfMemoryError) as error:
         raise ModelBroken(f"not enough memory to load {spec.name!r} from {folder}") from error
     # transformers, safetensors and custom code raise whatever they like on a broken folder.
@@ -75,22 +84,36 @@ def load_model(
 
 
 def _load(spec: ModelSpec, folder: Path, hf_tokenizer: Any) -> LoadedModel:
-    num_bytes = stored_bytes(folder)
-    if num_bytes == 0:
-        raise ModelBroken(f"model {spec.name!r}: no weight files (*.safetensors) in {folder}")
-    placement = place(spec.device, num_bytes)
+    checkpoint = checkpoint_in(folder)
+    placement = place(spec.device, stored_bytes(folder))
     if placement.device is not None:
         make_current(torch.device(placement.device))
+    trust: dict[str, Any] = {
+        "trust_remote_code": spec.trust_remote_code,
+        "local_files_only": True,
+    }
+    config = AutoConfig.from_pretrained(folder, **trust)
+    if not checkpoint.is_pickled:
+        # Otherwise transformers would prefer a single file to an index.
+        config.transformers_weights = checkpoint.entry
     model = AutoModelForCausalLM.from_pretrained(
         folder,
+        config=config,
         dtype=_dtype(spec.dtype),
         device_map=placement.device_map or placement.device,
-        trust_remote_code=spec.trust_remote_code,
-        use_safetensors=True if any(folder.glob("*.safetensors")) else None,
-        local_files_only=True,
+        use_safetensors=not checkpoint.is_pickled,
+        weights_only=True,
+        **trust,
     ).eval()
-    recommended = model.generation_config
-    eos_ids = _eos_ids(recommended, hf_tokenizer)
+    max_context = _max_context(model.config, spec)
+    recommended = read_recommended(model.generation_config, folder, hf_tokenizer, max_context)
+    if recommended.rules.ignored:
+        logger.warning(
+            "model {}: what its generation_config.json asks for and is not done here: {}",
+            spec.name,
+            "; ".join(recommended.rules.ignored),
+        )
+    eos_ids = recommended.eos_ids
     pad_id = next((i for i in (hf_tokenizer.pad_token_id, *eos_ids) if i is not None), 0)
     # Every parameter is decided per request; the model's own defaults must not slip in between.
     model.generation_config = GenerationConfig(pad_token_id=pad_id)
@@ -104,36 +127,19 @@ def _load(spec: ModelSpec, folder: Path, hf_tokenizer: Any) -> LoadedModel:
         ),
         eos_ids=eos_ids,
         pad_id=pad_id,
-        sampling=_sampling(recommended),
-        max_context=_max_context(model.config, spec),
+        sampling=recommended.sampling,
+        max_context=max_context,
         device=model.get_input_embeddings().weight.device,
         placement=str(placement),
         dtype=str(model.dtype).removeprefix("torch."),
         parameters=sum(p.numel() for p in model.parameters()),
         weight_bytes=sum(p.numel() * p.element_size() for p in model.parameters()),
+        rules=recommended.rules,
     )
 
 
 def _dtype(name: str) -> torch.dtype | str:
     return "auto" if name == "auto" else getattr(torch, name)
-
-
-def _eos_ids(recommended: GenerationConfig, tokenizer: Any) -> tuple[int, ...]:
-    declared = recommended.eos_token_id
-    listed = declared if isinstance(declared, list) else [declared]
-    return tuple(dict.fromkeys(i for i in (*listed, tokenizer.eos_token_id) if i is not None))
-
-
-def _sampling(recommended: GenerationConfig) -> SamplingFields:
-    if recommended.do_sample is False:
-        return SamplingFields()
-    return SamplingFields(
-        temperature=recommended.temperature,
-        top_p=recommended.top_p,
-        top_k=recommended.top_k,
-        min_p=recommended.min_p,
-        repetition_penalty=recommended.repetition_penalty,
-    )
 
 
 def _max_context(config: Any, spec: ModelSpec) -> int:

@@ -117,6 +117,7 @@ class ThreadedEngine:
             parameters=loaded.parameters,
             weight_bytes=loaded.weight_bytes,
             sampling=loaded.sampling,
+            rules=loaded.rules,
         )
 
     async def load(self, on_progress: Callable[[LoadProgress], None]) -> None:

@@ -15,6 +15,8 @@ from llmserve.registry.manifest import HUB_ID, MANIFEST, read_manifest
 from llmserve.settings import Settings
 
 PATH_PREFIXES: Final = ("/", "./", "../", "~")
+EVERY_MODEL: Final = "*"
+"""In `models_on_demand`: all of `models_dir`."""
 
 
 class Catalog:
@@ -78,8 +80,13 @@ class Catalog:
         if "/" in argument and _is_model(Path(argument)):
             raise ConfigurationError(f"{argument!r} is a folder here; write ./{argument}")
         if "/" in argument and re.fullmatch(HUB_ID, argument):
-            trust = self._trust_remote_code
-            spec = ModelSpec(name=argument, hub_id=argument, trust_remote_code=trust)
+            spec = ModelSpec(
+                # As of the folder that it is downloaded to; the whole id is a name, too.
+                name=argument.rpartition("/")[2],
+                hub_id=argument,
+                aliases=(argument,),
+                trust_remote_code=self._trust_remote_code,
+            )
             return self._finished(spec, argument)
         raise ConfigurationError(f"there is no model {argument!r} in {self._models_dir}; "
                                  + self._hint(argument))  # fmt: skip
@@ -113,6 +120,18 @@ class Catalog:
                     )
                 owners[name] = spec.name
         return specs
+
+    def served_on_demand(self, settings: Settings, specs: Sequence[ModelSpec]) -> list[ModelSpec]:
+        """The specs that the first request loads, beside those that are loaded at start.
+
+        Raises:
+            ConfigurationError: as `resolve_all`.
+        """
+        named = [name for name in settings.models_on_demand if name != EVERY_MODEL]
+        everything = self.names() if EVERY_MODEL in settings.models_on_demand else []
+        taken = {spec.name for spec in specs}
+        found = self.resolve_all(list(dict.fromkeys((*named, *everything))))
+        return [spec for spec in found if spec.name not in taken]
 
     def _finished(self, spec: ModelSpec, argument: str) -> ModelSpec:
         return replace(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import fnmatch
+import glob
 import io
 import json
 import os
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from httpx2 import HTTPError
-from huggingface_hub import HfApi, snapshot_download
+from huggingface_hub import HfApi, hf_hub_download, snapshot_download
 from huggingface_hub.errors import (
     GatedRepoError,
     HfHubHTTPError,
@@ -27,14 +27,12 @@ from huggingface_hub.hf_api import RepoFile
 from tqdm.auto import tqdm
 
 from llmserve.domain import LoadProgress
+from llmserve.engines.checkpoint import NoCheckpoint, find_checkpoint, stray_weights
 from llmserve.errors import ConfigurationError
 from llmserve.registry.manifest import HUB_ID, MANIFEST
 
 RECEIPT: Final = ".hub.json"
 """Says which repository and revision a folder was downloaded from."""
-
-OTHER_WEIGHTS: Final = ["*.bin", "*.pth", "*.pt", "*.onnx", "*.gguf", "*.msgpack", "*.h5", "*.ot"]
-"""What is left out when the repository has safetensors."""
 
 BYTES_BAR: Final = "huggingface_hub.snapshot_download"
 """The bar that counts bytes on disk; the other one counts those on the wire."""
@@ -97,23 +95,30 @@ def _download(
     commit = api.model_info(hub_id, revision=revision).sha
     tree = api.list_repo_tree(hub_id, recursive=True, revision=commit)
     sizes = {entry.path: entry.size for entry in tree if isinstance(entry, RepoFile)}
-    # A manifest is the operator's word (it may allow remote code); a repository has no say.
-    ignored = [RECEIPT, *(name for name in sizes if name.lower() == MANIFEST)]
-    if any(name.endswith(".safetensors") for name in sizes):
-        ignored += OTHER_WEIGHTS
-    wanted = {
-        name: size
-        for name, size in sizes.items()
-        if not any(fnmatch.fnmatch(name, pattern) for pattern in ignored)
+    source: dict[str, Any] = {
+        "revision": commit,
+        "local_dir": partial,
+        "endpoint": endpoint,
+        "token": credential,
     }
+    nothing = _reporting(lambda progress: None, 0)
+
+    def read(name: str) -> str:
+        file = hf_hub_download(hub_id, name, tqdm_class=nothing, **source)
+        return Path(file).read_text(encoding="utf-8")
+
+    # A manifest is the operator's word (it may allow remote code); a repository has no say.
+    ignored = {name for name in sizes if name.lower() in (MANIFEST, RECEIPT)}
+    try:
+        ignored |= stray_weights(sizes, find_checkpoint(sizes, read))
+    except NoCheckpoint as reason:
+        raise ConfigurationError(f"{hub_id} is no model that can be served: {reason}") from reason
+    wanted = {name: size for name, size in sizes.items() if name not in ignored}
     snapshot_download(
         hub_id,
-        revision=commit,
-        local_dir=partial,
-        endpoint=endpoint,
-        token=credential,
-        ignore_patterns=ignored,
+        ignore_patterns=[glob.escape(name) for name in ignored],
         tqdm_class=_reporting(progress, sum(wanted.values())),
+        **source,
     )
     _keep_only(wanted, partial)
 

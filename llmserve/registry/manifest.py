@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -99,7 +100,8 @@ def read_manifest(folder: Path, *, trust_remote_code: bool = False) -> ModelSpec
     has_hub = manifest.hub_id is not None
     trust = manifest.trust_remote_code
     return ModelSpec(
-        name=folder.resolve().name,
+        # Of a link its own: what it points to is the operator's to change.
+        name=Path(os.path.abspath(folder)).name,  # noqa: PTH100  # `absolute` keeps a `..`
         path=None if has_hub else (folder / (manifest.path or ".")).resolve(),
         hub_id=manifest.hub_id,
         revision=manifest.revision,

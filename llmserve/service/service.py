@@ -6,14 +6,21 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from weakref import WeakKeyDictionary
 
 from loguru import logger
 
 from llmserve.admission.gate import Gate
 from llmserve.admission.limits import Limiter
-from llmserve.domain import Caller, GenerationRequest, Prompt, SamplingParams, Scope
+from llmserve.domain import (
+    Caller,
+    GenerationRequest,
+    Prompt,
+    SamplingFields,
+    SamplingParams,
+    Scope,
+)
 from llmserve.engines.base import Engine
 from llmserve.engines.job import Task
 from llmserve.errors import (
@@ -219,7 +226,10 @@ class Service:
         if not prompt_ids:
             raise InvalidRequest("the prompt is empty; send at least one token", param="prompt")
         sampling = SamplingParams.resolve(
-            request.sampling, served.spec.sampling, info.sampling, request.defaults
+            request.sampling,
+            served.spec.sampling,
+            _bounded(info.sampling, request.defaults),
+            request.defaults,
         )
         room = info.max_context - len(prompt_ids)
         if room < 1:
@@ -227,6 +237,8 @@ class Service:
         biased = [token_id for token_id, _ in sampling.logit_bias]
         served.loaded_engine.tokenizer.check(biased, param="logit_bias")
         max_tokens = min(room, sampling.max_tokens or room)
+        if request.sampling.min_tokens is None:  # the model's own wish gives way
+            sampling = replace(sampling, min_tokens=min(sampling.min_tokens, max_tokens))
         if sampling.min_tokens > max_tokens:
             raise InvalidRequest(
                 f"min_tokens is {sampling.min_tokens} and at most {max_tokens} can be generated; "
@@ -240,7 +252,7 @@ class Service:
         return Task(
             request_id=request.id,
             prompt_ids=tuple(prompt_ids),
-            sampling=sampling,
+            sampling=sampling.under(info.rules),
             max_tokens=max_tokens,
             deadline=time.monotonic() + seconds,
             caller=caller.name,
@@ -319,3 +331,10 @@ class Service:
         except LLMServeError as error:
             self._account.refused(caller, error)
             raise
+
+
+def _bounded(recommended: SamplingFields, defaults: SamplingFields) -> SamplingFields:
+    """A model's recommended `max_tokens` makes no answer longer than its transport does."""
+    if recommended.max_tokens is None or defaults.max_tokens is None:
+        return recommended
+    return replace(recommended, max_tokens=min(recommended.max_tokens, defaults.max_tokens))

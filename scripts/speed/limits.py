@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+from llmserve.engines.footprint import stored_bytes
 from speed.ceilings import Ceilings
 
 
@@ -44,9 +45,8 @@ class ModelShape:
     def of(cls, folder: Path) -> Self:
         """From a model's config and weight files."""
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        stored = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
         head = config["vocab_size"] * config["hidden_size"]
-        parameters = stored // 2
+        parameters = stored_bytes(folder) // 2
         table = 0 if config.get("tie_word_embeddings") else head
         head_dim = config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"]
         kv_heads = config.get("num_key_value_heads") or config["num_attention_heads"]

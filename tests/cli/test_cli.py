@@ -83,6 +83,8 @@ def test_models_lists_folders_and_tells_of_a_bad_manifest(tiny_model: Path, tmp_
 
 
 def test_generate_streams_one_prompt_to_stdout(tiny_model: Path, tmp_path: Path) -> None:
+    # A server's settings of other models do not concern it.
+    (tmp_path / "llmserve.toml").write_text('default_model = "demo"\npinned_models = ["demo"]\n')
     arguments = ("generate", "-m", str(tiny_model), "--seed", "1", "--max-tokens", "8")
     first = llmserve(*arguments, "hello", cwd=tmp_path)
     assert first.returncode == 0, first.stderr

@@ -58,7 +58,42 @@ def test_paths_and_hub_ids(models: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert Catalog(models).resolve("./bare").path == (models / "bare").resolve()
     assert Catalog(models).resolve(str(models.parent / "secret")).name == "secret"
     hub = Catalog(models).resolve("org/name-1.5")
-    assert (hub.name, hub.hub_id, hub.path) == ("org/name-1.5", "org/name-1.5", None)
+    assert (hub.name, hub.hub_id, hub.path) == ("name-1.5", "org/name-1.5", None)
+    assert hub.aliases == ("org/name-1.5",)
+
+
+@pytest.mark.parametrize(
+    "written", ["current", "./models/current", "{models}/current/", "~/current"]
+)
+def test_a_link_goes_by_its_own_name(
+    models: Path, monkeypatch: pytest.MonkeyPatch, written: str
+) -> None:
+    (models / "current").symlink_to("bare")
+    monkeypatch.chdir(models.parent)
+    monkeypatch.setenv("HOME", str(models))
+    spec = Catalog(models).resolve(written.format(models=models))
+    assert (spec.name, spec.path) == ("current", models / "bare")
+
+
+@pytest.mark.parametrize("written", ["./", "./.", "../bare", "../bare/x/.."])
+def test_a_path_that_ends_in_no_name_goes_by_its_folder(
+    models: Path, monkeypatch: pytest.MonkeyPatch, written: str
+) -> None:
+    (models / "bare" / "x").mkdir()
+    monkeypatch.chdir(models / "bare")
+    assert Catalog(models).resolve(written).name == "bare"
+
+
+def test_two_names_of_one_folder_are_two_models(models: Path) -> None:
+    (models / "stable").symlink_to("bare")
+    (models / "latest").symlink_to("bare")
+    specs = Catalog(models).resolve_all(["stable", "latest", "bare"])
+    assert [spec.name for spec in specs] == ["stable", "latest", "bare"]
+
+
+def test_hub_repositories_of_one_name_are_told_apart_by_nothing(models: Path) -> None:
+    with pytest.raises(ConfigurationError, match="'tiny' belongs to both"):
+        Catalog(models).resolve_all(["a/tiny", "b/tiny"])
 
 
 def test_whether_special_tokens_are_parsed_holds_for_every_model(models: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -96,6 +97,61 @@ def test_a_download_is_whole_reports_progress_and_is_not_repeated(
     assert len(hub.requests) == asked
 
 
+SHARDS = {"model-1.safetensors": b"a" * 500, "model-2.safetensors": b"b" * 700}
+INDEX = json.dumps(
+    {"weight_map": {"x": "model-1.safetensors", "y": "model-2.safetensors"}}
+).encode()
+
+
+def test_only_the_weights_of_the_index_are_downloaded(hub: FakeHub, tmp_path: Path) -> None:
+    strays = dict.fromkeys(
+        ("consolidated.safetensors", "original/consolidated.00.pth", "pytorch_model.bin",
+         "pytorch_model.bin.index.json", "model.fp16.safetensors", "onnx/model.onnx",
+         "adapter_model.safetensors", "model [q4].gguf", "optimizer.pt"),
+        b"x" * 100_000,
+    )  # fmt: skip
+    wanted = SHARDS | {
+        "config.json": b"{}",
+        "model.safetensors.index.json": INDEX,
+        "onnx/a.md": b"a",
+    }
+    hub.repositories["org/name"] = strays | wanted
+    seen: list[LoadProgress] = []
+    folder = pull("org/name", tmp_path, endpoint=hub.url, progress=seen.append)
+    found = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()}
+    assert found == {*wanted, ".hub.json"}
+    assert not [r for r in hub.requests if r[0] == "GET" and r[1].rpartition("/")[2] in strays]
+    assert seen[-1].fraction == 1.0
+
+
+def test_pickled_weights_are_downloaded_without_what_training_left(
+    hub: FakeHub, tmp_path: Path
+) -> None:
+    wanted = {"config.json": b"{}", "pytorch_model.bin": b"w" * 100}
+    hub.repositories["org/name"] = wanted | {"training_args.bin": b"x", "optimizer.bin": b"x" * 900}
+    folder = pull("org/name", tmp_path, endpoint=hub.url)
+    assert {p.name for p in folder.iterdir()} == {*wanted, ".hub.json"}
+
+
+@pytest.mark.parametrize(
+    ("files", "told"),
+    [
+        (
+            {"model.safetensors.index.json": INDEX, "model-1.safetensors": b"a"},
+            "model-2.safetensors",
+        ),
+        ({"model.gguf": b"x"}, "neither model.safetensors nor pytorch_model.bin"),
+    ],
+)
+def test_a_repository_without_whole_weights_is_refused_before_its_files_come(
+    hub: FakeHub, tmp_path: Path, files: dict[str, bytes], told: str
+) -> None:
+    hub.repositories["org/name"] = {"config.json": b"{}"} | files
+    with pytest.raises(ConfigurationError, match=told):
+        pull("org/name", tmp_path, endpoint=hub.url)
+    assert not [r for r in hub.requests if r[0] == "GET" and r[1].endswith((".gguf", "ors"))]
+
+
 def test_a_cut_download_ends_whole(hub: FakeHub, tmp_path: Path) -> None:
     hub.break_after = 1_000_000
     folder = pull("org/name", tmp_path, endpoint=hub.url)
@@ -122,7 +178,9 @@ def test_serving_a_hub_id_downloads_it_first(
     hub.repositories["org/tiny"] = files
     settings = {"hf_endpoint": hub.url, "models_dir": tmp_path / "models"}
     with running_server(tmp_path, "org/tiny", **settings) as server:
-        answer = httpx.post(server.url + "/generate", json={"prompt": "hi"}).json()
-        assert answer["model"] == "org/tiny"
+        for named in ({}, {"model": "tiny"}, {"model": "org/tiny"}):
+            body = {"prompt": "hi"} | named
+            answer = httpx.post(server.url + "/generate", json=body, timeout=60).json()
+            assert answer["model"] == "tiny"
         assert httpx.get(server.url + "/v1/models/org/tiny").json()["status"] == "ready"
     assert (tmp_path / "models" / "tiny" / "model.safetensors").exists()

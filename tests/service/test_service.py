@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from bounded import run
 from fake_engine import FakeEngine
 
 from llmserve.domain import (
+    AnswerRules,
     Caller,
     Cancelled,
     Delta,
@@ -284,6 +286,50 @@ def test_defaults_are_overridden_by_the_model_and_by_the_request() -> None:
             h.engine.finish_all()
             async with h.open(sampling=SamplingFields(max_tokens=10_000)):
                 assert h.engine.running[0].task.max_tokens == 15, "what the context has room for"
+
+    run(test)
+
+
+@pytest.mark.parametrize(
+    ("asked", "defaults", "recommended", "resolved"),
+    [
+        ({}, {}, {"max_tokens": 7}, {"max_tokens": 7}),
+        ({}, {"max_tokens": 5}, {"max_tokens": 7}, {"max_tokens": 5}),
+        ({}, {"max_tokens": 9}, {"max_tokens": 7}, {"max_tokens": 7}),
+        ({"max_tokens": 9}, {"max_tokens": 5}, {"max_tokens": 7}, {"max_tokens": 9}),
+        ({}, {"max_tokens": 5}, {"min_tokens": 8}, {"min_tokens": 5}),
+        ({}, {"temperature": 1.0}, {"temperature": 0.0}, {"temperature": 0.0}),
+        ({"temperature": 0.5}, {}, {"temperature": 0.0, "top_p": 0.9}, {"top_p": 0.9}),
+    ],
+)
+def test_a_model_recommends_and_forces_nothing(
+    asked: dict[str, Any],
+    defaults: dict[str, Any],
+    recommended: dict[str, Any],
+    resolved: dict[str, Any],
+) -> None:
+    async def test() -> None:
+        async with house() as h:
+            h.engine.info = replace(h.engine.info, sampling=SamplingFields(**recommended))
+            fields = {"sampling": SamplingFields(**asked), "defaults": SamplingFields(**defaults)}
+            async with h.open("x", **fields):
+                task = h.engine.started[0].task
+                found = {name: getattr(task.sampling, name) for name in resolved}
+                assert found == resolved
+                assert task.max_tokens == (task.sampling.max_tokens or 19)
+
+    run(test)
+
+
+def test_the_models_rules_hold_for_every_answer() -> None:
+    async def test() -> None:
+        async with house() as h:
+            rules = AnswerRules(stop=("!",), suppressed=(5,))
+            h.engine.info = replace(h.engine.info, rules=rules)
+            async with h.open("x", sampling=SamplingFields(stop=("?",))):
+                sampling = h.engine.started[0].task.sampling
+                assert sampling.stop == ("?", "!")
+                assert sampling.logit_bias == ((5, -math.inf),)
 
     run(test)
 

@@ -50,6 +50,8 @@ def _body(model: ServedModel) -> dict[str, Any]:
             "device": info.device,
             "engine": {"kind": info.kind.value, "why": info.why},
         }
+        if info.rules.ignored:
+            body["ignored_generation_config"] = list(info.rules.ignored)
     if model.warnings:
         body["warnings"] = list(model.warnings)
     return body

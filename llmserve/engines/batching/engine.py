@@ -136,6 +136,7 @@ class BatchingEngine:
             parameters=loaded.parameters,
             weight_bytes=loaded.weight_bytes,
             sampling=loaded.sampling,
+            rules=loaded.rules,
             cache_bytes=computing.cache.num_bytes,
         )
 

@@ -47,7 +47,7 @@ class Attention(Protocol):
 
 
 class TorchAttention:
-    """Row after row in float32; slow and plain."""
+    """Row after row in float32, or in float64 where the model is; slow and plain."""
 
     def attend(
         self, cache: KVCache, layer: int, batch: Batch, query: torch.Tensor, variant: Variant
@@ -92,20 +92,21 @@ def _attend_piece(
     length, query_heads, head_dim = query.shape
     kv_heads, context, _ = keys.shape
     group = query_heads // kv_heads
+    exact = torch.promote_types(query.dtype, torch.float32)
     # (kv_heads, group × length, head_dim)
-    folded = query.transpose(0, 1).reshape(kv_heads, group * length, head_dim).float()
-    scores = torch.bmm(folded, keys.float().transpose(1, 2)) * variant.scale
+    folded = query.transpose(0, 1).reshape(kv_heads, group * length, head_dim).to(exact)
+    scores = torch.bmm(folded, keys.to(exact).transpose(1, 2)) * variant.scale
     if variant.softcap is not None:
         scores = torch.tanh(scores / variant.softcap) * variant.softcap
     scores = scores.view(query_heads, length, context)
     scores.masked_fill_(~visible(length, context, variant.window, query.device), -torch.inf)
     if variant.sinks is not None:
-        sinks = variant.sinks.float().view(-1, 1, 1).expand(-1, length, 1)
+        sinks = variant.sinks.to(exact).view(-1, 1, 1).expand(-1, length, 1)
         weights = torch.cat((scores, sinks), -1).softmax(-1)[..., :-1]
     else:
         weights = scores.softmax(-1)
     weights = weights.reshape(kv_heads, group * length, context)
-    mixed = torch.bmm(weights, values.float()).view(query_heads, length, head_dim)
+    mixed = torch.bmm(weights, values.to(exact)).view(query_heads, length, head_dim)
     return mixed.transpose(0, 1).to(query.dtype)
 
 

@@ -1,9 +1,10 @@
 """Whether a model can run on the paged cache, found by trying: its attention is taken over for one
-short prompt, and the logits must stay what they were."""
+short prompt, and the logits must stay what they were; a small copy is tried on the cache itself."""
 
 from __future__ import annotations
 
 import itertools
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import torch
@@ -12,12 +13,18 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from llmserve.engines.agreement import agree, probe
 from llmserve.engines.batching.compute.attention import attend_row
+from llmserve.engines.batching.compute.distances import distances
 from llmserve.engines.batching.compute.kv_cache import LayerShape
+from llmserve.engines.batching.compute.miniature import TOKENS, NoMiniature, miniature
+from llmserve.engines.batching.compute.paged_trial import agrees_on_paged_cache
 from llmserve.engines.batching.compute.transformers_forward import variant_of
 from llmserve.engines.loading import LoadedModel
 from llmserve.engines.positions import position_switch
 
 PROBE_TOKENS: Final = 24
+NEAR: Final = 64
+"""The model itself is tried past distances up to here, and past farther ones only its copy."""
+BEYOND: Final = 8
 
 _numbers: Final = itertools.count(1)
 
@@ -34,7 +41,6 @@ def layer_shapes(loaded: LoadedModel) -> tuple[LayerShape, ...]:
         Unsupported: the model attends, or places tokens, in a way that the cache does not know.
     """
     model, config = loaded.model, loaded.model.config
-    text_config = config.get_text_config(decoder=True)
     if "device_map" in loaded.placement:
         raise Unsupported("its layers are spread over several devices")
     switch = position_switch(config)
@@ -42,36 +48,82 @@ def layer_shapes(loaded: LoadedModel) -> tuple[LayerShape, ...]:
         raise Unsupported(f"its positions change in prompts over {switch:,} tokens")
     if getattr(model, "_is_stateful", False):
         raise Unsupported("it keeps a state that is no KV cache")
-    length = min(PROBE_TOKENS, loaded.max_context)
-    token_ids = probe(model, length)
+    found = distances(config.get_text_config(decoder=True), loaded.max_context)
+    near = [number + BEYOND for number in found.values() if number <= NEAR]
+    token_ids = probe(model, min(max((PROBE_TOKENS, *near)), loaded.max_context))
     expected = model(input_ids=token_ids, use_cache=False).logits[0]
+    shapes, actual = _watched(model, token_ids)
+    _try_miniature(model, found, min(TOKENS, loaded.max_context))
+    if not agree(expected.float(), actual[0].float(), model.dtype):
+        raise Unsupported("its answers are not the same on a paged cache")
+    return shapes
+
+
+def _try_miniature(model: Any, found: Mapping[str, int], length: int) -> None:
+    """Try a small copy of the model, past all its distances where it has some.
+
+    Raises:
+        Unsupported: the answers change, and so with distances that cannot be tried; names them.
+    """
+    try:
+        problem = _problem_in_miniature(model, found, length)
+    except (NoMiniature, Unsupported) as reason:
+        if not found:
+            return
+        raise Unsupported(
+            f"its {' and '.join(found)} could not be tried on a small copy: {reason}"
+        ) from reason
+    if problem is not None:
+        raise Unsupported(problem)
+
+
+def _problem_in_miniature(model: Any, found: Mapping[str, int], length: int) -> str | None:
+    if _agrees_in_miniature(model, list(found), length):
+        return None
+    if not found or not _agrees_in_miniature(model, [], min(length, *found.values())):
+        return "a small copy's answers are not the same on a paged cache"
+    alone = [name for name in found if not _agrees_in_miniature(model, [name], length)]
+    told = " and ".join(f"{name} of {found[name]:,}" for name in alone or found)
+    return f"the paged cache does not follow its {told}"
+
+
+def _agrees_in_miniature(model: Any, names: Sequence[str], length: int) -> bool:
+    copy = miniature(model, names)
+    shapes, _ = _watched(copy, probe(copy, 1))
+    try:
+        return agrees_on_paged_cache(copy, shapes, length)
+    # transformers and custom code raise whatever they like.
+    except Exception as error:
+        raise _untakeable(error) from error
+
+
+def _watched(model: Any, token_ids: torch.Tensor) -> tuple[tuple[LayerShape, ...], torch.Tensor]:
+    """What each layer keeps, and the logits (1, length, vocab) with its attention taken over."""
+    config = model.config.get_text_config(decoder=True)
     watcher = _Watcher()
-    previous = text_config._attn_implementation
+    previous = config._attn_implementation
     try:
         model.set_attn_implementation(watcher.name)
-        actual = model(
-            input_ids=token_ids,
-            position_ids=torch.arange(length, device=loaded.device)[None],
-            use_cache=False,
-        ).logits[0]
-    # transformers and custom code raise whatever they like.
+        positions = torch.arange(token_ids.shape[1], device=token_ids.device)[None]
+        told = model(input_ids=token_ids, position_ids=positions, use_cache=False)
     except Unsupported:
         raise
+    # As above.
     except Exception as error:
-        raise Unsupported(
-            f"it does not take another attention ({type(error).__name__}: {error})"
-        ) from error
+        raise _untakeable(error) from error
     finally:
         model.set_attn_implementation(previous)
         watcher.close()
-    layers = int(text_config.num_hidden_layers)
+    layers = int(config.num_hidden_layers)
     if sorted(watcher.shapes) != list(range(layers)):
         raise Unsupported(
             f"{len(watcher.shapes)} of its {layers} layers attend through transformers' interface"
         )
-    if not agree(expected.float(), actual.float(), model.dtype):
-        raise Unsupported("its answers are not the same on a paged cache")
-    return tuple(watcher.shapes[layer] for layer in range(layers))
+    return tuple(watcher.shapes[layer] for layer in range(layers)), told.logits
+
+
+def _untakeable(error: Exception) -> Unsupported:
+    return Unsupported(f"it does not take another attention ({type(error).__name__}: {error})")
 
 
 class _Watcher:

@@ -117,3 +117,26 @@ def test_a_refused_model_still_works() -> None:
     assert isinstance(reason, str)
     assert "takes bfloat16" in reason or "take bfloat16" in reason
     assert torch.equal(true_logits(model, ids), before)
+
+
+@pytest.mark.parametrize(
+    ("family", "settings", "windows"),
+    [
+        ("mistral", {}, (16,) * 4),
+        ("qwen2", {"use_sliding_window": True, "max_window_layers": 2}, (None, None, 16, 16)),
+        ("qwen3", {"use_sliding_window": True, "max_window_layers": 1}, (None, 16, 16, 16)),
+        (
+            "smollm3",
+            {"use_sliding_window": True, "no_rope_layer_interval": 2},
+            (None, 16, None, 16),
+        ),
+        ("llama", {}, (None,) * 4),
+    ],
+)
+def test_each_layers_window_is_the_one_that_transformers_keeps_to(
+    family: str, settings: dict[str, Any], windows: tuple[int | None, ...]
+) -> None:
+    """A window that is only in the config is none."""
+    shape = SIZES | {"num_hidden_layers": 4, "vocab_size": 128, "pad_token_id": 0}
+    model = shaped_model(family, **shape | settings, sliding_window=16)
+    assert read_structure(model).windows == windows

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,8 +12,10 @@ import pytest
 import torch
 from make_model import make_model
 from transformers import MambaConfig, MambaForCausalLM
+from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
 from llmserve.domain import ModelSpec
+from llmserve.engines.batching.compute import miniature
 from llmserve.engines.batching.compute.kv_cache import LayerShape
 from llmserve.engines.batching.compute.support import Unsupported, layer_shapes
 from llmserve.engines.loading import LoadedModel, load_model
@@ -85,6 +88,31 @@ def test_a_model_that_does_something_else_to_its_scores_is_refused(loaded: Loade
 
     attention_of(loaded).forward = biased
     with pytest.raises(Unsupported, match="not the same"):
+        layer_shapes(loaded)
+
+
+def test_a_model_that_counts_its_tokens_by_itself_is_refused(
+    loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Alone a row's tokens stand where they stand in the step; in a batch they do not."""
+    original = LlamaRotaryEmbedding.forward
+
+    def counting(self: Any, hidden_states: torch.Tensor, position_ids: torch.Tensor) -> Any:
+        cached = position_ids[:, 0].min()
+        return original(self, hidden_states, cached + torch.arange(position_ids.shape[1])[None])
+
+    monkeypatch.setattr(LlamaRotaryEmbedding, "forward", counting)
+    with pytest.raises(Unsupported, match="a small copy's answers are not the same"):
+        layer_shapes(loaded)
+
+
+def test_a_model_without_a_small_copy_is_refused_only_for_its_distances(
+    loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(miniature, "_WIDTHS", re.compile("$^"))
+    assert len(layer_shapes(loaded)) == 2
+    loaded.model.config.sliding_window = 100
+    with pytest.raises(Unsupported, match=r"its sliding_window could not be tried.*known name"):
         layer_shapes(loaded)
 
 

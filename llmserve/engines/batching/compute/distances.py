@@ -1,0 +1,44 @@
+"""Numbers in a model's config that change how its tokens attend by how far apart they are, or by
+where they stand: windows, chunks, sparse selections, switches of position."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+_NAMES: Final = re.compile(
+    r"(^|_)(window|chunk)(_(size|len|length))?$"  # sliding_window, attention_chunk_size, ...
+    r"|(^|_)local_attention$"
+    r"|^index_.*(topk|block)"  # DeepSeek's and MiniMax's sparse attention
+    r"|^block_size$|compress_rate|(distance|extent|floor|floor_scale)$"
+    r"|^original_max_position_embeddings$"
+)
+_OF_PLACES: Final = re.compile(r"(floor|floor_scale)$")
+"""They act on where a token stands in its step, too, if a model counts tokens by itself."""
+
+
+def distances(config: Any, max_context: int) -> dict[str, int]:
+    """Those that matter in contexts of this length, each name with its smallest number."""
+    found: dict[str, int] = {}
+    for name, value in _numbers(config.to_dict()):
+        is_near = 0 < value < max_context or _OF_PLACES.search(name) is not None
+        if _NAMES.search(name) and is_near:
+            found[name] = min(value, found.get(name, value))
+    return found
+
+
+def is_other_model(name: str) -> bool:
+    """Whether what a config has under this name is the config of another model: of images, say."""
+    return name.endswith("_config") and name != "per_layer_config"
+
+
+def _numbers(values: Mapping[Any, Any], outer: str = "") -> Iterator[tuple[str, int]]:
+    """Every integer by its name; one that has none, such as a type of layer, by the outer one."""
+    for key, value in values.items():
+        name = outer if _NAMES.search(outer) else str(key)
+        if isinstance(value, Mapping) and not is_other_model(str(key)):
+            yield from _numbers(value, str(key))
+        for number in value if isinstance(value, list | tuple) else (value,):
+            if isinstance(number, int) and not isinstance(number, bool):
+                yield name, number

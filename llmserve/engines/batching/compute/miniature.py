@@ -1,0 +1,135 @@
+"""A small copy of a model: its own code and its pattern of layers, narrow and with random weights.
+
+Every number that acts by distance is small, so that a few tokens go past it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping
+from types import SimpleNamespace
+from typing import Any, Final
+
+import torch
+from transformers import PreTrainedModel
+
+from llmserve.engines.batching.compute.distances import is_other_model
+
+DISTANCE: Final = 4
+"""What every distance becomes: products of two are still within `TOKENS`."""
+TOKENS: Final = 32
+WIDTH: Final = 64
+MAX_PARAMETERS: Final = 50_000_000
+
+_QUERY_HEADS: Final = re.compile(r"^(swa_)?(num_attention_heads|num_heads|n_heads?)$")
+_KV_HEADS: Final = re.compile(r"^(swa_)?(num_(global_)?key_value_heads|num_kv_heads|n_head_kv)$")
+_WIDTHS: Final = re.compile(r"^(hidden_size|n_embd|d_model|word_embed_proj_dim)$")
+_LIMITS: Final = (
+    (re.compile(r"vocab_size"), 512),
+    (re.compile(r"intermediate_size|ffn|n_inner|hidden_size_per_layer"), 64),
+    (re.compile(r"experts_per_tok|moe_topk|top_k_experts|moe_k$"), 2),
+    (re.compile(r"num_(local_)?experts$|n_routed_experts$"), 4),
+    (re.compile(r"^(n_group|topk_group|num_expert_group)$"), 1),
+)
+
+
+class NoMiniature(Exception):
+    """No small copy can be made; the message says why."""
+
+
+class Miniature:
+    """A model's decoder, small. Tells hidden states where a causal model tells logits."""
+
+    def __init__(self, decoder: PreTrainedModel) -> None:
+        self._decoder = decoder
+        self.config = decoder.config
+        self.dtype = decoder.dtype
+        self.device = decoder.device
+        self.get_input_embeddings = decoder.get_input_embeddings
+        self.set_attn_implementation = decoder.set_attn_implementation
+
+    def __call__(
+        self, *, logits_to_keep: torch.Tensor | None = None, **arguments: Any
+    ) -> SimpleNamespace:
+        """Takes what the decoder takes. `logits` are hidden states, (1, num_tokens, width)."""
+        told = self._decoder(**arguments)
+        # Of a few families the decoder has no model of its own.
+        hidden = told.last_hidden_state if "last_hidden_state" in told else told.logits
+        return SimpleNamespace(
+            logits=hidden if logits_to_keep is None else hidden[:, logits_to_keep],
+            past_key_values=getattr(told, "past_key_values", None),
+        )
+
+
+def miniature(model: Any, distances: Collection[str]) -> Miniature:
+    """A small copy of a transformers model's decoder in float64 on the CPU; the numbers of its
+    config that are named in `distances` become `DISTANCE`.
+
+    Raises:
+        NoMiniature: its config has shapes of a kind that is not known here.
+    """
+    try:
+        candidates = (model.get_decoder(), model.base_model)
+        decoder = next((found for found in candidates if isinstance(found, PreTrainedModel)), model)
+        kind = type(decoder)
+        config = type(decoder.config).from_dict(_shrunk(decoder.config.to_dict(), distances))
+        with torch.device("meta"):
+            size = sum(parameter.numel() for parameter in kind(config).parameters())
+        if size > MAX_PARAMETERS:
+            raise NoMiniature(f"a small copy would still have {size:,} parameters")
+        with torch.device("cpu"), torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(0)
+            # Less exact, two ways of rounding could choose different experts.
+            copy = kind(config).double().eval()
+            if copy._can_set_experts_implementation():
+                copy.set_experts_implementation("eager")
+    except NoMiniature:
+        raise
+    # transformers and custom code raise whatever they like.
+    except Exception as error:
+        raise NoMiniature(f"{type(error).__name__}: {error}") from error
+    return Miniature(copy)
+
+
+def _shrunk(values: dict[str, Any], distances: Collection[str]) -> dict[str, Any]:
+    """A config's values, its sizes and these distances made small, everything else as it is."""
+    heads, width = _first(values, _QUERY_HEADS), _first(values, _WIDTHS)
+    if heads is None or width is None:
+        raise NoMiniature("its config does not tell its width and its heads by a known name")
+    fewer, head_dim = min(heads, 2), values.get("head_dim") or width // heads
+    # Some models have a head size of their own; others take it from their width, told or not.
+    narrow = fewer * head_dim if heads * head_dim == width else WIDTH
+
+    def resized(name: str, value: int) -> int:
+        if name in distances:
+            return min(value, DISTANCE)
+        if _QUERY_HEADS.search(name):
+            return fewer
+        if _KV_HEADS.search(name):
+            return fewer if value == heads else 1
+        if _WIDTHS.search(name):
+            return narrow
+        return min(value, next((most for names, most in _LIMITS if names.search(name)), value))
+
+    def shrunk(name: str, value: Any) -> Any:
+        """Every integer in a value, by its name or that of the list or distances it is in."""
+        if isinstance(value, int) and not isinstance(value, bool):
+            return resized(name, value)
+        if isinstance(value, list | tuple):
+            return [shrunk(name, item) for item in value]
+        if isinstance(value, Mapping) and not is_other_model(name):
+            return {k: shrunk(name if name in distances else str(k), v) for k, v in value.items()}
+        return value
+
+    small = {name: shrunk(name, value) for name, value in values.items()}
+    if isinstance(small.get("pad_token_id"), int):
+        small["pad_token_id"] = 0  # one that is in the vocabulary
+    if "initializer_range" in small:
+        # So that scores spread, and a token that should not be seen shows.
+        small["initializer_range"] = narrow**-0.5
+    return small
+
+
+def _first(values: Mapping[str, Any], names: re.Pattern[str]) -> int | None:
+    found = (v for k, v in values.items() if names.search(k) and isinstance(v, int))
+    return next(found, None)

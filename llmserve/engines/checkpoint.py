@@ -1,0 +1,163 @@
+"""Which files are a model's weights: the one place that decides it, for folders and repositories.
+
+Knows names and the content of an index only: no torch, no network. What lies beside the weights
+is not read: adapters, optimizer states, `consolidated.*`, `original/`, copies in other formats.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any, Final
+
+SAFETENSORS: Final = ("model.safetensors.index.json", "model.safetensors")
+"""Where there are any, nothing is unpickled."""
+PICKLED: Final = ("pytorch_model.bin", "pytorch_model.bin.index.json")
+"""In the order in which transformers takes them, which cannot be told otherwise here."""
+
+INDEX: Final = ".index.json"
+WEIGHT_SUFFIXES: Final = frozenset(
+    {
+        ".safetensors", ".bin", ".pth", ".pt", ".ckpt", ".onnx", ".onnx_data", ".gguf", ".ggml",
+        ".msgpack", ".h5", ".ot", ".npz", ".tflite", ".mlmodel", ".distcp",
+    }
+)  # fmt: skip
+
+_STRAY: Final = re.compile(r"consolidated|adapter|optimizer|scheduler|training_args|rng_state")
+
+
+class NoCheckpoint(Exception):
+    """There are no whole weights; the message says what is missing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A model's weights.
+
+    Attributes:
+        entry: the file to open first: an index, or the weights themselves.
+        files: the weights, paths beside the entry.
+    """
+
+    entry: str
+    files: tuple[str, ...]
+
+    @property
+    def is_pickled(self) -> bool:
+        """Whether reading it means unpickling."""
+        return self.entry in PICKLED
+
+    @property
+    def names(self) -> frozenset[str]:
+        """Every file that belongs to it, an index included."""
+        return frozenset((self.entry, *self.files))
+
+
+def find_checkpoint(names: Collection[str], read: Callable[[str], str]) -> Checkpoint:
+    """The weights among files of these names; `read` gives the text of one.
+
+    The index of safetensors decides where there is one, unless one of its shards is missing and
+    a single file is there.
+
+    Raises:
+        NoCheckpoint: no file is one, or shards are missing; names them.
+    """
+    for kind in (SAFETENSORS, PICKLED):
+        entries = [entry for entry in (*_declared(names, read, kind), *kind) if entry in names]
+        checkpoints = [Checkpoint(entry, _files(entry, read)) for entry in entries]
+        whole = [found for found in checkpoints if found.names <= frozenset(names)]
+        if whole:
+            return whole[0]
+        if checkpoints:
+            first = checkpoints[0]
+            missing = sorted(first.names.difference(names))
+            listed = ", ".join(missing[:3]) + (", …" if len(missing) > 3 else "")
+            raise NoCheckpoint(
+                f"of the {len(first.files)} files that {first.entry} names {len(missing)} are "
+                f"missing ({listed}); download the model again"
+            )
+    raise NoCheckpoint(
+        f"there are no weights: neither {SAFETENSORS[1]} nor {PICKLED[0]}, nor the index of either"
+        + _told_of(names)
+    )
+
+
+def checkpoint_in(folder: Path) -> Checkpoint:
+    """The weights in a model's folder.
+
+    Raises:
+        NoCheckpoint: as `find_checkpoint`; or an index cannot be read.
+    """
+    return find_checkpoint(
+        files_in(folder), lambda name: (folder / name).read_text(encoding="utf-8")
+    )
+
+
+def files_in(folder: Path) -> list[str]:
+    """The files of a folder and, as shards may lie there, of the folders in it."""
+    found = (*folder.glob("*"), *folder.glob("[!.]*/*"))
+    return [path.relative_to(folder).as_posix() for path in found if path.is_file()]
+
+
+def likely_weights(names: Collection[str]) -> list[str]:
+    """What is probably meant where there is no whole checkpoint: an estimate counts it."""
+    for suffix in (".safetensors", ".bin"):
+        found = [
+            name for name in names
+            if name.endswith(suffix) and "/" not in name and not _STRAY.match(name)
+        ]  # fmt: skip
+        if found:
+            return found
+    return []
+
+
+def stray_weights(names: Collection[str], checkpoint: Checkpoint) -> frozenset[str]:
+    """Files that look like weights, or like their index, and are not this checkpoint's."""
+    return frozenset(
+        name
+        for name in names
+        if name not in checkpoint.names
+        and (PurePosixPath(name).suffix in WEIGHT_SUFFIXES or name.endswith(INDEX))
+    )
+
+
+def _declared(
+    names: Collection[str], read: Callable[[str], str], kind: tuple[str, ...]
+) -> list[str]:
+    """The entry that a config names by itself (`transformers_weights`)."""
+    if kind is not SAFETENSORS or "config.json" not in names:
+        return []
+    try:
+        declared = _json("config.json", read).get("transformers_weights")
+    except NoCheckpoint:  # whoever needs the config will say so
+        return []
+    return [declared] if isinstance(declared, str) else []
+
+
+def _files(entry: str, read: Callable[[str], str]) -> tuple[str, ...]:
+    if not entry.endswith(INDEX):
+        return (entry,)
+    weight_map = _json(entry, read).get("weight_map")
+    mapped = weight_map.values() if isinstance(weight_map, dict) else ()
+    files = sorted({str(file) for file in mapped})
+    if not files or any(file.startswith("/") or ".." in file.split("/") for file in files):
+        raise NoCheckpoint(f"{entry} is no index of weights beside it; download the model again")
+    return tuple(files)
+
+
+def _json(name: str, read: Callable[[str], str]) -> dict[str, Any]:
+    try:
+        content = json.loads(read(name))
+    except (OSError, ValueError) as error:
+        raise NoCheckpoint(f"{name} cannot be read: {error}") from error
+    return content if isinstance(content, dict) else {}
+
+
+def _told_of(names: Collection[str]) -> str:
+    others = sorted(name for name in names if PurePosixPath(name).suffix in WEIGHT_SUFFIXES)
+    if not others:
+        return ""
+    return f" ({', '.join(others[:3])}{', …' if len(others) > 3 else ''} are not read)"

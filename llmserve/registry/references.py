@@ -1,0 +1,70 @@
+"""Models that are named elsewhere, in settings and keys: does each name mean one that is served?"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Collection, Iterable, Sequence
+
+from llmserve.admission.key_file import KeyFile
+from llmserve.admission.key_record import KeyRecord, KeyState
+from llmserve.domain import ModelSpec
+from llmserve.errors import ConfigurationError
+from llmserve.settings import Settings
+
+
+def names_of(specs: Iterable[ModelSpec]) -> frozenset[str]:
+    """Every name that requests may call these models by."""
+    return frozenset(name for spec in specs for name in (spec.name, *spec.aliases))
+
+
+def check_settings(settings: Settings, served: Collection[str]) -> None:
+    """See that the default and every pin are served.
+
+    Raises:
+        ConfigurationError: one is not; names the nearest that is.
+    """
+    named = [("default_model", settings.default_model)]
+    named += [("pinned_models", name) for name in settings.pinned_models]
+    for setting, name in named:
+        if name is not None and name not in served:
+            raise ConfigurationError(
+                f"{setting} names {name!r}, which is not served; {_hint(name, served)}"
+            )
+
+
+def check_keys(file: KeyFile, served: Collection[str], now: float) -> None:
+    """See that every key of the file that is in force opens at least one served model.
+
+    Raises:
+        ConfigurationError: a key does not, or the file cannot be read.
+    """
+    for record in _limited(file.read(), now):
+        if not set(record.models or ()).intersection(served):
+            raise ConfigurationError(f"key file {file.path}: {_complaint(record, served)}")
+
+
+def complaints(records: Sequence[KeyRecord], served: Collection[str], now: float) -> list[str]:
+    """What is wrong with the models that these keys name; a line for each key."""
+    return [
+        _complaint(record, served)
+        for record in _limited(records, now)
+        if not set(record.models or ()).issubset(served)
+    ]
+
+
+def _limited(records: Iterable[KeyRecord], now: float) -> Iterable[KeyRecord]:
+    return (r for r in records if r.models is not None and r.state(now) is KeyState.ACTIVE)
+
+
+def _complaint(record: KeyRecord, served: Collection[str]) -> str:
+    unknown = [name for name in record.models or () if name not in served]
+    are = "is" if len(unknown) == 1 else "are"
+    listed = ", ".join(map(repr, unknown))
+    return (
+        f"key {record.name!r} is for {listed}, which {are} not served; {_hint(unknown[0], served)}"
+    )
+
+
+def _hint(name: str, served: Collection[str]) -> str:
+    near = difflib.get_close_matches(name, served, n=1)
+    return f"did you mean {near[0]!r}?" if near else f"served are {', '.join(sorted(served))}"

@@ -1,0 +1,102 @@
+"""What a model is called, on a running server, and names that mean nothing."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+from server import free_port, running_server
+
+
+def refused(folder: Path, *arguments: str) -> str:
+    """What a server says that does not start."""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("LLMSERVE_")}
+    done = subprocess.run(
+        [sys.executable, "-m", "llmserve", "serve", "--port", str(free_port()), *arguments],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    return done.stderr
+
+
+def create_key(folder: Path, name: str, *models: str) -> None:
+    subprocess.run(
+        [sys.executable, "-m", "llmserve", "keys", "create", name, "--file", "keys.json"]
+        + [word for model in models for word in ("--model", model)],
+        cwd=folder,
+        check=True,
+        capture_output=True,
+        timeout=60,
+    )
+
+
+@pytest.fixture
+def folder(tmp_path: Path, tiny_model: Path) -> Path:
+    (tmp_path / "models").mkdir()
+    shutil.copytree(tiny_model, tmp_path / "models" / "v1")
+    (tmp_path / "models" / "current").symlink_to("v1")
+    return tmp_path
+
+
+def test_a_linked_folder_is_served_under_the_links_name(folder: Path) -> None:
+    (folder / "elsewhere").symlink_to(folder / "models" / "v1")
+    settings = {"pinned_models": "current", "default_model": "elsewhere"}
+    with running_server(folder, "current", "./elsewhere", **settings) as server:
+        listed = httpx.get(server.url + "/v1/models").json()["data"]
+        assert [model["id"] for model in listed] == ["current", "elsewhere"]
+        body = {"prompt": "hi", "max_tokens": 1}
+        answers = [
+            httpx.post(server.url + "/generate", json=body | named, timeout=60).json()
+            for named in ({"model": "current"}, {})
+        ]
+        assert [answer["model"] for answer in answers] == ["current", "elsewhere"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("--default-model", "curent"), "default_model names 'curent'"),
+        (("--pinned-models", "v1,curent"), "pinned_models names 'v1'"),
+        (("--keys-file", "keys.json"), "key 'team' is for 'curent'"),
+    ],
+)
+def test_a_name_that_means_nothing_ends_the_start(
+    folder: Path, arguments: tuple[str, ...], told: str
+) -> None:
+    create_key(folder, "team", "curent")
+    said = refused(folder, "current", *arguments)
+    assert told in said
+    assert "did you mean 'current'" in said or "served are current" in said
+
+
+def test_models_on_demand_count_as_served(folder: Path) -> None:
+    create_key(folder, "team", "v1")
+    settings = {
+        "models_on_demand": "*",
+        "default_model": "v1",
+        "pinned_models": "v1",
+        "keys_file": folder / "keys.json",
+    }
+    with running_server(folder, "current", **settings) as server:
+        # The file changes while the server runs: it is told, and nobody dies of it.
+        create_key(folder, "other", "v2")
+        deadline = time.monotonic() + 30
+        while "key 'other' is for 'v2', which is not served" not in server.log:
+            httpx.get(server.url + "/v1/models", headers={"Authorization": "Bearer x"})
+            assert time.monotonic() < deadline, server.log
+            time.sleep(0.1)
+        server.process.send_signal(signal.SIGHUP)
+        server.wait_for_log("rolling restart is done", times=1)
