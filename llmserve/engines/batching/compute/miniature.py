@@ -47,6 +47,7 @@ class Miniature:
         self.device = decoder.device
         self.get_input_embeddings = decoder.get_input_embeddings
         self.set_attn_implementation = decoder.set_attn_implementation
+        self.modules = decoder.modules
 
     def __call__(
         self, *, logits_to_keep: torch.Tensor | None = None, **arguments: Any

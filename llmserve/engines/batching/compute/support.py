@@ -25,6 +25,8 @@ PROBE_TOKENS: Final = 24
 NEAR: Final = 64
 """The model itself is tried past distances up to here, and past farther ones only its copy."""
 BEYOND: Final = 8
+LEAST_SAME: Final = 0.5
+"""Of the positions, where rounding may choose other experts."""
 
 _numbers: Final = itertools.count(1)
 
@@ -53,14 +55,32 @@ def layer_shapes(loaded: LoadedModel) -> tuple[LayerShape, ...]:
     token_ids = probe(model, min(max((PROBE_TOKENS, *near)), loaded.max_context))
     expected = model(input_ids=token_ids, use_cache=False).logits[0]
     shapes, actual = _watched(model, token_ids)
-    _try_miniature(model, found, min(TOKENS, loaded.max_context))
-    if not agree(expected.float(), actual[0].float(), model.dtype):
+    is_right_in_miniature = _try_miniature(model, found, min(TOKENS, loaded.max_context))
+    expected, actual = expected.float(), actual[0].float()
+    # With few digits rounding sends some tokens of a model of experts to other experts. That its
+    # code is right its small copy has shown, in float64.
+    may_differ = model.dtype.itemsize < 4 and is_right_in_miniature and _has_experts(config)
+    if not agree(expected, actual, model.dtype) and not (
+        may_differ and _share_of_same(expected, actual, model.dtype) >= LEAST_SAME
+    ):
         raise Unsupported("its answers are not the same on a paged cache")
     return shapes
 
 
-def _try_miniature(model: Any, found: Mapping[str, int], length: int) -> None:
-    """Try a small copy of the model, past all its distances where it has some.
+def _share_of_same(expected: torch.Tensor, actual: torch.Tensor, dtype: torch.dtype) -> float:
+    """Which part of the positions has the same logits, (length, vocab) each, but for rounding."""
+    same = [agree(*pair, dtype) for pair in zip(expected, actual, strict=True)]
+    return sum(same) / len(same)
+
+
+def _has_experts(config: Any) -> bool:
+    values = config.get_text_config(decoder=True).to_dict()
+    return any("experts" in k and isinstance(v, int) and v > 1 for k, v in values.items())
+
+
+def _try_miniature(model: Any, found: Mapping[str, int], length: int) -> bool:
+    """Try a small copy of the model, past all its distances where it has some. Returns whether
+    there was one.
 
     Raises:
         Unsupported: the answers change, and so with distances that cannot be tried; names them.
@@ -69,12 +89,13 @@ def _try_miniature(model: Any, found: Mapping[str, int], length: int) -> None:
         problem = _problem_in_miniature(model, found, length)
     except (NoMiniature, Unsupported) as reason:
         if not found:
-            return
+            return False
         raise Unsupported(
             f"its {' and '.join(found)} could not be tried on a small copy: {reason}"
         ) from reason
     if problem is not None:
         raise Unsupported(problem)
+    return True
 
 
 def _problem_in_miniature(model: Any, found: Mapping[str, int], length: int) -> str | None:

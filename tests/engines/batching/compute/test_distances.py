@@ -12,8 +12,9 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
 
 from llmserve.domain import SamplingFields
-from llmserve.engines.batching.compute.computing import CacheWish, build_computing
+from llmserve.engines.batching.compute.building import build_computing
 from llmserve.engines.batching.compute.distances import distances
+from llmserve.engines.batching.compute.sizing import CacheWish
 from llmserve.engines.batching.compute.support import Unsupported, layer_shapes
 from llmserve.engines.batching.schedule.plan import Slice, StepPlan
 from llmserve.engines.batching.schedule.sequence import Sequence as TokenSequence
@@ -178,7 +179,7 @@ def step(computing: Any, rows: Sequence[TokenSequence]) -> None:
         slices.append(Slice(row, row.num_computed, length, is_last))
     slices.sort(key=lambda part: part.length > 1)
     batch = computing.prepare(StepPlan(tuple(slices)))
-    logits = computing._runner._forward(batch, computing.cache)
+    logits = computing.runner.forward(batch, computing.cache)
     tokens = iter(logits.argmax(-1).tolist())
     for part in slices:
         part.sequence.num_computed = part.end

@@ -15,7 +15,7 @@ from transformers import MambaConfig, MambaForCausalLM
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
 from llmserve.domain import ModelSpec
-from llmserve.engines.batching.compute import miniature
+from llmserve.engines.batching.compute import miniature, support
 from llmserve.engines.batching.compute.kv_cache import LayerShape
 from llmserve.engines.batching.compute.support import Unsupported, layer_shapes
 from llmserve.engines.loading import LoadedModel, load_model
@@ -139,3 +139,23 @@ def test_a_model_is_left_as_it_was_and_its_shapes_are_told(
     spec = ModelSpec("gpt2", path=tmp_path / "gpt2", dtype="float32", device="cpu")
     gpt2 = load_model(spec, tmp_path / "gpt2", lambda progress: None)
     assert layer_shapes(gpt2) == (LayerShape(4, 16),) * 2
+
+
+@pytest.mark.parametrize("preset", ["tiny-mixtral", "tiny-qwen3-moe", "tiny-gpt-oss"])
+def test_rounding_does_not_refuse_a_model_of_experts(tmp_path: Path, preset: str) -> None:
+    """With two bytes a number, rounding chooses other experts for some of the tokens."""
+    make_model(preset, tmp_path / preset)
+    spec = ModelSpec(preset, path=tmp_path / preset, dtype="bfloat16", device="cpu")
+    assert len(layer_shapes(load_model(spec, tmp_path / preset, lambda progress: None))) == 2
+
+
+def test_a_model_of_experts_that_answers_otherwise_everywhere_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_model("tiny-mixtral", tmp_path / "moe")
+    spec = ModelSpec("moe", path=tmp_path / "moe", dtype="bfloat16", device="cpu")
+    loaded = load_model(spec, tmp_path / "moe", lambda progress: None)
+    plain = support.attend_row
+    monkeypatch.setattr(support, "attend_row", lambda *args: plain(*args) * 3)
+    with pytest.raises(Unsupported, match="not the same on a paged cache"):
+        layer_shapes(loaded)
