@@ -285,7 +285,7 @@ class ModelSpec:
 
     Exactly one of `path` (weights on disk) and `hub_id` is set. `argument` is what an operator
     wrote to mean this model: by it the catalog finds it again. `parse_special_tokens` lets what is
-    written in messages become special tokens.
+    written in messages become special tokens. With `require_gpu`, `auto` never means the CPU.
     """
 
     name: str
@@ -295,6 +295,7 @@ class ModelSpec:
     aliases: tuple[str, ...] = ()
     dtype: str = "auto"
     device: str = "auto"
+    require_gpu: bool = False
     engine: EngineKind = EngineKind.AUTO
     max_context: int | None = None
     trust_remote_code: bool = False
@@ -350,7 +351,8 @@ class EngineStats:
 
 @dataclass(frozen=True, slots=True)
 class EngineInfo:
-    """What an engine turned out to be, for the log and `/v1/models`."""
+    """What an engine turned out to be, for the log and `/v1/models`. `warnings` tell what is not as
+    an operator would expect, though it serves."""
 
     kind: EngineKind
     why: str
@@ -362,3 +364,4 @@ class EngineInfo:
     sampling: SamplingFields = field(default_factory=SamplingFields)
     cache_bytes: int = 0
     rules: AnswerRules = field(default_factory=AnswerRules)
+    warnings: tuple[str, ...] = ()

@@ -21,6 +21,7 @@ from llmserve.doctor import (
     hang_up,
     headers,
     idle,
+    models,
     reachability,
     upgrade,
 )
@@ -61,6 +62,7 @@ class _Examination:
             clock.judge_clock(contact.response.headers.get("date"), contact.clock)
         )
         ready = await self._check(reachability.READY, reachability.check_readiness(self._client))
+        await self._check(models.NAME, models.check_models(self._client))
         allowed = await self._check(
             authorization.NAME, authorization.check_authorization(self._client, self._target)
         )

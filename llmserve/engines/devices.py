@@ -8,7 +8,9 @@ from typing import Final
 
 import torch
 
+from llmserve.engines.idle_gpus import why_idle
 from llmserve.errors import ModelBroken
+from llmserve.machine.gpus import installed_gpus
 
 HEADROOM: Final = 1.2
 """A model wants its weights and about a fifth more for cache and activations."""
@@ -29,23 +31,26 @@ def place(device: str, weight_bytes: int, free_bytes: Sequence[int] | None = Non
     """Choose a device for weights of this size.
 
     `auto` takes the GPU with the most free memory, spreads the layers over several GPUs when
-    the model does not fit on one, and takes the CPU where there is no GPU. `free_bytes` lists
-    the free memory of each GPU; it is measured when not given.
+    the model does not fit on one, and takes the CPU where there is no GPU that works. `free_bytes`
+    lists the free memory of each GPU; it is measured when not given.
 
     Raises:
         ModelBroken: the device that was asked for is not there.
     """
-    free = _free_bytes() if free_bytes is None else list(free_bytes)
-    if device == "cpu" or (device == "auto" and not free):
+    if device == "cpu":
         return Placement("cpu")
     if device != "auto":
-        index = int(device.partition(":")[2] or 0)
-        if index >= len(free):
+        index, count = int(device.partition(":")[2] or 0), len(free_bytes or ()) or num_gpus()
+        if index >= count:
+            reason = None if count else why_idle()
             raise ModelBroken(
-                f"device {device} was asked for and this machine has {len(free)} CUDA devices; "
-                "set `device` to auto, cpu or one that exists"
+                f"device {device} was asked for and this machine has {count} CUDA devices"
+                f"{f' ({reason})' if reason else ''}; set `device` to auto, cpu or one that exists"
             )
         return Placement(f"cuda:{index}")
+    free = _free_bytes() if free_bytes is None else list(free_bytes)
+    if not free:
+        return Placement("cpu")
     best = max(range(len(free)), key=free.__getitem__)
     if len(free) > 1 and weight_bytes * HEADROOM > free[best]:
         return Placement(None, device_map="auto")
@@ -54,10 +59,17 @@ def place(device: str, weight_bytes: int, free_bytes: Sequence[int] | None = Non
 
 def num_gpus() -> int:
     """GPUs that this process may use."""
-    return torch.cuda.device_count()
+    return torch.cuda.device_count() if torch.cuda.is_available() else 0
 
 
 def _free_bytes() -> list[int]:
-    if not torch.cuda.is_available():
-        return []
-    return [torch.cuda.mem_get_info(i)[0] for i in range(torch.cuda.device_count())]
+    """Of each GPU. The driver's tool is asked where there are several: to ask CUDA makes a context
+    on each, which keeps some hundred MiB of it for as long as the process lives."""
+    count = num_gpus()
+    if count < 2:
+        return [torch.cuda.mem_get_info(i)[0] for i in range(count)]
+    told = {gpu.uuid: gpu.free_bytes for gpu in installed_gpus()}
+    free = [told.get(f"GPU-{torch.cuda.get_device_properties(i).uuid}") for i in range(count)]
+    return [
+        torch.cuda.mem_get_info(i)[0] if known is None else known for i, known in enumerate(free)
+    ]

@@ -17,8 +17,9 @@ from transformers.utils import logging as transformers_logging
 from llmserve.domain import AnswerRules, LoadProgress, ModelSpec, SamplingFields
 from llmserve.engines.accelerator import make_current
 from llmserve.engines.checkpoint import NoCheckpoint, checkpoint_in
-from llmserve.engines.devices import place
+from llmserve.engines.devices import Placement, place
 from llmserve.engines.footprint import stored_bytes
+from llmserve.engines.idle_gpus import why_idle
 from llmserve.engines.recommended import read_recommended
 from llmserve.errors import ModelBroken
 from llmserve.text.tokenizer import Tokenizer
@@ -35,7 +36,7 @@ class LoadedModel:
     """A model ready to generate.
 
     `sampling` is what its generation_config.json recommends, `rules` what it asks of every answer;
-    `eos_ids` end one.
+    `eos_ids` end one. `warnings` tell what is not as an operator would expect.
     """
 
     model: Any
@@ -50,6 +51,7 @@ class LoadedModel:
     parameters: int
     weight_bytes: int
     rules: AnswerRules = field(default_factory=AnswerRules)
+    warnings: tuple[str, ...] = ()
 
 
 def load_model(
@@ -86,6 +88,7 @@ def load_model(
 def _load(spec: ModelSpec, folder: Path, hf_tokenizer: Any) -> LoadedModel:
     checkpoint = checkpoint_in(folder)
     placement = place(spec.device, stored_bytes(folder))
+    warnings = _check_gpu(spec, placement)
     if placement.device is not None:
         make_current(torch.device(placement.device))
     trust: dict[str, Any] = {
@@ -135,7 +138,27 @@ def _load(spec: ModelSpec, folder: Path, hf_tokenizer: Any) -> LoadedModel:
         parameters=sum(p.numel() for p in model.parameters()),
         weight_bytes=sum(p.numel() * p.element_size() for p in model.parameters()),
         rules=recommended.rules,
+        warnings=warnings,
     )
+
+
+def _check_gpu(spec: ModelSpec, placement: Placement) -> tuple[str, ...]:
+    """What to tell where `auto` means the CPU of a machine that has GPUs.
+
+    Raises:
+        ModelBroken: the CPU will not do.
+    """
+    if spec.device != "auto" or placement.device != "cpu":
+        return ()
+    reason = why_idle()
+    if spec.require_gpu:
+        raise ModelBroken(
+            f"model {spec.name!r} must be on a GPU (require_gpu) and there is none that works: "
+            f"{reason or 'this machine has none, or CUDA_VISIBLE_DEVICES names none'}"
+        )
+    if reason is None:
+        return ()
+    return (f"it is served by the CPU, though this machine has GPUs: {reason}",)
 
 
 def _dtype(name: str) -> torch.dtype | str:

@@ -118,6 +118,7 @@ class ThreadedEngine:
             weight_bytes=loaded.weight_bytes,
             sampling=loaded.sampling,
             rules=loaded.rules,
+            warnings=loaded.warnings,
         )
 
     async def load(self, on_progress: Callable[[LoadProgress], None]) -> None:

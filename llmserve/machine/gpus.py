@@ -7,6 +7,7 @@ import re
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 from loguru import logger
@@ -39,6 +40,18 @@ def installed_gpus() -> list[Gpu]:
         return []
     rows = (line.split(", ") for line in output.splitlines())
     return [_gpu(*row) for row in rows if len(row) == len(FIELDS)]
+
+
+def has_gpus(root: Path = Path("/")) -> bool:
+    """Whether the system knows of NVIDIA GPUs, whatever this process may do with them."""
+    known, devices = root / "proc/driver/nvidia/gpus", root / "dev"
+    return (known.is_dir() and any(known.iterdir())) or any(devices.glob("nvidia[0-9]*"))
+
+
+def hides_gpus(environment: Mapping[str, str]) -> bool:
+    """Whether whoever started this process keeps it from all GPUs."""
+    chosen = environment.get("CUDA_VISIBLE_DEVICES")
+    return chosen is not None and not chosen.strip().startswith((*"0123456789", "GPU-", "MIG-"))
 
 
 def visible_gpus(installed: Sequence[Gpu], environment: Mapping[str, str]) -> dict[int, int | None]:

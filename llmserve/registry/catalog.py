@@ -23,7 +23,7 @@ class Catalog:
     """Turns what an operator writes into specs.
 
     `device`, `dtype`, `engine` and `trust_remote_code` are the server's; a manifest that says
-    something else wins. `parse_special_tokens` holds for all models.
+    something else wins. `parse_special_tokens` and `require_gpu` hold for all models.
     """
 
     def __init__(
@@ -35,6 +35,7 @@ class Catalog:
         engine: str = "auto",
         trust_remote_code: bool = False,
         parse_special_tokens: bool = False,
+        require_gpu: bool = False,
     ) -> None:
         self._models_dir = models_dir
         self._device = device
@@ -42,6 +43,7 @@ class Catalog:
         self._engine = EngineKind(engine)
         self._trust_remote_code = trust_remote_code
         self._parse_special_tokens = parse_special_tokens
+        self._require_gpu = require_gpu
 
     @classmethod
     def from_settings(cls, settings: Settings) -> Self:
@@ -53,6 +55,7 @@ class Catalog:
             engine=settings.engine,
             trust_remote_code=settings.trust_remote_code,
             parse_special_tokens=settings.parse_special_tokens,
+            require_gpu=settings.require_gpu,
         )
 
     def names(self) -> list[str]:
@@ -141,6 +144,7 @@ class Catalog:
             dtype=self._dtype if spec.dtype == "auto" else spec.dtype,
             engine=self._engine if spec.engine is EngineKind.AUTO else spec.engine,
             parse_special_tokens=self._parse_special_tokens,
+            require_gpu=self._require_gpu,
         )
 
     def _read(self, folder: Path) -> ModelSpec:

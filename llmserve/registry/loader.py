@@ -333,5 +333,5 @@ def _log_ready(model: ServedModel, engine: Engine, stages: Stages) -> None:
         info.weight_bytes / 2**20,
         info.max_context,
     )
-    for warning in engine.tokenizer.warnings:
+    for warning in model.warnings:
         logger.warning("model {}: {}", model.spec.name, warning)

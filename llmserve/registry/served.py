@@ -62,7 +62,10 @@ class ServedModel:
     def warnings(self) -> tuple[str, ...]:
         """What does not work as it should, though the model serves."""
         is_ready = self.engine is not None and self.status is ModelStatus.READY
-        return self.loaded_engine.tokenizer.warnings if is_ready else ()
+        if not is_ready:
+            return ()
+        engine = self.loaded_engine
+        return (*engine.info.warnings, *engine.tokenizer.warnings)
 
     @property
     def memory_bytes(self) -> int:

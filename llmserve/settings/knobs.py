@@ -83,6 +83,9 @@ class Settings(BaseModel):
     )
     models_dir: Path = Field(Path("models"), description="One folder per model.")
     device: Device = Field("auto", description="`auto`, `cpu`, `cuda` or `cuda:N`.")
+    require_gpu: bool = Field(
+        False, description='`device = "auto"` never means the CPU: a model without a GPU is broken.'
+    )
     dtype: DType = Field("auto", description="Of the weights; `auto` is what the checkpoint has.")
     engine: EngineName = Field(
         "auto",

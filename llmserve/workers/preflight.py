@@ -36,6 +36,7 @@ def check_memory(
     Raises:
         ConfigurationError: it does not fit; shows the arithmetic.
     """
+    _check_budget(settings, specs)
     memory = (measure or measure_memory)()
     needs = _needs(settings, specs, memory)
     for device, terms in needs.items():
@@ -55,6 +56,21 @@ def check_memory(
         else:
             logger.info("memory preflight: {}: {} = {} of {} free",
                         device, arithmetic, _gib(needed), _gib(free))  # fmt: skip
+
+
+def _check_budget(settings: Settings, specs: Sequence[ModelSpec]) -> None:
+    budget = settings.models_memory_bytes
+    sizes = {
+        spec.name: footprint(spec, settings.max_running, settings.kv_cache_bytes) for spec in specs
+    }
+    known = {name: size for name, size in sizes.items() if size is not None}
+    if budget is None or sum(size.weights for size in known.values()) <= budget:
+        return
+    arithmetic = " + ".join(f"{_gib(size.weights)} ({name})" for name, size in known.items())
+    raise ConfigurationError(
+        f"the weights of the models do not fit into models_memory_bytes: {arithmetic}, and it is "
+        f"{_gib(budget)}; raise it, or move models to models_on_demand"
+    )
 
 
 def measure_memory() -> Memory:

@@ -33,6 +33,7 @@ class Behaviour:
     keepalive_seconds: float | None = None
     api_key: str | None = None
     status: str = "ready"
+    warnings: list[str] = field(default_factory=list)
     has_metrics: bool = True
     notices_hang_up: bool = True
     is_busy: bool = False
@@ -69,7 +70,11 @@ def create_app(behaviour: Behaviour) -> FastAPI:
     @app.get("/health/ready")
     async def ready() -> JSONResponse:
         is_ready = behaviour.status == "ready"
-        return JSONResponse({"status": behaviour.status}, status_code=200 if is_ready else 503)
+        body: dict[str, Any] = {
+            "status": behaviour.status,
+            "models": [{"name": "fake", "warnings": behaviour.warnings}],
+        }
+        return JSONResponse(body, status_code=200 if is_ready else 503)
 
     @app.get("/metrics", response_model=None)
     async def metrics() -> Response:

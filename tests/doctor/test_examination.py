@@ -12,7 +12,8 @@ from server import DEMO, free_port, running_server
 from llmserve.doctor import Verdict
 
 EVERYTHING = {
-    "reachability", "clock", "readiness", "authorization", "error shape", "compressed JSON",
+    "reachability", "clock", "readiness", "models", "authorization", "error shape",
+    "compressed JSON",
     "token arrival", "compressed stream", "stream headers", "request id", "request size",
     "hang-up", "WebSocket", "idle cut-off",
 }  # fmt: skip
@@ -38,6 +39,17 @@ def test_a_server_that_is_still_loading_is_not_asked_for_tokens(
     assert found["readiness"].verdict is Verdict.PROBLEM
     assert "loading" in found["readiness"].seen
     assert found["token arrival"].verdict is Verdict.SKIPPED
+
+
+def test_what_the_server_complains_of_is_told(
+    behaviour: Behaviour, fake: int, examined: Examine
+) -> None:
+    assert examined(fake)["models"].verdict is Verdict.OK
+    behaviour.warnings = ["it is served by the CPU, though this machine has GPUs", "no words"]
+    found = examined(fake)["models"]
+    assert found.verdict is Verdict.WARNING
+    assert "fake: it is served by the CPU" in found.seen
+    assert found.change == ("fake: no words",)
 
 
 def test_a_busy_server_is_not_called_broken(

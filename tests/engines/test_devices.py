@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
+from llmserve.engines import devices
 from llmserve.engines.devices import HEADROOM, Placement, place
 from llmserve.engines.footprint import stored_bytes
 from llmserve.errors import ModelBroken
+from llmserve.machine.gpus import Gpu
 
 GIB = 2**30
 
@@ -62,9 +65,35 @@ def test_what_is_free_is_measured_when_nobody_says(monkeypatch: pytest.MonkeyPat
     with pytest.raises(ModelBroken, match="has 0 CUDA devices"):
         place("cuda:0", GIB)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda i: ((3 + i) * GIB, 99 * GIB))
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda i: (3 * GIB, 99 * GIB))
+    assert place("auto", GIB) == Placement("cuda:0")
+
+
+def test_gpus_that_are_only_looked_at_get_no_context(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+
+    def ask_cuda(index: int) -> tuple[int, int]:
+        asked.append(index)
+        return 7 * GIB, 99 * GIB
+
+    uuids = ["aa-0", "bb-1", "cc-2"]  # in CUDA's order, which is not the driver's
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", ask_cuda)
+    monkeypatch.setattr(
+        torch.cuda, "get_device_properties", lambda i: SimpleNamespace(uuid=uuids[i])
+    )
+    installed = [Gpu("GPU-bb-1", "A", 9 * GIB), Gpu("GPU-aa-0", "A", 3 * GIB)]
+    monkeypatch.setattr(devices, "installed_gpus", lambda: [*installed, Gpu("GPU-cc-2", "B", 0)])
     assert place("auto", GIB) == Placement("cuda:1")
+    assert asked == []
+    # What the driver does not tell of, CUDA is asked.
+    monkeypatch.setattr(devices, "installed_gpus", lambda: [*installed, Gpu("GPU-cc-2", "B", None)])
+    assert place("auto", GIB) == Placement("cuda:1")
+    assert asked == [2]
+    assert place("cuda:2", GIB) == Placement("cuda:2")
+    assert asked == [2]
 
 
 def test_a_placement_reads_as_its_device_or_its_map() -> None:

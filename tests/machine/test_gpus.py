@@ -10,7 +10,7 @@ from fake_nvidia_smi import gpu, install
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmserve.machine.gpus import Gpu, installed_gpus, visible_gpus
+from llmserve.machine.gpus import Gpu, has_gpus, hides_gpus, installed_gpus, visible_gpus
 
 GPUS = [
     Gpu("GPU-8932f937-d72c", "H100", 10),
@@ -107,3 +107,21 @@ def test_the_driver_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 def test_without_a_driver_there_are_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     assert installed_gpus() == []
+
+
+def test_the_system_tells_whether_there_are_gpus(tmp_path: Path) -> None:
+    assert not has_gpus(tmp_path)
+    (tmp_path / "dev").mkdir()
+    (tmp_path / "dev" / "nvidiactl").touch()
+    assert not has_gpus(tmp_path), "the driver alone is no GPU"
+    (tmp_path / "proc/driver/nvidia/gpus/0000:65:00.0").mkdir(parents=True)
+    assert has_gpus(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("chosen", "is_hidden"),
+    [(None, False), ("0", False), ("1,0", False), ("GPU-aa", False), ("MIG-aa", False),
+     ("", True), ("-1", True), ("none", True), ("NoDevFiles", True)],
+)  # fmt: skip
+def test_whoever_hides_all_gpus_wants_none(chosen: str | None, is_hidden: bool) -> None:
+    assert hides_gpus({} if chosen is None else {"CUDA_VISIBLE_DEVICES": chosen}) is is_hidden

@@ -127,3 +127,11 @@ def test_this_machine_has_memory() -> None:
     assert not is_on_gpu(Settings(device="cpu"), Memory(None, {0: 1}))
     assert is_on_gpu(Settings(), Memory(None, {0: 1}))
     assert is_on_gpu(Settings(devices=("cpu", "cuda:1")), Memory(None, {}))
+
+
+def test_weights_beyond_the_budget_for_models_are_refused(model: ModelSpec) -> None:
+    with pytest.raises(
+        ConfigurationError, match=r"models_memory_bytes: 2\.00 GiB \(big\).*1\.00 GiB"
+    ):
+        check(Settings(models_memory_bytes=GIB), model, Memory(64 * GIB, {}))
+    check(Settings(models_memory_bytes=3 * GIB), model, Memory(64 * GIB, {}))

@@ -137,6 +137,7 @@ class BatchingEngine:
             weight_bytes=loaded.weight_bytes,
             sampling=loaded.sampling,
             rules=loaded.rules,
+            warnings=loaded.warnings,
             cache_bytes=computing.cache.num_bytes,
         )
 
