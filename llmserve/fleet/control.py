@@ -15,6 +15,8 @@ from typing import Any, Final
 import orjson
 from loguru import logger
 
+from llmserve.timer import awake_timeout
+
 Handler = Callable[[dict[str, Any]], AsyncGenerator[dict[str, Any]]]
 
 MAX_LINE_BYTES: Final = 16 * 2**20
@@ -52,7 +54,7 @@ class ControlServer:
         assert task is not None
         self._tasks.add(task)
         try:
-            async with asyncio.timeout(REQUEST_SECONDS):
+            async with awake_timeout(REQUEST_SECONDS):
                 request = orjson.loads(await reader.readline())
             async with contextlib.aclosing(self._handle(request)) as answers:
                 async for answer in answers:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
 from weakref import WeakKeyDictionary
@@ -13,6 +12,7 @@ from loguru import logger
 
 from llmserve.admission.gate import Gate
 from llmserve.admission.limits import Limiter
+from llmserve.clock import awake_clock
 from llmserve.domain import Caller, GenerationRequest, Prompt, SamplingParams, Scope
 from llmserve.engines.base import Engine
 from llmserve.engines.job import Task
@@ -30,6 +30,7 @@ from llmserve.registry.served import ServedModel
 from llmserve.service.account import Account
 from llmserve.service.generation import Generation
 from llmserve.service.shares import Shares
+from llmserve.timer import awake_timeout
 
 FAREWELL_SECONDS = 5.0
 """After the drain deadline: time for readers to be told the error and leave."""
@@ -109,7 +110,7 @@ class Service:
             NotReady: the model is loading or broken, or the server drains.
             TooMany: no place in the queue, no hope to be served in time, or over a limit.
         """
-        arrived_at = time.monotonic()
+        arrived_at = awake_clock()
         generations: list[Generation] = []
         try:
             with self._counting_refusals(caller):
@@ -154,14 +155,14 @@ class Service:
         """Let open generations finish; end those that are left with an error event."""
         self.begin_drain()
         try:
-            async with asyncio.timeout(timeout_seconds):
+            async with awake_timeout(timeout_seconds):
                 await self._all_closed.wait()
             return
         except TimeoutError:
             logger.warning("drain deadline: {} generations are cut short", len(self._open))
         self.cut_short()
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(FAREWELL_SECONDS):
+            async with awake_timeout(FAREWELL_SECONDS):
                 await self._all_closed.wait()
 
     def cut_short(
@@ -246,7 +247,7 @@ class Service:
             prompt_ids=tuple(prompt_ids),
             sampling=sampling,
             max_tokens=max_tokens,
-            deadline=time.monotonic() + seconds,
+            deadline=awake_clock() + seconds,
             caller=caller.name,
             weight=caller.priority,
             cache_salt=request.cache_salt,
@@ -289,7 +290,7 @@ class Service:
         engine = served.loaded_engine
         gate = self._gates.get(engine)
         if gate is None:
-            gate = Gate(engine.capacity, self._limits.max_waiting, time.monotonic)
+            gate = Gate(engine.capacity, self._limits.max_waiting, awake_clock)
             self._gates[engine] = gate
         return gate
 

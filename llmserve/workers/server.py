@@ -7,7 +7,6 @@ import os
 import signal
 import socket
 import sys
-import time
 from typing import Any, Final
 
 import uvicorn
@@ -16,6 +15,7 @@ from loguru import logger
 from uvicorn.config import STARTUP_FAILURE
 
 from llmserve.bootstrap import Container
+from llmserve.clock import awake_clock
 from llmserve.fleet.board import State
 from llmserve.settings import Settings
 from llmserve.workers.acceptor import Acceptor, Connections
@@ -90,11 +90,11 @@ class WorkerServer(uvicorn.Server):
         service.is_retiring = True
         self.config.encoded_headers.append(CLOSE_HEADER)
         self.server_state.default_headers = [*self.server_state.default_headers, CLOSE_HEADER]
-        now = time.monotonic()
+        now = awake_clock()
         idle_until = now + self._settings.drain_timeout_seconds
         busy_until = now + self._settings.request_timeout_seconds
         while self.server_state.connections:
-            now = time.monotonic()
+            now = awake_clock()
             if now > busy_until or (now > idle_until and not service.has_open):
                 break
             await asyncio.sleep(POLL_SECONDS)
