@@ -68,17 +68,17 @@ class AwakeClock:
         past = self._past
         return self._seen(past, self.machine()) - past.slept
 
-    def elapsed(self, begun: float, ended: float) -> float:
-        """Seconds between two readings of the machine's clock, by whichever process, without
-        those that this process slept. Only its last sleeps are remembered."""
+    def slept(self, begun: float, ended: float) -> float:
+        """How much of the time between two readings of the machine's clock, by whichever process,
+        this process slept. Only its last sleeps are remembered."""
         past = self._past
-        ended = self._seen(past, ended)
-        slept = sum(sleep.within(begun, ended) for sleep in past.sleeps)
-        return max(0.0, ended - begun - slept)
+        asleep = _Sleep(self._seen(past, ended), ended)  # since the last tick, if at all
+        return sum(sleep.within(begun, ended) for sleep in (*past.sleeps, asleep))
 
     def since(self, reading: float) -> float:
-        """Seconds since a reading of the machine's clock; see `elapsed`."""
-        return self.elapsed(reading, self.machine())
+        """Seconds since a reading of the machine's clock, without those that this process slept."""
+        now = self.machine()
+        return max(0.0, now - reading - self.slept(reading, now))
 
     def tick(self) -> float:
         """This process runs; returns for how many seconds it did not."""
