@@ -12,7 +12,7 @@ from typing import Final
 
 from llmserve.clock import awake_clock
 
-CLOSE_SECONDS: Final = 0.01
+CLOSE_SECONDS: Final = 0.002
 """The event loop counts in milliseconds, and may be early by one."""
 
 

@@ -5,7 +5,6 @@ Starlette has a middleware for the size, which answers in plain text; ours speak
 
 from __future__ import annotations
 
-import asyncio
 from http import HTTPStatus
 from typing import Final
 
@@ -14,7 +13,9 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from llmserve.api.errors import error_response
+from llmserve.clock import awake_clock
 from llmserve.errors import BodyTooLarge
+from llmserve.timer import awake_timeout
 
 MAX_DIGITS: Final = 19
 """Of a length; Python refuses to make a number of thousands of them."""
@@ -71,9 +72,9 @@ class _Bounded:
         if self._is_complete:
             return await self._receive()
         if self._deadline is None:
-            self._deadline = asyncio.get_running_loop().time() + self._bounds._timeout_seconds
+            self._deadline = awake_clock() + self._bounds._timeout_seconds
         try:
-            async with asyncio.timeout_at(self._deadline):
+            async with awake_timeout(self._deadline - awake_clock()):
                 part = await self._receive()
         except TimeoutError:
             raise HTTPException(HTTPStatus.REQUEST_TIMEOUT, self._bounds._too_slow) from None

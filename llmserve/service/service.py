@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
@@ -64,6 +64,7 @@ class Service:
         *,
         limiter: Limiter | None = None,
         account: Account | None = None,
+        clock: Callable[[], float] = awake_clock,
     ) -> None:
         self.registry = registry
         self.loader = loader
@@ -73,6 +74,7 @@ class Service:
         self.limiter = limiter or Limiter(None)
         self._account = account or Account(metrics)
         self._limits = limits
+        self._clock = clock
         self._gates: WeakKeyDictionary[Engine, Gate] = WeakKeyDictionary()
         self._open: set[Generation] = set()
         self._all_closed = asyncio.Event()
@@ -110,7 +112,7 @@ class Service:
             NotReady: the model is loading or broken, or the server drains.
             TooMany: no place in the queue, no hope to be served in time, or over a limit.
         """
-        arrived_at = awake_clock()
+        arrived_at = self._clock()
         generations: list[Generation] = []
         try:
             with self._counting_refusals(caller):
@@ -155,14 +157,14 @@ class Service:
         """Let open generations finish; end those that are left with an error event."""
         self.begin_drain()
         try:
-            async with awake_timeout(timeout_seconds):
+            async with awake_timeout(timeout_seconds, self._clock):
                 await self._all_closed.wait()
             return
         except TimeoutError:
             logger.warning("drain deadline: {} generations are cut short", len(self._open))
         self.cut_short()
         with contextlib.suppress(TimeoutError):
-            async with awake_timeout(FAREWELL_SECONDS):
+            async with awake_timeout(FAREWELL_SECONDS, self._clock):
                 await self._all_closed.wait()
 
     def cut_short(
@@ -247,7 +249,7 @@ class Service:
             prompt_ids=tuple(prompt_ids),
             sampling=sampling,
             max_tokens=max_tokens,
-            deadline=awake_clock() + seconds,
+            deadline=self._clock() + seconds,
             caller=caller.name,
             weight=caller.priority,
             cache_salt=request.cache_salt,
@@ -274,6 +276,7 @@ class Service:
             release_lease=lease.close,
             charge=shares.give_back,
             arrived_at=arrived_at,
+            clock=self._clock,
         )
         try:
             generation.enter(
@@ -290,7 +293,7 @@ class Service:
         engine = served.loaded_engine
         gate = self._gates.get(engine)
         if gate is None:
-            gate = Gate(engine.capacity, self._limits.max_waiting, awake_clock)
+            gate = Gate(engine.capacity, self._limits.max_waiting, self._clock)
             self._gates[engine] = gate
         return gate
 
