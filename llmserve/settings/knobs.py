@@ -206,7 +206,8 @@ class Settings(BaseSettings):
         "INFO", description="The least important lines to log."
     )
     run_dir: Path | None = Field(
-        None, description="Where the workers of this box meet; `llmserve serve` makes one."
+        None,
+        description="Where the workers of this box meet; not set: a fresh one in the state folder.",
     )
 
     @model_validator(mode="after")

@@ -36,6 +36,7 @@ class WorkerProcess:
         listener: int,
         lifeline: int,
         environment: Mapping[str, str],
+        board: int,
         clock: Callable[[], float] = awake_clock,
     ) -> None:
         self.leave_by: float | None = None
@@ -44,9 +45,10 @@ class WorkerProcess:
         self._clock = clock
         self._started_at = clock()
         self._aborted_at: float | None = None
+        inherited = (listener, lifeline, board)
         self._popen = subprocess.Popen(  # noqa: S603 - our own module, our own arguments
-            [sys.executable, "-m", "llmserve.workers.worker", str(listener), str(lifeline)],
-            pass_fds=(listener, lifeline),
+            [sys.executable, "-m", "llmserve.workers.worker", *map(str, inherited)],
+            pass_fds=inherited,
             env=environment,
             stdin=subprocess.DEVNULL,
             start_new_session=True,

@@ -6,6 +6,7 @@ Loads no model and answers no request; it holds the listening socket, which ever
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import select
 import signal
@@ -20,6 +21,7 @@ from uvicorn.config import STARTUP_FAILURE
 from llmserve.clock import AwakeClock, awake_clock
 from llmserve.errors import ConfigurationError
 from llmserve.fleet.board import Board, State
+from llmserve.fleet.upkeep import LOOK_SECONDS
 from llmserve.observability.metrics import Metrics
 from llmserve.settings import Settings, to_environment
 from llmserve.workers.process import WorkerProcess
@@ -49,7 +51,8 @@ class Supervisor:
 
     `may_overlap` tells whether, at this moment, there is room for one more worker beside the
     others; then a rolling restart starts the new one before the old one leaves.
-    `read_settings` reads the settings again for a rolling restart.
+    `read_settings` reads the settings again for a rolling restart. `upkeep` looks after the run
+    directory, and raises nothing.
     """
 
     def __init__(
@@ -61,7 +64,8 @@ class Supervisor:
         *,
         may_overlap: Callable[[], bool],
         read_settings: Callable[[], Settings],
-        launch: Callable[[int, int, Mapping[str, str]], WorkerProcess] = WorkerProcess,
+        launch: Callable[[int, int, Mapping[str, str]], WorkerProcess],
+        upkeep: Callable[[], None] = lambda: None,
         clock: AwakeClock = awake_clock,
     ) -> None:
         self._settings = settings
@@ -71,6 +75,8 @@ class Supervisor:
         self._may_overlap = may_overlap
         self._read_settings = read_settings
         self._launch = launch
+        self._upkeep = upkeep
+        self._kept_at = -math.inf
         self._clock = clock
         self._places = [Place() for _ in range(settings.workers)]
         self._others: list[WorkerProcess] = []  # on their way in or out
@@ -92,6 +98,7 @@ class Supervisor:
                     self._watch(process)
                 self._reap()
                 self._go_on_rolling()
+                self._keep_up()
         return self._exit_code
 
     def _processes(self) -> list[WorkerProcess]:
@@ -285,6 +292,11 @@ class Supervisor:
     def _is_ready(self, process: WorkerProcess) -> bool:
         vitals = self._board.of(process.pid)
         return vitals is not None and vitals.state in (State.READY, State.BROKEN)
+
+    def _keep_up(self) -> None:
+        if self._clock() - self._kept_at >= LOOK_SECONDS:
+            self._kept_at = self._clock()
+            self._upkeep()
 
     def _leave_by(self, seconds: float) -> float:
         return self._clock() + seconds + LEAVE_MARGIN_SECONDS

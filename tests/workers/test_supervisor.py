@@ -112,6 +112,7 @@ class House:
         self.may_overlap = True
         self.read_settings: Callable[[], Settings] = lambda: self.settings
         self.launch_error: OSError | None = None
+        self.upkeeps = 0
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.supervisor = Supervisor(
             self.settings,
@@ -121,8 +122,12 @@ class House:
             may_overlap=lambda: self.may_overlap,
             read_settings=lambda: self.read_settings(),
             launch=lambda listener, lifeline, env: self._launch(env),  # type: ignore[arg-type,return-value]
+            upkeep=self._keep_up,
             clock=self.clock,
         )
+
+    def _keep_up(self) -> None:
+        self.upkeeps += 1
 
     def _launch(self, environment: Mapping[str, str]) -> FakeWorker:
         if self.launch_error is not None:
@@ -586,6 +591,20 @@ def test_a_rolling_restart_that_the_system_refuses_leaves_the_old_workers(
         assert [worker.told for worker in house.workers] == [[], []]
 
     assert watched(house, script) == 0
+
+
+def test_the_run_directory_is_looked_after_once_a_second(old: House) -> None:
+    def script() -> None:
+        settle(old, 0.0)
+        old.turn(5)
+        before = old.upkeeps
+        old.live(9.0)
+        assert before == 1
+        assert 4 <= old.upkeeps - before <= 9
+        for worker in old.workers:
+            worker.die(0)
+
+    watched(old, script)
 
 
 def test_years_of_failing_are_no_delay_of_ages(tmp_path: Path) -> None:
