@@ -22,14 +22,16 @@ from llmserve.engines.base import Engine
 from llmserve.engines.factory import build_engine
 from llmserve.engines.footprint import footprint
 from llmserve.fleet.control import ControlServer
-from llmserve.fleet.membership import LIMITS, METRICS, Membership
+from llmserve.fleet.membership import Membership
+from llmserve.fleet.run_directory import LIMITS, METRICS, RunDirectory
+from llmserve.fleet.upkeep import Upkeep
 from llmserve.observability.accounting import AccountingLog
 from llmserve.observability.ignored_fields import IgnoredFields
 from llmserve.observability.loop_lag import watch_loop_lag
 from llmserve.observability.metrics import Metrics
 from llmserve.observability.tracing import Tracer, build_tracer
 from llmserve.operations.command import Command
-from llmserve.operations.desired import read_desired
+from llmserve.operations.desired import Desired, DesiredModels
 from llmserve.operations.everywhere import Everywhere
 from llmserve.operations.here import Operations
 from llmserve.operations.status import WorkerStatus
@@ -72,20 +74,25 @@ def build_metrics(settings: Settings) -> Metrics:
 
 
 @contextlib.asynccontextmanager
-async def run(settings: Settings, metrics: Metrics) -> AsyncIterator[Container]:
-    """Build everything, start loading models, and on the way out drain and let go.
+async def run(
+    settings: Settings, metrics: Metrics, board: int | None = None
+) -> AsyncIterator[Container]:
+    """Build everything, start loading models, and on the way out drain and let go. `board` is the
+    workers' board, where the process inherited one.
 
     Raises:
         ConfigurationError: a model that settings name does not exist or is not served, or its
             manifest is bad; the key file cannot be read; an extra is missing.
     """
     async with contextlib.AsyncExitStack() as stack:
-        membership = _join(settings, stack)
+        desired = DesiredModels(settings.run_dir)
+        upkeep = _upkeep(settings, metrics, desired, stack)
+        membership = _join(settings, board, stack)
         tracer = build_tracer(settings.otlp_endpoint)
         stack.callback(tracer.close)
         device = _device(settings, membership)
         catalog = Catalog.from_settings(settings.model_copy(update={"device": device}))
-        registry = _registry(settings, catalog, membership)
+        registry = _registry(settings, catalog, desired.known)
         neighbours = Neighbours(
             registry, _weights, settings.models_memory_bytes, 1.0 / _workers_on(device, settings)
         )
@@ -112,10 +119,13 @@ async def run(settings: Settings, metrics: Metrics) -> AsyncIterator[Container]:
             account=_account(settings, metrics, tracer, stack),
         )
         here = Operations(
-            service, WorkerStatus(service, membership, device), catalog.resolve_for_stranger
+            service,
+            WorkerStatus(service, membership, device),
+            catalog.resolve_for_stranger,
+            desired,
         )
-        if membership is not None:
-            await _take_commands(here, membership, stack)
+        if membership is not None and upkeep is not None:
+            await _take_commands(here, membership, upkeep, stack)
         watchdog = Watchdog(
             service,
             metrics,
@@ -140,10 +150,23 @@ async def run(settings: Settings, metrics: Metrics) -> AsyncIterator[Container]:
         )
 
 
-def _join(settings: Settings, stack: contextlib.AsyncExitStack) -> Membership | None:
+def _upkeep(
+    settings: Settings, metrics: Metrics, desired: DesiredModels, stack: contextlib.AsyncExitStack
+) -> Upkeep | None:
     if settings.run_dir is None:
         return None
-    membership = Membership(settings.run_dir, settings.workers)
+    upkeep = Upkeep(RunDirectory(settings.run_dir), metrics.restore, desired.restore)
+    upkeep.look()
+    stack.callback(upkeep.close)
+    return upkeep
+
+
+def _join(
+    settings: Settings, board: int | None, stack: contextlib.AsyncExitStack
+) -> Membership | None:
+    if settings.run_dir is None:
+        return None
+    membership = Membership(settings.run_dir, settings.workers, board)
     stack.callback(membership.leave)
     return membership
 
@@ -156,8 +179,7 @@ def _device(settings: Settings, membership: Membership | None) -> str:
     return settings.devices[number % len(settings.devices)]
 
 
-def _registry(settings: Settings, catalog: Catalog, membership: Membership | None) -> Registry:
-    desired = read_desired(membership.run_dir if membership is not None else None)
+def _registry(settings: Settings, catalog: Catalog, desired: Desired) -> Registry:
     specs = catalog.resolve_all(desired.applied_to(settings.models))
     on_demand = catalog.served_on_demand(settings, specs)
     # Later a name may mean what an operator unloaded since the start, which was checked.
@@ -200,15 +222,16 @@ def _keys(settings: Settings, registry: Registry) -> KeyRing:
 
 
 async def _take_commands(
-    here: Operations, membership: Membership, stack: contextlib.AsyncExitStack
+    here: Operations, membership: Membership, upkeep: Upkeep, stack: contextlib.AsyncExitStack
 ) -> None:
     async def answer(request: dict[str, Any]) -> AsyncGenerator[dict[str, Any]]:
         async for message in here.run(Command.from_wire(request)):
             yield message
 
     control = ControlServer(membership.socket, answer)
-    await control.start()
+    await control.keep()
     stack.push_async_callback(control.close)
+    await _in_background(upkeep.run(control), "upkeep", stack)
 
 
 async def _in_background(

@@ -91,11 +91,17 @@ def free_port() -> int:
 
 @contextlib.contextmanager
 def running_server(
-    tmp_path: Path, *models: str | Path, wait: bool = True, **settings: object
+    tmp_path: Path,
+    *models: str | Path,
+    wait: bool = True,
+    state: Path | None = None,
+    **settings: object,
 ) -> Iterator[Server]:
-    """`llmserve serve` with these models and settings, stopped at the end."""
+    """`llmserve serve` with these models and settings, stopped at the end. `state` is the folder
+    of its run directory, by default one below `tmp_path`."""
     port = free_port()
     environment = {k: v for k, v in os.environ.items() if not k.startswith("LLMSERVE_")}
+    environment["XDG_STATE_HOME"] = str(state or tmp_path / "state")
     for name, value in settings.items():
         environment[f"LLMSERVE_{name.upper()}"] = str(value)
     log = tmp_path / "server.log"

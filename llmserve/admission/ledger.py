@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import os
@@ -70,7 +71,7 @@ class SharedLedger:
             result = change(tab)
             after = tab.to_bytes()
             if after != before:
-                os.pwrite(descriptor, after, 0)
+                _write(descriptor, before, after)
             return result
         finally:
             os.close(descriptor)
@@ -84,8 +85,16 @@ class SharedLedger:
         try:
             return os.open(path, flags, 0o600)
         except FileNotFoundError:
-            self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._directory.mkdir(mode=0o700, exist_ok=True)
             return os.open(path, flags, 0o600)
+
+
+def _write(descriptor: int, before: bytes, after: bytes) -> None:
+    """All of it or, on a disk that is full, nothing."""
+    written = os.pwrite(descriptor, after, 0)
+    if written < len(after):
+        os.pwrite(descriptor, before, 0)
+        raise OSError(errno.ENOSPC, f"{written} of {len(after)} bytes were written")
 
 
 def _lock(descriptor: int) -> None:

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import math
-import time
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 from typing import Final, TypeVar
-
-from loguru import logger
 
 from llmserve.admission.holder import Holder
 from llmserve.admission.ledger import Change, PrivateLedger, SharedLedger
 from llmserve.admission.quota import Quota, Remainder, headers
 from llmserve.admission.tab import TOLERANCE, Bucket, Tab
+from llmserve.clock import AwakeClock, awake_clock
 from llmserve.domain import Caller, CallerLimits
 from llmserve.errors import InvalidRequest, RateLimited
+from llmserve.trouble import Trouble
 
 CONCURRENCY_RETRY_SECONDS: Final = 1.0
 """When one of a caller's own requests ends is its to know; a guess for the others."""
@@ -52,14 +50,19 @@ class Limiter:
 
     `directory` is where the workers of a box meet; `None` means that this process is alone.
     When the directory fails, this worker counts for itself for a while and says so in the log:
-    a full disk does not stop the service. Owned by the event loop's thread; made in the process
-    that uses it, not before a fork.
+    a full disk does not stop the service. Time in which the box was paused fills no bucket: nobody
+    was served meanwhile. Owned by the event loop's thread; made in the process that uses it, not
+    before a fork.
     """
 
-    def __init__(self, directory: Path | None, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, directory: Path | None, clock: AwakeClock = awake_clock) -> None:
         self._shared = SharedLedger(directory) if directory is not None else None
         self._private = PrivateLedger()
         self._failed_at = -math.inf
+        self._trouble = Trouble(
+            "rate limits cannot be shared with the other workers",
+            f"until they can, tried every {APART_SECONDS:.0f} s, this worker counts for itself",
+        )
         self._clock = clock
         self._holder = Holder.here()
         self._open: Counter[str] = Counter()
@@ -79,7 +82,7 @@ class Limiter:
 
         def enter(tab: Tab) -> RateLimited | None:
             # The clock is read under the lock, so that times on one tab follow each other.
-            _bring_up_to_date(tab, limits, self._clock())
+            _bring_up_to_date(tab, limits, self._clock)
             tab.set_open(self._holder, mine)
             refusals = [
                 *_shortages(tab, caller, requests, prompt_tokens),
@@ -104,7 +107,7 @@ class Limiter:
             return None
 
         def look(tab: Tab) -> Quota:
-            _bring_up_to_date(tab, limits, self._clock())
+            _bring_up_to_date(tab, limits, self._clock)
             return Quota(
                 _remainder(tab.requests, limits.requests_per_minute),
                 _remainder(tab.tokens, limits.tokens_per_minute),
@@ -122,7 +125,7 @@ class Limiter:
         def leave(tab: Tab) -> None:
             if caller.limits.tokens_per_minute is not None:
                 # At the capacity that the tab has: the limit may have changed meanwhile.
-                tab.tokens.refill(self._clock())
+                _refill(tab.tokens, self._clock)
                 tab.tokens.level -= completion_tokens
             tab.set_open(self._holder, mine)
 
@@ -147,14 +150,13 @@ class Limiter:
     def _update(self, name: str, change: Change[T]) -> T:
         if self._shared is not None and not 0 <= self._clock() - self._failed_at < APART_SECONDS:
             try:
-                return self._shared.update(name, change)
+                result = self._shared.update(name, change)
             except OSError as error:
                 self._failed_at = self._clock()
-                logger.error(
-                    "shared rate limits failed ({}); for {:.0f} s this worker counts for itself",
-                    error,
-                    APART_SECONDS,
-                )
+                self._trouble.begins(error)
+            else:
+                self._trouble.is_over()
+                return result
         return self._private.update(name, change)
 
 
@@ -178,7 +180,7 @@ def _check_possible(caller: Caller, requests: int, prompt_tokens: int) -> None:
         )
 
 
-def _bring_up_to_date(tab: Tab, limits: CallerLimits, now: float) -> None:
+def _bring_up_to_date(tab: Tab, limits: CallerLimits, clock: AwakeClock) -> None:
     for bucket, capacity in (
         (tab.requests, limits.requests_per_minute),
         (tab.tokens, limits.tokens_per_minute),
@@ -186,7 +188,12 @@ def _bring_up_to_date(tab: Tab, limits: CallerLimits, now: float) -> None:
         if capacity is not None:
             # In this order: who waits for a higher limit need not wait at the old one's pace.
             bucket.resize(capacity)
-            bucket.refill(now)
+            _refill(bucket, clock)
+
+
+def _refill(bucket: Bucket, clock: AwakeClock) -> None:
+    now = clock.machine()
+    bucket.refill(now, clock.slept(bucket.at, now))
 
 
 def _shortages(tab: Tab, caller: Caller, requests: int, prompt_tokens: int) -> list[RateLimited]:

@@ -31,17 +31,17 @@ ROW: Final = struct.Struct("<4Q")
 class Bucket:
     """A token bucket: what is left, filled evenly at `capacity` a minute up to `capacity`.
 
-    Below zero it is in debt. `at` is when `level` was right, in seconds since 1970, which means
-    the same in every process. A clock that goes back refills nothing until it moves on again.
+    Below zero it is in debt. `at` is when `level` was right, by the machine's clock, which means
+    the same in every process. One that begins anew refills nothing until it moves on again.
     """
 
     level: float = 0.0
     at: float = 0.0
     capacity: float = 0.0
 
-    def refill(self, now: float) -> None:
-        """Bring the level up to date."""
-        gained = max(0.0, now - self.at) * self.capacity / MINUTE
+    def refill(self, now: float, slept: float = 0.0) -> None:
+        """Bring the level up to date; so many of the seconds since `at` do not count."""
+        gained = max(0.0, now - self.at - slept) * self.capacity / MINUTE
         self.level = min(self.capacity, self.level + gained)
         self.at = now
 

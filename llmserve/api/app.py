@@ -32,13 +32,14 @@ LIMIT_HEADERS: Final = tuple(
 )
 
 
-def create_app(settings: Settings) -> FastAPI:
-    """The application for these settings; models load once it is started."""
+def create_app(settings: Settings, board: int | None = None) -> FastAPI:
+    """The application for these settings; models load once it is started. `board` is the inherited
+    descriptor of the workers' board, where there is one."""
     metrics = bootstrap.build_metrics(settings)
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with bootstrap.run(settings, metrics) as container:
+        async with bootstrap.run(settings, metrics, board) as container:
             app.state.container = container
             with drain_on_signal(container.service, settings.drain_timeout_seconds):
                 yield

@@ -9,7 +9,9 @@ from starlette.datastructures import Headers
 from starlette.types import Message, Receive
 
 from llmserve.api.gunzip import Gunzip
+from llmserve.clock import awake_clock
 from llmserve.errors import BodyTimeout, BodyTooLarge, UnsupportedEncoding
+from llmserve.timer import awake_timeout
 
 MAX_DIGITS: Final = 19
 """Of a length; Python refuses to make a number of thousands of them."""
@@ -49,10 +51,10 @@ class BoundedBody:
         if self._is_complete:
             return await self._receive()
         if self._deadline is None:
-            self._deadline = asyncio.get_running_loop().time() + self._timeout_seconds
+            self._deadline = awake_clock() + self._timeout_seconds
             self._check_head()
         try:
-            async with asyncio.timeout_at(self._deadline):
+            async with awake_timeout(self._deadline - awake_clock()):
                 part = await self._receive()
         except TimeoutError:
             raise BodyTimeout(

@@ -12,6 +12,7 @@ import contextlib
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from types import FrameType
 from typing import Any, Final
@@ -21,7 +22,7 @@ from loguru import logger
 from llmserve.service import Service
 
 SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
-EXIT_SECONDS: Final = 20.0
+EXIT_SECONDS: Final = 20
 """After the drain: a thread that hangs in a download or a kernel must not keep the process."""
 
 
@@ -83,11 +84,11 @@ class _Drain:
             self._originals[sig](sig, None)
 
 
-def _exit_anyway_after(seconds: float) -> None:
+def _exit_anyway_after(seconds: int) -> None:
     def leave() -> None:
+        for _ in range(seconds):  # a pause ends one of these waits, and not all of them
+            time.sleep(1.0)
         logger.error("still here {} s after the drain: a thread hangs; leaving it behind", seconds)
         os._exit(1)
 
-    timer = threading.Timer(seconds, leave)
-    timer.daemon = True
-    timer.start()
+    threading.Thread(target=leave, daemon=True, name="exit-anyway").start()

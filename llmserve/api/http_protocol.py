@@ -22,6 +22,7 @@ from llmserve.api.close_delimited import close_delimited
 from llmserve.api.errors import error_body
 from llmserve.api.http_parser import RequestParser
 from llmserve.errors import HeadersTooLarge, HeaderTimeout, InvalidRequest, LLMServeError
+from llmserve.timer import Timer
 
 MAX_HEADERS: Final = 128
 MAX_PIPELINED: Final = 16
@@ -63,9 +64,9 @@ class _BoundedProtocol(HttpToolsProtocol):
         self._is_refused = False
         self._barren_bytes = 0
         self._answering: RequestResponseCycle | None = None
-        self._header_timer: asyncio.TimerHandle | None = None
-        self._body_timer: asyncio.TimerHandle | None = None
-        self._send_timer: asyncio.TimerHandle | None = None
+        self._header_timer: Timer | None = None
+        self._body_timer: Timer | None = None
+        self._send_timer: Timer | None = None
         self._await_headers()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -145,7 +146,7 @@ class _BoundedProtocol(HttpToolsProtocol):
         elif self.cycle.response_complete and self.cycle.more_body:
             # The answer did not need the body. Its rest may come, so that the connection can be
             # used again, but not for as long as the client likes.
-            self._body_timer = self.loop.call_later(self.header_timeout_seconds, self._close)
+            self._body_timer = Timer(self.header_timeout_seconds, self._close)
 
     def timeout_keep_alive_handler(self) -> None:
         if not self.transport.is_closing():
@@ -191,9 +192,7 @@ class _BoundedProtocol(HttpToolsProtocol):
         self._is_refused = True
 
     def _await_headers(self) -> None:
-        self._header_timer = self.loop.call_later(
-            self.header_timeout_seconds, self._headers_are_late
-        )
+        self._header_timer = Timer(self.header_timeout_seconds, self._headers_are_late)
 
     def _cancel_header_timer(self) -> None:
         if self._header_timer is not None:
@@ -203,7 +202,7 @@ class _BoundedProtocol(HttpToolsProtocol):
     def _await_reader(self) -> None:
         """A transport closes when all is written, which a client that never reads can prevent."""
         if self._send_timer is None:
-            self._send_timer = self.loop.call_later(self.send_timeout_seconds, self.transport.abort)
+            self._send_timer = Timer(self.send_timeout_seconds, self.transport.abort)
 
     def _close(self) -> None:
         self.transport.close()

@@ -12,6 +12,7 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from websockets.frames import Frame
 
 from llmserve.address import unmapped
+from llmserve.timer import Timer
 
 MAX_FRAGMENTS: Final = 1024
 """Of one message. Empty ones cost memory here that no limit on a message's size sees."""
@@ -30,7 +31,7 @@ class _BoundedWebSocket(WebSocketsSansIOProtocol):
     """Reads nothing while the client reads nothing: every ping it sends wants an answer."""
 
     send_timeout_seconds: float
-    _send_timer: asyncio.TimerHandle | None = None
+    _send_timer: Timer | None = None
     _is_unread = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -85,4 +86,4 @@ class _BoundedWebSocket(WebSocketsSansIOProtocol):
     def _await_reader(self) -> None:
         """A transport closes when all is written, which a client that never reads can prevent."""
         if self._send_timer is None and not self.disconnected:
-            self._send_timer = self.loop.call_later(self.send_timeout_seconds, self.transport.abort)
+            self._send_timer = Timer(self.send_timeout_seconds, self.transport.abort)

@@ -31,8 +31,8 @@ class AdminClient:
         )
         self._console = Console(stderr=True, highlight=False)
 
-    def show_status(self, *, as_json: bool) -> None:
-        """Every worker and its models on stdout.
+    def show_status(self, *, as_json: bool) -> bool:
+        """Every worker and its models on stdout; whether every worker answered.
 
         Raises:
             ConfigurationError: the server cannot be reached or refuses.
@@ -40,11 +40,15 @@ class AdminClient:
         with self._told(), self._client as client:
             response = client.get(f"{self._url}/admin/status")
             _check(response)
-        workers = response.json()["workers"]
+        status = response.json()
+        workers, silent = status["workers"], status.get("silent", ())
         if as_json:
             print(json.dumps(workers, indent=2))
         else:
             Console(width=None if sys.stdout.isatty() else 160).print(_table(workers))
+        for worker in silent:
+            print(f"worker {worker['worker']}: {worker['error']['message']}", file=sys.stderr)
+        return not silent
 
     def command(self, kind: str, fields: Mapping[str, Any]) -> bool:
         """Carry out one command, showing its progress; whether every worker did it.
@@ -76,6 +80,8 @@ class AdminClient:
                 details = worker.get("report")
                 print(f"worker {number}: {kind} {worker['model']} in {worker['seconds']} s"
                       + (f" {json.dumps(details)}" if details else ""))  # fmt: skip
+                if "warning" in worker:
+                    print(f"worker {number}: {worker['warning']}", file=sys.stderr)
             else:
                 message = worker["error"]["message"]
                 print(f"worker {number}: {kind} failed: {message}", file=sys.stderr)

@@ -40,10 +40,11 @@ def ps(
     admin_key: AdminKey = None,
     as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
 ) -> None:
-    """Show the workers of a running server and their models."""
+    """Show the workers of a running server and their models; exit code 1 if one is silent."""
     from llmserve.cli.admin_client import AdminClient
 
-    AdminClient(url, admin_key).show_status(as_json=as_json)
+    if not AdminClient(url, admin_key).show_status(as_json=as_json):
+        sys.exit(1)
 
 
 def load(model: Name = None, url: Url = HERE, admin_key: AdminKey = None) -> None:

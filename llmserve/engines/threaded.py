@@ -6,7 +6,6 @@ Runs every causal language model that transformers runs.
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -17,6 +16,7 @@ from loguru import logger
 from transformers import GenerationConfig, StoppingCriteria, StoppingCriteriaList
 from transformers.generation.streamers import BaseStreamer
 
+from llmserve.clock import awake_clock
 from llmserve.domain import (
     Cancelled,
     EngineInfo,
@@ -74,7 +74,7 @@ class ThreadedEngine:
         torch_threads: int,
         fetch: Fetch,
         loaded: LoadedModel | None = None,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = awake_clock,
     ) -> None:
         self._spec = spec
         self._why = why

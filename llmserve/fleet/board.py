@@ -1,5 +1,6 @@
 """The board: one row per worker in shared memory, written by that worker, read by everyone.
 
+A row is held by a lock on its bytes, which the kernel frees when its worker dies, however it dies.
 Row, 64 bytes, little-endian, every field 8 bytes wide and aligned so that a reader sees
 either the old or the new value:
 
@@ -9,18 +10,23 @@ either the old or the new value:
 
 from __future__ import annotations
 
-import mmap
+import fcntl
 import os
 import struct
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum, IntEnum, auto
 from pathlib import Path
 from typing import Final
 
+from llmserve.clock import AwakeClock, awake_clock
+from llmserve.observability.mapped_file import map_file, nameless_file
+
 ROW_BYTES: Final = 64
 PID, BEAT, STATE, CONNECTIONS, RUNNING = range(0, 40, 8)
+BOARD_VARIABLE: Final = "_LLMSERVE_BOARD"
+"""The descriptor of a board that Gunicorn's workers inherit."""
+FLOCK: Final = struct.Struct("hhqqi4x")
+"""`struct flock` of Linux on 64 bits: kind, whence, start, length, pid."""
 STALE_SECONDS: Final = 3.0
 """A worker that has not beaten for so long counts for nothing when work is spread."""
 
@@ -46,7 +52,7 @@ class Preference(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Vitals:
-    """One row as it was read. `beat` is a reading of the machine's monotonic clock."""
+    """One row as it was read. `beat` is a reading of the machine's clock; see `AwakeClock`."""
 
     number: int
     pid: int
@@ -56,24 +62,38 @@ class Vitals:
     running: int
 
 
-class Board:
-    """All rows. `path` is a file in the run directory; made when it is not there."""
+def make_board() -> int:
+    """The descriptor of a board that no cleaner finds, for whoever inherits it."""
+    return nameless_file("llmserve-board")
 
-    def __init__(
-        self, path: Path, num_rows: int, clock: Callable[[], float] = time.monotonic
-    ) -> None:
+
+class Board:
+    """All rows. `file` is a path, where a file is made if there is none, or an inherited
+    descriptor from `make_board`, which stays its owner's."""
+
+    def __init__(self, file: Path | int, num_rows: int, clock: AwakeClock = awake_clock) -> None:
         self.num_rows = num_rows
         self._clock = clock
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        self._descriptor = _open(file)
         try:
-            if os.fstat(descriptor).st_size < num_rows * ROW_BYTES:
-                os.ftruncate(descriptor, num_rows * ROW_BYTES)
-            self._memory = mmap.mmap(descriptor, num_rows * ROW_BYTES)
-        finally:
-            os.close(descriptor)
+            self._memory = map_file(self._descriptor, num_rows * ROW_BYTES)
+        except OSError:
+            os.close(self._descriptor)
+            raise
+
+    def claim(self) -> Row:
+        """The lowest row that nobody holds, for this process until it releases it or ends.
+
+        Raises:
+            RuntimeError: all are taken; somebody starts more workers than there are rows.
+        """
+        for number in range(self.num_rows):
+            if self._lock(number, fcntl.F_WRLCK):
+                return Row(self, number)
+        raise RuntimeError(f"all {self.num_rows} worker slots are taken")
 
     def row(self, number: int) -> Row:
-        """A row to write; only the worker that holds the slot of this number may."""
+        """A row to write; only the worker that holds it may."""
         return Row(self, number)
 
     def read(self, number: int) -> Vitals | None:
@@ -97,15 +117,16 @@ class Board:
     def is_alive(self, number: int) -> bool:
         """Whether somebody has this row and its heart beats."""
         row = self.read(number)
-        return row is not None and self._clock() - row.beat < STALE_SECONDS
+        return row is not None and self._clock.since(row.beat) < STALE_SECONDS
 
     def is_better_elsewhere(self, number: int, connections: int) -> Preference:
         """Whether a new connection had better go to another worker than to this one."""
         own = self.read(number)
         is_loading = own is not None and own.state in (State.STARTING, State.LOADING)
-        now = self._clock()
         peers = [
-            row for row in self.workers() if row.number != number and now - row.beat < STALE_SECONDS
+            row
+            for row in self.workers()
+            if row.number != number and self._clock.since(row.beat) < STALE_SECONDS
         ]
         can_serve = [row for row in peers if row.state in (State.READY, State.BROKEN)]
         if is_loading and can_serve:
@@ -121,15 +142,30 @@ class Board:
         self._memory[start : start + ROW_BYTES] = bytes(ROW_BYTES)
 
     def close(self) -> None:
-        """Unmap; the file stays."""
+        """Let go of the file, which stays, and of every row that was claimed here."""
         self._memory.close()
+        os.close(self._descriptor)
 
     def _write(self, number: int, field: int, value: float) -> None:
         layout = "<d" if field == BEAT else "<q"
         struct.pack_into(layout, self._memory, number * ROW_BYTES + field, value)
 
     def _now(self) -> float:
-        return self._clock()
+        return self._clock.machine()
+
+    def _lock(self, number: int, kind: int) -> bool:
+        """Take or (`F_UNLCK`) give back the lock on a row; whether nobody else has it."""
+        start = number * ROW_BYTES
+        try:
+            if hasattr(fcntl, "F_OFD_SETLK"):
+                lock = FLOCK.pack(kind, os.SEEK_SET, start, ROW_BYTES, 0)
+                fcntl.fcntl(self._descriptor, fcntl.F_OFD_SETLK, lock)
+            else:  # by process, which is enough where each has one board
+                how = fcntl.LOCK_UN if kind == fcntl.F_UNLCK else fcntl.LOCK_EX | fcntl.LOCK_NB
+                fcntl.lockf(self._descriptor, how, ROW_BYTES, start)
+        except (BlockingIOError, PermissionError):
+            return False
+        return True
 
 
 class Row:
@@ -165,3 +201,17 @@ class Row:
     def clear(self) -> None:
         """I am leaving."""
         self._board.clear(self.number)
+
+    def release(self) -> None:
+        """Another worker may claim it; doing it twice is harmless."""
+        self._board._lock(self.number, fcntl.F_UNLCK)
+
+
+def _open(file: Path | int) -> int:
+    if isinstance(file, int):
+        # Opened anew: a lock belongs to an open file, and an inherited one is everybody's.
+        path = Path(f"/proc/self/fd/{file}")
+        if not path.exists():
+            return os.dup(file)
+        file = path
+    return os.open(file, os.O_RDWR | os.O_CREAT, 0o600)

@@ -8,12 +8,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import socket
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from pathlib import Path
 from typing import Any, Final
 
 import orjson
 from loguru import logger
+
+from llmserve.fleet.address import address_of
+from llmserve.timer import awake_timeout
+from llmserve.trouble import Trouble
 
 Handler = Callable[[dict[str, Any]], AsyncGenerator[dict[str, Any]]]
 
@@ -28,31 +34,70 @@ class ControlServer:
         self._path = path
         self._handle = handle
         self._server: asyncio.Server | None = None
+        self._seen: os.stat_result | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
-
-    async def start(self) -> None:
-        """Listen; a socket file that a dead process of the same id left is replaced."""
-        self._path.unlink(missing_ok=True)
-        self._server = await asyncio.start_unix_server(
-            self._serve, path=self._path, limit=MAX_LINE_BYTES
+        self._trouble = Trouble(
+            f"commands cannot be taken at {path}",
+            "this worker serves on, and `llmserve ps` and others miss it",
         )
-        self._path.chmod(0o600)
+
+    async def keep(self) -> None:
+        """Listen, again where the socket was removed. What stands in the way is told, and may be
+        tried again; a socket that a dead process of the same id left is replaced."""
+        if self._is_found:
+            return
+        self._stop()
+        try:
+            self._server = await asyncio.start_unix_server(
+                self._serve, sock=self._listen(), limit=MAX_LINE_BYTES
+            )
+        except OSError as error:
+            self._trouble.begins(error)
+        else:
+            self._trouble.is_over()
 
     async def close(self) -> None:
         """Stop listening and end what is being answered."""
-        if self._server is not None:
-            self._server.close()
+        self._stop()
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        with contextlib.suppress(OSError):
+            self._path.unlink()
+
+    @property
+    def _is_found(self) -> bool:
+        """Whether who connects to the path comes to us."""
+        try:
+            return self._seen is not None and os.path.samestat(self._path.lstat(), self._seen)
+        except OSError:
+            return False
+
+    def _listen(self) -> socket.socket:
         self._path.unlink(missing_ok=True)
+        listener = socket.socket(socket.AF_UNIX)
+        try:
+            with address_of(self._path) as address:
+                listener.bind(address)
+            self._path.chmod(0o600)
+            self._seen = self._path.lstat()
+        except OSError:
+            listener.close()
+            raise
+        return listener
+
+    def _stop(self) -> None:
+        """Take no more connections; those that there are go on."""
+        if self._server is not None:
+            self._server.close()
+            self._server = None
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
         self._tasks.add(task)
         try:
-            async with asyncio.timeout(REQUEST_SECONDS):
+            async with awake_timeout(REQUEST_SECONDS):
                 request = orjson.loads(await reader.readline())
             async with contextlib.aclosing(self._handle(request)) as answers:
                 async for answer in answers:
@@ -74,7 +119,8 @@ async def ask(path: Path, request: dict[str, Any]) -> AsyncIterator[dict[str, An
         ConnectionError: nobody listens there any more.
     """
     try:
-        reader, writer = await asyncio.open_unix_connection(path, limit=MAX_LINE_BYTES)
+        with address_of(path) as address:
+            reader, writer = await asyncio.open_unix_connection(address, limit=MAX_LINE_BYTES)
     except OSError as error:
         raise ConnectionError(f"worker at {path.name} is gone") from error
     try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Literal
 
 from prometheus_client import CollectorRegistry, generate_latest
@@ -12,19 +11,13 @@ from prometheus_client.registry import Collector
 
 from llmserve.observability.gpu import GPUCollector
 from llmserve.observability.vllm_names import VLLMNames
-from llmserve.observability.worker_files import WorkerFiles
 
 
 class Exposition:
-    """Renders a registry, or the files that the workers keep in `multiprocess_dir`."""
+    """Renders `source`: a registry, or the files of all workers."""
 
-    def __init__(
-        self,
-        registry: CollectorRegistry,
-        multiprocess_dir: Path | None,
-        compat: Literal["none", "vllm"],
-    ) -> None:
-        self._source = registry if multiprocess_dir is None else WorkerFiles(multiprocess_dir)
+    def __init__(self, source: Collector, compat: Literal["none", "vllm"]) -> None:
+        self._source = source
         self._compat = compat
         self._gpus = GPUCollector()
 

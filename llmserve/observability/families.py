@@ -16,15 +16,16 @@ Labels = tuple[tuple[str, str], ...]
 def families(values: Mapping[str, Mapping[str, Sequence[float]]]) -> Iterable[Metric]:
     """One family per series; `values` are by kind and by prometheus_client's key.
 
-    They are summed exactly and rounded once, so that a sum never depends on its order and never
-    falls while its parts rise.
+    Of a `gauge_livemax` the largest counts. All others are summed exactly and rounded once, so that
+    a sum never depends on its order and never falls while its parts rise.
     """
     for kind, keys in values.items():
+        merged = max if kind == "gauge_livemax" else math.fsum
         found: dict[str, Metric] = {}
         for key, parts in sorted(keys.items()):
             family, name, labels, text = json.loads(key)
-            metric = found.setdefault(family, Metric(family, text, kind))
-            metric.samples.append(Sample(name, labels, math.fsum(parts)))
+            metric = found.setdefault(family, Metric(family, text, kind.partition("_")[0]))
+            metric.samples.append(Sample(name, labels, merged(parts)))
         for metric in found.values():
             if kind == "histogram":
                 metric.samples = _cumulated(metric.name, metric.samples)

@@ -7,6 +7,7 @@ counts nothing twice. Callers hold the directory's lock.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 from collections import defaultdict
@@ -40,9 +41,17 @@ class History:
         return cls(found["sums"], frozenset(found["absorbed"]))
 
     def write(self, directory: Path) -> None:
-        """Replace the one that is there, at once."""
+        """Replace the one that is there, at once.
+
+        Raises:
+            OSError: there is no room; the old one stays.
+        """
         fresh = directory / (NAME + ".tmp")
-        fresh.write_text(json.dumps({"sums": self.sums, "absorbed": sorted(self.absorbed)}))
+        try:
+            fresh.write_text(json.dumps({"sums": self.sums, "absorbed": sorted(self.absorbed)}))
+        except OSError:
+            fresh.unlink(missing_ok=True)
+            raise
         fresh.replace(directory / NAME)
 
 
@@ -65,15 +74,16 @@ def gather(files: Iterable[Path], history: History) -> dict[str, dict[str, list[
         for key, value in sums.items():
             found[kind][key].append(value)
     for file in files:
-        kind = kind_of(file)
-        for key, value in _values(file):
-            found[kind][key].append(value)
+        kind = kind_of(file.name)
+        with contextlib.suppress(FileNotFoundError):  # a cleaner was faster
+            for key, value in _values(file):
+                found[kind][key].append(value)
     return found
 
 
-def kind_of(file: Path) -> str:
-    """`counter`, `histogram`, `summary` or `gauge`."""
-    return file.name.partition("_")[0]
+def kind_of(name: str) -> str:
+    """Of a file: `counter`, `histogram`, `summary`, `gauge_livesum` or `gauge_livemax`."""
+    return name.rpartition("_")[0]
 
 
 def _values(file: Path) -> Iterator[tuple[str, float]]:

@@ -8,8 +8,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Summary, values
-from prometheus_client.values import MutexValue
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Summary
+from prometheus_client.registry import Collector
 
 from llmserve.observability.buckets import (
     CANCEL_BUCKETS,
@@ -20,7 +20,8 @@ from llmserve.observability.buckets import (
     TTFT_BUCKETS,
 )
 from llmserve.observability.exposition import Exposition
-from llmserve.observability.worker_files import name_files_by_identity
+from llmserve.observability.shared_values import share_values
+from llmserve.observability.worker_files import WorkerFiles
 
 Labels = tuple[str, ...]
 MODEL: Labels = ("model",)
@@ -31,22 +32,16 @@ class Metrics:
     """Every series of one process.
 
     With `multiprocess_dir` the series of all worker processes are rendered, summed from the
-    files that prometheus_client keeps there; it must be the directory that the environment
-    variable PROMETHEUS_MULTIPROC_DIR named when prometheus_client was first imported. With
-    `compat="vllm"` everything that vLLM has a name for is there under that name, too.
+    files that each keeps there. With `compat="vllm"` everything that vLLM has a name for is there
+    under that name, too.
     """
 
     def __init__(
         self, multiprocess_dir: Path | None = None, compat: Literal["none", "vllm"] = "none"
     ) -> None:
-        if multiprocess_dir is not None and values.ValueClass is MutexValue:
-            raise RuntimeError(
-                "prometheus_client was imported before PROMETHEUS_MULTIPROC_DIR was set"
-            )
-        if multiprocess_dir is not None:
-            name_files_by_identity()
         self._registry = CollectorRegistry()
-        self._exposition = Exposition(self._registry, multiprocess_dir, compat)
+        self._shared = share_values(multiprocess_dir) if multiprocess_dir is not None else None
+        self._exposition = Exposition(self._source(multiprocess_dir), compat)
         self._describe_requests()
         self._describe_engines()
         self._describe_workers()
@@ -55,6 +50,16 @@ class Metrics:
     def render(self) -> bytes:
         """The exposition text; reads files in multiprocess mode, so call it off the loop."""
         return self._exposition.render()
+
+    def restore(self) -> None:
+        """Publish again what others cannot read because its file was removed; blocks on files."""
+        if self._shared is not None:
+            self._shared.restore()
+
+    def _source(self, multiprocess_dir: Path | None) -> Collector:
+        if self._shared is None or multiprocess_dir is None:
+            return self._registry
+        return WorkerFiles(multiprocess_dir, unpublished=self._shared.unpublished)
 
     def _gauge(
         self,

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from loguru import logger
 
+from llmserve.clock import awake_clock
 from llmserve.domain import FinishReason
 from llmserve.errors import ConfigurationError
 from llmserve.observability.timings import RequestTimings
@@ -30,7 +31,7 @@ GOOD_OUTCOMES: Final = FINISH_REASONS | {"cancelled"}
 
 @dataclass(frozen=True, slots=True)
 class Moments:
-    """Readings of the monotonic clock; `None` where a request never came so far."""
+    """Readings of the process's clock; `None` where a request never came so far."""
 
     arrived_at: float
     admitted_at: float | None
@@ -101,7 +102,7 @@ class SpanTracer:
     def __init__(
         self,
         exporter: SpanExporter,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = awake_clock,
         wall_ns: Callable[[], int] = time.time_ns,
         flush_seconds: float = FLUSH_SECONDS,
     ) -> None:

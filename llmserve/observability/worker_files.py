@@ -1,68 +1,78 @@
-"""The series of all workers of a box, from the files that prometheus_client keeps in one directory.
+"""The series of all workers of a box, from the files that each keeps in one directory.
 
-Files are named after `process_identity`, so that no process ever inherits a dead one's values.
+Whatever becomes of the files, there is an answer: of those that can be read, and of what this
+process has in none.
 """
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
-from collections.abc import Callable, Iterable, Iterator
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
 from loguru import logger
-from prometheus_client import values
 from prometheus_client.core import Metric
-from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
-from prometheus_client.values import MultiProcessValue
 
 from llmserve.observability.families import families
 from llmserve.observability.history import History, absorb, gather, kind_of
-from llmserve.observability.process_identity import has_birth, identity, is_alive
+from llmserve.observability.process_identity import has_birth, is_alive
+from llmserve.trouble import Trouble
 
-LOCK: Final = "lock"
 MAX_DEAD_FILES: Final = 64
 """More files of dead workers are made into one: a scrape reads them all."""
 
-SharedValue: Final = MultiProcessValue(identity)  # type: ignore[no-untyped-call]  # prometheus_client leaves it untyped
-
-
-def name_files_by_identity() -> None:
-    """Series that are made from now on live in files of that name. Twice is harmless."""
-    values.ValueClass = SharedValue
+Unpublished = Callable[[], Mapping[str, Mapping[str, float]]]
+"""Values by prometheus_client's key, by the name of the file that should have them."""
 
 
 class WorkerFiles(Collector):
     """Reads what every worker wrote, and forgets of a dead one what was true only while it lived.
 
     Its live gauges go; its counts stay, they are history. Readers share a lock which who makes
-    history holds alone, for the milliseconds that it takes.
+    history holds alone, for the milliseconds that it takes. `unpublished` are values of this
+    process that others cannot read.
     """
 
     def __init__(
         self,
         directory: Path,
         *,
+        unpublished: Unpublished = dict,
         is_alive: Callable[[str], bool] = is_alive,
         max_dead_files: int = MAX_DEAD_FILES,
     ) -> None:
         self._directory = directory
+        self._unpublished = unpublished
         self._is_alive = is_alive
         self._max_dead_files = max_dead_files
+        self._trouble = Trouble(
+            f"the files of dead workers in {directory} cannot be made into one",
+            "they stay, and every scrape reads them all",
+        )
 
     def collect(self) -> Iterable[Metric]:
         """All families; blocks on files."""
         self._forget_gauges()
         self._make_history()
+        unpublished = self._unpublished()
         with self._locked(fcntl.LOCK_SH):
-            return [*families(gather(*self._counts())), *self._gauges()]
+            counts, history = self._counts()
+            files = [*counts, *sorted(self._directory.glob("gauge_*.db"))]
+            values = gather((f for f in files if f.name not in unpublished), history)
+        for name, found in unpublished.items():
+            for key, value in found.items():
+                values[kind_of(name)][key].append(value)
+        return list(families(values))
 
     def _forget_gauges(self) -> None:
         for file in self._directory.glob("gauge_live*.db"):
             if not self._is_alive(_owner(file)):
-                file.unlink(missing_ok=True)
+                with contextlib.suppress(OSError):  # another scrape was faster
+                    file.unlink()
 
     def _make_history(self) -> None:
         if len(self._dead()) <= self._max_dead_files:
@@ -71,7 +81,12 @@ class WorkerFiles(Collector):
             dead = self._dead()
             if len(dead) <= self._max_dead_files:
                 return  # another process was faster
-            absorb(self._directory, dead)
+            try:
+                absorb(self._directory, dead)
+            except OSError as error:
+                self._trouble.begins(error)
+                return
+        self._trouble.is_over()
         logger.debug("{} files of dead workers' series became history", len(dead))
 
     def _dead(self) -> list[Path]:
@@ -81,27 +96,23 @@ class WorkerFiles(Collector):
     def _counts(self) -> tuple[list[Path], History]:
         """Files that the history does not have yet."""
         history = History.read(self._directory)
-        found = (f for f in self._directory.glob("*.db") if kind_of(f) != "gauge")
+        found = (f for f in self._directory.glob("*.db") if not f.name.startswith("gauge_"))
         return sorted(f for f in found if f.name not in history.absorbed), history
-
-    def _gauges(self) -> Iterable[Metric]:
-        # An empty one is about to be filled, or its worker was killed just before.
-        files = [str(f) for f in sorted(self._directory.glob("gauge_*.db")) if _size(f)]
-        return list(MultiProcessCollector.merge(files))  # type: ignore[no-untyped-call]  # prometheus_client leaves it untyped
 
     @contextlib.contextmanager
     def _locked(self, how: int) -> Iterator[None]:
-        with (self._directory / LOCK).open("a") as lock:
-            fcntl.flock(lock, how)
+        """The directory itself is locked: a lock's file would want room on the disk."""
+        try:
+            descriptor = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY)
+        except FileNotFoundError:  # until it is made anew there is nothing to read
             yield
+            return
+        try:
+            fcntl.flock(descriptor, how)
+            yield
+        finally:
+            os.close(descriptor)
 
 
 def _owner(file: Path) -> str:
     return file.name.removesuffix(".db").rpartition("_")[2]
-
-
-def _size(file: Path) -> int:
-    try:
-        return file.stat().st_size
-    except FileNotFoundError:  # another scrape was faster to forget it
-        return 0

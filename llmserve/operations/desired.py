@@ -5,10 +5,13 @@ from __future__ import annotations
 
 import fcntl
 import json
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+from loguru import logger
 
 FILE: Final = "models.json"
 
@@ -40,25 +43,69 @@ class Desired:
         )
 
 
-def read_desired(run_dir: Path | None) -> Desired:
-    """What was written last; nothing where nobody wrote."""
-    if run_dir is None:
-        return Desired()
-    try:
-        content = json.loads((run_dir / FILE).read_text(encoding="utf-8"))
-        return Desired(tuple(content["loaded"]), tuple(content["unloaded"]))
-    except FileNotFoundError:
-        return Desired()
+Change = Callable[[Desired], Desired]
 
 
-def change_desired(run_dir: Path | None, change: Callable[[Desired], Desired]) -> None:
-    """Write down a change. Every worker does so after the same command: it comes out the same."""
-    if run_dir is None:
-        return
-    with (run_dir / f"{FILE}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        desired = change(read_desired(run_dir))
-        fresh = run_dir / f"{FILE}.new"
-        content = {"loaded": list(desired.loaded), "unloaded": list(desired.unloaded)}
-        fresh.write_text(json.dumps(content), encoding="utf-8")
-        fresh.replace(run_dir / FILE)
+class DesiredModels:
+    """What is desired, in a file that all workers of a box share, and as this worker knows it: the
+    file may vanish, or find no room. `run_dir` is `None` where the process is alone.
+
+    Blocks on files. Any thread may use it.
+    """
+
+    def __init__(self, run_dir: Path | None) -> None:
+        self._run_dir = run_dir
+        self._lock = threading.Lock()
+        self._pending: list[Change] = []
+        self.known = Desired()
+        self.known = self._read()
+
+    def change(self, change: Change) -> None:
+        """Write down a change. Every worker does so after the same command: it comes out the same.
+
+        Raises:
+            OSError: it cannot be written; `restore` will try again.
+        """
+        with self._lock:
+            self._pending.append(change)
+            self._write()
+
+    def restore(self) -> None:
+        """Write down what is not there, or not any more.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        with self._lock:
+            has_vanished = self._run_dir is not None and not (self._run_dir / FILE).exists()
+            if self._pending or (has_vanished and self.known != Desired()):
+                self._write()
+
+    def _read(self) -> Desired:
+        if self._run_dir is None:
+            return self.known
+        try:
+            content = json.loads((self._run_dir / FILE).read_text(encoding="utf-8"))
+            return Desired(tuple(content["loaded"]), tuple(content["unloaded"]))
+        except FileNotFoundError:
+            return self.known
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            logger.error("{} cannot be read, and with it what operators loaded and unloaded: {}",
+                         self._run_dir / FILE, error)  # fmt: skip
+            return self.known
+
+    def _write(self) -> None:
+        if self._run_dir is None:
+            self._pending.clear()
+            return
+        with (self._run_dir / f"{FILE}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            desired = self._read()
+            for change in self._pending:
+                desired = change(desired)
+            content = {"loaded": list(desired.loaded), "unloaded": list(desired.unloaded)}
+            fresh = self._run_dir / f"{FILE}.new"
+            fresh.write_text(json.dumps(content), encoding="utf-8")
+            fresh.replace(self._run_dir / FILE)
+        self.known = desired
+        self._pending.clear()

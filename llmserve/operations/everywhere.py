@@ -52,7 +52,8 @@ class Everywhere:
             async for message in self._here.run(command):
                 yield Told(0, message)
             return
-        peers = dict(self._membership.peers())
+        # This worker serves, so there is at least one, whatever the board says.
+        peers = dict(self._membership.peers()) or {self._membership.number: self._membership.socket}
         inbox: asyncio.Queue[Told] = asyncio.Queue()
         tasks = [
             asyncio.create_task(self._listen(number, path, command, inbox), name=f"ask-{number}")

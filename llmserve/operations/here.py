@@ -13,7 +13,7 @@ from loguru import logger
 from llmserve.domain import Message, ModelSpec
 from llmserve.errors import ConfigurationError, InvalidRequest, LLMServeError, ServerError
 from llmserve.operations.command import Command, Kind
-from llmserve.operations.desired import change_desired
+from llmserve.operations.desired import Change, DesiredModels
 from llmserve.operations.status import WorkerStatus
 from llmserve.registry.served import ModelStatus, ServedModel
 from llmserve.service import Service
@@ -31,13 +31,18 @@ class Operations:
     """
 
     def __init__(
-        self, service: Service, status: WorkerStatus, resolve: Callable[[str], ModelSpec]
+        self,
+        service: Service,
+        status: WorkerStatus,
+        resolve: Callable[[str], ModelSpec],
+        desired: DesiredModels,
     ) -> None:
         self._service = service
         self._registry = service.registry
         self._loader = service.loader
         self._status = status
         self._resolve = resolve
+        self._desired = desired
 
     async def run(self, command: Command) -> AsyncGenerator[Reply]:
         """Every message, up to and including the terminal one. Never raises."""
@@ -102,13 +107,11 @@ class Operations:
             if is_new:  # it must not stay behind as a broken model that nobody asked for
                 self._registry.remove(model)
             raise
-        change_desired(self._status.run_dir, lambda d: d.with_loaded(self._argument(model)))
-        return {}
+        return self._write_down(lambda desired: desired.with_loaded(self._argument(model)))
 
     async def _unload(self, model: ServedModel, timeout_seconds: float | None) -> Reply:
         await self._loader.unload(model, self._service.cut_short, timeout_seconds)
-        change_desired(self._status.run_dir, lambda d: d.with_unloaded(self._argument(model)))
-        return {}
+        return self._write_down(lambda desired: desired.with_unloaded(self._argument(model)))
 
     async def _reload(self, model: ServedModel) -> Reply:
         spec = self._spec(self._argument(model))
@@ -122,6 +125,18 @@ class Operations:
             systems = [(Message("system", text),) for text in command.system_prompts]
             report = await ready.loaded_engine.warm(command.prompts, [*command.prefixes, *systems])
         return {"report": asdict(report)}
+
+    def _write_down(self, change: Change) -> Reply:
+        """For workers that are started later; what was done stays done if this fails."""
+        try:
+            self._desired.change(change)
+        except OSError as error:
+            logger.error("what was loaded or unloaded is not written down: {}", error)
+            return {
+                "warning": f"done, but not written down ({error}): until it is, a worker that is "
+                "replaced comes back without it"
+            }
+        return {}
 
     def _argument(self, model: ServedModel) -> str:
         """The name by which the catalog finds it again."""

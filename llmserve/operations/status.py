@@ -23,11 +23,6 @@ class WorkerStatus:
         self._device = device
         self._started_at = time.time()
 
-    @property
-    def run_dir(self) -> Path | None:
-        """Where the workers meet."""
-        return self._membership.run_dir if self._membership is not None else None
-
     def read(self) -> dict[str, Any]:
         """Everything that `llmserve ps` shows of one worker."""
         member = self._membership

@@ -17,6 +17,7 @@ from llmserve.errors import LLMServeError, ModelBroken, ModelUnloaded, NotReady
 from llmserve.observability.stages import Stages
 from llmserve.registry.registry import LOADING_RETRY_SECONDS, Registry
 from llmserve.registry.served import ModelStatus, ServedModel
+from llmserve.timer import awake_timeout
 
 SWEEP_SECONDS: Final = 1.0
 MAX_SWEEP_SECONDS: Final = 30.0
@@ -96,7 +97,7 @@ class Loader:
         if not model.is_on_demand or model.status in (ModelStatus.READY, ModelStatus.BROKEN):
             return self._registry.ready(name)
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(timeout_seconds):
+            async with awake_timeout(timeout_seconds, self._registry.clock):
                 await self.load(model)
         return self._registry.ready(name)
 
@@ -235,7 +236,7 @@ class Loader:
         seconds = self._policy.unload_seconds if timeout_seconds is None else timeout_seconds
         model.status = ModelStatus.UNLOADING
         try:
-            async with asyncio.timeout(seconds):
+            async with awake_timeout(seconds, self._registry.clock):
                 await model.has_no_leases.wait()
         except TimeoutError:
             logger.warning("unloading {}: {} open streams are cut short",
@@ -290,7 +291,7 @@ class Loader:
         """Unload it without cutting a stream; whether that worked out in time."""
         victim.status = ModelStatus.UNLOADING
         try:
-            async with asyncio.timeout(self._policy.unload_seconds):
+            async with awake_timeout(self._policy.unload_seconds, self._registry.clock):
                 await victim.has_no_leases.wait()
         except TimeoutError:
             victim.status = ModelStatus.READY

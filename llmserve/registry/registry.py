@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import difflib
-import time
 from collections.abc import Callable, Iterator, Sequence
 
+from llmserve.clock import awake_clock
 from llmserve.domain import ModelSpec
 from llmserve.errors import ModelBroken, ModelLoading, ModelNotFound, ModelUnloaded
 from llmserve.registry.served import ModelStatus, ServedModel
@@ -27,7 +27,7 @@ class Registry:
         on_demand: Sequence[ModelSpec] = (),
         pinned: Sequence[str] = (),
         default: str | None = None,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = awake_clock,
     ) -> None:
         self.clock = clock
         self._pinned = frozenset(pinned)

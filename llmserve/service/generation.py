@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
-import time
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 from typing import Final
@@ -34,6 +33,7 @@ from llmserve.observability.metrics import Metrics
 from llmserve.observability.tracing import Moments
 from llmserve.registry.served import ServedModel
 from llmserve.service.account import Account, Story
+from llmserve.timer import Timer
 
 EXPECTED_TOKENS: Final = 256
 """What an answer is taken to cost until it is over, or its `max_tokens` where that is less."""
@@ -73,6 +73,7 @@ class Generation:
         release_lease: Callable[[], None],
         charge: Callable[[int], None],
         arrived_at: float,
+        clock: Callable[[], float],
     ) -> None:
         self.id = request.id
         self.model = served.spec.name
@@ -87,11 +88,12 @@ class Generation:
         self._release_lease = release_lease
         self._charge = charge
         self._arrived_at = arrived_at
+        self._clock = clock
         self._admitted_at: float | None = None
         self._cancelled_at: float | None = None
         self._is_done = False
         self._trace = current_trace.get()
-        self._timers: list[asyncio.TimerHandle] = []
+        self._timers: list[Timer] = []
         self._mailbox = Mailbox(asyncio.get_running_loop())
         self._job = Job(
             task,
@@ -107,7 +109,6 @@ class Generation:
             QueueFull: the gate has no place left.
             DeadlineUnreachable: the turn would come too late.
         """
-        loop = asyncio.get_running_loop()
         seconds = self._seconds_left()
         self._gate = gate
         self._ticket = gate.enter(
@@ -119,9 +120,10 @@ class Generation:
             on_push_out=self._on_push_out,
         )
         if self._ticket.is_waiting:
-            self._timers.append(loop.call_later(wait_timeout_seconds, self._wait_is_over))
+            self._timers.append(Timer(wait_timeout_seconds, self._wait_is_over, self._clock))
         if math.isfinite(seconds):
-            self._timers.append(loop.call_later(seconds + DEADLINE_GRACE_SECONDS, self._time_is_up))
+            left = seconds + DEADLINE_GRACE_SECONDS
+            self._timers.append(Timer(left, self._time_is_up, self._clock))
         self._show_gauges()
 
     @property
@@ -134,7 +136,7 @@ class Generation:
         """Since the running job's last sign of life; 0 when it does not run."""
         at = self._job.last_step_at
         is_running = at is not None and not self._is_done and self.terminal is None
-        return time.monotonic() - at if at is not None and is_running else 0.0
+        return self._clock() - at if at is not None and is_running else 0.0
 
     @property
     def terminal(self) -> Terminal | None:
@@ -201,7 +203,7 @@ class Generation:
         self._measure()
 
     def _on_admit(self) -> None:
-        now = time.monotonic()
+        now = self._clock()
         self._admitted_at = now
         self._metrics.queue_time.labels(self.model).observe(now - self._arrived_at)
         try:
@@ -229,12 +231,12 @@ class Generation:
         metrics.prefix_cache_queries.labels(self.model).inc(self.prompt_tokens)
         metrics.prefix_cache_hits.labels(self.model).inc(job.cached_tokens)
         if self._cancelled_at is not None:
-            seconds = time.monotonic() - self._cancelled_at
+            seconds = self._clock() - self._cancelled_at
             metrics.cancel_latency.labels(self.model).observe(seconds)
 
     def _wait_is_over(self) -> None:
         if self._ticket.is_waiting:
-            waited = time.monotonic() - self._arrived_at
+            waited = self._clock() - self._arrived_at
             self.fail(
                 WaitTimeout(
                     f"no slot became free within {waited:.0f} s; try again later",
@@ -259,7 +261,7 @@ class Generation:
             self._ticket.release()
             self._give_back()
         else:
-            self._cancelled_at = time.monotonic()
+            self._cancelled_at = self._clock()
 
     def _give_back(self) -> None:
         self._release_lease()
@@ -268,7 +270,7 @@ class Generation:
 
     def _seconds_left(self) -> float:
         deadline = self._job.task.deadline
-        return math.inf if deadline is None else deadline - time.monotonic()
+        return math.inf if deadline is None else deadline - self._clock()
 
     def _cost(self, completion_tokens: int) -> float:
         """What the fair queue charges the caller: decoding a token costs more than reading one."""
@@ -291,7 +293,7 @@ class Generation:
         self._metrics.waiting.labels(self.model).set(self._gate.waiting)
 
     def _measure(self) -> None:
-        metrics, job, model, now = self._metrics, self._job, self.model, time.monotonic()
+        metrics, job, model, now = self._metrics, self._job, self.model, self._clock()
         metrics.e2e_latency.labels(model).observe(now - self._arrived_at)
         if job.first_token_at is not None and self._admitted_at is not None:
             metrics.time_to_first_token.labels(model).observe(job.first_token_at - self._arrived_at)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from weakref import WeakKeyDictionary
 
@@ -13,6 +12,7 @@ from loguru import logger
 
 from llmserve.admission.gate import Gate
 from llmserve.admission.limits import Limiter
+from llmserve.clock import awake_clock
 from llmserve.domain import (
     Caller,
     GenerationRequest,
@@ -37,6 +37,7 @@ from llmserve.registry.served import ServedModel
 from llmserve.service.account import Account
 from llmserve.service.generation import Generation
 from llmserve.service.shares import Shares
+from llmserve.timer import awake_timeout
 
 FAREWELL_SECONDS = 5.0
 """After the drain deadline: time for readers to be told the error and leave."""
@@ -70,6 +71,7 @@ class Service:
         *,
         limiter: Limiter | None = None,
         account: Account | None = None,
+        clock: Callable[[], float] = awake_clock,
     ) -> None:
         self.registry = registry
         self.loader = loader
@@ -79,6 +81,7 @@ class Service:
         self.limiter = limiter or Limiter(None)
         self._account = account or Account(metrics)
         self._limits = limits
+        self._clock = clock
         self._gates: WeakKeyDictionary[Engine, Gate] = WeakKeyDictionary()
         self._open: set[Generation] = set()
         self._all_closed = asyncio.Event()
@@ -116,7 +119,7 @@ class Service:
             NotReady: the model is loading or broken, or the server drains.
             TooMany: no place in the queue, no hope to be served in time, or over a limit.
         """
-        arrived_at = time.monotonic()
+        arrived_at = self._clock()
         generations: list[Generation] = []
         try:
             with self._counting_refusals(caller):
@@ -161,14 +164,14 @@ class Service:
         """Let open generations finish; end those that are left with an error event."""
         self.begin_drain()
         try:
-            async with asyncio.timeout(timeout_seconds):
+            async with awake_timeout(timeout_seconds, self._clock):
                 await self._all_closed.wait()
             return
         except TimeoutError:
             logger.warning("drain deadline: {} generations are cut short", len(self._open))
         self.cut_short()
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(FAREWELL_SECONDS):
+            async with awake_timeout(FAREWELL_SECONDS, self._clock):
                 await self._all_closed.wait()
 
     def cut_short(
@@ -254,7 +257,7 @@ class Service:
             prompt_ids=tuple(prompt_ids),
             sampling=sampling.under(info.rules),
             max_tokens=max_tokens,
-            deadline=time.monotonic() + seconds,
+            deadline=self._clock() + seconds,
             caller=caller.name,
             weight=caller.priority,
             cache_salt=request.cache_salt,
@@ -281,6 +284,7 @@ class Service:
             release_lease=lease.close,
             charge=shares.give_back,
             arrived_at=arrived_at,
+            clock=self._clock,
         )
         try:
             generation.enter(
@@ -297,7 +301,7 @@ class Service:
         engine = served.loaded_engine
         gate = self._gates.get(engine)
         if gate is None:
-            gate = Gate(engine.capacity, self._limits.max_waiting, time.monotonic)
+            gate = Gate(engine.capacity, self._limits.max_waiting, self._clock)
             self._gates[engine] = gate
         return gate
 

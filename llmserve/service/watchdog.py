@@ -9,6 +9,7 @@ from weakref import WeakKeyDictionary
 
 from loguru import logger
 
+from llmserve.clock import AwakeClock, awake_clock
 from llmserve.engines.base import Engine
 from llmserve.errors import GenerationFailed
 from llmserve.fleet.board import Row, State
@@ -20,26 +21,40 @@ BEAT_SECONDS: Final = 0.25
 
 
 class Watchdog:
-    """Tells the board how this worker is. `row` is `None` where there is no fleet.
+    """Tells the board how this worker is, and its clock that it runs. `row` is `None` where there
+    is no fleet.
 
     When an engine makes no step for `hang_seconds` although it has work, the requests it
     holds are failed, and the state `HUNG` asks the supervisor for a new worker.
     """
 
     def __init__(
-        self, service: Service, metrics: Metrics, hang_seconds: float, row: Row | None
+        self,
+        service: Service,
+        metrics: Metrics,
+        hang_seconds: float,
+        row: Row | None,
+        clock: AwakeClock = awake_clock,
     ) -> None:
         self._service = service
         self._metrics = metrics
         self._hang_seconds = hang_seconds
         self._row = row
+        self._clock = clock
         self._preemptions: WeakKeyDictionary[Engine, int] = WeakKeyDictionary()
 
     async def run(self) -> None:
-        """Beat until cancelled."""
-        while True:
-            self.beat()
-            await asyncio.sleep(BEAT_SECONDS)
+        """Beat until cancelled; whoever beats no more has no row."""
+        try:
+            with self._clock.ticking():
+                while True:
+                    self._clock.tick()
+                    self.beat()
+                    await asyncio.sleep(BEAT_SECONDS)
+        finally:
+            # What a worker does after this has another limit: when it must have left.
+            if self._row is not None:
+                self._row.clear()
 
     def beat(self) -> None:
         """Look at every engine once and tell the board."""

@@ -231,7 +231,8 @@ class Settings(BaseModel):
         "scripts: needed where a flag or `port = 0` decides on the port.",
     )
     run_dir: Path | None = Field(
-        None, description="Where the workers of this box meet; `llmserve serve` makes one."
+        None,
+        description="Where the workers of this box meet; not set: a fresh one in the state folder.",
     )
 
     @model_validator(mode="after")

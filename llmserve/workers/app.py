@@ -9,25 +9,24 @@ from fastapi import FastAPI
 
 from llmserve.api.http_protocol import bounded_protocol
 from llmserve.api.websocket_protocol import bounded_websocket
-from llmserve.fleet.membership import METRICS, METRICS_VARIABLE
+from llmserve.fleet.board import BOARD_VARIABLE
 from llmserve.observability.logs import configure_logging
 from llmserve.settings import Settings, load_settings
 
 SHUTDOWN_MARGIN_SECONDS: Final = 10
 
 
-def create_app() -> FastAPI:
-    """The ASGI factory, for our workers, for Gunicorn and others: settings from the environment."""
-    settings = load_settings().settings
-    if settings.run_dir is not None:
-        # prometheus_client decides at import whether it shares its values.
-        directory = settings.run_dir / METRICS
-        directory.mkdir(parents=True, exist_ok=True)
-        os.environ.setdefault(METRICS_VARIABLE, str(directory))
-    from llmserve.api.app import create_app as create
+def create_app(board: int | None = None) -> FastAPI:
+    """The ASGI factory, for our workers, for Gunicorn and others: settings from the environment.
 
+    `board` is the descriptor of a board that the process inherited.
+    """
+    from llmserve.api.app import create_app as create  # seconds, which the supervisor saves
+
+    settings = load_settings().settings
     configure_logging(settings.log_format, settings.log_level)
-    return create(settings)
+    inherited = os.environ.get(BOARD_VARIABLE)
+    return create(settings, int(inherited) if board is None and inherited else board)
 
 
 def server_options(settings: Settings) -> dict[str, Any]:

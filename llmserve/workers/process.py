@@ -7,12 +7,12 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from loguru import logger
 
+from llmserve.clock import awake_clock
 from llmserve.workers.signals import RETIRE_SIGNAL
 
 STACKS_SECONDS: Final = 2.0
@@ -28,16 +28,27 @@ class WorkerProcess:
     Attributes:
         leave_by: when it must be gone, once it was asked to leave.
         why: what was wrong with it, where the supervisor knows.
+        seen_at: when it last had a row on the board; `None` until it comes up.
     """
 
-    def __init__(self, listener: int, lifeline: int, environment: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        listener: int,
+        lifeline: int,
+        environment: Mapping[str, str],
+        board: int,
+        clock: Callable[[], float] = awake_clock,
+    ) -> None:
         self.leave_by: float | None = None
         self.why: str | None = None
-        self._started_at = time.monotonic()
+        self.seen_at: float | None = None
+        self._clock = clock
+        self._started_at = clock()
         self._aborted_at: float | None = None
+        inherited = (listener, lifeline, board)
         self._popen = subprocess.Popen(  # noqa: S603 - our own module, our own arguments
-            [sys.executable, "-m", "llmserve.workers.worker", str(listener), str(lifeline)],
-            pass_fds=(listener, lifeline),
+            [sys.executable, "-m", "llmserve.workers.worker", *map(str, inherited)],
+            pass_fds=inherited,
             env=environment,
             stdin=subprocess.DEVNULL,
             start_new_session=True,
@@ -51,7 +62,7 @@ class WorkerProcess:
     @property
     def age_seconds(self) -> float:
         """Since it was started."""
-        return time.monotonic() - self._started_at
+        return self._clock() - self._started_at
 
     def poll(self) -> int | None:
         """The exit code, negative for a signal; `None` while it lives."""
@@ -74,7 +85,7 @@ class WorkerProcess:
 
     def abort(self, why: str) -> None:
         """Kill it, after it had a moment to write where it hangs."""
-        now = time.monotonic()
+        now = self._clock()
         if self._aborted_at is None:
             logger.error("worker {} {}: killing it; its stacks follow", self.pid, why)
             self._aborted_at = now

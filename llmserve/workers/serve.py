@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
-import shutil
 import socket
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -18,17 +16,25 @@ from loguru import logger
 from llmserve.address import authority
 from llmserve.domain import ModelSpec
 from llmserve.errors import ConfigurationError
-from llmserve.fleet.membership import METRICS, METRICS_VARIABLE, SOCKETS, open_board
+from llmserve.fleet.address import has_address
+from llmserve.fleet.board import make_board
+from llmserve.fleet.membership import open_board
+from llmserve.fleet.place import fresh_run_directory
+from llmserve.fleet.run_directory import METRICS, SOCKETS, RunDirectory
+from llmserve.fleet.upkeep import Upkeep
 from llmserve.machine.process_age import process_age
 from llmserve.observability.logs import configure_logging
+from llmserve.observability.metrics import Metrics
 from llmserve.observability.stages import Stages
 from llmserve.settings import Settings, to_environment
 from llmserve.workers.address import published
 from llmserve.workers.preflight import check_memory, is_on_gpu, measure_memory, worker_bytes
+from llmserve.workers.process import WorkerProcess
+from llmserve.workers.supervisor import Supervisor
 
 BACKLOG: Final = 2048
-MAX_RUN_DIR: Final = 80
-"""Characters: the address of a Unix socket has room for 108."""
+LONGEST_SOCKET: Final = "4194304.sock"
+"""Named after a process id."""
 
 
 def serve(
@@ -42,7 +48,8 @@ def serve(
     `read_settings` reads them again, for a rolling restart; without it they stay.
 
     Raises:
-        ConfigurationError: the port is taken, or the models do not fit the memory.
+        ConfigurationError: the port is taken, the models do not fit the memory, or there is no
+            run directory to be had.
     """
     stages = Stages("imports and settings", begun_at=time.monotonic() - process_age())
     configure_logging(settings.log_format, settings.log_level)
@@ -55,23 +62,22 @@ def serve(
         return 0
     with (
         _listener(settings) as listener,
-        _run_directory(settings.run_dir) as run_dir,
+        _run_directory(settings.run_dir) as directory,
         published(settings.address_file, settings.host, port := listener.getsockname()[1]),
     ):
-        pinned = settings.model_copy(update={"run_dir": run_dir, "port": port})
+        pinned = settings.model_copy(update={"run_dir": directory.path, "port": port})
         stages.enter("supervisor")
-        os.environ[METRICS_VARIABLE] = str(run_dir / METRICS)
-        # prometheus_client decides at import whether it shares its values: after this line.
-        from llmserve.observability.metrics import Metrics
-        from llmserve.workers.supervisor import Supervisor
-
-        logger.info("llmserve serves {} on http://{}", ", ".join(settings.models),
-                    authority(settings.host, pinned.port))  # fmt: skip
+        logger.info("llmserve serves {} on http://{}, its run directory is {}",
+                    ", ".join(settings.models), authority(settings.host, pinned.port),
+                    directory.path)  # fmt: skip
+        metrics, board = Metrics(directory.path / METRICS), make_board()
         supervisor = Supervisor(
             pinned,
             listener,
-            open_board(run_dir, settings.workers),
-            Metrics(run_dir / METRICS),
+            open_board(board, settings.workers),
+            metrics,
+            launch=partial(WorkerProcess, board=board),
+            upkeep=Upkeep(directory, metrics.restore).look,
             may_overlap=lambda: _has_room_for_one_more(settings, specs),
             read_settings=lambda: _same_place(read_settings() if read_settings else pinned, pinned),
         )
@@ -113,29 +119,36 @@ def _listener(settings: Settings) -> Iterator[socket.socket]:
 
 
 @contextlib.contextmanager
-def _run_directory(asked_for: Path | None) -> Iterator[Path]:
+def _run_directory(asked_for: Path | None) -> Iterator[RunDirectory]:
     """Where the workers meet: a fresh directory, or the one asked for with its leftovers gone."""
     if asked_for is None:
-        with tempfile.TemporaryDirectory(prefix="llmserve-") as name:
-            (Path(name) / METRICS).mkdir()
-            yield Path(name)
-        return
-    run_dir = asked_for.absolute()
-    if len(str(run_dir)) > MAX_RUN_DIR:
-        raise ConfigurationError(f"run_dir {run_dir} is too long for Unix sockets; shorten it")
-    run_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with (run_dir / "supervisor.lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        directory = fresh_run_directory(os.environ)
+        let_go = directory.remove
+    else:
+        directory = RunDirectory(asked_for)
+        let_go = directory.close
+        _take(directory)
+    try:
+        if not has_address(directory.path / SOCKETS / LONGEST_SOCKET):
             raise ConfigurationError(
-                f"another llmserve runs in {run_dir}; give this one a run_dir of its own"
-            ) from None
-        for leftover in (METRICS, SOCKETS):
-            shutil.rmtree(run_dir / leftover, ignore_errors=True)
-        (run_dir / "board").unlink(missing_ok=True)
-        (run_dir / METRICS).mkdir()
-        yield run_dir
+                f"the path of the run directory {directory.path} is too long for Unix sockets; "
+                "set `run_dir` to a shorter one"
+            )
+        yield directory
+    finally:
+        let_go()
+
+
+def _take(directory: RunDirectory) -> None:
+    try:
+        directory.keep()
+        directory.own()
+        directory.remove_leftovers()
+        directory.keep()
+    except OSError as error:
+        raise ConfigurationError(
+            f"run_dir {directory.path} cannot be used: {error}; choose another one"
+        ) from error
 
 
 def _serve_with_reload(settings: Settings) -> None:

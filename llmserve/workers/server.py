@@ -7,7 +7,6 @@ import os
 import signal
 import socket
 import sys
-import time
 from typing import Any, Final
 
 import uvicorn
@@ -15,6 +14,7 @@ from fastapi import FastAPI
 from loguru import logger
 
 from llmserve.bootstrap import Container
+from llmserve.clock import awake_clock
 from llmserve.fleet.board import State
 from llmserve.observability.stages import Stages
 from llmserve.settings import Settings
@@ -93,11 +93,11 @@ class WorkerServer(uvicorn.Server):
         self._acceptor.close()
         membership.row.mark(State.LEAVING)
         service.is_retiring = True
-        now = time.monotonic()
+        now = awake_clock()
         idle_until = now + self._settings.drain_timeout_seconds
         busy_until = now + self._settings.request_timeout_seconds
         while self.server_state.connections:
-            now = time.monotonic()
+            now = awake_clock()
             if now > busy_until or (now > idle_until and not service.has_open):
                 break
             await asyncio.sleep(POLL_SECONDS)

@@ -6,19 +6,21 @@ Loads no model and answers no request; it holds the listening socket, which ever
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import select
 import signal
 import socket
-import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
 from loguru import logger
 
+from llmserve.clock import AwakeClock, awake_clock
 from llmserve.errors import ConfigurationError
 from llmserve.fleet.board import Board, State
+from llmserve.fleet.upkeep import LOOK_SECONDS
 from llmserve.observability.metrics import Metrics
 from llmserve.settings import Settings, to_environment
 from llmserve.workers.process import WorkerProcess
@@ -27,6 +29,7 @@ from llmserve.workers.signals import STARTUP_FAILURE
 TICK_SECONDS: Final = 0.1
 FIRST_DELAY_SECONDS: Final = 0.5
 LONGEST_DELAY_SECONDS: Final = 30.0
+MAX_DOUBLINGS: Final = 16
 SETTLED_SECONDS: Final = 60.0
 """A worker that lived so long did not die of its own start: the back-off begins anew."""
 LEAVE_MARGIN_SECONDS: Final = 30.0
@@ -48,7 +51,8 @@ class Supervisor:
 
     `may_overlap` tells whether, at this moment, there is room for one more worker beside the
     others; then a rolling restart starts the new one before the old one leaves.
-    `read_settings` reads the settings again for a rolling restart.
+    `read_settings` reads the settings again for a rolling restart. `upkeep` looks after the run
+    directory, and raises nothing.
     """
 
     def __init__(
@@ -60,7 +64,9 @@ class Supervisor:
         *,
         may_overlap: Callable[[], bool],
         read_settings: Callable[[], Settings],
-        launch: Callable[[int, int, Mapping[str, str]], WorkerProcess] = WorkerProcess,
+        launch: Callable[[int, int, Mapping[str, str]], WorkerProcess],
+        upkeep: Callable[[], None] = lambda: None,
+        clock: AwakeClock = awake_clock,
     ) -> None:
         self._settings = settings
         self._listener = listener
@@ -69,6 +75,9 @@ class Supervisor:
         self._may_overlap = may_overlap
         self._read_settings = read_settings
         self._launch = launch
+        self._upkeep = upkeep
+        self._kept_at = -math.inf
+        self._clock = clock
         self._places = [Place() for _ in range(settings.workers)]
         self._others: list[WorkerProcess] = []  # on their way in or out
         self._rolling: Iterator[None] | None = None
@@ -79,16 +88,17 @@ class Supervisor:
 
     def run(self) -> int:
         """Keep the workers alive until a signal says otherwise; returns the exit code."""
-        with self._taking_signals() as wake:
+        with self._taking_signals() as wake, self._clock.ticking():
             while self._exit_code is None or self._processes():
                 self._fill_places()
                 select.select([wake], [], [], TICK_SECONDS)
+                self._clock.tick()
                 self._obey(wake)
                 for process in self._processes():
                     self._watch(process)
                 self._reap()
-                if self._rolling is not None and next(self._rolling, self) is self:
-                    self._rolling = None
+                self._go_on_rolling()
+                self._keep_up()
         return self._exit_code
 
     def _processes(self) -> list[WorkerProcess]:
@@ -134,8 +144,13 @@ class Supervisor:
         if self._exit_code is not None:
             return
         for place in self._places:
-            if place.process is None and time.monotonic() >= place.start_at:
-                place.process = self._spawn()
+            if place.process is None and self._clock() >= place.start_at:
+                try:
+                    place.process = self._spawn()
+                except OSError as error:  # no memory, no process ids, no descriptors
+                    place.failures += 1
+                    logger.error("cannot start a worker ({}): the next try is in {:.1f} s",
+                                 error, self._put_off(place))  # fmt: skip
 
     def _spawn(self) -> WorkerProcess:
         environment = {k: v for k, v in os.environ.items() if not k.startswith("LLMSERVE_")}
@@ -147,23 +162,32 @@ class Supervisor:
 
     def _watch(self, process: WorkerProcess) -> None:
         """Replace what is dead without knowing it."""
-        now = time.monotonic()
+        now = self._clock()
         vitals = self._board.of(process.pid)
-        if vitals is not None and vitals.state is not State.STARTING:
-            self._has_served = True
+        if vitals is not None:
+            process.seen_at = now
+            self._has_served = self._has_served or vitals.state is not State.STARTING
         if process.is_aborted:
             process.abort("")
         elif process.leave_by is not None and now > process.leave_by:
             process.abort("did not leave in time")
         elif vitals is None:
-            if process.age_seconds > self._settings.worker_start_seconds:
-                process.abort(f"did not come up within {process.age_seconds:.0f} s")
-        elif now - vitals.beat > self._settings.worker_timeout_seconds:
-            process.abort(f"has had no heartbeat for {now - vitals.beat:.0f} s")
+            self._watch_without_row(process)
+        elif (silence := self._clock.since(vitals.beat)) > self._settings.worker_timeout_seconds:
+            process.abort(f"has had no heartbeat for {silence:.0f} s")
         elif vitals.state is State.HUNG and not process.is_leaving:
             logger.error("worker {} has a hung engine: it drains and is replaced", process.pid)
             process.why = "hung"
             process.terminate(signal.SIGTERM, now + self._settings.drain_timeout_seconds + 5.0)
+
+    def _watch_without_row(self, process: WorkerProcess) -> None:
+        """It has not come up yet, or it has cleared its row and is about to end."""
+        if process.seen_at is None:
+            age = process.age_seconds
+            if age > self._settings.worker_start_seconds and not process.is_leaving:
+                process.abort(f"did not come up within {age:.0f} s")
+        elif self._clock() - process.seen_at > LEAVE_MARGIN_SECONDS and not process.is_leaving:
+            process.abort("did not leave in time")  # somebody else told it to
 
     def _reap(self) -> None:
         for process in [p for p in self._others if p.poll() is not None]:
@@ -192,11 +216,16 @@ class Supervisor:
             self._stop(signal.SIGTERM, exit_code=STARTUP_FAILURE)
             return
         place.failures = 1 if process.age_seconds > SETTLED_SECONDS else place.failures + 1
-        delay = min(FIRST_DELAY_SECONDS * 2 ** (place.failures - 1), LONGEST_DELAY_SECONDS)
-        place.start_at = time.monotonic() + delay
         self._metrics.worker_restarts.labels(process.why or "died").inc()
-        logger.error("worker {} {} ({}): a new one starts in {:.1f} s",
-                     process.pid, process.why or "died", _cause(code), delay)  # fmt: skip
+        logger.error("worker {} {} ({}): a new one starts in {:.1f} s", process.pid,
+                     process.why or "died", _cause(code), self._put_off(place))  # fmt: skip
+
+    def _put_off(self, place: Place) -> float:
+        """Start its next worker later, the more often it failed; returns in how many seconds."""
+        doublings = min(place.failures - 1, MAX_DOUBLINGS)
+        delay = min(FIRST_DELAY_SECONDS * float(2**doublings), LONGEST_DELAY_SECONDS)
+        place.start_at = self._clock() + delay
+        return delay
 
     def _begin_rolling_restart(self) -> None:
         if self._exit_code is not None:
@@ -206,11 +235,19 @@ class Supervisor:
             return
         try:
             self._settings = self._read_settings()
-        except ConfigurationError as error:
-            logger.error("SIGHUP: nothing is restarted, the settings are wrong: {}", error.message)
+        except (ConfigurationError, OSError) as error:
+            logger.error("SIGHUP: nothing is restarted, the settings are wrong: {}", error)
             return
         logger.info("SIGHUP: rolling restart of {} workers", len(self._places))
         self._rolling = self._roll()
+
+    def _go_on_rolling(self) -> None:
+        try:
+            if self._rolling is not None and next(self._rolling, self) is self:
+                self._rolling = None
+        except OSError as error:
+            logger.error("the rolling restart ends and the old workers stay: {}", error)
+            self._rolling = None
 
     def _roll(self) -> Iterator[None]:
         """One worker after the other; yields whenever it has to wait."""
@@ -256,8 +293,13 @@ class Supervisor:
         vitals = self._board.of(process.pid)
         return vitals is not None and vitals.state in (State.READY, State.BROKEN)
 
+    def _keep_up(self) -> None:
+        if self._clock() - self._kept_at >= LOOK_SECONDS:
+            self._kept_at = self._clock()
+            self._upkeep()
+
     def _leave_by(self, seconds: float) -> float:
-        return time.monotonic() + seconds + LEAVE_MARGIN_SECONDS
+        return self._clock() + seconds + LEAVE_MARGIN_SECONDS
 
 
 def _cause(code: int | None) -> str:

@@ -1,8 +1,8 @@
 """A worker process: one Uvicorn server on the socket that the supervisor opened.
 
-    python -m llmserve.workers.worker LISTENER LIFELINE
+    python -m llmserve.workers.worker LISTENER LIFELINE BOARD
 
-Both are inherited file descriptors. The lifeline is a pipe whose other end the supervisor
+All are inherited file descriptors. The lifeline is a pipe whose other end the supervisor
 holds: when it closes, the supervisor is dead and the worker drains and leaves.
 """
 
@@ -27,7 +27,7 @@ from llmserve.workers.app import create_app, server_options
 from llmserve.workers.server import WorkerServer
 
 
-def main(listener: int, lifeline: int) -> None:
+def main(listener: int, lifeline: int, board: int) -> None:
     """Serve until told to leave."""
     stages = Stages("imports", begun_at=time.monotonic() - process_age())
     faulthandler.enable()  # the supervisor sends SIGABRT to a hung worker: its stacks are logged
@@ -37,7 +37,7 @@ def main(listener: int, lifeline: int) -> None:
     stages.enter("settings")
     settings = load_settings().settings
     stages.enter("application")
-    app = create_app()
+    app = create_app(board)
     config = uvicorn.Config(app, **server_options(settings))
     threading.Thread(target=_watch_lifeline, args=(lifeline,), daemon=True, name="lifeline").start()
     shared = socket.socket(fileno=listener)
@@ -55,4 +55,4 @@ def _exit_quietly(sig: int, frame: FrameType | None) -> None:
 
 
 if __name__ == "__main__":
-    main(*map(int, sys.argv[1:3]))
+    main(*map(int, sys.argv[1:4]))

@@ -6,11 +6,12 @@ that (hung engines, even spread, restarts without a gap, memory preflight) it do
 """
 
 import os
-import shutil
-import tempfile
-from pathlib import Path
 from typing import Any
 
+from llmserve.fleet.address import MAX_BYTES
+from llmserve.fleet.board import BOARD_VARIABLE, make_board
+from llmserve.fleet.place import fresh_run_directory
+from llmserve.fleet.run_directory import RunDirectory
 from llmserve.settings import ENV_PREFIX, load_settings
 from llmserve.workers.address import publish, withdraw
 
@@ -23,22 +24,24 @@ MAKER = "_LLMSERVE_RUN_DIR_MAKER"
 master, which must not share the directory of one that leaves."""
 
 if os.environ.get(MAKER, str(os.getpid())) != str(os.getpid()):
-    for _name in (RUN_DIR, MAKER, "PROMETHEUS_MULTIPROC_DIR"):
+    for _name in (RUN_DIR, MAKER, BOARD_VARIABLE):
         os.environ.pop(_name, None)
 
 # Only the run directory is exported: workers read the other settings where this file does.
 _settings = load_settings().settings
 if _settings.run_dir is None:
+    _directory = fresh_run_directory(os.environ)
     os.environ[MAKER] = str(os.getpid())
-    os.environ[RUN_DIR] = tempfile.mkdtemp(prefix="llmserve-")
-_run_dir = Path(_settings.run_dir or os.environ[RUN_DIR])
-
-# Before prometheus_client is imported, in the master and so in every worker.
-_metrics = _run_dir / "metrics"
-if os.environ.get("PROMETHEUS_MULTIPROC_DIR") != str(_metrics):  # at start, not on SIGHUP
-    shutil.rmtree(_metrics, ignore_errors=True)
-    _metrics.mkdir(parents=True)
-    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(_metrics)
+    os.environ[RUN_DIR] = str(_directory.path)
+else:
+    _directory = RunDirectory(_settings.run_dir)
+    _directory.keep()
+if BOARD_VARIABLE not in os.environ:  # at start, not on SIGHUP
+    _directory.remove_leftovers()
+    # Workers inherit it, and so does a master that SIGUSR2 starts in the same directory.
+    _board = make_board()
+    os.set_inheritable(_board, True)
+    os.environ[BOARD_VARIABLE] = str(_board)
 
 _host = f"[{_settings.host}]" if ":" in _settings.host else _settings.host
 
@@ -53,13 +56,17 @@ graceful_timeout = int(_settings.drain_timeout_seconds) + LEAVE_SECONDS
 keepalive = _settings.idle_connection_seconds
 accesslog = None
 # Gunicorn's own place for it is one per user: a second instance would take it from the first.
-control_socket = str(_run_dir / "gunicorn.ctl")
+control_socket = str(_directory.path / "gunicorn.ctl")
+control_socket_disable = len(os.fsencode(control_socket)) > MAX_BYTES
 
 
 def on_starting(server: Any) -> None:
     """`--workers` on the command line wins, and workers must know how many they are."""
     if server.cfg.workers != _settings.workers:
         os.environ[f"{ENV_PREFIX}WORKERS"] = str(server.cfg.workers)
+    if control_socket_disable:
+        server.log.warning("no control socket for gunicornc: %s is too long; set %s to a shorter "
+                           "path", control_socket, RUN_DIR)  # fmt: skip
 
 
 def when_ready(server: Any) -> None:
@@ -74,4 +81,4 @@ def on_exit(server: Any) -> None:
     if _settings.address_file is not None:
         withdraw(_settings.address_file, getattr(server, "llmserve_url", ""))
     if os.environ.get(MAKER) == str(os.getpid()):
-        shutil.rmtree(_run_dir, ignore_errors=True)
+        _directory.remove()

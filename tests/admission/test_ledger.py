@@ -10,6 +10,8 @@ import stat
 from pathlib import Path
 
 import pytest
+from open_files import num_open_files
+from small_disk import small_disk
 
 from llmserve.admission import ledger as ledger_module
 from llmserve.admission.holder import Holder
@@ -67,6 +69,31 @@ def test_a_damaged_file_and_a_lost_directory_begin_anew(tmp_path: Path) -> None:
     assert ledger.update("a", use) == 1
 
 
+def test_of_a_write_that_the_disk_took_half_of_nothing_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger = SharedLedger(tmp_path)
+    ledger.update("a", use)
+    write = os.pwrite
+    with monkeypatch.context() as full:
+        full.setattr(os, "pwrite", lambda fd, data, at: write(fd, data[:40], at))
+        with pytest.raises(OSError, match=r"40 of \d+ bytes were written"):
+            ledger.update("a", lambda tab: setattr(tab.requests, "level", 99.0))
+    assert ledger.update("a", use) == 2
+
+
+def test_a_full_disk_is_an_error_for_a_new_caller_and_none_for_a_known_one(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", 64 * 1024) as disk:
+        ledger = SharedLedger(disk.path)
+        ledger.update("a", use)
+        disk.fill()
+        with pytest.raises(OSError, match="No space left"):
+            ledger.update("b", use)
+        assert ledger.update("a", use) == 2
+        disk.free()
+        assert ledger.update("b", use) == 1
+
+
 def test_a_name_is_no_path_and_is_not_told(tmp_path: Path) -> None:
     ledger = SharedLedger(tmp_path / "limits")
     for name in ("../../etc/passwd", "", "a/b", "\x00", "\ud800", "x" * 1000):
@@ -77,16 +104,12 @@ def test_a_name_is_no_path_and_is_not_told(tmp_path: Path) -> None:
     assert all(stat.S_IMODE(file.stat().st_mode) == 0o600 for file in files)
 
 
-def num_descriptors() -> int:
-    return len(list(Path("/proc/self/fd").iterdir()))
-
-
 def test_no_descriptor_stays_open(tmp_path: Path) -> None:
     ledger = SharedLedger(tmp_path)
-    before = num_descriptors()
+    before = num_open_files()
     for number in range(20):
         ledger.update(str(number), use)
-    assert num_descriptors() == before
+    assert num_open_files() == before
 
 
 def test_a_newcomer_clears_away_who_died_and_only_them(ledger: Ledger) -> None:

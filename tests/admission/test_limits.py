@@ -15,23 +15,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from loguru import logger
+from manual_clock import ManualClock
 
 from llmserve.admission import ledger as ledger_module
 from llmserve.admission.limits import APART_SECONDS, Admission, Limiter, Remainder
+from llmserve.clock import AwakeClock
 from llmserve.domain import Caller, CallerLimits
 from llmserve.errors import InvalidRequest, RateLimited
 
 ROOT = Path(ledger_module.__file__).parents[2]
-
-
-class Clock:
-    """Moves when it is told to."""
-
-    def __init__(self) -> None:
-        self.now = 1_700_000_000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 def team(
@@ -41,12 +33,17 @@ def team(
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
+def machine() -> ManualClock:
+    return ManualClock()
+
+
+@pytest.fixture
+def clock(machine: ManualClock) -> AwakeClock:
+    return AwakeClock(machine)
 
 
 @pytest.fixture(params=["alone", "shared"])
-def limiter(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) -> Limiter:
+def limiter(request: pytest.FixtureRequest, tmp_path: Path, clock: AwakeClock) -> Limiter:
     return Limiter(tmp_path if request.param == "shared" else None, clock)
 
 
@@ -54,36 +51,38 @@ def enter(limiter: Limiter, caller: Caller, requests: int = 1, tokens: int = 1) 
     return limiter.admit(caller, requests=requests, prompt_tokens=tokens)
 
 
-def test_over_requests_per_minute_says_so_and_when(limiter: Limiter, clock: Clock) -> None:
+def test_over_requests_per_minute_says_so_and_when(limiter: Limiter, machine: ManualClock) -> None:
     caller = team(requests=6)
     for _ in range(6):
         enter(limiter, caller).close(100)
-    clock.now += 4
+    machine.now += 4
     with pytest.raises(RateLimited, match="key team-a is over its limit of 6 requests per minute"
                        ) as refused:  # fmt: skip
         enter(limiter, caller)
     assert refused.value.retry_after_seconds == pytest.approx(6)
     assert (refused.value.status, refused.value.param) == (429, None)
-    clock.now += refused.value.retry_after_seconds or 0
+    machine.now += refused.value.retry_after_seconds or 0
     enter(limiter, caller)
     with pytest.raises(RateLimited):
         enter(limiter, caller)
 
 
-def test_over_tokens_per_minute_waits_for_the_prompt(limiter: Limiter, clock: Clock) -> None:
+def test_over_tokens_per_minute_waits_for_the_prompt(
+    limiter: Limiter, machine: ManualClock
+) -> None:
     caller = team(tokens=600)
     enter(limiter, caller, tokens=600)
     with pytest.raises(RateLimited, match="600 tokens per minute") as refused:
         enter(limiter, caller, tokens=100)
     assert refused.value.retry_after_seconds == pytest.approx(10)
-    clock.now += 10
+    machine.now += 10
     enter(limiter, caller, tokens=100)
 
 
-def test_an_answer_may_put_the_caller_into_debt(limiter: Limiter, clock: Clock) -> None:
+def test_an_answer_may_put_the_caller_into_debt(limiter: Limiter, machine: ManualClock) -> None:
     caller = team(tokens=60)
     admission = enter(limiter, caller, tokens=10)
-    clock.now += 5
+    machine.now += 5
     admission.close(completion_tokens=155)
     with pytest.raises(RateLimited) as refused:
         enter(limiter, caller, tokens=1)
@@ -148,37 +147,71 @@ def test_what_never_fits_is_no_matter_of_waiting(
 
 
 def test_a_clock_that_goes_back_gives_nothing_and_blocks_nobody(
-    limiter: Limiter, clock: Clock
+    limiter: Limiter, machine: ManualClock
 ) -> None:
     caller = team(requests=60)
     enter(limiter, caller, requests=60)
-    clock.now -= 86_400
+    machine.now -= 86_400
     with pytest.raises(RateLimited) as refused:
         enter(limiter, caller)
     assert refused.value.retry_after_seconds == pytest.approx(1)
-    clock.now += 1
+    machine.now += 1
     enter(limiter, caller)
 
 
-def test_other_limits_hold_at_once(limiter: Limiter, clock: Clock) -> None:
+def test_a_pause_fills_no_bucket(limiter: Limiter, clock: AwakeClock, machine: ManualClock) -> None:
+    caller = team(requests=60)
+    with clock.ticking():
+        enter(limiter, caller, requests=60)
+        machine.now += 3600
+        with pytest.raises(RateLimited):  # before the tick that notices
+            enter(limiter, caller, requests=2)
+        clock.tick()
+        with pytest.raises(RateLimited):
+            enter(limiter, caller, requests=2)
+        for _ in range(4):
+            machine.now += 0.5
+            clock.tick()
+        enter(limiter, caller, requests=2)
+
+
+def test_time_before_a_pause_still_counts(
+    limiter: Limiter, clock: AwakeClock, machine: ManualClock
+) -> None:
+    caller = team(requests=60)
+    with clock.ticking():
+        enter(limiter, caller, requests=60)
+        for _ in range(60):
+            machine.now += 0.5
+            clock.tick()
+        machine.now += 3600
+        clock.tick()
+        enter(limiter, caller, requests=30)
+        with pytest.raises(RateLimited):
+            enter(limiter, caller, requests=2)
+
+
+def test_other_limits_hold_at_once(limiter: Limiter, machine: ManualClock) -> None:
     enter(limiter, team(requests=60), requests=20)
     lower = team(requests=10)
     enter(limiter, lower, requests=10)
     with pytest.raises(RateLimited, match="10 requests"):
         enter(limiter, lower)
-    clock.now += 1
+    machine.now += 1
     enter(limiter, team(requests=600), requests=10)
     with pytest.raises(RateLimited, match="1 open"):
         enter(limiter, team(concurrency=1))
     enter(limiter, team())
 
 
-def test_a_higher_limit_shortens_the_wait_of_who_is_in_debt(limiter: Limiter, clock: Clock) -> None:
+def test_a_higher_limit_shortens_the_wait_of_who_is_in_debt(
+    limiter: Limiter, machine: ManualClock
+) -> None:
     enter(limiter, team(tokens=1000)).close(completion_tokens=100_000)
     with pytest.raises(RateLimited) as refused:
         enter(limiter, team(tokens=1000))
     assert (refused.value.retry_after_seconds or 0) > 3600
-    clock.now += 6
+    machine.now += 6
     enter(limiter, team(tokens=1_000_000))
 
 
@@ -195,7 +228,7 @@ def test_a_limit_lowered_and_raised_while_an_answer_runs_charges_it_rightly(
 
 
 def test_a_directory_that_fails_stops_nobody_and_is_told(
-    tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, clock: AwakeClock, machine: ManualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ledger_module, "LOCK_SECONDS", 0.01)
     log: list[str] = []
@@ -211,7 +244,7 @@ def test_a_directory_that_fails_stops_nobody_and_is_told(
                 enter(limiter, caller)
             closed_meanwhile.close()
             assert len(log) == 1
-        clock.now += APART_SECONDS
+        machine.now += APART_SECONDS
         other = Limiter(tmp_path, clock)
         with pytest.raises(RateLimited):
             enter(other, caller)  # this worker's row is old until it comes back
@@ -223,6 +256,25 @@ def test_a_directory_that_fails_stops_nobody_and_is_told(
             enter(limiter, caller)
     finally:
         logger.remove(sink)
+
+
+def test_shared_limits_that_fail_for_long_are_told_once_and_once_more_when_they_work(
+    tmp_path: Path, clock: AwakeClock, machine: ManualClock
+) -> None:
+    log: list[str] = []
+    sink = logger.add(log.append, format="{level} {message}", level="INFO")
+    limiter, caller = Limiter(tmp_path / "gone" / "limits", clock), team(requests=60)
+    try:
+        for _ in range(5):
+            enter(limiter, caller).close()
+            machine.now += APART_SECONDS
+        (tmp_path / "gone").mkdir()
+        enter(limiter, caller).close()
+    finally:
+        logger.remove(sink)
+    assert [line.split()[0] for line in log] == ["ERROR", "INFO"]
+    assert "No such file or directory" in log[0]
+    assert list((tmp_path / "gone" / "limits").iterdir())
 
 
 @contextmanager
@@ -243,10 +295,12 @@ def test_a_caller_without_limits_leaves_no_trace(tmp_path: Path) -> None:
     assert not (tmp_path / "limits").exists()
 
 
-def test_the_quota_tells_what_is_left_and_when_all_is_back(limiter: Limiter, clock: Clock) -> None:
+def test_the_quota_tells_what_is_left_and_when_all_is_back(
+    limiter: Limiter, machine: ManualClock
+) -> None:
     caller = team(requests=60, tokens=6000)
     enter(limiter, caller, requests=3, tokens=1500)
-    clock.now += 1.5
+    machine.now += 1.5
     quota = limiter.quota(caller)
     assert quota is not None
     assert quota.requests == Remainder(60, 58, pytest.approx(1.5))
@@ -254,7 +308,7 @@ def test_the_quota_tells_what_is_left_and_when_all_is_back(limiter: Limiter, clo
     assert limiter.quota(team(concurrency=1)) is None
 
 
-def test_two_limiters_of_one_box_count_together(tmp_path: Path, clock: Clock) -> None:
+def test_two_limiters_of_one_box_count_together(tmp_path: Path, clock: AwakeClock) -> None:
     one, other = Limiter(tmp_path, clock), Limiter(tmp_path, clock)
     caller = team(requests=100, concurrency=2)
     first, _second = enter(one, caller), enter(other, caller)
@@ -271,12 +325,13 @@ def test_two_limiters_of_one_box_count_together(tmp_path: Path, clock: Clock) ->
 def test_files_and_memory_decide_alike(
     tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[int, int, float]]
 ) -> None:
-    clock = Clock()
+    machine = ManualClock()
+    clock = AwakeClock(machine)
     twins = (Limiter(None, clock), Limiter(tmp_path_factory.mktemp("limits"), clock))
     caller = team(requests=20, tokens=60, concurrency=4)
     inside: list[tuple[Admission, ...]] = []
     for requests, tokens, elapsed in steps:
-        clock.now += elapsed
+        machine.now += elapsed
         if requests == 0 and inside:
             for admission in inside.pop(0):
                 admission.close(tokens)
@@ -302,9 +357,10 @@ import fcntl, os, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 from llmserve.admission.limits import Limiter
+from llmserve.clock import AwakeClock
 from llmserve.domain import Caller, CallerLimits
 from llmserve.errors import RateLimited
-limiter = Limiter(Path(sys.argv[2]), clock=lambda: 1_700_000_000.0)
+limiter = Limiter(Path(sys.argv[2]), clock=AwakeClock(lambda: 1_700_000_000.0))
 def enter(**limits):
     caller = Caller("team-a", limits=CallerLimits(**limits))
     return limiter.admit(caller, requests=1, prompt_tokens=3)
@@ -385,7 +441,9 @@ def test_processes_together_never_get_more_than_the_bucket_holds(tmp_path: Path)
         said = Workers(stack, TAKE_ALL, 4, tmp_path).go()
     assert sum(int(word) for word in said) == 200
     # Each of the two hundred paid 3 for its prompt and 5 for its answer.
-    quota = Limiter(tmp_path, lambda: 1_700_000_000.0).quota(team(requests=200, tokens=10_000))
+    quota = Limiter(tmp_path, AwakeClock(lambda: 1_700_000_000.0)).quota(
+        team(requests=200, tokens=10_000)
+    )
     assert quota is not None
     assert (quota.requests, quota.tokens) == (
         Remainder(200, 0, 60.0),
@@ -428,7 +486,7 @@ def test_a_process_that_ends_while_it_charges_leaves_a_whole_tab(tmp_path: Path)
         with ExitStack() as stack:
             workers = Workers(stack, script, 2, tmp_path)
             assert workers.go() == ["off\n", "off\n"]
-        quota = Limiter(tmp_path, lambda: 1_700_000_000.0).quota(caller)
+        quota = Limiter(tmp_path, AwakeClock(lambda: 1_700_000_000.0)).quota(caller)
         assert quota is not None
         assert quota.tokens is not None
         assert quota.tokens.remaining <= left - 2 * 50 * 4, "a tab that began anew is full"

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import Result
+from small_disk import small_disk
 from typer.testing import CliRunner
 
 from llmserve.admission.credential import public_id
@@ -54,6 +55,21 @@ def test_no_file_named_anywhere_is_told() -> None:
         result = CliRunner().invoke(keys_app, arguments)
         assert isinstance(result.exception, ConfigurationError)
         assert "--file" in result.exception.message
+
+
+def test_on_a_full_disk_the_file_stays_as_it_was_and_it_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with small_disk(tmp_path / "disk", 64 * 1024) as disk:
+        monkeypatch.chdir(disk.path)
+        create("alice")
+        before = Path("keys.json").read_text()
+        disk.fill()
+        with pytest.raises(ConfigurationError, match=r"cannot be written: .*No space left"):
+            keys("create", "bob")
+        assert Path("keys.json").read_text() == before
+        assert sorted(path.name for path in disk.path.iterdir()) == ["ballast", "keys.json"]
+        monkeypatch.chdir(tmp_path)
 
 
 def test_a_file_that_is_not_there_can_only_be_created() -> None:

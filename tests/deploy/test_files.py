@@ -238,6 +238,11 @@ def test_systemd_units_start_what_exists(name: str) -> None:
         assert int(service["TimeoutStopSec"]) > SHUTDOWN_SECONDS
         assert service["KillMode"] == "mixed"
         assert service["NoNewPrivileges"] == "yes"
+        # The service's home is read-only, and the temporary folder is cleaned.
+        assert (service["RuntimeDirectory"], service["RuntimeDirectoryMode"]) == (
+            "llmserve",
+            "0700",
+        )
 
 
 def test_the_conda_environment_installs_this_project() -> None:

@@ -7,12 +7,12 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import pytest
+from box import wait_until as until
 from server import Server, free_port
 
 CONFIGURATION = Path(__file__).parents[2] / "scripts" / "deploy" / "gunicorn.conf.py"
@@ -21,11 +21,10 @@ SECONDS = 90.0
 
 @contextlib.contextmanager
 def running_gunicorn(folder: Path, *arguments: str, **settings: object) -> Iterator[Server]:
-    """Gunicorn on our configuration, in that folder, with temporary files below it."""
+    """Gunicorn on our configuration, in that folder, with its run directory below it."""
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("LLMSERVE_", "PROMETHEUS_"))}
-    (folder / "tmp").mkdir()
     port = free_port()
-    clean |= {"TMPDIR": str(folder / "tmp"), "LLMSERVE_PORT": str(port)}
+    clean |= {"XDG_STATE_HOME": str(folder / "state"), "LLMSERVE_PORT": str(port)}
     clean |= {f"LLMSERVE_{name.upper()}": str(value) for name, value in settings.items()}
     log = folder / "gunicorn.log"
     with log.open("wb") as sink:
@@ -48,13 +47,6 @@ def running_gunicorn(folder: Path, *arguments: str, **settings: object) -> Itera
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-
-
-def until(holds: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + SECONDS
-    while not holds():
-        assert time.monotonic() < deadline, f"never: {what}"
-        time.sleep(0.1)
 
 
 def workers_of(server: Server) -> dict[int, int]:
@@ -96,7 +88,32 @@ def test_gunicorn_streams_counts_over_its_workers_and_drains(
         until(lambda: server.metric("llmserve_worker_up") == 2, "two workers again")
         assert server.metric("llmserve_request_success_total") == 8, "the dead one's counts stay"
         assert server.stop(signal.SIGTERM) == 0
-        assert list((tmp_path / "tmp").glob("llmserve-*")) == []
+        assert list((tmp_path / "state" / "llmserve").iterdir()) == []
+        assert "ERROR" not in server.log.rpartition("is ready after")[2]
+
+
+def test_under_gunicorn_too_a_run_directory_that_vanishes_comes_back(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    # So deep that no socket's address has room for it.
+    run_dir = tmp_path / ("deep" * 20) / "run"
+    run_dir.parent.mkdir()
+    with running_gunicorn(tmp_path, models=tiny_model, workers=2, run_dir=run_dir) as server:
+        server.wait_for_log("is ready after", times=2)
+        until(lambda: sorted(workers_of(server)) == [0, 1], "both workers answer")
+        before = workers_of(server)
+        run_dir.rename(tmp_path / "gone")
+        assert httpx.get(server.url + "/metrics", timeout=20).status_code == 200
+        os.kill(before[0], signal.SIGKILL)
+        until(
+            lambda: workers_of(server).keys() == before.keys() and workers_of(server) != before,
+            "the old worker and the new one know of each other",
+        )
+        assert workers_of(server)[1] == before[1]
+        until(lambda: server.metric("llmserve_worker_up") == 2, "both are counted")
+        assert "gunicorn.ctl is too long" in server.log
+        assert "AF_UNIX" not in server.log
+        assert server.stop(signal.SIGTERM) == 0
 
 
 def test_sighup_reads_the_settings_again_and_a_given_run_directory_stays(

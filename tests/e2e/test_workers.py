@@ -6,29 +6,16 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import httpx
 from bounded import run
+from box import pids, until
 from crowd import Crowd
 from hanging_model import make_hanging_model
 from server import Server, running_server
 
 WORKERS = 4
-
-
-def pids(server: Server) -> dict[int, int]:
-    """The process of each worker that serves, by number."""
-    status = httpx.get(server.url + "/admin/status", timeout=20).json()
-    return {w["worker"]: w["pid"] for w in status["workers"] if w["state"] == "serving"}
-
-
-async def until(holds: Callable[[], bool], seconds: float = 90.0) -> None:
-    """Ask in a thread until something is so."""
-    async with asyncio.timeout(seconds):
-        while not await asyncio.to_thread(holds):
-            await asyncio.sleep(0.05)
 
 
 def successes(server: Server) -> float:

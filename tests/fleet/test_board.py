@@ -1,31 +1,110 @@
-"""The board: what one worker writes another reads, and who should take a connection."""
+"""The board: who holds a row, what one worker writes another reads, who takes a connection."""
 
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from manual_clock import ManualClock
+from open_files import num_open_files
 
-from llmserve.fleet.board import STALE_SECONDS, Board, Preference, State
+from llmserve.clock import AwakeClock
+from llmserve.fleet.board import ROW_BYTES, STALE_SECONDS, Board, Preference, State, make_board
 
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
+HOLD = """
+import sys
+from llmserve.fleet.board import Board
+print(Board(int(sys.argv[1]), 4).claim().number, flush=True)
+sys.stdin.read()
+"""
 
 
 @pytest.fixture
-def board(tmp_path: Path, clock: Clock) -> Board:
+def machine() -> ManualClock:
+    return ManualClock(100.0)
+
+
+@pytest.fixture
+def clock(machine: ManualClock) -> AwakeClock:
+    return AwakeClock(machine)
+
+
+@pytest.fixture
+def board(tmp_path: Path, clock: AwakeClock) -> Board:
     return Board(tmp_path / "board", 4, clock)
+
+
+@pytest.fixture
+def nameless() -> Iterator[int]:
+    descriptor = make_board()
+    yield descriptor
+    os.close(descriptor)
+
+
+def test_more_workers_than_rows_are_refused(nameless: int) -> None:
+    workers = [Board(nameless, 2) for _ in range(3)]
+    rows = [worker.claim() for worker in workers[:2]]
+    assert [row.number for row in rows] == [0, 1]
+    with pytest.raises(RuntimeError, match="all 2 worker slots"):
+        workers[2].claim()
+    rows[0].release()
+    rows[0].release()
+    assert workers[2].claim().number == 0
+
+
+def test_the_kernel_frees_the_row_of_a_killed_process(nameless: int) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(nameless)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        pass_fds=(nameless,),
+    )
+    board = Board(nameless, 4)
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline().strip() == "0"
+        assert board.of(process.pid) is not None
+        assert board.claim().number == 1
+    finally:
+        process.kill()
+        process.communicate()
+    assert Board(nameless, 4).claim().number == 0
+
+
+def test_a_file_that_has_no_room_is_refused_and_not_mapped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(descriptor: int, offset: int, length: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    before = num_open_files()
+    with pytest.raises(OSError, match="No space left"):
+        Board(tmp_path / "board", 4)
+    assert num_open_files() == before
+
+
+def test_a_board_in_a_file_has_its_room_on_the_disk(tmp_path: Path) -> None:
+    Board(tmp_path / "board", 64)
+    assert (tmp_path / "board").stat().st_blocks * 512 >= 64 * ROW_BYTES
+
+
+def test_a_pause_stops_nobodys_heart(board: Board, clock: AwakeClock, machine: ManualClock) -> None:
+    with clock.ticking():
+        join(board, 1, State.READY, 0)
+        machine.now += 3600
+        assert board.is_alive(1)
+        join(board, 0, State.READY, 5)
+        assert board.is_better_elsewhere(0, 5) is Preference.RATHER_ELSEWHERE
+        for _ in range(5):
+            clock.tick()
+            machine.now += 0.9
+        assert not board.is_alive(1)
 
 
 def join(board: Board, number: int, state: State, connections: int) -> None:
@@ -86,9 +165,9 @@ def test_nobody_waits_for_one_that_cannot_serve(board: Board, state: State) -> N
     assert board.is_better_elsewhere(0, 5) is Preference.HERE
 
 
-def test_nobody_waits_for_one_whose_heart_stopped(board: Board, clock: Clock) -> None:
+def test_nobody_waits_for_one_whose_heart_stopped(board: Board, machine: ManualClock) -> None:
     join(board, 1, State.READY, 0)
-    clock.now += STALE_SECONDS + 0.1
+    machine.now += STALE_SECONDS + 0.1
     join(board, 0, State.READY, 5)
     assert board.is_better_elsewhere(0, 5) is Preference.HERE
 

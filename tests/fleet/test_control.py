@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 from bounded import run
+from loguru import logger
+from open_files import num_open_files
 
 from llmserve.fleet.control import ControlServer, ask
 
@@ -30,7 +32,7 @@ def test_nobody_there_is_a_connection_error(tmp_path: Path) -> None:
 def test_what_is_not_json_ends_the_connection_and_nothing_else(tmp_path: Path) -> None:
     async def test() -> None:
         server = ControlServer(tmp_path / "1.sock", count)
-        await server.start()
+        await server.keep()
         reader, writer = await asyncio.open_unix_connection(tmp_path / "1.sock")
         writer.write(b"nonsense\n")
         assert await reader.read() == b""
@@ -49,13 +51,69 @@ def test_closing_ends_answers_under_way_and_removes_the_socket(tmp_path: Path) -
 
         path = tmp_path / "1.sock"
         server = ControlServer(path, never)
-        await server.start()
+        await server.keep()
         answers = ask(path, {})
         assert await anext(answers) == {"first": True}
         await server.close()
         with pytest.raises(StopAsyncIteration):
             await anext(answers)
         assert not path.exists()
+
+    run(test)
+
+
+@pytest.mark.parametrize("replaced", [False, True])
+def test_a_socket_that_was_removed_is_made_anew_and_answers_under_way_go_on(
+    tmp_path: Path, replaced: bool
+) -> None:
+    async def test() -> None:
+        going_on = asyncio.Event()
+
+        async def slow(request: dict[str, Any]) -> AsyncGenerator[dict[str, Any]]:
+            yield {"first": True}
+            await going_on.wait()
+            yield {"second": True}
+
+        path = tmp_path / "1.sock"
+        server = ControlServer(path, slow)
+        await server.keep()
+        kept = path.stat().st_ino
+        await server.keep()
+        assert path.stat().st_ino == kept
+        under_way = ask(path, {})
+        assert await anext(under_way) == {"first": True}
+        path.unlink()
+        if replaced:
+            path.touch()
+        await server.keep()
+        later = ask(path, {})
+        assert await anext(later) == {"first": True}
+        going_on.set()
+        assert await anext(under_way) == await anext(later) == {"second": True}
+        await server.close()
+
+    run(test)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_socket_that_cannot_be_made_is_told_once_and_tried_again(tmp_path: Path) -> None:
+    async def test() -> None:
+        log: list[str] = []
+        sink = logger.add(log.append, format="{level}", level="INFO")
+        folder = tmp_path / "gone"
+        before = num_open_files()
+        server = ControlServer(folder / "1.sock", count)
+        try:
+            for _ in range(3):
+                await server.keep()
+            assert num_open_files() == before
+            folder.mkdir()
+            await server.keep()
+        finally:
+            logger.remove(sink)
+        assert [answer async for answer in ask(folder / "1.sock", {"to": 1})] == [{"number": 0}]
+        assert log == ["ERROR\n", "INFO\n"]
+        await server.close()
 
     run(test)
 
@@ -67,7 +125,7 @@ def test_the_socket_of_a_dead_process_is_replaced_and_is_for_its_user_alone(
         path = tmp_path / "1.sock"
         path.touch()
         server = ControlServer(path, count)
-        await server.start()
+        await server.keep()
         assert path.stat().st_mode & 0o777 == 0o600
         assert [a["number"] async for a in ask(path, {"to": 3})] == [0, 1, 2]
         await server.close()

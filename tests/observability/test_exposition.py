@@ -20,6 +20,6 @@ class CountingRegistry(CollectorRegistry):
 
 
 def test_both_vocabularies_tell_of_the_same_moment() -> None:
-    lines = Exposition(CountingRegistry(), None, "vllm").render().decode().splitlines()
+    lines = Exposition(CountingRegistry(), "vllm").render().decode().splitlines()
     assert 'llmserve_prompt_tokens_total{model="m"} 1.0' in lines
     assert 'vllm:prompt_tokens_total{engine="0",model_name="m"} 1.0' in lines

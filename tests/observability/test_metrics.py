@@ -5,9 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from prometheus_client import values
 from prometheus_client.parser import text_string_to_metric_families
 
+from llmserve.observability.exposition import Exposition
 from llmserve.observability.metrics import Metrics
+from llmserve.observability.worker_files import WorkerFiles
 
 TTFT = ".001 .005 .01 .02 .04 .06 .08 .1 .25 .5 .75 1 2.5 5 7.5 10 20 40 80 160 640 2560"
 ITL = ".01 .025 .05 .075 .1 .15 .2 .3 .4 .5 .75 1 2.5 5 7.5 10 20 40 80"
@@ -15,9 +18,20 @@ STEP = "1 8 16 32 64 128 256 512 1024 2048 4096 8192 16384"
 LATENCY = ".3 .5 .8 1 1.5 2 2.5 5 10 15 20 30 40 50 60 120 240 480 960 1920 7680"
 
 
-def test_a_directory_that_prometheus_client_does_not_know_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(RuntimeError, match="PROMETHEUS_MULTIPROC_DIR"):
-        Metrics(tmp_path)
+def test_with_a_directory_the_series_are_told_from_it_and_come_back_when_it_was_emptied(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(values, "ValueClass", values.ValueClass)
+    metrics = Metrics(tmp_path)
+    metrics.prompt_tokens.labels("m").inc(3)
+    line = 'llmserve_prompt_tokens_total{model="m"} 3.0'
+    assert line in metrics.render().decode()
+    for file in tmp_path.iterdir():
+        file.unlink()
+    assert line in metrics.render().decode(), "of this process: it is in no file, but known"
+    assert list(tmp_path.glob("*.db")) == []
+    metrics.restore()
+    assert line in Exposition(WorkerFiles(tmp_path), "none").render().decode()
 
 
 def test_the_first_series_are_there_with_their_labels() -> None:

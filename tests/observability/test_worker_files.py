@@ -18,6 +18,7 @@ from unittest.mock import patch
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from loguru import logger
 from prometheus_client.mmap_dict import MmapedDict, mmap_key
 from prometheus_client.multiprocess import MultiProcessCollector
 
@@ -102,6 +103,68 @@ def test_a_dead_workers_gauges_go_and_its_counts_stay(tmp_path: Path) -> None:
     assert totals(files) == {"g": 1.0, "c_total": 2.0}
 
 
+def test_a_directory_that_vanished_is_an_answer_without_series(tmp_path: Path) -> None:
+    files = WorkerFiles(tmp_path / "metrics", max_dead_files=0)
+    assert totals(files) == {}
+    own = {"counter_1.1.db": {COUNTER: 3.0}}
+    assert totals(WorkerFiles(tmp_path / "metrics", unpublished=lambda: own)) == {"c_total": 3.0}
+
+
+def test_what_vanishes_while_it_is_read_breaks_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path, "counter_1.1.db", {COUNTER: 3.0})
+    write(tmp_path, "counter_2.1.db", {COUNTER: 4.0})
+    read = history._values
+
+    def cleaned(file: Path) -> Any:
+        if file.name == "counter_1.1.db":
+            file.unlink()
+        return read(file)
+
+    monkeypatch.setattr(history, "_values", cleaned)
+    assert totals(WorkerFiles(tmp_path, is_alive=lambda _: True)) == {"c_total": 4.0}
+
+
+def test_what_this_process_could_not_publish_counts_instead_of_its_old_file(tmp_path: Path) -> None:
+    gauge = mmap_key("g", "g", [], [], "Text.")
+    write(tmp_path, "counter_1.1.db", {COUNTER: 3.0})
+    write(tmp_path, "counter_2.1.db", {COUNTER: 4.0})
+    write(tmp_path, "gauge_livemax_2.1.db", {gauge: 4.0})
+    own = {"counter_1.1.db": {COUNTER: 30.0}, "gauge_livemax_1.1.db": {gauge: 3.0}}
+    files = WorkerFiles(tmp_path, unpublished=lambda: own, is_alive=lambda _: True)
+    assert totals(files) == {"c_total": 34.0, "g": 4.0}
+
+
+def test_on_a_full_disk_dead_workers_files_stay_and_count_and_it_is_told_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log: list[str] = []
+    sink = logger.add(log.append, format="{message}", level="INFO")
+    for number in range(3):
+        write(tmp_path, f"counter_{number}.1.db", {COUNTER: 1.0})
+    files = WorkerFiles(tmp_path, is_alive=lambda _: False, max_dead_files=1)
+
+    def full(self: Path, text: str) -> None:
+        with self.open("w") as file:
+            file.write(text[:7])
+        raise OSError(28, "No space left on device")
+
+    try:
+        with monkeypatch.context() as patched:
+            patched.setattr(Path, "write_text", full)
+            for _ in range(3):
+                assert totals(files) == {"c_total": 3.0}
+        assert sorted(f.suffix for f in tmp_path.iterdir()) == [".db"] * 3
+        assert totals(files) == {"c_total": 3.0}
+        assert list(tmp_path.glob("*.db")) == []
+    finally:
+        logger.remove(sink)
+    assert len(log) == 2
+    assert "No space left" in log[0]
+    assert "no longer so" in log[1]
+
+
 def test_files_without_a_birth_are_never_made_history(tmp_path: Path) -> None:
     write(tmp_path, "counter_4194305.db", {COUNTER: 1.0})
     files = WorkerFiles(tmp_path, max_dead_files=0)
@@ -131,12 +194,14 @@ def test_nobody_reads_while_history_is_made_and_readers_do_not_wait_for_each_oth
 
 
 def may_lock(directory: Path, how: int) -> bool:
-    with (directory / worker_files.LOCK).open("a") as lock:
-        try:
-            fcntl.flock(lock, how | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        return True
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, how | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    finally:
+        os.close(descriptor)
+    return True
 
 
 class Crash(BaseException):
@@ -282,7 +347,6 @@ def test_many_generations_of_workers_leave_few_files_and_all_their_counts(tmp_pa
     generations = 70
     text = subprocess.run(
         [sys.executable, "-c", GENERATIONS, str(tmp_path), str(generations)],
-        env={**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(tmp_path)},
         capture_output=True, text=True, timeout=100, check=True,
     ).stdout  # fmt: skip
     lines = text.splitlines()

@@ -6,6 +6,7 @@ import contextlib
 
 import pytest
 
+from llmserve.clock import awake_clock
 from llmserve.domain import LoadProgress, ModelSpec
 from llmserve.errors import ModelBroken, ModelLoading, ModelNotFound, ModelUnloaded
 from llmserve.registry.registry import Registry
@@ -76,6 +77,7 @@ def test_a_new_incarnation_takes_over_all_names() -> None:
 
 def test_a_lease_counts_itself_and_tells_when_it_was_used() -> None:
     now = 5.0
+    assert Registry([]).clock is awake_clock, "a model that slept with its box is not idle"
     registry = Registry([ModelSpec("demo")], clock=lambda: now)
     model = registry.find("demo")
     with contextlib.suppress(RuntimeError), registry.lease(model), registry.lease(model):

@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
 from bounded import run
 from fake_engine import FakeEngine
+from manual_clock import ManualClock
 
+from llmserve.clock import awake_clock
 from llmserve.domain import (
     AnswerRules,
     Caller,
@@ -45,6 +47,7 @@ from llmserve.observability.metrics import Metrics
 from llmserve.registry.loader import Loader
 from llmserve.registry.registry import Registry
 from llmserve.service import Generation, Limits, Service
+from llmserve.service import generation as generation_module
 
 CALLER = Caller()
 
@@ -72,7 +75,11 @@ class House:
 
 @contextlib.asynccontextmanager
 async def house(
-    capacity: int = 1, max_waiting: int = 2, wait: float = 60.0, timeout_: float = 60.0
+    capacity: int = 1,
+    max_waiting: int = 2,
+    wait: float = 60.0,
+    timeout_: float = 60.0,
+    clock: Callable[[], float] = awake_clock,
 ) -> AsyncIterator[House]:
     engine = FakeEngine(capacity)
     registry = Registry([ModelSpec("fake", aliases=("nick",))])
@@ -80,7 +87,7 @@ async def house(
     limits = Limits(
         max_waiting=max_waiting, wait_timeout_seconds=wait, request_timeout_seconds=timeout_
     )
-    service = Service(registry, loader, limits, Metrics())
+    service = Service(registry, loader, limits, Metrics(), clock=clock)
     loader.start()
     await loader.loaded()
     yield House(service, engine, registry)
@@ -359,6 +366,54 @@ def test_what_outlives_the_drain_is_told() -> None:
                 last = (await events_of(generation))[-1]
                 assert isinstance(last, Failed)
                 assert isinstance(last.error, ShuttingDown)
+            drain.cancel()
+
+    run(test)
+
+
+LOOP_SECONDS = 0.02
+"""The event loop's timers come by then, as they all do at once after a pause."""
+
+
+async def let_timers_come() -> None:
+    for _ in range(5):
+        await asyncio.sleep(LOOP_SECONDS)
+
+
+def test_a_pause_uses_up_no_deadline_and_no_wait_for_a_slot(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(generation_module, "DEADLINE_GRACE_SECONDS", 0.0)
+
+    async def test() -> None:
+        clock = ManualClock()
+        async with (
+            house(clock=clock, wait=3 * LOOP_SECONDS) as h,
+            h.open(timeout_seconds=2 * LOOP_SECONDS) as running,
+            h.open() as waiting,
+        ):
+            await let_timers_come()
+            assert running.terminal is waiting.terminal is None
+            clock.now += 2 * LOOP_SECONDS
+            assert (await running.collect()).finish.reason is FinishReason.TIMEOUT
+            assert waiting.terminal is None
+            clock.now += LOOP_SECONDS
+            with pytest.raises(WaitTimeout):
+                await waiting.collect()
+
+    run(test)
+
+
+def test_a_pause_uses_up_no_drain() -> None:
+    async def test() -> None:
+        clock = ManualClock()
+        async with house(clock=clock) as h, h.open() as generation:
+            drain = asyncio.create_task(h.service.drain(LOOP_SECONDS))
+            await let_timers_come()
+            assert generation.terminal is None
+            clock.now += LOOP_SECONDS
+            last = (await events_of(generation))[-1]
+            assert isinstance(last, Failed)
             drain.cancel()
 
     run(test)

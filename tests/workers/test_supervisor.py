@@ -7,12 +7,15 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
+from loguru import logger
+from manual_clock import ManualClock
 
+from llmserve.clock import AwakeClock
 from llmserve.errors import ConfigurationError
 from llmserve.fleet.board import BEAT, PID, STATE, Board, State
 from llmserve.observability.metrics import Metrics
@@ -31,7 +34,8 @@ class FakeWorker:
         self.pid = 1_000_000 + len(house.workers)
         self.leave_by: float | None = None
         self.why: str | None = None
-        self.age_seconds = 1.0
+        self.seen_at: float | None = None
+        self.started_at = house.clock()
         self.is_aborted = False
         self.code: int | None = None
         self.told: list[str] = []
@@ -40,12 +44,19 @@ class FakeWorker:
 
     def be(self, state: State, beat: float | None = None) -> None:
         board = self.house.board
-        board._write(self.number, BEAT, time.monotonic() if beat is None else beat)
+        board._write(self.number, BEAT, self.house.clock.machine() if beat is None else beat)
         board._write(self.number, STATE, state)
         board._write(self.number, PID, self.pid)
 
+    def clear_row(self) -> None:
+        self.house.board.clear(self.number)
+
     def die(self, code: int) -> None:
         self.code = code
+
+    @property
+    def age_seconds(self) -> float:
+        return self.house.clock() - self.started_at
 
     @property
     def is_leaving(self) -> bool:
@@ -71,10 +82,27 @@ class FakeWorker:
             self.die(-signal.SIGKILL)
 
 
+class CountingClock(AwakeClock):
+    """Counts the supervisor's turns."""
+
+    turns = 0
+
+    def tick(self) -> float:
+        self.turns += 1
+        return super().tick()
+
+
 class House:
     """A supervisor that a test steps by hand, in the test's own thread."""
 
-    def __init__(self, folder: Path, workers: int = 2, **settings: Any) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        workers: int = 2,
+        machine: Callable[[], float] = time.monotonic,
+        **settings: Any,
+    ) -> None:
+        self.clock = CountingClock(machine)
         self.settings = Settings(workers=workers, **settings)
         self.board = Board(folder / "board", 2 * workers)
         self.metrics = Metrics()
@@ -83,6 +111,8 @@ class House:
         self.is_obeyed = True
         self.may_overlap = True
         self.read_settings: Callable[[], Settings] = lambda: self.settings
+        self.launch_error: OSError | None = None
+        self.upkeeps = 0
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.supervisor = Supervisor(
             self.settings,
@@ -91,8 +121,18 @@ class House:
             self.metrics,
             may_overlap=lambda: self.may_overlap,
             read_settings=lambda: self.read_settings(),
-            launch=lambda listener, lifeline, env: FakeWorker(self, env),  # type: ignore[arg-type,return-value]
+            launch=lambda listener, lifeline, env: self._launch(env),  # type: ignore[arg-type,return-value]
+            upkeep=self._keep_up,
+            clock=self.clock,
         )
+
+    def _keep_up(self) -> None:
+        self.upkeeps += 1
+
+    def _launch(self, environment: Mapping[str, str]) -> FakeWorker:
+        if self.launch_error is not None:
+            raise self.launch_error
+        return FakeWorker(self, environment)
 
     def restarts(self, reason: str) -> float:
         value = self.metrics.worker_restarts.labels(reason)._value.get()
@@ -103,13 +143,38 @@ class House:
         deadline = time.monotonic() + 20
         while not holds():
             assert time.monotonic() < deadline
-            time.sleep(0.005)
+            time.sleep(0.001)
+
+    def turn(self, times: int = 3) -> None:
+        """The supervisor looks at everything so often."""
+        until = self.clock.turns + times
+        self.until(lambda: self.clock.turns >= until)
+
+    def live(self, seconds: float) -> None:
+        """Time goes by; whoever has a row beats."""
+        machine = self.clock.machine
+        assert isinstance(machine, ManualClock)
+        until = machine.now + seconds
+        while machine.now < until:
+            machine.now += 0.9
+            for vitals in self.board.workers():
+                self.board._write(vitals.number, BEAT, machine.now)
+            self.turn(1)
 
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "TICK_SECONDS", 0.005)
     monkeypatch.setattr(module, "FIRST_DELAY_SECONDS", 0.01)
+
+
+@pytest.fixture
+def errors() -> Iterator[list[str]]:
+    """What is logged as an error."""
+    log: list[str] = []
+    sink = logger.add(log.append, format="{message}", level="ERROR")
+    yield log
+    logger.remove(sink)
 
 
 def watched(house: House, script: Callable[[], None]) -> int:
@@ -205,7 +270,7 @@ def test_a_worker_that_never_comes_up_is_killed(tmp_path: Path) -> None:
     def script() -> None:
         house.until(lambda: len(house.workers) == 2)
         house.workers[1].be(State.READY)
-        house.workers[0].age_seconds = 6.0
+        house.workers[0].started_at -= 6.0
         house.until(lambda: len(house.workers) == 3)
         assert "did not come up" in house.workers[0].told[0]
 
@@ -335,3 +400,216 @@ def test_a_second_ctrl_c_is_passed_on_and_a_second_sigterm_is_not(tmp_path: Path
         house.until(lambda: house.workers[0].told == ["SIGTERM", "SIGINT"])
 
     assert watched(house, script) == 0
+
+
+LIFE = 10_000.0
+"""Longer than every limit on a start."""
+
+
+@pytest.fixture
+def old(tmp_path: Path) -> House:
+    """A house whose clock is the test's, and whose workers do as they please."""
+    house = House(tmp_path, machine=ManualClock(), worker_start_seconds=5.0)
+    house.is_obeyed = False
+    return house
+
+
+def settle(house: House, seconds: float) -> None:
+    """Every worker comes up and serves for so long."""
+    house.until(lambda: len(house.workers) == 2)
+    for worker in house.workers:
+        worker.be(State.READY)
+    house.live(seconds)
+
+
+@pytest.mark.parametrize("sig", [signal.SIGTERM, signal.SIGINT])
+def test_a_worker_that_leaves_is_not_one_that_never_came(
+    old: House, errors: list[str], sig: signal.Signals
+) -> None:
+    def script() -> None:
+        settle(old, 60.0)
+        os.kill(os.getpid(), sig)
+        old.until(lambda: all(worker.is_leaving for worker in old.workers))
+        for worker in old.workers:
+            worker.clear_row()
+        old.live(20.0)  # threads end, the interpreter shuts down
+        for worker in old.workers:
+            worker.die(0)
+
+    assert watched(old, script) == 0
+    assert [worker.told for worker in old.workers] == [[sig.name]] * 2
+    assert errors == []
+
+
+def test_a_worker_that_never_ends_is_killed_when_its_time_to_leave_is_over(old: House) -> None:
+    def script() -> None:
+        settle(old, 60.0)
+        os.kill(os.getpid(), signal.SIGTERM)
+        old.until(lambda: all(worker.is_leaving for worker in old.workers))
+        old.workers[0].clear_row()
+        old.live(old.settings.drain_timeout_seconds + module.LEAVE_MARGIN_SECONDS - 5.0)
+        assert [worker.told for worker in old.workers] == [["SIGTERM"]] * 2
+        machine = old.clock.machine
+        assert isinstance(machine, ManualClock)
+        while not all(worker.is_aborted for worker in old.workers):
+            machine.now += 0.1
+            old.workers[1].be(State.LEAVING)
+            time.sleep(0.001)
+
+    assert watched(old, script) == 0
+    assert [w.told for w in old.workers] == [["SIGTERM", "did not leave in time"]] * 2
+
+
+@pytest.mark.parametrize("may_overlap", [True, False])
+def test_the_old_workers_of_a_rolling_restart_leave_in_peace(
+    old: House, errors: list[str], may_overlap: bool
+) -> None:
+    old.may_overlap = may_overlap
+
+    def script() -> None:
+        settle(old, 60.0)
+        os.kill(os.getpid(), signal.SIGHUP)
+        for count, leaver in enumerate(old.workers[:2], start=3):
+            if may_overlap:
+                old.until(lambda count=count: len(old.workers) == count)  # type: ignore[misc]
+                old.workers[-1].be(State.READY)
+            old.until(lambda leaver=leaver: leaver.told == ["retire"])  # type: ignore[misc]
+            leaver.clear_row()
+            old.live(20.0)
+            leaver.die(0)
+            if not may_overlap:
+                old.until(lambda count=count: len(old.workers) == count)  # type: ignore[misc]
+                old.workers[-1].be(State.READY)
+        old.until(lambda: old.supervisor._rolling is None)
+        assert [w.told for w in old.workers] == [["retire"]] * 2 + [[]] * 2
+
+    watched(old, script)
+    assert errors == []
+    assert old.restarts("died") + old.restarts("hung") == 0
+
+
+def test_a_worker_that_somebody_else_tells_to_leave_is_given_time_and_replaced(
+    old: House,
+) -> None:
+    def script() -> None:
+        settle(old, 60.0)
+        leaver = old.workers[0]
+        leaver.clear_row()
+        old.live(module.LEAVE_MARGIN_SECONDS - 5.0)
+        assert leaver.told == []
+        leaver.die(0)
+        old.until(lambda: old.restarts("died") == 1)
+        stuck = old.workers[1]
+        stuck.clear_row()
+        old.live(module.LEAVE_MARGIN_SECONDS + 5.0)
+        assert stuck.told == ["did not leave in time"]
+
+    watched(old, script)
+
+
+def test_a_start_that_failed_late_is_still_a_start_that_failed(old: House) -> None:
+    def script() -> None:
+        old.until(lambda: len(old.workers) == 2)
+        for worker in old.workers:
+            worker.be(State.STARTING)
+        old.live(10.0)  # longer than a worker may take to come up
+        old.workers[0].clear_row()
+        old.turn()
+        assert old.workers[0].told == []
+        old.workers[0].die(module.STARTUP_FAILURE)
+        old.until(lambda: old.workers[1].told == ["SIGTERM"])
+
+    assert watched(old, script) == module.STARTUP_FAILURE
+
+
+def test_everybody_paused_together_is_nobody_dead(old: House, errors: list[str]) -> None:
+    def script() -> None:
+        settle(old, 60.0)
+        for _ in range(3):
+            assert isinstance(old.clock.machine, ManualClock)
+            old.clock.machine.now += LIFE
+            old.turn()
+        assert [worker.told for worker in old.workers] == [[], []]
+        assert errors == []
+        # One of the two does not wake: its wait begins anew and is kept.
+        asleep, awake = old.workers
+        for _ in range(int(old.settings.worker_timeout_seconds) + 2):
+            old.clock.machine.now += 0.95
+            awake.be(State.READY)
+            old.turn(1)
+        assert "has had no heartbeat" in asleep.told[0]
+        assert awake.told == []
+
+    watched(old, script)
+
+
+def test_a_pause_is_no_time_to_come_up_nor_to_leave_in(old: House) -> None:
+    def script() -> None:
+        old.until(lambda: len(old.workers) == 2)
+        assert isinstance(old.clock.machine, ManualClock)
+        old.clock.machine.now += LIFE
+        old.turn()
+        assert [worker.told for worker in old.workers] == [[], []]
+        settle(old, 60.0)
+        os.kill(os.getpid(), signal.SIGTERM)
+        old.until(lambda: all(worker.is_leaving for worker in old.workers))
+        old.clock.machine.now += LIFE
+        old.turn()
+        assert [worker.told for worker in old.workers] == [["SIGTERM"], ["SIGTERM"]]
+
+    watched(old, script)
+
+
+def test_a_worker_that_cannot_be_started_is_tried_again(tmp_path: Path, errors: list[str]) -> None:
+    house = House(tmp_path, workers=1)
+    house.launch_error = OSError(11, "Resource temporarily unavailable")
+
+    def script() -> None:
+        house.until(lambda: len(errors) == 2)
+        assert "Resource temporarily unavailable" in errors[0]
+        house.launch_error = None
+        house.until(lambda: len(house.workers) == 1)
+
+    assert watched(house, script) == 0
+
+
+def test_a_rolling_restart_that_the_system_refuses_leaves_the_old_workers(
+    tmp_path: Path, errors: list[str]
+) -> None:
+    house = House(tmp_path)
+
+    def script() -> None:
+        house.until(lambda: len(house.workers) == 2)
+        for worker in house.workers:
+            worker.be(State.READY)
+        house.launch_error = OSError(12, "Cannot allocate memory")
+        os.kill(os.getpid(), signal.SIGHUP)
+        house.until(lambda: bool(errors))
+        house.launch_error = None
+        house.until(lambda: house.supervisor._rolling is None)
+        assert "the old workers stay" in errors[0]
+        assert [worker.told for worker in house.workers] == [[], []]
+
+    assert watched(house, script) == 0
+
+
+def test_the_run_directory_is_looked_after_once_a_second(old: House) -> None:
+    def script() -> None:
+        settle(old, 0.0)
+        old.turn(5)
+        before = old.upkeeps
+        old.live(9.0)
+        assert before == 1
+        assert 4 <= old.upkeeps - before <= 9
+        for worker in old.workers:
+            worker.die(0)
+
+    watched(old, script)
+
+
+def test_years_of_failing_are_no_delay_of_ages(tmp_path: Path) -> None:
+    house = House(tmp_path, workers=1)
+    place = house.supervisor._places[0]
+    place.failures = 10_000
+    assert house.supervisor._put_off(place) == module.LONGEST_DELAY_SECONDS
+    house.listener.close()

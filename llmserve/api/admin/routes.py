@@ -28,8 +28,9 @@ CHANGING: Final = ("uptime_seconds", "rss_bytes")
 @router.head("/status", include_in_schema=False)
 @router.get("/status")
 async def status(container: TheContainer) -> Response:
-    """Every worker and its models, as each tells it."""
-    return JSON({"workers": await _status(container)})
+    """Every worker and its models, as each tells it; and the workers that told nothing."""
+    workers, silent = await _status(container)
+    return JSON({"workers": workers, "silent": silent})
 
 
 @router.get("/events", response_class=Response)
@@ -110,19 +111,27 @@ def _shown(error: dict[str, Any]) -> dict[str, Any]:
     return {k: v for k, v in error.items() if k != "status"}
 
 
-async def _status(container: Container) -> list[dict[str, Any]]:
+async def _status(container: Container) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """What workers say of themselves, and an error for each that says nothing."""
     told = await container.everywhere.collect(Command(Kind.STATUS))
-    return [t.message["status"] for t in told if t.message["event"] == "done"]
+    return (
+        [t.message["status"] for t in told if t.message["event"] == "done"],
+        [
+            {"worker": t.worker, "error": _shown(t.message["error"])}
+            for t in told
+            if t.message["event"] == "error"
+        ],
+    )
 
 
 async def _changes(container: Container, *, follow: bool) -> AsyncIterator[bytes]:
-    last: list[dict[str, Any]] | None = None
+    last: object = None
     while True:
-        now = await _status(container)
-        essence = [{k: v for k, v in worker.items() if k not in CHANGING} for worker in now]
+        now, silent = await _status(container)
+        essence = [{k: v for k, v in worker.items() if k not in CHANGING} for worker in now], silent
         if essence != last:
             last = essence
-            yield named("status", {"workers": now})
+            yield named("status", {"workers": now, "silent": silent})
         if not follow or container.service.is_draining:
             yield named("done", {})
             return

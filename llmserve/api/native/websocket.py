@@ -34,6 +34,7 @@ from llmserve.bootstrap import Container
 from llmserve.domain import Caller, Cancelled, Delta, Event, Failed, Finish, Queued
 from llmserve.errors import Forbidden, InvalidRequest, LLMServeError, ServerError
 from llmserve.service import Generation
+from llmserve.timer import awake_timeout
 
 router = APIRouter(tags=["native"])
 
@@ -217,7 +218,7 @@ class _Conversation:
     async def _send(self, frame: dict[str, Any]) -> None:
         async with self._sending:
             try:
-                async with asyncio.timeout(self._container.settings.send_timeout_seconds):
+                async with awake_timeout(self._container.settings.send_timeout_seconds):
                     await self._socket.send_text(orjson.dumps(frame).decode())
             except TimeoutError:
                 logger.info("the client takes nothing: its socket is closed")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from typing import Final, TypeVar
 import torch
 from loguru import logger
 
+from llmserve.clock import awake_clock
 from llmserve.domain import (
     Cancelled,
     EngineInfo,
@@ -94,7 +94,7 @@ class BatchingEngine:
         *,
         why: str,
         on_step: Callable[[StepReport], None] = lambda report: None,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = awake_clock,
     ) -> None:
         self._spec = spec
         self._loaded: LoadedModel | None = loaded

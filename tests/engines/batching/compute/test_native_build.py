@@ -9,6 +9,7 @@ from pathlib import Path
 
 import native_models
 import pytest
+from small_disk import small_disk
 
 from llmserve.engines.batching.compute.native import build
 from llmserve.engines.batching.compute.native.kernels import Kernels
@@ -79,6 +80,16 @@ def test_a_changed_source_is_compiled_anew(
     (small_sources / "more.h").write_text("#pragma once\n")
     build.load_library(tmp_path)
     assert len(set(compiler_runs)) == 2
+
+
+def test_a_full_disk_is_a_reason_and_leaves_nothing(tmp_path: Path, small_sources: Path) -> None:
+    with small_disk(tmp_path / "disk", 64 * 1024) as disk:
+        disk.fill()
+        reason = build.load_library(disk.path / "cache")
+        assert isinstance(reason, str)
+        assert "No space left" in reason
+        disk.free()
+        assert isinstance(build.load_library(disk.path / "cache"), ctypes.CDLL)
 
 
 def test_a_compile_error_is_a_reason_and_leaves_nothing(

@@ -93,7 +93,9 @@ def _compile(compiler: str, library: Path) -> str | None:
             command, capture_output=True, text=True, timeout=COMPILE_SECONDS, check=False
         )
         if done.returncode != 0:
-            lines = [line for line in done.stderr.splitlines() if "error" in line]
+            # The linker says what failed, a full disk for one, without calling it an error.
+            told = (line for line in done.stderr.splitlines() if "collect2" not in line)
+            lines = [line for line in told if "error" in line or "failed" in line]
             shown = "; ".join((lines or done.stderr.splitlines())[:ERROR_LINES])
             return f"the native kernels did not compile with {compiler}: {shown}"
         # In one move: a process that dies here leaves no half library behind.

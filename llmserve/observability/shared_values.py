@@ -1,0 +1,133 @@
+"""Where prometheus_client keeps the values of a process whose box has several workers.
+
+Stands in for its `MultiProcessValue`: a series is a series whatever the disk says, so nothing here
+raises an OSError. Files are named after `process_identity`, so that no process ever inherits a dead
+one's values.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from prometheus_client import values
+from prometheus_client.mmap_dict import mmap_key
+
+from llmserve.observability.process_identity import identity
+from llmserve.observability.series_file import SeriesFile
+from llmserve.trouble import Trouble
+
+
+class SharedValues:
+    """A process's files in one directory, one per kind of series. Any thread may use it."""
+
+    def __init__(self, directory: Path) -> None:
+        self.lock = threading.Lock()
+        self._directory = directory
+        self._files: dict[str, SeriesFile] = {}
+        self._trouble = Trouble(
+            f"this process's series cannot be written to {directory}",
+            "it serves on, and until they can only its own answers to /metrics have them",
+        )
+        os.register_at_fork(after_in_child=self._start_anew)
+
+    def file(self, kind: str) -> SeriesFile:
+        """The file of a kind, as in `counter` or `gauge_livesum`. The lock must be held."""
+        file = self._files.get(kind)
+        if file is None:
+            file = self._files[kind] = SeriesFile(self._path(kind))
+            with self._told():
+                file.publish()
+        return file
+
+    def restore(self) -> None:
+        """Where a file was removed, or could not be made before, make it now."""
+        with self.lock, self._told():
+            for file in self._files.values():
+                file.publish()
+            self._trouble.is_over()
+
+    def unpublished(self) -> dict[str, dict[str, float]]:
+        """The values that others cannot read, by key, by the name of the file they should be in."""
+        with self.lock:
+            return {
+                self._path(kind).name: dict(file.items())
+                for kind, file in self._files.items()
+                if not file.is_published
+            }
+
+    @contextlib.contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            self._trouble.begins(error)
+
+    def _start_anew(self) -> None:
+        """In a process that was forked; a thread that held the lock is not there any more."""
+        self.lock = threading.Lock()
+        for kind, file in self._files.items():
+            file.start_anew(self._path(kind))
+        self.restore()
+
+    def _path(self, kind: str) -> Path:
+        return self._directory / f"{kind}_{identity()}.db"
+
+
+def share_values(directory: Path) -> SharedValues:
+    """Series that are made from now on keep their values there. Twice is harmless."""
+    shared = _shared_values(directory)
+    values.ValueClass = functools.partial(_SharedValue, shared)
+    return shared
+
+
+@functools.cache
+def _shared_values(directory: Path) -> SharedValues:
+    return SharedValues(directory)
+
+
+class _SharedValue:
+    """One number, as prometheus_client wants it."""
+
+    _multiprocess = True
+
+    def __init__(
+        self,
+        shared: SharedValues,
+        typ: str,
+        metric_name: str,
+        name: str,
+        labelnames: Sequence[str],
+        labelvalues: Sequence[str],
+        help_text: str,
+        multiprocess_mode: str = "",
+        **_: Any,
+    ) -> None:
+        self._shared = shared
+        self._key = mmap_key(metric_name, name, list(labelnames), list(labelvalues), help_text)
+        with shared.lock:
+            self._file = shared.file(f"{typ}_{multiprocess_mode}" if multiprocess_mode else typ)
+            self._file.get(self._key)  # a series that is there can be seen to stay at 0
+
+    def inc(self, amount: float) -> None:
+        with self._shared.lock:
+            self._file.set(self._key, self._file.get(self._key) + amount, 0.0)
+
+    def set(self, value: float, timestamp: float | None = None) -> None:
+        with self._shared.lock:
+            self._file.set(self._key, value, timestamp or 0.0)
+
+    def get(self) -> float:
+        with self._shared.lock:
+            return self._file.get(self._key)
+
+    def set_exemplar(self, exemplar: Any) -> None:
+        """The files have no place for it."""
+
+    def get_exemplar(self) -> None:
+        """The files have no place for it."""

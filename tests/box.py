@@ -1,0 +1,31 @@
+"""What tests ask of a box with several workers."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+
+import httpx
+from server import Server
+
+
+def pids(server: Server) -> dict[int, int]:
+    """The process of each worker that serves, by number."""
+    status = httpx.get(server.url + "/admin/status", timeout=20).json()
+    return {w["worker"]: w["pid"] for w in status["workers"] if w["state"] == "serving"}
+
+
+def wait_until(holds: Callable[[], bool], what: str, seconds: float = 60.0) -> None:
+    """Ask until something is so."""
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline, f"never: {what}"
+        time.sleep(0.05)
+
+
+async def until(holds: Callable[[], bool], seconds: float = 90.0) -> None:
+    """Ask in a thread until something is so."""
+    async with asyncio.timeout(seconds):
+        while not await asyncio.to_thread(holds):
+            await asyncio.sleep(0.05)

@@ -1,0 +1,169 @@
+"""The run directory vanishes, fills up, or has a name that no socket's address has room for."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+from bounded import run
+from box import pids, until, wait_until
+from crowd import Crowd
+from server import Server, running_server
+from small_disk import small_disk
+
+REQUEST = {"prompt": "hi", "max_tokens": 2, "temperature": 0}
+REQUESTS = 24
+ADMIN = {"Authorization": "Bearer operator"}
+
+
+def llmserve(*arguments: object) -> subprocess.CompletedProcess[str]:
+    """The command line, as an operator uses it."""
+    command = [sys.executable, "-m", "llmserve", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+
+
+def test_a_run_directory_that_vanishes_comes_back_and_nobody_dies_of_it(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    run_dir = tmp_path / "run"
+
+    async def test() -> None:
+        with running_server(tmp_path, tiny_model, workers=2, run_dir=run_dir) as server:
+            await until(lambda: len(pids(server)) == 2)
+            before = pids(server)
+            async with Crowd(server.url, 4, max_tokens=40) as crowd:
+                await crowd.until(8)
+                # In one move: what is removed file by file may come back before the last one goes.
+                run_dir.rename(tmp_path / "gone")
+                shutil.rmtree(tmp_path / "gone")
+                assert await asyncio.to_thread(server.metric, "llmserve_worker_up") >= 1
+                # A worker that dies now is replaced: what that takes is not in the directory.
+                os.kill(before[1], signal.SIGKILL)
+                await until(lambda: pids(server).get(1) not in (None, before[1]))
+                await crowd.until(len(crowd.outcomes) + 8)
+                outcomes = await crowd.stop()
+            assert server.process.poll() is None
+            assert pids(server)[0] == before[0]
+            assert stat.S_IMODE(run_dir.stat().st_mode) == 0o700
+            done = await asyncio.to_thread(llmserve, "ps", "--url", server.url)
+            assert (done.returncode, done.stderr) == (0, "")
+            assert all(str(pid) in done.stdout for pid in pids(server).values())
+            # What the living count is there again; what the dead one had counted is lost and told.
+            await until(lambda: server.metric("llmserve_worker_up") == 2)
+            assert 0 < server.metric("llmserve_request_success_total") <= len(outcomes)
+            assert server.metric("llmserve_worker_restarts_total", reason="died") == 1
+            assert "had vanished and is made anew" in server.log
+            assert "Traceback" not in server.log
+            assert server.stop() == 0
+
+    run(test, seconds=200)
+
+
+def test_ps_says_which_worker_cannot_be_reached(tiny_model: Path, tmp_path: Path) -> None:
+    run_dir = tmp_path / "run"
+    with running_server(tmp_path, tiny_model, workers=2, run_dir=run_dir) as server:
+        wait_until(lambda: len(pids(server)) == 2, "two workers serve")
+        silent = pids(server)[1]
+        # A worker takes its place back within a second, but not while it is stopped.
+        os.kill(silent, signal.SIGSTOP)
+        try:
+            (run_dir / "workers" / f"{silent}.sock").unlink()
+            done = llmserve("ps", "--url", server.url)
+        finally:
+            os.kill(silent, signal.SIGCONT)
+        assert done.returncode == 1
+        assert "worker 1: the worker went away" in done.stderr
+        assert str(pids(server)[0]) in done.stdout
+        wait_until(lambda: llmserve("ps", "--url", server.url).returncode == 0, "both answer")
+
+
+def test_by_default_it_lies_in_the_state_folder_and_is_gone_afterwards(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    with running_server(tmp_path, tiny_model) as server:
+        (run_dir,) = (tmp_path / "state" / "llmserve").iterdir()
+        assert f"its run directory is {run_dir}" in server.log
+        assert stat.S_IMODE(run_dir.stat().st_mode) == 0o700
+        assert server.stop() == 0
+        assert not run_dir.exists()
+
+
+def test_a_path_that_is_too_long_for_a_sockets_address_is_served_from_all_the_same(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    state = tmp_path / ("a-very-long-name-" * 12)  # in letters and in bytes over every limit
+    with running_server(tmp_path, tiny_model, state=state, workers=2) as server:
+        server.wait_for_log("is ready after", times=2)
+        done = llmserve("ps", "--url", server.url)
+        assert (done.returncode, done.stderr) == (0, "")
+        loaded = llmserve("warm", "--url", server.url)
+        assert loaded.stdout.count("warm tiny in") == 2, loaded.stderr
+        assert server.stop() == 0
+        assert "Traceback" not in server.log
+
+
+def test_a_full_disk_stops_nobody_and_is_told_once(tiny_model: Path, tmp_path: Path) -> None:
+    keys = tmp_path / "keys.json"
+    limits = ("--requests-per-minute", 100_000, "--concurrency", 50)
+    made = llmserve("keys", "create", "alice", "--file", keys, *limits)
+    alice = {"Authorization": f"Bearer {made.stdout.split()[0]}"}
+    with small_disk(tmp_path / "disk", 8 * 2**20) as disk:
+        settings = {
+            "workers": 2,
+            "run_dir": disk.path / "run",
+            "keys_file": keys,
+            "admin_keys": "operator",
+            "accounting_log": disk.path / "accounting.log",
+        }
+        with running_server(tmp_path, tiny_model, **settings) as server:
+            server.wait_for_log("is ready after", times=2)
+            disk.fill()
+            assert statuses(server, alice) == {200}
+            victim = status(server)["workers"][1]["pid"]
+            os.kill(victim, signal.SIGKILL)
+            server.wait_for_log("is ready after", times=3)
+            assert statuses(server, alice) == {200}
+            assert server.metric("llmserve_request_success_total") > 0
+            disk.fill()  # the dead one's gauges were removed
+            unloaded = command(server, "unload")
+            assert all("not written down" in worker["warning"] for worker in unloaded)
+            disk.free()
+            server.wait_for_log("no longer so", times=1)
+            assert server.stop() == 0
+        assert "Traceback" not in server.log
+        # Once per worker, of which there were three, however many requests came.
+        for trouble in ("rate limits cannot be shared", "cannot write the accounting log"):
+            assert 1 <= server.log.count(trouble) <= 3
+        # What could not be accounted for then is now; the killed one took its own with it.
+        entries = (disk.path / "accounting.log").read_text().splitlines()
+        assert REQUESTS <= len(entries) <= 2 * REQUESTS
+
+
+def statuses(server: Server, headers: dict[str, str]) -> set[int]:
+    """Of many requests at once."""
+
+    def post(_: int) -> int:
+        url = server.url + "/generate"
+        return httpx.post(url, json=REQUEST, headers=headers, timeout=30).status_code
+
+    with ThreadPoolExecutor(8) as pool:
+        return set(pool.map(post, range(REQUESTS)))
+
+
+def status(server: Server) -> dict[str, list[dict[str, object]]]:
+    answer = httpx.get(server.url + "/admin/status", headers=ADMIN, timeout=20)
+    return dict(answer.json())
+
+
+def command(server: Server, kind: str, **body: str) -> list[dict[str, str]]:
+    """What each worker reports."""
+    url = f"{server.url}/admin/{kind}"
+    return list(httpx.post(url, json=body, headers=ADMIN, timeout=30).json()["workers"])

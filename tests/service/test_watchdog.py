@@ -1,0 +1,122 @@
+"""The heartbeat: of a worker that hangs, of one that slept, of one that leaves."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from pathlib import Path
+
+from bounded import run
+from fake_engine import FakeEngine
+from manual_clock import ManualClock
+
+from llmserve.clock import AwakeClock
+from llmserve.domain import Caller, EngineStats, Failed, GenerationRequest, ModelSpec
+from llmserve.fleet.board import Board, State
+from llmserve.observability.metrics import Metrics
+from llmserve.registry.loader import Loader
+from llmserve.registry.registry import Registry
+from llmserve.service import Limits, Service
+from llmserve.service.watchdog import BEAT_SECONDS, Watchdog
+
+HANG_SECONDS = 30.0
+
+
+class TimedEngine(FakeEngine):
+    """Knows by a clock how long it was silent, as the real ones do."""
+
+    def __init__(self, clock: AwakeClock) -> None:
+        super().__init__()
+        self.clock = clock
+        self.stepped_at: float | None = None
+
+    def stats(self) -> EngineStats:
+        if self.stepped_at is None:
+            return EngineStats()
+        return EngineStats(1, self.clock() - self.stepped_at)
+
+
+class Worker:
+    """A worker's service, its watchdog and its row, on a clock that the test moves."""
+
+    def __init__(self, folder: Path) -> None:
+        self.machine = ManualClock()
+        self.clock = AwakeClock(self.machine)
+        self.board = Board(folder / "board", 2, self.clock)
+        self.engine = TimedEngine(self.clock)
+        registry = Registry([ModelSpec("fake")], clock=self.clock)
+        self.loader = Loader(registry, lambda spec: self.engine)
+        limits = Limits(max_waiting=1, wait_timeout_seconds=60.0, request_timeout_seconds=600.0)
+        self.service = Service(registry, self.loader, limits, Metrics(), clock=self.clock)
+        self.watchdog = Watchdog(
+            self.service, Metrics(), HANG_SECONDS, self.board.row(0), self.clock
+        )
+
+    async def start(self) -> None:
+        self.loader.start()
+        await self.loader.loaded()
+
+    @property
+    def state(self) -> State | None:
+        vitals = self.board.read(0)
+        return vitals.state if vitals is not None else None
+
+    def wake_after(self, seconds: float) -> None:
+        """What `run` does at its next turn, after a pause of so long."""
+        self.machine.now += seconds
+        self.clock.tick()
+        self.watchdog.beat()
+
+
+def test_an_engine_that_hangs_is_told_and_its_requests_fail(tmp_path: Path) -> None:
+    async def test() -> None:
+        worker = Worker(tmp_path)
+        await worker.start()
+        request = GenerationRequest(id="r", prompt="hi")
+        with worker.clock.ticking():
+            async with worker.service.open(request, Caller()) as generation:
+                job = worker.engine.running[0]
+                job.last_step_at = worker.engine.stepped_at = worker.clock()
+                while worker.state is not State.HUNG:
+                    assert worker.machine.now < 1000.0 + HANG_SECONDS + 1.0
+                    worker.wake_after(BEAT_SECONDS)
+                assert isinstance(generation.terminal, Failed)
+                worker.engine.finish_all()
+        await worker.loader.close()
+
+    run(test)
+
+
+def test_a_pause_is_no_hang(tmp_path: Path) -> None:
+    async def test() -> None:
+        worker = Worker(tmp_path)
+        await worker.start()
+        request = GenerationRequest(id="r", prompt="hi")
+        with worker.clock.ticking():
+            async with worker.service.open(request, Caller()) as generation:
+                job = worker.engine.running[0]
+                job.last_step_at = worker.engine.stepped_at = worker.clock()
+                for _ in range(3):
+                    worker.wake_after(100 * HANG_SECONDS)
+                assert worker.state is State.READY
+                assert generation.terminal is None
+                worker.engine.finish_all()
+        await worker.loader.close()
+
+    run(test)
+
+
+def test_whoever_beats_no_more_has_no_row(tmp_path: Path) -> None:
+    async def test() -> None:
+        worker = Worker(tmp_path)
+        await worker.start()
+        beating = asyncio.create_task(worker.watchdog.run())
+        await asyncio.sleep(0)
+        assert worker.state is State.READY
+        beating.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await beating
+        assert worker.state is None
+        await worker.loader.close()
+
+    run(test)
