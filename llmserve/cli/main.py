@@ -23,7 +23,10 @@ COMMANDS: Final = {
     "config": ("local", "Show the effective settings and where each came from."),
     "pull": ("local", "Download a model from the hub into models/."),
     "health": ("health", "Ask a running server whether it is well."),
-    "ps": ("operating", "Show the workers of a running server and their models."),
+    "ps": (
+        "operating",
+        "Show the workers of a running server and their models; exit code 1 if one is silent.",
+    ),
     "load": ("operating", "Load a model on every worker of a running server."),
     "unload": ("operating", "Unload a model on every worker of a running server."),
     "reload": ("operating", "Read a model and its model.toml anew, without a gap."),

@@ -5,12 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from llmserve.api.openai.logprobs import ChatLogprobs, CompletionLogprobs, LogprobsWriter
 from llmserve.domain import Finish, FinishReason, Usage
 from llmserve.service import Answer, Generation
-from llmserve.text.tokenizer import Tokenizer
+
+if TYPE_CHECKING:  # torch and transformers come after the first connections
+    from llmserve.text.tokenizer import Tokenizer
 
 
 class Dialect(Protocol):

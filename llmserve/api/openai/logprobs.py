@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import codecs
 from collections.abc import Sequence
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from llmserve.domain import TokenLogprobs
 from llmserve.text.spelling import Spelling
-from llmserve.text.tokenizer import Tokenizer
+
+if TYPE_CHECKING:  # torch and transformers come after the first connections
+    from llmserve.text.tokenizer import Tokenizer
 
 LEAST: Final = -9999.0
 """OpenAI's number for a token that cannot be; JSON has no minus infinity."""
