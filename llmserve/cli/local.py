@@ -32,23 +32,24 @@ def serve(loaded: LoadedSettings, models: Models = None) -> None:
     from llmserve.workers.serve import serve
 
     # A model that does not exist is told here, in one line, and not by a worker's traceback.
-    def checked(settings: Settings) -> tuple[list[ModelSpec], frozenset[str]]:
+    def checked(settings: Settings) -> tuple[list[ModelSpec], list[ModelSpec]]:
         catalog = Catalog.from_settings(settings)
         specs = catalog.resolve_all(settings.models)
-        served = names_of((*specs, *catalog.served_on_demand(settings, specs)))
-        check_settings(settings, served)
-        return specs, served
+        on_demand = catalog.served_on_demand(settings, specs)
+        check_settings(settings, names_of((*specs, *on_demand)))
+        return specs, on_demand
 
     def read_again() -> Settings:
         fresh = loaded.again().settings
         checked(fresh)
         return fresh
 
-    specs, served = checked(loaded.settings)
+    specs, on_demand = checked(loaded.settings)
     # Only now: keys that change later may be for models that an operator has loaded since.
     if loaded.settings.keys_file is not None:
+        served = names_of((*specs, *on_demand))
         check_keys(KeyFile(loaded.settings.keys_file), served, time.time())
-    sys.exit(serve(loaded.settings, specs, read_settings=read_again))
+    sys.exit(serve(loaded.settings, specs, on_demand=on_demand, read_settings=read_again))
 
 
 @with_settings(without=frozenset({"models"}))

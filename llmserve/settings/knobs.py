@@ -116,8 +116,8 @@ class Settings(BaseModel):
     kv_cache_bytes: int | None = Field(
         None,
         ge=2**16,
-        description="Of the paged KV cache, per model and worker; default: on a GPU what steps, graphs "
-        "and other models leave, on a CPU 2,048 tokens for each of `max_running`.",
+        description="Of the paged KV cache, per model and worker; default: on a GPU what steps, "
+        "graphs and other models leave, on a CPU 2,048 tokens for each of `max_running`.",
     )
     prefix_caching: bool = Field(
         True, description="Keep the KV cache of prompts, for others that begin alike."

@@ -19,6 +19,9 @@ from llmserve.settings import Settings
 PROCESS_BYTES: Final = 400 * 2**20
 """Host memory of one worker before any model: Python, torch and transformers."""
 
+CACHE: Final = ": KV cache"
+"""How a term that is one ends."""
+
 
 @dataclass(frozen=True, slots=True)
 class Memory:
@@ -29,15 +32,20 @@ class Memory:
 
 
 def check_memory(
-    settings: Settings, specs: Sequence[ModelSpec], measure: Callable[[], Memory] | None = None
+    settings: Settings,
+    specs: Sequence[ModelSpec],
+    measure: Callable[[], Memory] | None = None,
+    *,
+    on_demand: Sequence[ModelSpec] = (),
 ) -> None:
     """Compare what the workers will need with what is free, device by device.
 
     Raises:
-        ConfigurationError: it does not fit; shows the arithmetic.
+        ConfigurationError: it does not fit, or a model on demand never would; shows the arithmetic.
     """
     _check_budget(settings, specs)
     memory = (measure or measure_memory)()
+    _check_on_demand(settings, specs, on_demand, memory)
     needs = _needs(settings, specs, memory)
     for device, terms in needs.items():
         free = _free(device, memory)
@@ -71,6 +79,37 @@ def _check_budget(settings: Settings, specs: Sequence[ModelSpec]) -> None:
         f"the weights of the models do not fit into models_memory_bytes: {arithmetic}, and it is "
         f"{_gib(budget)}; raise it, or move models to models_on_demand"
     )
+
+
+def _check_on_demand(
+    settings: Settings,
+    specs: Sequence[ModelSpec],
+    on_demand: Sequence[ModelSpec],
+    memory: Memory,
+) -> None:
+    """Whether the weights of each fit beside those that stay. One that was named must; of a whole
+    folder (`*`) some may be for other machines."""
+    pinned = set(settings.pinned_models)
+    is_evicting = settings.models_memory_bytes is not None
+    staying = [s for s in specs if not is_evicting or pinned.intersection((s.name, *s.aliases))]
+    for spec in on_demand:
+        needs = _needs(settings, [*staying, spec], memory)
+        for device, terms in needs.items():
+            free = _free(device, memory)
+            weights = [term for term in terms if not term.what.endswith(CACHE)]
+            needed = sum(term.bytes for term in weights)
+            if free is None or needed <= free:
+                continue
+            told = (
+                f"model {spec.name!r}, on demand, never fits on {device}: "
+                f"{' + '.join(map(str, weights))} = {_gib(needed)}, and {_gib(free)} are free"
+            )
+            if spec.argument in settings.models_on_demand:
+                raise ConfigurationError(
+                    f"{told}; take it out of models_on_demand, lower `workers`, or set "
+                    "memory_preflight = false"
+                )
+            logger.warning("memory preflight: {}", told)
 
 
 def measure_memory() -> Memory:
@@ -122,7 +161,7 @@ def _needs(
             place = _resolved(place, memory)
             terms = needs.setdefault(place, [])
             terms.append(_Term(workers, f"{spec.name}: weights", size.weights))
-            terms.append(_Term(workers, f"{spec.name}: KV cache", size.cache))
+            terms.append(_Term(workers, f"{spec.name}{CACHE}", size.cache))
     return needs
 
 

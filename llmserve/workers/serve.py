@@ -41,6 +41,7 @@ def serve(
     settings: Settings,
     specs: Sequence[ModelSpec],
     *,
+    on_demand: Sequence[ModelSpec] = (),
     read_settings: Callable[[], Settings] | None = None,
 ) -> int:
     """Serve until SIGTERM or Ctrl-C; returns the exit code.
@@ -55,7 +56,7 @@ def serve(
     configure_logging(settings.log_format, settings.log_level)
     if settings.memory_preflight:
         stages.enter("memory preflight")
-        check_memory(settings, specs)
+        check_memory(settings, specs, on_demand=on_demand)
     if settings.reload:
         with published(settings.address_file, settings.host, settings.port):
             _serve_with_reload(settings)

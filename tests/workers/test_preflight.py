@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fake_nvidia_smi import gpu, install
+from loguru import logger
 
 from llmserve.domain import ModelSpec
 from llmserve.engines.footprint import footprint
@@ -135,3 +139,42 @@ def test_weights_beyond_the_budget_for_models_are_refused(model: ModelSpec) -> N
     ):
         check(Settings(models_memory_bytes=GIB), model, Memory(64 * GIB, {}))
     check(Settings(models_memory_bytes=3 * GIB), model, Memory(64 * GIB, {}))
+
+
+@pytest.fixture
+def logged() -> Iterator[list[str]]:
+    lines: list[str] = []
+    sink = logger.add(lines.append, format="{message}", level="WARNING")
+    yield lines
+    logger.remove(sink)
+
+
+def on_demand(model: ModelSpec, gib: float, **settings: Any) -> None:
+    small = replace(model, name="small")
+    later = replace(model, name="later", argument="later")
+    check_memory(
+        Settings(device="cpu", **settings),
+        [small],
+        lambda: Memory(int(gib * GIB), {}),
+        on_demand=[later],
+    )
+
+
+def test_a_named_model_on_demand_that_never_fits_is_refused(model: ModelSpec) -> None:
+    with pytest.raises(ConfigurationError, match="'later', on demand, never fits on") as refused:
+        on_demand(model, 4, models_on_demand=("later",))
+    assert "(small: weights)" in refused.value.message
+    assert "KV cache" not in refused.value.message
+    on_demand(model, 5, models_on_demand=("later",))
+
+
+def test_one_of_a_whole_folder_is_told_of(model: ModelSpec, logged: list[str]) -> None:
+    on_demand(model, 4, models_on_demand=("*",))
+    assert any("'later', on demand, never fits" in line for line in logged)
+
+
+def test_what_is_evicted_for_it_is_not_in_its_way(model: ModelSpec) -> None:
+    evicting = {"models_on_demand": ("later",), "models_memory_bytes": 3 * GIB}
+    on_demand(model, 4, **evicting)
+    with pytest.raises(ConfigurationError, match="never fits"):
+        on_demand(model, 4, pinned_models=("small",), **evicting)
