@@ -57,17 +57,20 @@ def send_all(connection: socket.socket, parts: Iterable[bytes]) -> None:
 
 def read_answer(connection: socket.socket) -> bytes:
     """One answer with a Content-Length: its head and its body may come apart."""
-    received = b""
-    while b"\r\n\r\n" not in received:
-        received += connection.recv(1)
-    head = received.lower()
-    length = int(head.partition(b"content-length: ")[2].partition(b"\r\n")[0])
+    head = b""
+    while b"\r\n\r\n" not in head:
+        head += _received(connection, 1)
+    length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
     body = b""
     while len(body) < length:
-        more = connection.recv(length - len(body))
-        assert more, "the connection was closed within the body"
-        body += more
-    return received + body
+        body += _received(connection, length - len(body))
+    return head + body
+
+
+def _received(connection: socket.socket, at_most: int) -> bytes:
+    part = connection.recv(at_most)
+    assert part, "the connection was closed within an answer"
+    return part
 
 
 def read_all(connection: socket.socket) -> bytes:
