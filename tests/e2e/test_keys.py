@@ -60,11 +60,14 @@ def keys(folder: Path, *arguments: str) -> str:
 @pytest.fixture(scope="module")
 def house(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Iterator[House]:
     folder = tmp_path_factory.mktemp("keys")
+    (folder / "models").mkdir()
+    (folder / "models" / "other").symlink_to(tiny_model)  # what `narrow` is for
     made = {name: keys(folder, "create", name, *limits) for name, limits in KEYS.items()}
     with running_server(
         folder,
         tiny_model,
         workers=2,
+        models_on_demand="other",
         keys_file=folder / "keys.json",
         metrics_access="key",
         accounting_log=folder / "usage.jsonl",
