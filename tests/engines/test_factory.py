@@ -11,7 +11,7 @@ from loguru import logger
 
 from llmserve.domain import EngineInfo, EngineKind, ModelSpec
 from llmserve.engines import factory
-from llmserve.engines.batching.compute import computing
+from llmserve.engines.batching.compute import on_cpu
 
 
 @pytest.fixture
@@ -44,12 +44,12 @@ def test_threads_are_those_that_the_quota_leaves(
     monkeypatch.setattr(factory, "processors", lambda: 6)
     load(tiny_model, EngineKind.THREADED, max_running=2)
     assert any("2 at once, 3 CPU threads each" in line for line in log)
-    load(tiny_model, EngineKind.BATCHING, max_running=2, memory_share=0.5)
+    load(tiny_model, EngineKind.BATCHING, max_running=2, worker_share=0.5)
     assert any("2 at once, 3 CPU threads\n" in line for line in log)
 
 
 def test_the_cache_fits_what_the_group_has_left(
     tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(computing, "free_memory", lambda: 2**20)
+    monkeypatch.setattr(on_cpu, "free_memory", lambda: 2**20)
     assert load(tiny_model, EngineKind.BATCHING).cache_bytes < 2**19
