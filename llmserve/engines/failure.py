@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import traceback
 
 import torch
 from loguru import logger
@@ -23,14 +22,6 @@ def as_failure(error: Exception) -> LLMServeError:
         )
     logger.exception("generate raised")
     return GenerationFailed(f"the model failed while generating ({type(error).__name__})")
-
-
-def forget_frames(error: BaseException | None) -> None:
-    """Let go of what the frames of an error hold: the cache and the activations."""
-    while error is not None:
-        traceback.clear_frames(error.__traceback__)
-        error.__traceback__ = None
-        error = error.__cause__ or error.__context__
 
 
 def release_memory() -> None:

@@ -6,6 +6,7 @@ Runs every causal language model that transformers runs.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -30,7 +31,8 @@ from llmserve.domain import (
 )
 from llmserve.engines.accelerator import answers, make_current
 from llmserve.engines.bridge import StopStringMatched, TokenBridge
-from llmserve.engines.failure import as_failure, forget_frames, release_memory
+from llmserve.engines.failure import as_failure, release_memory
+from llmserve.engines.frames import forget_frames
 from llmserve.engines.job import Job
 from llmserve.engines.loading import Fetch, LoadedModel, load_model
 from llmserve.engines.logprobs import LogprobsTap
@@ -180,8 +182,15 @@ class ThreadedEngine:
         for job in (*self._running, *self._warming):
             job.cancel()
         await self._idle.wait()
-        for pool in (self._pool, self._warmer):
-            await asyncio.to_thread(pool.shutdown)
+        await asyncio.to_thread(self._pool.shutdown)
+        # On a thread that uses the device: another one would begin to use its own.
+        with contextlib.suppress(RuntimeError):  # closed twice
+            await asyncio.get_running_loop().run_in_executor(self._warmer, self._let_go)
+        await asyncio.to_thread(self._warmer.shutdown)
+
+    def _let_go(self) -> None:
+        if self._loaded is not None:
+            make_current(self._loaded.device)
         self._prefixes.clear()
         self._loaded = None
         release_memory()

@@ -13,6 +13,7 @@ from loguru import logger
 
 from llmserve.domain import LoadProgress, ModelSpec
 from llmserve.engines.base import Engine
+from llmserve.engines.frames import forget_frames
 from llmserve.errors import LLMServeError, ModelBroken, ModelUnloaded, NotReady
 from llmserve.observability.stages import Stages
 from llmserve.registry.registry import LOADING_RETRY_SECONDS, Registry
@@ -213,9 +214,11 @@ class Loader:
             await model.engine.load(report)
         except LLMServeError as error:
             logger.error("{}", error.message)
+            forget_frames(error)  # they hold what was loaded, and the error is kept
             await self._give_up(model, error)
         except Exception as error:
             logger.exception("loading {} failed", model.spec.name)
+            forget_frames(error)
             message = f"loading failed: {type(error).__name__}; see the log"
             await self._give_up(model, ModelBroken(message))
         else:
@@ -248,9 +251,11 @@ class Loader:
         assert model.engine is not None
         model.status = ModelStatus.UNLOADING  # before anything else can run and take a lease
         gc.unfreeze()  # or what the model leaves behind in cycles is never found
-        await model.engine.close()
+        engine, model.engine = model.engine, None
+        await engine.close()
+        del engine
         gc.freeze()
-        model.engine, model.status = None, ModelStatus.UNLOADED
+        model.status = ModelStatus.UNLOADED
         model.progress = LoadProgress("waiting")
         logger.info("model {} is unloaded", model.spec.name)
 

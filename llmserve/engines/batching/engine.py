@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -38,7 +39,8 @@ from llmserve.engines.batching.request import Request
 from llmserve.engines.batching.schedule.scheduler import Scheduler
 from llmserve.engines.batching.wakes import Wakes
 from llmserve.engines.bridge import TokenBridge
-from llmserve.engines.failure import as_failure, forget_frames, release_memory
+from llmserve.engines.failure import as_failure, release_memory
+from llmserve.engines.frames import forget_frames
 from llmserve.engines.job import Job, Task
 from llmserve.engines.loading import LoadedModel
 from llmserve.engines.mailbox import Mailbox
@@ -145,8 +147,8 @@ class BatchingEngine:
         """Make the cache and whatever is compiled, start the step loop, generate first tokens."""
         loop = asyncio.get_running_loop()
         share = self._options.memory_share(self._device)
-        self._computing = await loop.run_in_executor(self._pool, self._build, share, on_progress)
-        self._start(loop, self._computing)
+        await loop.run_in_executor(self._pool, self._build, share, on_progress)
+        self._start(loop)
         on_progress(LoadProgress("warm-up"))
         try:
             await self.warm(self._spec.warmup_prompts or DEFAULT_WARMUP, ())
@@ -217,10 +219,16 @@ class BatchingEngine:
             self._loop.close()
         if self._thread is not None:
             await asyncio.wait([self._thread])
+        # On the thread that has used the device: another one would begin to use its own.
+        with contextlib.suppress(RuntimeError):  # closed twice
+            await asyncio.get_running_loop().run_in_executor(self._pool, self._let_go)
         await asyncio.to_thread(self._pool.shutdown)
+
+    def _let_go(self) -> None:
+        """Drop the model and all that knows it: engine and loop know each other."""
         if self._computing is not None:
             self._computing.close()
-        self._computing = self._scheduler = self._loaded = None
+        self._computing = self._scheduler = self._loaded = self._loop = self._thread = None
         release_memory()
 
     @property
@@ -233,7 +241,7 @@ class BatchingEngine:
         torch.set_num_threads(self._options.torch_threads)
         make_current(self._device)
 
-    def _build(self, share: MemoryShare, on_progress: Callable[[LoadProgress], None]) -> Computing:
+    def _build(self, share: MemoryShare, on_progress: Callable[[LoadProgress], None]) -> None:
         def report(progress: LoadProgress) -> None:
             if self._is_closing:
                 raise ModelBroken(f"loading {self._spec.name!r} was interrupted by a shutdown")
@@ -254,9 +262,13 @@ class BatchingEngine:
         )
         logger.info("model {}: KV cache: {}", self._spec.name, computing.arithmetic)
         logger.info("model {}: {}", self._spec.name, computing.description)
-        return computing
+        # Kept here: whoever waits for this thread may be gone, and `close` lets go of it.
+        self._computing = computing
 
-    def _start(self, loop: asyncio.AbstractEventLoop, computing: Computing) -> None:
+    def _start(self, loop: asyncio.AbstractEventLoop) -> None:
+        computing = self._computing
+        if computing is None or self._is_closing:
+            raise ModelUnloaded(f"model {self._spec.name!r} was unloaded meanwhile")
         options, most = self._options, computing.tokens_per_step
         self._scheduler = Scheduler(
             num_blocks=computing.cache.num_blocks,

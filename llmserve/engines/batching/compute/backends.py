@@ -14,7 +14,7 @@ from llmserve.engines.batching.compute.attention import Attention
 from llmserve.engines.batching.compute.grouped_attention import GroupedAttention
 from llmserve.engines.batching.compute.kv_cache import KVCache
 from llmserve.engines.batching.compute.trial import Trial
-from llmserve.engines.failure import forget_frames
+from llmserve.engines.frames import forget_frames
 from llmserve.engines.loading import LoadedModel
 from llmserve.errors import ModelBroken
 

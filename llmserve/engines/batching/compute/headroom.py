@@ -19,7 +19,8 @@ from llmserve.engines.batching.compute.row_sampling import RowSampling
 from llmserve.engines.batching.compute.runner import Runner
 from llmserve.engines.batching.schedule.plan import Slice, StepPlan
 from llmserve.engines.batching.schedule.sequence import Sequence as TokenSequence
-from llmserve.engines.failure import forget_frames, release_memory
+from llmserve.engines.failure import release_memory
+from llmserve.engines.frames import forget_frames
 from llmserve.engines.loading import LoadedModel
 
 DEAREST: Final = SamplingParams(

@@ -27,7 +27,7 @@ from llmserve.engines.batching.compute.runner import Runner
 from llmserve.engines.batching.compute.sizing import CacheSize, CacheWish, gpu_cache_size
 from llmserve.engines.batching.compute.transformers_forward import TransformersForward
 from llmserve.engines.batching.compute.trial import Trial
-from llmserve.engines.failure import forget_frames
+from llmserve.engines.frames import forget_frames
 from llmserve.engines.loading import LoadedModel
 from llmserve.errors import ModelBroken
 
