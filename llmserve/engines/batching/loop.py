@@ -93,6 +93,7 @@ class StepLoop:
         self._calls: deque[tuple[Callable[[], Any], Future[Any]]] = deque()
         self._work = threading.Event()
         self._is_closing = False
+        self._num_failures = 0
         self._requests: dict[TokenSequence, Request] = {}
         self.stats: SchedulerStats = scheduler.stats()
         self.busy_since: float | None = None
@@ -142,9 +143,11 @@ class StepLoop:
         begun = self._clock()
         plan = self._scheduler.plan(self._pacer.prefill_budget(self._scheduler.stats()))
         if plan.slices:
+            self._num_failures = 0
             sampled = self._step(plan)
             seconds = self._clock() - begun
-            self._pacer.learn(plan, seconds)
+            if not self._num_failures:  # what was tried again teaches nothing
+                self._pacer.learn(plan, seconds)
             self._on_step(StepReport(seconds, plan.num_tokens, sampled))
         elif not self._scheduler.is_idle:
             self._wakes.flush()
@@ -234,6 +237,7 @@ class StepLoop:
             choices = self._compute(prepared, sampling)
         # The worker's boundary: whatever a model raises ends the fewest requests.
         except Exception as error:
+            self._num_failures += 1
             failure = self._diagnose(error)
             if self._is_fatal():
                 self._lose()

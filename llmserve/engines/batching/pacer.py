@@ -12,7 +12,7 @@ from typing import Final
 
 from llmserve.engines.batching.schedule.plan import StepPlan
 from llmserve.engines.batching.schedule.stats import SchedulerStats
-from llmserve.engines.batching.step_costs import DecodeCosts, PrefillCosts
+from llmserve.engines.batching.step_costs import MOST_GROWTH, DecodeCosts, PrefillCosts
 
 STRETCH: Final = 2.2
 """A step with prefill takes at most so many times one with a single prompt token. With 2 or more
@@ -60,5 +60,8 @@ class Pacer:
             self._decode.learn(streams, seconds)
             return
         self._prefill_steps += 1
+        decode, known = self._decode.seconds(streams) or 0.0, self._prefill.estimate
+        if known is not None and decode:
+            seconds = min(seconds, MOST_GROWTH * (decode + known.of(prompt_tokens)))
         # Also without streams: what every step costs is not the prompt's.
-        self._prefill.learn(prompt_tokens, max(0.0, seconds - (self._decode.seconds(streams) or 0)))
+        self._prefill.learn(prompt_tokens, max(0.0, seconds - decode))

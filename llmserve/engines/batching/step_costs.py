@@ -9,6 +9,9 @@ SMOOTHING: Final = 0.2
 """Weight of the newest decode step in its average."""
 FORGETTING: Final = 0.9
 """Weight that a prefill step keeps with each later one: about the last ten count."""
+MOST_GROWTH: Final = 2.0
+"""One step teaches at most that things take so many times what they took: it may have waited for
+another model's load, a compiler or a collection."""
 LEAST_SPREAD: Final = 0.05
 """Sizes closer together than this share of their mean do not show what one token more costs."""
 
@@ -19,6 +22,10 @@ class Affine:
 
     fixed: float
     per_token: float
+
+    def of(self, tokens: int) -> float:
+        """For so many."""
+        return self.fixed + self.per_token * tokens
 
 
 class DecodeCosts:
@@ -32,7 +39,10 @@ class DecodeCosts:
         """A step took so long."""
         size = streams.bit_length()
         old = self._seconds.get(size)
-        self._seconds[size] = seconds if old is None else old + SMOOTHING * (seconds - old)
+        if old is not None:
+            # While every step carries prefill nothing corrects what one odd step has taught.
+            seconds = old + SMOOTHING * (min(seconds, MOST_GROWTH * old) - old)
+        self._seconds[size] = seconds
 
     def seconds(self, streams: int) -> float | None:
         """With about so many streams; `None` before the first step."""

@@ -245,6 +245,24 @@ def test_a_lost_device_ends_everything_and_shows() -> None:
     run(test)
 
 
+def test_a_step_that_was_tried_again_teaches_the_pacer_nothing() -> None:
+    async def test() -> None:
+        computer = Computer(most=1)
+        machine = Machine(computer)
+        learnt: list[StepPlan] = []
+        machine.loop._pacer.learn = lambda plan, seconds: learnt.append(plan)  # type: ignore[method-assign]
+        jobs = [machine.submit(), machine.submit()]
+        await machine.turns(1)
+        assert learnt == []
+        computer.most = 100
+        await machine.turns(1)
+        assert len(learnt) == 1
+        await machine.turns(3)
+        await machine.check_whole(*jobs)
+
+    run(test)
+
+
 def test_a_device_that_is_lost_while_a_job_is_admitted_ends_everything() -> None:
     async def test() -> None:
         computer = Computer()

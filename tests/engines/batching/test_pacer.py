@@ -115,12 +115,31 @@ def test_noise_does_not_make_it_collapse(machine: Machine, seed: int) -> None:
     assert rate >= 0.35 * 4096 / machine.seconds(4096)
 
 
-def test_a_hiccup_is_forgotten() -> None:
-    machine, pacer = Machine(0.0046, 0.024, 1.2e-6), Pacer(4096, LEAST_TOKENS_ON_GPU)
+@pytest.mark.parametrize("odd", [0.3, 3.0, 60.0])
+@pytest.mark.parametrize("prefilling", [0, 1000])
+def test_an_odd_step_changes_nothing_for_long_though_every_step_carries_prefill(
+    odd: float, prefilling: int
+) -> None:
+    machine, pacer = Machine(0.025, 0.020, 2e-4), Pacer(4096, LEAST_TOKENS_ON_GPU)
     machine.run(pacer, 20_000)
-    pacer.learn(plan(8, 4096), 3.0)
-    machine.run(pacer, 40_000)
-    assert max(machine.run(pacer, 20_000)) == 4096
+    usual = pacer.prefill_budget(state(8, 0))
+    pacer.learn(plan(8, prefilling), odd)
+    sizes = []
+    for _ in range(60):  # no decode step comes any more that would correct anything
+        sizes.append(pacer.prefill_budget(state(8, 0)))
+        pacer.learn(plan(8, sizes[-1]), machine.seconds(sizes[-1]))
+    bound = STRETCH * machine.seconds(1)
+    assert all(machine.seconds(size) <= 2 * bound for size in sizes)
+    assert machine.seconds(sizes[-2]) <= 1.3 * bound
+    assert sizes[-2] >= 0.7 * usual
+
+
+def test_what_really_takes_longer_is_learnt() -> None:
+    pacer = Pacer(4096, LEAST_TOKENS_ON_GPU)
+    Machine(0.010, 0.0, 1e-9).run(pacer, 20_000)  # as good as free
+    slow = Machine(0.010, 0.0, 5e-4)
+    slow.run(pacer, 400_000)
+    assert max(slow.run(pacer, 20_000)) == LEAST_TOKENS_ON_GPU
 
 
 def test_sizes_are_told_apart_even_if_all_prompts_are_long() -> None:

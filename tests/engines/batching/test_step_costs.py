@@ -49,6 +49,17 @@ def test_neither_part_is_ever_negative() -> None:
     assert steep.estimate.per_token > 0.0
 
 
+def test_one_odd_decode_step_teaches_little_and_what_really_takes_longer_is_learnt() -> None:
+    costs = DecodeCosts()
+    for _ in range(5):
+        costs.learn(8, 0.010)
+    costs.learn(8, 30.0)
+    assert costs.seconds(8) == pytest.approx(0.012)
+    for _ in range(60):
+        costs.learn(8, 0.5)
+    assert costs.seconds(8) == pytest.approx(0.5, rel=0.01)
+
+
 def test_what_was_long_ago_is_forgotten() -> None:
     costs = PrefillCosts()
     costs.learn(300, 5.0)  # something was compiled
