@@ -43,6 +43,7 @@ class RowSampling:
         self.eos_ids = [i for i in eos_ids if i < vocab]
         self.bias = [(i, value) for i, value in params.logit_bias if i < vocab]
         self._num_generated = 0
+        self._drawn: float | None = None
         self.prompt_ids: torch.Tensor | None = None
         self.answer: AnswerTokens | None = None
         if params.repetition_penalty != 1.0:
@@ -69,12 +70,15 @@ class RowSampling:
 
     def draw(self) -> float:
         """The next uniform number in [0, 1): one for each drawn token, so that a seed gives the
-        same answer whatever else is in the batch."""
-        return self._random.random()
+        same answer whatever else is in the batch, and whether or not a step is tried again."""
+        if self._drawn is None:
+            self._drawn = self._random.random()
+        return self._drawn
 
     def accept(self, token_id: int) -> None:
         """The row's next token was chosen."""
         self._num_generated += 1
+        self._drawn = None
         if self.answer is not None:
             self.answer.add(token_id)
 

@@ -32,13 +32,12 @@ def sample(
     told = Told(logits, rows)
     adjust(logits, rows)
     chosen = choose(logits, rows)
+    logprobs = told.of(chosen)
+    # Last, when nothing can fail any more: a step that fails is tried again.
     for row, token_id in zip(rows, chosen, strict=True):
         if token_id is not None:
             row.accept(token_id)
-    return [
-        Choice(token_id, logprobs)
-        for token_id, logprobs in zip(chosen, told.of(chosen), strict=True)
-    ]
+    return [Choice(*each) for each in zip(chosen, logprobs, strict=True)]
 
 
 class Told:

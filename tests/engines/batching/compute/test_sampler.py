@@ -20,7 +20,7 @@ from transformers import (
 )
 
 from llmserve.domain import SamplingParams
-from llmserve.engines.batching.compute import choosing
+from llmserve.engines.batching.compute import choosing, sampler
 from llmserve.engines.batching.compute.adjusting import adjust
 from llmserve.engines.batching.compute.row_sampling import RowSampling
 from llmserve.engines.batching.compute.sampler import sample
@@ -59,6 +59,29 @@ def test_greedy_and_sampled_rows_mix() -> None:
     alone = tokens(scores[1:2], [row(temperature=0.7, seed=4)])
     mixed = tokens(scores, [row(), row(temperature=0.7, seed=4), row()])
     assert mixed == [int(scores[0].argmax()), *alone, int(scores[2].argmax())]
+
+
+def test_a_step_that_fails_and_is_tried_again_draws_and_counts_nothing_twice(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    params = {"temperature": 1.0, "seed": 3, "frequency_penalty": 1.0, "min_tokens": 4}
+    steps = [logits(seed=number) for number in range(4)]
+
+    def answer(failing: int) -> list[int | None]:
+        subject = row(**params, logprobs=2)
+        made = []
+        for number, scores in enumerate(steps):
+            if number == failing:
+                with monkeypatch.context() as patch, pytest.raises(torch.OutOfMemoryError):
+                    patch.setattr(sampler.Told, "of", out_of_memory)
+                    sample(scores.clone(), [subject])
+            made += tokens(scores, [subject])
+        return made
+
+    def out_of_memory(*args: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    assert answer(failing=1) == answer(failing=-1)
 
 
 @pytest.mark.parametrize(
