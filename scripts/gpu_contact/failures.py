@@ -7,6 +7,7 @@ import subprocess
 import sys
 import traceback
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Final
 
 import torch
@@ -16,8 +17,6 @@ from llmserve.engines.failure import release_memory
 
 LIMIT_SECONDS: Final = 75
 DEVICE: Final = torch.device("cuda:0")
-STICKY: Final = ("index out of range", "illegal address")
-"""After these the device is lost; after all others it computes on."""
 
 
 def main(argv: list[str]) -> int:
@@ -50,19 +49,20 @@ def _finish(name: str, process: subprocess.Popen[str]) -> int:
 
 def _provoke(name: str) -> int:
     torch.zeros(1, device=DEVICE)
+    failure = FAILURES[name]
+    raised, message = "nothing", ""
     try:
-        FAILURES[name]()
+        failure.provoke()
     except BaseException as error:
-        raised = f"{type(error).__name__}: {str(error).splitlines()[0][:100]}"
+        raised, message = type(error).__name__, (str(error).splitlines() or [""])[0][:100]
         traceback.print_exc()
-    else:
-        raised = "nothing"
     release_memory()  # must not raise
     is_alive = answers(DEVICE)
-    is_right = is_alive is (name not in STICKY)
+    is_right = is_alive is not failure.is_sticky and raised in failure.types
     print(
-        f"=> {name}: raised {raised}; the device {'answers' if is_alive else 'is lost'}"
-        f"{'' if is_right else ', WHICH IS NOT AS EXPECTED'}"
+        f"=> {name}: raised {raised} ({message}); "
+        f"the device {'answers' if is_alive else 'is lost'}"
+        f"{'' if is_right else f', WHICH IS NOT AS EXPECTED ({failure.types})'}"
     )
     return 0 if is_right else 1
 
@@ -154,18 +154,34 @@ def _sync_found_before() -> None:
         numbers.sum().item()
 
 
-FAILURES: Final[dict[str, Callable[[], None]]] = {
-    "out of memory": _out_of_memory,
-    "index out of range": _index_out_of_range,
-    "illegal address": _illegal_address,
-    "too little shared memory": _shared_memory,
-    "no C compiler": _no_compiler,
-    "grid too large": _grid_too_large,
-    "wrong shapes": _wrong_shapes,
-    "sync inside a capture": _sync_inside_a_capture,
-    "raise inside a capture": _raise_inside_a_capture,
-    "out of memory inside a capture": _out_of_memory_inside_a_capture,
-    "sync found before a capture": _sync_found_before,
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """What provokes it, the names of the types that it may raise, and whether the device is lost
+    after it."""
+
+    provoke: Callable[[], object]
+    types: tuple[str, ...]
+    is_sticky: bool = False
+
+
+_CUDA: Final = ("AcceleratorError", "RuntimeError")
+
+FAILURES: Final = {
+    "out of memory": Failure(_out_of_memory, ("OutOfMemoryError",)),
+    "index out of range": Failure(_index_out_of_range, _CUDA, is_sticky=True),
+    "illegal address": Failure(_illegal_address, _CUDA, is_sticky=True),
+    "too little shared memory": Failure(_shared_memory, ("OutOfResources",)),
+    "no C compiler": Failure(
+        _no_compiler, ("RuntimeError", "CalledProcessError", "FileNotFoundError")
+    ),
+    "grid too large": Failure(_grid_too_large, _CUDA),
+    "wrong shapes": Failure(_wrong_shapes, ("RuntimeError",)),
+    "sync inside a capture": Failure(_sync_inside_a_capture, _CUDA),
+    "raise inside a capture": Failure(_raise_inside_a_capture, ("ZeroDivisionError",)),
+    "out of memory inside a capture": Failure(
+        _out_of_memory_inside_a_capture, ("OutOfMemoryError",)
+    ),
+    "sync found before a capture": Failure(_sync_found_before, ("WaitsForDevice",)),
 }
 
 if __name__ == "__main__":

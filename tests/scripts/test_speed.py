@@ -140,4 +140,4 @@ def test_the_hosts_part_of_a_step_is_told_beside_its_budget(tiny_model: Path) ->
     assert list(parts.milliseconds) == list(host_parts.BUDGETS)
     lines = parts.as_markdown().splitlines()
     assert len(lines) == 2 + len(host_parts.BUDGETS) + 1
-    assert lines[-1].startswith("| together | ")
+    assert lines[-1].startswith("| the first four together | ")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Self
 
+import numpy as np
 import torch
 
 from llmserve.engines.batching.schedule.plan import StepPlan
@@ -43,43 +44,46 @@ class Batch:
     @classmethod
     def from_plan(cls, plan: StepPlan, block_size: int, device: torch.device) -> Self:
         """Lay a plan out; the plan has at least one slice."""
+        num_tokens, rows = plan.num_tokens, len(plan.slices)
+        contexts = [part.end for part in plan.slices]
+        # Tables and slots are filled in memory of their own: of lists, one long context among many
+        # short ones would make millions of numbers.
+        block_tables = np.zeros((rows, -(-max(contexts) // block_size)), np.int32)
+        slots = np.empty(num_tokens, np.int64)
         token_ids: list[int] = []
         positions: list[int] = []
-        slots: list[int] = []
         query_starts = [0]
         sampled: list[int] = []
-        for part in plan.slices:
-            blocks = part.sequence.blocks
+        for row, part in enumerate(plan.slices):
+            used = -(-part.end // block_size)
+            block_tables[row, :used] = part.sequence.blocks[:used]
+            begin = len(token_ids)
+            if part.length == 1:
+                block, offset = divmod(part.start, block_size)
+                slots[begin] = part.sequence.blocks[block] * block_size + offset
+            else:
+                places = np.arange(part.start, part.end)
+                blocks = block_tables[row, places // block_size].astype(np.int64)
+                slots[begin : begin + part.length] = blocks * block_size + places % block_size
             token_ids += part.sequence.token_ids[part.start : part.end]
             positions += range(part.start, part.end)
-            slots += [
-                blocks[position // block_size] * block_size + position % block_size
-                for position in range(part.start, part.end)
-            ]
             query_starts.append(len(token_ids))
             if part.is_sampled:
                 sampled.append(len(token_ids) - 1)
-        contexts = [part.end for part in plan.slices]
-        used = [-(-context // block_size) for context in contexts]
-        width = max(used)
-        tables = [
-            part.sequence.blocks[:count] + [0] * (width - count)
-            for part, count in zip(plan.slices, used, strict=True)
-        ]
 
         def long(values: list[int]) -> torch.Tensor:
             return torch.tensor(values, dtype=torch.int64).to(device, non_blocking=True)
 
-        def short(values: list[int] | list[list[int]]) -> torch.Tensor:
+        def short(values: list[int]) -> torch.Tensor:
             return torch.tensor(values, dtype=torch.int32).to(device, non_blocking=True)
 
         return cls(
             token_ids=long(token_ids),
             positions=long(positions),
-            slots=long(slots),
+            slots=torch.from_numpy(slots).to(device, non_blocking=True),
             query_starts=short(query_starts),
             context_lengths=short(contexts),
-            block_tables=short(tables),
+            block_tables=torch.from_numpy(block_tables).to(device, non_blocking=True),
             sampled=long(sampled),
             num_decode=sum(1 for part in plan.slices if part.length == 1),
             max_query=max(part.length for part in plan.slices),

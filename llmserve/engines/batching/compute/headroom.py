@@ -164,17 +164,20 @@ def measure_step(
         tokens_per_step = max(least_tokens, tokens_per_step // 2)
 
 
-def measure_graphs(memory: Memory, graphed: GraphedForward) -> int | str:
-    """Bytes of all CUDA graphs: the first brings the pool that all share, each one more about the
-    same. Or why there can be none, which is found without recording anything where that is
-    possible, as a recording that fails may leave its marks."""
+def measure_graphs(memory: Memory, build: Callable[[], GraphedForward]) -> int | str:
+    """Bytes of all CUDA graphs and of what they read: the first brings the pool that all share,
+    each one more about the same. Or why there can be none, which is found without recording
+    anything where that is possible, as a recording that fails may leave its marks."""
     try:
+        before = memory.free()
+        graphed = build()
+        buffers = max(0, before - memory.free())
         graphed.check_capturable()
         before = memory.free()
         graphed.capture_next()
         first = max(0, before - memory.free())
         if graphed.num_buckets == 1:
-            return first
+            return buffers + first
         graphed.capture_next()
         each = max(0, before - memory.free() - first)
     # The model's code may raise anything where it is watched or recorded.
@@ -182,4 +185,4 @@ def measure_graphs(memory: Memory, graphed: GraphedForward) -> int | str:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         forget_frames(error)
         return reason
-    return first + each * (graphed.num_buckets - 1)
+    return buffers + first + each * (graphed.num_buckets - 1)

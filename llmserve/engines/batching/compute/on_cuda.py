@@ -4,6 +4,7 @@ for the largest step, the KV cache in what is left, every kernel compiled, decod
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Final
 
 import torch
@@ -105,8 +106,11 @@ class _Assembly:
             parts.append("torch.compile")
         if headroom.graph_bytes is not None:
             forward = graphed = self._graphed(cache)
-            graphed.capture(self._report_graphs)
-            parts.append(f"{graphed.num_graphs} CUDA graphs")
+            problem = graphed.capture(self._report_graphs)
+            if problem is None:
+                parts.append(f"{graphed.num_graphs} CUDA graphs")
+            else:
+                self._refusals.append(f"no CUDA graphs: {problem}")
         return Computing(
             cache,
             "; ".join([", ".join(parts), *self._refusals]),
@@ -137,7 +141,7 @@ class _Assembly:
         """`None` where decode cannot be captured."""
         reason: int | str = "attention in torch waits for the device"
         if self._backend.is_capturable:
-            reason = measure_graphs(self._memory, self._graphed(cache))
+            reason = measure_graphs(self._memory, partial(self._graphed, cache))
         if isinstance(reason, int):
             return reason
         logger.warning("decode runs without CUDA graphs: {}", reason)

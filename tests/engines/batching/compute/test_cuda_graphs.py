@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from typing import ClassVar
+from unittest import mock
 
 import pytest
 import torch
@@ -151,10 +153,13 @@ def test_buckets_are_close_together_and_end_at_the_largest_batch() -> None:
 
 def test_batches_with_a_long_context_have_buckets_of_their_own() -> None:
     made = buckets(20, 100_000)
-    assert [b.rows for b in made if b.max_context == LONGEST_PART] == [1, 2, 4, 8, 16, 20]
-    assert [b.rows for b in made if b.max_context == 100_000] == [1, 2, 4, 8, 16, 20]
-    assert len(made) == 12
+    lengths = sorted({bucket.max_context for bucket in made})
+    assert lengths == [LONGEST_PART, 4 * LONGEST_PART, 16 * LONGEST_PART, 100_000]
+    for length in lengths:
+        assert [b.rows for b in made if b.max_context == length] == [1, 2, 4, 8, 16, 20]
     assert made == sorted(made)
+    assert {bucket.max_context for bucket in buckets(20, 4000)} == {4000}
+    assert {bucket.max_context for bucket in buckets(20, 5000)} == {LONGEST_PART, 5000}
 
 
 @torch.inference_mode()
@@ -185,7 +190,7 @@ def test_a_model_that_cannot_be_captured_runs_eagerly() -> None:
     with make_forward() as forward:
         eager_cache, cache = make_cache(), make_cache()
         graphed = make_graphed(forward, cache, Refusing())
-        graphed.capture()
+        assert graphed.capture() == "operation not permitted when stream is capturing"
         assert graphed.num_graphs == 0
         assert_same_life(forward, eager_cache, graphed, cache, "cpu")
 
@@ -237,6 +242,79 @@ def test_rows_past_the_batch_read_and_write_nothing() -> None:
     assert view.context_lengths.tolist() == [1, 4, 7, 0]
     assert view.query_starts.tolist() == [0, 1, 2, 3, 4]
     assert view.sampled.tolist() == [0, 1, 2, 3]
+
+
+class FakeGraph:
+    """Raises where it is to end if something broke it, as torch's does before its allocator is
+    told."""
+
+    told: ClassVar[list[str]] = []
+    is_broken = True
+
+    def capture_begin(self, pool: object, capture_error_mode: str) -> None:
+        assert capture_error_mode == "thread_local"
+
+    def capture_end(self) -> None:
+        self.told.append("end")
+        if self.is_broken:
+            raise torch.AcceleratorError("operation failed due to a previous error during capture")
+
+    def replay(self) -> None:
+        self.told.append("replay")
+
+
+@pytest.fixture
+def fake_cuda(monkeypatch: pytest.MonkeyPatch) -> type[FakeGraph]:
+    class Graph(FakeGraph):
+        told: ClassVar[list[str]] = []
+
+    stream = mock.MagicMock(device=torch.device("cuda:1"))
+    monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: (0, 7))
+    monkeypatch.setattr(torch.cuda, "Stream", lambda device: stream)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: mock.MagicMock())
+    monkeypatch.setattr(torch.cuda, "stream", lambda stream: nullcontext())
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
+    for name in ("_cuda_endAllocateToPool", "_cuda_releasePool"):
+        monkeypatch.setattr(
+            torch._C,
+            name,
+            lambda index, pool, name=name: Graph.told.append(f"{name} {index} {pool}"),
+            raising=False,
+        )
+    return Graph
+
+
+GIVEN_BACK = ["end", "_cuda_endAllocateToPool 1 (0, 7)", "_cuda_releasePool 1 (0, 7)"]
+
+
+@pytest.mark.parametrize("failing", [1, 2, 99])
+def test_a_broken_capture_gives_the_allocator_back(
+    fake_cuda: type[FakeGraph], failing: int
+) -> None:
+    """Whether the work raises where it runs first, where it is recorded, or not at all."""
+    calls = []
+
+    def work() -> None:
+        calls.append(1)
+        if len(calls) == failing:
+            raise ZeroDivisionError
+
+    with pytest.raises((ZeroDivisionError, torch.AcceleratorError)) as raised:
+        CudaRecorder(torch.device("cuda:1")).record(work)
+    assert raised.type is (torch.AcceleratorError if failing == 99 else ZeroDivisionError)
+    assert fake_cuda.told == ([] if failing == 1 else GIVEN_BACK)
+
+
+def test_a_capture_that_ends_well_is_left_alone(fake_cuda: type[FakeGraph]) -> None:
+    fake_cuda.is_broken = False
+    recorder = CudaRecorder(torch.device("cuda:1"))
+    recorder.record(lambda: None)()
+    assert fake_cuda.told == ["end", "replay"]
+    fake_cuda.told.clear()
+    work = mock.Mock(side_effect=[None, ZeroDivisionError])
+    with pytest.raises(ZeroDivisionError):
+        recorder.record(work)
+    assert fake_cuda.told == ["end"], "torch has given it back"
 
 
 @pytest.mark.gpu

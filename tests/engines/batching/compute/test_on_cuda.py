@@ -173,17 +173,26 @@ def test_a_model_that_waits_for_the_device_runs_without_graphs_and_says_why(
         computing.close()
 
 
+@pytest.mark.parametrize("recorded", [0, 1, 2, 3], ids=lambda count: f"{count} recorded")
 def test_a_graph_that_cannot_be_recorded_leaves_a_model_that_runs(
     loaded: LoadedModel,
     told: list[str],
     expected: list[list[int]],
     monkeypatch: pytest.MonkeyPatch,
+    recorded: int,
 ) -> None:
-    class Refusing:
-        def record(self, work: Callable[[], None]) -> Callable[[], None]:
-            raise torch.AcceleratorError("operation not permitted when stream is capturing")
+    """The first two are recorded where it is measured what graphs take."""
 
-    monkeypatch.setattr(on_cuda, "CudaRecorder", lambda device: Refusing())
+    class Refusing(Repeater):
+        def record(self, work: Callable[[], None]) -> Callable[[], None]:
+            nonlocal recorded
+            recorded -= 1
+            if recorded < 0:
+                raise torch.AcceleratorError("operation not permitted when stream is capturing")
+            return super().record(work)
+
+    refusing = Refusing()
+    monkeypatch.setattr(on_cuda, "CudaRecorder", lambda device: refusing)
     computing = on_double(loaded)
     try:
         assert "no CUDA graphs: operation not permitted" in computing.description

@@ -17,6 +17,9 @@ from llmserve.engines.batching.compute.batch import Batch
 from llmserve.engines.batching.compute.cuda.splits import LONGEST_PART
 
 NO_SLOT: Final = -1
+CONTEXT_STEP: Final = 4
+"""A graph cuts contexts into parts for the longest it takes; each part more is a piece of work for
+every row, however short."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -32,14 +35,15 @@ def buckets(max_rows: int, max_context: int) -> list[Bucket]:
     every 8th, every 16th row past 256, up to and including `max_rows`.
 
     Contexts beyond `LONGEST_PART` are cut into more parts, so batches with one get graphs of their
-    own: of a power of two of rows.
+    own: of a power of two of rows, and for contexts `CONTEXT_STEP` times as long each.
     """
     rows = [1, 2, 4, *range(8, 257, 8), *range(272, max_rows + 1, 16)]
-    short = min(max_context, LONGEST_PART)
-    made = [Bucket(count, short) for count in _up_to(rows, max_rows)]
-    if max_context > short:
-        powers = [1 << power for power in range(max_rows.bit_length())]
-        made += [Bucket(count, max_context) for count in _up_to(powers, max_rows)]
+    powers = [1 << power for power in range(max_rows.bit_length())]
+    context = min(max_context, LONGEST_PART)
+    made = [Bucket(count, context) for count in _up_to(rows, max_rows)]
+    while context < max_context:
+        context = min(max_context, context * CONTEXT_STEP)
+        made += [Bucket(count, context) for count in _up_to(powers, max_rows)]
     return sorted(made)
 
 

@@ -6,7 +6,7 @@ import contextlib
 from bisect import bisect_left
 from collections.abc import Callable
 from functools import partial
-from typing import Protocol
+from typing import Final, Protocol
 
 import torch
 from loguru import logger
@@ -16,6 +16,7 @@ from llmserve.engines.batching.compute.cuda.decode_buffers import Bucket, Decode
 from llmserve.engines.batching.compute.cuda.syncs import RefuseSyncs
 from llmserve.engines.batching.compute.forward import Forward
 from llmserve.engines.batching.compute.kv_cache import KVCache
+from llmserve.engines.frames import forget_frames
 
 
 class Recorder(Protocol):
@@ -54,11 +55,27 @@ class CudaRecorder:
                 # The capture has to end, or the allocator would go on recording; that it was
                 # broken is what is raised already.
                 with contextlib.suppress(RuntimeError):
-                    graph.capture_end()
+                    self._end(graph)
                 raise
-            graph.capture_end()
+            self._end(graph)
         current.wait_stream(self._stream)
         return graph.replay
+
+    def _end(self, graph: torch.cuda.CUDAGraph) -> None:
+        try:
+            graph.capture_end()
+        except RuntimeError:
+            # A capture that something has broken: torch (2.11 and 2.13) raises before it tells its
+            # allocator, which would record on, hold the pool for ever and ask the dead graph.
+            _broken.append(graph)
+            for give_back in ("_cuda_endAllocateToPool", "_cuda_releasePool"):
+                with contextlib.suppress(RuntimeError, AttributeError):
+                    getattr(torch._C, give_back)(self._stream.device.index, self._pool)
+            raise
+
+
+_broken: Final[list[torch.cuda.CUDAGraph]] = []
+"""They hold no memory of the device."""
 
 
 class GraphedForward:
@@ -98,10 +115,12 @@ class GraphedForward:
         return len(self._buckets)
 
     @torch.inference_mode()
-    def capture(self, on_progress: Callable[[int, int], None] = lambda done, total: None) -> None:
+    def capture(
+        self, on_progress: Callable[[int, int], None] = lambda done, total: None
+    ) -> str | None:
         """Capture every bucket, telling how many of how many are done.
 
-        A model that cannot be captured runs as before; the log says why.
+        A model that cannot be captured runs as before; why, is returned and logged.
         """
         for done in range(1, self.num_buckets + 1):
             try:
@@ -113,8 +132,11 @@ class GraphedForward:
                 )
                 self._replays.clear()
                 self._logits = None
-                return
+                reason = (str(error).splitlines() or [type(error).__name__])[0]
+                forget_frames(error)
+                return reason
             on_progress(done, self.num_buckets)
+        return None
 
     @torch.inference_mode()
     def capture_next(self) -> None:
