@@ -352,7 +352,8 @@ class EngineStats:
 @dataclass(frozen=True, slots=True)
 class EngineInfo:
     """What an engine turned out to be, for the log and `/v1/models`. `warnings` tell what is not as
-    an operator would expect, though it serves."""
+    an operator would expect, though it serves; `step_bytes` is what the largest step takes of a
+    GPU's memory, beside weights and cache, while it is computed."""
 
     kind: EngineKind
     why: str
@@ -363,5 +364,6 @@ class EngineInfo:
     weight_bytes: int
     sampling: SamplingFields = field(default_factory=SamplingFields)
     cache_bytes: int = 0
+    step_bytes: int = 0
     rules: AnswerRules = field(default_factory=AnswerRules)
     warnings: tuple[str, ...] = ()

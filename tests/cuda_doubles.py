@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import torch
 
 from llmserve.engines.batching.compute.kv_cache import KVCache
+from llmserve.engines.memory_share import Occupancy
 
 
 class SkippingCache(KVCache):
@@ -49,8 +50,8 @@ class FakeMemory:
     graph_bytes: list[int] = field(default_factory=list)
     steps: list[int] = field(default_factory=list)
 
-    def free(self) -> int:
-        return self.free_bytes
+    def occupancy(self) -> Occupancy:
+        return Occupancy(self.free_bytes, self.free_bytes, 0)
 
     def peak_of(self, work: Callable[[], object]) -> int:
         count = len(self.steps)

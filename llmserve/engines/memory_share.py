@@ -1,8 +1,27 @@
-"""What part of a device's memory one model may take, beside those that are still to come."""
+"""What part of a device's memory one model may take, beside those that are there or to come."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
+
+USABLE: Final = 0.95
+"""Of a GPU's memory; the rest is lost between allocations."""
+
+
+@dataclass(frozen=True, slots=True)
+class Occupancy:
+    """A device's memory at one moment, in bytes.
+
+    Attributes:
+        total: of the device.
+        free: could be allocated, what torch keeps for later included.
+        own: this process has there.
+    """
+
+    total: int
+    free: int
+    own: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -10,28 +29,48 @@ class MemoryShare:
     """Read when the model sizes its KV cache; its weights are on the device by then.
 
     Attributes:
-        part: of what is free on the device; less than 1 where other workers use it, too.
+        part: of the device's memory that is this worker's; less than 1 where others use it, too.
         weights_to_come: bytes of models that this worker will load onto the device later.
         models_to_come: how many these are; what is left is shared with them evenly.
         most_bytes: bound of weights and cache together, `None` for none.
+        others_steps: bytes that models which are on the device already take for their steps, now
+            and then.
     """
 
     part: float = 1.0
     weights_to_come: int = 0
     models_to_come: int = 0
     most_bytes: int | None = None
+    others_steps: int = 0
 
-    def of(self, free_bytes: int, own_weights: int) -> int:
-        """Bytes for everything that the model takes beside its weights."""
-        whole = int(free_bytes * self.part)
+    def of(self, device: Occupancy, own_weights: int) -> int:
+        """Bytes for everything that the model takes beside its weights.
+
+        Workers that share a device start at the same time, and each takes its part of the whole:
+        what is free depends on who came first.
+        """
+        whole = int(device.free * USABLE)
+        if self.part < 1.0:
+            whole = min(whole, int(device.total * USABLE * self.part) - device.own)
+        whole -= self.others_steps
         if self.most_bytes is not None:
             whole = min(whole, self.most_bytes - own_weights)
         return max(0, whole - self.weights_to_come) // (self.models_to_come + 1)
 
-    def __str__(self) -> str:
-        terms = [f"× {self.part:.3g} (this worker's part)"]
+    def arithmetic(self, device: Occupancy, own_weights: int) -> str:
+        """How `of` comes to its result."""
+        terms = [f"{device.free:,} bytes free × {USABLE}"]
+        if self.part < 1.0:
+            terms.append(
+                f"at most {device.total:,} × {USABLE} × {self.part:.3g} (this worker's part) - "
+                f"{device.own:,} that it has there"
+            )
+        if self.others_steps:
+            terms.append(f"- {self.others_steps:,} for steps of the models that are there")
         if self.most_bytes is not None:
-            terms.append(f"at most {self.most_bytes:,} with its weights (models_memory_bytes)")
+            terms.append(
+                f"at most {self.most_bytes:,} (models_memory_bytes) - {own_weights:,} of weights"
+            )
         if self.models_to_come:
             terms.append(
                 f"- {self.weights_to_come:,} for the weights of models to come, shared by "

@@ -47,10 +47,18 @@ class Neighbours:
             weights_to_come=sum(map(self._weights_of, coming)),
             models_to_come=len(coming),
             most_bytes=most_bytes,
+            others_steps=sum(_step_bytes(model, device) for model in others),
         )
 
     def _weights_of(self, model: ServedModel) -> int:
         return self.weights(model.spec)
+
+
+def _step_bytes(model: ServedModel, device: str) -> int:
+    is_there = model.status in (ModelStatus.READY, ModelStatus.UNLOADING)
+    if model.engine is None or not is_there or _first(model.engine.info.device) != device:
+        return 0
+    return model.engine.info.step_bytes
 
 
 def _is_to_come(model: ServedModel) -> bool:

@@ -50,7 +50,7 @@ def main(argv: list[str]) -> int:
 def _largest(subject: Subject, computing: Computing) -> None:
     """The step that memory was set aside for, now that the cache has taken the rest."""
     memory = DeviceMemory(subject.loaded.device)
-    free = memory.free()
+    free = memory.occupancy().free
     largest = LargestStep(
         subject.loaded, subject.layers, computing.runner.forward, computing.cache, max(BATCHES)
     )

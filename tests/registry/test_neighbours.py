@@ -33,10 +33,17 @@ def share(models: Registry, name: str = "big", gpus: int = 1, **options: Any) ->
     return neighbours.share(ModelSpec(name, device="auto"), "cuda:0", gpus)
 
 
-def loaded(models: Registry, name: str, num_bytes: int) -> None:
+def loaded(
+    models: Registry, name: str, num_bytes: int, step_bytes: int = 0, device: str = "cuda:0"
+) -> None:
     model = models.find(name)
     model.status = ModelStatus.READY
-    info = SimpleNamespace(weight_bytes=WEIGHTS[name], cache_bytes=num_bytes - WEIGHTS[name])
+    info = SimpleNamespace(
+        weight_bytes=WEIGHTS[name],
+        cache_bytes=num_bytes - WEIGHTS[name],
+        step_bytes=step_bytes,
+        device=device,
+    )
     model.engine = SimpleNamespace(info=info, stats=lambda: SimpleNamespace(pinned_bytes=0))  # type: ignore[assignment]
 
 
@@ -72,6 +79,15 @@ def test_what_is_loaded_counts_against_the_budget() -> None:
     models = registry("big", on_demand=("small",))
     loaded(models, "big", 700)
     assert share(models, "small", most_bytes=1000) == MemoryShare(most_bytes=300)
+
+
+def test_models_that_are_there_keep_room_for_their_steps() -> None:
+    models = registry("big", "small", "other")
+    loaded(models, "small", 450, step_bytes=70)
+    loaded(models, "other", 450, step_bytes=9, device="cuda:1")
+    assert share(models) == MemoryShare(others_steps=70)
+    models.find("small").status = ModelStatus.UNLOADING
+    assert share(models) == MemoryShare(others_steps=70)
 
 
 def test_of_several_gpus_the_others_are_taken_first() -> None:

@@ -141,6 +141,7 @@ class BatchingEngine:
             rules=loaded.rules,
             warnings=loaded.warnings,
             cache_bytes=computing.cache.num_bytes,
+            step_bytes=computing.step_bytes,
         )
 
     async def load(self, on_progress: Callable[[LoadProgress], None]) -> None:

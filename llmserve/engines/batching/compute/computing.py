@@ -23,6 +23,7 @@ class Computing:
         description: by what the steps are computed, and what was refused for which reason.
         arithmetic: how the size of the cache came about.
         tokens_per_step: the largest step that there is memory for.
+        step_bytes: of a GPU's memory that such a step takes while it is computed.
     """
 
     cache: KVCache
@@ -31,6 +32,7 @@ class Computing:
     tokens_per_step: int
     runner: Runner
     close_forward: Callable[[], None]
+    step_bytes: int = 0
 
     def prepare(self, plan: StepPlan) -> Batch:
         """See `Runner.prepare`."""

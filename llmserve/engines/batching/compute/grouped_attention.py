@@ -26,7 +26,7 @@ class GroupedAttention:
     ) -> torch.Tensor:
         """See `Attention`."""
         count = batch.num_decode
-        at_once = _rows_at_once(cache, layer, batch.max_context)
+        at_once = rows_at_once(cache, layer, batch.max_context)
         parts = [
             _decode(cache, layer, batch, slice(begin, min(begin + at_once, count)), query, variant)
             for begin in range(0, count, at_once)
@@ -42,7 +42,8 @@ class GroupedAttention:
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
-def _rows_at_once(cache: KVCache, layer: int, max_context: int) -> int:
+def rows_at_once(cache: KVCache, layer: int, max_context: int) -> int:
+    """Decode rows that are attended to together, of up to so many tokens each."""
     token_bytes = 2 * cache.keys[layer][0, :, 0].nbytes
     return max(1, MAX_GATHERED_BYTES // max(1, token_bytes * max_context))
 

@@ -14,6 +14,7 @@ from llmserve.domain import SamplingParams
 from llmserve.engines.batching.compute.cuda.gather import most_gathered
 from llmserve.engines.batching.compute.cuda.graphs import GraphedForward
 from llmserve.engines.batching.compute.forward import Forward
+from llmserve.engines.batching.compute.grouped_attention import rows_at_once
 from llmserve.engines.batching.compute.kv_cache import KVCache, LayerShape
 from llmserve.engines.batching.compute.row_sampling import RowSampling
 from llmserve.engines.batching.compute.runner import Runner
@@ -22,18 +23,20 @@ from llmserve.engines.batching.schedule.sequence import Sequence as TokenSequenc
 from llmserve.engines.failure import release_memory
 from llmserve.engines.frames import forget_frames
 from llmserve.engines.loading import LoadedModel
+from llmserve.engines.memory_share import Occupancy
 
 DEAREST: Final = SamplingParams(
-    temperature=1.0, top_p=0.999, repetition_penalty=1.1, frequency_penalty=0.1, logprobs=20
+    temperature=1e6, top_p=0.999, repetition_penalty=1.1, frequency_penalty=0.1, logprobs=20
 )
-"""What asks the sampler for most memory: a sort of all logits, and a copy of them."""
+"""What asks the sampler for most memory: a copy of all logits, and a sort of them, as no few tokens
+make up the share."""
 
 
 class Memory(Protocol):
     """A device's memory."""
 
-    def free(self) -> int:
-        """Bytes that could be allocated, what torch keeps for later included."""
+    def occupancy(self) -> Occupancy:
+        """At this moment; gives back what torch keeps for later."""
         ...
 
     def peak_of(self, work: Callable[[], object]) -> int:
@@ -47,11 +50,12 @@ class DeviceMemory:
     def __init__(self, device: torch.device) -> None:
         self._device = device
 
-    def free(self) -> int:
+    def occupancy(self) -> Occupancy:
         """See `Memory`."""
         torch.cuda.synchronize(self._device)
         release_memory()
-        return torch.cuda.mem_get_info(self._device)[0]
+        free, total = torch.cuda.mem_get_info(self._device)
+        return Occupancy(total, free, torch.cuda.memory_reserved(self._device))
 
     def peak_of(self, work: Callable[[], object]) -> int:
         """See `Memory`."""
@@ -90,9 +94,10 @@ class Headroom:
 
 
 class LargestStep:
-    """As many rows as may run, one of them a prompt's last piece, over a cache of a single block.
+    """As many rows as may run, prompts' pieces among them, over a cache of a single block.
 
-    Its context is as long as attention may copy one.
+    Their contexts are as long as attention may copy, the first decode rows' as long as the model
+    allows. `is_plain`: attention in torch, which copies any context, row after row.
     """
 
     def __init__(
@@ -102,33 +107,50 @@ class LargestStep:
         forward: Forward,
         cache: KVCache,
         max_running: int,
+        *,
+        is_plain: bool = False,
     ) -> None:
         self._loaded = loaded
         self._block_size = cache.block_size
         self._max_running = max_running
+        self._max_context = context = loaded.max_context
         dtype = loaded.model.dtype
-        self._most_context = min(
-            loaded.max_context, *(most_gathered(layer, dtype) for layer in layers)
-        )
+        if is_plain:
+            self._most_copied = context
+            self._long_rows = max(rows_at_once(cache, i, context) for i in range(len(layers)))
+        else:
+            self._most_copied = min(most_gathered(layer, dtype) for layer in layers)
+            self._long_rows = 1
         self._runner = Runner(forward, cache, loaded.device)
 
     def run(self, num_tokens: int) -> None:
-        """Compute such a step of so many tokens, and choose its tokens in the dearest way."""
-        rows = min(self._max_running, num_tokens)
-        longest = min(self._most_context, max(1, num_tokens - rows + 1))
-        slices = [self._slice(1, 1)] * (rows - 1)
-        # Where a context is shorter than the step, several prompts fill it.
-        left = num_tokens - len(slices)
-        while left > 0:
-            slices.append(self._slice(self._most_context, min(longest, left)))
-            left -= min(longest, left)
-        plan = StepPlan(tuple(sorted(slices, key=lambda part: part.length > 1)))
+        """Compute such a step of so many tokens, or of as many as the rows may have, and choose its
+        tokens in the dearest way."""
+        plan = self._plan(num_tokens)
         vocab = self._loaded.model.get_input_embeddings().num_embeddings
         sampling = [
             RowSampling(DEAREST, part.sequence.token_ids[:1], (), vocab, self._loaded.device)
             for part in plan.slices
         ]
         self._runner.run(self._runner.prepare(plan), sampling)
+
+    def _plan(self, num_tokens: int) -> StepPlan:
+        longest = min(self._max_context, self._most_copied)
+        rows = min(self._max_running, num_tokens)
+        num_tokens = min(num_tokens, rows * longest)
+        # So many prompts hold the tokens, or fill what may be copied; each has two tokens or more.
+        wanted = max(-(-(num_tokens - rows) // max(1, longest - 1)), self._most_copied // longest)
+        prompts = min(rows, num_tokens - rows, wanted)
+        decode = rows - prompts
+        slices = [
+            self._slice(self._max_context if row < self._long_rows else 1, 1)
+            for row in range(decode)
+        ]
+        for number in range(prompts):
+            length = (num_tokens - decode + number) // prompts
+            context = min(longest, max(length, self._most_copied // prompts))
+            slices.append(self._slice(context, length))
+        return StepPlan(tuple(slices))
 
     def _slice(self, context: int, length: int) -> Slice:
         blocks = [0] * -(-context // self._block_size)
@@ -142,10 +164,11 @@ def measure_step(
     *,
     tokens_per_step: int,
     least_tokens: int,
-    least_room: int,
+    most_bytes: int,
 ) -> tuple[int, int]:
-    """Run `step` with as many tokens as leave `least_room` bytes: halves of `tokens_per_step`, but
-    no fewer than `least_tokens`. Returns the tokens, and the bytes that such a step takes.
+    """Run `step` with as many tokens as take no more than `most_bytes`: halves of
+    `tokens_per_step`, but no fewer than `least_tokens`. Returns the tokens, and the bytes that such
+    a step takes.
 
     Raises:
         OutOfMemoryError: there is no room for a step of `least_tokens`.
@@ -153,7 +176,7 @@ def measure_step(
     while True:
         try:
             step_bytes = memory.peak_of(partial(step, tokens_per_step))
-            is_enough = memory.free() - step_bytes >= least_room
+            is_enough = step_bytes <= most_bytes
         except torch.OutOfMemoryError:
             if tokens_per_step <= least_tokens:
                 raise
@@ -169,17 +192,17 @@ def measure_graphs(memory: Memory, build: Callable[[], GraphedForward]) -> int |
     each one more about the same. Or why there can be none, which is found without recording
     anything where that is possible, as a recording that fails may leave its marks."""
     try:
-        before = memory.free()
+        before = memory.occupancy().free
         graphed = build()
-        buffers = max(0, before - memory.free())
+        buffers = max(0, before - memory.occupancy().free)
         graphed.check_capturable()
-        before = memory.free()
+        before = memory.occupancy().free
         graphed.capture_next()
-        first = max(0, before - memory.free())
+        first = max(0, before - memory.occupancy().free)
         if graphed.num_buckets == 1:
             return buffers + first
         graphed.capture_next()
-        each = max(0, before - memory.free() - first)
+        each = max(0, before - memory.occupancy().free - first)
     # The model's code may raise anything where it is watched or recorded.
     except Exception as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]

@@ -118,6 +118,7 @@ class _Assembly:
             headroom.tokens_per_step,
             Runner(forward, cache, self._loaded.device),
             self.forward.close,
+            headroom.step_bytes,
         )
 
     def _headroom(self, tokens_per_step: int) -> Headroom:
@@ -127,13 +128,21 @@ class _Assembly:
         graph_bytes = self._graph_bytes(cache)
         usual = min(loaded.max_context, USUAL_CONTEXT)
         per_token = sum(layer.bytes_per_token(loaded.model.dtype) for layer in self._layers)
-        largest = LargestStep(loaded, self._layers, self.forward, cache, wish.max_running)
+        largest = LargestStep(
+            loaded,
+            self._layers,
+            self.forward,
+            cache,
+            wish.max_running,
+            is_plain=not self._backend.is_capturable,
+        )
+        share = wish.share.of(self._memory.occupancy(), loaded.weight_bytes)
         tokens, step_bytes = measure_step(
             self._memory,
             largest.run,
             tokens_per_step=tokens_per_step,
             least_tokens=min(tokens_per_step, max(LEAST_STEP, wish.max_running)),
-            least_room=(graph_bytes or 0) + (wish.num_bytes or usual * per_token),
+            most_bytes=share - (graph_bytes or 0) - (wish.num_bytes or usual * per_token),
         )
         return Headroom(tokens, step_bytes, graph_bytes)
 
@@ -164,7 +173,7 @@ class _Assembly:
             self._layers,
             self._loaded.model.dtype,
             self._wish,
-            free_bytes=self._memory.free(),
+            device=self._memory.occupancy(),
             weight_bytes=self._loaded.weight_bytes,
             headroom_bytes=headroom.num_bytes,
             headroom=str(headroom),

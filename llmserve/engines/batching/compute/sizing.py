@@ -10,11 +10,9 @@ import torch
 
 from llmserve.engines.batching.compute.kv_cache import LayerShape
 from llmserve.engines.footprint import CACHE_TOKENS
-from llmserve.engines.memory_share import MemoryShare
+from llmserve.engines.memory_share import MemoryShare, Occupancy
 from llmserve.errors import ModelBroken
 
-GPU_SHARE: Final = 0.95
-"""Of the memory that is free once the weights are there; the rest is lost between allocations."""
 CPU_SHARE: Final = 0.4
 """Of the memory that is free; a host has other uses for the rest."""
 LEAST_TOKENS: Final = 512
@@ -51,7 +49,7 @@ def gpu_cache_size(
     dtype: torch.dtype,
     wish: CacheWish,
     *,
-    free_bytes: int,
+    device: Occupancy,
     weight_bytes: int,
     headroom_bytes: int,
     headroom: str,
@@ -64,9 +62,9 @@ def gpu_cache_size(
         ModelBroken: there is no room for it, or for a cache worth having; shows the arithmetic.
     """
     per_token = _bytes_per_token(layers, dtype)
-    share = wish.share.of(int(free_bytes * GPU_SHARE), weight_bytes)
+    share = wish.share.of(device, weight_bytes)
     room = share - headroom_bytes
-    why = f"({free_bytes:,} bytes free × {GPU_SHARE} {wish.share}) = {share:,} - {headroom}"
+    why = f"({wish.share.arithmetic(device, weight_bytes)}) = {share:,} - {headroom}"
     least = min(LEAST_TOKENS, max_context) * per_token
     wanted = least if wish.num_bytes is None else wish.num_bytes
     if wanted > room:

@@ -9,6 +9,7 @@ import torch
 from cuda_doubles import FakeMemory
 
 from llmserve.domain import ModelSpec
+from llmserve.engines.batching.compute import choosing
 from llmserve.engines.batching.compute import headroom as module
 from llmserve.engines.batching.compute.attention import TorchAttention
 from llmserve.engines.batching.compute.batch import Batch
@@ -20,14 +21,15 @@ from llmserve.engines.batching.compute.headroom import (
 )
 from llmserve.engines.batching.compute.kv_cache import KVCache
 from llmserve.engines.batching.compute.row_sampling import RowSampling
+from llmserve.engines.batching.compute.sampler import sample
 from llmserve.engines.batching.compute.support import layer_shapes
 from llmserve.engines.batching.compute.transformers_forward import TransformersForward
 from llmserve.engines.loading import load_model
 
 
-def measured(memory: FakeMemory, tokens: int = 4096, room: int = 0) -> tuple[int, int]:
+def measured(memory: FakeMemory, tokens: int = 4096, most: int = 10**9) -> tuple[int, int]:
     return measure_step(
-        memory, memory.step, tokens_per_step=tokens, least_tokens=256, least_room=room
+        memory, memory.step, tokens_per_step=tokens, least_tokens=256, most_bytes=most
     )
 
 
@@ -37,7 +39,7 @@ def test_a_step_takes_what_it_took_when_it_was_tried() -> None:
 
 def test_a_step_that_leaves_too_little_for_the_cache_is_halved() -> None:
     memory = FakeMemory(free_bytes=5_000_000)
-    assert measured(memory, room=3_000_000) == (1024, 1_024_000)
+    assert measured(memory, most=2_000_000) == (1024, 1_024_000)
     assert memory.steps == [4096, 2048, 1024]
 
 
@@ -52,7 +54,7 @@ def test_a_device_without_room_for_the_least_step_says_so() -> None:
 
 
 def test_the_least_step_is_taken_however_little_it_leaves() -> None:
-    assert measured(FakeMemory(free_bytes=300_000), room=10**9) == (256, 256_000)
+    assert measured(FakeMemory(free_bytes=300_000), most=-1) == (256, 256_000)
 
 
 class Graphs:
@@ -100,39 +102,87 @@ def test_headroom_is_told_with_its_parts() -> None:
     assert Headroom(4096, 1_000_000, None).num_bytes == 1_000_000
 
 
-@pytest.mark.parametrize("num_tokens", [3, 6, 40, 70])
-def test_the_largest_step_has_all_rows_all_tokens_and_the_longest_context(
-    tiny_model: Path, monkeypatch: pytest.MonkeyPatch, num_tokens: int
+class Steps:
+    """`LargestStep` of a tiny model of at most 48 tokens, and the batches that it ran. Where
+    prompts may be copied, it is 150 tokens of them."""
+
+    def __init__(self, folder: Path, *, max_running: int = 6, is_plain: bool = False) -> None:
+        spec = ModelSpec("tiny", path=folder, dtype="float32", device="cpu", max_context=48)
+        loaded = load_model(spec, folder, lambda progress: None)
+        layers = layer_shapes(loaded)
+        assert not isinstance(layers, str)
+        self.batches: list[Batch] = []
+        self.forward = TransformersForward(loaded.model, TorchAttention())
+        cache = KVCache(
+            layers, num_blocks=1, block_size=4, dtype=torch.float32, device=torch.device("cpu")
+        )
+        self.largest = LargestStep(
+            loaded, layers, self._watched, cache, max_running, is_plain=is_plain
+        )
+
+    def _watched(self, batch: Batch, cache: KVCache) -> torch.Tensor:
+        assert cache.num_blocks == 1
+        self.batches.append(batch)
+        return self.forward(batch, cache)
+
+    def run(self, num_tokens: int) -> Batch:
+        try:
+            self.largest.run(num_tokens)
+        finally:
+            self.forward.close()
+        return self.batches[0]
+
+
+@pytest.fixture
+def few_copied(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "most_gathered", lambda layer, dtype: 150)
+
+
+@pytest.mark.usefixtures("few_copied")
+@pytest.mark.parametrize("num_tokens", [3, 6, 7, 40, 70, 280])
+def test_the_largest_step_has_all_rows_all_tokens_and_the_longest_contexts(
+    tiny_model: Path, num_tokens: int
 ) -> None:
-    spec = ModelSpec("tiny", path=tiny_model, dtype="float32", device="cpu", max_context=48)
-    loaded = load_model(spec, tiny_model, lambda progress: None)
-    layers = layer_shapes(loaded)
-    batches: list[tuple[Batch, int]] = []
-    forward = TransformersForward(loaded.model, TorchAttention())
-
-    def watched(batch: Batch, cache: KVCache) -> torch.Tensor:
-        batches.append((batch, cache.num_blocks))
-        return forward(batch, cache)
-
-    cache = KVCache(
-        layers, num_blocks=1, block_size=4, dtype=torch.float32, device=torch.device("cpu")
-    )
-    try:
-        LargestStep(loaded, layers, watched, cache, 6).run(num_tokens)
-    finally:
-        forward.close()
-    (batch, num_blocks) = batches[0]
-    assert num_blocks == 1
+    batch = Steps(tiny_model).run(num_tokens)
     assert batch.token_ids.shape == (num_tokens,)
-    assert batch.sampled.shape[0] >= min(6, num_tokens)
+    assert batch.sampled.shape[0] == min(6, num_tokens)
     assert int(batch.slots.max()) < 4
-    if num_tokens > 6:
-        assert batch.max_context == 48
+    assert batch.max_context == (47 if num_tokens == 280 else 48)
+    if num_tokens >= 40:
+        assert batch.prefill_context == pytest.approx(max(num_tokens, 150), abs=10)
+    lengths = batch.query_starts.diff()
+    assert all(lengths[: batch.num_decode] == 1)
+    assert all(lengths[batch.num_decode :] > 1)
 
 
-def test_its_tokens_are_chosen_in_the_dearest_way() -> None:
-    row = RowSampling(module.DEAREST, [1], (), 10, torch.device("cpu"))
-    assert not row.is_greedy
-    assert row.is_filtered
+def test_no_step_is_larger_than_its_rows_may_be(tiny_model: Path) -> None:
+    batch = Steps(tiny_model).run(4096)
+    assert batch.token_ids.shape == (6 * 48,)
+    assert batch.sampled.shape == (6,)
+
+
+def test_attention_in_torch_is_tried_with_all_the_decode_rows_that_it_copies_at_once(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "rows_at_once", lambda cache, layer, context: 3)
+    batch = Steps(tiny_model, is_plain=True).run(40)
+    assert batch.context_lengths.tolist() == [48, 48, 48, 1, 1, 48]
+    assert batch.num_decode == 5
+
+
+def test_its_tokens_are_chosen_in_the_dearest_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    vocab = 5000
+    row = RowSampling(module.DEAREST, [1], (), vocab, torch.device("cpu"))
     assert not row.is_plain
     assert row.params.logprobs is not None
+    sorted_sizes = []
+    plain = choosing._descending
+
+    def watched(scores: torch.Tensor) -> torch.Tensor:
+        sorted_sizes.append(scores.shape[-1])
+        return plain(scores)
+
+    monkeypatch.setattr(choosing, "_descending", watched)
+    torch.manual_seed(0)
+    sample(10 * torch.randn(1, vocab), [row])
+    assert max(sorted_sizes, default=0) == vocab

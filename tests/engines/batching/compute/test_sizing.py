@@ -9,13 +9,12 @@ import torch
 
 from llmserve.engines.batching.compute.kv_cache import LayerShape
 from llmserve.engines.batching.compute.sizing import (
-    GPU_SHARE,
     CacheSize,
     CacheWish,
     cpu_cache_size,
     gpu_cache_size,
 )
-from llmserve.engines.memory_share import MemoryShare
+from llmserve.engines.memory_share import USABLE, MemoryShare, Occupancy
 from llmserve.errors import ModelBroken
 
 LAYERS = (LayerShape(2, 16), LayerShape(2, 16))
@@ -28,13 +27,14 @@ def on_cpu(free_bytes: int = 10**9, **changes: object) -> CacheSize:
     return cpu_cache_size(LAYERS, torch.bfloat16, wish, free_bytes=free_bytes, max_context=4096)
 
 
-def on_gpu(free_bytes: int, headroom: int = 0, **changes: object) -> CacheSize:
+def on_gpu(free_bytes: int, headroom: int = 0, own: int = 0, **changes: object) -> CacheSize:
+    """On a device of which this process has `own` bytes, and nobody else any."""
     wish = dataclasses.replace(WISH, **changes)  # type: ignore[arg-type]
     return gpu_cache_size(
         LAYERS,
         torch.bfloat16,
         wish,
-        free_bytes=free_bytes,
+        device=Occupancy(free_bytes + own, free_bytes, own),
         weight_bytes=5_000_000,
         headroom_bytes=headroom,
         headroom=f"{headroom:,} for steps",
@@ -68,16 +68,19 @@ def test_one_whole_context_has_room_however_few_may_run() -> None:
 
 
 def test_a_gpu_takes_what_is_free_less_what_steps_need() -> None:
-    assert on_gpu(blocks(1000)).num_blocks == 1000 * GPU_SHARE
-    assert on_gpu(blocks(1000), headroom=blocks(300)).num_blocks == 1000 * GPU_SHARE - 300
+    assert on_gpu(blocks(1000)).num_blocks == 1000 * USABLE
+    assert on_gpu(blocks(1000), headroom=blocks(300)).num_blocks == 1000 * USABLE - 300
 
 
 def test_a_gpu_is_shared_among_workers_and_models() -> None:
     free, quarter = blocks(1000), MemoryShare(part=0.25)
-    assert on_gpu(free, share=quarter).num_blocks == int(250 * GPU_SHARE)
-    assert on_gpu(free, headroom=blocks(50), share=quarter).num_blocks == int(250 * GPU_SHARE) - 50
+    assert on_gpu(free, share=quarter).num_blocks == int(250 * USABLE)
+    assert on_gpu(free, headroom=blocks(50), share=quarter).num_blocks == int(250 * USABLE) - 50
+    assert on_gpu(free, own=blocks(200), share=quarter).num_blocks == int(300 * USABLE) - 200
     other = MemoryShare(weights_to_come=blocks(100), models_to_come=1)
     assert on_gpu(free, share=other).num_blocks == (950 - 100) // 2
+    there = MemoryShare(others_steps=blocks(100))
+    assert on_gpu(free, share=there).num_blocks == 950 - 100
 
 
 def test_more_than_can_ever_be_used_is_not_taken() -> None:
@@ -89,7 +92,7 @@ def test_a_cache_that_is_not_worth_having_is_refused_with_the_arithmetic() -> No
         on_gpu(blocks(100), headroom=blocks(70))
     message = refused.value.message.replace(",", "")
     assert f"it wants {blocks(32)} bytes" in message
-    assert f"({blocks(100)} bytes free × 0.95 × 1 (this worker's part)) = {blocks(95)}" in message
+    assert f"({blocks(100)} bytes free × 0.95) = {blocks(95)}" in message
     assert f"- {blocks(70)} for steps = {blocks(25)}" in message
     assert "lower kv_cache_bytes" in message
 
