@@ -22,7 +22,8 @@ LLMServeError
     ├── NotReady                503
     │   ├── ModelLoading        503, with Retry-After
     │   ├── ModelBroken         503
-│   ├── ModelUnloaded       503
+    │   │   └── DeviceLost      503
+    │   ├── ModelUnloaded       503
     │   └── ShuttingDown        503, with Retry-After
     ├── OutOfMemory             503
     └── WaitTimeout             503, with Retry-After
@@ -210,6 +211,10 @@ class ModelBroken(NotReady):
     """The model could not be loaded; the message says why."""
 
     code = "model_broken"
+
+
+class DeviceLost(ModelBroken):
+    """The device stopped answering while the model was loaded: only a new process can use it."""
 
 
 class ModelUnloaded(NotReady):

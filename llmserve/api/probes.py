@@ -30,9 +30,9 @@ async def live(container: TheContainer) -> Response:
     """
     limit = container.settings.hang_timeout_seconds
     ages = {
-        model.spec.name: model.engine.stats().seconds_since_step
+        model.spec.name: model.seconds_since_step
         for model in container.registry.models
-        if model.engine is not None
+        if model.engine is not None or model.error is not None
     }
     hung = [name for name, age in ages.items() if age is not None and age > limit]
     body = {"status": "hung" if hung else "alive", "seconds_since_step": ages}

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+
 import torch
 from loguru import logger
+
+from llmserve.errors import DeviceLost
 
 
 def make_current(device: torch.device) -> None:
@@ -32,3 +37,19 @@ def answers(device: torch.device) -> bool:
         logger.error("{} does not answer any more: {}", device, error)
         return False
     return True
+
+
+@contextlib.contextmanager
+def loss_told(device: torch.device) -> Iterator[None]:
+    """For what is done while a model is loaded: whatever it raises becomes `DeviceLost`, if the
+    device does not answer afterwards."""
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, DeviceLost) or answers(device):
+            raise
+        reason = (str(error).splitlines() or [""])[0]
+        raise DeviceLost(
+            f"{device} does not answer any more ({type(error).__name__}: {reason}); "
+            "its worker has to be replaced"
+        ) from error

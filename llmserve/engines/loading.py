@@ -15,7 +15,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, Genera
 from transformers.utils import logging as transformers_logging
 
 from llmserve.domain import AnswerRules, LoadProgress, ModelSpec, SamplingFields
-from llmserve.engines.accelerator import make_current
+from llmserve.engines.accelerator import loss_told, make_current
 from llmserve.engines.checkpoint import NoCheckpoint, checkpoint_in
 from llmserve.engines.devices import Placement, place
 from llmserve.engines.footprint import stored_bytes
@@ -99,15 +99,16 @@ def _load(spec: ModelSpec, folder: Path, hf_tokenizer: Any) -> LoadedModel:
     if not checkpoint.is_pickled:
         # Otherwise transformers would prefer a single file to an index.
         config.transformers_weights = checkpoint.entry
-    model = AutoModelForCausalLM.from_pretrained(
-        folder,
-        config=config,
-        dtype=_dtype(spec.dtype),
-        device_map=placement.device_map or placement.device,
-        use_safetensors=not checkpoint.is_pickled,
-        weights_only=True,
-        **trust,
-    ).eval()
+    with loss_told(torch.device(placement.device or "cuda")):
+        model = AutoModelForCausalLM.from_pretrained(
+            folder,
+            config=config,
+            dtype=_dtype(spec.dtype),
+            device_map=placement.device_map or placement.device,
+            use_safetensors=not checkpoint.is_pickled,
+            weights_only=True,
+            **trust,
+        ).eval()
     max_context = _max_context(model.config, spec)
     recommended = read_recommended(model.generation_config, folder, hf_tokenizer, max_context)
     if recommended.rules.ignored:

@@ -47,6 +47,7 @@ from llmserve.engines.prefixes import (
 from llmserve.engines.sampling import build_processors
 from llmserve.engines.warmup import DEFAULT_WARMUP, warm_up_task
 from llmserve.errors import (
+    DeviceLost,
     GenerationFailed,
     LLMServeError,
     ModelBroken,
@@ -134,7 +135,7 @@ class ThreadedEngine:
         except ModelUnloaded:
             raise
         except LLMServeError as error:
-            raise ModelBroken(
+            raise (DeviceLost if self._is_lost else ModelBroken)(
                 f"model {self._spec.name!r} loaded but cannot generate: {error.message}"
             ) from error
         await self._pin_at_load()

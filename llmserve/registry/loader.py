@@ -135,11 +135,12 @@ class Loader:
     async def reload(self, model: ServedModel, spec: ModelSpec, cut_short: CutShort) -> ServedModel:
         """A new incarnation from this spec; the old one finishes its streams meanwhile.
 
-        Where the memory budget has no room for both, the old one goes first. If the new one
-        turns out broken, the old one stays, where it is still there.
+        Where there is no room for both, in the memory budget or on a GPU, which a model fills, the
+        old one goes first. If the new one turns out broken, the old one stays, where it is still
+        there.
         """
         new = ServedModel(spec, is_on_demand=model.is_on_demand, is_pinned=model.is_pinned)
-        if model.status is not ModelStatus.READY or not self._has_room(new, beside=model):
+        if model.status is not ModelStatus.READY or not self._has_room_beside(model, new):
             await self.unload(model, cut_short)
             self._registry.replace(model, new)
             new.is_on_demand = model.is_on_demand
@@ -259,7 +260,10 @@ class Loader:
         model.progress = LoadProgress("waiting")
         logger.info("model {} is unloaded", model.spec.name)
 
-    def _has_room(self, model: ServedModel, beside: ServedModel | None = None) -> bool:
+    def _has_room_beside(self, old: ServedModel, new: ServedModel) -> bool:
+        return old.loaded_engine.info.device == "cpu" and self._has_room(new)
+
+    def _has_room(self, model: ServedModel) -> bool:
         budget = self._policy.memory_bytes
         if budget is None:
             return True

@@ -9,7 +9,7 @@ from enum import StrEnum
 
 from llmserve.domain import LoadProgress, ModelSpec
 from llmserve.engines.base import Engine
-from llmserve.errors import LLMServeError
+from llmserve.errors import DeviceLost, LLMServeError
 
 
 class ModelStatus(StrEnum):
@@ -66,6 +66,14 @@ class ServedModel:
             return ()
         engine = self.loaded_engine
         return (*engine.info.warnings, *engine.tokenizer.warnings)
+
+    @property
+    def seconds_since_step(self) -> float | None:
+        """Age of the last sign of life where it has work, `None` where it has none. Infinite where
+        its device is lost, though nothing may have been loaded."""
+        if isinstance(self.error, DeviceLost):
+            return float("inf")
+        return self.engine.stats().seconds_since_step if self.engine is not None else None
 
     @property
     def memory_bytes(self) -> int:

@@ -73,7 +73,7 @@ class Watchdog:
             self._metrics.worker_connections.labels(number).set(self._row.connections)
 
     def _is_hung(self, model: ServedModel) -> bool:
-        age = model.engine.stats().seconds_since_step if model.engine is not None else None
+        age = model.seconds_since_step
         return age is not None and age > self._hang_seconds
 
     def _fail(self, model: ServedModel) -> None:

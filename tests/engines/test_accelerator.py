@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from llmserve.engines import accelerator
-from llmserve.engines.accelerator import answers, make_current
+from llmserve.engines.accelerator import answers, loss_told, make_current
 from llmserve.engines.failure import release_memory
+from llmserve.errors import DeviceLost
 
 CUDA = torch.device("cuda:1")
 
@@ -37,6 +38,22 @@ def test_a_device_is_asked_by_a_tiny_operation(
 
     monkeypatch.setattr(accelerator.torch, "ones", ones)
     assert answers(CUDA) is is_alive
+
+
+@pytest.mark.parametrize("is_alive", [True, False])
+def test_what_a_load_raises_is_told_as_a_loss_if_the_device_is_silent_after_it(
+    monkeypatch: pytest.MonkeyPatch, is_alive: bool
+) -> None:
+    monkeypatch.setattr(accelerator, "answers", lambda device: is_alive)
+    expected, words = (
+        (RuntimeError, "an illegal")
+        if is_alive
+        else (DeviceLost, r"cuda:1 does not answer any more \(RuntimeError: an illegal")
+    )
+    with pytest.raises(expected, match=f"^{words}"), loss_told(CUDA):
+        raise RuntimeError("an illegal memory access was encountered")
+    with pytest.raises(DeviceLost, match="^told already"), loss_told(CUDA):
+        raise DeviceLost("told already")
 
 
 def test_a_gpu_is_made_current(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -31,7 +31,13 @@ from llmserve.engines import threaded
 from llmserve.engines.job import Job, Task
 from llmserve.engines.mailbox import Mailbox
 from llmserve.engines.threaded import ThreadedEngine
-from llmserve.errors import GenerationFailed, ModelBroken, ModelUnloaded, OutOfMemory
+from llmserve.errors import (
+    DeviceLost,
+    GenerationFailed,
+    ModelBroken,
+    ModelUnloaded,
+    OutOfMemory,
+)
 
 pytestmark = pytest.mark.usefixtures("no_thread_left")
 
@@ -482,17 +488,21 @@ def test_a_damaged_folder_is_a_model_broken_that_names_it(
     run(test)
 
 
+@pytest.mark.parametrize("is_alive", [True, False])
 def test_a_model_that_cannot_generate_is_broken(
-    tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch, is_alive: bool
 ) -> None:
+    monkeypatch.setattr(threaded, "answers", lambda device: is_alive)
+
     def refuse(self: ThreadedEngine, job: Job, bridge: object, prefix: object) -> None:
         raise RuntimeError("no kernel")
 
     monkeypatch.setattr(ThreadedEngine, "_generate", refuse)
 
     async def test() -> None:
-        with pytest.raises(ModelBroken, match="cannot generate"):
+        with pytest.raises(ModelBroken, match="cannot generate") as told:
             async with bench(tiny_model):
                 pass
+        assert isinstance(told.value, DeviceLost) is not is_alive
 
     run(test)

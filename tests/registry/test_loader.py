@@ -315,6 +315,29 @@ def test_a_reload_without_room_for_both_unloads_first() -> None:
     run(test)
 
 
+def test_a_reload_on_a_gpu_unloads_first() -> None:
+    async def test() -> None:
+        async with shelf("a") as s:
+            s.loader.start()
+            await s.loader.loaded()
+            old = s.registry.find("a")
+            engine = s.built[0]
+            engine.info = replace(engine.info, device="cuda:0")
+            was_closed = []
+            build = s.loader._build_engine
+
+            def watched(spec: ModelSpec) -> Engine:
+                was_closed.append(engine.is_closed)
+                return build(spec)
+
+            s.loader._build_engine = watched
+            new = await s.loader.reload(old, old.spec, s.cut_short)
+            assert s.registry.ready("a") is new is not old
+            assert was_closed == [True]
+
+    run(test)
+
+
 async def until(holds) -> None:  # type: ignore[no-untyped-def]
     """Let the loop run until something is so."""
     while not holds():

@@ -12,6 +12,7 @@ from manual_clock import ManualClock
 
 from llmserve.clock import AwakeClock
 from llmserve.domain import Caller, EngineStats, Failed, GenerationRequest, ModelSpec
+from llmserve.errors import DeviceLost, ModelBroken
 from llmserve.fleet.board import Board, State
 from llmserve.observability.metrics import Metrics
 from llmserve.registry.loader import Loader
@@ -82,6 +83,22 @@ def test_an_engine_that_hangs_is_told_and_its_requests_fail(tmp_path: Path) -> N
                     worker.wake_after(BEAT_SECONDS)
                 assert isinstance(generation.terminal, Failed)
                 worker.engine.finish_all()
+        await worker.loader.close()
+
+    run(test)
+
+
+def test_a_device_that_was_lost_while_a_model_loaded_asks_for_a_new_worker(tmp_path: Path) -> None:
+    async def test() -> None:
+        worker = Worker(tmp_path)
+        worker.engine._load_error = ModelBroken("torn")
+        await worker.start()
+        worker.watchdog.beat()
+        assert worker.state is State.BROKEN
+        worker.engine._load_error = DeviceLost("cuda:0 does not answer any more")
+        await worker.loader.load(worker.service.registry.find("fake"))
+        worker.watchdog.beat()
+        assert worker.state is State.HUNG
         await worker.loader.close()
 
     run(test)

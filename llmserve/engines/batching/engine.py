@@ -27,7 +27,7 @@ from llmserve.domain import (
     SamplingParams,
     WarmReport,
 )
-from llmserve.engines.accelerator import answers, make_current
+from llmserve.engines.accelerator import answers, loss_told, make_current
 from llmserve.engines.batching.compute.building import build_computing
 from llmserve.engines.batching.compute.computing import Computing
 from llmserve.engines.batching.compute.kv_cache import LayerShape
@@ -47,7 +47,7 @@ from llmserve.engines.mailbox import Mailbox
 from llmserve.engines.memory_share import MemoryShare
 from llmserve.engines.prefixes import beginning
 from llmserve.engines.warmup import DEFAULT_WARMUP, warm_up_task
-from llmserve.errors import LLMServeError, ModelBroken, ModelUnloaded
+from llmserve.errors import DeviceLost, LLMServeError, ModelBroken, ModelUnloaded
 from llmserve.text.tokenizer import Tokenizer
 
 GPU_TOKENS_PER_STEP: Final = 4096
@@ -156,7 +156,8 @@ class BatchingEngine:
         except ModelUnloaded:
             raise
         except LLMServeError as error:
-            raise ModelBroken(
+            is_lost = self._loop is not None and self._loop.is_lost
+            raise (DeviceLost if is_lost else ModelBroken)(
                 f"model {self._spec.name!r} loaded but cannot generate: {error.message}"
             ) from error
         report = await self.warm((), self._spec.warmup_prefixes)
@@ -252,15 +253,16 @@ class BatchingEngine:
         most = options.max_tokens_per_step or (
             GPU_TOKENS_PER_STEP if self._is_on_gpu else CPU_TOKENS_PER_STEP
         )
-        computing = build_computing(
-            self._model,
-            self._layers,
-            CacheWish(options.block_size, options.max_running, options.kv_cache_bytes, share),
-            tokens_per_step=max(most, options.max_running),
-            is_compiled=options.is_compiled,
-            cache_dir=options.cache_dir,
-            on_progress=report,
-        )
+        with loss_told(self._device):
+            computing = build_computing(
+                self._model,
+                self._layers,
+                CacheWish(options.block_size, options.max_running, options.kv_cache_bytes, share),
+                tokens_per_step=max(most, options.max_running),
+                is_compiled=options.is_compiled,
+                cache_dir=options.cache_dir,
+                on_progress=report,
+            )
         logger.info("model {}: KV cache: {}", self._spec.name, computing.arithmetic)
         logger.info("model {}: {}", self._spec.name, computing.description)
         # Kept here: whoever waits for this thread may be gone, and `close` lets go of it.

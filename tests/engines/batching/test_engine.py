@@ -27,6 +27,7 @@ from llmserve.domain import (
     SamplingParams,
     Started,
 )
+from llmserve.engines import accelerator
 from llmserve.engines.base import Engine
 from llmserve.engines.batching import engine as engine_module
 from llmserve.engines.batching.compute import support
@@ -35,7 +36,7 @@ from llmserve.engines.batching.loop import StepLoop
 from llmserve.engines.factory import build_engine
 from llmserve.engines.job import Job, Task
 from llmserve.engines.mailbox import Mailbox
-from llmserve.errors import ModelBroken, ModelUnloaded
+from llmserve.errors import DeviceLost, ModelBroken, ModelUnloaded
 
 pytestmark = pytest.mark.usefixtures("no_thread_left")
 
@@ -309,6 +310,41 @@ def test_a_lost_device_fails_what_runs_and_what_comes(
             assert engine.stats().running == 0
             with pytest.raises(ModelUnloaded):
                 await engine.warm(("Hello",), ())
+
+    run(test)
+
+
+@pytest.mark.parametrize("name", ["run", "prepare"])
+@pytest.mark.parametrize("is_alive", [True, False])
+def test_a_device_that_is_lost_at_the_first_token_is_told_as_such(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch, name: str, is_alive: bool
+) -> None:
+    def fail(*args: Any) -> Any:
+        raise torch.AcceleratorError("an illegal memory access was encountered")
+
+    async def test() -> None:
+        monkeypatch.setattr(Runner, name, fail)
+        monkeypatch.setattr(engine_module, "answers", lambda device: is_alive)
+        with pytest.raises(ModelBroken, match="cannot generate") as told:
+            async with engine_of(tiny_model):
+                pass
+        assert isinstance(told.value, DeviceLost) is not is_alive
+
+    run(test)
+
+
+def test_a_device_that_is_lost_while_the_engine_is_built_is_told_as_such(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*args: Any, **kwargs: Any) -> Any:
+        raise torch.AcceleratorError("an illegal memory access was encountered")
+
+    async def test() -> None:
+        monkeypatch.setattr(engine_module, "build_computing", fail)
+        monkeypatch.setattr(accelerator, "answers", lambda device: False)
+        with pytest.raises(DeviceLost, match="illegal memory access"):
+            async with engine_of(tiny_model):
+                pass
 
     run(test)
 

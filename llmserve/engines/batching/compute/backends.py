@@ -16,7 +16,7 @@ from llmserve.engines.batching.compute.kv_cache import KVCache
 from llmserve.engines.batching.compute.trial import Trial
 from llmserve.engines.frames import forget_frames
 from llmserve.engines.loading import LoadedModel
-from llmserve.errors import ModelBroken
+from llmserve.errors import DeviceLost
 
 if TYPE_CHECKING:
     from llmserve.engines.batching.compute.cuda.attention import CudaAttention
@@ -45,13 +45,16 @@ def first_that_works(loaded: LoadedModel, trial: Trial) -> tuple[Backend, list[s
     """The fastest backend that gives what plain torch gives; why others were refused.
 
     Raises:
-        ModelBroken: the device was lost on the way.
+        DeviceLost: one of them has broken the device.
+        OutOfMemoryError: the device has no room for a trial.
     """
     refusals: list[str] = []
     for backend in _backends(loaded.device, trial.block_size, refusals):
         try:
             is_right = trial.is_right(backend.attention, backend.cache)
             problem = None if is_right else "its results are wrong"
+        except torch.OutOfMemoryError:
+            raise  # no fault of its own, and the slower ones take more
         # No compiler, no headers, too little shared memory, a driver that is too old: Triton and
         # torch raise whatever they like.
         except Exception as error:
@@ -62,9 +65,9 @@ def first_that_works(loaded: LoadedModel, trial: Trial) -> tuple[Backend, list[s
         if problem is None:
             return backend, refusals
         if not answers(loaded.device):
-            raise ModelBroken(
+            raise DeviceLost(
                 f"{loaded.device} does not answer any more after {backend.name} was tried "
-                f"({problem}); restart the server"
+                f"({problem}); its worker has to be replaced"
             )
         logger.warning("{} is not used: {}", backend.name, problem)
         refusals.append(f"{backend.name} is not used: {problem}")

@@ -19,7 +19,7 @@ from llmserve.engines.batching.compute.kv_cache import KVCache
 from llmserve.engines.batching.compute.support import layer_shapes
 from llmserve.engines.batching.compute.trial import Trial
 from llmserve.engines.loading import LoadedModel, load_model
-from llmserve.errors import ModelBroken
+from llmserve.errors import DeviceLost
 
 
 @pytest.fixture
@@ -84,6 +84,14 @@ def test_what_does_not_work_is_left_for_the_next_with_the_reason(
     assert refusals[0].startswith(f"bad is not used: {reason}")
 
 
+def test_a_device_that_is_full_is_no_fault_of_the_kernels(
+    loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full = Backend("good", Broken(torch.OutOfMemoryError("CUDA out of memory")), KVCache)
+    with pytest.raises(torch.OutOfMemoryError):
+        choose(loaded, monkeypatch, full, GOOD)
+
+
 def test_the_first_that_works_is_taken(
     loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -111,7 +119,7 @@ def test_a_device_that_was_lost_is_not_served_from(
 ) -> None:
     monkeypatch.setattr(module, "answers", lambda device: False)
     bad = Backend("bad", Broken(RuntimeError("an illegal memory access")), KVCache)
-    with pytest.raises(ModelBroken, match="does not answer any more after bad was tried"):
+    with pytest.raises(DeviceLost, match="does not answer any more after bad was tried"):
         choose(loaded, monkeypatch, bad, GOOD)
 
 
