@@ -52,7 +52,7 @@ def test_what_a_load_raises_is_told_as_a_loss_if_the_device_is_silent_after_it(
     )
     with pytest.raises(expected, match=f"^{words}"), loss_told(CUDA):
         raise RuntimeError("an illegal memory access was encountered")
-    with pytest.raises(DeviceLost, match="^told already"), loss_told(CUDA):
+    with pytest.raises(DeviceLost, match=r"^told already"), loss_told(CUDA):
         raise DeviceLost("told already")
 
 

@@ -51,15 +51,19 @@ GPT_OSS = (64, 8, "bf16", SINKS)
 IN_FLOAT32 = (128, 4, "fp32", WINDOW)
 IN_FLOAT16 = (128, 4, "fp16", PLAIN)
 SMALL_IN_FLOAT16 = (64, 4, "fp16", WINDOW)
+GEMMA4 = (512, 8, "bf16", PLAIN)
+FALCON_7B = (64, 71, "bf16", PLAIN)
 # Each shape on several generations, each generation with several shapes.
 BUILDS = [
     (75, IN_FLOAT16), (75, SMALL_IN_FLOAT16), (75, (256, 2, "fp16", PLAIN)),
-    (80, LLAMA_8B), (80, GEMMA2), (80, GPT_OSS), (80, IN_FLOAT32),
-    (86, QWEN_MOE), (86, LLAMA_1B), (86, PHI),
+    (75, (512, 8, "fp16", PLAIN)), (75, (128, 32, "fp16", PLAIN)), (75, (64, 71, "fp16", PLAIN)),
+    (80, LLAMA_8B), (80, GEMMA2), (80, GPT_OSS), (80, IN_FLOAT32), (80, FALCON_7B),
+    (86, QWEN_MOE), (86, LLAMA_1B), (86, PHI), (86, GEMMA4),
     (89, QWEN3), (89, STABLELM), (89, GEMMA2),
     (90, LLAMA_8B), (90, GPT_OSS), (90, GEMMA2), (90, PHI), (90, IN_FLOAT32), (90, IN_FLOAT16),
-    (100, QWEN_MOE), (100, GEMMA2),
-    (120, LLAMA_8B), (120, GPT_OSS),
+    (90, GEMMA4), (90, FALCON_7B),
+    (100, QWEN_MOE), (100, GEMMA2), (100, GEMMA4),
+    (120, LLAMA_8B), (120, GPT_OSS), (120, GEMMA4),
 ]  # fmt: skip
 
 

@@ -41,25 +41,33 @@ def decode_tiling(capability: int, group: int, head_dim: int, dtype: torch.dtype
     """One query token: its `group` heads are the rows. `capability` is the major one."""
     rows = padded(group)
     if capability <= TURING:
-        return Tiling(rows, _tile_tokens(head_dim, dtype, 8192, 32), warps=4, stages=1)
+        if rows > 16:
+            return Tiling(rows, 16, warps=8, stages=1)
+        return _small_tiling(head_dim, dtype)
     tokens = _tile_tokens(head_dim, dtype, 16384, 128)
     if dtype.itemsize > 2:
         return Tiling(rows, tokens, warps=8, stages=4)
-    return Tiling(rows, tokens, warps=4, stages=5)
+    return Tiling(rows, tokens, warps=4 if rows < 128 else 8, stages=5)
 
 
 def prefill_tiling(capability: int, head_dim: int, dtype: torch.dtype) -> Tiling:
     """Many query tokens: as many rows as the registers hold accumulators for."""
     if capability <= TURING:
-        return Tiling(16, _tile_tokens(head_dim, dtype, 8192, 32), warps=4, stages=1)
+        return _small_tiling(head_dim, dtype)
     if dtype.itemsize > 2:
         return Tiling(16, _tile_tokens(head_dim, dtype, 16384, 128), warps=4, stages=3)
-    is_wide = padded(head_dim) > 128
-    rows = 64 if is_wide else 128
+    width = padded(head_dim)
     if capability in WIDE_PRODUCTS:
-        return Tiling(rows, _tile_tokens(head_dim, dtype, 16384, 128), warps=rows // 16, stages=3)
-    tokens = _tile_tokens(head_dim, dtype, 16384 if is_wide else 8192, 64)
-    return Tiling(rows, tokens, warps=8, stages=3)
+        rows, warps = (128, 8) if width <= 128 else (64, 4) if width <= 256 else (64, 8)
+        return Tiling(rows, _tile_tokens(head_dim, dtype, 16384, 128), warps=warps, stages=3)
+    rows, num_bytes = (128, 8192) if width <= 128 else (64, 16384) if width <= 256 else (32, 16384)
+    return Tiling(rows, _tile_tokens(head_dim, dtype, num_bytes, 64), warps=8, stages=3)
+
+
+def _small_tiling(head_dim: int, dtype: torch.dtype) -> Tiling:
+    """Where shared memory is short."""
+    warps = 4 if padded(head_dim) <= 256 else 8
+    return Tiling(16, _tile_tokens(head_dim, dtype, 8192, 32), warps=warps, stages=1)
 
 
 def _tile_tokens(head_dim: int, dtype: torch.dtype, num_bytes: int, most: int) -> int:
