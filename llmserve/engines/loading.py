@@ -53,6 +53,13 @@ class LoadedModel:
     rules: AnswerRules = field(default_factory=AnswerRules)
     warnings: tuple[str, ...] = ()
 
+    @property
+    def vocab(self) -> int:
+        """How many tokens have a logit: a config may name more than the head has rows."""
+        count: int = self.model.config.get_text_config(decoder=True).vocab_size
+        weight = getattr(self.model.get_output_embeddings(), "weight", None)
+        return count if weight is None else min(count, len(weight))
+
 
 def load_model(
     spec: ModelSpec, folder: Path, on_progress: Callable[[LoadProgress], None]

@@ -308,7 +308,7 @@ class BatchingEngine:
             job.task.sampling,
             job.task.prompt_ids,
             loaded.eos_ids,
-            loaded.model.config.get_text_config(decoder=True).vocab_size,
+            loaded.vocab,
             loaded.device,
         )
         return Request(job, bridge, sampling)

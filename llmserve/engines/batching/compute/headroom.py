@@ -127,7 +127,7 @@ class LargestStep:
         """Compute such a step of so many tokens, or of as many as the rows may have, and choose its
         tokens in the dearest way."""
         plan = self._plan(num_tokens)
-        vocab = self._loaded.model.get_input_embeddings().num_embeddings
+        vocab = self._loaded.vocab
         sampling = [
             RowSampling(DEAREST, part.sequence.token_ids[:1], (), vocab, self._loaded.device)
             for part in plan.slices

@@ -7,6 +7,7 @@ pass through the model as one sequence, and only attention knows where a row beg
 from __future__ import annotations
 
 import itertools
+import threading
 from typing import Any, Final
 
 import torch
@@ -18,7 +19,9 @@ from llmserve.engines.batching.compute.batch import Batch
 from llmserve.engines.batching.compute.kv_cache import KVCache
 
 PADDING_WARNING: Final = "warn_if_padding_and_no_attention_mask"
-_numbers: Final = itertools.count(1)
+_names: Final[set[str]] = set()
+"""Of the models that are there now. Models close on threads of their own: `_naming` guards it."""
+_naming: Final = threading.Lock()
 
 
 class TransformersForward:
@@ -28,8 +31,9 @@ class TransformersForward:
         self._model = model
         self._attention = attention
         self._step: tuple[Batch, KVCache] | None = None
+        self._is_closed = False
         self._previous = model.config.get_text_config(decoder=True)._attn_implementation
-        self._name = f"llmserve-{next(_numbers)}"
+        self._name = _take_name()
         AttentionInterface.register(self._name, self._attend)
         model.set_attn_implementation(self._name)
         # It looks for padding, which flat rows have none of, and waits for the device to do so.
@@ -49,15 +53,20 @@ class TransformersForward:
             ).logits
         finally:
             self._step = None
-        return logits[0].float()  # type: ignore[no-any-return]  # the model is Any
+        # Some models cut theirs out of more.
+        return logits[0].float().contiguous()  # type: ignore[no-any-return]  # the model is Any
 
     def close(self) -> None:
-        """The model attends in its former way again."""
+        """The model attends in its former way again. May be called twice."""
+        if self._is_closed:
+            return
+        self._is_closed = True
         for module in self._warners:
             delattr(module, PADDING_WARNING)
-        self._warners = []
         self._model.set_attn_implementation(self._previous)
-        ALL_ATTENTION_FUNCTIONS._global_mapping.pop(self._name, None)
+        with _naming:
+            ALL_ATTENTION_FUNCTIONS._global_mapping.pop(self._name, None)
+            _names.discard(self._name)
 
     def _attend(
         self,
@@ -80,6 +89,14 @@ class TransformersForward:
             variant_of(query.shape[-1], scaling, kwargs),
         )
         return result[None], None
+
+
+def _take_name() -> str:
+    """The first that is free: compiled code is kept for a name, and a reload takes it again."""
+    with _naming:
+        name = next(n for i in itertools.count(1) if (n := f"llmserve-{i}") not in _names)
+        _names.add(name)
+        return name
 
 
 def _no_warning(*args: Any) -> None:

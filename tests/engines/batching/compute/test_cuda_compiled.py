@@ -50,6 +50,27 @@ def run(forward: TransformersForward, steps: list[list[tuple[int, int]]]) -> lis
     return [forward(paged_batch(rows, block_size=4, num_blocks=16), cache) for rows in steps]
 
 
+def test_many_models_one_after_another_stay_compiled() -> None:
+    """Each with the same name for its attention, so that the code of the first does for all; those
+    side by side are within the limit that is set."""
+    built: list[torch.fx.GraphModule] = []
+
+    def keep(graph: torch.fx.GraphModule, inputs: list[torch.Tensor]) -> Callable[..., object]:
+        built.append(graph)
+        return graph.forward
+
+    counts = []
+    for _ in range(12):
+        model = make_model()
+        forward = TransformersForward(model, TorchAttention())
+        compiled(model, keep)
+        run(forward, FIRST)
+        forward.close()
+        forward.close()
+        counts.append(len(built))
+    assert counts[-1] == counts[1]
+
+
 def test_compiled_layers_give_what_the_model_gives_and_share_their_code() -> None:
     built: list[torch.fx.GraphModule] = []
 

@@ -6,9 +6,13 @@ from collections.abc import Callable
 from typing import Any, Final
 
 import torch
+import torch._dynamo.config as dynamo
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 _left_alone: Final[Any] = torch.compiler.disable
+VERSIONS: Final = 64
+"""Of one decoder layer's code. Past torch's own limit of 8 a layer runs uncompiled, without a word.
+"""
 
 
 def compiled(model: Any, backend: str | Callable[..., Any] = "inductor") -> Any:
@@ -18,6 +22,9 @@ def compiled(model: Any, backend: str | Callable[..., Any] = "inductor") -> Any:
     All layers share their code, so that it is compiled once for one token and once for any other
     number. Nothing else of the model is touched; compiled layers can be captured in CUDA graphs.
     """
+    # All layers of all models share the code of their class: each kind of layer, and each model
+    # beside or after another, is one more version of it.
+    dynamo.recompile_limit = max(dynamo.recompile_limit, VERSIONS)
     name = model.config.get_text_config(decoder=True)._attn_implementation
     attend = ALL_ATTENTION_FUNCTIONS[name]
     # It reads the step's tables, which no compiled code could be kept for.
