@@ -56,7 +56,7 @@ def _family(name: str, device: str, dtype: str) -> str:
         path = Path(folder) / name
         make_model(name, path)
         spec = ModelSpec(name, path=path, dtype=dtype, device=device)
-        prompts = _prompts(PRESETS[name].config().vocab_size)
+        prompts = prompts_of(PRESETS[name].config().vocab_size)
         expected = _expected(spec, path, prompts)
         why, actual = asyncio.run(_actual(spec, path, prompts))
     wrong = [
@@ -71,7 +71,7 @@ def _first(one: list[int], other: list[int]) -> int:
     return next((n for n, pair in enumerate(zip(one, other)) if pair[0] != pair[1]), -1)  # noqa: B905
 
 
-def _prompts(vocab: int) -> list[list[int]]:
+def prompts_of(vocab: int) -> list[list[int]]:
     numbers = random.Random(7)
     own = [[numbers.randrange(4, vocab) for _ in range(length)] for length in LENGTHS]
     return [*own, own[4] + [9, 9]]
@@ -102,13 +102,13 @@ async def _actual(
     )  # fmt: skip
     try:
         await engine.load(lambda progress: None)
-        answers = await asyncio.gather(*(_answer(engine, prompt) for prompt in prompts))
+        answers = await asyncio.gather(*(answer(engine, prompt) for prompt in prompts))
         return engine.info.why, list(answers)
     finally:
         await engine.close()
 
 
-async def _answer(engine: Engine, prompt: list[int]) -> list[int]:
+async def answer(engine: Engine, prompt: list[int]) -> list[int]:
     mailbox = Mailbox(asyncio.get_running_loop())
     done = asyncio.Event()
     task = Task("contact", tuple(prompt), GREEDY, NEW_TOKENS)

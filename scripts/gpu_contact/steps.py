@@ -22,6 +22,7 @@ def all_steps() -> list[Step]:
         Step("server", ("-m", "gpu_contact.server"), 120),
         _tests("graphs", GRAPH_TESTS, ""),
         Step("capture-bfloat16", ("-m", "gpu_contact.capture"), 120),
+        Step("turnover", ("-m", "gpu_contact.turnover"), 90),
         Step("recompilation", ("-m", "gpu_contact.recompilation"), 90),
         _costs("qwen3-0.6b"),
         _profile("qwen3-0.6b"),

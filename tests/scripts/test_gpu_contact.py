@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from gpu_contact import __main__ as module
+from gpu_contact import turnover
 from gpu_contact.__main__ import contact, main, rows
 from gpu_contact.step import Outcome, Step, Verdict, run
 from gpu_contact.steps import all_steps
@@ -105,6 +106,15 @@ def test_steps_that_measure_are_alone_and_modules_exist() -> None:
             assert (scripts / f"{step.arguments[1].replace('.', '/')}.py").is_file()
         else:
             assert (scripts.parent / step.arguments[-1]).is_file()
+
+
+def test_models_come_and_go_on_a_cpu_as_they_will_on_a_device(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert turnover.main(["cpu"]) == 0
+    told = capsys.readouterr().out
+    assert told.count("all equal") == turnover.ROUNDS
+    assert "DIFFER" not in told
 
 
 def test_plans_have_their_rows_first_and_blocks_of_their_own() -> None:
