@@ -72,6 +72,7 @@ def _first(one: list[int], other: list[int]) -> int:
 
 
 def prompts_of(vocab: int) -> list[list[int]]:
+    """Random prompts of `LENGTHS`, the same each time, and one that begins like another."""
     numbers = random.Random(7)
     own = [[numbers.randrange(4, vocab) for _ in range(length)] for length in LENGTHS]
     return [*own, own[4] + [9, 9]]
@@ -109,6 +110,11 @@ async def _actual(
 
 
 async def answer(engine: Engine, prompt: list[int]) -> list[int]:
+    """The greedy tokens that an engine gives.
+
+    Raises:
+        RuntimeError: it fails.
+    """
     mailbox = Mailbox(asyncio.get_running_loop())
     done = asyncio.Event()
     task = Task("contact", tuple(prompt), GREEDY, NEW_TOKENS)

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Final
 
 import torch
-from gpu_contact.equality import answer, prompts_of
 from make_model import make_model
 from random_models.presets import PRESETS
 
+from gpu_contact.equality import answer, prompts_of
 from llmserve.domain import ModelSpec
 from llmserve.engines.base import Engine
 from llmserve.engines.factory import build_engine
