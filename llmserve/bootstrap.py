@@ -92,7 +92,7 @@ async def run(
         stack.callback(tracer.close)
         device = _device(settings, membership)
         catalog = Catalog.from_settings(settings.model_copy(update={"device": device}))
-        registry = _registry(settings, catalog, desired.known)
+        registry = _registry(settings, catalog, desired.known, is_checked=membership is not None)
         neighbours = Neighbours(
             registry, _weights, settings.models_memory_bytes, 1.0 / _workers_on(device, settings)
         )
@@ -179,17 +179,26 @@ def _device(settings: Settings, membership: Membership | None) -> str:
     return settings.devices[number % len(settings.devices)]
 
 
-def _registry(settings: Settings, catalog: Catalog, desired: Desired) -> Registry:
-    specs = catalog.resolve_all(desired.applied_to(settings.models))
+def _registry(
+    settings: Settings, catalog: Catalog, desired: Desired, *, is_checked: bool
+) -> Registry:
+    """`is_checked`: a supervisor has read the manifests before. One that was broken since must not
+    keep the other models from a worker that replaces another."""
+    wanted = desired.applied_to(settings.models)
+    if is_checked:
+        specs, broken = catalog.resolve_each(wanted)
+    else:
+        specs, broken = catalog.resolve_all(wanted), {}
     on_demand = catalog.served_on_demand(settings, specs)
     # Later a name may mean what an operator unloaded since the start, which was checked.
-    if not desired.unloaded:
+    if not desired.unloaded and not broken:
         check_settings(settings, names_of((*specs, *on_demand)))
     return Registry(
         specs,
         on_demand=[spec for spec in on_demand if spec.argument not in desired.unloaded],
         pinned=settings.pinned_models,
         default=settings.default_model,
+        broken=broken,
     )
 
 

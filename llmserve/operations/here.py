@@ -101,8 +101,11 @@ class Operations:
     async def _load(self, model: ServedModel) -> Reply:
         is_new = model.status is ModelStatus.UNLOADED and not model.is_on_demand
         try:
-            await self._loader.load(model)
-            self._raise_if_broken(model)
+            if model.status is ModelStatus.BROKEN:
+                await self._reload(model)  # what broke it may stand in its manifest
+            else:
+                await self._loader.load(model)
+                self._raise_if_broken(model)
         except LLMServeError:
             if is_new:  # it must not stay behind as a broken model that nobody asked for
                 self._registry.remove(model)

@@ -9,6 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final, Self
 
+from loguru import logger
+
 from llmserve.domain import EngineKind, ModelSpec
 from llmserve.errors import ConfigurationError
 from llmserve.registry.manifest import HUB_ID, MANIFEST, read_manifest
@@ -115,14 +117,30 @@ class Catalog:
         specs = [self.resolve(argument) for argument in arguments]
         owners: dict[str, str] = {}
         for spec in specs:
-            for name in (spec.name, *spec.aliases):
-                if name in owners:
-                    raise ConfigurationError(
-                        f"the name {name!r} belongs to both {owners[name]!r} and {spec.name!r}; "
-                        "change an alias or serve one of them"
-                    )
-                owners[name] = spec.name
+            _claim_names(spec, owners)
         return specs
+
+    def resolve_each(
+        self, arguments: Sequence[str]
+    ) -> tuple[list[ModelSpec], dict[str, ConfigurationError]]:
+        """As `resolve_all`, but a model that is wrong in itself is no other's affair: its spec has
+        a name and no more, and its error is told by that name."""
+        specs: list[ModelSpec] = []
+        errors: dict[str, ConfigurationError] = {}
+        owners: dict[str, str] = {}
+        for argument in arguments:
+            try:
+                spec = self.resolve(argument)
+                _claim_names(spec, owners)
+            except ConfigurationError as error:
+                logger.error("{}", error.message)
+                name = Path(argument).name
+                spec = ModelSpec(name, path=self._models_dir / argument, argument=argument)
+                if name in owners:
+                    continue  # there is nothing to call it by
+                owners[name], errors[name] = name, error
+            specs.append(spec)
+        return specs, errors
 
     def served_on_demand(self, settings: Settings, specs: Sequence[ModelSpec]) -> list[ModelSpec]:
         """The specs that the first request loads, beside those that are loaded at start.
@@ -155,6 +173,22 @@ class Catalog:
         if near:
             return f"did you mean {near[0]!r}?"
         return "`llmserve models` lists what there is, `llmserve pull ORG/NAME` downloads"
+
+
+def _claim_names(spec: ModelSpec, owners: dict[str, str]) -> None:
+    """Note whose the spec's names are.
+
+    Raises:
+        ConfigurationError: one is another's.
+    """
+    names = (spec.name, *spec.aliases)
+    for name in names:
+        if name in owners:
+            raise ConfigurationError(
+                f"the name {name!r} belongs to both {owners[name]!r} and {spec.name!r}; "
+                "change an alias or serve one of them"
+            )
+    owners.update(dict.fromkeys(names, spec.name))
 
 
 def _is_model(folder: Path) -> bool:

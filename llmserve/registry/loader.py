@@ -68,7 +68,11 @@ class Loader:
 
     def start(self) -> None:
         """Load every model that is not on demand in the background, one after another."""
-        wanted = [model for model in self._registry.models if not model.is_on_demand]
+        wanted = [
+            model
+            for model in self._registry.models
+            if not model.is_on_demand and model.status is ModelStatus.UNLOADED
+        ]
         for model in wanted:
             model.status = ModelStatus.LOADING
         self._initial = asyncio.create_task(self._load_all(wanted), name="load-models")
@@ -138,7 +142,11 @@ class Loader:
         Where there is no room for both, in the memory budget or on a GPU, which a model fills, the
         old one goes first. If the new one turns out broken, the old one stays, where it is still
         there.
+
+        Raises:
+            ModelBroken: a name of the new one belongs to another model; nothing has changed.
         """
+        self._registry.check(spec)
         new = ServedModel(spec, is_on_demand=model.is_on_demand, is_pinned=model.is_pinned)
         if model.status is not ModelStatus.READY or not self._has_room_beside(model, new):
             await self.unload(model, cut_short)
@@ -150,7 +158,11 @@ class Loader:
             await self._load(new)
         if new.error is not None:
             return new
-        self._registry.replace(model, new)
+        try:
+            self._registry.replace(model, new)
+        except LLMServeError:  # somebody took the name meanwhile
+            await self._drop(new)
+            raise
         task = asyncio.create_task(self._let_go(model, cut_short, None), name="old-incarnation")
         self._retired[model] = task
         task.add_done_callback(lambda _: self._retired.pop(model))

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import difflib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from llmserve.clock import awake_clock
 from llmserve.domain import ModelSpec
-from llmserve.errors import ModelBroken, ModelLoading, ModelNotFound, ModelUnloaded
+from llmserve.errors import LLMServeError, ModelBroken, ModelLoading, ModelNotFound, ModelUnloaded
 from llmserve.registry.served import ModelStatus, ServedModel
 
 LOADING_RETRY_SECONDS = 5.0
 
 
 class Registry:
-    """The served models; the first is the default unless `default` names another.
+    """The served models; the first is the default unless `default` names another. `broken` says why
+    some of them cannot be loaded, by name.
 
     Owned by the event loop.
     """
@@ -27,6 +28,7 @@ class Registry:
         on_demand: Sequence[ModelSpec] = (),
         pinned: Sequence[str] = (),
         default: str | None = None,
+        broken: Mapping[str, LLMServeError] | None = None,
         clock: Callable[[], float] = awake_clock,
     ) -> None:
         self.clock = clock
@@ -38,6 +40,9 @@ class Registry:
             self.add(spec)
         for spec in on_demand:
             self.add(spec, is_on_demand=True)
+        for name, error in (broken or {}).items():
+            model = self._models[name]
+            model.status, model.error = ModelStatus.BROKEN, ModelBroken(error.message)
 
     @property
     def models(self) -> Sequence[ServedModel]:
@@ -59,10 +64,28 @@ class Registry:
         return model
 
     def replace(self, old: ServedModel, new: ServedModel) -> None:
-        """From now on requests get the new incarnation."""
+        """From now on requests get the new incarnation.
+
+        Raises:
+            ModelBroken: as `check`; nothing has changed.
+        """
+        self.check(new.spec)
         for name in old.names:
             self._by_name.pop(name, None)
         self._put(new)
+
+    def check(self, spec: ModelSpec) -> None:
+        """See that this model could be served, or be served instead of the one of its name.
+
+        Raises:
+            ModelBroken: one of its names belongs to another model.
+        """
+        for name in (spec.name, *spec.aliases):
+            owner = self._by_name.get(name)
+            if owner is not None and owner.spec.name != spec.name:
+                raise ModelBroken(
+                    f"the name {name!r} belongs to {owner.spec.name!r} already; change an alias"
+                )
 
     def remove(self, model: ServedModel) -> None:
         """Serve it no more, by any name."""
@@ -130,12 +153,7 @@ class Registry:
                 model.has_no_leases.set()
 
     def _put(self, model: ServedModel) -> None:
-        for name in model.names:
-            owner = self._by_name.get(name)
-            if owner is not None and owner.spec.name != model.spec.name:
-                raise ModelBroken(
-                    f"the name {name!r} belongs to {owner.spec.name!r} already; change an alias"
-                )
+        self.check(model.spec)
         self._models[model.spec.name] = model
         for name in model.names:
             self._by_name[name] = model

@@ -48,6 +48,20 @@ def test_two_models_may_not_share_a_name(models: Path) -> None:
         Catalog(models).resolve_all(["fine", "fine"])
 
 
+def test_what_is_wrong_with_one_model_is_no_others_affair(models: Path) -> None:
+    (models / "bare" / "model.toml").write_text("dtipe = 'float32'")
+    (models / "twin").mkdir()
+    (models / "twin" / "model.toml").write_text("aliases = ['nice']")
+    specs, errors = Catalog(models).resolve_each(["bare", "fine", "twin", "gone", "bare"])
+    assert [spec.name for spec in specs] == ["bare", "fine", "twin", "gone"]
+    assert [spec.argument for spec in specs] == ["bare", "fine", "twin", "gone"]
+    assert specs[1] == Catalog(models).resolve("fine")
+    assert set(errors) == {"bare", "twin", "gone"}
+    assert "dtipe" in errors["bare"].message
+    assert "'nice' belongs to both 'fine' and 'twin'" in errors["twin"].message
+    assert Catalog(models).resolve_each(["fine", "twin"])[0][1].aliases == ()
+
+
 def test_names_lists_folders_with_models(models: Path) -> None:
     assert Catalog(models).names() == ["bare", "fine"]
     assert Catalog(models / "missing").names() == []

@@ -315,6 +315,55 @@ def test_a_reload_without_room_for_both_unloads_first() -> None:
     run(test)
 
 
+def test_a_reload_that_takes_anothers_name_is_refused_and_changes_nothing() -> None:
+    async def test() -> None:
+        async with shelf("ab") as s:
+            s.loader.start()
+            await s.loader.loaded()
+            old = s.registry.find("a")
+            count = len(s.built)
+            with pytest.raises(ModelBroken, match="belongs to 'b' already"):
+                await s.loader.reload(old, replace(old.spec, aliases=("b",)), s.cut_short)
+            assert s.registry.ready("a") is s.registry.ready(None) is old
+            assert len(s.built) == count
+
+    run(test)
+
+
+def test_a_name_that_is_taken_while_a_reload_loads_leaves_no_engine_behind() -> None:
+    async def test() -> None:
+        async with shelf("a") as s:
+            s.loader.start()
+            await s.loader.loaded()
+            old = s.registry.find("a")
+            build = s.loader._build_engine
+
+            def slow(spec: ModelSpec) -> Engine:
+                s.registry.add(ModelSpec("fresh"))
+                return build(spec)
+
+            s.loader._build_engine = slow
+            with pytest.raises(ModelBroken, match="belongs to 'fresh' already"):
+                await s.loader.reload(old, replace(old.spec, aliases=("fresh",)), s.cut_short)
+            assert s.registry.ready("a") is old
+            assert [engine.is_closed for engine in s.built] == [False, True]
+
+    run(test)
+
+
+def test_what_is_known_to_be_broken_is_not_loaded_at_start() -> None:
+    async def test() -> None:
+        async with shelf("a") as s:
+            model = s.registry.find("a")
+            model.status, model.error = ModelStatus.BROKEN, ModelBroken("a/model.toml is torn")
+            s.loader.start()
+            await s.loader.loaded()
+            assert model.status is ModelStatus.BROKEN
+            assert s.built == []
+
+    run(test)
+
+
 def test_a_reload_on_a_gpu_unloads_first() -> None:
     async def test() -> None:
         async with shelf("a") as s:

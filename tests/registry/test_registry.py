@@ -8,7 +8,13 @@ import pytest
 
 from llmserve.clock import awake_clock
 from llmserve.domain import LoadProgress, ModelSpec
-from llmserve.errors import ModelBroken, ModelLoading, ModelNotFound, ModelUnloaded
+from llmserve.errors import (
+    ConfigurationError,
+    ModelBroken,
+    ModelLoading,
+    ModelNotFound,
+    ModelUnloaded,
+)
 from llmserve.registry.registry import Registry
 from llmserve.registry.served import ModelStatus, ServedModel
 
@@ -73,6 +79,23 @@ def test_a_new_incarnation_takes_over_all_names() -> None:
     assert [model.spec.name for model in registry.models] == ["a", "b"]
     registry.remove(new)
     assert [model.spec.name for model in registry.models] == ["b"]
+
+
+def test_a_new_incarnation_with_anothers_name_changes_nothing() -> None:
+    registry = Registry([ModelSpec("a", aliases=("old",)), ModelSpec("b")])
+    old = registry.find("a")
+    with pytest.raises(ModelBroken, match="the name 'b' belongs to 'b' already"):
+        registry.replace(old, ServedModel(ModelSpec("a", aliases=("b",))))
+    assert registry.find("a") is registry.find("old") is registry.find(None) is old
+    assert registry.find("b").spec.name == "b"
+
+
+def test_a_model_that_is_known_to_be_broken_keeps_its_place_and_says_why() -> None:
+    broken = {"a": ConfigurationError("a/model.toml: unknown key 'dtipe'")}
+    registry = Registry([ModelSpec("a"), ModelSpec("b")], broken=broken)
+    with pytest.raises(ModelBroken, match="dtipe"):
+        registry.ready(None)
+    assert registry.find("b").status is ModelStatus.UNLOADED
 
 
 def test_a_lease_counts_itself_and_tells_when_it_was_used() -> None:
