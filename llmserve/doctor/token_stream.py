@@ -57,6 +57,8 @@ class Recording:
         blocks = (self._tail + part).split(b"\n\n")
         self._tail = blocks.pop()
         for block in blocks:
+            if block.startswith(b"id:"):
+                block = block.partition(b"\n")[2]
             if block.startswith(KEEP_ALIVE):
                 self.keep_alives.append(self.seconds)
             elif block.startswith(TERMINAL):

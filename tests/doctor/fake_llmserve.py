@@ -117,8 +117,9 @@ def create_app(behaviour: Behaviour) -> FastAPI:
                 yield b": keep-alive\n\n"
             for i in range(min(body["max_tokens"], MAX_TOKENS)):
                 await asyncio.sleep(behaviour.pace_seconds)
-                yield b"data: " + json.dumps({"token": f" word{i:04}"}).encode() + b"\n\n"
-            yield b'event: done\ndata: {"finish_reason": "length"}\n\n'
+                token = json.dumps({"token": f" word{i:04}"}).encode()
+                yield b"id: 4f0a\ndata: " + token + b"\n\n"
+            yield b'id: 4f0a\nevent: done\ndata: {"finish_reason": "length"}\n\n'
         except (asyncio.CancelledError, GeneratorExit):
             if behaviour.notices_hang_up:
                 behaviour.cancelled += 1

@@ -193,6 +193,18 @@ def test_websocket_tells_of_bad_frames_and_lives_on(demo: Server) -> None:
     assert answers[4]["error"]["code"] == "model_not_found"
 
 
+def test_every_event_has_the_id_that_a_reconnecting_browser_sends(demo: Server) -> None:
+    """Some clients forget an id that comes without data, and would start the answer again."""
+    headers = {"X-Request-ID": "mine"}
+    url = demo.url + "/stream?prompt=hi&max_tokens=3"
+    events = httpx.get(url, headers=headers, timeout=30).text.removesuffix("\n\n").split("\n\n")
+    assert events[0] == ": accepted"
+    assert len(events) >= 3
+    for event in events[1:]:
+        assert event.startswith("id: mine\n")
+        assert "\ndata: {" in event
+
+
 def test_a_reconnecting_browser_is_told_to_stay_away(demo: Server) -> None:
     answer = httpx.get(demo.url + "/stream?prompt=hi", headers={"Last-Event-ID": "old"})
     assert answer.status_code == 204

@@ -103,15 +103,17 @@ async def stream(
 
 
 async def _frames(generation: Generation) -> AsyncIterator[bytes]:
-    yield f"id: {generation.id}\n\n".encode()
+    # With every event: not all clients remember an id that comes by itself, and some hand such a
+    # frame on as an event without data.
+    own_id = f"id: {generation.id}\n".encode()
     async for event in generation.events():
         match event:
             case Delta(text, _) if text:
-                yield data({"token": text})
+                yield own_id + data({"token": text})
             case Queued():
                 yield queued_comment(event)
             case Finish():
-                yield named("done", done(generation.id, event))
+                yield own_id + named("done", done(generation.id, event))
             case Failed(error, usage):
                 body = error_body(error) | {"usage": UsageOut.of(usage).model_dump()}
-                yield named("error", body)
+                yield own_id + named("error", body)
