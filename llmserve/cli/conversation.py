@@ -55,7 +55,7 @@ class Conversation:
                 self._console.print(printable(piece), end="", markup=False, soft_wrap=True)
         except KeyboardInterrupt:
             pass  # closing the response told the server to stop
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
+        except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
             self._complain(f"{self._url}: {error or type(error).__name__}")
         except ConfigurationError as error:
             self._complain(error.message)
