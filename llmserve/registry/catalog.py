@@ -9,6 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final, Self
 
+from loguru import logger
+
 from llmserve.domain import EngineKind, ModelSpec
 from llmserve.errors import ConfigurationError
 from llmserve.registry.manifest import HUB_ID, MANIFEST, read_manifest
@@ -125,16 +127,42 @@ class Catalog:
         return specs
 
     def served_on_demand(self, settings: Settings, specs: Sequence[ModelSpec]) -> list[ModelSpec]:
-        """The specs that the first request loads, beside those that are loaded at start.
+        """The specs that the first request loads, beside those that are loaded at start. What only
+        `*` names and cannot be served is left out, and the log says why.
 
         Raises:
-            ConfigurationError: as `resolve_all`.
+            ConfigurationError: as `resolve_all`, about those with names of their own.
         """
         named = [name for name in settings.models_on_demand if name != EVERY_MODEL]
-        everything = self.names() if EVERY_MODEL in settings.models_on_demand else []
-        taken = {spec.name for spec in specs}
-        found = self.resolve_all(list(dict.fromkeys((*named, *everything))))
-        return [spec for spec in found if spec.name not in taken]
+        started = {spec.name for spec in specs}
+        found = [s for s in self.resolve_all(list(dict.fromkeys(named))) if s.name not in started]
+        if EVERY_MODEL in settings.models_on_demand:
+            others = [name for name in self.names() if name not in named]
+            found += self._those_that_can_be_served(others, (*specs, *found))
+        return found
+
+    def _those_that_can_be_served(
+        self, names: Sequence[str], before: Sequence[ModelSpec]
+    ) -> list[ModelSpec]:
+        own = {spec.name for spec in before}
+        owners = {name: spec.name for spec in before for name in (spec.name, *spec.aliases)}
+        found = []
+        for name in names:
+            if name in own:
+                continue
+            try:
+                spec = self.resolve(name)
+            except ConfigurationError as error:
+                logger.warning("{} is left out of models_on_demand: {}", name, error.message)
+                continue
+            taken = [n for n in (spec.name, *spec.aliases) if n in owners]
+            if taken:
+                logger.warning("{} is left out of models_on_demand: the name {!r} belongs to {!r}",
+                               name, taken[0], owners[taken[0]])  # fmt: skip
+                continue
+            owners |= dict.fromkeys((spec.name, *spec.aliases), spec.name)
+            found.append(spec)
+        return found
 
     def _finished(self, spec: ModelSpec, argument: str) -> ModelSpec:
         return replace(
@@ -158,4 +186,7 @@ class Catalog:
 
 
 def _is_model(folder: Path) -> bool:
-    return (folder / "config.json").is_file() or (folder / MANIFEST).is_file()
+    try:
+        return (folder / "config.json").is_file() or (folder / MANIFEST).is_file()
+    except OSError:  # a folder that this user may not read, or a name that is no file's
+        return False

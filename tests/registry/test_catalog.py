@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
+from loguru import logger
 
 from llmserve.domain import EngineKind
 from llmserve.errors import ConfigurationError
@@ -46,6 +48,56 @@ def test_two_models_may_not_share_a_name(models: Path) -> None:
         Catalog(models).resolve_all(["fine", "bare"])
     with pytest.raises(ConfigurationError, match="belongs to both"):
         Catalog(models).resolve_all(["fine", "fine"])
+
+
+@pytest.fixture
+def warnings() -> Iterator[list[str]]:
+    log: list[str] = []
+    sink = logger.add(log.append, format="{message}", level="WARNING")
+    yield log
+    logger.remove(sink)
+
+
+def on_demand(models: Path, *names: str, started: Sequence[str] = ()) -> list[str]:
+    catalog = Catalog(models)
+    specs = catalog.resolve_all(started)
+    found = catalog.served_on_demand(Settings(models_on_demand=names), specs)
+    return [spec.name for spec in found]
+
+
+def test_of_all_models_one_with_a_bad_manifest_is_left_out_and_told(
+    models: Path, warnings: list[str]
+) -> None:
+    (models / "bad").mkdir()
+    (models / "bad" / "model.toml").write_text("dtpye = 'auto'")
+    assert on_demand(models, "*") == ["bare", "fine"]
+    (line,) = warnings
+    assert "bad is left out of models_on_demand" in line
+    assert "did you mean 'dtype'" in line
+    for names in (("bad",), ("bad", "*")):
+        with pytest.raises(ConfigurationError, match=r"model\.toml"):
+            on_demand(models, *names)
+
+
+def test_of_all_models_one_whose_name_is_taken_is_left_out_and_told(
+    models: Path, warnings: list[str]
+) -> None:
+    (models / "first").mkdir()
+    (models / "first" / "model.toml").write_text("aliases = ['nice']")
+    assert on_demand(models, "*") == ["bare", "fine"]
+    assert on_demand(models, "first", "*") == ["first", "bare"]
+    assert on_demand(models, "*", started=["first"]) == ["bare"]
+    assert [line.split()[0] for line in warnings] == ["first", "fine", "fine"]
+    assert "the name 'nice' belongs to 'fine'" in warnings[0]
+    with pytest.raises(ConfigurationError, match="'nice' belongs to both"):
+        on_demand(models, "first", "fine")
+
+
+def test_what_is_loaded_at_the_start_is_not_on_demand_too(
+    models: Path, warnings: list[str]
+) -> None:
+    assert on_demand(models, "*", "fine", started=["fine"]) == ["bare"]
+    assert warnings == []
 
 
 def test_names_lists_folders_with_models(models: Path) -> None:
