@@ -11,10 +11,9 @@ from typing import Any, Final, Self
 from rich.table import Table
 from rich.text import Text
 
-from llmserve.printable import printable
-
 from llmserve.bench.answer import Answer
 from llmserve.bench.load import Collected
+from llmserve.printable import printable
 
 QUANTILES: Final = (0.5, 0.9, 0.95, 0.99)
 

@@ -130,7 +130,8 @@ async def ask(path: Path, request: dict[str, Any]) -> AsyncGenerator[Any]:
     """Every line that a worker answers; whatever it is, it is JSON.
 
     Raises:
-        ConnectionError: nobody listens there any more, or a `ForeignPeer` does, who is told nothing.
+        ConnectionError: nobody listens there any more, or a `ForeignPeer` does, and is told nothing
+            of the request.
         ValueError: a line is no JSON, or longer than `MAX_LINE_BYTES`.
     """
     try:

@@ -143,7 +143,7 @@ def _values(file: Path) -> Iterator[tuple[str, float]]:
     kind = kind_of(file.name)
     try:
         if not 0 <= USED.unpack(header)[0] <= size:
-            raise ValueError("it says that it is longer than it is")
+            raise ValueError("its header counts more bytes than it has")
         for key, value, _, _ in MmapedDict.read_all_values_from_file(str(file)):  # type: ignore[no-untyped-call]  # prometheus_client leaves it untyped
             check_key(kind, key)
             yield key, value

@@ -91,9 +91,7 @@ def checked(told: object, kind: Kind) -> Reply:
     return told
 
 
-_STATUS: Final = TypeAdapter[object](
-    Annotated[_StatusTold | _Failed, Field(discriminator="event")]
-)
+_STATUS: Final = TypeAdapter[object](Annotated[_StatusTold | _Failed, Field(discriminator="event")])
 _COMMAND: Final = TypeAdapter[object](
     Annotated[_Progress | _Done | _Failed, Field(discriminator="event")]
 )

@@ -94,7 +94,14 @@ def test_an_answer_that_drips_has_one_deadline() -> None:
 
 @pytest.mark.parametrize(
     "body",
-    [b"", b"\x1b[2Jwelcome\x07", b'{"status":"ok"}', b"[]", b'{"status":["alive"]}', b"[" * 100_000],
+    [
+        b"",
+        b"\x1b[2Jwelcome\x07",
+        b'{"status":"ok"}',
+        b"[]",
+        b'{"status":["alive"]}',
+        b"[" * 100_000,
+    ],
 )
 def test_another_kind_of_server_is_not_ours_and_gives_the_terminal_no_commands(body: bytes) -> None:
     with alive(answers(200, body)) as port:

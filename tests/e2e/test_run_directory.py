@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import os
 import pwd
 import shutil
@@ -12,6 +13,7 @@ import stat
 import subprocess
 import sys
 import tempfile
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -114,7 +116,9 @@ while True:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be two users")
 def test_one_that_became_another_users_is_not_used(tiny_model: Path, tmp_path: Path) -> None:
-    outside = Path(tempfile.mkdtemp(prefix="llmserve-test-"))  # pytest's folders are closed to others
+    outside = Path(
+        tempfile.mkdtemp(prefix="llmserve-test-")
+    )  # pytest's folders are closed to others
     outside.chmod(0o755)
     run_dir, heard = outside / "run", outside / "heard"
     nobody = pwd.getpwnam("nobody").pw_uid
@@ -165,6 +169,50 @@ def test_one_that_became_another_users_is_not_used(tiny_model: Path, tmp_path: P
         assert server.stop() == 0
         assert sorted(run_dir.rglob("*")) == there
         assert "Traceback" not in server.log
+
+
+def test_whatever_becomes_of_the_series_files_metrics_answers(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    metrics = tmp_path / "run" / "metrics"
+    with running_server(tmp_path, tiny_model, workers=2, run_dir=metrics.parent) as server:
+        wait_until(lambda: server.metric("llmserve_worker_up") == 2, "two workers serve")
+        (metrics / "counter_1-2.db").write_bytes(b"abc")
+        (metrics / "history.json").write_text("[]")
+        assert server.metric("llmserve_worker_up") == 2
+        victim = next(metrics.glob(f"gauge_livesum_{pids(server)[1]}.*"))
+        with victim.open("r+b") as file:
+            file.write(os.urandom(4096))
+        assert server.metric("llmserve_worker_up") <= 1
+        server.wait_for_log("not all series in", times=1)
+        assert httpx.post(server.url + "/generate", json=REQUEST, timeout=30).status_code == 200
+        metrics.rename(tmp_path / "taken")
+        metrics.touch()
+        assert server.metric("llmserve_worker_up") <= 1
+        server.wait_for_log("metrics is no directory", times=3)
+        metrics.unlink()
+        wait_until(lambda: server.metric("llmserve_worker_up") >= 1, "they are published again")
+        assert server.stop() == 0
+        assert "Traceback" not in server.log
+
+
+def test_who_keeps_the_accounting_logs_lock_holds_up_no_stop(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    accounting = tmp_path / "usage.jsonl"
+    with running_server(tmp_path, tiny_model, accounting_log=accounting) as server:
+        lock = tmp_path / "usage.jsonl.lock"
+        wait_until(lock.exists, "the log is opened")
+        assert stat.S_IMODE(lock.stat().st_mode) == 0o600
+        with lock.open() as held:
+            fcntl.flock(held, fcntl.LOCK_EX)
+            assert httpx.post(server.url + "/generate", json=REQUEST, timeout=30).status_code == 200
+            server.wait_for_log("cannot write the accounting log", times=1)
+            begun = time.monotonic()
+            assert server.stop() == 0
+            assert time.monotonic() - begun < 15
+        assert "1 entries for the accounting log" in server.log
+        assert "a thread hangs" not in server.log
 
 
 def test_by_default_it_lies_in_the_state_folder_and_is_gone_afterwards(

@@ -131,7 +131,7 @@ def test_what_takes_its_name_is_not_used_and_the_one_that_is_held_is_worked_in(
     with monkeypatch.context() as patched:
         if instead == "foreign":
             patched.setattr(HeldFile, "user", 12345)
-        with pytest.raises(OSError, match="another user's|no directory"):
+        with pytest.raises(OSError, match=r"another user's|no directory"):
             directory.keep()
         (directory.here / METRICS / "mine").touch()
         assert (directory.path.with_name("gone") / METRICS / "mine").exists()
