@@ -117,7 +117,7 @@ class ControlServer:
                     await writer.drain()
         except ForeignPeer as error:
             logger.warning("a command is refused: {}", error)
-        except (TimeoutError, ConnectionError, orjson.JSONDecodeError) as error:
+        except (OSError, ValueError) as error:  # hung up, too late, too long, no JSON
             logger.debug("control connection ended: {}", type(error).__name__)
         except asyncio.CancelledError:
             pass  # the server closes

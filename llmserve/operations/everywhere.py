@@ -13,7 +13,7 @@ from loguru import logger
 
 from llmserve.fleet.control import ForeignPeer, ask
 from llmserve.fleet.membership import Membership
-from llmserve.operations.command import Command
+from llmserve.operations.command import Command, Kind
 from llmserve.operations.here import Operations
 from llmserve.operations.reply import NotAReply, Reply, checked
 
@@ -83,7 +83,8 @@ class Everywhere:
                     told = Told(number, checked(answer, command.kind))
                     inbox.put_nowait(told)
         except (ForeignPeer, NotAReply) as error:
-            logger.error("worker {} is not understood: {}", number, error)
+            if command.kind is not Kind.STATUS:  # which is asked all the time, and told as silent
+                logger.error("worker {} is not understood: {}", number, error)
             inbox.put_nowait(Told(number, _failure(str(error), "worker_invalid")))
         except (StopAsyncIteration, ConnectionError, TimeoutError, ValueError):
             inbox.put_nowait(Told(number, _failure(GONE, "worker_gone")))
