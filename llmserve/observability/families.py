@@ -43,7 +43,7 @@ def exact_sum(parts: Iterable[float]) -> float:
         return math.nan
 
 
-@functools.lru_cache(maxsize=4096)
+@functools.lru_cache(maxsize=2**14)
 def check_key(kind: str, key: str) -> None:
     """See that `families` can make a series of it, and Prometheus's text of that.
 

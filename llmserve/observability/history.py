@@ -136,10 +136,10 @@ def kind_of(name: str) -> str:
 
 def _values(file: Path) -> Iterator[tuple[str, float]]:
     with file.open("rb") as opened:
+        if os.fstat(opened.fileno()).st_size == 0:
+            return  # its worker is about to fill it, or was killed just before
         header = opened.read(USED.size)
-        size = os.fstat(opened.fileno()).st_size
-    if size == 0:
-        return  # its worker is about to fill it, or was killed just before
+        size = os.fstat(opened.fileno()).st_size  # afterwards: it may grow
     kind = kind_of(file.name)
     try:
         if not 0 <= USED.unpack(header)[0] <= size:
