@@ -105,6 +105,7 @@ class Everywhere:
             return pending.result()
         finally:
             pending.cancel()
+            await asyncio.wait({pending})  # `answers` cannot be closed while it runs
 
 
 def _failure(message: str, code: str) -> Reply:

@@ -11,9 +11,10 @@ from typing import Any, cast
 import pytest
 from bounded import run
 
-from llmserve.fleet.board import State
+from llmserve.fleet.board import Board, State
 from llmserve.fleet.control import ControlServer
 from llmserve.fleet.membership import Membership
+from llmserve.operations import everywhere
 from llmserve.operations.command import Command, Kind
 from llmserve.operations.everywhere import Everywhere, Told
 from llmserve.operations.here import Operations
@@ -33,11 +34,15 @@ STATUS = {
 }
 
 
-def answered(tmp_path: Path, kind: Kind, answers: Iterable[Any]) -> list[Told]:
-    """What comes of a worker that says this."""
+def answered(
+    tmp_path: Path, kind: Kind, answers: Iterable[Any], *, silent: bool = False
+) -> list[Told]:
+    """What comes of a worker that says this, or that is asked and never does."""
     found: list[Told] = []
 
     async def say(request: dict[str, Any]) -> AsyncGenerator[Any]:
+        if silent:
+            await asyncio.Event().wait()
         for answer in answers:
             yield answer
 
@@ -48,9 +53,9 @@ def answered(tmp_path: Path, kind: Kind, answers: Iterable[Any]) -> list[Told]:
         assert membership.socket.name == f"{os.getpid()}.sock"
         server = ControlServer(membership.socket, say)
         await server.keep()
-        everywhere = Everywhere(cast(Operations, None), membership)
+        box = Everywhere(cast(Operations, None), membership)
         async with asyncio.timeout(10):
-            found.extend([told async for told in everywhere.run(Command(kind))])
+            found.extend([told async for told in box.run(Command(kind))])
         await server.close()
         membership.leave()
         membership.board.close()
@@ -91,6 +96,15 @@ def test_an_answer_that_ends_too_early_is_that_workers_error(tmp_path: Path) -> 
     told = answered(tmp_path, Kind.LOAD, [progress])
     assert told[0].message == progress
     assert told[1].message["error"]["code"] == "worker_gone"
+
+
+def test_a_worker_whose_heart_stopped_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(everywhere, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(Board, "is_alive", lambda board, number: False)
+    (told,) = answered(tmp_path, Kind.STATUS, [], silent=True)
+    assert told.message["error"]["code"] == "worker_gone"
 
 
 def test_what_comes_after_the_last_message_is_not_heard(tmp_path: Path) -> None:
