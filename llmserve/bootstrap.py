@@ -21,6 +21,7 @@ from llmserve.domain import EngineKind, LoadProgress, ModelSpec
 from llmserve.engines.base import Engine
 from llmserve.engines.factory import build_engine
 from llmserve.engines.footprint import footprint
+from llmserve.errors import ConfigurationError
 from llmserve.fleet.control import ControlServer
 from llmserve.fleet.membership import Membership
 from llmserve.fleet.run_directory import LIMITS, METRICS, RunDirectory
@@ -67,27 +68,43 @@ class Container:
     membership: Membership | None = None
 
 
-def build_metrics(settings: Settings) -> Metrics:
+def hold_run_directory(settings: Settings) -> RunDirectory | None:
+    """Where this process meets the others, `None` where it is alone. If it cannot be held now,
+    the log says so once the server runs, and it is tried again."""
+    if settings.run_dir is None:
+        return None
+    directory = RunDirectory(settings.run_dir)
+    with contextlib.suppress(OSError, ConfigurationError):
+        directory.keep()
+    return directory
+
+
+def build_metrics(settings: Settings, directory: RunDirectory | None) -> Metrics:
     """The process's series; they exist before the event loop does."""
-    directory = settings.run_dir / METRICS if settings.run_dir is not None else None
-    return Metrics(directory, compat=settings.metrics_compat)
+    return Metrics(
+        directory.here / METRICS if directory is not None else None,
+        compat=settings.metrics_compat,
+    )
 
 
 @contextlib.asynccontextmanager
 async def run(
-    settings: Settings, metrics: Metrics, board: int | None = None
+    settings: Settings,
+    metrics: Metrics,
+    directory: RunDirectory | None = None,
+    board: int | None = None,
 ) -> AsyncIterator[Container]:
-    """Build everything, start loading models, and on the way out drain and let go. `board` is the
-    workers' board, where the process inherited one.
+    """Build everything, start loading models, and on the way out drain and let go, of `directory`
+    too. `board` is the workers' board, where the process inherited one.
 
     Raises:
         ConfigurationError: a model that settings name does not exist or is not served, or its
             manifest is bad; the key file cannot be read; an extra is missing.
     """
     async with contextlib.AsyncExitStack() as stack:
-        desired = DesiredModels(settings.run_dir)
-        upkeep = _upkeep(settings, metrics, desired, stack)
-        membership = _join(settings, board, stack)
+        desired = DesiredModels(directory.here if directory is not None else None)
+        upkeep = _upkeep(directory, metrics, desired, stack)
+        membership = _join(settings, directory, board, stack)
         tracer = build_tracer(settings.otlp_endpoint)
         stack.callback(tracer.close)
         device = _device(settings, membership)
@@ -151,22 +168,28 @@ async def run(
 
 
 def _upkeep(
-    settings: Settings, metrics: Metrics, desired: DesiredModels, stack: contextlib.AsyncExitStack
+    directory: RunDirectory | None,
+    metrics: Metrics,
+    desired: DesiredModels,
+    stack: contextlib.AsyncExitStack,
 ) -> Upkeep | None:
-    if settings.run_dir is None:
+    if directory is None:
         return None
-    upkeep = Upkeep(RunDirectory(settings.run_dir), metrics.restore, desired.restore)
+    upkeep = Upkeep(directory, metrics.restore, desired.restore)
     upkeep.look()
     stack.callback(upkeep.close)
     return upkeep
 
 
 def _join(
-    settings: Settings, board: int | None, stack: contextlib.AsyncExitStack
+    settings: Settings,
+    directory: RunDirectory | None,
+    board: int | None,
+    stack: contextlib.AsyncExitStack,
 ) -> Membership | None:
-    if settings.run_dir is None:
+    if directory is None:
         return None
-    membership = Membership(settings.run_dir, settings.workers, board)
+    membership = Membership(directory.here, settings.workers, board)
     stack.callback(membership.leave)
     return membership
 
@@ -189,7 +212,7 @@ def _registry(
         specs, broken = catalog.resolve_each(wanted)
     else:
         specs, broken = catalog.resolve_all(wanted), {}
-    on_demand = catalog.served_on_demand(settings, specs)
+    on_demand = catalog.served_on_demand(settings, specs, are_checked=is_checked)
     # Later a name may mean what an operator unloaded since the start, which was checked.
     if not desired.unloaded and not broken:
         check_settings(settings, names_of((*specs, *on_demand)))

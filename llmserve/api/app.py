@@ -35,11 +35,12 @@ LIMIT_HEADERS: Final = tuple(
 def create_app(settings: Settings, board: int | None = None) -> FastAPI:
     """The application for these settings; models load once it is started. `board` is the inherited
     descriptor of the workers' board, where there is one."""
-    metrics = bootstrap.build_metrics(settings)
+    directory = bootstrap.hold_run_directory(settings)
+    metrics = bootstrap.build_metrics(settings, directory)
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with bootstrap.run(settings, metrics, board) as container:
+        async with bootstrap.run(settings, metrics, directory, board) as container:
             app.state.container = container
             with drain_on_signal(container.service, settings.drain_timeout_seconds):
                 yield

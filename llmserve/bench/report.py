@@ -9,9 +9,11 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final, Self
 
 from rich.table import Table
+from rich.text import Text
 
 from llmserve.bench.answer import Answer
 from llmserve.bench.load import Collected
+from llmserve.printable import printable
 
 QUANTILES: Final = (0.5, 0.9, 0.95, 0.99)
 
@@ -129,5 +131,5 @@ class Report:
         if self.good is not None:
             sums.add_row("within the goal", f"{self.good:.1%}, {self.goodput:,.2f}/s")
         for error, count in self.errors.items():
-            sums.add_row(f"[red]{error}[/red]", str(count))
+            sums.add_row(Text(printable(error), "red"), str(count))
         return [sums, times]

@@ -30,15 +30,17 @@ class Target:
         Raises:
             ConfigurationError: this is no http(s) URL.
         """
-        parts = urlsplit(url if "://" in url else f"http://{url}")
         try:
+            parts = urlsplit(url if "://" in url else f"http://{url}")
             port = parts.port or (443 if parts.scheme == "https" else 80)
+            host = parts.hostname or ""
+            host.encode("idna")
         except ValueError:
-            port = 0
-        if parts.scheme not in ("http", "https") or not parts.hostname or not port:
+            host = ""
+        if not host or parts.scheme not in ("http", "https"):
             raise ConfigurationError(f"{url!r} is no URL of a server; write http://HOST:PORT")
         prefix = parts.path.rstrip("/").removesuffix("/v1")
-        return cls(parts.hostname, port, parts.scheme == "https", prefix, api_key)
+        return cls(host, port, parts.scheme == "https", prefix, api_key)
 
     @property
     def tls(self) -> ssl.SSLContext | None:

@@ -12,8 +12,10 @@ import httpx
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
 from llmserve.errors import ConfigurationError
+from llmserve.printable import printable
 
 CONNECT_SECONDS: Final = 10.0
 SILENCE_SECONDS: Final = 120.0
@@ -40,15 +42,17 @@ class AdminClient:
         with self._told(), self._client as client:
             response = client.get(f"{self._url}/admin/status")
             _check(response)
-        status = response.json()
-        workers, silent = status["workers"], status.get("silent", ())
+            status = response.json()
+            workers, silent = status["workers"], status.get("silent", ())
+            table = _table(workers)
+            problems = [f"worker {w['worker']}: {w['error']['message']}" for w in silent]
         if as_json:
             print(json.dumps(workers, indent=2))
         else:
-            Console(width=None if sys.stdout.isatty() else 160).print(_table(workers))
-        for worker in silent:
-            print(f"worker {worker['worker']}: {worker['error']['message']}", file=sys.stderr)
-        return not silent
+            Console(width=None if sys.stdout.isatty() else 160).print(table)
+        for problem in problems:
+            print(printable(problem), file=sys.stderr)
+        return not problems
 
     def command(self, kind: str, fields: Mapping[str, Any]) -> bool:
         """Carry out one command, showing its progress; whether every worker did it.
@@ -71,33 +75,30 @@ class AdminClient:
                         report = payload
         if report is None:
             raise ConfigurationError("the server ended the answer early; see its log")
-        return self._print_report(kind, report)
-
-    def _print_report(self, kind: str, report: dict[str, Any]) -> bool:
-        for worker in report["workers"]:
-            number = worker["worker"]
-            if worker["ok"]:
-                details = worker.get("report")
-                print(f"worker {number}: {kind} {worker['model']} in {worker['seconds']} s"
-                      + (f" {json.dumps(details)}" if details else ""))  # fmt: skip
-                if "warning" in worker:
-                    print(f"worker {number}: {worker['warning']}", file=sys.stderr)
-            else:
-                message = worker["error"]["message"]
-                print(f"worker {number}: {kind} failed: {message}", file=sys.stderr)
+        with self._told():
+            done, problems = _lines(kind, report)
+        for lines, file in ((done, sys.stdout), (problems, sys.stderr)):
+            for line in lines:
+                print(printable(line), file=file)
         return bool(report["ok"])
 
     def _bars(self) -> Progress:
-        columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+        columns = (
+            TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn(),
+        )  # fmt: skip
         return Progress(*columns, console=self._console, transient=True)
 
     @contextlib.contextmanager
     def _told(self) -> Iterator[None]:
-        """What httpx raises becomes one line."""
+        """What httpx raises becomes one line, and so does an answer of something else."""
         try:
             yield
-        except httpx.HTTPError as error:
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise ConfigurationError(f"{self._url}: {error or type(error).__name__}") from error
+        except (ValueError, LookupError, TypeError, AttributeError) as error:
+            raise ConfigurationError(
+                f"{self._url}: what answers there is no llmserve, or of another version"
+            ) from error
 
 
 def _check(response: httpx.Response) -> None:
@@ -126,9 +127,25 @@ def _show(bars: Progress, tasks: dict[int, Any], payload: dict[str, Any]) -> Non
     stage = payload.get("stage") or payload["status"]
     bars.update(
         tasks[worker],
-        description=f"worker {worker}: {payload['name']} {stage}",
+        description=printable(f"worker {worker}: {payload['name']} {stage}"),
         completed=payload.get("fraction") or 0.0,
     )
+
+
+def _lines(kind: str, report: dict[str, Any]) -> tuple[list[str], list[str]]:
+    """What workers did, and what went wrong."""
+    done, problems = [], []
+    for worker in report["workers"]:
+        number = worker["worker"]
+        if worker["ok"]:
+            details = worker.get("report")
+            done.append(f"worker {number}: {kind} {worker['model']} in {worker['seconds']} s"
+                        + (f" {json.dumps(details)}" if details else ""))  # fmt: skip
+            if "warning" in worker:
+                problems.append(f"worker {number}: {worker['warning']}")
+        else:
+            problems.append(f"worker {number}: {kind} failed: {worker['error']['message']}")
+    return done, problems
 
 
 def _table(workers: list[dict[str, Any]]) -> Table:
@@ -143,7 +160,7 @@ def _table(workers: list[dict[str, Any]]) -> Table:
             f"{worker['uptime_seconds']:,.0f} s", resident, str(worker["connections"]),
         ]  # fmt: skip
         for model in worker["models"] or [None]:
-            table.add_row(*head, *_model_cells(model))
+            table.add_row(*(Text(printable(cell)) for cell in (*head, *_model_cells(model))))
             head = [""] * len(head)
     return table
 

@@ -10,6 +10,7 @@ import httpx
 from rich.console import Console
 
 from llmserve.errors import ConfigurationError
+from llmserve.printable import printable
 
 CONNECT_SECONDS: Final = 10.0
 SILENCE_SECONDS: Final = 120.0
@@ -51,13 +52,13 @@ class Conversation:
         try:
             for piece in self._stream():
                 answer += piece
-                self._console.print(piece, end="", markup=False, soft_wrap=True)
+                self._console.print(printable(piece), end="", markup=False, soft_wrap=True)
         except KeyboardInterrupt:
             pass  # closing the response told the server to stop
-        except httpx.HTTPError as error:
-            self._console.print(f"[red]{self._url}: {error or type(error).__name__}[/]")
+        except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
+            self._complain(f"{self._url}: {error or type(error).__name__}")
         except ConfigurationError as error:
-            self._console.print(f"[red]{error.message}[/]")
+            self._complain(error.message)
         self._console.print()
         if answer:
             self._messages.append({"role": "assistant", "content": answer})
@@ -74,11 +75,25 @@ class Conversation:
                 payload = line.removeprefix("data: ")
                 if payload == line or payload == "[DONE]":
                     continue
-                chunk = json.loads(payload)
-                if "error" in chunk:
-                    raise ConfigurationError(chunk["error"]["message"])
-                for choice in chunk["choices"]:
-                    yield choice["delta"].get("content") or ""
+                yield from _pieces(payload)
+
+    def _complain(self, message: str) -> None:
+        self._console.print(printable(message), style="red", markup=False)
+
+
+def _pieces(payload: str) -> list[str]:
+    """The texts in one event of the stream.
+
+    Raises:
+        ConfigurationError: it is an error, or no such event.
+    """
+    try:
+        chunk = json.loads(payload)
+        if "error" in chunk:
+            raise ConfigurationError(str(chunk["error"]["message"]))
+        return [str(choice["delta"].get("content") or "") for choice in chunk["choices"]]
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise ConfigurationError(f"no event of a chat: {payload[:80]}") from error
 
 
 def _error_message(response: httpx.Response) -> str:

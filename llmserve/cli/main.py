@@ -11,6 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from llmserve.errors import LLMServeError
+from llmserve.printable import printable
 
 COMMANDS: Final = {
     "serve": ("local", "Serve models over HTTP and WebSocket."),
@@ -70,7 +71,7 @@ def main() -> None:
     try:
         app()
     except LLMServeError as error:
-        print(f"llmserve: {error.message}", file=sys.stderr)
+        print(f"llmserve: {printable(error.message)}", file=sys.stderr)
         sys.exit(2)
 
 

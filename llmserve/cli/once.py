@@ -24,7 +24,9 @@ def generate_once(settings: Settings, prompt: str, sampling: SamplingFields, out
 
 
 async def _generate(settings: Settings, prompt: str, sampling: SamplingFields, out: TextIO) -> None:
-    async with bootstrap.run(settings, bootstrap.build_metrics(settings)) as container:
+    directory = bootstrap.hold_run_directory(settings)
+    metrics = bootstrap.build_metrics(settings, directory)
+    async with bootstrap.run(settings, metrics, directory) as container:
         await container.service.loader.loaded()
         request = GenerationRequest(id="cli", prompt=prompt, sampling=sampling)
         async with container.service.open(request, Caller("cli")) as generation:

@@ -10,6 +10,7 @@ from rich.text import Text
 
 from llmserve.doctor.finding import Verdict
 from llmserve.doctor.report import Report
+from llmserve.printable import printable
 
 STYLES: Final = {
     Verdict.OK: "green",
@@ -20,14 +21,14 @@ STYLES: Final = {
 
 
 def render(report: Report, console: Console) -> None:
-    """Print it. Nothing a server said is taken for markup."""
+    """Print it. Nothing a server said is taken for markup, or for a command to the terminal."""
     table = Table("check", "verdict", "what was seen", box=None, pad_edge=False)
     table.columns[0].no_wrap = True
     table.columns[1].no_wrap = True
     for finding in report.findings:
         table.add_row(
             Text(finding.name), Text(finding.verdict.value, STYLES[finding.verdict]),
-            Text(finding.seen),
+            Text(printable(finding.seen)),
         )  # fmt: skip
     console.print(table)
     _print_changes(report, console)
@@ -46,4 +47,4 @@ def _print_changes(report: Report, console: Console) -> None:
         console.print(Text(finding.name, STYLES[finding.verdict]))
         for line in finding.change:
             # Whole lines: they are there to be copied.
-            console.print(Text(f"  {line}"), soft_wrap=True)
+            console.print(Text(printable(f"  {line}")), soft_wrap=True)

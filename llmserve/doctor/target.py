@@ -61,6 +61,7 @@ class Target:
         try:
             parts = urlsplit(base)
             is_usable = parts.scheme in SCHEMES and bool(parts.hostname) and parts.port != 0
+            (parts.hostname or "").encode("idna")
             httpx.URL(base)
         except (ValueError, httpx.InvalidURL):
             is_usable = False

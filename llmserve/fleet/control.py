@@ -1,7 +1,8 @@
 """How one worker of a box asks another: JSON lines over a Unix socket, one request per connection.
 
 The answer is any number of lines; the connection's end is the answer's end. The run directory
-belongs to the server's user alone, so whoever can connect is the server itself.
+belongs to the server's user alone, and both ends see that the other one is of this user, before
+anything is said.
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ import asyncio
 import contextlib
 import os
 import socket
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+import struct
+from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,6 +27,15 @@ Handler = Callable[[dict[str, Any]], AsyncGenerator[dict[str, Any]]]
 
 MAX_LINE_BYTES: Final = 16 * 2**20
 REQUEST_SECONDS: Final = 10.0
+CREDENTIALS: Final = struct.Struct("iII")
+"""`struct ucred` of Linux: process, user, group."""
+
+
+class ForeignPeer(ConnectionError):
+    """At the other end of a control socket is another user's process."""
+
+    def __init__(self, user: int) -> None:
+        super().__init__(f"another user's process (user {user}) is at its control socket")
 
 
 class ControlServer:
@@ -37,7 +48,7 @@ class ControlServer:
         self._seen: os.stat_result | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
         self._trouble = Trouble(
-            f"commands cannot be taken at {path}",
+            f"commands cannot be taken at {path.resolve()}",
             "this worker serves on, and `llmserve ps` and others miss it",
         )
 
@@ -97,13 +108,16 @@ class ControlServer:
         assert task is not None
         self._tasks.add(task)
         try:
+            _check_peer(writer.get_extra_info("socket"))
             async with awake_timeout(REQUEST_SECONDS):
                 request = orjson.loads(await reader.readline())
             async with contextlib.aclosing(self._handle(request)) as answers:
                 async for answer in answers:
                     writer.write(orjson.dumps(answer) + b"\n")
                     await writer.drain()
-        except (TimeoutError, ConnectionError, orjson.JSONDecodeError) as error:
+        except ForeignPeer as error:
+            logger.warning("a command is refused: {}", error)
+        except (OSError, ValueError) as error:  # hung up, too late, too long, no JSON
             logger.debug("control connection ended: {}", type(error).__name__)
         except asyncio.CancelledError:
             pass  # the server closes
@@ -112,11 +126,13 @@ class ControlServer:
             writer.close()
 
 
-async def ask(path: Path, request: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
-    """Every line that a worker answers.
+async def ask(path: Path, request: dict[str, Any]) -> AsyncGenerator[Any]:
+    """Every line that a worker answers; whatever it is, it is JSON.
 
     Raises:
-        ConnectionError: nobody listens there any more.
+        ConnectionError: nobody listens there any more, or a `ForeignPeer` does, and is told nothing
+            of the request.
+        ValueError: a line is no JSON, or longer than `MAX_LINE_BYTES`.
     """
     try:
         with address_of(path) as address:
@@ -124,9 +140,24 @@ async def ask(path: Path, request: dict[str, Any]) -> AsyncIterator[dict[str, An
     except OSError as error:
         raise ConnectionError(f"worker at {path.name} is gone") from error
     try:
+        _check_peer(writer.get_extra_info("socket"))
         writer.write(orjson.dumps(request) + b"\n")
         await writer.drain()
         while line := await reader.readline():
             yield orjson.loads(line)
     finally:
         writer.close()
+
+
+def _check_peer(connected: socket.socket) -> None:
+    """Of a listener the kernel tells who began to listen.
+
+    Raises:
+        ForeignPeer: it is another user.
+    """
+    if not hasattr(socket, "SO_PEERCRED"):  # not Linux: the directory's mode must do
+        return
+    found = connected.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, CREDENTIALS.size)
+    _, user, _ = CREDENTIALS.unpack(found)
+    if user != os.geteuid():
+        raise ForeignPeer(user)

@@ -22,6 +22,21 @@ class HeldFile:
         self.close()
         self._descriptor = os.open(path, flags | os.O_NOFOLLOW, 0o600)
 
+    def take_over(self, other: HeldFile) -> None:
+        """Hold what the other one holds, which lets go of it; a descriptor that was held before
+        keeps its number, and has no moment in between in which it is closed."""
+        assert other._descriptor is not None, "nothing is held"
+        if self._descriptor is None:
+            self._descriptor, other._descriptor = other._descriptor, None
+        else:
+            os.dup2(other._descriptor, self._descriptor, inheritable=False)
+            other.close()
+
+    @property
+    def descriptor(self) -> int | None:
+        """Its number, `None` while nothing is held."""
+        return self._descriptor
+
     @property
     def user(self) -> int:
         """Whose it is."""

@@ -12,8 +12,9 @@ from llmserve.observability.process_identity import is_alive
 
 
 class Membership:
-    """What a worker holds while it lives. `run_dir` is where the workers of a box meet; the board
-    is in a file there, unless whoever started the worker passed it on as a descriptor.
+    """What a worker holds while it lives. `run_dir` is where the workers of a box meet, as the
+    `RunDirectory` that is held leads there; the board is in a file there, unless whoever started
+    the worker passed it on as a descriptor.
 
     There are twice as many rows as workers: while a worker is replaced without a gap, old
     and new live side by side.

@@ -93,10 +93,10 @@ class AccountingLog:
         while not is_last:
             is_last = self._take(lines)
             while lines and not self._append(lines):
-                if self._is_closing.wait(RETRY_SECONDS):
-                    self._append(lines)
-                    if lines:
-                        self._losses.add(len(lines), "the disk fails")
+                if self._is_closing.wait(RETRY_SECONDS) and not self._append(lines):
+                    while not is_last:  # a try for each batch would hold up the stop
+                        is_last = self._take(lines)
+                    self._losses.add(len(lines), "the file cannot be written")
                     lines.clear()
             self._losses.tell()
         self._file.close()

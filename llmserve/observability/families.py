@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
 
 from prometheus_client.core import Metric
 from prometheus_client.samples import Sample
 
 Labels = tuple[tuple[str, str], ...]
+TYPES: Final = frozenset({"counter", "gauge", "histogram", "summary"})
 
 
 def families(values: Mapping[str, Mapping[str, Sequence[float]]]) -> Iterable[Metric]:
@@ -20,16 +23,46 @@ def families(values: Mapping[str, Mapping[str, Sequence[float]]]) -> Iterable[Me
     a sum never depends on its order and never falls while its parts rise.
     """
     for kind, keys in values.items():
-        merged = max if kind == "gauge_livemax" else math.fsum
+        merged = max if kind == "gauge_livemax" else exact_sum
         found: dict[str, Metric] = {}
         for key, parts in sorted(keys.items()):
             family, name, labels, text = json.loads(key)
-            metric = found.setdefault(family, Metric(family, text, kind.partition("_")[0]))
+            metric = found.setdefault(family, Metric(family, text, _type(kind)))
             metric.samples.append(Sample(name, labels, merged(parts)))
         for metric in found.values():
             if kind == "histogram":
                 metric.samples = _cumulated(metric.name, metric.samples)
             yield metric
+
+
+def exact_sum(parts: Iterable[float]) -> float:
+    """Rounded once; NaN where the parts have no sum."""
+    try:
+        return math.fsum(parts)
+    except (OverflowError, ValueError):  # too large; both infinities
+        return math.nan
+
+
+@functools.lru_cache(maxsize=2**14)
+def check_key(kind: str, key: str) -> None:
+    """See that `families` can make a series of it, and Prometheus's text of that.
+
+    Raises:
+        ValueError: it cannot.
+    """
+    if _type(kind) not in TYPES:
+        raise ValueError(f"{kind!r} is no kind of series")
+    try:
+        family, name, labels, text = json.loads(key)
+        Metric(family, text, _type(kind))
+        float(labels.get("le", 0))
+        "".join((family, name, text, *labels, *labels.values())).encode()
+    except (TypeError, AttributeError, RecursionError) as error:
+        raise ValueError(f"{key[:100]!r} is no series") from error
+
+
+def _type(kind: str) -> str:
+    return kind.partition("_")[0]
 
 
 def _cumulated(name: str, samples: Sequence[Sample]) -> list[Sample]:

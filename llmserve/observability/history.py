@@ -7,9 +7,10 @@ counts nothing twice. Callers hold the directory's lock.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
+import os
+import struct
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,10 +19,20 @@ from typing import Final, Self
 
 from prometheus_client.mmap_dict import MmapedDict
 
+from llmserve.observability.families import check_key, exact_sum
+from llmserve.observability.series_file import USED
+
 NAME: Final = "history.json"
 
 Sums = Mapping[str, Mapping[str, float]]
 """Of a kind (counter, histogram, summary): prometheus_client's key, and the value."""
+
+
+class CorruptSeries(ValueError):
+    """A file in the directory is not what its name says."""
+
+    def __init__(self, name: str, why: Exception) -> None:
+        super().__init__(f"{name} is corrupt ({type(why).__name__}: {why})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +44,22 @@ class History:
 
     @classmethod
     def read(cls, directory: Path) -> Self:
-        """The one that is there; before the first it is empty."""
+        """The one that is there; before the first it is empty.
+
+        Raises:
+            OSError: it cannot be read.
+            CorruptSeries: it is no history.
+        """
         try:
             found = json.loads((directory / NAME).read_text())
         except FileNotFoundError:
             return cls({})
-        return cls(found["sums"], frozenset(found["absorbed"]))
+        except (ValueError, RecursionError) as error:
+            raise CorruptSeries(NAME, error) from error
+        try:
+            return cls(_sums(found["sums"]), _names(found["absorbed"]))
+        except (AttributeError, LookupError, TypeError, ValueError) as error:
+            raise CorruptSeries(NAME, error) from error
 
     def write(self, directory: Path) -> None:
         """Replace the one that is there, at once.
@@ -55,30 +76,57 @@ class History:
         fresh.replace(directory / NAME)
 
 
+@dataclass(frozen=True, slots=True)
+class Gathered:
+    """All values of each key, by kind; and why some files have none here, by their name."""
+
+    values: dict[str, dict[str, list[float]]]
+    unread: dict[str, Exception]
+
+
 def absorb(directory: Path, dead: Sequence[Path]) -> None:
-    """Add these files of dead workers to the history, and remove them."""
-    history = History.read(directory)
-    values = gather(dead, history)
-    sums = {kind: {key: _ceiling(v) for key, v in found.items()} for kind, found in values.items()}
+    """Add these files of dead workers to the history, and remove them. Those that cannot be read
+    stay; a history that is none is put aside.
+
+    Raises:
+        OSError: it cannot be written; nothing has changed.
+    """
+    try:
+        history = History.read(directory)
+    except CorruptSeries:
+        (directory / NAME).replace(directory / (NAME + ".corrupt"))
+        history = History({})
+    gathered = gather(dead, history)
+    sums = {
+        kind: {key: _ceiling(v) for key, v in found.items()}
+        for kind, found in gathered.values.items()
+    }
     leftovers = {name for name in history.absorbed if (directory / name).exists()}
-    absorbed = leftovers | {file.name for file in dead}
+    absorbed = leftovers | {file.name for file in dead if file.name not in gathered.unread}
     History(sums, frozenset(absorbed)).write(directory)
     for name in absorbed:
         (directory / name).unlink(missing_ok=True)
 
 
-def gather(files: Iterable[Path], history: History) -> dict[str, dict[str, list[float]]]:
-    """All values of each key, by kind."""
+def gather(files: Iterable[Path], history: History) -> Gathered:
+    """What the history and these files have; of a file that is corrupt in part, nothing."""
+    unread: dict[str, Exception] = {}
     found: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     for kind, sums in history.sums.items():
         for key, value in sums.items():
             found[kind][key].append(value)
     for file in files:
         kind = kind_of(file.name)
-        with contextlib.suppress(FileNotFoundError):  # a cleaner was faster
-            for key, value in _values(file):
-                found[kind][key].append(value)
-    return found
+        try:
+            values = list(_values(file))
+        except FileNotFoundError:
+            continue  # a cleaner was faster
+        except (OSError, CorruptSeries) as error:
+            unread[file.name] = error
+            continue
+        for key, value in values:
+            found[kind][key].append(value)
+    return Gathered(found, unread)
 
 
 def kind_of(name: str) -> str:
@@ -87,15 +135,41 @@ def kind_of(name: str) -> str:
 
 
 def _values(file: Path) -> Iterator[tuple[str, float]]:
-    if file.stat().st_size == 0:
-        return  # its worker is about to fill it, or was killed just before
-    for key, value, _, _ in MmapedDict.read_all_values_from_file(str(file)):  # type: ignore[no-untyped-call]  # prometheus_client leaves it untyped
-        yield key, value
+    with file.open("rb") as opened:
+        if os.fstat(opened.fileno()).st_size == 0:
+            return  # its worker is about to fill it, or was killed just before
+        header = opened.read(USED.size)
+        size = os.fstat(opened.fileno()).st_size  # afterwards: it may grow
+    kind = kind_of(file.name)
+    try:
+        if not 0 <= USED.unpack(header)[0] <= size:
+            raise ValueError("its header counts more bytes than it has")
+        for key, value, _, _ in MmapedDict.read_all_values_from_file(str(file)):  # type: ignore[no-untyped-call]  # prometheus_client leaves it untyped
+            check_key(kind, key)
+            yield key, value
+    # The last one is prometheus_client's own, for an entry that is longer than its file.
+    except (struct.error, LookupError, ValueError, RuntimeError) as error:
+        raise CorruptSeries(file.name, error) from error
+
+
+def _sums(found: Mapping[str, Mapping[str, float]]) -> Sums:
+    for kind, sums in found.items():
+        for key, value in sums.items():
+            check_key(kind, key)
+            if not isinstance(value, float | int):
+                raise TypeError(f"{value!r} is no number")
+    return found
+
+
+def _names(found: Sequence[str]) -> frozenset[str]:
+    if not all(Path(name).name == name for name in found):
+        raise ValueError("an absorbed file is not in the directory")
+    return frozenset(found)
 
 
 def _ceiling(values: Sequence[float]) -> float:
     """The sum, rounded up: a total that became smaller by a rounding is a restart to Prometheus."""
-    total = math.fsum(values)
-    if math.isfinite(total) and math.fsum([*values, -total]) > 0:
+    total = exact_sum(values)
+    if math.isfinite(total) and exact_sum([*values, -total]) > 0:
         return math.nextafter(total, math.inf)
     return total

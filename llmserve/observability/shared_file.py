@@ -5,17 +5,27 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import stat
+import time
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
+
+LOCK_MODE: Final = 0o600
+LOCK_SECONDS: Final = 2.0
+"""Writing a batch takes milliseconds."""
+
+LOCK_POLL_SECONDS: Final = 0.005
 
 
 class SharedFile:
     """Rotated to `.1` (the older ones one further, `keep` of them) before it outgrows `max_bytes`.
 
     Whoever appends holds a lock on a file beside it, so that no line is torn, and none goes to a
-    file that was just rotated away. A process that is stopped while it holds the lock stops the
-    others; call this where waiting harms nobody. Owned by one thread.
+    file that was just rotated away. The lock's file is for this user alone: whoever may open it may
+    hold the lock. A process that is stopped while it holds it stops the others for `LOCK_SECONDS`
+    at a time; call this where waiting harms nobody. Owned by one thread.
     """
 
     def __init__(self, path: Path, max_bytes: int, keep: int) -> None:
@@ -28,7 +38,8 @@ class SharedFile:
         """Write each line with one write, taking it from the left once it is in the file.
 
         Raises:
-            OSError: the disk does not want to; what is left in `lines` was not written.
+            OSError: the disk does not want to, or somebody keeps the lock; what is left in `lines`
+                was not written.
         """
         try:
             with self._lock():
@@ -80,6 +91,28 @@ class SharedFile:
     @contextlib.contextmanager
     def _lock(self) -> Iterator[None]:
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        with self._path.with_name(self._path.name + ".lock").open("a") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        lock = self._path.with_name(self._path.name + ".lock")
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        descriptor = os.open(lock, flags, LOCK_MODE)
+        try:
+            if stat.S_IMODE(os.fstat(descriptor).st_mode) != LOCK_MODE:  # of an older version
+                os.fchmod(descriptor, LOCK_MODE)
+            _wait_for_lock(descriptor, lock)
             yield
+        finally:
+            os.close(descriptor)
+
+
+def _wait_for_lock(descriptor: int, path: Path) -> None:
+    deadline = time.monotonic() + LOCK_SECONDS
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise TimeoutError(
+                    f"another process has kept {path} locked for {LOCK_SECONDS:.0f} s"
+                ) from None
+            time.sleep(LOCK_POLL_SECONDS)
+        else:
+            return

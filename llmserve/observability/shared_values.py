@@ -31,7 +31,7 @@ class SharedValues:
         self._directory = directory
         self._files: dict[str, SeriesFile] = {}
         self._trouble = Trouble(
-            f"this process's series cannot be written to {directory}",
+            f"this process's series cannot be written to {directory.resolve()}",
             "it serves on, and until they can only its own answers to /metrics have them",
         )
         os.register_at_fork(after_in_child=self._start_anew)

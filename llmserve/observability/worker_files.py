@@ -18,7 +18,7 @@ from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
 from llmserve.observability.families import families
-from llmserve.observability.history import History, absorb, gather, kind_of
+from llmserve.observability.history import CorruptSeries, History, absorb, gather, kind_of
 from llmserve.observability.process_identity import has_birth, is_alive
 from llmserve.trouble import Trouble
 
@@ -49,9 +49,14 @@ class WorkerFiles(Collector):
         self._unpublished = unpublished
         self._is_alive = is_alive
         self._max_dead_files = max_dead_files
+        name = directory.resolve()
         self._trouble = Trouble(
-            f"the files of dead workers in {directory} cannot be made into one",
+            f"the files of dead workers in {name} cannot be made into one",
             "they stay, and every scrape reads them all",
+        )
+        self._unread = Trouble(
+            f"not all series in {name} can be read",
+            "/metrics lacks them; what is corrupt may be removed",
         )
 
     def collect(self) -> Iterable[Metric]:
@@ -59,14 +64,20 @@ class WorkerFiles(Collector):
         self._forget_gauges()
         self._make_history()
         unpublished = self._unpublished()
-        with self._locked(fcntl.LOCK_SH):
-            counts, history = self._counts()
+        problems: list[Exception] = []
+        with self._locked(fcntl.LOCK_SH, problems):
+            counts, history = self._counts(problems)
             files = [*counts, *sorted(self._directory.glob("gauge_*.db"))]
-            values = gather((f for f in files if f.name not in unpublished), history)
+            gathered = gather((f for f in files if f.name not in unpublished), history)
+        problems.extend(gathered.unread.values())
         for name, found in unpublished.items():
             for key, value in found.items():
-                values[kind_of(name)][key].append(value)
-        return list(families(values))
+                gathered.values[kind_of(name)][key].append(value)
+        if problems:
+            self._unread.begins(problems[0])
+        else:
+            self._unread.is_over()
+        return list(families(gathered.values))
 
     def _forget_gauges(self) -> None:
         for file in self._directory.glob("gauge_live*.db"):
@@ -77,7 +88,10 @@ class WorkerFiles(Collector):
     def _make_history(self) -> None:
         if len(self._dead()) <= self._max_dead_files:
             return
-        with self._locked(fcntl.LOCK_EX):
+        problems: list[Exception] = []
+        with self._locked(fcntl.LOCK_EX, problems):
+            if problems:
+                return  # which `collect` meets, too
             dead = self._dead()
             if len(dead) <= self._max_dead_files:
                 return  # another process was faster
@@ -90,28 +104,33 @@ class WorkerFiles(Collector):
         logger.debug("{} files of dead workers' series became history", len(dead))
 
     def _dead(self) -> list[Path]:
-        files, _ = self._counts()
+        files, _ = self._counts([])
         return [f for f in files if has_birth(_owner(f)) and not self._is_alive(_owner(f))]
 
-    def _counts(self) -> tuple[list[Path], History]:
-        """Files that the history does not have yet."""
-        history = History.read(self._directory)
+    def _counts(self, problems: list[Exception]) -> tuple[list[Path], History]:
+        """Files that the history does not have yet; one that cannot be read is empty."""
+        try:
+            history = History.read(self._directory)
+        except (OSError, CorruptSeries) as error:
+            problems.append(error)
+            history = History({})
         found = (f for f in self._directory.glob("*.db") if not f.name.startswith("gauge_"))
         return sorted(f for f in found if f.name not in history.absorbed), history
 
     @contextlib.contextmanager
-    def _locked(self, how: int) -> Iterator[None]:
-        """The directory itself is locked: a lock's file would want room on the disk."""
-        try:
-            descriptor = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY)
-        except FileNotFoundError:  # until it is made anew there is nothing to read
+    def _locked(self, how: int, problems: list[Exception]) -> Iterator[None]:
+        """The directory itself is locked: a lock's file would want room on the disk. What keeps it
+        from being locked is a problem, and no exception."""
+        with contextlib.ExitStack() as stack:
+            try:
+                descriptor = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY)
+                stack.callback(os.close, descriptor)
+                fcntl.flock(descriptor, how)
+            except FileNotFoundError:
+                pass  # until it is made anew there is nothing to read
+            except OSError as error:
+                problems.append(error)
             yield
-            return
-        try:
-            fcntl.flock(descriptor, how)
-            yield
-        finally:
-            os.close(descriptor)
 
 
 def _owner(file: Path) -> str:

@@ -48,7 +48,8 @@ Change = Callable[[Desired], Desired]
 
 class DesiredModels:
     """What is desired, in a file that all workers of a box share, and as this worker knows it: the
-    file may vanish, or find no room. `run_dir` is `None` where the process is alone.
+    file may vanish, or find no room. `run_dir` is `None` where the process is alone, else the path
+    by which it is held.
 
     Blocks on files. Any thread may use it.
     """
@@ -91,7 +92,7 @@ class DesiredModels:
             return self.known
         except (OSError, ValueError, KeyError, TypeError) as error:
             logger.error("{} cannot be read, and with it what operators loaded and unloaded: {}",
-                         self._run_dir / FILE, error)  # fmt: skip
+                         self._run_dir.resolve() / FILE, error)  # fmt: skip
             return self.known
 
     def _write(self) -> None:

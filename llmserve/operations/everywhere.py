@@ -3,27 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-from llmserve.fleet.control import ask
+from loguru import logger
+
+from llmserve.fleet.control import ForeignPeer, ask
 from llmserve.fleet.membership import Membership
-from llmserve.operations.command import Command
-from llmserve.operations.here import Operations, Reply
+from llmserve.operations.command import Command, Kind
+from llmserve.operations.here import Operations
+from llmserve.operations.reply import NotAReply, Reply, checked
 
 LOOK_SECONDS: Final = 1.0
-GONE: Final[Reply] = {
-    "event": "error",
-    "error": {
-        "message": "the worker went away before it answered",
-        "type": "server_error",
-        "param": None,
-        "code": "worker_gone",
-        "status": 502,
-    },
-}
+GONE: Final = "the worker went away before it answered"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,18 +74,22 @@ class Everywhere:
     async def _listen(
         self, number: int, path: Path, command: Command, inbox: asyncio.Queue[Told]
     ) -> None:
-        """Put a worker's messages into the inbox; the last one is ours where it has none."""
-        last: Reply | None = None
-        answers = aiter(ask(path, command.to_wire()))
+        """Put a worker's messages into the inbox, up to the last one; ours where it has none."""
         try:
-            while True:
-                last = await self._next_while_alive(answers, number)
-                inbox.put_nowait(Told(number, last))
+            async with contextlib.aclosing(ask(path, command.to_wire())) as answers:
+                told: Told | None = None
+                while told is None or not told.is_last:
+                    answer = await self._next_while_alive(answers, number)
+                    told = Told(number, checked(answer, command.kind))
+                    inbox.put_nowait(told)
+        except (ForeignPeer, NotAReply) as error:
+            if command.kind is not Kind.STATUS:  # which is asked all the time, and told as silent
+                logger.error("worker {} is not understood: {}", number, error)
+            inbox.put_nowait(Told(number, _failure(str(error), "worker_invalid")))
         except (StopAsyncIteration, ConnectionError, TimeoutError, ValueError):
-            if last is None or not Told(number, last).is_last:
-                inbox.put_nowait(Told(number, GONE))
+            inbox.put_nowait(Told(number, _failure(GONE, "worker_gone")))
 
-    async def _next_while_alive(self, answers: AsyncIterator[Reply], number: int) -> Reply:
+    async def _next_while_alive(self, answers: AsyncIterator[Any], number: int) -> Any:
         """The next message; a load may take minutes, but a worker without a heartbeat is gone.
 
         Raises:
@@ -106,3 +105,18 @@ class Everywhere:
             return pending.result()
         finally:
             pending.cancel()
+            await asyncio.wait({pending})  # `answers` cannot be closed while it runs
+
+
+def _failure(message: str, code: str) -> Reply:
+    """In a worker's stead."""
+    return {
+        "event": "error",
+        "error": {
+            "message": message,
+            "type": "server_error",
+            "param": None,
+            "code": code,
+            "status": 502,
+        },
+    }

@@ -14,14 +14,12 @@ from llmserve.domain import Message, ModelSpec
 from llmserve.errors import ConfigurationError, InvalidRequest, LLMServeError, ServerError
 from llmserve.operations.command import Command, Kind
 from llmserve.operations.desired import Change, DesiredModels
+from llmserve.operations.reply import Reply
 from llmserve.operations.status import WorkerStatus
 from llmserve.registry.served import ModelStatus, ServedModel
 from llmserve.service import Service
 
 POLL_SECONDS: Final = 0.2
-
-Reply = dict[str, Any]
-"""`{"event": "progress", …}` any number of times, then one `done` or `error`."""
 
 
 class Operations:

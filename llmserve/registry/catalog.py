@@ -142,17 +142,49 @@ class Catalog:
             specs.append(spec)
         return specs, errors
 
-    def served_on_demand(self, settings: Settings, specs: Sequence[ModelSpec]) -> list[ModelSpec]:
+    def served_on_demand(
+        self, settings: Settings, specs: Sequence[ModelSpec], *, are_checked: bool = False
+    ) -> list[ModelSpec]:
         """The specs that the first request loads, beside those that are loaded at start.
 
+        What only `*` names and cannot be served is left out, and the log says why. So are all
+        others, if a supervisor has checked them before.
+
         Raises:
-            ConfigurationError: as `resolve_all`.
+            ConfigurationError: as `resolve_all`, about those with names of their own.
         """
-        named = [name for name in settings.models_on_demand if name != EVERY_MODEL]
-        everything = self.names() if EVERY_MODEL in settings.models_on_demand else []
-        taken = {spec.name for spec in specs}
-        found = self.resolve_all(list(dict.fromkeys((*named, *everything))))
-        return [spec for spec in found if spec.name not in taken]
+        named = [n for n in dict.fromkeys(settings.models_on_demand) if n != EVERY_MODEL]
+        others = self.names() if EVERY_MODEL in settings.models_on_demand else []
+        found = []
+        if are_checked:
+            others = [*named, *others]
+        else:
+            started = {spec.name for spec in specs}
+            found = [spec for spec in self.resolve_all(named) if spec.name not in started]
+        return found + self._those_that_can_be_served(others, (*specs, *found))
+
+    def _those_that_can_be_served(
+        self, names: Sequence[str], before: Sequence[ModelSpec]
+    ) -> list[ModelSpec]:
+        owners: dict[str, str] = {}
+        for spec in before:
+            _claim_names(spec, owners)
+        own = {name for spec in before for name in (spec.name, spec.argument)}
+        found = []
+        for name in names:
+            if name in own:
+                continue
+            try:
+                spec = self.resolve(name)
+                if spec.name in own:
+                    continue
+                _claim_names(spec, owners)
+            except ConfigurationError as error:
+                logger.warning("{} is left out of models_on_demand: {}", name, error.message)
+                continue
+            own |= {name, spec.name}
+            found.append(spec)
+        return found
 
     def _finished(self, spec: ModelSpec, argument: str) -> ModelSpec:
         return replace(
@@ -192,4 +224,7 @@ def _claim_names(spec: ModelSpec, owners: dict[str, str]) -> None:
 
 
 def _is_model(folder: Path) -> bool:
-    return (folder / "config.json").is_file() or (folder / MANIFEST).is_file()
+    try:
+        return (folder / "config.json").is_file() or (folder / MANIFEST).is_file()
+    except OSError:  # a folder that this user may not read, or a name that is no file's
+        return False

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -34,9 +36,9 @@ class Answers(BaseHTTPRequestHandler):
 
 
 @contextlib.contextmanager
-def alive() -> Iterator[int]:
-    with ThreadingHTTPServer(("127.0.0.1", 0), Answers) as server:
-        thread = threading.Thread(target=server.serve_forever)
+def alive(handler: type[BaseHTTPRequestHandler] = Answers) -> Iterator[int]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         try:
             yield server.server_port
@@ -60,6 +62,70 @@ def test_silence_is_not_well() -> None:
         result = health(f"http://127.0.0.1:{silent.getsockname()[1]}", "--timeout", "0.1")
     assert result.exit_code == 1
     assert "timed out" in result.stderr
+
+
+def answers(status: int, body: bytes) -> type[BaseHTTPRequestHandler]:
+    class Handler(Answers):
+        def do_GET(self) -> None:
+            self.send_response(status)
+            self.end_headers()
+            self.wfile.write(body)
+
+    return Handler
+
+
+def test_an_answer_that_drips_has_one_deadline() -> None:
+    going_on = threading.Event()
+
+    class Drips(Answers):
+        def do_GET(self) -> None:
+            with contextlib.suppress(OSError):
+                while not going_on.wait(0.05):
+                    self.wfile.write(b"H")
+
+    with alive(Drips) as port:
+        begun = time.monotonic()
+        result = health(f"http://127.0.0.1:{port}", "--timeout", "0.3")
+        assert time.monotonic() - begun < 5
+        going_on.set()
+    assert result.exit_code == 1
+    assert "timed out" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"\x1b[2Jwelcome\x07",
+        b'{"status":"ok"}',
+        b"[]",
+        b'{"status":["alive"]}',
+        b"[" * 100_000,
+    ],
+)
+def test_another_kind_of_server_is_not_ours_and_gives_the_terminal_no_commands(body: bytes) -> None:
+    with alive(answers(200, body)) as port:
+        result = health(f"http://127.0.0.1:{port}")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "no llmserve" in result.stderr
+    assert "\x1b" not in result.stderr
+    assert "\x07" not in result.stderr
+
+
+def test_control_characters_of_our_own_server_are_escaped() -> None:
+    body = '{"status":"alive","seconds_since_step":{"\\u001b[2J\x9b\x7f":1}}'.encode()
+    with alive(answers(200, body)) as port:
+        result = health(f"http://127.0.0.1:{port}")
+    assert result.exit_code == 0
+    assert not any(c in result.stdout for c in "\x1b\x9b")
+    assert r"\u001b[2J" in result.stdout
+
+
+def test_an_answer_about_many_models_is_read_to_its_end() -> None:
+    models = [{"name": f"model-{number}", "status": "ready"} for number in range(1000)]
+    body = json.dumps({"models": models, "status": "ready"}).encode()
+    with alive(answers(200, body)) as port:
+        assert health(f"http://127.0.0.1:{port}", "--ready").exit_code == 0
 
 
 def test_what_is_no_http_is_not_well() -> None:
@@ -87,9 +153,35 @@ def test_loading_is_alive_and_not_ready() -> None:
     assert "loading" in ready.stdout
 
 
-@pytest.mark.parametrize("url", ["localhost:8000", "ftp://localhost", "/health"])
+WRONG_URLS = [
+    "localhost:8000", "ftp://localhost", "/health", "", "http://", "http://[::1", "http://x:abc",
+    "http://x:99999", "http://..", "http://x:-1", "http://[x]", "http://x/a b", "http://x\x1b",
+    "http://" + "a" * 70, "http://x/ü", "http://:8000",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("url", WRONG_URLS)
 def test_a_wrong_url_is_a_wrong_command_line(url: str) -> None:
-    assert health(url).exit_code == 2
+    result = health(url)
+    assert result.exit_code == 2
+    assert "Invalid value for URL" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize("url", ["http://[", "http://x:abc", "nonsense", "http://..", "\x00"])
+def test_an_address_file_with_something_else_is_told(url: str) -> None:
+    Path("llmserve.toml").write_text("address_file = 'address'\n")
+    Path("address").write_text(url)
+    result = health()
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.startswith("llmserve: address_file address has no server's URL: ")
+
+
+def test_a_host_of_the_settings_that_is_none_is_told() -> None:
+    Path("llmserve.toml").write_text("host = '..'\n")
+    result = health()
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "`host`" in result.stderr
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,8 @@ from llmserve.errors import ConfigurationError
 
 
 @pytest.mark.parametrize(
-    "url", ["", "llm.example.org", "ftp://host", "http://", "http://[::1", "http://host:99999",
-            "http://host:0", "https://host/?key=1", "https://host/#part"],
+    "url", ["", "llm.example.org", "ftp://host", "http://", "http://[::1", "http://..",
+            "http://host:99999", "http://host:0", "https://host/?key=1", "https://host/#part"],
 )  # fmt: skip
 def test_what_is_no_url_of_a_server_is_refused(url: str) -> None:
     with pytest.raises(ConfigurationError):

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import fcntl
 import os
+import pwd
 import shutil
 import signal
 import stat
 import subprocess
 import sys
+import tempfile
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
+import pytest
 from bounded import run
 from box import pids, until, wait_until
 from crowd import Crowd
@@ -83,6 +89,130 @@ def test_ps_says_which_worker_cannot_be_reached(tiny_model: Path, tmp_path: Path
         assert "worker 1: the worker went away" in done.stderr
         assert str(pids(server)[0]) in done.stdout
         wait_until(lambda: llmserve("ps", "--url", server.url).returncode == 0, "both answer")
+
+
+STRANGER = """
+import os, selectors, socket, sys
+heard = os.open(sys.argv[1], os.O_WRONLY | os.O_APPEND)
+os.setgroups([])
+os.setgid(int(sys.argv[2]))
+os.setuid(int(sys.argv[2]))
+waiting = selectors.DefaultSelector()
+for path in sys.argv[3:]:
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(path)
+    listener.listen()
+    waiting.register(listener, selectors.EVENT_READ)
+print(flush=True)
+while True:
+    for key, _ in waiting.select():
+        connection, _ = key.fileobj.accept()
+        connection.settimeout(2)
+        os.write(heard, b"connected " + connection.recv(4096))
+        connection.sendall(b'{"event": "done", "status": 3}\\n')
+        connection.close()
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be two users")
+def test_one_that_became_another_users_is_not_used(tiny_model: Path, tmp_path: Path) -> None:
+    outside = Path(
+        tempfile.mkdtemp(prefix="llmserve-test-")
+    )  # pytest's folders are closed to others
+    outside.chmod(0o755)
+    run_dir, heard = outside / "run", outside / "heard"
+    nobody = pwd.getpwnam("nobody").pw_uid
+    with (
+        contextlib.ExitStack() as stack,
+        running_server(tmp_path, tiny_model, workers=2, run_dir=run_dir) as server,
+    ):
+        stack.callback(shutil.rmtree, outside)
+        wait_until(lambda: len(pids(server)) == 2, "two workers serve")
+        before = pids(server)
+        trap = outside / "trap"
+        for folder in (trap, trap / "metrics", trap / "limits", trap / "workers"):
+            folder.mkdir()
+            os.chown(folder, nobody, nobody)
+        bait = (trap / "metrics" / "gauge_livesum_4194305.1.db", heard)
+        for file in bait:
+            file.touch()
+            os.chown(file, nobody, nobody)
+        (trap / "metrics" / "counter_1.db").write_bytes(b"abc")
+        run_dir.rename(outside / "run.gone")
+        trap.rename(run_dir)
+        sockets = [run_dir / "workers" / f"{pid}.sock" for pid in before.values()]
+        stranger = subprocess.Popen(
+            [sys.executable, "-c", STRANGER, heard, str(nobody), *sockets], stdout=subprocess.PIPE
+        )
+        stack.callback(stranger.wait)
+        stack.callback(stranger.kill)
+        assert stranger.stdout is not None
+        stack.enter_context(stranger.stdout)
+        stranger.stdout.readline()
+        there = sorted(run_dir.rglob("*"))
+        server.wait_for_log("is another user's", times=3)
+        # The workers still meet in the one that they hold.
+        assert pids(server) == before
+        body = {"prompts": ["a secret"]}
+        answer = httpx.post(server.url + "/admin/warm", json=body, timeout=60)
+        assert (answer.status_code, answer.json()["ok"]) == (200, True)
+        assert server.metric("llmserve_worker_up") == 2
+        # One that is started now has nobody to meet, and serves.
+        os.kill(before[1], signal.SIGKILL)
+        server.wait_for_log("is ready after", times=3)
+        answer = httpx.get(server.url + "/admin/status", timeout=20)
+        assert answer.status_code == 200
+        assert len(answer.json()["workers"]) + len(answer.json()["silent"]) == 2
+        assert httpx.post(server.url + "/generate", json=REQUEST, timeout=30).status_code == 200
+        assert heard.read_bytes() == b""
+        assert sorted(run_dir.rglob("*")) == there
+        assert server.stop() == 0
+        assert sorted(run_dir.rglob("*")) == there
+        assert "Traceback" not in server.log
+
+
+def test_whatever_becomes_of_the_series_files_metrics_answers(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    metrics = tmp_path / "run" / "metrics"
+    with running_server(tmp_path, tiny_model, workers=2, run_dir=metrics.parent) as server:
+        wait_until(lambda: server.metric("llmserve_worker_up") == 2, "two workers serve")
+        (metrics / "counter_1-2.db").write_bytes(b"abc")
+        (metrics / "history.json").write_text("[]")
+        assert server.metric("llmserve_worker_up") == 2
+        victim = next(metrics.glob(f"gauge_livesum_{pids(server)[1]}.*"))
+        with victim.open("r+b") as file:
+            file.write(os.urandom(4096))
+        assert server.metric("llmserve_worker_up") <= 1
+        server.wait_for_log("not all series in", times=1)
+        assert httpx.post(server.url + "/generate", json=REQUEST, timeout=30).status_code == 200
+        metrics.rename(tmp_path / "taken")
+        metrics.touch()
+        assert server.metric("llmserve_worker_up") <= 1
+        server.wait_for_log("metrics is no directory", times=3)
+        metrics.unlink()
+        wait_until(lambda: server.metric("llmserve_worker_up") >= 1, "they are published again")
+        assert server.stop() == 0
+        assert "Traceback" not in server.log
+
+
+def test_who_keeps_the_accounting_logs_lock_holds_up_no_stop(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    accounting = tmp_path / "usage.jsonl"
+    with running_server(tmp_path, tiny_model, accounting_log=accounting) as server:
+        lock = tmp_path / "usage.jsonl.lock"
+        wait_until(lock.exists, "the log is opened")
+        assert stat.S_IMODE(lock.stat().st_mode) == 0o600
+        with lock.open() as held:
+            fcntl.flock(held, fcntl.LOCK_EX)
+            assert httpx.post(server.url + "/generate", json=REQUEST, timeout=30).status_code == 200
+            server.wait_for_log("cannot write the accounting log", times=1)
+            begun = time.monotonic()
+            assert server.stop() == 0
+            assert time.monotonic() - begun < 15
+        assert "1 entries for the accounting log" in server.log
+        assert "a thread hangs" not in server.log
 
 
 def test_by_default_it_lies_in_the_state_folder_and_is_gone_afterwards(

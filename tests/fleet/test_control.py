@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
 from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,7 @@ from bounded import run
 from loguru import logger
 from open_files import num_open_files
 
-from llmserve.fleet.control import ControlServer, ask
+from llmserve.fleet.control import ControlServer, ForeignPeer, ask
 
 
 async def count(request: dict[str, Any]) -> AsyncGenerator[dict[str, Any]]:
@@ -38,6 +40,40 @@ def test_what_is_not_json_ends_the_connection_and_nothing_else(tmp_path: Path) -
         assert await reader.read() == b""
         writer.close()
         assert [a async for a in ask(tmp_path / "1.sock", {"to": 1})] == [{"number": 0}]
+        await server.close()
+
+    run(test)
+
+
+@pytest.mark.parametrize("other", ["listener", "client"])
+def test_nothing_is_told_to_another_users_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, other: str
+) -> None:
+    """Whoever looks believes to be somebody else, so that to it the other end is a stranger."""
+
+    async def test() -> None:
+        heard: list[object] = []
+        path = tmp_path / "1.sock"
+
+        async def listen(request: dict[str, Any]) -> AsyncGenerator[dict[str, Any]]:
+            heard.append(request)
+            yield {}
+
+        server = ControlServer(path, listen)
+        await server.keep()
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "geteuid", lambda: 12345)
+            if other == "listener":
+                with pytest.raises(ForeignPeer, match="another user's process"):
+                    await anext(ask(path, {"prompt": "secret"}))
+            else:
+                reader, writer = await asyncio.open_unix_connection(path)
+                writer.write(b"{}\n")
+                with contextlib.suppress(ConnectionError):
+                    assert await reader.read() == b""
+                writer.close()
+        assert heard == []
+        assert [answer async for answer in ask(path, {"to": 1})] == [{}]
         await server.close()
 
     run(test)

@@ -47,3 +47,18 @@ def test_of_two_only_one_has_it_alone(tmp_path: Path) -> None:
     assert other.lock(fcntl.LOCK_EX)
     other.close()
     assert num_open_files() == before
+
+
+def test_what_is_taken_over_has_the_number_of_what_was_held(tmp_path: Path) -> None:
+    before = num_open_files()
+    for name in "ab":
+        (tmp_path / name).mkdir()
+    held, other = HeldFile(), HeldFile()
+    held.open(tmp_path / "a", os.O_RDONLY | os.O_DIRECTORY)
+    number = held.descriptor
+    other.open(tmp_path / "b", os.O_RDONLY | os.O_DIRECTORY)
+    held.take_over(other)
+    assert (held.descriptor, other.descriptor) == (number, None)
+    assert held.is_at(tmp_path / "b")
+    held.close()
+    assert num_open_files() == before

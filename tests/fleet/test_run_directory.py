@@ -115,18 +115,76 @@ def test_who_was_faster_to_own_a_new_one_has_it(directory: RunDirectory) -> None
     directory.keep()
 
 
-def test_what_another_user_made_in_its_place_is_not_touched(
-    directory: RunDirectory, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("instead", ["foreign", "link", "file"])
+def test_what_takes_its_name_is_not_used_and_the_one_that_is_held_is_worked_in(
+    directory: RunDirectory, monkeypatch: pytest.MonkeyPatch, instead: str
 ) -> None:
-    shutil.rmtree(directory.path)
-    directory.path.mkdir()
+    here = directory.here
+    directory.path.rename(directory.path.with_name("gone"))
+    decoy = directory.path.with_name("decoy") if instead == "link" else directory.path
+    if instead == "file":
+        decoy.touch()
+    else:
+        decoy.mkdir()
+    if instead == "link":
+        directory.path.symlink_to(decoy)
     with monkeypatch.context() as patched:
-        patched.setattr(HeldFile, "user", 12345)
-        with pytest.raises(PermissionError, match="another user's"):
+        if instead == "foreign":
+            patched.setattr(HeldFile, "user", 12345)
+        with pytest.raises(OSError, match=r"another user's|no directory"):
             directory.keep()
-        assert list(directory.path.iterdir()) == []
+        (directory.here / METRICS / "mine").touch()
+        assert (directory.path.with_name("gone") / METRICS / "mine").exists()
+    if decoy.is_dir():
+        assert list(decoy.iterdir()) == []
+        directory.path.unlink() if instead == "link" else decoy.rmdir()
+    else:
+        decoy.unlink()
     directory.keep()
     assert (directory.path / METRICS).is_dir()
+    assert directory.here == here
+    assert os.path.samestat(here.stat(), directory.path.stat())
+
+
+def test_before_anything_is_held_nothing_can_be_found_or_made_there(tmp_path: Path) -> None:
+    before = num_open_files()
+    directory = RunDirectory(tmp_path / "run")
+    here = directory.here
+    with pytest.raises(NotADirectoryError):
+        (here / METRICS).mkdir()
+    directory.keep()
+    assert sorted(p.name for p in here.iterdir()) == [LIMITS, METRICS, SOCKETS]
+    directory.close()
+    assert num_open_files() == before
+
+
+def test_a_part_of_it_that_is_no_directory_or_another_users_is_told(
+    directory: RunDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (directory.path / METRICS).rmdir()
+    (directory.path / METRICS).touch()
+    with pytest.raises(NotADirectoryError, match="metrics is no directory"):
+        directory.keep()
+    (directory.path / METRICS).unlink()
+    directory.keep()
+    with monkeypatch.context() as patched:
+        patched.setattr(module, "_is_ours", lambda user: False)
+        with pytest.raises(PermissionError, match="metrics is another user's"):
+            directory.keep()
+
+
+def test_what_took_its_name_is_not_removed_with_it(directory: RunDirectory) -> None:
+    directory.path.rename(directory.path.with_name("gone"))
+    directory.path.touch()
+    directory.remove()
+    assert directory.path.exists()
+
+
+def test_one_that_another_process_made_anew_is_removed(directory: RunDirectory) -> None:
+    shutil.rmtree(directory.path)
+    directory.path.mkdir()
+    directory.remove()
+    assert not directory.path.exists()
 
 
 def test_a_link_to_it_is_followed_once_at_the_start(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import subprocess
@@ -15,7 +16,7 @@ from pathlib import Path
 import pytest
 from loguru import logger
 
-from llmserve.observability import accounting
+from llmserve.observability import accounting, shared_file
 from llmserve.observability.accounting import AccountingEntry, AccountingLog
 
 WRITER = """
@@ -123,6 +124,30 @@ def test_what_does_not_fit_the_queue_is_counted_and_told(
     assert [json.loads(line)["request_id"] for line in lines] == ["0", "1"]
     assert complaints.lost() == [1, 297]
     assert log.num_lost == 298
+
+
+def test_a_lock_that_somebody_keeps_holds_up_no_stop_and_what_it_cost_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[int] = []
+    wait = shared_file._wait_for_lock
+
+    def count(descriptor: int, path: Path) -> None:
+        tried.append(descriptor)
+        wait(descriptor, path)
+
+    monkeypatch.setattr(shared_file, "LOCK_SECONDS", 0.02)
+    monkeypatch.setattr(shared_file, "_wait_for_lock", count)
+    with Complaints() as complaints, (tmp_path / "log.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        log = AccountingLog(tmp_path / "log", 10_000, 2, clock=lambda: 0.0)
+        for number in range(20 * accounting.BATCH):
+            log.write(entry(str(number)))
+        tries = len(tried)
+        log.close()
+    assert len(tried) - tries <= 4, "not one for each batch"
+    assert "locked" in complaints[0]
+    assert sum(complaints.lost()) == log.num_lost == 20 * accounting.BATCH
 
 
 def test_what_comes_after_closing_is_told_to_be_lost(tmp_path: Path) -> None:

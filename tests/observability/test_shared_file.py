@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
+import stat
 import subprocess
 import sys
 from collections import deque
 from pathlib import Path
 
 import pytest
+from open_files import num_open_files
 
+from llmserve.observability import shared_file
 from llmserve.observability.shared_file import SharedFile
 
 FULL_DISK = """
@@ -58,6 +63,47 @@ def test_a_path_that_cannot_be_written_keeps_the_lines(tmp_path: Path) -> None:
     file.close()
     assert not lines
     assert lines_of(tmp_path / "log") == ["a", "b"]
+
+
+def test_a_lock_that_somebody_keeps_is_waited_for_a_while_and_the_lines_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shared_file, "LOCK_SECONDS", 0.02)
+    file, lines = SharedFile(tmp_path / "log", 1000, 1), deque([b"a\n"])
+    (tmp_path / "log.lock").touch(0o644)  # as an older version made it
+    with (tmp_path / "log.lock").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        before = num_open_files()
+        with pytest.raises(TimeoutError, match=r"kept .*log\.lock locked"):
+            file.append(lines)
+        assert num_open_files() == before
+    assert list(lines) == [b"a\n"]
+    file.append(lines)
+    file.close()
+    assert lines_of(tmp_path / "log") == ["a"]
+
+
+def test_others_cannot_take_the_lock(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        for made in (False, True):
+            if made:
+                (tmp_path / "log.lock").chmod(0o666)
+            file = SharedFile(tmp_path / "log", 1000, 1)
+            file.append(deque([b"a\n"]))
+            file.close()
+            assert stat.S_IMODE((tmp_path / "log.lock").stat().st_mode) == 0o600
+    finally:
+        os.umask(before)
+
+
+def test_a_lock_that_is_a_link_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "log.lock").symlink_to(tmp_path / "elsewhere")
+    lines = deque([b"a\n"])
+    with pytest.raises(OSError, match="symbolic links"):
+        SharedFile(tmp_path / "log", 1000, 1).append(lines)
+    assert list(lines) == [b"a\n"]
+    assert not (tmp_path / "elsewhere").exists()
 
 
 def test_a_file_that_somebody_else_moved_away_is_made_anew(tmp_path: Path) -> None:

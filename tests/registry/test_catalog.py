@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
+from loguru import logger
 
 from llmserve.domain import EngineKind
 from llmserve.errors import ConfigurationError
@@ -60,6 +62,66 @@ def test_what_is_wrong_with_one_model_is_no_others_affair(models: Path) -> None:
     assert "dtipe" in errors["bare"].message
     assert "'nice' belongs to both 'fine' and 'twin'" in errors["twin"].message
     assert Catalog(models).resolve_each(["fine", "twin"])[0][1].aliases == ()
+
+
+@pytest.fixture
+def warnings() -> Iterator[list[str]]:
+    log: list[str] = []
+    sink = logger.add(log.append, format="{message}", level="WARNING")
+    yield log
+    logger.remove(sink)
+
+
+def on_demand(models: Path, *names: str, started: Sequence[str] = ()) -> list[str]:
+    catalog = Catalog(models)
+    specs = catalog.resolve_all(started)
+    found = catalog.served_on_demand(Settings(models_on_demand=names), specs)
+    return [spec.name for spec in found]
+
+
+def test_of_all_models_one_with_a_bad_manifest_is_left_out_and_told(
+    models: Path, warnings: list[str]
+) -> None:
+    (models / "bad").mkdir()
+    (models / "bad" / "model.toml").write_text("dtpye = 'auto'")
+    assert on_demand(models, "*") == ["bare", "fine"]
+    (line,) = warnings
+    assert "bad is left out of models_on_demand" in line
+    assert "did you mean 'dtype'" in line
+    for names in (("bad",), ("bad", "*")):
+        with pytest.raises(ConfigurationError, match=r"model\.toml"):
+            on_demand(models, *names)
+
+
+def test_of_all_models_one_whose_name_is_taken_is_left_out_and_told(
+    models: Path, warnings: list[str]
+) -> None:
+    (models / "first").mkdir()
+    (models / "first" / "model.toml").write_text("aliases = ['nice']")
+    assert on_demand(models, "*") == ["bare", "fine"]
+    assert on_demand(models, "first", "*") == ["first", "bare"]
+    assert on_demand(models, "*", started=["first"]) == ["bare"]
+    assert [line.split()[0] for line in warnings] == ["first", "fine", "fine"]
+    assert "the name 'nice' belongs to both 'fine' and 'first'" in warnings[0]
+
+
+def test_one_that_was_checked_before_and_is_bad_now_is_left_out_and_told(
+    models: Path, warnings: list[str]
+) -> None:
+    (models / "fine" / "model.toml").write_text("dtpye = 'auto'")
+    settings = Settings(models_on_demand=("fine", "bare"))
+    found = Catalog(models).served_on_demand(settings, (), are_checked=True)
+    assert [spec.name for spec in found] == ["bare"]
+    assert "did you mean 'dtype'" in warnings[0]
+    with pytest.raises(ConfigurationError, match="'nice' belongs to both"):
+        on_demand(models, "first", "fine")
+
+
+def test_what_is_loaded_at_the_start_is_not_on_demand_too(
+    models: Path, warnings: list[str]
+) -> None:
+    assert on_demand(models, "*", "fine", started=["fine"]) == ["bare"]
+    assert warnings == []
 
 
 def test_names_lists_folders_with_models(models: Path) -> None:
