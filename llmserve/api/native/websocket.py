@@ -41,7 +41,7 @@ router = APIRouter(tags=["native"])
 SUBPROTOCOL = "llmserve"
 MAX_ID_LENGTH = 128
 FrameId = Annotated[
-    str, Field(min_length=1, max_length=MAX_ID_LENGTH, pattern=r"^[^\x00-\x1f\x7f]+$")
+    str, Field(min_length=1, max_length=MAX_ID_LENGTH, pattern=r"^[^\x00-\x1f\x7f-\x9f]+$")
 ]
 
 
@@ -68,14 +68,11 @@ async def websocket(socket: WebSocket) -> None:
         await identify(socket, container)
         timeout = header_timeout(socket)
     except LLMServeError as refusal:
-        response = error_response(refusal)
-        response.headers["X-Request-ID"] = socket.scope["request_id"]
-        await socket.send_denial_response(response)
+        await socket.send_denial_response(error_response(refusal))
         return
     await socket.accept(
         # A browser that sends its key as a subprotocol wants another one to be chosen.
-        subprotocol=SUBPROTOCOL if SUBPROTOCOL in socket.scope.get("subprotocols", ()) else None,
-        headers=[(b"x-request-id", socket.scope["request_id"].encode())],
+        subprotocol=SUBPROTOCOL if SUBPROTOCOL in socket.scope.get("subprotocols", ()) else None
     )
     await _Conversation(socket, container, timeout).serve()
 
@@ -238,9 +235,19 @@ def _check_origin(socket: WebSocket, container: Container) -> None:
         Forbidden: a page from elsewhere.
     """
     origin = socket.headers.get("origin")
-    if origin is None or urlsplit(origin).netloc == socket.headers.get("host"):
+    if origin is None:
+        return
+    authority = _authority(origin)
+    if authority and authority == socket.headers.get("host"):
         return
     if not {"*", origin} & set(container.settings.cors_origins):
         raise Forbidden(
             "pages of this origin may not connect; the operator can add it to cors_origins"
         )
+
+
+def _authority(origin: str) -> str | None:
+    try:
+        return urlsplit(origin).netloc
+    except ValueError:  # half an IPv6 address, say: no browser sends that
+        return None
