@@ -1,4 +1,4 @@
-"""WebSocket handshakes that are none, are too large, come too early: each is answered, in our shape."""
+"""WebSocket handshakes that are none, are too large or come too early: each has its answer."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from answers import Answers
 from server import Server, running_server
 
 KEY = b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
@@ -42,47 +43,6 @@ def connection(server: Server) -> Iterator[socket.socket]:
     server.wait_for_load(0, 0)
     assert "Traceback" not in server.log
     assert "ERROR" not in server.log
-
-
-class Answers:
-    """Reads responses with a length, and 101, one after another."""
-
-    def __init__(self, connection: socket.socket) -> None:
-        self._connection = connection
-        self._received = b""
-
-    def next(self) -> tuple[int, dict[str, str], bytes]:
-        head = self._until(lambda: b"\r\n\r\n" in self._received).partition(b"\r\n\r\n")[0]
-        lines = head.decode("latin-1").split("\r\n")
-        headers = {
-            name.lower(): value for name, _, value in (line.partition(": ") for line in lines[1:])
-        }
-        size = len(head) + 4 + int(headers.get("content-length", 0))
-        self._until(lambda: len(self._received) >= size)
-        body, self._received = self._received[len(head) + 4 : size], self._received[size:]
-        return int(lines[0].split()[1]), headers, body
-
-    def error(self) -> tuple[int, str]:
-        status, headers, body = self.next()
-        assert headers["x-request-id"]
-        assert headers["content-type"] == "application/json"
-        error = json.loads(body)["error"]
-        assert set(error) == {"message", "type", "param", "code"}
-        return status, str(error["code"])
-
-    def rest(self) -> bytes:
-        """Until the server closes."""
-        with contextlib.suppress(ConnectionResetError):
-            while part := self._connection.recv(65536):
-                self._received += part
-        return self._received
-
-    def _until(self, is_there) -> bytes:  # type: ignore[no-untyped-def]
-        while not is_there():
-            part = self._connection.recv(65536)
-            assert part, f"the server closed after {self._received!r}"
-            self._received += part
-        return self._received
 
 
 @pytest.mark.parametrize(
@@ -121,7 +81,10 @@ def test_headers_of_a_handshake_are_bounded_like_all_others(
         (HEAD + WS + b"Content-Length: 3\r\n\r\nabc", 404),
         (HEAD + WS + b"Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n", 404),
         (POST + WS + b"\r\n" + BODY, 200),
-        (POST.replace(LENGTH, CHUNKED) + WS + b"\r\n%x\r\n%b\r\n0\r\n\r\n" % (len(BODY), BODY), 200),
+        (
+            POST.replace(LENGTH, CHUNKED) + WS + b"\r\n%x\r\n%b\r\n0\r\n\r\n" % (len(BODY), BODY),
+            200,
+        ),
         (POST.replace(b"POST", b"GET") + WS + b"\r\n" + BODY, 405),
         (HEAD.replace(b"GET", b"POST") + WS + b"\r\n", 404),
         (HEAD.replace(b"GET", b"HEAD") + WS + b"\r\n", 404),
@@ -131,12 +94,9 @@ def test_headers_of_a_handshake_are_bounded_like_all_others(
 def test_what_cannot_be_a_websocket_is_served_as_if_it_did_not_ask(
     connection: socket.socket, request_bytes: bytes, status: int
 ) -> None:
-    connection.sendall(request_bytes + (b"" if b"HEAD" in request_bytes else HEALTH))
+    connection.sendall(request_bytes + HEALTH)
     answers = Answers(connection)
-    if b"HEAD" in request_bytes:
-        assert answers._until(lambda: b"\r\n\r\n" in answers._received).split()[1] == b"404"
-        return
-    assert answers.next()[0] == status
+    assert answers.next(has_body=not request_bytes.startswith(b"HEAD"))[0] == status
     assert answers.next()[0] == 200  # and the connection goes on
 
 
@@ -213,7 +173,7 @@ def test_frames_in_one_packet_with_the_handshake_are_not_lost(connection: socket
     connection.sendall(HEAD + WS + b"\r\n" + FRAME + FRAME)
     answers = Answers(connection)
     assert answers.next()[0] == 101
-    answers._until(lambda: answers._received.count(b"not valid JSON") == 2)
+    answers.until(b"not valid JSON", times=2)
 
 
 def test_garbage_behind_the_handshake_closes_the_websocket(connection: socket.socket) -> None:
@@ -262,7 +222,7 @@ def test_a_socket_behind_a_body_that_nobody_wanted_outlives_the_idle_time(
         assert answers.next()[0] == 101
         time.sleep(2)
         connection.sendall(FRAME)
-        answers._until(lambda: b"not valid JSON" in answers._received)
+        answers.until(b"not valid JSON")
 
 
 def test_strangers_cannot_fill_the_server_with_handshakes_and_it_stops_in_silence(
