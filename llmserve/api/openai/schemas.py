@@ -190,6 +190,10 @@ class ChatBody(OpenAIBody):
             raise ValueError("max_tokens and max_completion_tokens differ; send one of them")
         return self
 
+    def prompt(self) -> tuple[Message, ...]:
+        """The conversation in the house's words."""
+        return tuple(message.message() for message in self.messages)
+
     def fields(self) -> SamplingFields:
         """The sampling that was asked for."""
         fields = self.sampling(self.max_completion_tokens or self.max_tokens)
