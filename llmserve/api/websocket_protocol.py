@@ -15,7 +15,6 @@ from websockets.exceptions import InvalidHandshake, InvalidHeader
 from websockets.frames import Frame
 
 from llmserve.address import unmapped
-from llmserve.api.errors import MAX_SHOWN
 from llmserve.api.refusal import refusal
 from llmserve.errors import (
     InvalidRequest,
@@ -30,6 +29,7 @@ from llmserve.timer import Timer
 LINE_MARGIN: Final = 64
 """Bytes of a request line that `max_header_bytes` does not count: method and version."""
 
+VERSION: Final = "Sec-WebSocket-Version"
 MAX_FRAGMENTS: Final = 1024
 """Of one message. Empty ones cost memory here that no limit on a message's size sees."""
 
@@ -183,6 +183,11 @@ class _BoundedWebSocket(WebSocketsSansIOProtocol):
 
 
 def _refused_handshake(fault: Exception) -> LLMServeError:
-    if isinstance(fault, InvalidHeader) and fault.name == "Sec-WebSocket-Version":
-        return UpgradeRequired("this server speaks version 13 of the WebSocket protocol")
-    return InvalidRequest(f"the handshake of a WebSocket is not valid: {fault}"[:MAX_SHOWN])
+    """Names the header and never its value, which may be a key, and which would be logged."""
+    if not isinstance(fault, InvalidHeader):
+        return InvalidRequest("this is not a valid handshake of a WebSocket")
+    if fault.name == VERSION:
+        return UpgradeRequired("this server speaks version 13 of WebSocket; use it", param=VERSION)
+    return InvalidRequest(
+        f"{fault.name} is missing or malformed, which a WebSocket needs", param=fault.name
+    )

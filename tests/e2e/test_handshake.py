@@ -145,6 +145,16 @@ def test_a_handshake_that_is_refused_is_told_why_in_our_shape(
     assert answers.rest() == b""
 
 
+def test_a_key_in_a_malformed_header_is_not_logged(
+    server: Server, connection: socket.socket
+) -> None:
+    connection.sendall(HEAD + WS + b"Sec-WebSocket-Protocol: llmserve.key.my/secret\r\n\r\n")
+    _, _, body = Answers(connection).next()
+    assert json.loads(body)["error"]["param"] == "Sec-WebSocket-Protocol"
+    assert b"secret" not in body
+    assert "secret" not in server.log
+
+
 def test_a_wrong_version_is_told_the_right_one(connection: socket.socket) -> None:
     connection.sendall(HEAD + WISH + KEY + b"\r\n")
     _, headers, _ = Answers(connection).next()
