@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from typing import Final
 
 MAPPED: Final = "::ffff:"
@@ -22,3 +23,13 @@ def unmapped(host: str) -> str:
     """The IPv4 address of an IPv4 peer; every other host as it is."""
     plain = host.removeprefix(MAPPED)
     return plain if "." in plain else host
+
+
+def plain_address(host: str) -> str | None:
+    """The IP address that `host` is, in its shortest form and without a zone, which may be any
+    text; `None` for every other word."""
+    try:
+        address = ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return None
+    return unmapped(str(getattr(address, "ipv4_mapped", None) or address))

@@ -12,6 +12,7 @@ LLMServeError
 │   ├── BodyTimeout             408
 │   ├── BodyTooLarge            413
 │   ├── UnsupportedEncoding     415
+│   ├── UpgradeRequired         426
 │   ├── HeadersTooLarge         431
 │   └── TooMany                 429, with Retry-After
 │       ├── QueueFull
@@ -134,6 +135,13 @@ class UnsupportedEncoding(RequestError):
 
     status = 415
     code = "unsupported_encoding"
+
+
+class UpgradeRequired(RequestError):
+    """The WebSocket is of a version that we do not speak."""
+
+    status = 426
+    code = "upgrade_required"
 
 
 class HeaderTimeout(RequestError):

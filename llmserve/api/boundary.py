@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from loguru import logger
 from starlette.datastructures import Headers
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from llmserve.api.errors import error_response, unexpected_response
+from llmserve.api.errors import error_response, no_websocket_response, unexpected_response
 from llmserve.api.request_context import HAS_STARTED, HEADER, MAX_LENGTH
 from llmserve.errors import InvalidRequest
 
@@ -22,7 +22,9 @@ class BoundaryMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one connection."""
-        if scope["type"] != "http":
+        if scope["type"] == "websocket":
+            await self._converse(scope, receive, send)
+        elif scope["type"] != "http":
             await self._app(scope, receive, send)
         elif Headers(scope=scope).get(HEADER, scope["request_id"]) != scope["request_id"]:
             await _unusable_id()(scope, receive, send)
@@ -37,6 +39,27 @@ class BoundaryMiddleware:
             logger.exception("unexpected error")
             if scope.get(HAS_STARTED):
                 raise  # Uvicorn cuts the connection, which the client sees
+            await unexpected_response()(scope, receive, send)
+
+    async def _converse(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """A WebSocket, whose handshake is an HTTP request until it is accepted."""
+        has_answered = False
+
+        async def send_in_shape(message: Message) -> None:
+            nonlocal has_answered
+            is_first, has_answered = not has_answered, True
+            if is_first and message["type"] == "websocket.close":  # the router: no such route
+                await no_websocket_response(scope["path"])(scope, receive, send)
+            else:
+                await send(message)
+
+        try:
+            await self._app(scope, receive, send_in_shape)
+        # The ASGI edge: a bug of ours.
+        except Exception:
+            logger.exception("unexpected error")
+            if has_answered:
+                raise  # Uvicorn cuts the connection
             await unexpected_response()(scope, receive, send)
 
 

@@ -16,7 +16,13 @@ from starlette.responses import Response
 from llmserve.api.fields import UNSUPPORTED
 from llmserve.api.json import JSON
 from llmserve.api.unsupported import SERVED_ELSEWHERE
-from llmserve.errors import BodyTimeout, LLMServeError, Unauthorized, UnsupportedEncoding
+from llmserve.errors import (
+    BodyTimeout,
+    LLMServeError,
+    Unauthorized,
+    UnsupportedEncoding,
+    UpgradeRequired,
+)
 
 MAX_SHOWN: Final = 200
 """Characters of a client's own words that an error repeats."""
@@ -44,6 +50,8 @@ def error_response(error: LLMServeError) -> Response:
             headers["WWW-Authenticate"] = "Bearer"
         case UnsupportedEncoding():
             headers["Accept-Encoding"] = "gzip"
+        case UpgradeRequired():
+            headers |= {"Upgrade": "websocket", "Sec-WebSocket-Version": "13"}
         case BodyTimeout():
             headers["Connection"] = "close"  # what is left of the body must not be a request
     return JSON(error_body(error), status_code=error.status, headers=headers)
@@ -146,6 +154,14 @@ async def _http(request: Request, error: Exception) -> Response:
 
 async def _client_gone(request: Request, error: Exception) -> Response:
     return Response(status_code=499)  # nginx's number for it; seen by our log alone
+
+
+def no_websocket_response(path: str) -> Response:
+    """What a client is told that asks for a WebSocket where there is none."""
+    message = f"there is no WebSocket at {path[:MAX_SHOWN]}; see /docs"
+    return JSON(
+        _body(message, "not_found_error", None, "not_found"), status_code=HTTPStatus.NOT_FOUND
+    )
 
 
 def unexpected_response() -> Response:

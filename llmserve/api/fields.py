@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterator, Mapping
+from types import NoneType
 from typing import Any, ClassVar, Final
 
 from pydantic import BaseModel, ConfigDict, model_validator
@@ -12,7 +15,51 @@ from llmserve.api.unsupported import DEFAULTS, Defaults, asks_for_nothing
 UNSUPPORTED: Final = "unsupported_field"
 """The type of the error about a field that we know of and do not serve."""
 
+FLAT: Final = (str, int, float, NoneType)
+"""Told apart first: whether something is a model of pydantic's takes ten times as long."""
+
 Path = tuple[str | int, ...]
+Place = tuple[str, ...]
+"""A path without the numbers in lists."""
+
+
+class Unknown:
+    """Fields that nobody knows, by name and the objects around, whichever of a list they are in.
+
+    Only the first `most` are kept, and the rest counted: a body of megabytes has a hundred
+    thousand, and naming each would hold up the event loop.
+
+    Attributes:
+        first: where the first of them is.
+        more: how often fields occur that are not kept.
+    """
+
+    def __init__(self, most: int) -> None:
+        self.first: Path | None = None
+        self.more = 0
+        self._room = most
+        self._names: dict[Place, set[str]] = {}
+        self._kept: list[tuple[Place, str]] = []
+
+    def __iter__(self) -> Iterator[tuple[Place, str]]:
+        """Place and name of each that is kept."""
+        return iter(self._kept)
+
+    def add(self, at: Path, place: Place, fields: Mapping[str, Any]) -> None:
+        """Those of one object, at least one."""
+        names = self._names.setdefault(place, set())
+        if fields.keys() <= names:
+            return
+        if self.first is None:
+            self.first = (*at, next(iter(fields)))
+        if self._room:
+            others = (name for name in fields if name not in names)
+            for name in itertools.islice(others, self._room):
+                names.add(name)
+                self._kept.append((place, name))
+                self._room -= 1
+        if not self._room:
+            self.more += len(fields) - sum(name in fields for name in names)
 
 
 class Fields(BaseModel):
@@ -47,19 +94,21 @@ class Fields(BaseModel):
             return asks_for_nothing(name, value, cls.defaults)
         return value is None and not field.is_required()
 
-    def unknown(self) -> list[Path]:
-        """Where there are fields that nobody knows, in this object and in those inside."""
-        found: list[Path] = []
-        self._find_unknown((), found)
-        return found
+    def unknown(self, most: int) -> Unknown:
+        """Fields that nobody knows, in this object and in those inside."""
+        unknown = Unknown(most)
+        self._find_unknown((), (), unknown)
+        return unknown
 
-    def _find_unknown(self, at: Path, found: list[Path]) -> None:
+    def _find_unknown(self, at: Path, place: Place, unknown: Unknown) -> None:
         if self.__pydantic_extra__:
-            found.extend((*at, name) for name in self.__pydantic_extra__)
+            unknown.add(at, place, self.__pydantic_extra__)
         for name, value in self.__dict__.items():
-            if isinstance(value, Fields):
-                value._find_unknown((*at, name), found)
-            elif isinstance(value, list):
-                for place, part in enumerate(value):
-                    if isinstance(part, Fields):
-                        part._find_unknown((*at, name, place), found)
+            if isinstance(value, list):
+                if not (value and isinstance(value[0], Fields)):
+                    continue  # texts or token ids, perhaps a million
+                inside = (*place, name)
+                for number, part in enumerate(value):
+                    part._find_unknown((*at, name, number), inside, unknown)
+            elif not isinstance(value, FLAT) and isinstance(value, Fields):
+                value._find_unknown((*at, name), (*place, name), unknown)

@@ -31,6 +31,8 @@ class RequestParser:
     def __init__(self, connection: Upgradable) -> None:
         self._connection = connection
         self._llhttp = self._begin()
+        self.rest = b""
+        """What came behind a request that is upgraded."""
 
     def feed_data(self, data: bytes) -> None:
         """Parse what came.
@@ -43,9 +45,10 @@ class RequestParser:
             try:
                 self._llhttp.feed_data(data)
             except httptools.HttpParserUpgrade as upgrade:
-                if not self._connection.ignores_upgrade():
-                    raise
                 [place] = upgrade.args
+                if not self._connection.ignores_upgrade():
+                    self.rest = data[place:]
+                    raise
                 data = self._begin_again(data[place:])
             else:
                 return

@@ -6,24 +6,18 @@ httptools protocol; for WebSockets see `websocket_protocol`.
 from __future__ import annotations
 
 import asyncio
-import uuid
-from typing import Any, Final
+from typing import Any, Final, Protocol, cast
 
-import orjson
-from loguru import logger
-from uvicorn.protocols.http.httptools_impl import (
-    STATUS_LINE,
-    HttpToolsProtocol,
-    RequestResponseCycle,
-)
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from llmserve.address import unmapped
 from llmserve.api.close_delimited import close_delimited
-from llmserve.api.errors import error_body
-from llmserve.api.http_parser import RequestParser
+from llmserve.api.http_parser import UPGRADE, RequestParser
+from llmserve.api.refusal import refusal
 from llmserve.errors import HeadersTooLarge, HeaderTimeout, InvalidRequest, LLMServeError
 from llmserve.timer import Timer
 
+WEBSOCKET: Final = b"websocket"
 MAX_HEADERS: Final = 128
 MAX_PIPELINED: Final = 16
 """Requests that wait behind the one being answered. Clients that pipeline send a handful."""
@@ -44,6 +38,18 @@ def bounded_protocol(
     )
 
 
+class Socket(Protocol):
+    """The protocol that takes a connection over once it is a WebSocket's."""
+
+    def take_early(self, data: bytes) -> None:
+        """What came in one packet with the handshake."""
+        ...
+
+    def pause_writing(self) -> None:
+        """Until `resume_writing`, the client reads nothing."""
+        ...
+
+
 class _BoundedProtocol(HttpToolsProtocol):
     """Counts the raw bytes that brought nothing: headers, trailers and chunk extensions that
     httptools alone would collect for ever."""
@@ -61,6 +67,7 @@ class _BoundedProtocol(HttpToolsProtocol):
         if self.client is not None:
             self.client = (unmapped(self.client[0]), self.client[1])
         self._is_in_headers = True
+        self._is_in_body = False
         self._is_refused = False
         self._barren_bytes = 0
         self._answering: RequestResponseCycle | None = None
@@ -70,9 +77,7 @@ class _BoundedProtocol(HttpToolsProtocol):
         self._await_headers()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        for timer in (self._header_timer, self._body_timer, self._send_timer):
-            if timer is not None:
-                timer.cancel()
+        self._cancel_timers()
         super().connection_lost(exc)
         # Uvicorn tells the newest request only; with pipelining that is not the one in progress.
         self.pipeline.clear()
@@ -110,6 +115,7 @@ class _BoundedProtocol(HttpToolsProtocol):
             self._refuse_headers()
         elif not (self._is_refused or self.ignores_upgrade()):
             super().on_headers_complete()
+            self._is_in_body = True
             self._bound_pipeline()
 
     def ignores_upgrade(self) -> bool:
@@ -121,6 +127,22 @@ class _BoundedProtocol(HttpToolsProtocol):
             and not self._should_upgrade()
         )
 
+    def _should_upgrade(self) -> bool:
+        """Whether this is a WebSocket's handshake: a GET of HTTP/1.1 without a body (RFC 6455,
+        section 4.1) that has WebSocket among its wishes, which may be several (RFC 9110,
+        section 7.8). All other wishes are ignored. That it is complete is asked later."""
+        wishes: list[bytes] = []
+        for name, value in self.headers:
+            if name == UPGRADE:
+                wishes += (wish.strip().lower() for wish in value.split(b","))
+            elif name == b"transfer-encoding" or (name == b"content-length" and value != b"0"):
+                return False
+        return (
+            WEBSOCKET in wishes
+            and self.parser.get_method() == b"GET"
+            and self.parser.get_http_version() == "1.1"
+        )
+
     def on_body(self, body: bytes) -> None:
         self._barren_bytes = 0
         if not self._is_refused:
@@ -128,6 +150,7 @@ class _BoundedProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         self._is_in_headers = True
+        self._is_in_body = False
         self._barren_bytes = 0
         if self._is_refused or self.ignores_upgrade():
             return
@@ -158,8 +181,21 @@ class _BoundedProtocol(HttpToolsProtocol):
             self._await_reader()
 
     def handle_websocket_upgrade(self) -> None:
-        if not self._is_refused:
-            super().handle_websocket_upgrade()
+        if self._is_refused:
+            return
+        if self.cycle is not None and not self.cycle.response_complete:
+            # Sent ahead, which no WebSocket client does: both would write on this connection.
+            self._end_with_answers()
+            return
+        self._unset_keepalive_if_required()
+        self._cancel_timers()
+        kept = [field for field in self.headers if field[0] not in (UPGRADE, b"connection")]
+        self.scope["headers"] = [*kept, (UPGRADE, WEBSOCKET), (b"connection", b"Upgrade")]
+        super().handle_websocket_upgrade()
+        socket = cast(Socket, self.transport.get_protocol())
+        socket.take_early(cast(RequestParser, self.parser).rest)
+        if self.flow.write_paused:
+            socket.pause_writing()
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -186,10 +222,24 @@ class _BoundedProtocol(HttpToolsProtocol):
         request that has a place: its answer says `Connection: close`, so the client knows."""
         if len(self.pipeline) <= MAX_PIPELINED:
             return
+        self._drop_newest()
+        self._end_with_answers()
+
+    def _drop_newest(self) -> None:
         self.pipeline.popleft()
-        self.cycle = self.pipeline[0][0]
-        self.cycle.keep_alive = False
+        before = self.pipeline[0][0] if self.pipeline else self._answering
+        assert before is not None, "a request waits for one that is being answered"
+        self.cycle = before
+
+    def _end_with_answers(self) -> None:
+        """Read nothing more; the connection ends with the answer to the newest request."""
         self._is_refused = True
+        self.cycle.keep_alive = False
+
+    def _cancel_timers(self) -> None:
+        for timer in (self._header_timer, self._body_timer, self._send_timer):
+            if timer is not None:
+                timer.cancel()
 
     def _await_headers(self) -> None:
         self._header_timer = Timer(self.header_timeout_seconds, self._headers_are_late)
@@ -232,22 +282,27 @@ class _BoundedProtocol(HttpToolsProtocol):
         )
 
     def _refuse(self, error: LLMServeError) -> None:
-        """Answer without the application, and close."""
+        """Answer without the application, and close; after the answers that are due."""
         if self._is_refused:
             return
         self._is_refused = True
         self._cancel_header_timer()
         self._unset_keepalive_if_required()
-        request_id = uuid.uuid4().hex
-        if self.cycle is None or self.cycle.response_complete:
-            body = orjson.dumps(error_body(error))
-            head = (
-                STATUS_LINE[error.status],
-                b"content-type: application/json\r\n",
-                b"content-length: %d\r\n" % len(body),
-                b"x-request-id: %b\r\n" % request_id.encode(),
-                b"connection: close\r\n\r\n",
-            )
-            self.transport.write(b"".join((*head, body)))
+        is_due = self.cycle is not None and not self.cycle.response_complete
+        if is_due and self._is_in_body and self.pipeline:
+            self._drop_newest()  # it is the one at fault
+            self._end_with_answers()
+        elif is_due and not self._is_in_body:
+            self._end_with_answers()
+        elif is_due and not self.cycle.response_started:
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+            self._close_with(error)
+        elif is_due or self._is_in_body:
+            self._close()  # this request has its answer, or a part of it
+        else:
+            self._close_with(error)
+
+    def _close_with(self, error: LLMServeError) -> None:
+        self.transport.write(refusal(error))
         self._close()
-        logger.bind(request_id=request_id, status=error.status).info("refused unread: {}", error)

@@ -8,7 +8,7 @@ from urllib.parse import quote
 from starlette.requests import HTTPConnection
 
 from llmserve.api.errors import MAX_SHOWN, not_a_field
-from llmserve.api.fields import Fields, Path
+from llmserve.api.fields import Fields, Place
 from llmserve.bootstrap import Container
 from llmserve.domain import Caller
 from llmserve.errors import InvalidRequest
@@ -31,27 +31,24 @@ def tell_ignored(
     Raises:
         InvalidRequest: there is one, and the server is strict.
     """
-    unknown = body.unknown()
-    if not unknown:
+    unknown = body.unknown(MAX_TOLD)
+    if unknown.first is None:
         return []
     if container.settings.strict_fields:
-        field = ".".join(map(str, unknown[0]))[:MAX_SHOWN]
+        field = ".".join(map(str, unknown.first))[:MAX_SHOWN]
         raise InvalidRequest(not_a_field(field), param=field)
-    fields = list(dict.fromkeys(map(_name, unknown)))
-    more = len(fields) - MAX_TOLD
-    fields = fields[:MAX_TOLD]
+    fields = list(dict.fromkeys(_name(place, name) for place, name in unknown))
     container.ignored_fields.tell(_client(connection, caller), fields)
-    if more > 0:
-        fields.append(f"+{more}")
+    if unknown.more:
+        fields.append(f"+{unknown.more}")
     connection.scope[IN_SCOPE] = ", ".join(fields)
     return fields
 
 
-def _name(path: Path) -> str:
-    """Without the places in lists, and safe in a header and a log: the last part is a client's."""
-    *places, name = (part for part in path if isinstance(part, str))
+def _name(place: Place, name: str) -> str:
+    """Safe in a header and a log: the last part is a client's."""
     name = quote(name[:MAX_NAME] or '""', safe="", errors="replace").replace(".", "%2E")
-    return ".".join((*places, name[:MAX_NAME]))
+    return ".".join((*place, name[:MAX_NAME]))
 
 
 def _client(connection: HTTPConnection, caller: Caller) -> str:

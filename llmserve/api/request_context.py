@@ -13,6 +13,7 @@ from loguru import logger
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from llmserve.address import plain_address
 from llmserve.admission.quota import headers as limit_headers
 from llmserve.api.ignored import HEADER as IGNORED_HEADER
 from llmserve.api.ignored import IN_SCOPE
@@ -44,6 +45,8 @@ class RequestContextMiddleware:
         if scope["type"] not in {"http", "websocket"}:
             await self._app(scope, receive, send)
             return
+        if scope.get("client") is not None:
+            scope["client"] = _checked(*scope["client"])
         given = Headers(scope=scope).get(HEADER)
         is_usable = given is not None and ALLOWED.fullmatch(given) is not None
         scope["request_id"] = given if is_usable else uuid.uuid4().hex
@@ -53,9 +56,18 @@ class RequestContextMiddleware:
             if scope["type"] == "http":
                 await self._answer(scope, receive, send)
             else:
-                await self._app(scope, receive, send)
+                await self._converse(scope, receive, send)
         finally:
             request_id.reset(token)
+
+    async def _converse(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_with_id(message: Message) -> None:
+            if message["type"] in {"websocket.accept", "websocket.http.response.start"}:
+                message.setdefault("headers", [])
+                MutableHeaders(scope=message)[HEADER] = scope["request_id"]
+            await send(message)
+
+        await self._app(scope, receive, send_with_id)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         timings: list[RequestTimings] = []
@@ -103,6 +115,12 @@ def _limit_headers(scope: Scope) -> dict[str, str]:
         return {}
     quota = _container(scope).service.limiter.quota(caller)
     return limit_headers(quota) if quota is not None else {}
+
+
+def _checked(host: str, port: int) -> tuple[str, int] | None:
+    """The client, if that is an address: Uvicorn takes any word of X-Forwarded-For for one."""
+    address = plain_address(host)
+    return None if address is None else (address, port)
 
 
 def _container(scope: Scope) -> Container:

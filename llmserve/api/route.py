@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any
+from typing import Any, Final
 
 from fastapi import Request, Response
 from fastapi.routing import APIRoute
 from starlette.requests import HTTPConnection
+from starlette.types import Receive, Scope
 
 from llmserve.api.body import BoundedBody
 from llmserve.api.container import get_container
+from llmserve.api.errors import validation_message
 from llmserve.api.json import StrictJSONRequest
 from llmserve.bootstrap import Container
 from llmserve.domain import Caller
+from llmserve.errors import InvalidRequest
+
+LARGE_BYTES: Final = 2**18
+"""Over it, a body is parsed and validated in a thread: 4 MB of it can take a second."""
 
 Identify = Callable[[HTTPConnection, Container], Awaitable[Caller]]
 
@@ -28,6 +35,7 @@ def keyed_route(identify: Identify) -> type[APIRoute]:
     class KeyedRoute(APIRoute):
         def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
             handle = super().get_route_handler()
+            field = self.body_field
 
             async def keyed(request: Request) -> Response:
                 container = get_container(request)
@@ -39,8 +47,34 @@ def keyed_route(identify: Identify) -> type[APIRoute]:
                     settings.max_body_bytes,
                     settings.body_timeout_seconds,
                 )
-                return await handle(StrictJSONRequest(request.scope, body))
+                return await handle(_KeyedRequest(request.scope, body, field))
 
             return keyed
 
     return KeyedRoute
+
+
+class _KeyedRequest(StrictJSONRequest):
+    """A request for `field`, FastAPI's word for what a route takes as its body."""
+
+    def __init__(self, scope: Scope, receive: Receive, field: Any) -> None:
+        super().__init__(scope, receive)
+        self._field = field
+
+    async def json(self) -> Any:
+        """The parsed body; a large one is already what the route takes, which FastAPI leaves as
+        it is.
+
+        Raises:
+            InvalidRequest: a large one is not what the route takes.
+        """
+        if len(await self.body()) <= LARGE_BYTES or self._field is None:
+            return await super().json()
+        return await asyncio.to_thread(self._validated, await self.body())
+
+    def _validated(self, body: bytes) -> Any:
+        value, errors = self._field.validate(self.parsed(body), {}, loc=("body",))
+        if errors:
+            message, param = validation_message(errors)
+            raise InvalidRequest(message, param=param)
+        return value

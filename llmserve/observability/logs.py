@@ -37,6 +37,14 @@ CHATTY: Final = (
 )
 # Uvicorn's line for a WebSocket has its query string, in which a client may put a secret.
 UVICORN_WEBSOCKET: Final = '%s - "WebSocket %s"'
+CONTROLS: Final = {
+    code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"
+}
+"""A terminal obeys these."""
+
+JSON_CONTROLS: Final = {code: f"\\u{code:04x}" for code in range(127, 160)}
+"""Those of them that orjson does not escape."""
+
 HUMAN_FORMAT: Final = (
     "<green>{time:YYYY-MM-DD HH:mm:ss.SSS}</green> <level>{level: <7}</level> "
     "<cyan>{extra[request_id]}</cyan> {message}{extra[details]}\n{exception}"
@@ -104,7 +112,8 @@ def _details(record: Record) -> dict[str, Any]:
 
 def _human(record: Record) -> str:
     details = "".join(f" {key}={value}" for key, value in _details(record).items())
-    record["extra"]["details"] = details
+    record["extra"]["details"] = details.translate(CONTROLS)
+    record["message"] = record["message"].translate(CONTROLS)
     return HUMAN_FORMAT
 
 
@@ -120,7 +129,8 @@ def _as_json(record: Record) -> str:
     if error is not None:
         line["exception"] = "".join(_traceback(error))
     try:
-        return orjson.dumps(line, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
+        text = orjson.dumps(line, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
+        return text.translate(JSON_CONTROLS)
     except (TypeError, ValueError):  # a lone surrogate, a huge number: better escaped than lost
         return json.dumps(line, default=repr, skipkeys=True)
 

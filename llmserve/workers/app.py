@@ -38,7 +38,11 @@ def server_options(settings: Settings) -> dict[str, Any]:
             header_timeout_seconds=settings.header_timeout_seconds,
             send_timeout_seconds=settings.send_timeout_seconds,
         ),
-        "ws": bounded_websocket(send_timeout_seconds=settings.send_timeout_seconds),
+        "ws": bounded_websocket(
+            max_header_bytes=settings.max_header_bytes,
+            header_timeout_seconds=settings.header_timeout_seconds,
+            send_timeout_seconds=settings.send_timeout_seconds,
+        ),
         "ws_max_size": settings.max_body_bytes,
         "timeout_keep_alive": settings.idle_connection_seconds,
         "log_config": None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,12 @@ def server(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Iterat
         cors_origins="https://ui.example",
         api_keys="k1,k2",
     ) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def keyless(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Iterator[Server]:
+    with running_server(tmp_path_factory.mktemp("keyless"), tiny_model) as running:
         yield running
 
 
@@ -278,6 +285,39 @@ def test_the_log_tells_each_once_of_a_client_and_metrics_count(
     assert "key-2" in lines[1]
     assert "a secret" not in server.log
     assert server.metric("llmserve_ignored_fields_total", place="messages") == before + 6
+
+
+@pytest.mark.parametrize(
+    ("forwarded", "told"),
+    [
+        ("203.0.113.7", "anonymous at 203.0.113.7 sends"),
+        ("203.0.113.8:4711", "anonymous at 203.0.113.8 sends"),
+        ("2001:DB8::7", "anonymous at 2001:db8::7 sends"),
+        ("fe80::1%\x9b31m", "anonymous at fe80::1 sends"),
+        ("evil\x9b31m  2026-01-01 ERROR - server compromised logger=x", "anonymous sends"),
+        ("x" * 30_000, "anonymous sends"),
+    ],
+)
+def test_a_forwarded_address_is_an_address(keyless: Server, forwarded: str, told: str) -> None:
+    name = f"field-{zlib.crc32(forwarded.encode())}"
+    headers = {"X-Forwarded-For": forwarded.encode("latin-1")}
+    answer = httpx.post(keyless.url + GENERATE, json=BODIES[GENERATE] | {name: 1}, headers=headers)
+    assert_served(answer, name)
+
+    async def test() -> None:
+        url = keyless.url.replace("http", "ws") + "/ws"
+        async with connect(url, additional_headers={"X-Forwarded-For": forwarded[:8000]}) as ws:
+            await ws.send(json.dumps({"id": "a", "prompt": "hi", "max_tokens": 1, f"ws-{name}": 1}))
+            while json.loads(await ws.recv())["type"] != "done":
+                pass
+
+    if forwarded.isascii():  # the client library sends no other
+        run(test)
+    lines = [line for line in keyless.log.splitlines() if name in line]
+    assert len(lines) == 1 + forwarded.isascii()
+    assert all(told in line and len(line) < 400 for line in lines)
+    assert "compromised" not in keyless.log
+    assert "\x9b" not in keyless.log
 
 
 def frames_of(server: Server, *sent: dict[str, Any], headers: bool = True) -> list[dict[str, Any]]:

@@ -103,6 +103,16 @@ def test_a_json_line_stays_one_line_whatever_it_says() -> None:
 
 
 @pytest.mark.usefixtures("restored")
+@pytest.mark.parametrize("log_format", ["human", "json"])
+def test_a_terminal_is_told_nothing(log_format: str) -> None:
+    sink = io.StringIO()
+    configure_logging(log_format, "DEBUG", sink)
+    logger.bind(field="a\x1b[2J\x9b31m").info("{}", "b\r\x1b[31m\x9b31m\x7f中\u00e9")
+    assert not set(sink.getvalue()) & {"\r", "\x1b", "\x9b", "\x7f"}
+    assert "中\u00e9" in sink.getvalue()
+
+
+@pytest.mark.usefixtures("restored")
 @pytest.mark.parametrize(
     "value", [2**70, float("nan"), object(), {1: {2}}, b"\xff", ValueError("x")]
 )

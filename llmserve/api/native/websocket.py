@@ -14,7 +14,8 @@ The last frame of an id also has `ignored_fields`, if there were any.
 from __future__ import annotations
 
 import asyncio
-from typing import Annotated, Any, Literal
+from collections.abc import Callable
+from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import urlsplit
 
 import orjson
@@ -29,6 +30,7 @@ from llmserve.api.fields import Fields
 from llmserve.api.ignored import MAX_TOLD, tell_ignored
 from llmserve.api.json import checked_json
 from llmserve.api.native.schemas import PromptBody, UsageOut, done
+from llmserve.api.route import LARGE_BYTES
 from llmserve.api.timeouts import earliest, header_timeout
 from llmserve.bootstrap import Container
 from llmserve.domain import Caller, Cancelled, Delta, Event, Failed, Finish, Queued
@@ -37,11 +39,12 @@ from llmserve.service import Generation
 from llmserve.timer import awake_timeout
 
 router = APIRouter(tags=["native"])
+T = TypeVar("T")
 
 SUBPROTOCOL = "llmserve"
 MAX_ID_LENGTH = 128
 FrameId = Annotated[
-    str, Field(min_length=1, max_length=MAX_ID_LENGTH, pattern=r"^[^\x00-\x1f\x7f]+$")
+    str, Field(min_length=1, max_length=MAX_ID_LENGTH, pattern=r"^[^\x00-\x1f\x7f-\x9f]+$")
 ]
 
 
@@ -68,14 +71,11 @@ async def websocket(socket: WebSocket) -> None:
         await identify(socket, container)
         timeout = header_timeout(socket)
     except LLMServeError as refusal:
-        response = error_response(refusal)
-        response.headers["X-Request-ID"] = socket.scope["request_id"]
-        await socket.send_denial_response(response)
+        await socket.send_denial_response(error_response(refusal))
         return
     await socket.accept(
         # A browser that sends its key as a subprotocol wants another one to be chosen.
-        subprotocol=SUBPROTOCOL if SUBPROTOCOL in socket.scope.get("subprotocols", ()) else None,
-        headers=[(b"x-request-id", socket.scope["request_id"].encode())],
+        subprotocol=SUBPROTOCOL if SUBPROTOCOL in socket.scope.get("subprotocols", ()) else None
     )
     await _Conversation(socket, container, timeout).serve()
 
@@ -112,12 +112,14 @@ class _Conversation:
     async def _take(self, raw: str | bytes) -> None:
         frame_id = None
         try:
-            content = checked_json(raw, self._container.settings.max_json_depth)
+            depth = self._container.settings.max_json_depth
+            is_large = len(raw) > LARGE_BYTES
+            content = await _aside(is_large, checked_json, raw, depth)
             frame_id = _id_of(content)
             if isinstance(content, dict) and content.get("type") == "cancel":
-                self._cancel(CancelFrame.model_validate(content))
+                self._cancel(await _aside(is_large, CancelFrame.model_validate, content))
             else:
-                self._start(PromptFrame.model_validate(content))
+                self._start(await _aside(is_large, PromptFrame.model_validate, content))
         except (orjson.JSONDecodeError, UnicodeEncodeError):
             await self._refuse(frame_id, InvalidRequest("the frame is not valid JSON"))
         except ValidationError as error:
@@ -225,6 +227,11 @@ class _Conversation:
                 raise WebSocketDisconnect(1006) from None
 
 
+async def _aside(is_large: bool, work: Callable[..., T], *arguments: Any) -> T:
+    """The result of `work`; of a large frame in a thread, for others' streams must not wait."""
+    return await asyncio.to_thread(work, *arguments) if is_large else work(*arguments)
+
+
 def _id_of(content: Any) -> str | None:
     """The id that an error about this frame should carry."""
     frame_id = content.get("id") if isinstance(content, dict) else None
@@ -238,9 +245,19 @@ def _check_origin(socket: WebSocket, container: Container) -> None:
         Forbidden: a page from elsewhere.
     """
     origin = socket.headers.get("origin")
-    if origin is None or urlsplit(origin).netloc == socket.headers.get("host"):
+    if origin is None:
+        return
+    authority = _authority(origin)
+    if authority and authority == socket.headers.get("host"):
         return
     if not {"*", origin} & set(container.settings.cors_origins):
         raise Forbidden(
             "pages of this origin may not connect; the operator can add it to cors_origins"
         )
+
+
+def _authority(origin: str) -> str | None:
+    try:
+        return urlsplit(origin).netloc
+    except ValueError:  # half an IPv6 address, say: no browser sends that
+        return None

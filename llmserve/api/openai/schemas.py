@@ -26,6 +26,27 @@ Text = Annotated[str, Field(min_length=1)]
 TokenIds = Annotated[list[TokenId], Field(min_length=1, fail_fast=True)]
 
 
+def _kind_of_prompt(prompt: Any) -> str:
+    if not isinstance(prompt, list):
+        return "str"
+    match prompt[:1]:
+        case [str()]:
+            return "list[str]"
+        case [list()]:
+            return "list[list[int]]"
+    return "list[int]"
+
+
+# By the kind of its first item: an error in a token id would otherwise be told as one of a text.
+PromptOrPrompts = Annotated[
+    Annotated[Text, Tag("str")]
+    | Annotated[list[Text], Field(min_length=1, fail_fast=True), Tag("list[str]")]
+    | Annotated[TokenIds, Tag("list[int]")]
+    | Annotated[list[TokenIds], Field(min_length=1, fail_fast=True), Tag("list[list[int]]")],
+    Discriminator(_kind_of_prompt),
+]
+
+
 class StreamOptions(Fields):
     """Only with `stream`."""
 
@@ -64,12 +85,7 @@ class CompletionBody(OpenAIBody):
 
     defaults: ClassVar[Defaults] = {**DEFAULTS, "add_special_tokens": (True,)}
 
-    prompt: (
-        Text
-        | TokenIds
-        | Annotated[list[Text], Field(min_length=1, fail_fast=True)]
-        | Annotated[list[TokenIds], Field(min_length=1, fail_fast=True)]
-    ) = Field(description="Text, texts, token ids or lists of token ids.")
+    prompt: PromptOrPrompts = Field(description="Text, texts, token ids or lists of token ids.")
     max_tokens: int | None = Field(
         None, ge=1, le=MAX_TOKENS_LIMIT, description="At most this many new tokens (default 16)."
     )
@@ -173,6 +189,10 @@ class ChatBody(OpenAIBody):
         if len(limits) > 1:
             raise ValueError("max_tokens and max_completion_tokens differ; send one of them")
         return self
+
+    def prompt(self) -> tuple[Message, ...]:
+        """The conversation in the house's words."""
+        return tuple(message.message() for message in self.messages)
 
     def fields(self) -> SamplingFields:
         """The sampling that was asked for."""
