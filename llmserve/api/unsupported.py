@@ -1,6 +1,7 @@
 """Fields that we know of and do not serve: refused by name, because the answer would be another.
 
-From OpenAI's API, from vLLM's additions to it, and what other servers call a constraint. Fields
+From OpenAI's API, from vLLM's additions to it, and what other servers call a constraint or the
+bound of an answer. Fields
 that change nothing in an answer (`metadata`, `store`, `prompt_cache_key`, …) are not here: they
 are like fields that nobody knows.
 """
@@ -38,8 +39,10 @@ UNSUPPORTED_FIELDS: Final = frozenset(
         "length_penalty",
         "logits_processors",
         "logprob_token_ids",
+        "max_new_tokens",
         "mm_processor_kwargs",
         "modalities",
+        "n_predict",
         "parallel_tool_calls",
         "prompt_embeds",
         "prompt_logprobs",
@@ -106,6 +109,7 @@ DEFAULTS: Final[Defaults] = {
     "length_penalty": (1, 1.0),
     "modalities": (["text"],),
     "parallel_tool_calls": (True, False),
+    "reasoning_effort": ("none", "medium"),
     "response_format": ({"type": "text"},),
     "service_tier": ("auto", "default"),
     "skip_special_tokens": (True,),

@@ -80,7 +80,7 @@ class AdminClient:
         for lines, file in ((done, sys.stdout), (problems, sys.stderr)):
             for line in lines:
                 print(printable(line), file=file)
-        return bool(report["ok"])
+        return bool(report["ok"]) and not _misses_prefixes(report)
 
     def _bars(self) -> Progress:
         columns = (
@@ -141,6 +141,11 @@ def _lines(kind: str, report: dict[str, Any]) -> tuple[list[str], list[str]]:
             details = worker.get("report")
             done.append(f"worker {number}: {kind} {worker['model']} in {worker['seconds']} s"
                         + (f" {json.dumps(details)}" if details else ""))  # fmt: skip
+            problems += [
+                f"worker {number}: a prefix is not kept: {problem}"
+                for problem in (details or {}).get("prefix_problems", ())
+                if problem
+            ]
             if "warning" in worker:
                 problems.append(f"worker {number}: {worker['warning']}")
         else:
@@ -148,10 +153,15 @@ def _lines(kind: str, report: dict[str, Any]) -> tuple[list[str], list[str]]:
     return done, problems
 
 
+def _misses_prefixes(report: dict[str, Any]) -> bool:
+    reports = (worker.get("report") or {} for worker in report["workers"])
+    return any(any(told.get("prefix_problems", ())) for told in reports)
+
+
 def _table(workers: list[dict[str, Any]]) -> Table:
     table = Table(
         "worker", "pid", "state", "device", "up", "memory", "conns",
-        "model", "status", "running", "waiting", "weights", box=None,
+        "model", "status", "running", "waiting", "weights + cache", box=None,
     )  # fmt: skip
     for worker in workers:
         resident = f"{worker['rss_bytes'] / 2**20:,.0f} MiB" if worker["rss_bytes"] else "?"
@@ -168,8 +178,8 @@ def _table(workers: list[dict[str, Any]]) -> Table:
 def _model_cells(model: dict[str, Any] | None) -> list[str]:
     if model is None:
         return []
-    weights = f"{model['memory_bytes'] / 2**20:,.0f} MiB" if model["memory_bytes"] else "-"
+    memory = f"{model['memory_bytes'] / 2**20:,.0f} MiB" if model["memory_bytes"] else "-"
     return [
         model["name"], model.get("error") or model["status"],
-        str(model["running"]), str(model["waiting"]), weights,
+        str(model["running"]), str(model["waiting"]), memory,
     ]  # fmt: skip

@@ -27,6 +27,7 @@ Models = Annotated[
 def serve(loaded: LoadedSettings, models: Models = None) -> None:
     """Serve models over HTTP and WebSocket."""
     from llmserve.admission.key_file import KeyFile
+    from llmserve.cli.main import STARTED_AT
     from llmserve.registry.catalog import Catalog
     from llmserve.registry.references import check_keys, check_settings, names_of
     from llmserve.workers.serve import serve
@@ -49,7 +50,15 @@ def serve(loaded: LoadedSettings, models: Models = None) -> None:
     if loaded.settings.keys_file is not None:
         served = names_of((*specs, *on_demand))
         check_keys(KeyFile(loaded.settings.keys_file), served, time.time())
-    sys.exit(serve(loaded.settings, specs, on_demand=on_demand, read_settings=read_again))
+    sys.exit(
+        serve(
+            loaded.settings,
+            specs,
+            on_demand=on_demand,
+            read_settings=read_again,
+            started_at=STARTED_AT,
+        )
+    )
 
 
 @with_settings(without=frozenset({"models"}))

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+import time
 from typing import Any, Final
 
 import typer
@@ -12,6 +13,9 @@ from typer.core import TyperGroup
 
 from llmserve.errors import LLMServeError
 from llmserve.printable import printable
+
+STARTED_AT: Final = time.monotonic()
+"""When the program began; the process may be older, and have been the script that installed it."""
 
 COMMANDS: Final = {
     "serve": ("local", "Serve models over HTTP and WebSocket."),

@@ -22,7 +22,6 @@ from llmserve.fleet.membership import open_board
 from llmserve.fleet.place import fresh_run_directory
 from llmserve.fleet.run_directory import METRICS, SOCKETS, RunDirectory
 from llmserve.fleet.upkeep import Upkeep
-from llmserve.machine.process_age import process_age
 from llmserve.observability.logs import configure_logging
 from llmserve.observability.metrics import Metrics
 from llmserve.observability.stages import Stages
@@ -43,8 +42,10 @@ def serve(
     *,
     on_demand: Sequence[ModelSpec] = (),
     read_settings: Callable[[], Settings] | None = None,
+    started_at: float | None = None,
 ) -> int:
-    """Serve until SIGTERM or Ctrl-C; returns the exit code.
+    """Serve until SIGTERM or Ctrl-C; returns the exit code. `started_at` is when the program began,
+    by the monotonic clock; `None` for now.
 
     `read_settings` reads them again, for a rolling restart; without it they stay.
 
@@ -52,7 +53,7 @@ def serve(
         ConfigurationError: the port is taken, the models do not fit the memory, or there is no
             run directory to be had.
     """
-    stages = Stages("imports and settings", begun_at=time.monotonic() - process_age())
+    stages = Stages("imports and settings", begun_at=started_at or time.monotonic())
     configure_logging(settings.log_format, settings.log_level)
     if settings.memory_preflight:
         stages.enter("memory preflight")

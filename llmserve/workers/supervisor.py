@@ -238,7 +238,7 @@ class Supervisor:
         except (ConfigurationError, OSError) as error:
             logger.error("SIGHUP: nothing is restarted, the settings are wrong: {}", error)
             return
-        logger.info("SIGHUP: rolling restart of {} workers", len(self._places))
+        logger.info("SIGHUP: rolling restart, worker by worker ({})", len(self._places))
         self._rolling = self._roll()
 
     def _go_on_rolling(self) -> None:

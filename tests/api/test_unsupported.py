@@ -46,6 +46,7 @@ def test_every_field_of_openai_is_served_refused_or_indifferent() -> None:
         fields = set(typing.get_type_hints(params.CompletionCreateParamsBase))
         assert fields - set(body.model_fields) - UNSUPPORTED_FIELDS <= INDIFFERENT
     assert not INDIFFERENT & UNSUPPORTED_FIELDS
+    assert {"max_new_tokens", "n_predict"} <= UNSUPPORTED_FIELDS, "others' words for max_tokens"
     assert not UNSUPPORTED_FIELDS & set().union(*(body.model_fields for body in BODIES))
 
 
@@ -75,6 +76,8 @@ def test_a_default_is_compared_with_its_kind() -> None:
     assert asks_for_nothing("best_of", 1, DEFAULTS)
     assert not asks_for_nothing("best_of", True, DEFAULTS)
     assert not asks_for_nothing("best_of", 1.5, DEFAULTS)
+    assert asks_for_nothing("reasoning_effort", "medium", DEFAULTS)
+    assert not asks_for_nothing("reasoning_effort", "high", DEFAULTS)
 
 
 def test_false_is_no_absence_where_the_default_is_true() -> None:

@@ -21,6 +21,6 @@ def test_a_clean_stop_has_no_error_in_the_log(tiny_model: Path, tmp_path: Path) 
         os.kill(server.process.pid, signal.SIGTERM)
         os.kill(server.process.pid, signal.SIGCONT)
         assert server.process.wait(60) == 0
-        assert "rolling restart of 2 workers" in server.log
+        assert "rolling restart, worker by worker (2)" in server.log
         assert "ERROR" not in server.log
         assert "Fatal Python error" not in server.log

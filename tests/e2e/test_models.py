@@ -85,6 +85,9 @@ def test_a_model_is_loaded_on_every_worker_and_on_those_that_come_later(server: 
     ):
         assert time.monotonic() < deadline, workers(server)
     assert llmserve("warm", "third", "--url", server.url, "--prompt", "x").returncode == 0
+    short = llmserve("warm", "third", "--url", server.url, "--prefix", "x")
+    assert short.returncode == 1, "what was asked for was not done"
+    assert "a prefix is not kept: " in short.stderr
     ran = llmserve("unload", "third", "--url", server.url, "--timeout", "5")
     assert ran.stdout.count("unload third in") == 2
     assert ask(server, "third").status_code == 503
