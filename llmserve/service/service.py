@@ -6,16 +6,18 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from weakref import WeakKeyDictionary
 
 from loguru import logger
 
 from llmserve.admission.gate import Gate
-from llmserve.admission.limits import Limiter
+from llmserve.admission.limits import Admission, Limiter
 from llmserve.clock import awake_clock
 from llmserve.domain import (
     Caller,
     GenerationRequest,
+    Message,
     Prompt,
     SamplingFields,
     SamplingParams,
@@ -27,8 +29,11 @@ from llmserve.errors import (
     Forbidden,
     InvalidRequest,
     LLMServeError,
+    NotReady,
     PromptTooLong,
     ShuttingDown,
+    TooMany,
+    WaitTimeout,
 )
 from llmserve.observability.metrics import Metrics
 from llmserve.registry.loader import Loader
@@ -37,6 +42,7 @@ from llmserve.registry.served import ServedModel
 from llmserve.service.account import Account
 from llmserve.service.generation import Generation
 from llmserve.service.shares import Shares
+from llmserve.text.length_bound import TooLong
 from llmserve.timer import awake_timeout
 
 FAREWELL_SECONDS = 5.0
@@ -112,12 +118,15 @@ class Service:
         This is where a request can still be refused; later everything is an event. Leaving
         the context cancels what still runs.
 
+        What needs no tokens is looked at before prompts are made into them, which may take long.
+
         Raises:
             InvalidRequest: the prompt or a parameter cannot be served.
             Forbidden: the caller's key is not for this model, or not for generating.
             ModelNotFound: no such model.
             NotReady: the model is loading or broken, or the server drains.
             TooMany: no place in the queue, no hope to be served in time, or over a limit.
+            WaitTimeout: the deadline came before the prompt's tokens.
         """
         arrived_at = self._clock()
         generations: list[Generation] = []
@@ -126,23 +135,16 @@ class Service:
                 self._refuse_if_draining()
                 self._check_scope(caller)
                 async with self._leased(requests[0], caller) as served:
-                    tasks = await self._prepare(requests, served, caller)
-                    self._refuse_if_draining()
-                    gate = self._gate(served)
-                    gate.check_room(len(tasks), caller=caller.name, weight=caller.priority)
-                    admission = self.limiter.admit(
-                        caller,
-                        requests=len(tasks),
-                        prompt_tokens=sum(len(task.prompt_ids) for task in tasks),
-                    )
-                    shares = Shares(admission, len(tasks))
-                    try:
+                    self._check_room(requests, served, caller, arrived_at)
+                    with self._admitted(caller, len(requests)) as (admission, shares):
+                        tasks = await self._prepare(requests, served, caller, shares, arrived_at)
+                        self._refuse_if_draining()
+                        self._check_room(requests, served, caller, arrived_at)
+                        admission.charge(sum(len(task.prompt_ids) for task in tasks))
                         for request, task in zip(requests, tasks, strict=True):
                             generations.append(
                                 self._admit(request, served, task, arrived_at, caller, shares)
                             )
-                    finally:
-                        shares.give_back_unused(len(generations))
             yield generations
         finally:
             for generation in generations:
@@ -157,8 +159,11 @@ class Service:
         return (gate.running, gate.waiting) if gate is not None else (0, 0)
 
     def begin_drain(self) -> None:
-        """Take no new work from now on."""
+        """Take no new work from now on; that includes prompts that are not tokens yet."""
         self.is_draining = True
+        for model in self.registry.models:
+            if model.preparation is not None:
+                model.preparation.fail(_draining())
 
     async def drain(self, timeout_seconds: float) -> None:
         """Let open generations finish; end those that are left with an error event."""
@@ -206,17 +211,100 @@ class Service:
         with self.registry.lease(served):
             yield served
 
+    def _check_room(
+        self,
+        requests: Sequence[GenerationRequest],
+        served: ServedModel,
+        caller: Caller,
+        arrived_at: float,
+    ) -> None:
+        deadline = arrived_at + min(map(self._seconds, requests))
+        self._gate(served).check_room(
+            len(requests),
+            caller=caller.name,
+            weight=caller.priority,
+            patience_seconds=max(
+                0.0, min(self._limits.wait_timeout_seconds, deadline - self._clock())
+            ),
+        )
+
+    @contextlib.contextmanager
+    def _admitted(self, caller: Caller, requests: int) -> Iterator[tuple[Admission, Shares]]:
+        """Let in by the limits of the key, while inside and as long as a share is out.
+
+        Refused by us later, the requests count for nothing; with a prompt that cannot be served, or
+        abandoned by their caller, they do: making tokens was work.
+        """
+        admission = self.limiter.admit(caller, requests=requests)
+        shares = Shares(admission)
+        try:
+            yield admission, shares
+        except (TooMany, NotReady):
+            admission.refund()
+            raise
+        finally:
+            shares.close()
+
     async def _prepare(
-        self, requests: Sequence[GenerationRequest], served: ServedModel, caller: Caller
+        self,
+        requests: Sequence[GenerationRequest],
+        served: ServedModel,
+        caller: Caller,
+        shares: Shares,
+        arrived_at: float,
     ) -> list[Task]:
         """Everything about the requests that can be wrong, checked."""
-        tokenizer = served.loaded_engine.tokenizer
+        deadline = arrived_at + min(map(self._seconds, requests))
         encoded: dict[Prompt, list[int]] = {}
-        for prompt in dict.fromkeys(request.prompt for request in requests):
-            encoded[prompt] = await asyncio.to_thread(tokenizer.encode, prompt)
+        try:
+            async with awake_timeout(deadline - self._clock(), self._clock):
+                for request in requests:
+                    if request.prompt not in encoded:
+                        encoded[request.prompt] = await self._encode(
+                            request, served, caller, shares
+                        )
+        except TimeoutError:
+            raise WaitTimeout(
+                f"the prompt was not made into tokens within {self._clock() - arrived_at:.1f} s, "
+                "which is all the time that this request has; send a shorter one, allow it more "
+                "time, or try again later"
+            ) from None
         return [
-            self._task(request, served, encoded[request.prompt], caller) for request in requests
+            self._task(request, served, encoded[request.prompt], caller, arrived_at)
+            for request in requests
         ]
+
+    async def _encode(
+        self, request: GenerationRequest, served: ServedModel, caller: Caller, shares: Shares
+    ) -> list[int]:
+        """On the model's own threads. They hold a share of the key's limits as long as they work,
+        though the caller may have left."""
+        engine, prompt = served.loaded_engine, request.prompt
+        max_context = engine.info.max_context
+        try:
+            return await served.loaded_preparation.run(
+                partial(engine.tokenizer.encode, prompt, max_context),
+                size=_size(prompt),
+                caller=caller.name,
+                weight=caller.priority,
+                on_end=partial(shares.take(), 0),
+            )
+        except TooLong as error:
+            max_tokens = self._sampling(request, served).max_tokens or 1
+            raise PromptTooLong(error.fewest, max_tokens, max_context, is_exact=False) from None
+
+    def _seconds(self, request: GenerationRequest) -> float:
+        """How long after it came the request must be over."""
+        most = self._limits.request_timeout_seconds
+        return min(request.timeout_seconds or most, most)
+
+    def _sampling(self, request: GenerationRequest, served: ServedModel) -> SamplingParams:
+        return SamplingParams.resolve(
+            request.sampling,
+            served.spec.sampling,
+            _bounded(served.loaded_engine.info.sampling, request.defaults),
+            request.defaults,
+        )
 
     def _task(
         self,
@@ -224,16 +312,12 @@ class Service:
         served: ServedModel,
         prompt_ids: Sequence[int],
         caller: Caller,
+        arrived_at: float,
     ) -> Task:
         info = served.loaded_engine.info
         if not prompt_ids:
             raise InvalidRequest("the prompt is empty; send at least one token", param="prompt")
-        sampling = SamplingParams.resolve(
-            request.sampling,
-            served.spec.sampling,
-            _bounded(info.sampling, request.defaults),
-            request.defaults,
-        )
+        sampling = self._sampling(request, served)
         room = info.max_context - len(prompt_ids)
         if room < 1:
             raise PromptTooLong(len(prompt_ids), sampling.max_tokens or 1, info.max_context)
@@ -248,16 +332,12 @@ class Service:
                 "lower it",
                 param="min_tokens",
             )
-        seconds = min(
-            request.timeout_seconds or self._limits.request_timeout_seconds,
-            self._limits.request_timeout_seconds,
-        )
         return Task(
             request_id=request.id,
             prompt_ids=tuple(prompt_ids),
             sampling=sampling.under(info.rules),
             max_tokens=max_tokens,
-            deadline=self._clock() + seconds,
+            deadline=arrived_at + self._seconds(request),
             caller=caller.name,
             weight=caller.priority,
             cache_salt=request.cache_salt,
@@ -274,6 +354,7 @@ class Service:
     ) -> Generation:
         lease = contextlib.ExitStack()
         lease.enter_context(self.registry.lease(served))
+        charge = shares.take()
         generation = Generation(
             request,
             served,
@@ -282,7 +363,7 @@ class Service:
             self.metrics,
             self._account,
             release_lease=lease.close,
-            charge=shares.give_back,
+            charge=charge,
             arrived_at=arrived_at,
             clock=self._clock,
         )
@@ -292,6 +373,7 @@ class Service:
             )
         except LLMServeError:
             lease.close()
+            charge(0)
             raise
         self._open.add(generation)
         self._all_closed.clear()
@@ -323,10 +405,7 @@ class Service:
 
     def _refuse_if_draining(self) -> None:
         if self.is_draining:
-            raise ShuttingDown(
-                "the server is shutting down and takes no new work; ask another instance",
-                retry_after_seconds=5.0,
-            )
+            raise _draining()
 
     @contextlib.contextmanager
     def _counting_refusals(self, caller: Caller) -> Iterator[None]:
@@ -335,6 +414,20 @@ class Service:
         except LLMServeError as error:
             self._account.refused(caller, error)
             raise
+
+
+def _draining() -> ShuttingDown:
+    return ShuttingDown(
+        "the server is shutting down and takes no new work; ask another instance",
+        retry_after_seconds=5.0,
+    )
+
+
+def _size(prompt: Prompt) -> int:
+    """Characters of a text or a conversation; token ids, which cost less, count one each."""
+    if isinstance(prompt, str):
+        return len(prompt)
+    return sum(len(part.content) if isinstance(part, Message) else 1 for part in prompt)
 
 
 def _bounded(recommended: SamplingFields, defaults: SamplingFields) -> SamplingFields:
