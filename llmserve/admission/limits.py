@@ -108,12 +108,12 @@ class Limiter:
             # The clock is read under the lock, so that times on one tab follow each other.
             _bring_up_to_date(tab, limits, self._clock)
             tab.set_open(self._holder, mine)
-            refusals = [
-                *_shortage(tab.requests, limits.requests_per_minute, requests, "requests", caller),
-                *_shortage(tab.tokens, limits.tokens_per_minute, needed, "tokens", caller),
-                *self._crowding(tab, caller, requests),
-            ]
-            if refusals:
+            found = (
+                _shortage(tab.requests, limits.requests_per_minute, requests, "requests", caller),
+                _shortage(tab.tokens, limits.tokens_per_minute, needed, "tokens", caller),
+                self._crowding(tab, caller, requests),
+            )
+            if refusals := [refusal for refusal in found if refusal is not None]:
                 return max(refusals, key=lambda refusal: refusal.retry_after_seconds or 0)
             tab.requests.level -= requests if limits.requests_per_minute is not None else 0
             if limits.tokens_per_minute is not None:
@@ -149,10 +149,9 @@ class Limiter:
 
         def pay(tab: Tab) -> RateLimited | None:
             _bring_up_to_date(tab, caller.limits, self._clock)
-            for refusal in _shortage(tab.tokens, limit, prompt_tokens, "tokens", caller):
-                return refusal
-            tab.tokens.level -= prompt_tokens
-            return None
+            refusal = _shortage(tab.tokens, limit, prompt_tokens, "tokens", caller)
+            tab.tokens.level -= prompt_tokens if refusal is None else 0
+            return refusal
 
         if (refusal := self._update(caller.name, pay)) is not None:
             raise refusal
@@ -183,21 +182,19 @@ class Limiter:
 
         self._update(caller.name, leave)
 
-    def _crowding(self, tab: Tab, caller: Caller, requests: int) -> list[RateLimited]:
+    def _crowding(self, tab: Tab, caller: Caller, requests: int) -> RateLimited | None:
         most = caller.limits.concurrency
         if most is None or sum(tab.open.values()) + requests <= most:
-            return []
+            return None
         # Only now is it worth asking who still lives.
         tab.drop_dead(self._holder)
         if sum(tab.open.values()) + requests <= most:
-            return []
-        return [
-            RateLimited(
-                f"key {caller.name} is over its limit of {most:,} open requests; "
-                "wait until one of them is over",
-                retry_after_seconds=CONCURRENCY_RETRY_SECONDS,
-            )
-        ]
+            return None
+        return RateLimited(
+            f"key {caller.name} is over its limit of {most:,} open requests; "
+            "wait until one of them is over",
+            retry_after_seconds=CONCURRENCY_RETRY_SECONDS,
+        )
 
     def _update(self, name: str, change: Change[T]) -> T:
         if self._shared is not None and not 0 <= self._clock() - self._failed_at < APART_SECONDS:
@@ -253,17 +250,14 @@ def _refill(bucket: Bucket, clock: AwakeClock) -> None:
 
 def _shortage(
     bucket: Bucket, limit: int | None, needed: int, unit: str, caller: Caller
-) -> list[RateLimited]:
-    """The refusal, if there must be one."""
+) -> RateLimited | None:
     if limit is None or (wait := bucket.seconds_until(needed)) <= 0:
-        return []
-    return [
-        RateLimited(
-            f"key {caller.name} is over its limit of {limit:,} {unit} per minute; "
-            f"try again in {math.ceil(wait):,} s",
-            retry_after_seconds=wait,
-        )
-    ]
+        return None
+    return RateLimited(
+        f"key {caller.name} is over its limit of {limit:,} {unit} per minute; "
+        f"try again in {math.ceil(wait):,} s",
+        retry_after_seconds=wait,
+    )
 
 
 def _remainder(bucket: Bucket, limit: int | None) -> Remainder | None:

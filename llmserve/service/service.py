@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
 from loguru import logger
@@ -17,23 +16,16 @@ from llmserve.clock import awake_clock
 from llmserve.domain import (
     Caller,
     GenerationRequest,
-    Message,
-    Prompt,
-    SamplingFields,
-    SamplingParams,
     Scope,
 )
 from llmserve.engines.base import Engine
 from llmserve.engines.job import Task
 from llmserve.errors import (
     Forbidden,
-    InvalidRequest,
     LLMServeError,
     NotReady,
-    PromptTooLong,
     ShuttingDown,
     TooMany,
-    WaitTimeout,
 )
 from llmserve.observability.metrics import Metrics
 from llmserve.registry.loader import Loader
@@ -42,7 +34,7 @@ from llmserve.registry.served import ServedModel
 from llmserve.service.account import Account
 from llmserve.service.generation import Generation
 from llmserve.service.shares import Shares
-from llmserve.text.length_bound import TooLong
+from llmserve.service.tasks import TaskBuilder
 from llmserve.timer import awake_timeout
 
 FAREWELL_SECONDS = 5.0
@@ -87,6 +79,7 @@ class Service:
         self.limiter = limiter or Limiter(None)
         self._account = account or Account(metrics)
         self._limits = limits
+        self._tasks = TaskBuilder(limits.request_timeout_seconds, clock)
         self._clock = clock
         self._gates: WeakKeyDictionary[Engine, Gate] = WeakKeyDictionary()
         self._open: set[Generation] = set()
@@ -135,11 +128,12 @@ class Service:
                 self._refuse_if_draining()
                 self._check_scope(caller)
                 async with self._leased(requests[0], caller) as served:
-                    self._check_room(requests, served, caller, arrived_at)
+                    deadline = self._tasks.deadline(requests, arrived_at)
+                    self._check_room(len(requests), served, caller, deadline)
                     with self._admitted(caller, len(requests)) as (admission, shares):
-                        tasks = await self._prepare(requests, served, caller, shares, arrived_at)
+                        tasks = await self._tasks.build(requests, served, caller, shares, deadline)
                         self._refuse_if_draining()
-                        self._check_room(requests, served, caller, arrived_at)
+                        self._check_room(len(requests), served, caller, deadline)
                         admission.charge(sum(len(task.prompt_ids) for task in tasks))
                         for request, task in zip(requests, tasks, strict=True):
                             generations.append(
@@ -211,21 +205,13 @@ class Service:
         with self.registry.lease(served):
             yield served
 
-    def _check_room(
-        self,
-        requests: Sequence[GenerationRequest],
-        served: ServedModel,
-        caller: Caller,
-        arrived_at: float,
-    ) -> None:
-        deadline = arrived_at + min(map(self._seconds, requests))
+    def _check_room(self, count: int, served: ServedModel, caller: Caller, deadline: float) -> None:
+        patience = min(self._limits.wait_timeout_seconds, deadline - self._clock())
         self._gate(served).check_room(
-            len(requests),
+            count,
             caller=caller.name,
             weight=caller.priority,
-            patience_seconds=max(
-                0.0, min(self._limits.wait_timeout_seconds, deadline - self._clock())
-            ),
+            patience_seconds=max(0.0, patience),
         )
 
     @contextlib.contextmanager
@@ -244,104 +230,6 @@ class Service:
             raise
         finally:
             shares.close()
-
-    async def _prepare(
-        self,
-        requests: Sequence[GenerationRequest],
-        served: ServedModel,
-        caller: Caller,
-        shares: Shares,
-        arrived_at: float,
-    ) -> list[Task]:
-        """Everything about the requests that can be wrong, checked."""
-        deadline = arrived_at + min(map(self._seconds, requests))
-        encoded: dict[Prompt, list[int]] = {}
-        try:
-            async with awake_timeout(deadline - self._clock(), self._clock):
-                for request in requests:
-                    if request.prompt not in encoded:
-                        encoded[request.prompt] = await self._encode(
-                            request, served, caller, shares
-                        )
-        except TimeoutError:
-            raise WaitTimeout(
-                f"the prompt was not made into tokens within {self._clock() - arrived_at:.1f} s, "
-                "which is all the time that this request has; send a shorter one, allow it more "
-                "time, or try again later"
-            ) from None
-        return [
-            self._task(request, served, encoded[request.prompt], caller, arrived_at)
-            for request in requests
-        ]
-
-    async def _encode(
-        self, request: GenerationRequest, served: ServedModel, caller: Caller, shares: Shares
-    ) -> list[int]:
-        """On the model's own threads. They hold a share of the key's limits as long as they work,
-        though the caller may have left."""
-        engine, prompt = served.loaded_engine, request.prompt
-        max_context = engine.info.max_context
-        try:
-            return await served.loaded_preparation.run(
-                partial(engine.tokenizer.encode, prompt, max_context),
-                size=_size(prompt),
-                caller=caller.name,
-                weight=caller.priority,
-                on_end=partial(shares.take(), 0),
-            )
-        except TooLong as error:
-            max_tokens = self._sampling(request, served).max_tokens or 1
-            raise PromptTooLong(error.fewest, max_tokens, max_context, is_exact=False) from None
-
-    def _seconds(self, request: GenerationRequest) -> float:
-        """How long after it came the request must be over."""
-        most = self._limits.request_timeout_seconds
-        return min(request.timeout_seconds or most, most)
-
-    def _sampling(self, request: GenerationRequest, served: ServedModel) -> SamplingParams:
-        return SamplingParams.resolve(
-            request.sampling,
-            served.spec.sampling,
-            _bounded(served.loaded_engine.info.sampling, request.defaults),
-            request.defaults,
-        )
-
-    def _task(
-        self,
-        request: GenerationRequest,
-        served: ServedModel,
-        prompt_ids: Sequence[int],
-        caller: Caller,
-        arrived_at: float,
-    ) -> Task:
-        info = served.loaded_engine.info
-        if not prompt_ids:
-            raise InvalidRequest("the prompt is empty; send at least one token", param="prompt")
-        sampling = self._sampling(request, served)
-        room = info.max_context - len(prompt_ids)
-        if room < 1:
-            raise PromptTooLong(len(prompt_ids), sampling.max_tokens or 1, info.max_context)
-        biased = [token_id for token_id, _ in sampling.logit_bias]
-        served.loaded_engine.tokenizer.check(biased, param="logit_bias")
-        max_tokens = min(room, sampling.max_tokens or room)
-        if request.sampling.min_tokens is None:  # the model's own wish gives way
-            sampling = replace(sampling, min_tokens=min(sampling.min_tokens, max_tokens))
-        if sampling.min_tokens > max_tokens:
-            raise InvalidRequest(
-                f"min_tokens is {sampling.min_tokens} and at most {max_tokens} can be generated; "
-                "lower it",
-                param="min_tokens",
-            )
-        return Task(
-            request_id=request.id,
-            prompt_ids=tuple(prompt_ids),
-            sampling=sampling.under(info.rules),
-            max_tokens=max_tokens,
-            deadline=arrived_at + self._seconds(request),
-            caller=caller.name,
-            weight=caller.priority,
-            cache_salt=request.cache_salt,
-        )
 
     def _admit(
         self,
@@ -421,17 +309,3 @@ def _draining() -> ShuttingDown:
         "the server is shutting down and takes no new work; ask another instance",
         retry_after_seconds=5.0,
     )
-
-
-def _size(prompt: Prompt) -> int:
-    """Characters of a text or a conversation; token ids, which cost less, count one each."""
-    if isinstance(prompt, str):
-        return len(prompt)
-    return sum(len(part.content) if isinstance(part, Message) else 1 for part in prompt)
-
-
-def _bounded(recommended: SamplingFields, defaults: SamplingFields) -> SamplingFields:
-    """A model's recommended `max_tokens` makes no answer longer than its transport does."""
-    if recommended.max_tokens is None or defaults.max_tokens is None:
-        return recommended
-    return replace(recommended, max_tokens=min(recommended.max_tokens, defaults.max_tokens))
