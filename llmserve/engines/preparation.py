@@ -31,7 +31,7 @@ T = TypeVar("T")
 
 @dataclass(slots=True, eq=False)
 class _Job:
-    """`answer` is for whoever waits; he may leave while a thread works."""
+    """`answer` is for whoever waits, and may have left while a thread works."""
 
     work: Callable[[], Any]
     size: int
@@ -160,8 +160,9 @@ class PreparationPool:
         return (job for lane in self._lanes for job in lane.running)
 
     def _dispatch(self) -> None:
-        """Give free threads to those who wait, small ones first."""
-        for lane in self._lanes:
+        """Give free threads to those who wait: the one for large prompts first, so that small ones
+        do not keep it for ever, however many come."""
+        for lane in (self._large, self._small):
             while (
                 lane.queue
                 and len(lane.running) < lane.max_running

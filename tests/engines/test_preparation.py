@@ -111,6 +111,24 @@ def test_large_ones_leave_a_thread_to_others() -> None:
     run(test)
 
 
+def test_a_flood_of_small_ones_does_not_keep_large_ones_waiting() -> None:
+    async def test() -> None:
+        async with house() as h:
+            small = [h.begin(i) for i in range(4)]
+            await begun(small[0][0], small[1][0])
+            large, done = h.begin("large", LARGE + 1)
+            await asyncio.sleep(0)
+            small[0][0].may_end.set()
+            large.may_end.set()
+            assert await done == "large"
+            assert not small[3][0].begun.is_set()
+            for work, _ in small:
+                work.may_end.set()
+            await asyncio.gather(*(task for _, task in small))
+
+    run(test)
+
+
 def test_those_who_wait_get_their_turns_by_what_they_bring() -> None:
     async def test() -> None:
         async with house() as h:
