@@ -227,7 +227,7 @@ class BatchingEngine:
         await asyncio.to_thread(self._pool.shutdown)
 
     async def _aside(self, work: Callable[..., T], *arguments: Any) -> T:
-        """On a thread for this alone: an operator's prompt goes through the chat template, too, which
+        """On a thread for this alone: an operator's prompt goes through the chat template, too. That
         may loop, and nothing else must wait for it."""
         thread = ThreadPoolExecutor(1, f"generate-warm-{self._spec.name}")
         try:
