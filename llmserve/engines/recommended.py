@@ -64,8 +64,9 @@ def read_recommended(folder: Path, tokenizer: Any, max_context: int, vocab: int)
     stops = [text for text in listed if text not in specials]
     ends = ids.known("eos_token_id", fields.eos_ids)
     ends += [specials[text] for text in listed if text in specials]
-    ends += [*fields.declared_ends, *_listed(tokenizer.eos_token_id)]
-    eos_ids = tuple(dict.fromkeys(ends))
+    ends += ids.known("config.json: eos_token_id", fields.declared_ends)
+    ends += _listed(tokenizer.eos_token_id)
+    eos_ids = tuple(dict.fromkeys(i for i in ends if 0 <= i < vocab))
     words = fields.bad_words
     suppressed = ids.known("suppress_tokens", fields.suppressed)
     alone = [word[0] for word in words if len(word) == 1]

@@ -199,6 +199,15 @@ def test_a_bad_value_is_left_out_and_told(
     assert recommended.eos_ids == (EOS,)
 
 
+def test_an_end_that_has_no_logit_is_none(tokenizer: Any, tmp_path: Path) -> None:
+    recommended = read(tokenizer, tmp_path, {"eos_token_id": [9, VOCAB]})
+    assert set(recommended.eos_ids) == {9, EOS}
+    (line,) = recommended.rules.ignored
+    assert line == "config.json: eos_token_id = [500] (outside the vocabulary of 500 tokens)"
+    smaller = read_recommended(tmp_path, tokenizer, max_context=2048, vocab=EOS)
+    assert smaller.eos_ids == ()
+
+
 def test_of_a_list_the_good_ids_hold(tokenizer: Any, tmp_path: Path) -> None:
     recommended = read(
         tokenizer,

@@ -227,8 +227,8 @@ class BatchingEngine:
         await asyncio.to_thread(self._pool.shutdown)
 
     async def _aside(self, work: Callable[..., T], *arguments: Any) -> T:
-        """On a thread for this alone: an operator's prompt goes through the chat template, too. That
-        may loop, and nothing else must wait for it."""
+        """On a thread for this alone: an operator's prompt goes through the chat template, too.
+        That may loop, and nothing else must wait for it."""
         thread = ThreadPoolExecutor(1, f"generate-warm-{self._spec.name}")
         try:
             return await asyncio.get_running_loop().run_in_executor(thread, work, *arguments)
