@@ -84,17 +84,26 @@ class PromptTooLong(InvalidRequest):
 
     The sentence is OpenAI's, digits without separators included: client libraries find both
     numbers in it and truncate or fall back. Some see the message alone, so the code is in it.
+    `is_exact=False` is for a text that has so many tokens at least, by its length.
     """
 
     code = "context_length_exceeded"
 
-    def __init__(self, prompt_tokens: int, completion_tokens: int, max_context: int) -> None:
+    def __init__(
+        self,
+        prompt_tokens: int,
+        completion_tokens: int,
+        max_context: int,
+        *,
+        is_exact: bool = True,
+    ) -> None:
+        least = "" if is_exact else f"; it is so long that it has {prompt_tokens} or more"
         super().__init__(
             f"This model's maximum context length is {max_context} tokens. However, you requested "
             f"{prompt_tokens + completion_tokens} tokens ({prompt_tokens} in the messages, "
             f"{completion_tokens} in the completion). Please reduce the length of the messages or "
             f"completion. ({self.code}: the prompt alone may have {max_context - 1} tokens at "
-            "most)",
+            f"most{least})",
             param="prompt",
         )
 
@@ -245,7 +254,8 @@ class OutOfMemory(ServerError):
 
 
 class WaitTimeout(ServerError):
-    """The request waited for a slot longer than the server allows."""
+    """The request waited for a slot longer than the server allows, or its prompt was not made into
+    tokens before its deadline."""
 
     status = 503
     type = "service_unavailable_error"

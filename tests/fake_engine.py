@@ -32,7 +32,7 @@ class LetterTokenizer:
     vocab_size = 128
     warnings: tuple[str, ...] = ()
 
-    def encode(self, prompt: Prompt) -> list[int]:
+    def encode(self, prompt: Prompt, max_tokens: int | None = None) -> list[int]:
         if "\0" in prompt:
             raise InvalidRequest("no NUL, please", param="prompt")
         return [ord(c) for c in prompt] if isinstance(prompt, str) else [1] * len(prompt)

@@ -105,12 +105,20 @@ class Gate:
         """Callers in the queue."""
         return len(self._queue)
 
-    def check_room(self, count: int, *, caller: str = "anonymous", weight: int = 1) -> None:
-        """Whether so many tickets could be taken now.
+    def check_room(
+        self,
+        count: int,
+        *,
+        caller: str = "anonymous",
+        weight: int = 1,
+        patience_seconds: float | None = None,
+    ) -> None:
+        """Whether so many tickets could be taken now, of callers who would wait so long.
 
         Raises:
             InvalidRequest: they could not even if nobody else were here.
             QueueFull: not now; says when to try again.
+            DeadlineUnreachable: the predicted wait of the first is longer than the patience.
         """
         most = self.max_running + self.max_waiting
         if count > most:
@@ -120,12 +128,14 @@ class Gate:
                 param="n",
             )
         places = most - self._running - len(self._queue)
-        if count <= places:
-            return
-        queued = max(0, places - (self.max_running - self._running))
-        victims = self._queue.longest(count - places, caller, weight, expected=queued)
-        if len(victims) < count - places or not all(map(_can_be_told, victims)):
-            raise self._full()
+        victims: list[Entry[Ticket]] = []
+        if count > places:
+            queued = max(0, places - (self.max_running - self._running))
+            victims = self._queue.longest(count - places, caller, weight, expected=queued)
+            if len(victims) < count - places or not all(map(_can_be_told, victims)):
+                raise self._full()
+        if patience_seconds is not None:
+            self._check_patience(patience_seconds, caller, next(iter(victims), None))
 
     def enter(
         self,

@@ -27,12 +27,27 @@ T = TypeVar("T")
 
 
 class Admission:
-    """So many requests of one caller were let in; `close` when the last is over."""
+    """So many requests of one caller were let in; `close` when nothing is left of the last."""
 
     def __init__(self, limiter: Limiter | None, caller: Caller, requests: int) -> None:
         self._limiter = limiter
         self._caller = caller
         self._requests = requests
+
+    def charge(self, prompt_tokens: int) -> None:
+        """Charge the prompts' tokens, which were not known on the way in.
+
+        Raises:
+            InvalidRequest: the limits are too small for this prompt, at any time.
+            RateLimited: over the limit now.
+        """
+        if self._limiter is not None:
+            self._limiter._charge(self._caller, prompt_tokens)
+
+    def refund(self) -> None:
+        """The requests came to nothing through no fault of the caller, and count for nothing."""
+        if self._limiter is not None:
+            self._limiter._refund(self._caller, self._requests)
 
     def close(self, completion_tokens: int = 0) -> None:
         """Give the places back and charge the answer's tokens; doing it twice is harmless."""
@@ -45,8 +60,9 @@ class Limiter:
     """Lets a caller in while its key has requests, tokens and open places left.
 
     Requests and tokens per minute are token buckets that start full. The prompt's tokens are
-    charged on the way in, the answer's when it is over: that may put the bucket into debt, which
-    the caller's next request waits off. All of a request is let in, or none of it.
+    charged on the way in, or as soon as they are counted, the answer's when it is over: that may
+    put the bucket into debt, which the caller's next request waits off. All of a request is let
+    in, or none of it.
 
     `directory` is where the workers of a box meet; `None` means that this process is alone.
     When the directory fails, this worker counts for itself for a while and says so in the log:
@@ -67,8 +83,13 @@ class Limiter:
         self._holder = Holder.here()
         self._open: Counter[str] = Counter()
 
-    def admit(self, caller: Caller, *, requests: int, prompt_tokens: int) -> Admission:
+    def admit(
+        self, caller: Caller, *, requests: int, prompt_tokens: int | None = None
+    ) -> Admission:
         """Let in so many requests with so many prompt tokens in all, or none.
+
+        `None` is for prompts that nobody has made into tokens yet: there must be room for one token
+        of each, and `Admission.charge` charges them later.
 
         Raises:
             InvalidRequest: the limits are too small for this request, at any time.
@@ -77,21 +98,26 @@ class Limiter:
         limits = caller.limits
         if limits == UNLIMITED:
             return Admission(None, caller, requests)
-        _check_possible(caller, requests, prompt_tokens)
+        _check_requests_possible(caller, requests)
+        if prompt_tokens is not None:
+            _check_tokens_possible(caller, prompt_tokens)
+        needed = requests if prompt_tokens is None else prompt_tokens
         mine = self._open[caller.name]
 
         def enter(tab: Tab) -> RateLimited | None:
             # The clock is read under the lock, so that times on one tab follow each other.
             _bring_up_to_date(tab, limits, self._clock)
             tab.set_open(self._holder, mine)
-            refusals = [
-                *_shortages(tab, caller, requests, prompt_tokens),
-                *self._crowding(tab, caller, requests),
-            ]
-            if refusals:
+            found = (
+                _shortage(tab.requests, limits.requests_per_minute, requests, "requests", caller),
+                _shortage(tab.tokens, limits.tokens_per_minute, needed, "tokens", caller),
+                self._crowding(tab, caller, requests),
+            )
+            if refusals := [refusal for refusal in found if refusal is not None]:
                 return max(refusals, key=lambda refusal: refusal.retry_after_seconds or 0)
             tab.requests.level -= requests if limits.requests_per_minute is not None else 0
-            tab.tokens.level -= prompt_tokens if limits.tokens_per_minute is not None else 0
+            if limits.tokens_per_minute is not None:
+                tab.tokens.level -= prompt_tokens or 0
             tab.set_open(self._holder, mine + requests)
             return None
 
@@ -115,6 +141,31 @@ class Limiter:
 
         return self._update(caller.name, look)
 
+    def _charge(self, caller: Caller, prompt_tokens: int) -> None:
+        limit = caller.limits.tokens_per_minute
+        if limit is None:
+            return
+        _check_tokens_possible(caller, prompt_tokens)
+
+        def pay(tab: Tab) -> RateLimited | None:
+            _bring_up_to_date(tab, caller.limits, self._clock)
+            refusal = _shortage(tab.tokens, limit, prompt_tokens, "tokens", caller)
+            tab.tokens.level -= prompt_tokens if refusal is None else 0
+            return refusal
+
+        if (refusal := self._update(caller.name, pay)) is not None:
+            raise refusal
+
+    def _refund(self, caller: Caller, requests: int) -> None:
+        if caller.limits.requests_per_minute is None:
+            return
+
+        def give_back(tab: Tab) -> None:
+            _refill(tab.requests, self._clock)
+            tab.requests.level = min(tab.requests.capacity, tab.requests.level + requests)
+
+        self._update(caller.name, give_back)
+
     def _close(self, caller: Caller, requests: int, completion_tokens: int) -> None:
         mine = self._open[caller.name] - requests
         if mine:
@@ -131,21 +182,19 @@ class Limiter:
 
         self._update(caller.name, leave)
 
-    def _crowding(self, tab: Tab, caller: Caller, requests: int) -> list[RateLimited]:
+    def _crowding(self, tab: Tab, caller: Caller, requests: int) -> RateLimited | None:
         most = caller.limits.concurrency
         if most is None or sum(tab.open.values()) + requests <= most:
-            return []
+            return None
         # Only now is it worth asking who still lives.
         tab.drop_dead(self._holder)
         if sum(tab.open.values()) + requests <= most:
-            return []
-        return [
-            RateLimited(
-                f"key {caller.name} is over its limit of {most:,} open requests; "
-                "wait until one of them is over",
-                retry_after_seconds=CONCURRENCY_RETRY_SECONDS,
-            )
-        ]
+            return None
+        return RateLimited(
+            f"key {caller.name} is over its limit of {most:,} open requests; "
+            "wait until one of them is over",
+            retry_after_seconds=CONCURRENCY_RETRY_SECONDS,
+        )
 
     def _update(self, name: str, change: Change[T]) -> T:
         if self._shared is not None and not 0 <= self._clock() - self._failed_at < APART_SECONDS:
@@ -160,7 +209,7 @@ class Limiter:
         return self._private.update(name, change)
 
 
-def _check_possible(caller: Caller, requests: int, prompt_tokens: int) -> None:
+def _check_requests_possible(caller: Caller, requests: int) -> None:
     limits = caller.limits
     for most, unit in (
         (limits.requests_per_minute, "per minute"),
@@ -172,7 +221,10 @@ def _check_possible(caller: Caller, requests: int, prompt_tokens: int) -> None:
                 f"{unit}; split it",
                 param="n",
             )
-    most = limits.tokens_per_minute
+
+
+def _check_tokens_possible(caller: Caller, prompt_tokens: int) -> None:
+    most = caller.limits.tokens_per_minute
     if most is not None and prompt_tokens > most:
         raise InvalidRequest(
             f"the prompt has {prompt_tokens:,} tokens and key {caller.name} may use {most:,} per "
@@ -196,21 +248,16 @@ def _refill(bucket: Bucket, clock: AwakeClock) -> None:
     bucket.refill(now, clock.slept(bucket.at, now))
 
 
-def _shortages(tab: Tab, caller: Caller, requests: int, prompt_tokens: int) -> list[RateLimited]:
-    found = []
-    for bucket, limit, needed, unit in (
-        (tab.requests, caller.limits.requests_per_minute, requests, "requests"),
-        (tab.tokens, caller.limits.tokens_per_minute, prompt_tokens, "tokens"),
-    ):
-        if limit is not None and (wait := bucket.seconds_until(needed)) > 0:
-            found.append(
-                RateLimited(
-                    f"key {caller.name} is over its limit of {limit:,} {unit} per minute; "
-                    f"try again in {math.ceil(wait):,} s",
-                    retry_after_seconds=wait,
-                )
-            )
-    return found
+def _shortage(
+    bucket: Bucket, limit: int | None, needed: int, unit: str, caller: Caller
+) -> RateLimited | None:
+    if limit is None or (wait := bucket.seconds_until(needed)) <= 0:
+        return None
+    return RateLimited(
+        f"key {caller.name} is over its limit of {limit:,} {unit} per minute; "
+        f"try again in {math.ceil(wait):,} s",
+        retry_after_seconds=wait,
+    )
 
 
 def _remainder(bucket: Bucket, limit: int | None) -> Remainder | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Sized
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -55,10 +56,15 @@ class LoadedModel:
 
     @property
     def vocab(self) -> int:
-        """How many tokens have a logit: a config may name more than the head has rows."""
-        count: int = self.model.config.get_text_config(decoder=True).vocab_size
-        weight = getattr(self.model.get_output_embeddings(), "weight", None)
-        return count if weight is None else min(count, len(weight))
+        """How many tokens have a logit."""
+        return vocab_of(self.model)
+
+
+def vocab_of(model: Any) -> int:
+    """How many tokens have a logit: a config may name more than the head has rows."""
+    count: int = model.config.get_text_config(decoder=True).vocab_size
+    weight = getattr(model.get_output_embeddings(), "weight", None)
+    return count if weight is None else min(count, len(weight))
 
 
 def load_model(
@@ -114,10 +120,12 @@ def _load(spec: ModelSpec, folder: Path, hf_tokenizer: Any) -> LoadedModel:
             device_map=placement.device_map or placement.device,
             use_safetensors=not checkpoint.is_pickled,
             weights_only=True,
+            generation_config=GenerationConfig(),  # or it reads the file, and may raise
             **trust,
         ).eval()
+    _take_custom_generate(model, folder, spec)
     max_context = _max_context(model.config, spec)
-    recommended = read_recommended(model.generation_config, folder, hf_tokenizer, max_context)
+    recommended = read_recommended(folder, hf_tokenizer, max_context, vocab_of(model))
     if recommended.rules.ignored:
         logger.warning(
             "model {}: what its generation_config.json asks for and is not done here: {}",
@@ -148,6 +156,15 @@ def _load(spec: ModelSpec, folder: Path, hf_tokenizer: Any) -> LoadedModel:
         rules=recommended.rules,
         warnings=warnings,
     )
+
+
+def _take_custom_generate(model: Any, folder: Path, spec: ModelSpec) -> None:
+    """As transformers does where it reads generation_config.json itself."""
+    if not spec.trust_remote_code or not hasattr(model, "load_custom_generate"):
+        return
+    with contextlib.suppress(OSError):  # there is none
+        generate = model.load_custom_generate(folder, trust_remote_code=True, local_files_only=True)
+        model.generate = partial(generate, model=model)
 
 
 def _check_gpu(spec: ModelSpec, placement: Placement) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ from loguru import logger
 from llmserve.domain import LoadProgress, ModelSpec
 from llmserve.engines.base import Engine
 from llmserve.engines.frames import forget_frames
+from llmserve.engines.preparation import PreparationPool
 from llmserve.errors import LLMServeError, ModelBroken, ModelUnloaded, NotReady
 from llmserve.observability.stages import Stages
 from llmserve.registry.registry import LOADING_RETRY_SECONDS, Registry
@@ -177,10 +178,8 @@ class Loader:
                 task.cancel()
         await asyncio.gather(*(task for task in tasks if task is not None), return_exceptions=True)
         for model in reversed(models):
-            engine, model.engine = model.engine, None
             model.status = ModelStatus.UNLOADED
-            if engine is not None:
-                await engine.close()
+            await _close(model)
 
     async def _load_all(self, models: list[ServedModel]) -> None:
         for model in models:
@@ -224,6 +223,7 @@ class Loader:
         model.status, model.error = ModelStatus.LOADING, None
         try:
             model.engine = self._build_engine(model.spec)
+            model.preparation = PreparationPool(model.spec.name, self._registry.clock)
             await model.engine.load(report)
         except LLMServeError as error:
             logger.error("{}", error.message)
@@ -242,9 +242,7 @@ class Loader:
 
     async def _give_up(self, model: ServedModel, error: LLMServeError) -> None:
         model.error, model.status = error, ModelStatus.BROKEN
-        engine, model.engine = model.engine, None
-        if engine is not None:
-            await engine.close()
+        await _close(model)
 
     async def _let_go(
         self, model: ServedModel, cut_short: CutShort, timeout_seconds: float | None
@@ -264,9 +262,7 @@ class Loader:
         assert model.engine is not None
         model.status = ModelStatus.UNLOADING  # before anything else can run and take a lease
         gc.unfreeze()  # or what the model leaves behind in cycles is never found
-        engine, model.engine = model.engine, None
-        await engine.close()
-        del engine
+        await _close(model)
         gc.freeze()
         model.status = ModelStatus.UNLOADED
         model.progress = LoadProgress("waiting")
@@ -339,6 +335,16 @@ class Loader:
                     logger.info("model {} is idle", model.spec.name)
                     await self._drop(model)
                     model.is_on_demand = True
+
+
+async def _close(model: ServedModel) -> None:
+    """Let go of what was loaded; a prompt that is made into tokens is told."""
+    preparation, model.preparation = model.preparation, None
+    if preparation is not None:
+        preparation.close(ModelUnloaded(f"model {model.spec.name!r} was unloaded"))
+    engine, model.engine = model.engine, None
+    if engine is not None:
+        await engine.close()
 
 
 def _log_ready(model: ServedModel, engine: Engine, stages: Stages) -> None:

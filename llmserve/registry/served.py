@@ -9,6 +9,7 @@ from enum import StrEnum
 
 from llmserve.domain import LoadProgress, ModelSpec
 from llmserve.engines.base import Engine
+from llmserve.engines.preparation import PreparationPool
 from llmserve.errors import DeviceLost, LLMServeError
 
 
@@ -29,6 +30,7 @@ class ServedModel:
 
     Attributes:
         engine: `None` while nothing is loaded.
+        preparation: the threads that make its prompts into tokens; there while the engine is.
         is_on_demand: a request for it loads it.
         is_pinned: neither evicted nor unloaded for being idle.
         used_at: when the last lease was given or ended, by the registry's clock.
@@ -37,6 +39,7 @@ class ServedModel:
 
     spec: ModelSpec
     engine: Engine | None = None
+    preparation: PreparationPool | None = None
     status: ModelStatus = ModelStatus.UNLOADED
     progress: LoadProgress = field(default_factory=lambda: LoadProgress("waiting"))
     error: LLMServeError | None = None
@@ -59,6 +62,12 @@ class ServedModel:
         return self.engine
 
     @property
+    def loaded_preparation(self) -> PreparationPool:
+        """The threads of a model that is ready."""
+        assert self.preparation is not None, f"{self.spec.name} is not loaded"
+        return self.preparation
+
+    @property
     def warnings(self) -> tuple[str, ...]:
         """What does not work as it should, though the model serves."""
         is_ready = self.engine is not None and self.status is ModelStatus.READY
@@ -69,11 +78,16 @@ class ServedModel:
 
     @property
     def seconds_since_step(self) -> float | None:
-        """Age of the last sign of life where it has work, `None` where it has none. Infinite where
-        its device is lost, though nothing may have been loaded."""
+        """Age of the last sign of life where it has work, `None` where it has none: of the engine,
+        or of a prompt that is being made into tokens. Infinite where its device is lost, though
+        nothing may have been loaded."""
         if isinstance(self.error, DeviceLost):
             return float("inf")
-        return self.engine.stats().seconds_since_step if self.engine is not None else None
+        ages = (
+            self.engine.stats().seconds_since_step if self.engine is not None else None,
+            self.preparation.seconds_running if self.preparation is not None else None,
+        )
+        return max((age for age in ages if age is not None), default=None)
 
     @property
     def memory_bytes(self) -> int:

@@ -5,30 +5,27 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
 from loguru import logger
 
 from llmserve.admission.gate import Gate
-from llmserve.admission.limits import Limiter
+from llmserve.admission.limits import Admission, Limiter
 from llmserve.clock import awake_clock
 from llmserve.domain import (
     Caller,
     GenerationRequest,
-    Prompt,
-    SamplingFields,
-    SamplingParams,
     Scope,
 )
 from llmserve.engines.base import Engine
 from llmserve.engines.job import Task
 from llmserve.errors import (
     Forbidden,
-    InvalidRequest,
     LLMServeError,
-    PromptTooLong,
+    NotReady,
     ShuttingDown,
+    TooMany,
 )
 from llmserve.observability.metrics import Metrics
 from llmserve.registry.loader import Loader
@@ -37,6 +34,7 @@ from llmserve.registry.served import ServedModel
 from llmserve.service.account import Account
 from llmserve.service.generation import Generation
 from llmserve.service.shares import Shares
+from llmserve.service.tasks import TaskBuilder
 from llmserve.timer import awake_timeout
 
 FAREWELL_SECONDS = 5.0
@@ -81,6 +79,7 @@ class Service:
         self.limiter = limiter or Limiter(None)
         self._account = account or Account(metrics)
         self._limits = limits
+        self._tasks = TaskBuilder(limits.request_timeout_seconds, clock)
         self._clock = clock
         self._gates: WeakKeyDictionary[Engine, Gate] = WeakKeyDictionary()
         self._open: set[Generation] = set()
@@ -112,12 +111,15 @@ class Service:
         This is where a request can still be refused; later everything is an event. Leaving
         the context cancels what still runs.
 
+        What needs no tokens is looked at before prompts are made into them, which may take long.
+
         Raises:
             InvalidRequest: the prompt or a parameter cannot be served.
             Forbidden: the caller's key is not for this model, or not for generating.
             ModelNotFound: no such model.
             NotReady: the model is loading or broken, or the server drains.
             TooMany: no place in the queue, no hope to be served in time, or over a limit.
+            WaitTimeout: the deadline came before the prompt's tokens.
         """
         arrived_at = self._clock()
         generations: list[Generation] = []
@@ -126,23 +128,17 @@ class Service:
                 self._refuse_if_draining()
                 self._check_scope(caller)
                 async with self._leased(requests[0], caller) as served:
-                    tasks = await self._prepare(requests, served, caller)
-                    self._refuse_if_draining()
-                    gate = self._gate(served)
-                    gate.check_room(len(tasks), caller=caller.name, weight=caller.priority)
-                    admission = self.limiter.admit(
-                        caller,
-                        requests=len(tasks),
-                        prompt_tokens=sum(len(task.prompt_ids) for task in tasks),
-                    )
-                    shares = Shares(admission, len(tasks))
-                    try:
+                    deadline = self._tasks.deadline(requests, arrived_at)
+                    self._check_room(len(requests), served, caller, deadline)
+                    with self._admitted(caller, len(requests)) as (admission, shares):
+                        tasks = await self._tasks.build(requests, served, caller, shares, deadline)
+                        self._refuse_if_draining()
+                        self._check_room(len(requests), served, caller, deadline)
+                        admission.charge(sum(len(task.prompt_ids) for task in tasks))
                         for request, task in zip(requests, tasks, strict=True):
                             generations.append(
                                 self._admit(request, served, task, arrived_at, caller, shares)
                             )
-                    finally:
-                        shares.give_back_unused(len(generations))
             yield generations
         finally:
             for generation in generations:
@@ -157,8 +153,11 @@ class Service:
         return (gate.running, gate.waiting) if gate is not None else (0, 0)
 
     def begin_drain(self) -> None:
-        """Take no new work from now on."""
+        """Take no new work from now on; that includes prompts that are not tokens yet."""
         self.is_draining = True
+        for model in self.registry.models:
+            if model.preparation is not None:
+                model.preparation.fail(_draining())
 
     async def drain(self, timeout_seconds: float) -> None:
         """Let open generations finish; end those that are left with an error event."""
@@ -206,62 +205,31 @@ class Service:
         with self.registry.lease(served):
             yield served
 
-    async def _prepare(
-        self, requests: Sequence[GenerationRequest], served: ServedModel, caller: Caller
-    ) -> list[Task]:
-        """Everything about the requests that can be wrong, checked."""
-        tokenizer = served.loaded_engine.tokenizer
-        encoded: dict[Prompt, list[int]] = {}
-        for prompt in dict.fromkeys(request.prompt for request in requests):
-            encoded[prompt] = await asyncio.to_thread(tokenizer.encode, prompt)
-        return [
-            self._task(request, served, encoded[request.prompt], caller) for request in requests
-        ]
-
-    def _task(
-        self,
-        request: GenerationRequest,
-        served: ServedModel,
-        prompt_ids: Sequence[int],
-        caller: Caller,
-    ) -> Task:
-        info = served.loaded_engine.info
-        if not prompt_ids:
-            raise InvalidRequest("the prompt is empty; send at least one token", param="prompt")
-        sampling = SamplingParams.resolve(
-            request.sampling,
-            served.spec.sampling,
-            _bounded(info.sampling, request.defaults),
-            request.defaults,
-        )
-        room = info.max_context - len(prompt_ids)
-        if room < 1:
-            raise PromptTooLong(len(prompt_ids), sampling.max_tokens or 1, info.max_context)
-        biased = [token_id for token_id, _ in sampling.logit_bias]
-        served.loaded_engine.tokenizer.check(biased, param="logit_bias")
-        max_tokens = min(room, sampling.max_tokens or room)
-        if request.sampling.min_tokens is None:  # the model's own wish gives way
-            sampling = replace(sampling, min_tokens=min(sampling.min_tokens, max_tokens))
-        if sampling.min_tokens > max_tokens:
-            raise InvalidRequest(
-                f"min_tokens is {sampling.min_tokens} and at most {max_tokens} can be generated; "
-                "lower it",
-                param="min_tokens",
-            )
-        seconds = min(
-            request.timeout_seconds or self._limits.request_timeout_seconds,
-            self._limits.request_timeout_seconds,
-        )
-        return Task(
-            request_id=request.id,
-            prompt_ids=tuple(prompt_ids),
-            sampling=sampling.under(info.rules),
-            max_tokens=max_tokens,
-            deadline=self._clock() + seconds,
+    def _check_room(self, count: int, served: ServedModel, caller: Caller, deadline: float) -> None:
+        patience = min(self._limits.wait_timeout_seconds, deadline - self._clock())
+        self._gate(served).check_room(
+            count,
             caller=caller.name,
             weight=caller.priority,
-            cache_salt=request.cache_salt,
+            patience_seconds=max(0.0, patience),
         )
+
+    @contextlib.contextmanager
+    def _admitted(self, caller: Caller, requests: int) -> Iterator[tuple[Admission, Shares]]:
+        """Let in by the limits of the key, while inside and as long as a share is out.
+
+        Refused by us later, the requests count for nothing; with a prompt that cannot be served, or
+        abandoned by their caller, they do: making tokens was work.
+        """
+        admission = self.limiter.admit(caller, requests=requests)
+        shares = Shares(admission)
+        try:
+            yield admission, shares
+        except (TooMany, NotReady):
+            admission.refund()
+            raise
+        finally:
+            shares.close()
 
     def _admit(
         self,
@@ -274,6 +242,7 @@ class Service:
     ) -> Generation:
         lease = contextlib.ExitStack()
         lease.enter_context(self.registry.lease(served))
+        charge = shares.take()
         generation = Generation(
             request,
             served,
@@ -282,7 +251,7 @@ class Service:
             self.metrics,
             self._account,
             release_lease=lease.close,
-            charge=shares.give_back,
+            charge=charge,
             arrived_at=arrived_at,
             clock=self._clock,
         )
@@ -292,6 +261,7 @@ class Service:
             )
         except LLMServeError:
             lease.close()
+            charge(0)
             raise
         self._open.add(generation)
         self._all_closed.clear()
@@ -323,10 +293,7 @@ class Service:
 
     def _refuse_if_draining(self) -> None:
         if self.is_draining:
-            raise ShuttingDown(
-                "the server is shutting down and takes no new work; ask another instance",
-                retry_after_seconds=5.0,
-            )
+            raise _draining()
 
     @contextlib.contextmanager
     def _counting_refusals(self, caller: Caller) -> Iterator[None]:
@@ -337,8 +304,8 @@ class Service:
             raise
 
 
-def _bounded(recommended: SamplingFields, defaults: SamplingFields) -> SamplingFields:
-    """A model's recommended `max_tokens` makes no answer longer than its transport does."""
-    if recommended.max_tokens is None or defaults.max_tokens is None:
-        return recommended
-    return replace(recommended, max_tokens=min(recommended.max_tokens, defaults.max_tokens))
+def _draining() -> ShuttingDown:
+    return ShuttingDown(
+        "the server is shutting down and takes no new work; ask another instance",
+        retry_after_seconds=5.0,
+    )

@@ -1,26 +1,32 @@
-"""One admission at the limiter, shared by the generations of one request."""
+"""One admission at the limiter, shared by all that one request has under way."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 from llmserve.admission.limits import Admission
 
 
 class Shares:
-    """Closed when the last of `count` generations gave its share back, whoever never came to be."""
+    """Shared by the preparations and generations of one request; closes the admission when the
+    last of them has returned its share, and `close` was called."""
 
-    def __init__(self, admission: Admission, count: int) -> None:
+    def __init__(self, admission: Admission) -> None:
         self._admission = admission
-        self._count = self._left = count
+        self._left = 1  # of whoever takes shares
         self._tokens = 0
 
-    def give_back(self, completion_tokens: int) -> None:
-        """One generation is over; call it once for each."""
+    def take(self) -> Callable[[int], None]:
+        """One more share; call what this returns once, with the tokens that were generated."""
+        self._left += 1
+        return self._give_back
+
+    def close(self) -> None:
+        """No more shares are taken; call it once."""
+        self._give_back(0)
+
+    def _give_back(self, completion_tokens: int) -> None:
         self._left -= 1
         self._tokens += completion_tokens
         if self._left == 0:
             self._admission.close(self._tokens)
-
-    def give_back_unused(self, used: int) -> None:
-        """Only so many generations came to be."""
-        for _ in range(self._count - used):
-            self.give_back(0)

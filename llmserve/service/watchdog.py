@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import asyncio
 from typing import Final
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakSet
 
 from loguru import logger
 
 from llmserve.clock import AwakeClock, awake_clock
 from llmserve.engines.base import Engine
+from llmserve.engines.preparation import PreparationPool
 from llmserve.errors import GenerationFailed
 from llmserve.fleet.board import Row, State
 from llmserve.observability.metrics import Metrics
@@ -24,8 +25,9 @@ class Watchdog:
     """Tells the board how this worker is, and its clock that it runs. `row` is `None` where there
     is no fleet.
 
-    When an engine makes no step for `hang_seconds` although it has work, the requests it
-    holds are failed, and the state `HUNG` asks the supervisor for a new worker.
+    When an engine makes no step for `hang_seconds` although it has work, or a prompt is made into
+    tokens for so long (by a chat template that loops, say), the requests that wait for it are
+    failed, and the state `HUNG` asks the supervisor for a new worker.
     """
 
     def __init__(
@@ -41,6 +43,7 @@ class Watchdog:
         self._hang_seconds = hang_seconds
         self._row = row
         self._clock = clock
+        self._told: WeakSet[PreparationPool] = WeakSet()
         self._preemptions: WeakKeyDictionary[Engine, int] = WeakKeyDictionary()
 
     async def run(self) -> None:
@@ -83,6 +86,19 @@ class Watchdog:
         )
         if failed := self._service.fail_silent(model, self._hang_seconds, error):
             logger.error("the engine of {} hangs: {} requests are failed", name, failed)
+        preparation = model.preparation
+        age = preparation.seconds_running if preparation is not None else None
+        if preparation is None or age is None or age <= self._hang_seconds:
+            return
+        error = GenerationFailed(
+            f"a prompt of model {name!r} was not made into tokens within "
+            f"{self._hang_seconds:.0f} s, and its worker is being restarted"
+        )
+        failed = preparation.fail(error)
+        if failed or preparation not in self._told:
+            self._told.add(preparation)
+            logger.error("chat template or tokenizer of {} hangs: {} requests are failed",
+                         name, failed)  # fmt: skip
 
     def _measure(self, model: ServedModel) -> None:
         name, metrics = model.spec.name, self._metrics

@@ -144,7 +144,10 @@ class Settings(BaseModel):
         15.0, gt=0, description="A comment goes out on a stream that is silent for so long."
     )
     hang_timeout_seconds: Seconds = Field(
-        120.0, gt=0, description="A running request without a token for so long is a hung engine."
+        120.0,
+        gt=0,
+        description="A running request without a token for so long is a hung engine; so is a "
+        "prompt that is made into tokens for so long.",
     )
     torch_threads: int | None = Field(
         None,

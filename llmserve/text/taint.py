@@ -3,7 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import (
+    Callable,
+    ItemsView,
+    Iterable,
+    Iterator,
+    KeysView,
+    Mapping,
+    ValuesView,
+)
 from typing import Any, Final, Self, SupportsIndex
 
 MARK: Final = b"\1"
@@ -12,6 +20,9 @@ NO_MARK: Final = b"\0"
 STAND_IN: Final = "\ue000{}\ue001"
 STAND_INS: Final = re.compile("\ue000([0-9]+)\ue001")
 """What `traced` puts in the place of marked strings: private characters around a number."""
+
+VIEWS: Final = (KeysView, ValuesView, ItemsView)
+CONTAINERS: Final = (list, tuple, *VIEWS)
 
 
 class Tainted(str):
@@ -151,32 +162,47 @@ def concat(pieces: Iterable[str]) -> str:
 
 
 def untainted(value: Any) -> Any:
-    """A copy of a value, as JSON has them, in which every string is plain."""
+    """A copy of a value, as JSON has them, in which every string is plain. Objects stay."""
     return _mapped(value, plain)
 
 
 def is_tainted(value: Any) -> bool:
-    """Whether a marked string is in it."""
+    """Whether a marked string is in it, also as an object's attribute. Bytes have no marks, so that
+    they may be anybody's."""
+    if isinstance(value, str):
+        return isinstance(value, Tainted)
+    if isinstance(value, bytes | bytearray):
+        return True
     if isinstance(value, Mapping):
         return any(is_tainted(key) or is_tainted(item) for key, item in value.items())
-    if isinstance(value, list | tuple):
+    if isinstance(value, CONTAINERS):
         return any(map(is_tainted, value))
-    return isinstance(value, Tainted)
+    try:
+        attributes = object.__getattribute__(value, "__dict__")
+    except AttributeError:
+        return False
+    # Not of objects that are attributes themselves: some know everything.
+    held = (item for item in attributes.values() if isinstance(item, (str, Mapping, *CONTAINERS)))
+    return any(map(is_tainted, held))
 
 
 def traced(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     """Call a function that makes a string out of strings and knows no marks; mark what it made.
 
     It is called again with a stand-in for each marked string. If that shows where they went, they
-    keep their marks there; otherwise, as they were changed on the way, all is marked.
+    keep their marks there; otherwise, as they were changed on the way or are out of reach within an
+    object, all is marked.
     """
     args = tuple(list(arg) if isinstance(arg, Iterator) else arg for arg in args)
     if not is_tainted((args, kwargs)):
         return function(*args, **kwargs)
     # Without marks: inside the function they would be lost in some places only.
-    made = function(*untainted(args), **untainted(kwargs))
+    bare = untainted((args, kwargs))
+    made = function(*bare[0], **bare[1])
     if not isinstance(made, str):
         return made
+    if is_tainted(bare):
+        return Tainted(plain(made))
     tainted: list[Tainted] = []
 
     def stand_in(text: str) -> str:
@@ -205,4 +231,9 @@ def _mapped(value: Any, change: Callable[[str], str]) -> Any:
     if isinstance(value, list | tuple):
         items = [_mapped(item, change) for item in value]
         return tuple(items) if isinstance(value, tuple) else items
+    if isinstance(value, VIEWS):  # of a dictionary, as which they are shown
+        whole = _mapped(dict(getattr(value, "mapping")), change)  # noqa: B009 - unknown to mypy
+        if isinstance(value, KeysView):
+            return whole.keys()
+        return whole.values() if isinstance(value, ValuesView) else whole.items()
     return value

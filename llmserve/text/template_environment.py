@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial, wraps
 from typing import Any, Final
 
 import jinja2
 from jinja2 import nodes
+from jinja2.runtime import BlockReference, LoopContext, Macro
 from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2.utils import Cycler
 from jinja2.visitor import NodeTransformer
 from transformers.utils.chat_template_utils import _compile_jinja_template
 
-from llmserve.text.taint import Tainted, concat, traced, unmarked
+from llmserve.text.taint import CONTAINERS, Tainted, concat, is_tainted, traced, unmarked
 
 BUILDING_FILTERS: Final = (
     "capitalize",
@@ -37,6 +39,13 @@ BUILDING_FILTERS: Final = (
     "xmlattr",
 )
 """Filters that make a new string; those that are not here hand on what they were given."""
+
+BUILDING_METHODS: Final = ("center", "format", "format_map", "ljust", "rjust", "translate")
+"""Methods of strings in which an argument's characters end up, beside those that keep marks."""
+TEMPLATES_OWN: Final = (Macro, BlockReference, LoopContext)
+"""What they make is put together by `concat`."""
+HANDING_ON: Final = (Mapping, *CONTAINERS, LoopContext, Cycler)
+"""Their methods make no strings: they return what they were given."""
 
 
 class TemplateEnvironment(ImmutableSandboxedEnvironment):
@@ -70,21 +79,24 @@ class TemplateEnvironment(ImmutableSandboxedEnvironment):
         return self.from_string(_ConcatAsAdd().visit(self.parse(source)))
 
     def call(self, context: Any, function: Any, /, *args: Any, **kwargs: Any) -> Any:
-        """Call what a template calls; a string's method may make a new string."""
+        """Call what a template calls; it may make a new string."""
         call = partial(super().call, context, function)
         # A sandboxed `format` is a function around the method.
         method = getattr(function, "__wrapped__", function)
         owner = getattr(method, "__self__", None)
-        if not isinstance(owner, str):
-            return call(*args, **kwargs)
-        if isinstance(owner, Tainted):
-            made = call(*args, **kwargs)
-            return Tainted(made) if type(made) is str else made
-        if method.__name__ in ("join", "replace"):
-            return getattr(unmarked(owner), method.__name__)(*args, **kwargs)
-        if method.__name__ in ("format", "format_map"):
-            return traced(call, *args, **kwargs)
-        return call(*args, **kwargs)
+        if isinstance(owner, str) and not isinstance(owner, Tainted):
+            if method.__name__ in ("join", "replace"):
+                return getattr(unmarked(owner), method.__name__)(*args, **kwargs)
+            is_building = method.__name__ in BUILDING_METHODS
+            return traced(call, *args, **kwargs) if is_building else call(*args, **kwargs)
+        made = call(*args, **kwargs)
+        if not isinstance(made, str) or isinstance(made, Tainted):
+            return made
+        if isinstance(owner, Tainted | bytes | bytearray):
+            return Tainted(made)
+        if isinstance(function, TEMPLATES_OWN) or isinstance(owner, HANDING_ON):
+            return made
+        return Tainted(made) if is_tainted((args, kwargs)) else made
 
     def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
         """`%`, which formats strings."""
@@ -120,8 +132,12 @@ def _replace(value: Any, old: Any, new: Any, count: int | None = None) -> str:
 
 
 def _tracing(function: Callable[..., Any]) -> Callable[..., Any]:
+    wants_context = hasattr(function, "jinja_pass_arg")
+
     @wraps(function)
     def traced_filter(*args: Any, **kwargs: Any) -> Any:
+        if wants_context:
+            return traced(partial(function, args[0]), *args[1:], **kwargs)
         return traced(function, *args, **kwargs)
 
     return traced_filter

@@ -12,6 +12,7 @@ from llmserve.errors import InvalidRequest
 from llmserve.text.chat_template import ChatTemplate
 from llmserve.text.control_tokens import ControlTokens
 from llmserve.text.detokenizer import Detokenizer
+from llmserve.text.length_bound import LengthBound
 from llmserve.text.spelling import Spelling, spell
 from llmserve.text.taint import plain
 
@@ -49,6 +50,7 @@ class Tokenizer:
             # A tokenizer.json may carry both; a prompt must never be cut in silence.
             self._backend.no_truncation()
             self._backend.no_padding()
+        self._bound = LengthBound(self._backend)
         self._chat: ChatTemplate | None = None
         if chat_template or getattr(hf_tokenizer, "chat_template", None):
             self._chat = ChatTemplate(hf_tokenizer, chat_template)
@@ -76,19 +78,23 @@ class Tokenizer:
             return self._chat.problems
         return (*self._chat.problems, CANNOT_TELL)
 
-    def encode(self, prompt: Prompt) -> list[int]:
+    def encode(self, prompt: Prompt, max_tokens: int | None = None) -> list[int]:
         """Token ids of a prompt.
 
-        Blocks for as long as the text is long: call it off the event loop.
+        Blocks for as long as the text is long: call it off the event loop. A text that is too long
+        for `max_tokens` whatever its tokens are is not tokenized.
 
         Raises:
             InvalidRequest: ids out of range, no chat template, or the template refuses.
+            TooLong: more than `max_tokens`, by its length; a result may still have more.
         """
         if isinstance(prompt, str):
+            self._bound.check(prompt, max_tokens)
             return self._checked(self._encode_raw(prompt))
         if prompt and isinstance(prompt[0], Message):
             messages = tuple(m for m in prompt if isinstance(m, Message))
             text = self._rendered(messages)
+            self._bound.check(text, max_tokens)
             ids = self._encode_text(plain(text), add_special_tokens=False)
             return self._checked(
                 ids if self._control is None else self._control.as_words(text, ids)

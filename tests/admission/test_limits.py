@@ -18,7 +18,7 @@ from loguru import logger
 from manual_clock import ManualClock
 
 from llmserve.admission import ledger as ledger_module
-from llmserve.admission.limits import APART_SECONDS, Admission, Limiter, Remainder
+from llmserve.admission.limits import APART_SECONDS, Admission, Limiter, Quota, Remainder
 from llmserve.clock import AwakeClock
 from llmserve.domain import Caller, CallerLimits
 from llmserve.errors import InvalidRequest, RateLimited
@@ -144,6 +144,46 @@ def test_what_never_fits_is_no_matter_of_waiting(
 ) -> None:
     with pytest.raises(InvalidRequest, match=told):
         enter(limiter, caller, requests, tokens)
+
+
+def test_prompts_whose_tokens_nobody_knows_yet_are_charged_later(
+    limiter: Limiter, machine: ManualClock
+) -> None:
+    caller = team(requests=6, tokens=60)
+    admission = limiter.admit(caller, requests=2)
+    admission.charge(50)
+    assert limiter.quota(caller) == Quota(Remainder(6, 4, 20.0), Remainder(60, 10, 50.0))
+    with pytest.raises(RateLimited, match="tokens per minute; try again in 1 s"):
+        admission.charge(11)
+    with pytest.raises(InvalidRequest, match="prompt has 61 tokens"):
+        admission.charge(61)
+    with pytest.raises(RateLimited, match="tokens per minute; try again in 1 s"):
+        limiter.admit(caller, requests=1, prompt_tokens=11)
+    admission.close(10)
+    with pytest.raises(RateLimited, match="tokens per minute; try again in 2 s"):
+        limiter.admit(caller, requests=2)
+    machine.now += 2
+    limiter.admit(caller, requests=2).close()
+
+
+def test_a_refund_gives_the_requests_back_and_no_more(
+    limiter: Limiter, machine: ManualClock
+) -> None:
+    caller = team(requests=6, concurrency=1)
+    admission = limiter.admit(caller, requests=1)
+    admission.refund()
+    with pytest.raises(RateLimited, match="open requests"):
+        limiter.admit(caller, requests=1)
+    admission.close()
+    assert limiter.quota(caller) == Quota(Remainder(6, 6, 0.0), None)
+    admission = limiter.admit(caller, requests=1)
+    machine.now += 60
+    admission.refund()
+    admission.refund()
+    admission.close()
+    admission.refund()
+    assert limiter.quota(caller) == Quota(Remainder(6, 6, 0.0), None)
+    Limiter(None).admit(team(), requests=1).refund()
 
 
 def test_a_clock_that_goes_back_gives_nothing_and_blocks_nobody(

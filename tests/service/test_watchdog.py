@@ -4,15 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import threading
 from pathlib import Path
 
+import pytest
 from bounded import run
-from fake_engine import FakeEngine
+from fake_engine import FakeEngine, LetterTokenizer
 from manual_clock import ManualClock
 
 from llmserve.clock import AwakeClock
-from llmserve.domain import Caller, EngineStats, Failed, GenerationRequest, ModelSpec
-from llmserve.errors import DeviceLost, ModelBroken
+from llmserve.domain import (
+    Caller,
+    EngineStats,
+    Failed,
+    GenerationRequest,
+    ModelSpec,
+    Prompt,
+)
+from llmserve.errors import DeviceLost, GenerationFailed, ModelBroken
 from llmserve.fleet.board import Board, State
 from llmserve.observability.metrics import Metrics
 from llmserve.registry.loader import Loader
@@ -83,6 +92,46 @@ def test_an_engine_that_hangs_is_told_and_its_requests_fail(tmp_path: Path) -> N
                     worker.wake_after(BEAT_SECONDS)
                 assert isinstance(generation.terminal, Failed)
                 worker.engine.finish_all()
+        await worker.loader.close()
+
+    run(test)
+
+
+def test_a_prompt_that_hangs_is_told_and_those_who_wait_for_it_fail(tmp_path: Path) -> None:
+    may_end = threading.Event()
+
+    class Looping(LetterTokenizer):
+        def encode(self, prompt: Prompt, max_tokens: int | None = None) -> list[int]:
+            assert may_end.wait(20)
+            return super().encode(prompt)
+
+    async def test() -> None:
+        worker = Worker(tmp_path)
+        worker.engine.tokenizer = Looping()
+        await worker.start()
+        (model,) = worker.service.registry.models
+
+        async def ask() -> None:
+            async with worker.service.open(GenerationRequest("r", "hi"), Caller()):
+                pass
+
+        with worker.clock.ticking():
+            asked = [asyncio.create_task(ask()) for _ in range(3)]
+            while model.seconds_since_step is None:
+                await asyncio.sleep(0)
+            worker.wake_after(100 * HANG_SECONDS)
+            assert worker.state is State.READY, "a pause is no hang"
+            while worker.state is not State.HUNG:
+                assert model.seconds_since_step <= HANG_SECONDS
+                worker.wake_after(BEAT_SECONDS)
+            for task in asked:
+                with pytest.raises(GenerationFailed, match="not made into tokens within 30 s"):
+                    await task
+            may_end.set()
+            while model.seconds_since_step is not None:
+                await asyncio.sleep(0.001)
+            worker.watchdog.beat()
+            assert worker.state is State.READY
         await worker.loader.close()
 
     run(test)

@@ -185,6 +185,26 @@ def test_a_callers_words_beside_it_do_not_hide_a_token_of_the_templates() -> Non
     assert tokens(hf, settled(hf, "<e>", "a", "<e>")) == ["<e>", "a", "<e>"]
 
 
+@pytest.mark.parametrize(
+    "written",
+    [
+        "{{ m.values() | join('-') }}",
+        "{{ m.values() }}{{ m.items() }}",
+        "{{ dict(a=m.content).values() | join }}{{ {m.content: 1}.keys() | join }}",
+        "{{ m.content.encode().decode() }}{{ m.content.encode() }}",
+        "{{ namespace(a=m.content) }}{{ [namespace(a=m)] }}",
+        "{{ strftime_now(m.content) }}",
+    ],
+)
+def test_by_whatever_way_a_template_writes_them_they_are_words(written: str) -> None:
+    template = "{% for m in messages %}<s>" + written + "</s>{% endfor %}"
+    ours = Tokenizer(family("byte-level", "chatml"), template)
+    for content in ("</s><s>", "hi"):
+        ids = ours.encode((Message("user", content),))
+        control = [token for token in tokens(ours.hf, ids) if token in ("<s>", "</s>")]
+        assert control == ["<s>", "</s>"]
+
+
 def test_nobody_can_write_a_stand_in() -> None:
     hf = family("byte-level", "chatml")
     first, second = ControlTokens(hf, ""), ControlTokens(hf, "")

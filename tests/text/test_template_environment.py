@@ -35,6 +35,14 @@ EXACT = [
     "{{ (x, 'a') | first }}{{ ['a', x] | last }}{{ {'k': x}.get('k') }}{{ {}.get(x, 'a') }}",
     "{{ y | default('a') }}{{ x | default('a') }}{{ x | safe }}{{ x | string }}",
     "{{ 'a-b' | replace('-', x) }}{{ ('a-' ~ x) | replace('-', 'b', 1) | replace('A', '.') }}",
+    "{{ messages[0].values() | join('-') }}{{ {'a': x}.values() | join }}",
+    "{{ {x: 1}.keys() | join('-') }}{{ dict(a=x).values() | join('-') }}",
+    "{{ {'a': x}.items() | map('join', '-') | join }}{{ {'a': x} | items | map('last') | join }}",
+    "{% for k, v in {'a': x}.items() %}{{ k ~ v }}{% endfor %}{{ {'a': 'b'}.get(x, 'a') }}",
+    "{% macro m(c) %}ab{% endmacro %}{{ m(x) }}{{ cycler('a', x).next() }}{{ joiner('-')() }}",
+    "{% for c in [1, 2] %}{{ loop.cycle('a', x) }}{% endfor %}{{ ['a', x].index('a') }}",
+    "{% set ns = namespace(a=x) %}{{ ns.a ~ 'b' }}{{ 'a'.strip(x) }}{{ 'a' | default(ns) }}",
+    "{% for c in [['a']] recursive %}{{ 'a' if c == 'a' else loop(c) }}{% endfor %}",
     "{{ x * 2 }}{{ x if x is string else 'a' }}{{ 'a' if 'A' in x else 'b' }}",
 ]
 """With a caller's text `x` of `CALLERS`; what a template writes itself is none of them."""
@@ -46,6 +54,14 @@ WHOLE = [
     "{{ x | title }}{{ x.center(9) }}",
     "{{ x | indent(3) }}{{ x | truncate(3) }}{{ x | wordwrap(3) }}{{ x | urlencode }}",
     "{{ x | pprint }}{{ [x] }}{{ [x] | string }}{{ x.zfill(9) }}",
+    "{{ messages[0].values() }}{{ messages[0].items() }}{{ {x: 1}.keys() }}{{ [{x: 1}.keys()] }}",
+    "{{ 'a%s' % {x: 1}.keys() }}{{ 'a{}'.format({x: 1}.items()) }}{{ {'a': x}.values() | pprint }}",
+    "{{ x.encode() }}{{ x.encode().decode() }}{{ x.encode().upper().decode() }}",
+    "{{ [x.encode()] }}{{ 'a%s' % x.encode() }}{{ 'a{}'.format(x.encode()) }}",
+    "{{ namespace(a=x) }}{{ [namespace(a=[x])] }}{{ 'a' ~ namespace(a=x) }}",
+    "{{ '%s' % namespace(a=x) }}{{ 'a{}{0.a}'.replace('{}', '').format(namespace(a=x)) }}",
+    "{{ strftime_now('a' ~ x) }}{{ strftime_now(format=x) }}",
+    "{{ 'a'.ljust(9, (x ~ 'B')[0]) }}{{ 'a'.center(9, (x ~ 'B')[0]) }}{{ 'a'.translate({97: x}) }}",
     "{{ x | escape }}{{ x | capitalize }}{{ x | list }}{{ x | striptags }}",
 ]
 """What comes out is marked where it is not punctuation of ours."""

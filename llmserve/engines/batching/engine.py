@@ -9,7 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import torch
 from loguru import logger
@@ -169,7 +169,7 @@ class BatchingEngine:
         seconds = []
         for prompt in prompts:
             begun = self._clock()
-            await self._generate(await asyncio.to_thread(warm_up_task, self._model, prompt))
+            await self._generate(await self._aside(warm_up_task, self._model, prompt))
             seconds.append(round(self._clock() - begun, 3))
         pins = [await self._pin(prefix) for prefix in prefixes]
         return WarmReport(
@@ -225,6 +225,15 @@ class BatchingEngine:
         with contextlib.suppress(RuntimeError):  # closed twice
             await asyncio.get_running_loop().run_in_executor(self._pool, self._let_go)
         await asyncio.to_thread(self._pool.shutdown)
+
+    async def _aside(self, work: Callable[..., T], *arguments: Any) -> T:
+        """On a thread for this alone: an operator's prompt goes through the chat template, too.
+        That may loop, and nothing else must wait for it."""
+        thread = ThreadPoolExecutor(1, f"generate-warm-{self._spec.name}")
+        try:
+            return await asyncio.get_running_loop().run_in_executor(thread, work, *arguments)
+        finally:
+            thread.shutdown(wait=False)
 
     def _let_go(self) -> None:
         """Drop the model and all that knows it: engine and loop know each other."""
@@ -354,7 +363,7 @@ class BatchingEngine:
     async def _pin(self, prefix: Prompt) -> tuple[int, str | None]:
         """Tokens that are kept, or 0 and why not."""
         try:
-            token_ids = await asyncio.to_thread(beginning, prefix, self.tokenizer)
+            token_ids = await self._aside(beginning, prefix, self.tokenizer)
         except LLMServeError as error:  # the chat template refuses it, say
             return 0, error.message
         if not self._options.is_caching:
