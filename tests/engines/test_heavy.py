@@ -32,6 +32,23 @@ def test_they_end_where_the_caller_says_so_or_one_is_missing() -> None:
 
 
 @pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        ({}, "2000"),
+        ({"GOMP_SPINCOUNT": "7"}, "7"),
+        ({"OMP_WAIT_POLICY": "active"}, None),
+    ],
+)
+def test_openmp_is_told_to_sleep_soon_unless_somebody_has_said_otherwise(
+    monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], expected: str | None
+) -> None:
+    monkeypatch.setattr(heavy, "MODULES", ())
+    monkeypatch.setattr(os, "environ", dict(environment))
+    heavy.import_engines(lambda progress: None)
+    assert os.environ.get("GOMP_SPINCOUNT") == expected
+
+
+@pytest.mark.parametrize(
     ("quota", "asked_for", "expected"), [(6, None, None), (2, None, "2"), (2, "5", "5")]
 )
 @pytest.mark.usefixtures("modules")
