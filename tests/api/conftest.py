@@ -19,7 +19,7 @@ from llmserve.settings import Settings
 def engine(monkeypatch: pytest.MonkeyPatch) -> FakeEngine:
     """Stands where bootstrap would build a real one."""
     fake = FakeEngine()
-    monkeypatch.setattr(bootstrap, "_registry", lambda *_: Registry([ModelSpec("fake")]))
+    monkeypatch.setattr(bootstrap, "_registry", lambda *_, **__: Registry([ModelSpec("fake")]))
     monkeypatch.setattr(bootstrap, "_engine", lambda *_: fake)
     return fake
 

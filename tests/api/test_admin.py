@@ -42,7 +42,7 @@ def start(monkeypatch: pytest.MonkeyPatch, engines: dict[str, FakeEngine]) -> It
             return ModelSpec(argument, argument=argument)
         raise ConfigurationError(f"there is no model {argument!r}")
 
-    monkeypatch.setattr(bootstrap, "_registry", lambda *_: Registry([ModelSpec("fake")]))
+    monkeypatch.setattr(bootstrap, "_registry", lambda *_, **__: Registry([ModelSpec("fake")]))
     monkeypatch.setattr(
         bootstrap, "_engine", lambda spec, *_: engines.get(spec.name) or FakeEngine()
     )
