@@ -18,9 +18,9 @@ from llmserve.admission.key_record import KeyRecord
 from llmserve.admission.keys import KeyRing
 from llmserve.admission.limits import Limiter
 from llmserve.domain import EngineKind, LoadProgress, ModelSpec
-from llmserve.engines.base import Engine
+from llmserve.engines.engine import Engine
 from llmserve.engines.factory import build_engine
-from llmserve.engines.footprint import footprint
+from llmserve.engines.weights.footprint import footprint
 from llmserve.errors import ConfigurationError
 from llmserve.fleet.control import ControlServer
 from llmserve.fleet.membership import Membership

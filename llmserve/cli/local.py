@@ -136,7 +136,7 @@ def pull(
 
 
 def _size(path: Path | None) -> str:
-    from llmserve.engines.footprint import stored_bytes
+    from llmserve.engines.weights.footprint import stored_bytes
 
     total = stored_bytes(path) if path is not None else 0
     return f"{total / 2**20:,.1f} MiB" if total else "missing"

@@ -17,14 +17,14 @@ from llmserve.domain import (
     Prompt,
     WarmReport,
 )
-from llmserve.engines.base import Engine
+from llmserve.engines.engine import Engine
 from llmserve.engines.heavy import import_engines
 from llmserve.engines.job import Job
 from llmserve.errors import ModelBroken
 
 if TYPE_CHECKING:
     from llmserve.engines.batching.compute.kv_cache import LayerShape
-    from llmserve.engines.loading import Fetch, LoadedModel
+    from llmserve.engines.weights.loading import Fetch, LoadedModel
     from llmserve.text.tokenizer import Tokenizer
 
 
@@ -116,7 +116,7 @@ class ChosenEngine:
         if self._spec.engine is EngineKind.THREADED:
             return partial(self._threaded, None, "asked for by settings")
         from llmserve.engines.batching.compute.support import Unsupported, layer_shapes
-        from llmserve.engines.loading import load_model
+        from llmserve.engines.weights.loading import load_model
 
         folder = self._fetch(self._spec, report)
         loaded = load_model(self._spec, folder, report)

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 from loguru import logger
 
 from llmserve.domain import EngineKind, ModelSpec
-from llmserve.engines.base import Engine
 from llmserve.engines.chosen import ChosenEngine
-from llmserve.engines.footprint import slots
+from llmserve.engines.engine import Engine
 from llmserve.engines.memory_share import MemoryShare
+from llmserve.engines.weights.footprint import slots
 from llmserve.machine.allowance import processors
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from llmserve.engines.batching.compute.kv_cache import LayerShape
     from llmserve.engines.batching.loop import StepReport
-    from llmserve.engines.loading import Fetch, LoadedModel
+    from llmserve.engines.weights.loading import Fetch, LoadedModel
 
 
 def build_engine(
@@ -50,7 +50,7 @@ def build_engine(
 
     def batching(loaded: LoadedModel, layers: Sequence[LayerShape], why: str) -> Engine:
         from llmserve.engines.batching.engine import BatchingEngine, BatchingOptions
-        from llmserve.engines.devices import num_gpus
+        from llmserve.engines.weights.devices import num_gpus
 
         def share(device: torch.device) -> MemoryShare:
             if memory_share is None:
@@ -85,7 +85,7 @@ def _threaded(
     loaded: LoadedModel | None,
     why: str,
 ) -> Engine:
-    from llmserve.engines.threaded import ThreadedEngine
+    from llmserve.engines.threaded.engine import ThreadedEngine
 
     running = slots(EngineKind.THREADED, max_running)
     threads = torch_threads or max(1, processors() // running)

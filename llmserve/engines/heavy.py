@@ -16,7 +16,7 @@ MODULES: Final = (
     "transformers",
     "transformers.modeling_utils",
     "llmserve.engines.batching.engine",
-    "llmserve.engines.threaded",
+    "llmserve.engines.threaded.engine",
 )
 
 SPINS: Final = "2000"

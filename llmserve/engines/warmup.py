@@ -6,7 +6,7 @@ from typing import Final
 
 from llmserve.domain import SamplingParams
 from llmserve.engines.job import Task
-from llmserve.engines.loading import LoadedModel
+from llmserve.engines.weights.loading import LoadedModel
 
 WARMUP_TOKENS: Final = 8
 DEFAULT_WARMUP: Final = ("Hello",)

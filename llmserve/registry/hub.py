@@ -27,7 +27,7 @@ from huggingface_hub.hf_api import RepoFile
 from tqdm.auto import tqdm
 
 from llmserve.domain import LoadProgress
-from llmserve.engines.checkpoint import NoCheckpoint, find_checkpoint, stray_weights
+from llmserve.engines.weights.checkpoint import NoCheckpoint, find_checkpoint, stray_weights
 from llmserve.errors import ConfigurationError
 from llmserve.registry.manifest import HUB_ID, MANIFEST
 

@@ -12,7 +12,7 @@ from typing import Final
 from loguru import logger
 
 from llmserve.domain import LoadProgress, ModelSpec
-from llmserve.engines.base import Engine
+from llmserve.engines.engine import Engine
 from llmserve.engines.frames import forget_frames
 from llmserve.engines.preparation import PreparationPool
 from llmserve.errors import LLMServeError, ModelBroken, ModelUnloaded, NotReady

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from llmserve.domain import LoadProgress, ModelSpec
-from llmserve.engines.base import Engine
+from llmserve.engines.engine import Engine
 from llmserve.engines.preparation import PreparationPool
 from llmserve.errors import DeviceLost, LLMServeError
 

@@ -18,7 +18,7 @@ from llmserve.domain import (
     GenerationRequest,
     Scope,
 )
-from llmserve.engines.base import Engine
+from llmserve.engines.engine import Engine
 from llmserve.engines.job import Task
 from llmserve.errors import (
     Forbidden,

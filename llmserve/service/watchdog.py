@@ -10,7 +10,7 @@ from weakref import WeakKeyDictionary, WeakSet
 from loguru import logger
 
 from llmserve.clock import AwakeClock, awake_clock
-from llmserve.engines.base import Engine
+from llmserve.engines.engine import Engine
 from llmserve.engines.preparation import PreparationPool
 from llmserve.errors import GenerationFailed
 from llmserve.fleet.board import Row, State

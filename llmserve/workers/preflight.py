@@ -10,7 +10,7 @@ from typing import Final
 from loguru import logger
 
 from llmserve.domain import ModelSpec
-from llmserve.engines.footprint import footprint
+from llmserve.engines.weights.footprint import footprint
 from llmserve.errors import ConfigurationError
 from llmserve.machine.allowance import free_memory
 from llmserve.machine.gpus import installed_gpus, visible_gpus

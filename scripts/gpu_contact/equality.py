@@ -19,11 +19,11 @@ from random_models.presets import PRESETS
 from transformers import GenerationConfig
 
 from llmserve.domain import Cancelled, Delta, Failed, Finish, ModelSpec, SamplingParams
-from llmserve.engines.base import Engine
+from llmserve.engines.engine import Engine
 from llmserve.engines.factory import build_engine
 from llmserve.engines.job import Job, Task
-from llmserve.engines.loading import load_model
 from llmserve.engines.mailbox import Mailbox
+from llmserve.engines.weights.loading import load_model
 
 LENGTHS = (1, 3, 17, 40, 70, 150, 333)
 NEW_TOKENS = 24

@@ -8,7 +8,7 @@ import torch
 
 from gpu_contact.workload import median_seconds, plan_of, rows_of
 from llmserve.domain import SamplingParams
-from llmserve.engines.batching.compute.sampler import sample
+from llmserve.engines.batching.compute.sampling.sampler import sample
 
 VOCAB = 151_936
 ASKED = {

@@ -15,7 +15,7 @@ from llmserve.engines.accelerator import make_current
 from llmserve.engines.batching.compute.building import build_computing
 from llmserve.engines.batching.compute.computing import Computing
 from llmserve.engines.batching.compute.headroom import DeviceMemory, LargestStep
-from llmserve.engines.batching.compute.sampler import sample
+from llmserve.engines.batching.compute.sampling.sampler import sample
 from llmserve.engines.batching.compute.sizing import CacheWish
 
 BATCHES = (1, 8, 64, 256)

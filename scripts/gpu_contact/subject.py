@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM
 
 from llmserve.domain import SamplingFields
 from llmserve.engines.batching.compute.kv_cache import LayerShape
-from llmserve.engines.loading import LoadedModel
+from llmserve.engines.weights.loading import LoadedModel
 from llmserve.text.tokenizer import Tokenizer
 
 

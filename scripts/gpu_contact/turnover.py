@@ -15,7 +15,7 @@ from random_models.presets import PRESETS
 
 from gpu_contact.equality import answer, prompts_of
 from llmserve.domain import ModelSpec
-from llmserve.engines.base import Engine
+from llmserve.engines.engine import Engine
 from llmserve.engines.factory import build_engine
 
 PRESET: Final = "tiny-llama"

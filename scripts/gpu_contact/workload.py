@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 
 from llmserve.domain import SamplingParams
-from llmserve.engines.batching.compute.row_sampling import RowSampling
+from llmserve.engines.batching.compute.sampling.row_state import RowSampling
 from llmserve.engines.batching.schedule.plan import Slice, StepPlan
 from llmserve.engines.batching.schedule.sequence import Sequence as TokenSequence
 

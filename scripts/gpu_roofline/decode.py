@@ -21,8 +21,8 @@ from llmserve.engines.batching.compute.cuda.graphs import CudaRecorder, GraphedF
 from llmserve.engines.batching.compute.cuda.kv_write import CudaKVCache
 from llmserve.engines.batching.compute.forward import Forward
 from llmserve.engines.batching.compute.kv_cache import KVCache, LayerShape
-from llmserve.engines.batching.compute.row_sampling import RowSampling
 from llmserve.engines.batching.compute.runner import Runner
+from llmserve.engines.batching.compute.sampling.row_state import RowSampling
 from llmserve.engines.batching.compute.transformers_forward import TransformersForward
 from llmserve.engines.batching.schedule.plan import Slice, StepPlan
 from llmserve.engines.batching.schedule.sequence import Sequence as TokenSequence

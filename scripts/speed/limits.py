@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from llmserve.engines.footprint import stored_bytes
+from llmserve.engines.weights.footprint import stored_bytes
 from speed.ceilings import Ceilings
 
 

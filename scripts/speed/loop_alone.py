@@ -10,7 +10,7 @@ from pathlib import Path
 
 from llmserve.bench.workload import FIRST_TOKEN_ID
 from llmserve.domain import Failed, ModelSpec, SamplingParams
-from llmserve.engines.base import Engine
+from llmserve.engines.engine import Engine
 from llmserve.engines.factory import build_engine
 from llmserve.engines.job import Job, Task
 from llmserve.engines.mailbox import Mailbox

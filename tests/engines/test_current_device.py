@@ -13,11 +13,12 @@ import torch
 from bounded import run
 
 from llmserve.domain import EngineKind, Finish, ModelSpec, SamplingParams
-from llmserve.engines import loading, threaded
 from llmserve.engines.batching import engine as batching
 from llmserve.engines.factory import build_engine
 from llmserve.engines.job import Job, Task
 from llmserve.engines.mailbox import Mailbox
+from llmserve.engines.threaded import engine as threaded
+from llmserve.engines.weights import loading
 
 pytestmark = pytest.mark.usefixtures("no_thread_left")
 

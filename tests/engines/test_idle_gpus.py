@@ -9,10 +9,11 @@ import pytest
 import torch
 
 from llmserve.domain import ModelSpec
-from llmserve.engines import idle_gpus, loading
-from llmserve.engines.devices import place
+from llmserve.engines import idle_gpus
 from llmserve.engines.idle_gpus import why_idle
-from llmserve.engines.loading import load_model
+from llmserve.engines.weights import loading
+from llmserve.engines.weights.devices import place
+from llmserve.engines.weights.loading import load_model
 from llmserve.errors import ModelBroken
 
 TOO_OLD = "The NVIDIA driver on your system is too old (found version 11040). Please update\nmore"
@@ -102,6 +103,6 @@ def test_a_gpu_that_was_named_and_is_not_there_is_refused_with_the_reason(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr("llmserve.engines.devices.why_idle", lambda: "torch has no CUDA")
+    monkeypatch.setattr("llmserve.engines.weights.devices.why_idle", lambda: "torch has no CUDA")
     with pytest.raises(ModelBroken, match=r"has 0 CUDA devices \(torch has no CUDA\); set"):
         place("cuda:0", 1)

@@ -12,7 +12,7 @@ from bounded import run
 from fake_engine import FakeEngine
 
 from llmserve.domain import LoadProgress, ModelSpec
-from llmserve.engines.base import Engine
+from llmserve.engines.engine import Engine
 from llmserve.errors import LLMServeError, ModelBroken, ModelUnloaded, NotReady
 from llmserve.registry.loader import Loader, LoadPolicy
 from llmserve.registry.registry import Registry

@@ -13,10 +13,10 @@ import pytest
 from bounded import run
 
 from llmserve.domain import EngineKind, ModelSpec
-from llmserve.engines import loading
-from llmserve.engines.base import Engine
 from llmserve.engines.batching import engine as batching
+from llmserve.engines.engine import Engine
 from llmserve.engines.factory import build_engine
+from llmserve.engines.weights import loading
 from llmserve.errors import LLMServeError, ModelBroken
 from llmserve.registry.loader import Loader
 from llmserve.registry.registry import Registry

@@ -13,7 +13,7 @@ from fake_nvidia_smi import gpu, install
 from loguru import logger
 
 from llmserve.domain import ModelSpec
-from llmserve.engines.footprint import footprint
+from llmserve.engines.weights.footprint import footprint
 from llmserve.errors import ConfigurationError
 from llmserve.settings import Settings
 from llmserve.workers.preflight import Memory, check_memory, is_on_gpu, measure_memory

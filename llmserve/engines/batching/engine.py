@@ -31,7 +31,7 @@ from llmserve.engines.accelerator import answers, loss_told, make_current
 from llmserve.engines.batching.compute.building import build_computing
 from llmserve.engines.batching.compute.computing import Computing
 from llmserve.engines.batching.compute.kv_cache import LayerShape
-from llmserve.engines.batching.compute.row_sampling import RowSampling
+from llmserve.engines.batching.compute.sampling.row_state import RowSampling
 from llmserve.engines.batching.compute.sizing import CacheWish
 from llmserve.engines.batching.loop import StepLoop, StepReport
 from llmserve.engines.batching.pacer import LEAST_TOKENS, LEAST_TOKENS_ON_GPU, Pacer
@@ -42,11 +42,11 @@ from llmserve.engines.bridge import TokenBridge
 from llmserve.engines.failure import as_failure, release_memory
 from llmserve.engines.frames import forget_frames
 from llmserve.engines.job import Job, Task
-from llmserve.engines.loading import LoadedModel
 from llmserve.engines.mailbox import Mailbox
 from llmserve.engines.memory_share import MemoryShare
-from llmserve.engines.prefixes import beginning
+from llmserve.engines.threaded.pinned_prefixes import beginning
 from llmserve.engines.warmup import DEFAULT_WARMUP, warm_up_task
+from llmserve.engines.weights.loading import LoadedModel
 from llmserve.errors import DeviceLost, LLMServeError, ModelBroken, ModelUnloaded
 from llmserve.text.tokenizer import Tokenizer
 

@@ -28,11 +28,11 @@ from llmserve.domain import (
     Started,
 )
 from llmserve.engines import accelerator
-from llmserve.engines.base import Engine
 from llmserve.engines.batching import engine as engine_module
 from llmserve.engines.batching.compute import support
 from llmserve.engines.batching.compute.runner import Runner
 from llmserve.engines.batching.loop import StepLoop
+from llmserve.engines.engine import Engine
 from llmserve.engines.factory import build_engine
 from llmserve.engines.job import Job, Task
 from llmserve.engines.mailbox import Mailbox

@@ -14,12 +14,12 @@ from transformers import GenerationConfig
 from llmserve.domain import ModelSpec, SamplingParams
 from llmserve.engines.batching.compute.building import build_computing
 from llmserve.engines.batching.compute.computing import Computing
-from llmserve.engines.batching.compute.row_sampling import RowSampling
+from llmserve.engines.batching.compute.sampling.row_state import RowSampling
 from llmserve.engines.batching.compute.sizing import CacheWish
 from llmserve.engines.batching.compute.support import layer_shapes
 from llmserve.engines.batching.schedule.scheduler import Scheduler
 from llmserve.engines.batching.schedule.sequence import Sequence as TokenSequence
-from llmserve.engines.loading import LoadedModel, load_model
+from llmserve.engines.weights.loading import LoadedModel, load_model
 
 FAMILIES = (
     "llama", "mistral", "qwen2", "qwen3", "gemma2", "gemma3", "phi3", "gpt2", "gpt-neox", "olmo2",

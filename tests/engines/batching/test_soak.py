@@ -12,7 +12,7 @@ import pytest
 from bounded import run
 
 from llmserve.domain import Cancelled, Failed, Finish, ModelSpec, SamplingParams
-from llmserve.engines.base import Engine
+from llmserve.engines.engine import Engine
 from llmserve.engines.factory import build_engine
 from llmserve.engines.job import Job, Task
 from llmserve.engines.mailbox import Mailbox

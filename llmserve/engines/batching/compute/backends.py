@@ -15,7 +15,7 @@ from llmserve.engines.batching.compute.grouped_attention import GroupedAttention
 from llmserve.engines.batching.compute.kv_cache import KVCache
 from llmserve.engines.batching.compute.trial import Trial
 from llmserve.engines.frames import forget_frames
-from llmserve.engines.loading import LoadedModel
+from llmserve.engines.weights.loading import LoadedModel
 from llmserve.errors import DeviceLost
 
 if TYPE_CHECKING:

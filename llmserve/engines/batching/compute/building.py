@@ -10,7 +10,7 @@ from llmserve.engines.batching.compute.kv_cache import LayerShape
 from llmserve.engines.batching.compute.on_cpu import build_on_cpu
 from llmserve.engines.batching.compute.on_cuda import build_on_cuda
 from llmserve.engines.batching.compute.sizing import CacheWish
-from llmserve.engines.loading import LoadedModel
+from llmserve.engines.weights.loading import LoadedModel
 
 
 def build_computing(

@@ -16,14 +16,14 @@ from llmserve.engines.batching.compute.cuda.graphs import GraphedForward
 from llmserve.engines.batching.compute.forward import Forward
 from llmserve.engines.batching.compute.grouped_attention import rows_at_once
 from llmserve.engines.batching.compute.kv_cache import KVCache, LayerShape
-from llmserve.engines.batching.compute.row_sampling import RowSampling
 from llmserve.engines.batching.compute.runner import Runner
+from llmserve.engines.batching.compute.sampling.row_state import RowSampling
 from llmserve.engines.batching.schedule.plan import Slice, StepPlan
 from llmserve.engines.batching.schedule.sequence import Sequence as TokenSequence
 from llmserve.engines.failure import release_memory
 from llmserve.engines.frames import forget_frames
-from llmserve.engines.loading import LoadedModel
 from llmserve.engines.memory_share import Occupancy
+from llmserve.engines.weights.loading import LoadedModel
 
 DEAREST: Final = SamplingParams(
     temperature=1e6, top_p=0.999, repetition_penalty=1.1, frequency_penalty=0.1, logprobs=20

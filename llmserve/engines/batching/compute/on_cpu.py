@@ -10,20 +10,20 @@ from typing import Any
 import torch
 
 from llmserve.domain import LoadProgress
-from llmserve.engines.batching.compute.choosing import choose
 from llmserve.engines.batching.compute.computing import Computing, OnProgress
 from llmserve.engines.batching.compute.forward import Forward
 from llmserve.engines.batching.compute.grouped_attention import GroupedAttention
 from llmserve.engines.batching.compute.kv_cache import KVCache, LayerShape
 from llmserve.engines.batching.compute.native.attention import NativeAttention
-from llmserve.engines.batching.compute.native.chooser import NativeChooser
 from llmserve.engines.batching.compute.native.decoder import build_native
 from llmserve.engines.batching.compute.native.kernels import Kernels
 from llmserve.engines.batching.compute.native.linears import pack_linears
 from llmserve.engines.batching.compute.runner import Runner
+from llmserve.engines.batching.compute.sampling.native_sampler import NativeChooser
+from llmserve.engines.batching.compute.sampling.torch_sampler import choose
 from llmserve.engines.batching.compute.sizing import CacheWish, cpu_cache_size
 from llmserve.engines.batching.compute.transformers_forward import TransformersForward
-from llmserve.engines.loading import LoadedModel
+from llmserve.engines.weights.loading import LoadedModel
 from llmserve.machine.allowance import free_memory
 
 

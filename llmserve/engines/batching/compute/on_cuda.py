@@ -29,7 +29,7 @@ from llmserve.engines.batching.compute.sizing import CacheSize, CacheWish, gpu_c
 from llmserve.engines.batching.compute.transformers_forward import TransformersForward
 from llmserve.engines.batching.compute.trial import Trial
 from llmserve.engines.frames import forget_frames
-from llmserve.engines.loading import LoadedModel
+from llmserve.engines.weights.loading import LoadedModel
 from llmserve.errors import ModelBroken
 
 LEAST_STEP: Final = 256

@@ -8,13 +8,13 @@ from typing import Any, Final
 
 import torch
 
-from llmserve.engines.agreement import agree, probe
 from llmserve.engines.batching.compute.attention import TorchAttention
 from llmserve.engines.batching.compute.batch import Batch
 from llmserve.engines.batching.compute.kv_cache import KVCache, LayerShape
 from llmserve.engines.batching.compute.transformers_forward import TransformersForward
 from llmserve.engines.batching.schedule.plan import Slice, StepPlan
 from llmserve.engines.batching.schedule.sequence import Sequence as TokenSequence
+from llmserve.engines.weights.agreement import agree, probe
 
 BLOCK_SIZE: Final = 8
 NUM_DECODED: Final = 6

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import torch
 
 from llmserve.engines.batching.compute.batch import Batch
-from llmserve.engines.batching.compute.choosing import Choose, choose
 from llmserve.engines.batching.compute.forward import Forward
 from llmserve.engines.batching.compute.kv_cache import KVCache
-from llmserve.engines.batching.compute.row_sampling import RowSampling
-from llmserve.engines.batching.compute.sampler import Choice, sample
+from llmserve.engines.batching.compute.sampling.row_state import RowSampling
+from llmserve.engines.batching.compute.sampling.sampler import Choice, sample
+from llmserve.engines.batching.compute.sampling.torch_sampler import Choose, choose
 from llmserve.engines.batching.schedule.plan import StepPlan
 
 

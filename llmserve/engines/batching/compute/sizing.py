@@ -9,8 +9,8 @@ from typing import Final
 import torch
 
 from llmserve.engines.batching.compute.kv_cache import LayerShape
-from llmserve.engines.footprint import CACHE_TOKENS
 from llmserve.engines.memory_share import MemoryShare, Occupancy
+from llmserve.engines.weights.footprint import CACHE_TOKENS
 from llmserve.errors import ModelBroken
 
 CPU_SHARE: Final = 0.4

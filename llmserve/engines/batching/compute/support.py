@@ -11,15 +11,15 @@ import torch
 from transformers import AttentionInterface
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from llmserve.engines.agreement import agree, probe
 from llmserve.engines.batching.compute.attention import attend_row
 from llmserve.engines.batching.compute.distances import distances
 from llmserve.engines.batching.compute.kv_cache import LayerShape
 from llmserve.engines.batching.compute.miniature import TOKENS, NoMiniature, miniature
 from llmserve.engines.batching.compute.paged_trial import agrees_on_paged_cache
 from llmserve.engines.batching.compute.transformers_forward import variant_of
-from llmserve.engines.loading import LoadedModel
-from llmserve.engines.positions import position_switch
+from llmserve.engines.weights.agreement import agree, probe
+from llmserve.engines.weights.loading import LoadedModel
+from llmserve.engines.weights.positions import position_switch
 
 PROBE_TOKENS: Final = 24
 NEAR: Final = 64

@@ -11,14 +11,14 @@ from typing import Any, Final
 
 import torch
 
-from llmserve.engines.agreement import agree
 from llmserve.engines.batching.compute.attention import Attention, TorchAttention, Variant
 from llmserve.engines.batching.compute.batch import Batch
 from llmserve.engines.batching.compute.kv_cache import KVCache, LayerShape
 from llmserve.engines.batching.compute.transformers_forward import TransformersForward
 from llmserve.engines.batching.schedule.plan import Slice, StepPlan
 from llmserve.engines.batching.schedule.sequence import Sequence as TokenSequence
-from llmserve.engines.loading import LoadedModel
+from llmserve.engines.weights.agreement import agree
+from llmserve.engines.weights.loading import LoadedModel
 
 LENGTHS: Final = (3, 37, 50)
 """Tokens of each sequence: less than a block, and a few blocks; all are cut by `max_context`."""

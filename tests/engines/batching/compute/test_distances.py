@@ -18,7 +18,7 @@ from llmserve.engines.batching.compute.sizing import CacheWish
 from llmserve.engines.batching.compute.support import Unsupported, layer_shapes
 from llmserve.engines.batching.schedule.plan import Slice, StepPlan
 from llmserve.engines.batching.schedule.sequence import Sequence as TokenSequence
-from llmserve.engines.loading import LoadedModel
+from llmserve.engines.weights.loading import LoadedModel
 
 CONTEXT = 256
 BLOCK = 8

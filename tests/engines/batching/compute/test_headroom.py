@@ -9,7 +9,6 @@ import torch
 from cuda_doubles import FakeMemory
 
 from llmserve.domain import ModelSpec
-from llmserve.engines.batching.compute import choosing
 from llmserve.engines.batching.compute import headroom as module
 from llmserve.engines.batching.compute.attention import TorchAttention
 from llmserve.engines.batching.compute.batch import Batch
@@ -20,11 +19,12 @@ from llmserve.engines.batching.compute.headroom import (
     measure_step,
 )
 from llmserve.engines.batching.compute.kv_cache import KVCache
-from llmserve.engines.batching.compute.row_sampling import RowSampling
-from llmserve.engines.batching.compute.sampler import sample
+from llmserve.engines.batching.compute.sampling import torch_sampler as choosing
+from llmserve.engines.batching.compute.sampling.row_state import RowSampling
+from llmserve.engines.batching.compute.sampling.sampler import sample
 from llmserve.engines.batching.compute.support import layer_shapes
 from llmserve.engines.batching.compute.transformers_forward import TransformersForward
-from llmserve.engines.loading import load_model
+from llmserve.engines.weights.loading import load_model
 
 
 def measured(memory: FakeMemory, tokens: int = 4096, most: int = 10**9) -> tuple[int, int]:

@@ -32,7 +32,7 @@ from llmserve.engines.batching.compute.kv_cache import KVCache, LayerShape
 from llmserve.engines.batching.compute.native.attention import NativeAttention
 from llmserve.engines.batching.compute.on_cpu import _forward
 from llmserve.engines.batching.compute.support import layer_shapes
-from llmserve.engines.loading import load_model
+from llmserve.engines.weights.loading import load_model
 
 LENGTHS = (1, 2, 15, 16, 17, 31, 32, 33, 64, 95)
 

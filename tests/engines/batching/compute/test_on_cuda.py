@@ -21,12 +21,12 @@ from llmserve.engines.batching.compute.computing import Computing
 from llmserve.engines.batching.compute.cuda import compiled
 from llmserve.engines.batching.compute.kv_cache import KVCache
 from llmserve.engines.batching.compute.on_cuda import build_on_cuda
-from llmserve.engines.batching.compute.row_sampling import RowSampling
+from llmserve.engines.batching.compute.sampling.row_state import RowSampling
 from llmserve.engines.batching.compute.sizing import CacheWish
 from llmserve.engines.batching.compute.support import layer_shapes
 from llmserve.engines.batching.schedule.scheduler import Scheduler
 from llmserve.engines.batching.schedule.sequence import Sequence as TokenSequence
-from llmserve.engines.loading import LoadedModel, load_model
+from llmserve.engines.weights.loading import LoadedModel, load_model
 from llmserve.errors import ModelBroken
 
 GREEDY = SamplingParams(temperature=0.0, ignore_eos=True)

@@ -18,7 +18,7 @@ from llmserve.domain import ModelSpec
 from llmserve.engines.batching.compute import miniature, support
 from llmserve.engines.batching.compute.kv_cache import LayerShape
 from llmserve.engines.batching.compute.support import Unsupported, layer_shapes
-from llmserve.engines.loading import LoadedModel, load_model
+from llmserve.engines.weights.loading import LoadedModel, load_model
 
 
 @pytest.fixture

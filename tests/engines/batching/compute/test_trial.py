@@ -15,7 +15,7 @@ from llmserve.engines.batching.compute.grouped_attention import GroupedAttention
 from llmserve.engines.batching.compute.kv_cache import KVCache
 from llmserve.engines.batching.compute.support import layer_shapes
 from llmserve.engines.batching.compute.trial import Trial
-from llmserve.engines.loading import LoadedModel, load_model
+from llmserve.engines.weights.loading import LoadedModel, load_model
 
 
 def loaded_model(

@@ -10,10 +10,10 @@ import torch
 from loguru import logger
 from torch.nn import attention
 
-from llmserve.engines.agreement import agree
 from llmserve.engines.batching.compute.attention import Variant, attend_row
 from llmserve.engines.batching.compute.cuda.launch import Layer, Rows
 from llmserve.engines.batching.compute.cuda.varlen import Varlen
+from llmserve.engines.weights.agreement import agree
 
 # The version, its package, and the compute capability whose paged caches it reads.
 PAGED: Final = (("FA3", "flash_attn_interface", 9), ("FA4", "flash_attn.cute.interface", 10))

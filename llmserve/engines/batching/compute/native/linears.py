@@ -12,9 +12,9 @@ from torch import nn
 from torch.nn.functional import linear
 from transformers.pytorch_utils import Conv1D
 
-from llmserve.engines.agreement import agree, probe
 from llmserve.engines.batching.compute.native.kernels import Handle, Kernels, Linear
 from llmserve.engines.batching.compute.native.structure import has_hook
+from llmserve.engines.weights.agreement import agree, probe
 
 PROBE_TOKENS: Final = 8
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from llmserve.domain import EngineKind, ModelSpec
-from llmserve.engines.checkpoint import (
+from llmserve.engines.weights.checkpoint import (
     NoCheckpoint,
     checkpoint_in,
     files_in,

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from llmserve.domain import AnswerRules, SamplingFields
-from llmserve.engines.generation_config import GenerationFields, TokenIds, read_fields, told
+from llmserve.engines.weights.generation_config import GenerationFields, TokenIds, read_fields, told
 
 # What these say does not change an answer here, or is asked for elsewhere.
 _OF_NO_EFFECT: Final = frozenset(

@@ -12,8 +12,8 @@ import pytest
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from llmserve.domain import AnswerRules, ModelSpec, SamplingFields, SamplingParams
-from llmserve.engines.loading import load_model
-from llmserve.engines.recommended import Recommended, read_recommended
+from llmserve.engines.weights.loading import load_model
+from llmserve.engines.weights.recommended import Recommended, read_recommended
 
 EOS, PAD = 2, 0
 """`<|im_end|>`, the tokenizer's own, and `<|endoftext|>`."""

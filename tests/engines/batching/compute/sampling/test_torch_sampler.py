@@ -15,9 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmserve.domain import SamplingParams
-from llmserve.engines.batching.compute.choosing import Choose, choose
-from llmserve.engines.batching.compute.native.chooser import NativeChooser
-from llmserve.engines.batching.compute.row_sampling import RowSampling
+from llmserve.engines.batching.compute.sampling.native_sampler import NativeChooser
+from llmserve.engines.batching.compute.sampling.row_state import RowSampling
+from llmserve.engines.batching.compute.sampling.torch_sampler import Choose, choose
 
 EVERYTHING = 1.0 - 2.0**-53
 

@@ -17,11 +17,11 @@ from transformers.utils import logging as transformers_logging
 
 from llmserve.domain import AnswerRules, LoadProgress, ModelSpec, SamplingFields
 from llmserve.engines.accelerator import loss_told, make_current
-from llmserve.engines.checkpoint import NoCheckpoint, checkpoint_in
-from llmserve.engines.devices import Placement, place
-from llmserve.engines.footprint import stored_bytes
 from llmserve.engines.idle_gpus import why_idle
-from llmserve.engines.recommended import read_recommended
+from llmserve.engines.weights.checkpoint import NoCheckpoint, checkpoint_in
+from llmserve.engines.weights.devices import Placement, place
+from llmserve.engines.weights.footprint import stored_bytes
+from llmserve.engines.weights.recommended import read_recommended
 from llmserve.errors import ModelBroken
 from llmserve.text.tokenizer import Tokenizer
 

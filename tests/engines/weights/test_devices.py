@@ -8,9 +8,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from llmserve.engines import devices
-from llmserve.engines.devices import HEADROOM, Placement, place
-from llmserve.engines.footprint import stored_bytes
+from llmserve.engines.weights import devices
+from llmserve.engines.weights.devices import HEADROOM, Placement, place
+from llmserve.engines.weights.footprint import stored_bytes
 from llmserve.errors import ModelBroken
 from llmserve.machine.gpus import Gpu
 

@@ -13,7 +13,7 @@ from typing import Final
 import numpy as np
 import torch
 
-from llmserve.engines.batching.compute.row_sampling import RowSampling
+from llmserve.engines.batching.compute.sampling.row_state import RowSampling
 
 LEAST_PENALTY: Final = 1e-30
 """Smaller ones would be 0 in float32, and 0 divided by 0 no number."""

@@ -14,7 +14,7 @@ from typing import Final
 import numpy as np
 import torch
 
-from llmserve.engines.batching.compute.row_sampling import RowSampling
+from llmserve.engines.batching.compute.sampling.row_state import RowSampling
 
 CANDIDATES: Final = 1024
 """Sorting a whole vocabulary costs milliseconds a row; top-p seldom reaches further than this."""

@@ -12,9 +12,14 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from llmserve.domain import ModelSpec
-from llmserve.engines.checkpoint import Checkpoint, NoCheckpoint, checkpoint_in, stray_weights
-from llmserve.engines.footprint import footprint, stored_bytes
-from llmserve.engines.loading import LoadedModel, load_model
+from llmserve.engines.weights.checkpoint import (
+    Checkpoint,
+    NoCheckpoint,
+    checkpoint_in,
+    stray_weights,
+)
+from llmserve.engines.weights.footprint import footprint, stored_bytes
+from llmserve.engines.weights.loading import LoadedModel, load_model
 from llmserve.errors import ModelBroken
 
 SHARDS = ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors")

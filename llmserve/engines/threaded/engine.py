@@ -34,18 +34,18 @@ from llmserve.engines.bridge import StopStringMatched, TokenBridge
 from llmserve.engines.failure import as_failure, release_memory
 from llmserve.engines.frames import forget_frames
 from llmserve.engines.job import Job
-from llmserve.engines.loading import Fetch, LoadedModel, load_model
-from llmserve.engines.logprobs import LogprobsTap
 from llmserve.engines.mailbox import Mailbox
-from llmserve.engines.prefixes import (
+from llmserve.engines.threaded.logits_processors import build_processors
+from llmserve.engines.threaded.logprobs import LogprobsTap
+from llmserve.engines.threaded.pinned_prefixes import (
     Pinned,
     PinnedPrefixes,
     PrefixRefused,
     beginning,
     pin,
 )
-from llmserve.engines.sampling import build_processors
 from llmserve.engines.warmup import DEFAULT_WARMUP, warm_up_task
+from llmserve.engines.weights.loading import Fetch, LoadedModel, load_model
 from llmserve.errors import (
     DeviceLost,
     GenerationFailed,

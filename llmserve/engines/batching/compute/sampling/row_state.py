@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 
 from llmserve.domain import SamplingParams
-from llmserve.engines.sampling import GREEDY_BELOW
+from llmserve.engines.threaded.logits_processors import GREEDY_BELOW
 
 LEAST_ROOM: Final = 64
 """Different tokens of an answer that there is room for from the start."""

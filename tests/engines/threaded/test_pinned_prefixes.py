@@ -15,7 +15,7 @@ from make_model import PRESETS, make_model
 from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
 from transformers.cache_utils import DynamicSlidingWindowLayer
 
-import llmserve.engines.threaded as threaded
+import llmserve.engines.threaded.engine as threaded
 from llmserve.domain import (
     Delta,
     Failed,
@@ -29,16 +29,16 @@ from llmserve.domain import (
     Usage,
 )
 from llmserve.engines.job import Job, Task
-from llmserve.engines.loading import LoadedModel
 from llmserve.engines.mailbox import Mailbox
-from llmserve.engines.prefixes import (
+from llmserve.engines.threaded.engine import ThreadedEngine
+from llmserve.engines.threaded.pinned_prefixes import (
     Pinned,
     PinnedPrefixes,
     PrefixRefused,
     common_beginning,
     pin,
 )
-from llmserve.engines.threaded import ThreadedEngine
+from llmserve.engines.weights.loading import LoadedModel
 from llmserve.errors import GenerationFailed, OutOfMemory
 from llmserve.text.tokenizer import Tokenizer
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from llmserve.domain import SamplingParams
-from llmserve.engines.sampling import (
+from llmserve.engines.threaded.logits_processors import (
     Draw,
     LogitBias,
     NoEosBefore,

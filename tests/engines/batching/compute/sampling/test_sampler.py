@@ -20,10 +20,11 @@ from transformers import (
 )
 
 from llmserve.domain import SamplingParams
-from llmserve.engines.batching.compute import choosing, sampler
-from llmserve.engines.batching.compute.adjusting import adjust
-from llmserve.engines.batching.compute.row_sampling import RowSampling
-from llmserve.engines.batching.compute.sampler import sample
+from llmserve.engines.batching.compute.sampling import sampler
+from llmserve.engines.batching.compute.sampling import torch_sampler as choosing
+from llmserve.engines.batching.compute.sampling.adjustments import adjust
+from llmserve.engines.batching.compute.sampling.row_state import RowSampling
+from llmserve.engines.batching.compute.sampling.sampler import sample
 
 VOCAB = 3000
 PROMPT = (5, 6, 7, 5)

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import torch
 
 from llmserve.domain import TokenLogprobs
-from llmserve.engines.batching.compute.adjusting import adjust
-from llmserve.engines.batching.compute.choosing import Choose, choose
-from llmserve.engines.batching.compute.row_sampling import RowSampling
+from llmserve.engines.batching.compute.sampling.adjustments import adjust
+from llmserve.engines.batching.compute.sampling.row_state import RowSampling
+from llmserve.engines.batching.compute.sampling.torch_sampler import Choose, choose
 
 
 @dataclass(frozen=True, slots=True)

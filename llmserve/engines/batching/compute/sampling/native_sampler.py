@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 
 from llmserve.engines.batching.compute.native.kernels import Kernels, Wish
-from llmserve.engines.batching.compute.row_sampling import RowSampling
+from llmserve.engines.batching.compute.sampling.row_state import RowSampling
 
 
 class NativeChooser:

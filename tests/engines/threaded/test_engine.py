@@ -27,10 +27,10 @@ from llmserve.domain import (
     SamplingParams,
     Started,
 )
-from llmserve.engines import threaded
 from llmserve.engines.job import Job, Task
 from llmserve.engines.mailbox import Mailbox
-from llmserve.engines.threaded import ThreadedEngine
+from llmserve.engines.threaded import engine as threaded
+from llmserve.engines.threaded.engine import ThreadedEngine
 from llmserve.errors import (
     DeviceLost,
     GenerationFailed,

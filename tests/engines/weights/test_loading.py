@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from llmserve.domain import ModelSpec
-from llmserve.engines.loading import load_model
+from llmserve.engines.weights.loading import load_model
 
 
 def test_a_token_counts_if_it_has_a_logit(tiny_model: Path) -> None:

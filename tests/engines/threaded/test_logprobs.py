@@ -23,9 +23,9 @@ from llmserve.domain import (
     TokenLogprobs,
 )
 from llmserve.engines.job import Job, Task
-from llmserve.engines.logprobs import LogprobsTap
 from llmserve.engines.mailbox import Mailbox
-from llmserve.engines.threaded import ThreadedEngine
+from llmserve.engines.threaded.engine import ThreadedEngine
+from llmserve.engines.threaded.logprobs import LogprobsTap
 
 pytestmark = pytest.mark.usefixtures("no_thread_left")
 

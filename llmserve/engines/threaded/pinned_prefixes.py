@@ -17,9 +17,9 @@ from transformers import DynamicCache, GenerationConfig
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from llmserve.domain import Message, Prompt
-from llmserve.engines.agreement import agree
-from llmserve.engines.loading import LoadedModel
-from llmserve.engines.positions import position_switch
+from llmserve.engines.weights.agreement import agree
+from llmserve.engines.weights.loading import LoadedModel
+from llmserve.engines.weights.positions import position_switch
 from llmserve.text.tokenizer import Tokenizer
 
 MAX_PREFIXES: Final = 16
