@@ -22,9 +22,6 @@ from transformers import (
 
 from llmserve.domain import SamplingParams
 
-GREEDY_BELOW: Final = 1e-4
-"""Temperatures under this are greedy: dividing by them would overflow."""
-
 MIN_NOISE: Final = 2.0**-25
 """A float32 exponential draw is 0 once in 2**24; unclamped, that token would always win."""
 
@@ -47,7 +44,7 @@ def build_processors(
         chain.append(LogitBias(params.logit_bias))
     if params.min_tokens > 0 and eos_ids:
         chain.append(NoEosBefore(params.min_tokens, eos_ids, prompt_tokens))
-    if params.temperature > GREEDY_BELOW:
+    if not params.is_greedy:
         chain.extend(_warpers(params))
         chain.append(Draw(params.seed, device))
     return chain

@@ -25,7 +25,7 @@ class NativeChooser:
 
 
 def _wish(row: RowSampling) -> Wish:
-    if row.is_greedy:
+    if row.params.is_greedy:
         return Wish()
     params = row.params
     return Wish(row.draw(), 1.0 / params.temperature, params.top_p, params.min_p, params.top_k)

@@ -11,7 +11,6 @@ import numpy.typing as npt
 import torch
 
 from llmserve.domain import SamplingParams
-from llmserve.engines.threaded.logits_processors import GREEDY_BELOW
 
 LEAST_ROOM: Final = 64
 """Different tokens of an answer that there is room for from the start."""
@@ -37,7 +36,6 @@ class RowSampling:
         device: torch.device,
     ) -> None:
         self.params = params
-        self.is_greedy = params.temperature <= GREEDY_BELOW
         self._random = random.Random(params.seed)  # noqa: S311  # tokens, not secrets
         # A token may have an embedding and no logit.
         self.eos_ids = [i for i in eos_ids if i < vocab]

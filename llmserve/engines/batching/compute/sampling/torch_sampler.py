@@ -29,7 +29,7 @@ where a row's logits are not numbers."""
 def choose(logits: torch.Tensor, rows: Sequence[RowSampling]) -> list[int | None]:
     """See `Choose`."""
     largest, token_ids = _best(logits)
-    drawn = [index for index, row in enumerate(rows) if not row.is_greedy]
+    drawn = [index for index, row in enumerate(rows) if not row.params.is_greedy]
     if drawn:
         token_ids[drawn] = _drawn(logits, largest, rows, drawn)
     return _to_host(token_ids, largest)

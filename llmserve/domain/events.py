@@ -1,0 +1,107 @@
+"""What happens to a request, in order: `Queued`*, `Started`, `Delta`*, and one terminal event."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from llmserve.errors import LLMServeError
+
+
+class FinishReason(StrEnum):
+    """Why a generation ended well."""
+
+    STOP = "stop"
+    LENGTH = "length"
+    TIMEOUT = "timeout"
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens of one generation; the end-of-sequence token counts as generated."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cached_tokens: int = 0
+
+    @property
+    def total_tokens(self) -> int:
+        """Prompt and completion together."""
+        return self.prompt_tokens + self.completion_tokens
+
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(
+            self.prompt_tokens + other.prompt_tokens,
+            self.completion_tokens + other.completion_tokens,
+            self.cached_tokens + other.cached_tokens,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Queued:
+    """Still waiting: `position` callers are ahead, about `eta_seconds` to go (if known)."""
+
+    position: int
+    eta_seconds: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A slot was taken and prefill begins."""
+
+    prompt_tokens: int
+    cached_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLogprobs:
+    """Natural logarithms of probabilities by the model itself, before any sampling parameter.
+
+    `top` holds the likeliest tokens and theirs, best first.
+    """
+
+    token_id: int
+    logprob: float
+    top: tuple[tuple[int, float], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """New text and the tokens behind it; a slow reader gets fewer, larger deltas.
+
+    `logprobs` has one entry for each token where the request asked for them.
+    """
+
+    text: str
+    token_ids: tuple[int, ...]
+    logprobs: tuple[TokenLogprobs, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """Terminal: the generation ended well. `stop_string` is the one that matched, if any."""
+
+    reason: FinishReason
+    usage: Usage
+    stop_string: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """Terminal: the generation ended in an error."""
+
+    error: LLMServeError
+    usage: Usage
+
+
+@dataclass(frozen=True, slots=True)
+class Cancelled:
+    """Terminal: the caller asked to stop, or left."""
+
+    usage: Usage
+
+
+Terminal = Finish | Failed | Cancelled
+
+
+Event = Queued | Started | Delta | Terminal

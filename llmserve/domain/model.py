@@ -1,0 +1,108 @@
+"""Models and engines: what to load, how far it is, what it turned out to be."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+
+from llmserve.domain.conversation import Prompt
+from llmserve.domain.sampling import AnswerRules, SamplingFields
+
+
+class EngineKind(StrEnum):
+    """Which engine makes the tokens."""
+
+    AUTO = "auto"
+    BATCHING = "batching"
+    THREADED = "threaded"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSpec:
+    """What to load and how: a manifest (`model.toml`) or a bare folder, resolved.
+
+    Exactly one of `path` (weights on disk) and `hub_id` is set. `argument` is what an operator
+    wrote to mean this model: by it the catalog finds it again. `parse_special_tokens` lets what is
+    written in messages become special tokens. With `require_gpu`, `auto` never means the CPU.
+    """
+
+    name: str
+    path: Path | None = None
+    hub_id: str | None = None
+    revision: str | None = None
+    aliases: tuple[str, ...] = ()
+    dtype: str = "auto"
+    device: str = "auto"
+    require_gpu: bool = False
+    engine: EngineKind = EngineKind.AUTO
+    max_context: int | None = None
+    trust_remote_code: bool = False
+    chat_template: str | None = None
+    parse_special_tokens: bool = False
+    sampling: SamplingFields = field(default_factory=SamplingFields)
+    warmup_prompts: tuple[str, ...] = ()
+    warmup_prefixes: tuple[Prompt, ...] = ()
+    argument: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LoadProgress:
+    """How far a model is; `fraction` of the current stage where it is known."""
+
+    stage: str
+    fraction: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class WarmReport:
+    """What warming did: seconds for each prompt, and for each prefix the tokens that are kept,
+    or 0 and why not."""
+
+    prompt_seconds: tuple[float, ...] = ()
+    prefix_tokens: tuple[int, ...] = ()
+    prefix_problems: tuple[str | None, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class EngineStats:
+    """One engine at one moment.
+
+    Attributes:
+        seconds_since_step: age of the quietest running request's last sign of life, `None`
+            when nothing runs.
+        cache_usage: share of the KV cache in use, 0 to 1.
+        pinned_bytes: memory of prefixes whose KV cache is kept, where it is not of the pool.
+        waiting: started jobs that have no place in a step yet.
+        blocks_used: of `blocks_total` in the paged cache; both 0 where there is none.
+        preemptions: since the start, requests that had to give their blocks back.
+    """
+
+    running: int = 0
+    seconds_since_step: float | None = None
+    cache_usage: float = 0.0
+    pinned_bytes: int = 0
+    waiting: int = 0
+    blocks_used: int = 0
+    blocks_total: int = 0
+    preemptions: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class EngineInfo:
+    """What an engine turned out to be, for the log and `/v1/models`. `warnings` tell what is not as
+    an operator would expect, though it serves; `step_bytes` is what the largest step takes of a
+    GPU's memory, beside weights and cache, while it is computed."""
+
+    kind: EngineKind
+    why: str
+    device: str
+    dtype: str
+    max_context: int
+    parameters: int
+    weight_bytes: int
+    sampling: SamplingFields = field(default_factory=SamplingFields)
+    cache_bytes: int = 0
+    step_bytes: int = 0
+    rules: AnswerRules = field(default_factory=AnswerRules)
+    warnings: tuple[str, ...] = ()
