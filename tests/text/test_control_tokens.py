@@ -16,7 +16,7 @@ from tokenizers import Tokenizer as Backend
 from transformers import PreTrainedTokenizerFast
 
 from llmserve.domain import Message
-from llmserve.engines.threaded.pinned_prefixes import beginning
+from llmserve.engines.prefix import beginning
 from llmserve.errors import InvalidRequest
 from llmserve.text.control_tokens import ControlTokens
 from llmserve.text.taint import Tainted, concat

@@ -44,7 +44,7 @@ from llmserve.engines.frames import forget_frames
 from llmserve.engines.job import Job, Task
 from llmserve.engines.mailbox import Mailbox
 from llmserve.engines.memory_share import MemoryShare
-from llmserve.engines.threaded.pinned_prefixes import beginning
+from llmserve.engines.prefix import beginning
 from llmserve.engines.warmup import DEFAULT_WARMUP, warm_up_task
 from llmserve.engines.weights.loading import LoadedModel
 from llmserve.errors import DeviceLost, LLMServeError, ModelBroken, ModelUnloaded

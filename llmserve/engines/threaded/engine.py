@@ -35,15 +35,10 @@ from llmserve.engines.failure import as_failure, release_memory
 from llmserve.engines.frames import forget_frames
 from llmserve.engines.job import Job
 from llmserve.engines.mailbox import Mailbox
+from llmserve.engines.prefix import beginning
 from llmserve.engines.threaded.logits_processors import build_processors
 from llmserve.engines.threaded.logprobs import LogprobsTap
-from llmserve.engines.threaded.pinned_prefixes import (
-    Pinned,
-    PinnedPrefixes,
-    PrefixRefused,
-    beginning,
-    pin,
-)
+from llmserve.engines.threaded.pinned_prefixes import Pinned, PinnedPrefixes, PrefixRefused, pin
 from llmserve.engines.warmup import DEFAULT_WARMUP, warm_up_task
 from llmserve.engines.weights.loading import Fetch, LoadedModel, load_model
 from llmserve.errors import (

@@ -16,11 +16,9 @@ import torch
 from transformers import DynamicCache, GenerationConfig
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
-from llmserve.domain import Message, Prompt
 from llmserve.engines.weights.agreement import agree
 from llmserve.engines.weights.loading import LoadedModel
 from llmserve.engines.weights.positions import position_switch
-from llmserve.text.tokenizer import Tokenizer
 
 MAX_PREFIXES: Final = 16
 MAX_BYTES: Final = 2 * 2**30
@@ -30,9 +28,6 @@ PROBE_TOKENS: Final = 4
 
 CHECKED_TOKENS: Final = 4
 """How many tokens the check makes with and without the cache."""
-
-ENDINGS: Final = (" a", "\n", "the", "And", "It", "9", "Z", ".")
-"""Continuations that merge with a prefix's last characters in different ways, if at all."""
 
 GROWS_BY_CONCATENATION: Final = (DynamicLayer, DynamicSlidingWindowLayer)
 """Layers that replace their tensors and never write into them: copies may share them."""
@@ -146,28 +141,6 @@ def pin(model: LoadedModel, token_ids: tuple[int, ...]) -> Pinned:
     if not _answers_the_same(model, pinned):
         raise PrefixRefused("this model's answers are not the same when its cache is used again")
     return pinned
-
-
-def beginning(prefix: Prompt, tokenizer: Tokenizer) -> tuple[int, ...]:
-    """The tokens that every prompt which begins with a prefix begins with: what comes next may
-    merge with the last one, or be the template's."""
-    if isinstance(prefix, str):
-        continued: list[Prompt] = [prefix + ending for ending in ENDINGS]
-    elif turns := [part for part in prefix if isinstance(part, Message)]:
-        continued = [(*turns, Message("user", ending)) for ending in ENDINGS]
-    else:
-        continued = [prefix]
-    return common_beginning([tokenizer.encode(prompt) for prompt in continued])
-
-
-def common_beginning(encoded: Sequence[Sequence[int]]) -> tuple[int, ...]:
-    """The tokens that several prompts begin with."""
-    shared = 0
-    for column in zip(*encoded, strict=False):
-        if len(set(column)) > 1:
-            break
-        shared += 1
-    return tuple(encoded[0][:shared])
 
 
 def _refuse_what_cannot_work(model: LoadedModel, token_ids: tuple[int, ...]) -> None:

@@ -35,7 +35,6 @@ from llmserve.engines.threaded.pinned_prefixes import (
     Pinned,
     PinnedPrefixes,
     PrefixRefused,
-    common_beginning,
     pin,
 )
 from llmserve.engines.weights.loading import LoadedModel
@@ -188,11 +187,6 @@ def test_bytes_are_counted_and_bounded() -> None:
     assert ((1,) in prefixes, (2,) in prefixes, prefixes.num_bytes) == (False, False, 6)
     prefixes.clear()
     assert prefixes.num_bytes == 0
-
-
-def test_what_prompts_begin_with() -> None:
-    assert common_beginning([[1, 2, 3], [1, 2, 4, 5], [1, 2]]) == (1, 2)
-    assert common_beginning([[1], [2]]) == ()
 
 
 def test_a_model_that_goes_on_differently_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,34 @@
+"""What prompts begin with: the tokens that a prefix has in common with all that continue it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from llmserve.domain import Message, Prompt
+from llmserve.text.tokenizer import Tokenizer
+
+ENDINGS: Final = (" a", "\n", "the", "And", "It", "9", "Z", ".")
+"""Continuations that merge with a prefix's last characters in different ways, if at all."""
+
+
+def beginning(prefix: Prompt, tokenizer: Tokenizer) -> tuple[int, ...]:
+    """The tokens that every prompt which begins with a prefix begins with: what comes next may
+    merge with the last one, or be the template's."""
+    if isinstance(prefix, str):
+        continued: list[Prompt] = [prefix + ending for ending in ENDINGS]
+    elif turns := [part for part in prefix if isinstance(part, Message)]:
+        continued = [(*turns, Message("user", ending)) for ending in ENDINGS]
+    else:
+        continued = [prefix]
+    return common_beginning([tokenizer.encode(prompt) for prompt in continued])
+
+
+def common_beginning(encoded: Sequence[Sequence[int]]) -> tuple[int, ...]:
+    """The tokens that several prompts begin with."""
+    shared = 0
+    for column in zip(*encoded, strict=False):
+        if len(set(column)) > 1:
+            break
+        shared += 1
+    return tuple(encoded[0][:shared])
