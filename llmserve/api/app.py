@@ -14,15 +14,15 @@ from starlette.middleware.gzip import GZipMiddleware
 from llmserve import bootstrap
 from llmserve.api import probes
 from llmserve.api.admin import routes as admin
-from llmserve.api.boundary import BoundaryMiddleware
-from llmserve.api.draining import drain_on_signal
+from llmserve.api.edge.boundary import BoundaryMiddleware
+from llmserve.api.edge.draining import drain_on_signal
+from llmserve.api.edge.request_context import HEADER as REQUEST_ID_HEADER
+from llmserve.api.edge.request_context import RequestContextMiddleware
 from llmserve.api.errors import install_error_handlers
 from llmserve.api.ignored import HEADER as IGNORED_HEADER
 from llmserve.api.native import routes as native
 from llmserve.api.native import websocket
 from llmserve.api.openai import completions, models
-from llmserve.api.request_context import HEADER as REQUEST_ID_HEADER
-from llmserve.api.request_context import RequestContextMiddleware
 from llmserve.settings import Settings
 
 LIMIT_HEADERS: Final = tuple(

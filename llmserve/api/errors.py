@@ -13,8 +13,8 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
+from llmserve.api.edge.json import JSON
 from llmserve.api.fields import UNSUPPORTED
-from llmserve.api.json import JSON
 from llmserve.api.unsupported import SERVED_ELSEWHERE
 from llmserve.errors import (
     BodyTimeout,

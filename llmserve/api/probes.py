@@ -10,7 +10,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.requests import HTTPConnection
 
 from llmserve.api.container import TheContainer, identify
-from llmserve.api.json import JSON
+from llmserve.api.edge.json import JSON
 from llmserve.bootstrap import Container
 from llmserve.domain import Caller, Scope
 from llmserve.errors import Forbidden

@@ -7,11 +7,11 @@ from typing import Any, Final
 
 from fastapi import FastAPI
 
-from llmserve.api.http_protocol import bounded_protocol
-from llmserve.api.websocket_protocol import bounded_websocket
 from llmserve.fleet.board import BOARD_VARIABLE
 from llmserve.observability.logs import configure_logging
 from llmserve.settings import Settings, load_settings
+from llmserve.workers.http_protocol import bounded_protocol
+from llmserve.workers.websocket_protocol import bounded_websocket
 
 SHUTDOWN_MARGIN_SECONDS: Final = 10
 

@@ -12,7 +12,7 @@ import pytest
 import yaml
 from deploy.dockerfile import environment, instructions
 
-from llmserve.api.draining import EXIT_SECONDS
+from llmserve.api.edge.draining import EXIT_SECONDS
 from llmserve.service.service import FAREWELL_SECONDS
 from llmserve.settings import ENV_PREFIX, Settings
 

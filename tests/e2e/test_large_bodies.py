@@ -13,8 +13,8 @@ from bounded import run
 from server import Server, running_server
 from websockets.asyncio.client import connect
 
+from llmserve.api.edge.route import LARGE_BYTES
 from llmserve.api.ignored import HEADER
-from llmserve.api.route import LARGE_BYTES
 
 CHAT = "/v1/chat/completions"
 COMPLETIONS = "/v1/completions"

@@ -12,8 +12,8 @@ from loguru import logger
 from llmserve.api.admin.access import TheAdmin, identify_admin
 from llmserve.api.admin.schemas import CommandBody, UnloadBody, WarmBody
 from llmserve.api.container import TheContainer
-from llmserve.api.json import JSON
-from llmserve.api.route import keyed_route
+from llmserve.api.edge.json import JSON
+from llmserve.api.edge.route import keyed_route
 from llmserve.api.sse import named, stream_response
 from llmserve.bootstrap import Container
 from llmserve.operations.command import Command, Kind

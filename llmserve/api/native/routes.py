@@ -9,10 +9,12 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query, Request, Response
 
 from llmserve.api.container import TheCaller, TheContainer, identify
-from llmserve.api.disconnect import unless_client_leaves
+from llmserve.api.edge.disconnect import unless_client_leaves
+from llmserve.api.edge.json import JSON
+from llmserve.api.edge.route import keyed_route
+from llmserve.api.edge.timeouts import HeaderTimeout, earliest
 from llmserve.api.errors import error_body
 from llmserve.api.ignored import tell_ignored
-from llmserve.api.json import JSON
 from llmserve.api.native.schemas import (
     GenerateAnswer,
     GenerateBody,
@@ -20,9 +22,7 @@ from llmserve.api.native.schemas import (
     UsageOut,
     done,
 )
-from llmserve.api.route import keyed_route
 from llmserve.api.sse import data, named, queued_comment, stream_response
-from llmserve.api.timeouts import HeaderTimeout, earliest
 from llmserve.domain import Delta, Failed, Finish, Queued
 from llmserve.service import Generation
 

@@ -25,13 +25,13 @@ from pydantic import Field, ValidationError
 from starlette.websockets import WebSocketDisconnect
 
 from llmserve.api.container import get_container, identify
+from llmserve.api.edge.json import checked_json
+from llmserve.api.edge.route import LARGE_BYTES
+from llmserve.api.edge.timeouts import earliest, header_timeout
 from llmserve.api.errors import error_body, error_response, validation_message
 from llmserve.api.fields import Fields
 from llmserve.api.ignored import MAX_TOLD, tell_ignored
-from llmserve.api.json import checked_json
 from llmserve.api.native.schemas import PromptBody, UsageOut, done
-from llmserve.api.route import LARGE_BYTES
-from llmserve.api.timeouts import earliest, header_timeout
 from llmserve.bootstrap import Container
 from llmserve.domain import Caller, Cancelled, Delta, Event, Failed, Finish, Queued
 from llmserve.errors import Forbidden, InvalidRequest, LLMServeError, ServerError

@@ -10,15 +10,15 @@ from typing import Annotated, Final
 from fastapi import APIRouter, Depends, Request, Response
 
 from llmserve.api.container import TheCaller, TheContainer, identify
-from llmserve.api.disconnect import unless_client_leaves
+from llmserve.api.edge.disconnect import unless_client_leaves
+from llmserve.api.edge.json import JSON
+from llmserve.api.edge.route import keyed_route
+from llmserve.api.edge.timeouts import HeaderTimeout, earliest
 from llmserve.api.ignored import tell_ignored
-from llmserve.api.json import JSON
 from llmserve.api.openai.dialect import Chat, Completion, Dialect, Envelope, whole_body
 from llmserve.api.openai.schemas import ChatBody, CompletionBody, OpenAIBody
 from llmserve.api.openai.streaming import chunks
-from llmserve.api.route import keyed_route
 from llmserve.api.sse import stream_response
-from llmserve.api.timeouts import HeaderTimeout, earliest
 from llmserve.bootstrap import Container
 from llmserve.domain import GenerationRequest, Prompt, SamplingFields
 from llmserve.errors import InvalidRequest

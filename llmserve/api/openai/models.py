@@ -7,7 +7,7 @@ from typing import Any
 from fastapi import APIRouter
 
 from llmserve.api.container import TheCaller, TheContainer, identify
-from llmserve.api.route import keyed_route
+from llmserve.api.edge.route import keyed_route
 from llmserve.errors import ModelNotFound
 from llmserve.registry.served import ModelStatus, ServedModel
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from llmserve.api import json as api_json
-from llmserve.api.route import LARGE_BYTES
+from llmserve.api.edge import json as api_json
+from llmserve.api.edge.route import LARGE_BYTES
 
 
 @pytest.mark.parametrize("is_large", [False, True])

@@ -11,7 +11,7 @@ from bounded import run
 from uvicorn.config import Config
 from uvicorn.server import ServerState
 
-from llmserve.api.websocket_protocol import bounded_websocket
+from llmserve.workers.websocket_protocol import bounded_websocket
 
 HANDSHAKE = (
     b"GET /ws HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"

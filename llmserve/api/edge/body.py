@@ -8,7 +8,7 @@ from typing import Final
 from starlette.datastructures import Headers
 from starlette.types import Message, Receive
 
-from llmserve.api.gunzip import Gunzip
+from llmserve.api.edge.gunzip import Gunzip
 from llmserve.clock import awake_clock
 from llmserve.errors import BodyTimeout, BodyTooLarge, UnsupportedEncoding
 from llmserve.timer import awake_timeout

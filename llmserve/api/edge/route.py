@@ -11,10 +11,10 @@ from fastapi.routing import APIRoute
 from starlette.requests import HTTPConnection
 from starlette.types import Receive, Scope
 
-from llmserve.api.body import BoundedBody
 from llmserve.api.container import get_container
+from llmserve.api.edge.body import BoundedBody
+from llmserve.api.edge.json import StrictJSONRequest
 from llmserve.api.errors import validation_message
-from llmserve.api.json import StrictJSONRequest
 from llmserve.bootstrap import Container
 from llmserve.domain import Caller
 from llmserve.errors import InvalidRequest

@@ -15,7 +15,6 @@ from websockets.exceptions import InvalidHandshake, InvalidHeader
 from websockets.frames import Frame
 
 from llmserve.address import unmapped
-from llmserve.api.refusal import refusal
 from llmserve.errors import (
     InvalidRequest,
     LLMServeError,
@@ -25,6 +24,7 @@ from llmserve.errors import (
     WaitTimeout,
 )
 from llmserve.timer import Timer
+from llmserve.workers.refusal import refusal
 
 LINE_MARGIN: Final = 64
 """Bytes of a request line that `max_header_bytes` does not count: method and version."""

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmserve.api.gunzip import MAX_MEMBERS, Gunzip
+from llmserve.api.edge.gunzip import MAX_MEMBERS, Gunzip
 from llmserve.errors import InvalidRequest
 
 

@@ -6,8 +6,8 @@ from loguru import logger
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from llmserve.api.edge.request_context import HAS_STARTED, HEADER, MAX_LENGTH
 from llmserve.api.errors import error_response, no_websocket_response, unexpected_response
-from llmserve.api.request_context import HAS_STARTED, HEADER, MAX_LENGTH
 from llmserve.errors import InvalidRequest
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmserve.api.http_parser import RequestParser
+from llmserve.workers.http_parser import RequestParser
 
 UPGRADE = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAEA\r\n"
 WISHES = {b"connection", b"upgrade", b"http2-settings"}

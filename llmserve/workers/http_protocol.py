@@ -11,11 +11,11 @@ from typing import Any, Final, Protocol, cast
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from llmserve.address import unmapped
-from llmserve.api.close_delimited import close_delimited
-from llmserve.api.http_parser import UPGRADE, RequestParser
-from llmserve.api.refusal import refusal
 from llmserve.errors import HeadersTooLarge, HeaderTimeout, InvalidRequest, LLMServeError
 from llmserve.timer import Timer
+from llmserve.workers.close_delimited import close_delimited
+from llmserve.workers.http_parser import UPGRADE, RequestParser
+from llmserve.workers.refusal import refusal
 
 WEBSOCKET: Final = b"websocket"
 MAX_HEADERS: Final = 128
