@@ -89,7 +89,7 @@ def run(step: Step, folder: Path, seconds_left: float) -> Outcome:
 
 
 def _environment() -> dict[str, str]:
-    paths = [str(SCRIPTS.parent), str(SCRIPTS), str(SCRIPTS.parent / "tests")]
+    paths = [str(SCRIPTS.parent), str(SCRIPTS), str(SCRIPTS.parent / "tests" / "support")]
     if "PYTHONPATH" in os.environ:
         paths.append(os.environ["PYTHONPATH"])
     return {

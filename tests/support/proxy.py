@@ -16,7 +16,7 @@ import httpx
 from needs import needs
 from server import free_port
 
-DEPLOY = Path(__file__).parents[1] / "scripts" / "deploy"
+DEPLOY = Path(__file__).parents[2] / "scripts" / "deploy"
 CONFIGURATION = DEPLOY / "nginx" / "nginx.conf"
 
 

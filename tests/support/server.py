@@ -14,7 +14,7 @@ from pathlib import Path
 
 import httpx
 
-DEMO = Path(__file__).parents[1] / "models" / "demo"
+DEMO = Path(__file__).parents[2] / "models" / "demo"
 START_SECONDS = 90.0
 STOP_SECONDS = 40.0
 
