@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from gpu_contact import __main__ as module
-from gpu_contact import turnover
-from gpu_contact.__main__ import contact, main, rows
-from gpu_contact.step import Outcome, Step, Verdict, run
-from gpu_contact.steps import all_steps
-from gpu_contact.workload import Affine, plan_of, rows_of
+from measure.gpu.contact import __main__ as module
+from measure.gpu.contact import turnover
+from measure.gpu.contact.__main__ import contact, main, rows
+from measure.gpu.contact.step import Outcome, Step, Verdict, run
+from measure.gpu.contact.steps import all_steps
+from measure.gpu.contact.workload import Affine, plan_of, rows_of
 
 
 def python(name: str, code: str, limit: float = 30.0, *, is_alone: bool = False) -> Step:
@@ -100,9 +100,9 @@ def test_steps_that_measure_are_alone_and_modules_exist() -> None:
     steps = all_steps()
     assert len({step.name for step in steps}) == len(steps)
     assert all(step.is_alone for step in steps if step.name.startswith(("costs", "profile")))
-    scripts = Path(module.__file__).parents[1]
+    scripts = Path(module.__file__).parents[3]
     for step in steps:
-        if step.arguments[1].startswith("gpu_contact."):
+        if step.arguments[1].startswith("measure.gpu.contact."):
             assert (scripts / f"{step.arguments[1].replace('.', '/')}.py").is_file()
         else:
             assert (scripts.parent / step.arguments[-1]).is_file()

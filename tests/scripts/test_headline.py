@@ -14,10 +14,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from headline.arrivals import poisson_arrivals
-from headline.client import offer
-from headline.outcome import Outcome, Summary, percentile, summarize
-from headline.verdict import judge
+from measure.headline.arrivals import poisson_arrivals
+from measure.headline.client import offer
+from measure.headline.outcome import Outcome, Summary, percentile, summarize
+from measure.headline.verdict import judge
 from server import free_port
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
@@ -166,7 +166,7 @@ def test_the_wrapper_is_a_program() -> None:
 def test_a_smoke_run_measures_both_servers_and_writes_what_it_found(tmp_path: Path) -> None:
     path = os.pathsep.join(filter(None, (str(SCRIPTS), os.environ.get("PYTHONPATH"))))
     process = subprocess.Popen(
-        [sys.executable, "-m", "headline", "--quick", "--out", tmp_path],
+        [sys.executable, "-m", "measure.headline", "--quick", "--out", tmp_path],
         cwd=SCRIPTS.parent,
         env=os.environ | {"PYTHONPATH": path},
         stdout=subprocess.PIPE,

@@ -7,7 +7,7 @@ import sys
 import time
 
 import psutil
-from speed.processor_use import ProcessorUse, seconds_used
+from measure.speed.processor_use import ProcessorUse, seconds_used
 
 BUSY_THREAD = """
 import threading

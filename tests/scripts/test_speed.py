@@ -6,12 +6,12 @@ import json
 from pathlib import Path
 
 import pytest
-from speed import host_parts, servers
-from speed.__main__ import CONCURRENCIES, LENGTHS, TRIES, _seed
-from speed.ceilings import Ceilings
-from speed.intrusion import Intrusion
-from speed.limits import ModelShape, Workload, limit, prefill_seconds, step_seconds
-from speed.report import LOOP, Results, as_markdown, draw
+from measure.speed import host_parts, servers
+from measure.speed.__main__ import CONCURRENCIES, LENGTHS, TRIES, _seed
+from measure.speed.ceilings import Ceilings
+from measure.speed.intrusion import Intrusion
+from measure.speed.limits import ModelShape, Workload, limit, prefill_seconds, step_seconds
+from measure.speed.report import LOOP, Results, as_markdown, draw
 from transformers import AutoTokenizer
 
 from llmserve.bench.load import PROBE_SEED

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from gpu_roofline.__main__ import main
-from gpu_roofline.roofline import step_bytes, weight_bytes
+from measure.gpu.bench.__main__ import main
+from measure.roofline import step_bytes, weight_bytes
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from llmserve.engines.batching.compute.kv_cache import LayerShape

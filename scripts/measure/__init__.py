@@ -1,0 +1,1 @@
+"""What the server, the engine and the machine can do, measured."""

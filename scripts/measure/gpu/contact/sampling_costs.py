@@ -1,0 +1,49 @@
+"""What choosing the tokens of a step costs, by what the rows ask for."""
+
+from __future__ import annotations
+
+import sys
+
+import torch
+
+from llmserve.domain import SamplingParams
+from llmserve.engines.batching.compute.sampling.sampler import sample
+from measure.gpu.contact.workload import median_seconds, plan_of, rows_of
+
+VOCAB = 151_936
+ASKED = {
+    "greedy": SamplingParams(temperature=0.0),
+    "temperature": SamplingParams(temperature=0.7),
+    "top-p 0.9": SamplingParams(temperature=0.7, top_p=0.9),
+    "top-k 40, top-p 0.9": SamplingParams(temperature=0.7, top_k=40, top_p=0.9),
+    "min-p 0.05": SamplingParams(temperature=0.7, min_p=0.05),
+    "greedy, repetition": SamplingParams(temperature=0.0, repetition_penalty=1.1),
+    "temperature, presence": SamplingParams(temperature=0.7, presence_penalty=0.5),
+    "greedy, bias": SamplingParams(temperature=0.0, logit_bias=((5, 2.0), (9, -3.0))),
+    "greedy, 5 logprobs": SamplingParams(temperature=0.0, logprobs=5),
+}
+
+
+def main(argv: list[str]) -> int:
+    """`sampling_cost [DEVICE]`."""
+    device = torch.device(argv[0] if argv else "cuda:0")
+    print(f"=> sampling {VOCAB:,} tokens, ms: 8 rows, 64 rows, 256 rows")
+    for name, params in ASKED.items():
+        costs = []
+        for count in (8, 64, 256):
+            plan = plan_of(count, 200, 16)
+            rows = rows_of(plan, device, VOCAB, params)
+            original = torch.randn(count, VOCAB, device=device) * 3
+            logits = original.clone()
+
+            def work(rows=rows, logits=logits, original=original):
+                logits.copy_(original)
+                sample(logits, rows)
+
+            costs.append(median_seconds(work, 10 if device.type == "cuda" else 2))
+        print(f"=> {name:24}", " ".join(f"{cost * 1e3:8.2f}" for cost in costs), flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
