@@ -31,8 +31,8 @@ from llmserve.engines.accelerator import answers, loss_told, make_current
 from llmserve.engines.batching.compute.building import build_computing
 from llmserve.engines.batching.compute.computing import Computing
 from llmserve.engines.batching.compute.kv_cache import LayerShape
-from llmserve.engines.batching.compute.sampling.row_state import RowSampling
-from llmserve.engines.batching.compute.sizing import CacheWish
+from llmserve.engines.batching.compute.sampling.row_state import RowState
+from llmserve.engines.batching.compute.sizing import CacheOptions
 from llmserve.engines.batching.loop import StepLoop, StepReport
 from llmserve.engines.batching.pacer import LEAST_TOKENS, LEAST_TOKENS_ON_GPU, Pacer
 from llmserve.engines.batching.request import Request
@@ -266,7 +266,9 @@ class BatchingEngine:
             computing = build_computing(
                 self._model,
                 self._layers,
-                CacheWish(options.block_size, options.max_running, options.kv_cache_bytes, share),
+                CacheOptions(
+                    options.block_size, options.max_running, options.kv_cache_bytes, share
+                ),
                 tokens_per_step=max(most, options.max_running),
                 is_compiled=options.is_compiled,
                 cache_dir=options.cache_dir,
@@ -313,7 +315,7 @@ class BatchingEngine:
         """On the step loop's thread."""
         loaded = self._model
         bridge = TokenBridge(job, loaded.tokenizer, loaded.eos_ids, self._clock, wakes.add)
-        sampling = RowSampling(
+        sampling = RowState(
             job.task.sampling,
             job.task.prompt_ids,
             loaded.eos_ids,

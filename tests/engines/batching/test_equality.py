@@ -14,8 +14,8 @@ from transformers import GenerationConfig
 from llmserve.domain import ModelSpec, SamplingParams
 from llmserve.engines.batching.compute.building import build_computing
 from llmserve.engines.batching.compute.computing import Computing
-from llmserve.engines.batching.compute.sampling.row_state import RowSampling
-from llmserve.engines.batching.compute.sizing import CacheWish
+from llmserve.engines.batching.compute.sampling.row_state import RowState
+from llmserve.engines.batching.compute.sizing import CacheOptions
 from llmserve.engines.batching.compute.support import layer_shapes
 from llmserve.engines.batching.schedule.scheduler import Scheduler
 from llmserve.engines.batching.schedule.sequence import Sequence as TokenSequence
@@ -84,7 +84,7 @@ class Machine:
 
     def add(self, prompt: Sequence[int]) -> TokenSequence:
         vocab = self.loaded.model.get_input_embeddings().num_embeddings
-        row = RowSampling(GREEDY, prompt, (), vocab, self.loaded.device)
+        row = RowState(GREEDY, prompt, (), vocab, self.loaded.device)
         sequence = TokenSequence(list(prompt), len(prompt), request=row)
         self.scheduler.add(sequence)
         return sequence
@@ -114,7 +114,7 @@ class Machine:
 def computing_of(loaded: LoadedModel, num_blocks: int) -> Computing:
     layers = layer_shapes(loaded)
     per_block = sum(layer.bytes_per_token(torch.float32) for layer in layers) * BLOCK
-    return build_computing(loaded, layers, CacheWish(BLOCK, 1000, per_block * num_blocks))
+    return build_computing(loaded, layers, CacheOptions(BLOCK, 1000, per_block * num_blocks))
 
 
 @pytest.fixture

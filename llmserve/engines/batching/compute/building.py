@@ -9,14 +9,14 @@ from llmserve.engines.batching.compute.computing import Computing, OnProgress
 from llmserve.engines.batching.compute.kv_cache import LayerShape
 from llmserve.engines.batching.compute.on_cpu import build_on_cpu
 from llmserve.engines.batching.compute.on_cuda import build_on_cuda
-from llmserve.engines.batching.compute.sizing import CacheWish
+from llmserve.engines.batching.compute.sizing import CacheOptions
 from llmserve.engines.weights.loading import LoadedModel
 
 
 def build_computing(
     loaded: LoadedModel,
     layers: Sequence[LayerShape],
-    wish: CacheWish,
+    options: CacheOptions,
     *,
     tokens_per_step: int = 512,
     is_compiled: bool = False,
@@ -31,5 +31,5 @@ def build_computing(
         ModelBroken: the device has no room for it; shows the arithmetic.
     """
     if loaded.device.type == "cuda":
-        return build_on_cuda(loaded, layers, wish, tokens_per_step, is_compiled, on_progress)
-    return build_on_cpu(loaded, layers, wish, tokens_per_step, cache_dir, on_progress)
+        return build_on_cuda(loaded, layers, options, tokens_per_step, is_compiled, on_progress)
+    return build_on_cpu(loaded, layers, options, tokens_per_step, cache_dir, on_progress)

@@ -17,7 +17,7 @@ from llmserve.engines.batching.compute.forward import Forward
 from llmserve.engines.batching.compute.grouped_attention import rows_at_once
 from llmserve.engines.batching.compute.kv_cache import KVCache, LayerShape
 from llmserve.engines.batching.compute.runner import Runner
-from llmserve.engines.batching.compute.sampling.row_state import RowSampling
+from llmserve.engines.batching.compute.sampling.row_state import RowState
 from llmserve.engines.batching.schedule.plan import Slice, StepPlan
 from llmserve.engines.batching.schedule.sequence import Sequence as TokenSequence
 from llmserve.engines.failure import release_memory
@@ -129,7 +129,7 @@ class LargestStep:
         plan = self._plan(num_tokens)
         vocab = self._loaded.vocab
         sampling = [
-            RowSampling(DEAREST, part.sequence.token_ids[:1], (), vocab, self._loaded.device)
+            RowState(DEAREST, part.sequence.token_ids[:1], (), vocab, self._loaded.device)
             for part in plan.slices
         ]
         self._runner.run(self._runner.prepare(plan), sampling)

@@ -19,9 +19,9 @@ from llmserve.engines.batching.compute.native.decoder import build_native
 from llmserve.engines.batching.compute.native.kernels import Kernels
 from llmserve.engines.batching.compute.native.linears import pack_linears
 from llmserve.engines.batching.compute.runner import Runner
-from llmserve.engines.batching.compute.sampling.native_sampler import NativeChooser
-from llmserve.engines.batching.compute.sampling.torch_sampler import choose
-from llmserve.engines.batching.compute.sizing import CacheWish, cpu_cache_size
+from llmserve.engines.batching.compute.sampling.native_sampler import NativeSampler
+from llmserve.engines.batching.compute.sampling.torch_sampler import sample_tokens
+from llmserve.engines.batching.compute.sizing import CacheOptions, cpu_cache_size
 from llmserve.engines.batching.compute.transformers_forward import TransformersForward
 from llmserve.engines.weights.loading import LoadedModel
 from llmserve.machine.allowance import free_memory
@@ -30,7 +30,7 @@ from llmserve.machine.allowance import free_memory
 def build_on_cpu(
     loaded: LoadedModel,
     layers: Sequence[LayerShape],
-    wish: CacheWish,
+    options: CacheOptions,
     tokens_per_step: int,
     cache_dir: Path | None,
     on_progress: OnProgress,
@@ -42,19 +42,19 @@ def build_on_cpu(
         on_progress(LoadProgress("compiling"))
         kernels = Kernels.load(cache_dir)
     forward, description, close = _forward(loaded.model, kernels)
-    chooser = choose if isinstance(kernels, str) else NativeChooser(kernels)
+    sampler = sample_tokens if isinstance(kernels, str) else NativeSampler(kernels)
     dtype = loaded.model.dtype
     size = cpu_cache_size(
-        layers, dtype, wish, free_bytes=_free_bytes(), max_context=loaded.max_context
+        layers, dtype, options, free_bytes=_free_bytes(), max_context=loaded.max_context
     )
     cache = KVCache(
         layers,
         num_blocks=size.num_blocks,
-        block_size=wish.block_size,
+        block_size=options.block_size,
         dtype=dtype,
         device=loaded.device,
     )
-    runner = Runner(forward, cache, loaded.device, chooser)
+    runner = Runner(forward, cache, loaded.device, sampler)
     return Computing(cache, description, size.arithmetic, tokens_per_step, runner, close)
 
 

@@ -25,7 +25,7 @@ from llmserve.engines.batching.compute.headroom import (
 )
 from llmserve.engines.batching.compute.kv_cache import KVCache, LayerShape
 from llmserve.engines.batching.compute.runner import Runner
-from llmserve.engines.batching.compute.sizing import CacheSize, CacheWish, gpu_cache_size
+from llmserve.engines.batching.compute.sizing import CacheOptions, CacheSize, gpu_cache_size
 from llmserve.engines.batching.compute.transformers_forward import TransformersForward
 from llmserve.engines.batching.compute.trial import Trial
 from llmserve.engines.frames import forget_frames
@@ -41,7 +41,7 @@ USUAL_CONTEXT: Final = 8192
 def build_on_cuda(
     loaded: LoadedModel,
     layers: Sequence[LayerShape],
-    wish: CacheWish,
+    options: CacheOptions,
     tokens_per_step: int,
     is_compiled: bool,
     on_progress: OnProgress,
@@ -53,8 +53,8 @@ def build_on_cuda(
     """
     try:
         on_progress(LoadProgress("trying the kernels"))
-        backend, refusals = first_that_works(loaded, Trial(loaded, layers, wish.block_size))
-        assembly = _Assembly(loaded, layers, wish, backend, refusals, on_progress)
+        backend, refusals = first_that_works(loaded, Trial(loaded, layers, options.block_size))
+        assembly = _Assembly(loaded, layers, options, backend, refusals, on_progress)
         try:
             return assembly.build(tokens_per_step, is_compiled)
         except BaseException:
@@ -76,7 +76,7 @@ class _Assembly:
         self,
         loaded: LoadedModel,
         layers: Sequence[LayerShape],
-        wish: CacheWish,
+        options: CacheOptions,
         backend: Backend,
         refusals: list[str],
         on_progress: OnProgress,
@@ -84,7 +84,7 @@ class _Assembly:
         self.forward = TransformersForward(loaded.model, backend.attention)
         self._loaded = loaded
         self._layers = layers
-        self._wish = wish
+        self._options = options
         self._backend = backend
         self._refusals = refusals
         self._on_progress = on_progress
@@ -94,7 +94,7 @@ class _Assembly:
         """In this order: what takes memory for good comes after all that is measured."""
         headroom = self._headroom(tokens_per_step)
         self._on_progress(LoadProgress("compiling kernels"))
-        self._backend.compile_all(self._wish.max_running, self._loaded.max_context)
+        self._backend.compile_all(self._options.max_running, self._loaded.max_context)
         size = self._cache_size(headroom)
         cache = self._cache(size.num_blocks)
         parts = ["transformers' code", self._backend.name]
@@ -123,7 +123,7 @@ class _Assembly:
 
     def _headroom(self, tokens_per_step: int) -> Headroom:
         self._on_progress(LoadProgress("measuring a step"))
-        wish, loaded = self._wish, self._loaded
+        options, loaded = self._options, self._loaded
         cache = self._cache(1)
         graph_bytes = self._graph_bytes(cache)
         usual = min(loaded.max_context, USUAL_CONTEXT)
@@ -133,16 +133,16 @@ class _Assembly:
             self._layers,
             self.forward,
             cache,
-            wish.max_running,
+            options.max_running,
             is_plain=not self._backend.is_capturable,
         )
-        share = wish.share.of(self._memory.occupancy(), loaded.weight_bytes)
+        share = options.share.of(self._memory.occupancy(), loaded.weight_bytes)
         tokens, step_bytes = measure_step(
             self._memory,
             largest.run,
             tokens_per_step=tokens_per_step,
-            least_tokens=min(tokens_per_step, max(LEAST_STEP, wish.max_running)),
-            most_bytes=share - (graph_bytes or 0) - (wish.num_bytes or usual * per_token),
+            least_tokens=min(tokens_per_step, max(LEAST_STEP, options.max_running)),
+            most_bytes=share - (graph_bytes or 0) - (options.num_bytes or usual * per_token),
         )
         return Headroom(tokens, step_bytes, graph_bytes)
 
@@ -163,7 +163,7 @@ class _Assembly:
             self.forward,
             cache,
             CudaRecorder(device),
-            max_rows=self._wish.max_running,
+            max_rows=self._options.max_running,
             max_context=self._loaded.max_context,
             device=device,
         )
@@ -172,7 +172,7 @@ class _Assembly:
         return gpu_cache_size(
             self._layers,
             self._loaded.model.dtype,
-            self._wish,
+            self._options,
             device=self._memory.occupancy(),
             weight_bytes=self._loaded.weight_bytes,
             headroom_bytes=headroom.num_bytes,
@@ -184,7 +184,7 @@ class _Assembly:
         return self._backend.cache(
             self._layers,
             num_blocks=num_blocks,
-            block_size=self._wish.block_size,
+            block_size=self._options.block_size,
             dtype=self._loaded.model.dtype,
             device=self._loaded.device,
         )

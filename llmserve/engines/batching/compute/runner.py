@@ -9,9 +9,9 @@ import torch
 from llmserve.engines.batching.compute.batch import Batch
 from llmserve.engines.batching.compute.forward import Forward
 from llmserve.engines.batching.compute.kv_cache import KVCache
-from llmserve.engines.batching.compute.sampling.row_state import RowSampling
+from llmserve.engines.batching.compute.sampling.row_state import RowState
 from llmserve.engines.batching.compute.sampling.sampler import Choice, sample
-from llmserve.engines.batching.compute.sampling.torch_sampler import Choose, choose
+from llmserve.engines.batching.compute.sampling.torch_sampler import SampleTokens, sample_tokens
 from llmserve.engines.batching.schedule.plan import StepPlan
 
 
@@ -23,10 +23,10 @@ class Runner:
         forward: Forward,
         cache: KVCache,
         device: torch.device,
-        choose: Choose = choose,
+        sample_tokens: SampleTokens = sample_tokens,
     ) -> None:
         self.forward = forward
-        self._choose = choose
+        self._sample_tokens = sample_tokens
         self._cache = cache
         self._device = device
 
@@ -35,10 +35,10 @@ class Runner:
         return Batch.from_plan(plan, self._cache.block_size, self._device)
 
     @torch.inference_mode()
-    def run(self, batch: Batch, rows: Sequence[RowSampling]) -> list[Choice]:
+    def run(self, batch: Batch, rows: Sequence[RowState]) -> list[Choice]:
         """The choices of the batch's sampled positions, in their order; `rows` belong to these.
 
         Running a batch again is harmless: the same keys and values go to the same places.
         """
         logits = self.forward(batch, self._cache)
-        return sample(logits, rows, self._choose) if rows else []
+        return sample(logits, rows, self._sample_tokens) if rows else []

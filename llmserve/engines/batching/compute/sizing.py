@@ -28,7 +28,7 @@ class CacheSize:
 
 
 @dataclass(frozen=True, slots=True)
-class CacheWish:
+class CacheOptions:
     """What is asked of the KV cache.
 
     Attributes:
@@ -47,7 +47,7 @@ class CacheWish:
 def gpu_cache_size(
     layers: Sequence[LayerShape],
     dtype: torch.dtype,
-    wish: CacheWish,
+    options: CacheOptions,
     *,
     device: Occupancy,
     weight_bytes: int,
@@ -62,28 +62,32 @@ def gpu_cache_size(
         ModelBroken: there is no room for it, or for a cache worth having; shows the arithmetic.
     """
     per_token = _bytes_per_token(layers, dtype)
-    share = wish.share.of(device, weight_bytes)
+    share = options.share.of(device, weight_bytes)
     room = share - headroom_bytes
-    why = f"({wish.share.arithmetic(device, weight_bytes)}) = {share:,} - {headroom}"
+    why = f"({options.share.arithmetic(device, weight_bytes)}) = {share:,} - {headroom}"
     least = min(LEAST_TOKENS, max_context) * per_token
-    wanted = least if wish.num_bytes is None else wish.num_bytes
+    wanted = least if options.num_bytes is None else options.num_bytes
     if wanted > room:
         raise ModelBroken(
             f"no room for the KV cache: it wants {wanted:,} bytes, and there are {why} = {room:,}; "
             "lower kv_cache_bytes, max_tokens_per_step or max_running, serve fewer models on this "
             "device, or a smaller one"
         )
-    if wish.num_bytes is not None:
+    if options.num_bytes is not None:
         return _cache_size(
-            wish.num_bytes, per_token, wish, max_context, f"kv_cache_bytes, of {why} = {room:,}"
+            options.num_bytes,
+            per_token,
+            options,
+            max_context,
+            f"kv_cache_bytes, of {why} = {room:,}",
         )
-    return _cache_size(room, per_token, wish, max_context, f"{why} = {room:,}")
+    return _cache_size(room, per_token, options, max_context, f"{why} = {room:,}")
 
 
 def cpu_cache_size(
     layers: Sequence[LayerShape],
     dtype: torch.dtype,
-    wish: CacheWish,
+    options: CacheOptions,
     *,
     free_bytes: int,
     max_context: int,
@@ -91,26 +95,29 @@ def cpu_cache_size(
     """What was asked for, or what `max_running` requests of the usual length want, and no more than
     a share of what is free; one whole context, if there is room for it."""
     per_token = _bytes_per_token(layers, dtype)
-    if wish.num_bytes is not None:
-        why = f"kv_cache_bytes = {wish.num_bytes:,}"
-        return _cache_size(wish.num_bytes, per_token, wish, max_context, why)
+    if options.num_bytes is not None:
+        why = f"kv_cache_bytes = {options.num_bytes:,}"
+        return _cache_size(options.num_bytes, per_token, options, max_context, why)
     usual_tokens = min(CACHE_TOKENS, max_context)
-    usual = max(wish.max_running * usual_tokens, max_context) + wish.block_size * wish.max_running
-    most = int(free_bytes * CPU_SHARE * wish.share.part)
-    why = (
-        f"the lesser of {wish.max_running} requests × {usual_tokens:,} tokens "
-        f"and {CPU_SHARE} × {wish.share.part:.3g} of {free_bytes:,} bytes free"
+    usual = (
+        max(options.max_running * usual_tokens, max_context)
+        + options.block_size * options.max_running
     )
-    return _cache_size(min(usual * per_token, most), per_token, wish, max_context, why)
+    most = int(free_bytes * CPU_SHARE * options.share.part)
+    why = (
+        f"the lesser of {options.max_running} requests × {usual_tokens:,} tokens "
+        f"and {CPU_SHARE} × {options.share.part:.3g} of {free_bytes:,} bytes free"
+    )
+    return _cache_size(min(usual * per_token, most), per_token, options, max_context, why)
 
 
 def _cache_size(
-    budget: int, per_token: int, wish: CacheWish, max_context: int, why: str
+    budget: int, per_token: int, options: CacheOptions, max_context: int, why: str
 ) -> CacheSize:
-    size = wish.block_size
+    size = options.block_size
     num_blocks = max(1, budget // (per_token * size))
     # More than every request's whole context can never be used, prefixes aside.
-    num_blocks = min(num_blocks, (wish.max_running + 1) * -(-max_context // size))
+    num_blocks = min(num_blocks, (options.max_running + 1) * -(-max_context // size))
     return CacheSize(
         num_blocks,
         f"{num_blocks:,} blocks × {size} tokens × {per_token:,} bytes per token = "

@@ -22,7 +22,7 @@ from llmserve.engines.batching.compute.cuda.kv_write import CudaKVCache
 from llmserve.engines.batching.compute.forward import Forward
 from llmserve.engines.batching.compute.kv_cache import KVCache, LayerShape
 from llmserve.engines.batching.compute.runner import Runner
-from llmserve.engines.batching.compute.sampling.row_state import RowSampling
+from llmserve.engines.batching.compute.sampling.row_state import RowState
 from llmserve.engines.batching.compute.transformers_forward import TransformersForward
 from llmserve.engines.batching.schedule.plan import Slice, StepPlan
 from llmserve.engines.batching.schedule.sequence import Sequence as TokenSequence
@@ -113,7 +113,7 @@ def time_decode(forward: Forward, cache: KVCache, batch: int, context: int, step
     plan = StepPlan(tuple(Slice(row, context - 1, 1, is_sampled=True) for row in rows))
     runner = Runner(forward, cache, device)
     params = SamplingParams(temperature=0.0)
-    sampling = [RowSampling(params, [], [], 1, device) for _ in rows]
+    sampling = [RowState(params, [], [], 1, device) for _ in rows]
     step_seconds = _median(lambda: runner.run(runner.prepare(plan), sampling), steps)
     with torch.inference_mode():
         laid_out = Batch.from_plan(plan, BLOCK_SIZE, device)

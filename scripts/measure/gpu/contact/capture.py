@@ -10,7 +10,7 @@ from random_models.presets import PRESETS
 
 from llmserve.engines.accelerator import make_current
 from llmserve.engines.batching.compute.building import build_computing
-from llmserve.engines.batching.compute.sizing import CacheWish
+from llmserve.engines.batching.compute.sizing import CacheOptions
 from llmserve.engines.batching.compute.support import Unsupported, layer_shapes
 from measure.gpu.contact.subject import make_subject
 
@@ -24,7 +24,7 @@ def main() -> int:
         try:
             subject = make_subject(name, device, max_context=1024)
             layers = layer_shapes(subject.loaded)
-            wish = CacheWish(16, 16, 1024 * 16 * sum(
+            wish = CacheOptions(16, 16, 1024 * 16 * sum(
                 layer.bytes_per_token(torch.bfloat16) for layer in layers
             ))  # fmt: skip
             computing = build_computing(subject.loaded, layers, wish)

@@ -10,7 +10,7 @@ import torch
 from llmserve.engines.accelerator import make_current
 from llmserve.engines.batching.compute.building import build_computing
 from llmserve.engines.batching.compute.cuda import kv_write, paged_decode, paged_kernel
-from llmserve.engines.batching.compute.sizing import CacheWish
+from llmserve.engines.batching.compute.sizing import CacheOptions
 from measure.gpu.contact.subject import make_subject
 from measure.gpu.contact.workload import plan_of, rows_of
 
@@ -22,7 +22,7 @@ def main() -> int:
     device = torch.device("cuda:0")
     make_current(device)
     subject = make_subject("qwen3-0.6b", device)
-    computing = build_computing(subject.loaded, subject.layers, CacheWish(16, 32, 2**31))
+    computing = build_computing(subject.loaded, subject.layers, CacheOptions(16, 32, 2**31))
     vocab = subject.loaded.model.config.vocab_size
     before = _count()
     print(f"=> after load: {before}")

@@ -9,7 +9,7 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from llmserve.engines.batching.compute.building import build_computing
-from llmserve.engines.batching.compute.sizing import CacheWish
+from llmserve.engines.batching.compute.sizing import CacheOptions
 from measure.gpu.contact.subject import make_subject
 from measure.gpu.contact.workload import plan_of
 
@@ -21,7 +21,7 @@ def main(argv: list[str]) -> int:
     preset, rows, context = argv[0], int(argv[1]), int(argv[2])
     device = torch.device("cuda:0")
     subject = make_subject(preset, device)
-    wish = CacheWish(16, rows, 2 * rows * context * subject.cache_bytes_per_token)
+    wish = CacheOptions(16, rows, 2 * rows * context * subject.cache_bytes_per_token)
     computing = build_computing(subject.loaded, subject.layers, wish)
     runner = computing.runner
     with torch.inference_mode():

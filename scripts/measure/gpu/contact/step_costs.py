@@ -13,7 +13,7 @@ from llmserve.engines.batching.compute.building import build_computing
 from llmserve.engines.batching.compute.computing import Computing
 from llmserve.engines.batching.compute.headroom import DeviceMemory, LargestStep
 from llmserve.engines.batching.compute.sampling.sampler import sample
-from llmserve.engines.batching.compute.sizing import CacheWish
+from llmserve.engines.batching.compute.sizing import CacheOptions
 from measure.gpu.contact.subject import Subject, make_subject
 from measure.gpu.contact.workload import Affine, device_seconds, median_seconds, plan_of, rows_of
 from measure.roofline import copy_bandwidth, step_bytes
@@ -33,7 +33,7 @@ def main(argv: list[str]) -> int:
     computing = build_computing(
         subject.loaded,
         subject.layers,
-        CacheWish(BLOCK_SIZE, max(BATCHES)),
+        CacheOptions(BLOCK_SIZE, max(BATCHES)),
         tokens_per_step=max(PROMPTS),
         is_compiled="compiled" in argv[1:],
     )

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 
 from llmserve.domain import SamplingParams
-from llmserve.engines.batching.compute.sampling.row_state import RowSampling
+from llmserve.engines.batching.compute.sampling.row_state import RowState
 from llmserve.engines.batching.schedule.plan import Slice, StepPlan
 from llmserve.engines.batching.schedule.sequence import Sequence as TokenSequence
 
@@ -43,9 +43,9 @@ def plan_of(
 
 def rows_of(
     plan: StepPlan, device: torch.device, vocab: int, params: SamplingParams = GREEDY
-) -> list[RowSampling]:
+) -> list[RowState]:
     """Sampling for each row."""
-    return [RowSampling(params, part.sequence.token_ids, [], vocab, device) for part in plan.slices]
+    return [RowState(params, part.sequence.token_ids, [], vocab, device) for part in plan.slices]
 
 
 def median_seconds(work: Callable[[], object], repeats: int, *, warm: int = 3) -> float:

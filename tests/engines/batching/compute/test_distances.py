@@ -14,7 +14,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
 from llmserve.domain import SamplingFields
 from llmserve.engines.batching.compute.building import build_computing
 from llmserve.engines.batching.compute.distances import distances
-from llmserve.engines.batching.compute.sizing import CacheWish
+from llmserve.engines.batching.compute.sizing import CacheOptions
 from llmserve.engines.batching.compute.support import Unsupported, layer_shapes
 from llmserve.engines.batching.schedule.plan import Slice, StepPlan
 from llmserve.engines.batching.schedule.sequence import Sequence as TokenSequence
@@ -152,7 +152,7 @@ def batched(loaded: LoadedModel, prompts: Sequence[Sequence[int]]) -> list[list[
     layers = layer_shapes(loaded)
     per_block = sum(layer.bytes_per_token(torch.float32) for layer in layers) * BLOCK
     num_blocks = CONTEXT // BLOCK
-    wish = CacheWish(BLOCK, len(prompts), per_block * num_blocks * len(prompts))
+    wish = CacheOptions(BLOCK, len(prompts), per_block * num_blocks * len(prompts))
     computing = build_computing(loaded, layers, wish)
     rows = [
         TokenSequence(

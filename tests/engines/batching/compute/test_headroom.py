@@ -19,8 +19,8 @@ from llmserve.engines.batching.compute.headroom import (
     measure_step,
 )
 from llmserve.engines.batching.compute.kv_cache import KVCache
-from llmserve.engines.batching.compute.sampling import torch_sampler as choosing
-from llmserve.engines.batching.compute.sampling.row_state import RowSampling
+from llmserve.engines.batching.compute.sampling import torch_sampler
+from llmserve.engines.batching.compute.sampling.row_state import RowState
 from llmserve.engines.batching.compute.sampling.sampler import sample
 from llmserve.engines.batching.compute.support import layer_shapes
 from llmserve.engines.batching.compute.transformers_forward import TransformersForward
@@ -172,17 +172,17 @@ def test_attention_in_torch_is_tried_with_all_the_decode_rows_that_it_copies_at_
 
 def test_its_tokens_are_chosen_in_the_dearest_way(monkeypatch: pytest.MonkeyPatch) -> None:
     vocab = 5000
-    row = RowSampling(module.DEAREST, [1], (), vocab, torch.device("cpu"))
+    row = RowState(module.DEAREST, [1], (), vocab, torch.device("cpu"))
     assert not row.is_plain
     assert row.params.logprobs is not None
     sorted_sizes = []
-    plain = choosing._descending
+    plain = torch_sampler._descending
 
     def watched(scores: torch.Tensor) -> torch.Tensor:
         sorted_sizes.append(scores.shape[-1])
         return plain(scores)
 
-    monkeypatch.setattr(choosing, "_descending", watched)
+    monkeypatch.setattr(torch_sampler, "_descending", watched)
     torch.manual_seed(0)
     sample(10 * torch.randn(1, vocab), [row])
     assert max(sorted_sizes, default=0) == vocab

@@ -21,8 +21,8 @@ from llmserve.engines.batching.compute.computing import Computing
 from llmserve.engines.batching.compute.cuda import compiled
 from llmserve.engines.batching.compute.kv_cache import KVCache
 from llmserve.engines.batching.compute.on_cuda import build_on_cuda
-from llmserve.engines.batching.compute.sampling.row_state import RowSampling
-from llmserve.engines.batching.compute.sizing import CacheWish
+from llmserve.engines.batching.compute.sampling.row_state import RowState
+from llmserve.engines.batching.compute.sizing import CacheOptions
 from llmserve.engines.batching.compute.support import layer_shapes
 from llmserve.engines.batching.schedule.scheduler import Scheduler
 from llmserve.engines.batching.schedule.sequence import Sequence as TokenSequence
@@ -30,7 +30,7 @@ from llmserve.engines.weights.loading import LoadedModel, load_model
 from llmserve.errors import ModelBroken
 
 GREEDY = SamplingParams(temperature=0.0, ignore_eos=True)
-WISH = CacheWish(block_size=4, max_running=6)
+WISH = CacheOptions(block_size=4, max_running=6)
 PROMPTS = ([5, 6, 7], [9] * 11, [3])
 
 
@@ -94,7 +94,7 @@ def tokens_of(computing: Computing, vocab: int) -> list[list[int]]:
         TokenSequence(
             list(prompt),
             len(prompt),
-            request=RowSampling(GREEDY, prompt, (), vocab, torch.device("cpu")),
+            request=RowState(GREEDY, prompt, (), vocab, torch.device("cpu")),
         )
         for prompt in PROMPTS
     ]

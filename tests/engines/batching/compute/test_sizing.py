@@ -9,8 +9,8 @@ import torch
 
 from llmserve.engines.batching.compute.kv_cache import LayerShape
 from llmserve.engines.batching.compute.sizing import (
+    CacheOptions,
     CacheSize,
-    CacheWish,
     cpu_cache_size,
     gpu_cache_size,
 )
@@ -19,7 +19,7 @@ from llmserve.errors import ModelBroken
 
 LAYERS = (LayerShape(2, 16), LayerShape(2, 16))
 PER_TOKEN = 2 * 2 * 2 * 16 * 2  # layers, keys and values, heads, size, bytes
-WISH = CacheWish(block_size=16, max_running=8)
+WISH = CacheOptions(block_size=16, max_running=8)
 
 
 def on_cpu(free_bytes: int = 10**9, **changes: object) -> CacheSize:

@@ -83,8 +83,8 @@ class Linear(Structure):
     )
 
 
-class Wish(Structure):
-    """`Wish` in choosing.h."""
+class NativeParams(Structure):
+    """`SamplingParams` in sampling.h."""
 
     _fields_ = (
         ("uniform", c_double),
@@ -112,7 +112,7 @@ class Kernels:
 
     def __init__(self, library: ctypes.CDLL) -> None:
         self._library = library
-        self._scratch = torch.empty(0)  # of `choose`, which one thread calls at a time
+        self._scratch = torch.empty(0)  # of `sample`, which one thread calls at a time
         signatures = {
             "has_tiles": (c_int32, []),
             "panel_size": (c_int64, [c_int64]),
@@ -121,7 +121,7 @@ class Kernels:
                 None,
                 [c_int32, c_void_p, c_int64, c_void_p, c_int64, c_int64, c_void_p],
             ),
-            "choose": (
+            "sample": (
                 None,
                 [c_void_p, c_int64, c_int64, c_void_p, c_void_p, c_int64, c_void_p],
             ),
@@ -197,20 +197,20 @@ class Kernels:
         )
         return result[:num_rows, :num_columns]
 
-    def choose(self, logits: torch.Tensor, wishes: ctypes.Array[Wish]) -> list[int]:
+    def sample(self, logits: torch.Tensor, params: ctypes.Array[NativeParams]) -> list[int]:
         """A token for each row of logits (rows, vocab) float32; negative where they are not
         numbers. The GIL is free meanwhile."""
         rows, vocab = logits.shape
         assert logits.dtype == torch.float32
         assert logits.is_contiguous()
-        assert len(wishes) == rows
+        assert len(params) == rows
         threads = torch.get_num_threads() if rows > 1 else 1
         room = threads * -(-vocab // LANES) * LANES
         if self._scratch.numel() < room:
             self._scratch = torch.empty(room)
         tokens = (c_int64 * rows)()
-        self._library.llmserve_choose(
-            logits.data_ptr(), rows, vocab, wishes, self._scratch.data_ptr(), threads, tokens
+        self._library.llmserve_sample(
+            logits.data_ptr(), rows, vocab, params, self._scratch.data_ptr(), threads, tokens
         )
         return list(tokens)
 

@@ -4,7 +4,7 @@
 
 #include <new>
 
-#include "choosing.h"
+#include "sampling.h"
 #include "decoder.h"
 #include "linear.h"
 #include "paged_attention.h"
@@ -90,7 +90,7 @@ int32_t llmserve_attend(void* desk, const Attend* it) {
 
 // A token for each row of logits (rows, vocab), or `kNoToken`. `scratch` has room for as many rows
 // as threads, each up to a multiple of 16.
-void llmserve_choose(const float* logits, int64_t rows, int64_t vocab, const Wish* wishes,
+void llmserve_sample(const float* logits, int64_t rows, int64_t vocab, const SamplingParams* params,
                      float* scratch, int64_t threads, int64_t* tokens) {
     const int64_t room = round_up(vocab, kLanes);
     // Always as many threads as the decoder's: a smaller team would end those that it leaves out.
@@ -98,7 +98,7 @@ void llmserve_choose(const float* logits, int64_t rows, int64_t vocab, const Wis
     for (int64_t row = 0; row < rows; ++row) {
         const FlushTiny flush;
         Row it(logits + row * vocab, vocab, scratch + omp_get_thread_num() * room);
-        tokens[row] = it.choose(wishes[row]);
+        tokens[row] = it.sample(params[row]);
     }
 }
 

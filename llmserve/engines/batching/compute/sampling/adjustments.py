@@ -13,13 +13,13 @@ from typing import Final
 import numpy as np
 import torch
 
-from llmserve.engines.batching.compute.sampling.row_state import RowSampling
+from llmserve.engines.batching.compute.sampling.row_state import RowState
 
 LEAST_PENALTY: Final = 1e-30
 """Smaller ones would be 0 in float32, and 0 divided by 0 no number."""
 
 
-def adjust(logits: torch.Tensor, rows: Sequence[RowSampling]) -> None:
+def adjust(logits: torch.Tensor, rows: Sequence[RowState]) -> None:
     """In place; logits (num_rows, vocab) in float32, contiguous."""
     if all(row.is_plain for row in rows):
         return
@@ -48,7 +48,7 @@ def adjust(logits: torch.Tensor, rows: Sequence[RowSampling]) -> None:
 
 
 def _penalize(
-    cells: torch.Tensor, vocab: int, rows: Sequence[RowSampling], penalized: list[int]
+    cells: torch.Tensor, vocab: int, rows: Sequence[RowState], penalized: list[int]
 ) -> None:
     device = cells.device
     # (num_rows, 3): repetition, presence, frequency
@@ -78,7 +78,7 @@ def _repeated(seen: torch.Tensor, penalty: torch.Tensor) -> torch.Tensor:
 
 
 def _answer_cells(
-    vocab: int, rows: Sequence[RowSampling], penalized: list[int], device: torch.device
+    vocab: int, rows: Sequence[RowState], penalized: list[int], device: torch.device
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Where the logits of all answers' tokens are, (num_cells,), and how often each was made."""
     tables = []
@@ -92,7 +92,7 @@ def _answer_cells(
 
 
 def _prompt_cells(
-    vocab: int, rows: Sequence[RowSampling], penalized: list[int], device: torch.device
+    vocab: int, rows: Sequence[RowState], penalized: list[int], device: torch.device
 ) -> torch.Tensor | None:
     """Where the logits of all prompts' tokens are, (num_cells,)."""
     parts, lengths, starts = [], [], []

@@ -6,26 +6,28 @@ from collections.abc import Sequence
 
 import torch
 
-from llmserve.engines.batching.compute.native.kernels import Kernels, Wish
-from llmserve.engines.batching.compute.sampling.row_state import RowSampling
+from llmserve.engines.batching.compute.native.kernels import Kernels, NativeParams
+from llmserve.engines.batching.compute.sampling.row_state import RowState
 
 
-class NativeChooser:
-    """Implements `Choose` for logits on the CPU. It draws what torch's own would for the same
+class NativeSampler:
+    """Implements `SampleTokens` for logits on the CPU. It draws what torch's own would for the same
     uniform number, but for rounding, and takes a tenth of the time."""
 
     def __init__(self, kernels: Kernels) -> None:
         self._kernels = kernels
 
-    def __call__(self, logits: torch.Tensor, rows: Sequence[RowSampling]) -> list[int | None]:
-        """See `Choose`."""
-        wishes = (Wish * len(rows))(*map(_wish, rows))
-        chosen = self._kernels.choose(logits, wishes)
+    def __call__(self, logits: torch.Tensor, rows: Sequence[RowState]) -> list[int | None]:
+        """See `SampleTokens`."""
+        params = (NativeParams * len(rows))(*map(_native, rows))
+        chosen = self._kernels.sample(logits, params)
         return [token if token >= 0 else None for token in chosen]
 
 
-def _wish(row: RowSampling) -> Wish:
+def _native(row: RowState) -> NativeParams:
     if row.params.is_greedy:
-        return Wish()
+        return NativeParams()
     params = row.params
-    return Wish(row.draw(), 1.0 / params.temperature, params.top_p, params.min_p, params.top_k)
+    return NativeParams(
+        row.draw(), 1.0 / params.temperature, params.top_p, params.min_p, params.top_k
+    )

@@ -16,7 +16,7 @@ LEAST_ROOM: Final = 64
 """Different tokens of an answer that there is room for from the start."""
 
 
-class RowSampling:
+class RowState:
     """A request's parameters, its own random numbers, and the tokens it has seen.
 
     Attributes:

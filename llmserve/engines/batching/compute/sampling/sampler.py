@@ -9,8 +9,8 @@ import torch
 
 from llmserve.domain import TokenLogprobs
 from llmserve.engines.batching.compute.sampling.adjustments import adjust
-from llmserve.engines.batching.compute.sampling.row_state import RowSampling
-from llmserve.engines.batching.compute.sampling.torch_sampler import Choose, choose
+from llmserve.engines.batching.compute.sampling.row_state import RowState
+from llmserve.engines.batching.compute.sampling.torch_sampler import SampleTokens, sample_tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +23,7 @@ class Choice:
 
 @torch.inference_mode()
 def sample(
-    logits: torch.Tensor, rows: Sequence[RowSampling], choose: Choose = choose
+    logits: torch.Tensor, rows: Sequence[RowState], sample_tokens: SampleTokens = sample_tokens
 ) -> list[Choice]:
     """Logits (num_rows, vocab) in float32, which may be overwritten; greedy and sampled rows mix.
 
@@ -31,7 +31,7 @@ def sample(
     """
     told = Told(logits, rows)
     adjust(logits, rows)
-    chosen = choose(logits, rows)
+    chosen = sample_tokens(logits, rows)
     logprobs = told.of(chosen)
     # Last, when nothing can fail any more: a step that fails is tried again.
     for row, token_id in zip(rows, chosen, strict=True):
@@ -43,7 +43,7 @@ def sample(
 class Told:
     """Logprobs of the rows that want them, kept aside before anything changes the logits."""
 
-    def __init__(self, logits: torch.Tensor, rows: Sequence[RowSampling]) -> None:
+    def __init__(self, logits: torch.Tensor, rows: Sequence[RowState]) -> None:
         self._wanted = [
             (index, row.params.logprobs)
             for index, row in enumerate(rows)

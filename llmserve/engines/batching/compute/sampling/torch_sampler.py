@@ -14,20 +14,20 @@ from typing import Final
 import numpy as np
 import torch
 
-from llmserve.engines.batching.compute.sampling.row_state import RowSampling
+from llmserve.engines.batching.compute.sampling.row_state import RowState
 
 CANDIDATES: Final = 1024
 """Sorting a whole vocabulary costs milliseconds a row; top-p seldom reaches further than this."""
 BLOCK: Final = 256
 """Tokens whose probabilities are summed up before a draw looks at single ones."""
 
-Choose = Callable[[torch.Tensor, Sequence[RowSampling]], list[int | None]]
+SampleTokens = Callable[[torch.Tensor, Sequence[RowState]], list[int | None]]
 """From logits (num_rows, vocab) in float32, which may be overwritten, to each row's token; `None`
 where a row's logits are not numbers."""
 
 
-def choose(logits: torch.Tensor, rows: Sequence[RowSampling]) -> list[int | None]:
-    """See `Choose`."""
+def sample_tokens(logits: torch.Tensor, rows: Sequence[RowState]) -> list[int | None]:
+    """See `SampleTokens`."""
     largest, token_ids = _best(logits)
     drawn = [index for index, row in enumerate(rows) if not row.params.is_greedy]
     if drawn:
@@ -55,7 +55,7 @@ def _to_host(token_ids: torch.Tensor, largest: torch.Tensor) -> list[int | None]
 
 
 def _drawn(
-    logits: torch.Tensor, largest: torch.Tensor, rows: Sequence[RowSampling], drawn: list[int]
+    logits: torch.Tensor, largest: torch.Tensor, rows: Sequence[RowState], drawn: list[int]
 ) -> torch.Tensor:
     """Token ids of the rows `drawn`, (len(drawn),)."""
     everyone = len(drawn) == len(rows)
@@ -101,7 +101,7 @@ def _reached(cumulative: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     return torch.minimum(place, last)
 
 
-def _least(rows: Sequence[RowSampling], scores: torch.Tensor) -> torch.Tensor:
+def _least(rows: Sequence[RowState], scores: torch.Tensor) -> torch.Tensor:
     """The least score that each row may draw, (num_rows, 1); scores are 0 at most."""
     vocab = scores.shape[-1]
     count = min(vocab, max(CANDIDATES, *(row.params.top_k for row in rows), 1))
@@ -113,7 +113,7 @@ def _least(rows: Sequence[RowSampling], scores: torch.Tensor) -> torch.Tensor:
 
 
 def _least_among(
-    rows: Sequence[RowSampling], scores: torch.Tensor, candidates: torch.Tensor
+    rows: Sequence[RowState], scores: torch.Tensor, candidates: torch.Tensor
 ) -> torch.Tensor | None:
     """By the best candidates of each row, (num_rows, count), from the best down; `None` if more
     are needed to tell."""

@@ -20,10 +20,9 @@ from transformers import (
 )
 
 from llmserve.domain import SamplingParams
-from llmserve.engines.batching.compute.sampling import sampler
-from llmserve.engines.batching.compute.sampling import torch_sampler as choosing
+from llmserve.engines.batching.compute.sampling import sampler, torch_sampler
 from llmserve.engines.batching.compute.sampling.adjustments import adjust
-from llmserve.engines.batching.compute.sampling.row_state import RowSampling
+from llmserve.engines.batching.compute.sampling.row_state import RowState
 from llmserve.engines.batching.compute.sampling.sampler import sample
 
 VOCAB = 3000
@@ -31,16 +30,16 @@ PROMPT = (5, 6, 7, 5)
 EOS = (2, 3)
 
 
-def row(vocab: int = VOCAB, **params: object) -> RowSampling:
+def row(vocab: int = VOCAB, **params: object) -> RowState:
     wanted = SamplingParams(**{"temperature": 0.0} | params)  # type: ignore[arg-type]
-    return RowSampling(wanted, PROMPT, EOS, vocab, torch.device("cpu"))
+    return RowState(wanted, PROMPT, EOS, vocab, torch.device("cpu"))
 
 
 def logits(rows: int = 1, vocab: int = VOCAB, seed: int = 0, scale: float = 4.0) -> torch.Tensor:
     return torch.randn(rows, vocab, generator=torch.Generator().manual_seed(seed)) * scale
 
 
-def tokens(scores: torch.Tensor, rows: list[RowSampling]) -> list[int | None]:
+def tokens(scores: torch.Tensor, rows: list[RowState]) -> list[int | None]:
     return [choice.token_id for choice in sample(scores.clone(), rows)]
 
 
@@ -163,13 +162,13 @@ def test_more_candidates_are_looked_at_where_the_share_is_not_reached(
 ) -> None:
     flat = torch.linspace(0.0, 0.01, VOCAB)[None]
     everything = [tokens(flat, [row(temperature=1.0, top_p=0.9, seed=s)])[0] for s in range(30)]
-    monkeypatch.setattr(choosing, "CANDIDATES", 16)
+    monkeypatch.setattr(torch_sampler, "CANDIDATES", 16)
     few = [tokens(flat, [row(temperature=1.0, top_p=0.9, seed=s)])[0] for s in range(30)]
     assert few == everything
     assert len(set(few)) > 20
 
 
-def adjusted(scores: torch.Tensor, *rows: RowSampling) -> torch.Tensor:
+def adjusted(scores: torch.Tensor, *rows: RowState) -> torch.Tensor:
     result = scores.clone()
     adjust(result, rows)
     return result

@@ -15,14 +15,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmserve.domain import SamplingParams
-from llmserve.engines.batching.compute.sampling.native_sampler import NativeChooser
-from llmserve.engines.batching.compute.sampling.row_state import RowSampling
-from llmserve.engines.batching.compute.sampling.torch_sampler import Choose, choose
+from llmserve.engines.batching.compute.sampling.native_sampler import NativeSampler
+from llmserve.engines.batching.compute.sampling.row_state import RowState
+from llmserve.engines.batching.compute.sampling.torch_sampler import SampleTokens, sample_tokens
 
 EVERYTHING = 1.0 - 2.0**-53
 
 
-class Aimed(RowSampling):
+class Aimed(RowState):
     """Draws a number that the test chose."""
 
     def __init__(self, uniform: float, **params: float) -> None:
@@ -35,8 +35,8 @@ class Aimed(RowSampling):
 
 
 @pytest.fixture(params=["torch", "native"])
-def chooser(request: pytest.FixtureRequest) -> Choose:
-    return choose if request.param == "torch" else NativeChooser(native_models.kernels())
+def sampler(request: pytest.FixtureRequest) -> SampleTokens:
+    return sample_tokens if request.param == "torch" else NativeSampler(native_models.kernels())
 
 
 def logits(rows: int = 1, vocab: int = 1000, seed: int = 0, scale: float = 3.0) -> torch.Tensor:
@@ -47,51 +47,51 @@ def greedy() -> Aimed:
     return Aimed(0.5, temperature=0.0)
 
 
-def test_rows_without_numbers_have_no_token_and_spoil_no_other(chooser: Choose) -> None:
+def test_rows_without_numbers_have_no_token_and_spoil_no_other(sampler: SampleTokens) -> None:
     scores = logits(6)
     scores[1, 7] = math.nan
     scores[2] = -math.inf
     scores[3, 999] = math.inf
     scores[4, 999] = math.nan
     rows = [greedy(), greedy(), Aimed(0.5), Aimed(0.5, top_p=0.5), Aimed(0.5, top_k=3), greedy()]
-    chosen = chooser(scores.clone(), rows)
+    chosen = sampler(scores.clone(), rows)
     assert chosen[1:5] == [None] * 4
     assert [chosen[0], chosen[5]] == [int(scores[0].argmax()), int(scores[5].argmax())]
 
 
 @pytest.mark.parametrize("vocab", [1, 5, 16, 17, 999, 5000])
-def test_the_first_of_the_largest_is_the_greedy_one(chooser: Choose, vocab: int) -> None:
+def test_the_first_of_the_largest_is_the_greedy_one(sampler: SampleTokens, vocab: int) -> None:
     scores = torch.full((2, vocab), -5.0)
     scores[0, vocab // 2 :] = 1.0
     scores[1, -1] = -4.0
-    assert chooser(scores, [greedy(), greedy()]) == [vocab // 2, vocab - 1]
+    assert sampler(scores, [greedy(), greedy()]) == [vocab // 2, vocab - 1]
 
 
 @pytest.mark.parametrize("vocab", [1, 3, 16, 300, 2049])
 @pytest.mark.parametrize("filters", [{}, {"top_p": 0.9999}, {"top_k": 2000}, {"min_p": 1e-6}])
 def test_the_ends_of_the_range_reach_the_first_and_the_last_token(
-    chooser: Choose, vocab: int, filters: dict[str, float]
+    sampler: SampleTokens, vocab: int, filters: dict[str, float]
 ) -> None:
     scores = torch.zeros(2, vocab)
-    assert chooser(scores, [Aimed(0.0, **filters), Aimed(EVERYTHING, **filters)]) == [0, vocab - 1]
+    assert sampler(scores, [Aimed(0.0, **filters), Aimed(EVERYTHING, **filters)]) == [0, vocab - 1]
 
 
 @pytest.mark.parametrize("filters", [{}, {"top_p": 0.999}, {"top_k": 7}, {"min_p": 1e-6}])
 @pytest.mark.parametrize("uniform", [0.0, 0.3, EVERYTHING])
 def test_tokens_without_a_share_are_never_drawn(
-    chooser: Choose, filters: dict[str, float], uniform: float
+    sampler: SampleTokens, filters: dict[str, float], uniform: float
 ) -> None:
     scores = torch.full((1, 700), -math.inf)
     scores[0, 300:310] = -1000.0  # 2^x is zero here
     scores[0, [350, 351, 352]] = 2.0
-    assert chooser(scores, [Aimed(uniform, **filters)])[0] in (350, 351, 352)
+    assert sampler(scores, [Aimed(uniform, **filters)])[0] in (350, 351, 352)
 
 
-def test_few_high_logits_among_many_low_ones(chooser: Choose) -> None:
+def test_few_high_logits_among_many_low_ones(sampler: SampleTokens) -> None:
     scores = torch.full((1, 50_000), -20.0)
     scores[0, 49_000] = 20.0
     for filters in ({}, {"top_p": 0.9}, {"top_k": 1}, {"top_k": 40_000, "top_p": 0.9}):
-        assert chooser(scores.clone(), [Aimed(EVERYTHING / 2, **filters)]) == [49_000]
+        assert sampler(scores.clone(), [Aimed(EVERYTHING / 2, **filters)]) == [49_000]
 
 
 @dataclass(frozen=True)
@@ -144,7 +144,7 @@ def test_exactly_what_filters_leave_is_drawn_by_its_share(
     kind: str, seed: int, vocab: int, scale: float, temperature: float, top_k: int, nucleus: int,
     min_p: float,
 ) -> None:  # fmt: skip
-    chooser = choose if kind == "torch" else NativeChooser(native_models.kernels())
+    sampler = sample_tokens if kind == "torch" else NativeSampler(native_models.kernels())
     scores = logits(1, vocab, seed, scale)
     expected, top_p = reference(scores[0], temperature, top_k, nucleus, min_p)
     kept = expected.kept.nonzero()[:, 0]
@@ -158,29 +158,31 @@ def test_exactly_what_filters_leave_is_drawn_by_its_share(
         )
         for token in wanted
     ]  # fmt: skip
-    assert chooser(scores.repeat(len(rows), 1), rows) == wanted
+    assert sampler(scores.repeat(len(rows), 1), rows) == wanted
 
 
-def test_every_row_by_its_own_wish(chooser: Choose) -> None:
+def test_every_row_by_its_own_wish(sampler: SampleTokens) -> None:
     scores = logits(4, 5000, seed=3)
     rows = [Aimed(0.4), greedy(), Aimed(0.4, top_k=5), Aimed(0.4, top_p=0.3, temperature=0.5)]
     alone = [
-        chooser(scores[i : i + 1].clone(), [row])[0] for i, row in enumerate(rows)
+        sampler(scores[i : i + 1].clone(), [row])[0] for i, row in enumerate(rows)
     ]  # fmt: skip
-    assert chooser(scores.clone(), rows) == alone
+    assert sampler(scores.clone(), rows) == alone
 
 
-def test_equal_logits_stay_or_go_together(chooser: Choose) -> None:
+def test_equal_logits_stay_or_go_together(sampler: SampleTokens) -> None:
     scores = torch.zeros(1, 100)
     scores[0, 10:14] = 5.0
     for filters in ({"top_k": 1}, {"top_k": 3}, {"top_p": 0.01}, {"top_k": 2, "top_p": 0.4}):
-        drawn = [chooser(scores.clone(), [Aimed(u, **filters)])[0] for u in (0.1, 0.4, 0.6, 0.9)]
+        drawn = [sampler(scores.clone(), [Aimed(u, **filters)])[0] for u in (0.1, 0.4, 0.6, 0.9)]
         assert drawn == [10, 11, 12, 13]
 
 
-def test_a_share_that_ends_among_many_equals_takes_them_and_no_others(chooser: Choose) -> None:
+def test_a_share_that_ends_among_many_equals_takes_them_and_no_others(
+    sampler: SampleTokens,
+) -> None:
     scores = torch.zeros(1, 1000)
     scores[0, 400:600] = 5.0
     for filters in ({"top_p": 0.5}, {"top_k": 100}, {"top_k": 500, "top_p": 0.5}):
-        ends = [chooser(scores.clone(), [Aimed(u, **filters)])[0] for u in (0.0, EVERYTHING)]
+        ends = [sampler(scores.clone(), [Aimed(u, **filters)])[0] for u in (0.0, EVERYTHING)]
         assert ends == [400, 599]

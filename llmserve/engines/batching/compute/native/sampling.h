@@ -16,7 +16,7 @@
 namespace llmserve {
 
 // How one row's token is chosen. Filled by Python; field by field as in kernels.py.
-struct Wish {
+struct SamplingParams {
     double uniform;             // in [0, 1)
     float inverse_temperature;  // 0: the largest logit
     float top_p, min_p;         // 1 and 0: no filter
@@ -32,11 +32,11 @@ class Row {
     Row(const float* logits, int64_t size, float* scratch)
         : logits_(logits), size_(size), values_(scratch) {}
 
-    int64_t choose(const Wish& wish) {
+    int64_t sample(const SamplingParams& params) {
         if (!find_largest()) return kNoToken;
-        if (wish.inverse_temperature == 0.0f) return first_largest();
-        scale_ = wish.inverse_temperature * kLog2E;
-        return draw(least_logit(wish), wish.uniform);
+        if (params.inverse_temperature == 0.0f) return first_largest();
+        scale_ = params.inverse_temperature * kLog2E;
+        return draw(least_logit(params), params.uniform);
     }
 
   private:
@@ -81,12 +81,12 @@ class Row {
                 return i + __builtin_ctz(here);
     }
 
-    float least_logit(const Wish& wish) {
+    float least_logit(const SamplingParams& params) {
         float least = kNothing;
-        const int64_t top_k = wish.top_k < size_ ? wish.top_k : 0;
-        if (top_k > 0 || wish.top_p < 1.0f) least = least_of_best(top_k, wish.top_p);
-        if (wish.min_p > 0.0f)
-            least = std::max(least, largest_ + std::log2(std::min(wish.min_p, 1.0f)) / scale_);
+        const int64_t top_k = params.top_k < size_ ? params.top_k : 0;
+        if (top_k > 0 || params.top_p < 1.0f) least = least_of_best(top_k, params.top_p);
+        if (params.min_p > 0.0f)
+            least = std::max(least, largest_ + std::log2(std::min(params.min_p, 1.0f)) / scale_);
         return least;
     }
 
