@@ -7,13 +7,14 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final, TypeVar
 
 from loguru import logger
 
 from llmserve.domain import Failed, TokenLogprobs
 from llmserve.engines.batching.pacer import Pacer
-from llmserve.engines.batching.request import Admit, Choosing, Request
+from llmserve.engines.batching.request import Admit, Request
+from llmserve.engines.batching.sampled_token import SampledToken
 from llmserve.engines.batching.schedule.plan import Slice, StepPlan
 from llmserve.engines.batching.schedule.scheduler import Scheduler
 from llmserve.engines.batching.schedule.sequence import Sequence as TokenSequence
@@ -28,16 +29,7 @@ STUCK_SECONDS: Final = 0.05
 T = TypeVar("T")
 
 
-class Chosen(Protocol):
-    """A sampled row's next token; `None` where the model gave no numbers."""
-
-    @property
-    def token_id(self) -> int | None: ...  # noqa: D102
-    @property
-    def logprobs(self) -> TokenLogprobs | None: ...  # noqa: D102
-
-
-Compute = Callable[[Any, Sequence[Choosing]], Sequence[Chosen]]
+Compute = Callable[[Any, Sequence[object]], Sequence[SampledToken]]
 """From a plan, or what `prepare` made of it, to the tokens of its sampled slices."""
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
 
 from llmserve.domain import TokenLogprobs
 from llmserve.engines.bridge import StopStringMatched, TokenBridge
@@ -12,17 +11,14 @@ from llmserve.engines.job import Job
 from llmserve.errors import LLMServeError
 
 
-class Choosing(Protocol):
-    """A row's sampling state; the loop only carries it."""
-
-
 @dataclass(slots=True, eq=False)
 class Request:
-    """A job with its streamer and its sampling. Owned by the step loop's thread."""
+    """A job with its streamer and its sampling state, at which the loop does not look. Owned by the
+    step loop's thread."""
 
     job: Job
     bridge: TokenBridge
-    sampling: Choosing
+    sampling: object
     is_started: bool = False
 
     def start(self, cached_tokens: int) -> None:

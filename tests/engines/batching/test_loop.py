@@ -16,6 +16,7 @@ from llmserve.domain import Cancelled, Delta, Event, Failed, Finish, FinishReaso
 from llmserve.engines.batching.loop import StepLoop, StepReport
 from llmserve.engines.batching.pacer import Pacer
 from llmserve.engines.batching.request import Request
+from llmserve.engines.batching.sampled_token import SampledToken
 from llmserve.engines.batching.schedule.plan import StepPlan
 from llmserve.engines.batching.schedule.scheduler import Scheduler
 from llmserve.engines.batching.wakes import Wakes
@@ -40,12 +41,6 @@ class Letters:
         return Detokenizer(lambda ids: "".join(chr(97 + i % 26) for i in ids), ())
 
 
-@dataclass(frozen=True)
-class Choice:
-    token_id: int | None
-    logprobs: None = None
-
-
 class Lost(RuntimeError):
     """The device is gone."""
 
@@ -64,7 +59,7 @@ class Computer:
     def __post_init__(self) -> None:
         self.may_go.set()
 
-    def __call__(self, plan: StepPlan, rows: Sequence[Any]) -> list[Choice]:
+    def __call__(self, plan: StepPlan, rows: Sequence[Any]) -> list[SampledToken]:
         self.plans.append(plan)
         self.entered.set()
         assert self.may_go.wait(20)
@@ -76,7 +71,7 @@ class Computer:
             raise ValueError("poison")
         sampled = [part for part in plan.slices if part.is_sampled]
         assert len(rows) == len(sampled)
-        return [Choice(self.answer(part.sequence.token_ids)) for part in sampled]
+        return [SampledToken(self.answer(part.sequence.token_ids)) for part in sampled]
 
 
 class Machine:

@@ -10,8 +10,9 @@ from llmserve.engines.batching.compute.batch import Batch
 from llmserve.engines.batching.compute.forward import Forward
 from llmserve.engines.batching.compute.kv_cache import KVCache
 from llmserve.engines.batching.compute.sampling.row_state import RowState
-from llmserve.engines.batching.compute.sampling.sampler import Choice, sample
+from llmserve.engines.batching.compute.sampling.sampler import sample
 from llmserve.engines.batching.compute.sampling.torch_sampler import SampleTokens, sample_tokens
+from llmserve.engines.batching.sampled_token import SampledToken
 from llmserve.engines.batching.schedule.plan import StepPlan
 
 
@@ -35,7 +36,7 @@ class Runner:
         return Batch.from_plan(plan, self._cache.block_size, self._device)
 
     @torch.inference_mode()
-    def run(self, batch: Batch, rows: Sequence[RowState]) -> list[Choice]:
+    def run(self, batch: Batch, rows: Sequence[RowState]) -> list[SampledToken]:
         """The choices of the batch's sampled positions, in their order; `rows` belong to these.
 
         Running a batch again is harmless: the same keys and values go to the same places.

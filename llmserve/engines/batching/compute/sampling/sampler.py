@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 
@@ -11,36 +10,29 @@ from llmserve.domain import TokenLogprobs
 from llmserve.engines.batching.compute.sampling.adjustments import adjust
 from llmserve.engines.batching.compute.sampling.row_state import RowState
 from llmserve.engines.batching.compute.sampling.torch_sampler import SampleTokens, sample_tokens
-
-
-@dataclass(frozen=True, slots=True)
-class Choice:
-    """One row's next token; `None` where its logits are not numbers."""
-
-    token_id: int | None
-    logprobs: TokenLogprobs | None = None
+from llmserve.engines.batching.sampled_token import SampledToken
 
 
 @torch.inference_mode()
 def sample(
     logits: torch.Tensor, rows: Sequence[RowState], sample_tokens: SampleTokens = sample_tokens
-) -> list[Choice]:
+) -> list[SampledToken]:
     """Logits (num_rows, vocab) in float32, which may be overwritten; greedy and sampled rows mix.
 
     Logprobs are the model's own: temperature, filters and penalties do not change them.
     """
-    told = Told(logits, rows)
+    wanted = WantedLogprobs(logits, rows)
     adjust(logits, rows)
     chosen = sample_tokens(logits, rows)
-    logprobs = told.of(chosen)
+    logprobs = wanted.of(chosen)
     # Last, when nothing can fail any more: a step that fails is tried again.
     for row, token_id in zip(rows, chosen, strict=True):
         if token_id is not None:
             row.accept(token_id)
-    return [Choice(*each) for each in zip(chosen, logprobs, strict=True)]
+    return [SampledToken(*each) for each in zip(chosen, logprobs, strict=True)]
 
 
-class Told:
+class WantedLogprobs:
     """Logprobs of the rows that want them, kept aside before anything changes the logits."""
 
     def __init__(self, logits: torch.Tensor, rows: Sequence[RowState]) -> None:
@@ -55,9 +47,9 @@ class Told:
 
     def of(self, chosen: Sequence[int | None]) -> list[TokenLogprobs | None]:
         """The chosen tokens' and the largest ones of each row; `None` where it wants none."""
-        told: list[TokenLogprobs | None] = [None] * len(chosen)
+        found: list[TokenLogprobs | None] = [None] * len(chosen)
         if not self._wanted:
-            return told
+            return found
         own_ids = torch.tensor([chosen[index] or 0 for index, _ in self._wanted])
         own_ids = own_ids.to(self._logits.device)[:, None]
         count = min(max(top for _, top in self._wanted), self._logits.shape[-1])
@@ -69,5 +61,5 @@ class Told:
             if token_id is not None:
                 own, *largest = logprobs[place]
                 pairs = zip(best_ids[place][:top], largest[:top], strict=True)
-                told[index] = TokenLogprobs(token_id, own, tuple(pairs))
-        return told
+                found[index] = TokenLogprobs(token_id, own, tuple(pairs))
+        return found

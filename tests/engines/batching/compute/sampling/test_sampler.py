@@ -73,7 +73,7 @@ def test_a_step_that_fails_and_is_tried_again_draws_and_counts_nothing_twice(
         for number, scores in enumerate(steps):
             if number == failing:
                 with monkeypatch.context() as patch:
-                    patch.setattr(sampler.Told, "of", out_of_memory)
+                    patch.setattr(sampler.WantedLogprobs, "of", out_of_memory)
                     with pytest.raises(torch.OutOfMemoryError):
                         sample(scores.clone(), [subject])
             made += tokens(scores, [subject])

@@ -1,0 +1,15 @@
+"""What a step gives for each row that it samples."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from llmserve.domain import TokenLogprobs
+
+
+@dataclass(frozen=True, slots=True)
+class SampledToken:
+    """One row's next token; `None` where its logits are not numbers."""
+
+    token_id: int | None
+    logprobs: TokenLogprobs | None = None
