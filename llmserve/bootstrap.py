@@ -33,9 +33,9 @@ from llmserve.observability.metrics import Metrics
 from llmserve.observability.tracing import Tracer, build_tracer
 from llmserve.operations.command import Command
 from llmserve.operations.desired import Desired, DesiredModels
-from llmserve.operations.everywhere import Everywhere
-from llmserve.operations.here import Operations
+from llmserve.operations.fleet_operations import FleetOperations
 from llmserve.operations.status import WorkerStatus
+from llmserve.operations.worker_operations import WorkerOperations
 from llmserve.registry.catalog import Catalog
 from llmserve.registry.loader import Loader, LoadPolicy
 from llmserve.registry.neighbours import Neighbours
@@ -62,7 +62,7 @@ class Container:
     registry: Registry
     service: Service
     keys: KeyRing
-    everywhere: Everywhere
+    operations: FleetOperations
     tracer: Tracer
     ignored_fields: IgnoredFields
     membership: Membership | None = None
@@ -82,7 +82,7 @@ def hold_run_directory(settings: Settings) -> RunDirectory | None:
 def build_metrics(settings: Settings, directory: RunDirectory | None) -> Metrics:
     """The process's series; they exist before the event loop does."""
     return Metrics(
-        directory.here / METRICS if directory is not None else None,
+        directory.held_path / METRICS if directory is not None else None,
         compat=settings.metrics_compat,
     )
 
@@ -102,7 +102,7 @@ async def run(
             manifest is bad; the key file cannot be read; an extra is missing.
     """
     async with contextlib.AsyncExitStack() as stack:
-        desired = DesiredModels(directory.here if directory is not None else None)
+        desired = DesiredModels(directory.held_path if directory is not None else None)
         upkeep = _upkeep(directory, metrics, desired, stack)
         membership = _join(settings, directory, board, stack)
         tracer = build_tracer(settings.otlp_endpoint)
@@ -135,14 +135,14 @@ async def run(
             limiter=Limiter(membership.run_dir / LIMITS if membership is not None else None),
             account=_account(settings, metrics, tracer, stack),
         )
-        here = Operations(
+        own = WorkerOperations(
             service,
             WorkerStatus(service, membership, device),
             catalog.resolve_for_stranger,
             desired,
         )
         if membership is not None and upkeep is not None:
-            await _take_commands(here, membership, upkeep, stack)
+            await _take_commands(own, membership, upkeep, stack)
         watchdog = Watchdog(
             service,
             metrics,
@@ -160,7 +160,7 @@ async def run(
             registry,
             service,
             _keys(settings, registry),
-            Everywhere(here, membership),
+            FleetOperations(own, membership),
             tracer,
             IgnoredFields(metrics),
             membership,
@@ -189,7 +189,7 @@ def _join(
 ) -> Membership | None:
     if directory is None:
         return None
-    membership = Membership(directory.here, settings.workers, board)
+    membership = Membership(directory.held_path, settings.workers, board)
     stack.callback(membership.leave)
     return membership
 
@@ -254,10 +254,10 @@ def _keys(settings: Settings, registry: Registry) -> KeyRing:
 
 
 async def _take_commands(
-    here: Operations, membership: Membership, upkeep: Upkeep, stack: contextlib.AsyncExitStack
+    own: WorkerOperations, membership: Membership, upkeep: Upkeep, stack: contextlib.AsyncExitStack
 ) -> None:
     async def answer(request: dict[str, Any]) -> AsyncGenerator[dict[str, Any]]:
-        async for message in here.run(Command.from_wire(request)):
+        async for message in own.run(Command.from_wire(request)):
             yield message
 
     control = ControlServer(membership.socket, answer)

@@ -47,7 +47,7 @@ class RunDirectory:
         self._was_kept = False
 
     @property
-    def here(self) -> Path:
+    def held_path(self) -> Path:
         """The directory that is held, to work in: this path leads there whoever takes the name
         meanwhile, and to the one that is held next. Valid until `close`.
 
@@ -75,7 +75,7 @@ class RunDirectory:
         with contextlib.suppress(OSError):  # not every file system can lock a directory
             self._directory.lock(fcntl.LOCK_SH)
         for name in (METRICS, LIMITS, SOCKETS):
-            made += _make(self.here / name)
+            made += _make(self.held_path / name)
         self._was_kept = True
         if was_kept and made:
             logger.warning(
@@ -83,7 +83,7 @@ class RunDirectory:
                 "had used of their limits may be lost",
                 made[0].resolve(),
             )
-        if self._is_owned and not self._lock.is_at(self.here / LOCK):
+        if self._is_owned and not self._lock.is_at(self.held_path / LOCK):
             self.own()
 
     def own(self) -> None:
@@ -93,7 +93,7 @@ class RunDirectory:
             OSError: there is no room for a lock.
             ConfigurationError: another one does.
         """
-        self._lock.open(self.here / LOCK, os.O_RDWR | os.O_CREAT)
+        self._lock.open(self.held_path / LOCK, os.O_RDWR | os.O_CREAT)
         if not self._lock.lock(fcntl.LOCK_EX):
             self._lock.close()
             raise ConfigurationError(
@@ -104,8 +104,8 @@ class RunDirectory:
     def remove_leftovers(self) -> None:
         """Begin anew, but for what keys used and what operators loaded."""
         for name in (METRICS, SOCKETS):
-            shutil.rmtree(self.here / name, ignore_errors=True)
-            _make(self.here / name)
+            shutil.rmtree(self.held_path / name, ignore_errors=True)
+            _make(self.held_path / name)
 
     def remove(self) -> None:
         """Let go of it, and leave nothing behind that is ours."""

@@ -72,7 +72,7 @@ def serve(
         logger.info("llmserve serves {} on http://{}, its run directory is {}",
                     ", ".join(settings.models), authority(settings.host, pinned.port),
                     directory.path)  # fmt: skip
-        metrics, board = Metrics(directory.here / METRICS), make_board()
+        metrics, board = Metrics(directory.held_path / METRICS), make_board()
         supervisor = Supervisor(
             pinned,
             listener,
@@ -131,7 +131,7 @@ def _run_directory(asked_for: Path | None) -> Iterator[RunDirectory]:
         let_go = directory.close
         _take(directory)
     try:
-        if not has_address(directory.here / SOCKETS / LONGEST_SOCKET):
+        if not has_address(directory.held_path / SOCKETS / LONGEST_SOCKET):
             raise ConfigurationError(
                 f"the path of the run directory {directory.path} is too long for Unix sockets; "
                 "set `run_dir` to a shorter one"

@@ -119,7 +119,7 @@ def test_who_was_faster_to_own_a_new_one_has_it(directory: RunDirectory) -> None
 def test_what_takes_its_name_is_not_used_and_the_one_that_is_held_is_worked_in(
     directory: RunDirectory, monkeypatch: pytest.MonkeyPatch, instead: str
 ) -> None:
-    here = directory.here
+    here = directory.held_path
     directory.path.rename(directory.path.with_name("gone"))
     decoy = directory.path.with_name("decoy") if instead == "link" else directory.path
     if instead == "file":
@@ -133,7 +133,7 @@ def test_what_takes_its_name_is_not_used_and_the_one_that_is_held_is_worked_in(
             patched.setattr(HeldFile, "user", 12345)
         with pytest.raises(OSError, match=r"another user's|no directory"):
             directory.keep()
-        (directory.here / METRICS / "mine").touch()
+        (directory.held_path / METRICS / "mine").touch()
         assert (directory.path.with_name("gone") / METRICS / "mine").exists()
     if decoy.is_dir():
         assert list(decoy.iterdir()) == []
@@ -142,14 +142,14 @@ def test_what_takes_its_name_is_not_used_and_the_one_that_is_held_is_worked_in(
         decoy.unlink()
     directory.keep()
     assert (directory.path / METRICS).is_dir()
-    assert directory.here == here
+    assert directory.held_path == here
     assert os.path.samestat(here.stat(), directory.path.stat())
 
 
 def test_before_anything_is_held_nothing_can_be_found_or_made_there(tmp_path: Path) -> None:
     before = num_open_files()
     directory = RunDirectory(tmp_path / "run")
-    here = directory.here
+    here = directory.held_path
     with pytest.raises(NotADirectoryError):
         (here / METRICS).mkdir()
     directory.keep()

@@ -17,7 +17,7 @@ from llmserve.api.edge.route import keyed_route
 from llmserve.api.sse import named, stream_response
 from llmserve.bootstrap import Container
 from llmserve.operations.command import Command, Kind
-from llmserve.operations.everywhere import Told
+from llmserve.operations.fleet_operations import WorkerReply
 
 router = APIRouter(prefix="/admin", route_class=keyed_route(identify_admin), tags=["admin"])
 
@@ -71,13 +71,13 @@ async def _run(body: CommandBody, kind: Kind, container: Container, admin: str) 
     if body.stream:
         return stream_response(_messages(command, container), container)
     # A command goes on when its client hangs up: half a load helps nobody.
-    told = await asyncio.shield(container.everywhere.collect(command))
+    told = await asyncio.shield(container.operations.collect(command))
     return _report(command, told)
 
 
 async def _messages(command: Command, container: Container) -> AsyncIterator[bytes]:
-    last: dict[int, Told] = {}
-    async for told in container.everywhere.run(command):
+    last: dict[int, WorkerReply] = {}
+    async for told in container.operations.run(command):
         last[told.worker] = told
         if not told.is_last:
             fields = {k: v for k, v in told.message.items() if k != "event"}
@@ -86,14 +86,14 @@ async def _messages(command: Command, container: Container) -> AsyncIterator[byt
     yield named("done" if report["ok"] else "error", report)
 
 
-def _report(command: Command, told: Sequence[Told]) -> Response:
+def _report(command: Command, told: Sequence[WorkerReply]) -> Response:
     """200 when every worker did it; else the first error's status, in the error shape."""
     body = _body(command, told)
     first = next((t.message["error"] for t in told if t.message["event"] == "error"), None)
     return JSON(body, status_code=first["status"] if first is not None else 200)
 
 
-def _body(command: Command, told: Sequence[Told]) -> dict[str, Any]:
+def _body(command: Command, told: Sequence[WorkerReply]) -> dict[str, Any]:
     workers = []
     for one in told:
         fields = {k: v for k, v in one.message.items() if k != "event"}
@@ -113,7 +113,7 @@ def _shown(error: dict[str, Any]) -> dict[str, Any]:
 
 async def _status(container: Container) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """What workers say of themselves, and an error for each that says nothing."""
-    told = await container.everywhere.collect(Command(Kind.STATUS))
+    told = await container.operations.collect(Command(Kind.STATUS))
     return (
         [t.message["status"] for t in told if t.message["event"] == "done"],
         [

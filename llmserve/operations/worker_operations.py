@@ -22,7 +22,7 @@ from llmserve.service import Service
 POLL_SECONDS: Final = 0.2
 
 
-class Operations:
+class WorkerOperations:
     """The commands, over one worker's service. Owned by the event loop.
 
     `resolve` finds a model that is not served yet by the name that an operator gave.

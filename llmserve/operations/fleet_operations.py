@@ -14,15 +14,15 @@ from loguru import logger
 from llmserve.fleet.control import ForeignPeer, ask
 from llmserve.fleet.membership import Membership
 from llmserve.operations.command import Command, Kind
-from llmserve.operations.here import Operations
 from llmserve.operations.reply import NotAReply, Reply, checked
+from llmserve.operations.worker_operations import WorkerOperations
 
 LOOK_SECONDS: Final = 1.0
 GONE: Final = "the worker went away before it answered"
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class WorkerReply:
     """One message of one worker."""
 
     worker: int
@@ -34,22 +34,22 @@ class Told:
         return self.message["event"] in ("done", "error")
 
 
-class Everywhere:
+class FleetOperations:
     """Sends commands to every worker, this one included; alone it is just this one."""
 
-    def __init__(self, here: Operations, membership: Membership | None) -> None:
-        self._here = here
+    def __init__(self, own: WorkerOperations, membership: Membership | None) -> None:
+        self._own = own
         self._membership = membership
 
-    async def run(self, command: Command) -> AsyncGenerator[Told]:
+    async def run(self, command: Command) -> AsyncGenerator[WorkerReply]:
         """All workers' messages as they come; one last message from each."""
         if self._membership is None:
-            async for message in self._here.run(command):
-                yield Told(0, message)
+            async for message in self._own.run(command):
+                yield WorkerReply(0, message)
             return
         # This worker serves, so there is at least one, whatever the board says.
         peers = dict(self._membership.peers()) or {self._membership.number: self._membership.socket}
-        inbox: asyncio.Queue[Told] = asyncio.Queue()
+        inbox: asyncio.Queue[WorkerReply] = asyncio.Queue()
         tasks = [
             asyncio.create_task(self._listen(number, path, command, inbox), name=f"ask-{number}")
             for number, path in peers.items()
@@ -66,28 +66,28 @@ class Everywhere:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def collect(self, command: Command) -> list[Told]:
+    async def collect(self, command: Command) -> list[WorkerReply]:
         """The last message of each worker, by number."""
         last = {told.worker: told async for told in self.run(command)}
         return [last[number] for number in sorted(last)]
 
     async def _listen(
-        self, number: int, path: Path, command: Command, inbox: asyncio.Queue[Told]
+        self, number: int, path: Path, command: Command, inbox: asyncio.Queue[WorkerReply]
     ) -> None:
         """Put a worker's messages into the inbox, up to the last one; ours where it has none."""
         try:
             async with contextlib.aclosing(ask(path, command.to_wire())) as answers:
-                told: Told | None = None
+                told: WorkerReply | None = None
                 while told is None or not told.is_last:
                     answer = await self._next_while_alive(answers, number)
-                    told = Told(number, checked(answer, command.kind))
+                    told = WorkerReply(number, checked(answer, command.kind))
                     inbox.put_nowait(told)
         except (ForeignPeer, NotAReply) as error:
             if command.kind is not Kind.STATUS:  # which is asked all the time, and told as silent
                 logger.error("worker {} is not understood: {}", number, error)
-            inbox.put_nowait(Told(number, _failure(str(error), "worker_invalid")))
+            inbox.put_nowait(WorkerReply(number, _failure(str(error), "worker_invalid")))
         except (StopAsyncIteration, ConnectionError, TimeoutError, ValueError):
-            inbox.put_nowait(Told(number, _failure(GONE, "worker_gone")))
+            inbox.put_nowait(WorkerReply(number, _failure(GONE, "worker_gone")))
 
     async def _next_while_alive(self, answers: AsyncIterator[Any], number: int) -> Any:
         """The next message; a load may take minutes, but a worker without a heartbeat is gone.

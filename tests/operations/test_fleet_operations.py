@@ -14,10 +14,10 @@ from bounded import run
 from llmserve.fleet.board import Board, State
 from llmserve.fleet.control import ControlServer
 from llmserve.fleet.membership import Membership
-from llmserve.operations import everywhere
+from llmserve.operations import fleet_operations
 from llmserve.operations.command import Command, Kind
-from llmserve.operations.everywhere import Everywhere, Told
-from llmserve.operations.here import Operations
+from llmserve.operations.fleet_operations import FleetOperations, WorkerReply
+from llmserve.operations.worker_operations import WorkerOperations
 
 DONE = {"event": "done", "model": "m", "seconds": 0.5}
 STATUS = {
@@ -36,9 +36,9 @@ STATUS = {
 
 def answered(
     tmp_path: Path, kind: Kind, answers: Iterable[Any], *, silent: bool = False
-) -> list[Told]:
+) -> list[WorkerReply]:
     """What comes of a worker that says this, or that is asked and never does."""
-    found: list[Told] = []
+    found: list[WorkerReply] = []
 
     async def say(request: dict[str, Any]) -> AsyncGenerator[Any]:
         if silent:
@@ -53,7 +53,7 @@ def answered(
         assert membership.socket.name == f"{os.getpid()}.sock"
         server = ControlServer(membership.socket, say)
         await server.keep()
-        box = Everywhere(cast(Operations, None), membership)
+        box = FleetOperations(cast(WorkerOperations, None), membership)
         async with asyncio.timeout(10):
             found.extend([told async for told in box.run(Command(kind))])
         await server.close()
@@ -101,7 +101,7 @@ def test_an_answer_that_ends_too_early_is_that_workers_error(tmp_path: Path) -> 
 def test_a_worker_whose_heart_stopped_is_not_waited_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(everywhere, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(fleet_operations, "LOOK_SECONDS", 0.01)
     monkeypatch.setattr(Board, "is_alive", lambda board, number: False)
     (told,) = answered(tmp_path, Kind.STATUS, [], silent=True)
     assert told.message["error"]["code"] == "worker_gone"
