@@ -12,7 +12,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.gzip import GZipMiddleware
 
 from llmserve import bootstrap
-from llmserve.api import probes
+from llmserve.api import docs, probes
 from llmserve.api.admin import routes as admin
 from llmserve.api.edge.boundary import BoundaryMiddleware
 from llmserve.api.edge.draining import drain_on_signal
@@ -51,8 +51,11 @@ def create_app(settings: Settings, board: int | None = None) -> FastAPI:
         description="A self-hosted token server for HuggingFace models.",
         lifespan=lifespan,
         root_path=settings.root_path,
+        docs_url=None,  # `docs`, whose page needs no internet
+        redoc_url=None,
     )
     for router in (
+        docs.router,
         probes.router,
         admin.router,
         native.router,

@@ -1,0 +1,46 @@
+"""`/docs`: every route, to try. Its scripts come from here, not from the internet."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from typing import Final
+
+from fastapi import APIRouter, Request, Response
+from fastapi.openapi.docs import get_swagger_ui_html
+from fastapi.responses import FileResponse
+from starlette.exceptions import HTTPException
+
+ASSETS: Final = {
+    "swagger-ui-bundle.js": "text/javascript",
+    "swagger-ui.css": "text/css",
+    "favicon-32x32.png": "image/png",
+}
+"""Of Swagger UI, as the package fastapi-swagger has them."""
+
+router = APIRouter(include_in_schema=False)
+
+
+@router.head("/docs")
+@router.get("/docs")
+async def docs(request: Request) -> Response:
+    """The page."""
+    root = request.scope.get("root_path", "").rstrip("/")
+    script, style, icon = (f"{root}/docs/{name}" for name in ASSETS)
+    return get_swagger_ui_html(
+        openapi_url=f"{root}/openapi.json",
+        title="llmserve",
+        swagger_js_url=script,
+        swagger_css_url=style,
+        swagger_favicon_url=icon,
+    )
+
+
+@router.get("/docs/{name}")
+async def asset(name: str) -> Response:
+    """What the page loads."""
+    if name not in ASSETS:
+        raise HTTPException(404)
+    path = files("fastapi_swagger") / "resources" / name
+    return FileResponse(
+        str(path), media_type=ASSETS[name], headers={"Cache-Control": "max-age=3600"}
+    )

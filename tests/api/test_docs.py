@@ -1,0 +1,34 @@
+"""The page of all routes, on a box without the internet."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from fastapi.testclient import TestClient
+
+from llmserve.api.docs import ASSETS
+
+
+@pytest.mark.parametrize("root", ["", "/llm"])
+def test_all_that_the_page_loads_comes_from_here(client: TestClient, root: str) -> None:
+    client.app.root_path = root  # type: ignore[attr-defined]
+    page = client.get("/docs")
+    assert page.headers["content-type"].startswith("text/html")
+    loaded = re.findall(r"""(?:src|href)=["']([^"']+)|url: ["']([^"']+)""", page.text)
+    addresses = [first or second for first, second in loaded]
+    assert len(addresses) == len(ASSETS) + 1
+    assert all(address.startswith(f"{root}/") for address in addresses)
+    for address in addresses:
+        answer = client.get(address.removeprefix(root))
+        assert answer.status_code == 200, address
+        assert len(answer.content) > 500
+    kinds = {client.get(f"/docs/{name}").headers["content-type"] for name in ASSETS}
+    assert kinds == {"text/javascript; charset=utf-8", "text/css; charset=utf-8", "image/png"}
+
+
+def test_nothing_else_can_be_read_there(client: TestClient) -> None:
+    for name in ("main.py", "..%2fmain.py", "__init__.py"):
+        answer = client.get(f"/docs/{name}")
+        assert (answer.status_code, answer.json()["error"]["code"]) == (404, "not_found")
+    assert "/docs/{name}" not in client.get("/openapi.json").json()["paths"]
