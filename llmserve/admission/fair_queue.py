@@ -120,7 +120,7 @@ class FairQueue(Generic[T]):
         self._step_out(self._callers[entry.caller], entry)
 
     def correct(self, entry: Entry[T], cost: float) -> None:
-        """An entry that was popped took so much in truth."""
+        """Charge an entry that was popped what it really took."""
         difference = round((cost - entry.cost) / entry.weight * UNIT)
         known = self._callers.get(entry.caller)
         if known is None:  # forgotten meanwhile: its account stood at this entry's end

@@ -42,7 +42,6 @@ class PrivateLedger:
         self._tabs: dict[str, bytes] = {}
 
     def update(self, name: str, change: Change[T]) -> T:
-        """See `Ledger`."""
         tab = Tab.from_bytes(self._tabs.get(name, b""))
         result = change(tab)
         self._tabs[name] = tab.to_bytes()
@@ -62,7 +61,6 @@ class SharedLedger:
         self._paths: dict[str, str] = {}
 
     def update(self, name: str, change: Change[T]) -> T:
-        """See `Ledger`."""
         descriptor = self._open(name)
         try:
             _lock(descriptor)

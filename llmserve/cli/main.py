@@ -53,7 +53,6 @@ class Commands(TyperGroup):
     """Replaces a command's placeholder by the command when it is called."""
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """See `TyperGroup`."""
         if args and args[0] in COMMANDS:
             self.commands[args[0]] = _command(args[0])
         return super().resolve_command(ctx, args)

@@ -81,15 +81,12 @@ class ChosenEngine:
         await self._engine.load(on_progress)
 
     async def warm(self, prompts: Sequence[str], prefixes: Sequence[Prompt]) -> WarmReport:
-        """See `Engine`."""
         return await self._chosen.warm(prompts, prefixes)
 
     def start(self, job: Job) -> None:
-        """See `Engine`."""
         self._chosen.start(job)
 
     def stats(self) -> EngineStats:
-        """See `Engine`."""
         return self._engine.stats() if self._engine is not None else EngineStats()
 
     async def close(self) -> None:

@@ -64,48 +64,38 @@ class Tainted(str):
     __rmul__ = __mul__
 
     def join(self, parts: Iterable[str], /) -> str:
-        """See `str`."""
         pieces: list[str] = []
         for part in parts:
             pieces += (self, part) if pieces else (part,)
         return concat(pieces)
 
     def replace(self, old: str, new: str, count: SupportsIndex = -1, /) -> str:
-        """See `str`."""
         if not old:
             return Tainted(super().replace(old, new, count))
         return unmarked(new).join(self.split(old, count))
 
     def strip(self, chars: str | None = None, /) -> Tainted:
-        """See `str`."""
         return self.lstrip(chars).rstrip(chars)
 
     def lstrip(self, chars: str | None = None, /) -> Tainted:
-        """See `str`."""
         return self[len(self) - len(super().lstrip(chars)) :]
 
     def rstrip(self, chars: str | None = None, /) -> Tainted:
-        """See `str`."""
         return self[: len(super().rstrip(chars))]
 
     def removeprefix(self, prefix: str, /) -> Tainted:
-        """See `str`."""
         return self[len(self) - len(super().removeprefix(prefix)) :]
 
     def removesuffix(self, suffix: str, /) -> Tainted:
-        """See `str`."""
         return self[: len(super().removesuffix(suffix))]
 
     def split(self, sep: str | None = None, maxsplit: SupportsIndex = -1) -> list[str]:
-        """See `str`."""
         return self._pieces(super().split(sep, maxsplit), sep)
 
     def rsplit(self, sep: str | None = None, maxsplit: SupportsIndex = -1) -> list[str]:
-        """See `str`."""
         return self._pieces(super().rsplit(sep, maxsplit), sep)
 
     def splitlines(self, keepends: bool = False) -> list[str]:
-        """See `str`."""
         lines: list[str] = []
         start = 0
         whole = super().splitlines(keepends=True)
@@ -115,11 +105,9 @@ class Tainted(str):
         return lines
 
     def partition(self, sep: str, /) -> tuple[Tainted, Tainted, Tainted]:
-        """See `str`."""
         return self._three(super().partition(sep))
 
     def rpartition(self, sep: str, /) -> tuple[Tainted, Tainted, Tainted]:
-        """See `str`."""
         return self._three(super().rpartition(sep))
 
     def _three(self, parts: tuple[str, str, str]) -> tuple[Tainted, Tainted, Tainted]:

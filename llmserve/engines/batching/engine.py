@@ -345,7 +345,7 @@ class BatchingEngine:
         return await asyncio.wrap_future(future)
 
     async def _generate(self, task: Task) -> None:
-        """A job of our own; beside what is admitted, as one of it."""
+        """Run a job that no request asked for, beside those that were admitted."""
         mailbox = Mailbox(asyncio.get_running_loop())
         done = asyncio.Event()
         job = Job(task, mailbox, on_done=done.set)

@@ -52,7 +52,6 @@ class TorchAttention:
     def attend(
         self, cache: KVCache, layer: int, batch: Batch, query: torch.Tensor, variant: Variant
     ) -> torch.Tensor:
-        """See `Attention`."""
         starts = batch.query_starts.tolist()
         result = torch.empty_like(query)
         for row, context in enumerate(batch.context_lengths.tolist()):

@@ -35,11 +35,9 @@ class Computing:
     step_bytes: int = 0
 
     def prepare(self, plan: StepPlan) -> Batch:
-        """See `Runner.prepare`."""
         return self.runner.prepare(plan)
 
     def run(self, batch: Batch, rows: Sequence[Any]) -> Sequence[Any]:
-        """See `Runner.run`."""
         return self.runner.run(batch, rows)
 
     def close(self) -> None:

@@ -24,7 +24,6 @@ class GroupedAttention:
     def attend(
         self, cache: KVCache, layer: int, batch: Batch, query: torch.Tensor, variant: Variant
     ) -> torch.Tensor:
-        """See `Attention`."""
         count = batch.num_decode
         at_once = rows_at_once(cache, layer, batch.max_context)
         parts = [

@@ -51,14 +51,12 @@ class DeviceMemory:
         self._device = device
 
     def occupancy(self) -> Occupancy:
-        """See `Memory`."""
         torch.cuda.synchronize(self._device)
         release_memory()
         free, total = torch.cuda.mem_get_info(self._device)
         return Occupancy(total, free, torch.cuda.memory_reserved(self._device))
 
     def peak_of(self, work: Callable[[], object]) -> int:
-        """See `Memory`."""
         release_memory()
         before = torch.cuda.memory_reserved(self._device)
         torch.cuda.reset_peak_memory_stats(self._device)

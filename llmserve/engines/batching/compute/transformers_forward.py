@@ -42,7 +42,6 @@ class TransformersForward:
             setattr(module, PADDING_WARNING, _no_warning)
 
     def __call__(self, batch: Batch, cache: KVCache) -> torch.Tensor:
-        """See `Forward`."""
         self._step = (batch, cache)
         try:
             logits = self._model(

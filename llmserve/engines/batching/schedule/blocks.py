@@ -6,8 +6,10 @@ from collections import OrderedDict
 
 
 class BlockPool:
-    """Reference counts of all blocks. A free block that has a name keeps its content until it is
-    given out again; blocks without one go first, then the least recently used.
+    """Reference counts of all blocks, and which content is cached in which block.
+
+    A block without references is free. If its content has a hash, it stays cached until the block
+    is evicted: blocks without a hash are given out first, then the least recently used.
 
     Automatic prefix caching as in vLLM (Kwon et al., PagedAttention, 2023).
     """
@@ -15,59 +17,60 @@ class BlockPool:
     def __init__(self, num_blocks: int) -> None:
         self.num_blocks = num_blocks
         self._references = [0] * num_blocks
-        self._names: list[bytes | None] = [None] * num_blocks
-        self._by_name: dict[bytes, int] = {}
-        self._blank = list(range(num_blocks - 1, -1, -1))
-        self._kept: OrderedDict[int, None] = OrderedDict()
+        self._hashes: list[bytes | None] = [None] * num_blocks
+        self._by_hash: dict[bytes, int] = {}
+        self._free = list(range(num_blocks - 1, -1, -1))
+        self._cached: OrderedDict[int, None] = OrderedDict()
 
     @property
     def num_free(self) -> int:
         """Blocks that `allocate` can give out."""
-        return len(self._blank) + len(self._kept)
+        return len(self._free) + len(self._cached)
 
     @property
-    def num_kept(self) -> int:
-        """Free blocks whose content can still be found."""
-        return len(self._kept)
+    def num_cached(self) -> int:
+        """Free blocks whose content is still cached."""
+        return len(self._cached)
 
     def allocate(self) -> int:
-        """A block of one's own; there must be a free one."""
-        if self._blank:
-            block = self._blank.pop()
+        """Take a free block, with one reference; there must be one."""
+        if self._free:
+            block = self._free.pop()
         else:
-            block, _ = self._kept.popitem(last=False)
-            self._forget(block)
+            block, _ = self._cached.popitem(last=False)
+            self._evict(block)
         self._references[block] = 1
         return block
 
-    def share(self, block: int) -> None:
-        """Hold a block that others may hold too."""
+    def touch(self, block: int) -> None:
+        """Add a reference to a block that may have others."""
         if self._references[block] == 0:
-            del self._kept[block]
+            del self._cached[block]
         self._references[block] += 1
 
     def release(self, block: int) -> None:
-        """Let go of a block once."""
+        """Drop one reference."""
         self._references[block] -= 1
         if self._references[block] == 0:
-            if self._names[block] is None:
-                self._blank.append(block)
+            if self._hashes[block] is None:
+                self._free.append(block)
             else:
-                self._kept[block] = None
+                self._cached[block] = None
 
     def is_held(self, block: int) -> bool:
-        """Whether anybody holds it."""
+        """Whether it has references."""
         return self._references[block] > 0
 
-    def name(self, block: int, name: bytes) -> None:
-        """Make a full block findable. Of two blocks with the same content the first stays it."""
-        if name not in self._by_name:
-            self._by_name[name] = block
-            self._names[block] = name
+    def cache(self, block: int, content: bytes) -> None:
+        """Make a full block findable by the hash of its content. If two blocks have the same
+        content, the first one stays in the cache."""
+        if content not in self._by_hash:
+            self._by_hash[content] = block
+            self._hashes[block] = content
 
-    def find(self, name: bytes) -> int | None:
-        """The block of this name, held or not."""
-        return self._by_name.get(name)
+    def find(self, content: bytes) -> int | None:
+        """The block with the content of this hash, whether or not it has references."""
+        return self._by_hash.get(content)
 
     def check(self, holders: list[list[int]]) -> None:
         """For tests: the counts are those of these holders, and every block is somewhere.
@@ -80,14 +83,16 @@ class BlockPool:
             for block in blocks:
                 expected[block] += 1
         assert expected == self._references, "references do not match their holders"
-        free = set(self._blank) | set(self._kept)
+        free = set(self._free) | set(self._cached)
         assert len(free) == self.num_free, "a block is free twice"
         assert free == {b for b, count in enumerate(expected) if count == 0}, "a block is lost"
-        assert all(self._names[block] is None for block in self._blank), "a blank block has a name"
-        assert all(self._names[b] == name for name, b in self._by_name.items()), "a wrong name"
+        assert all(self._hashes[block] is None for block in self._free), (
+            "an uncached block has a hash"
+        )
+        assert all(self._hashes[b] == h for h, b in self._by_hash.items()), "a wrong hash"
 
-    def _forget(self, block: int) -> None:
-        name = self._names[block]
-        assert name is not None, "kept blocks have names"
-        self._names[block] = None
-        del self._by_name[name]
+    def _evict(self, block: int) -> None:
+        content = self._hashes[block]
+        assert content is not None, "cached blocks have hashes"
+        self._hashes[block] = None
+        del self._by_hash[content]

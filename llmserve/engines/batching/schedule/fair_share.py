@@ -10,8 +10,8 @@ DECODE_COST: Final = 2.0
 
 class FairShare:
     """Virtual token counters: a caller is charged for its tokens, divided by its weight, and the
-    one with the least comes next. Who comes back is lifted to the least of those who are there:
-    being away earns no credit.
+    one with the least comes next. A caller that returns after a pause starts at the smallest
+    counter of the active callers: being away earns no credit.
 
     VTC: Sheng et al., Fairness in Serving Large Language Models, OSDI 2024.
     """

@@ -45,7 +45,7 @@ class Pins:
             return 0
         if blocks:
             for block in blocks:
-                self._pool.share(block)
+                self._pool.touch(block)
             self._holds.update(blocks)
             self._blocks[salt, tuple(token_ids)] = blocks
         return len(blocks)

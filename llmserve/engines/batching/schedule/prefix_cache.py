@@ -47,7 +47,7 @@ class PrefixCache:
             return
         self._extend(sequence.digests, sequence.token_ids, last, sequence.salt)
         for index in range(first, last):
-            self._pool.name(sequence.blocks[index], sequence.digests[index])
+            self._pool.cache(sequence.blocks[index], sequence.digests[index])
 
     def _known(self, digests: list[bytes]) -> list[int]:
         blocks = []

@@ -154,7 +154,7 @@ class Scheduler:
             waiting=len(self._waiting),
             blocks_used=self._pool.num_blocks - self._pool.num_free,
             blocks_total=self._pool.num_blocks,
-            blocks_cached=self._pool.num_kept,
+            blocks_cached=self._pool.num_cached,
             blocks_pinned=self._pins.num_blocks,
             prefix_queries=self._prefix_queries,
             prefix_hits=self._prefix_hits,

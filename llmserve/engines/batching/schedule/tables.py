@@ -27,7 +27,7 @@ class BlockTables:
     def open(self, sequence: Sequence, shared: list[int]) -> None:
         """Begin a table with full blocks of others; their tokens need not be computed."""
         for block in shared:
-            self._pool.share(block)
+            self._pool.touch(block)
         sequence.blocks = list(shared)
         sequence.num_computed = len(shared) * self._block_size
 

@@ -33,7 +33,7 @@ def test_a_packed_layer_says_what_torch_says(
     layer = nn.Linear(depth, columns, bias=has_bias, dtype=torch.bfloat16).requires_grad_(False)
     exact = copy.deepcopy(layer).double()
     packed = PackedLinear(layer)
-    packed.pack(kernels, kernels.linear_desk())
+    packed.pack(kernels, kernels.linear_workspace())
     for rows in (1, 2, 5, 33, 300):
         x = torch.randn(rows, depth).bfloat16()
         expected = exact(x.double())
@@ -45,7 +45,7 @@ def test_a_packed_layer_says_what_torch_says(
 def test_any_number_of_dimensions_and_any_strides_are_taken(kernels: Kernels) -> None:
     layer = nn.Linear(32, 48, dtype=torch.bfloat16).requires_grad_(False)
     packed = PackedLinear(layer)
-    packed.pack(kernels, kernels.linear_desk())
+    packed.pack(kernels, kernels.linear_workspace())
     x = torch.randn(32, 3, 2).bfloat16().permute(2, 1, 0)
     assert packed(x).shape == (2, 3, 48)
     assert torch.equal(packed(x)[1, 2], packed(x[1, 2]))
@@ -59,7 +59,7 @@ def test_gpt2s_transposed_layers_are_packed_too(kernels: Kernels) -> None:
     expected = layer.double()(x.double())
     layer.bfloat16()
     packed = PackedLinear(layer)
-    packed.pack(kernels, kernels.linear_desk())
+    packed.pack(kernels, kernels.linear_workspace())
     assert native_models.error(packed(x).double(), expected) < ROUNDING
 
 

@@ -19,7 +19,7 @@ def test_an_empty_pool_gives_nothing_out() -> None:
 def test_a_shared_block_is_free_when_the_last_lets_go() -> None:
     pool = BlockPool(2)
     block = pool.allocate()
-    pool.share(block)
+    pool.touch(block)
     pool.release(block)
     assert pool.is_held(block)
     assert pool.num_free == 1
@@ -32,7 +32,7 @@ def test_a_shared_block_is_free_when_the_last_lets_go() -> None:
 def test_blocks_without_a_name_go_first() -> None:
     pool = BlockPool(3)
     named, blank, other = (pool.allocate() for _ in range(3))
-    pool.name(named, b"named")
+    pool.cache(named, b"named")
     for block in (named, blank, other):
         pool.release(block)
     assert {pool.allocate(), pool.allocate()} == {blank, other}
@@ -43,9 +43,9 @@ def test_the_name_that_lay_longest_is_forgotten_first() -> None:
     pool = BlockPool(3)
     blocks = [pool.allocate() for _ in range(3)]
     for block, name in zip(blocks, (b"a", b"b", b"c"), strict=True):
-        pool.name(block, name)
+        pool.cache(block, name)
         pool.release(block)
-    pool.share(blocks[0])  # used again, so the latest
+    pool.touch(blocks[0])  # used again, so the latest
     pool.release(blocks[0])
     taken = pool.allocate()
     assert taken == blocks[1]
@@ -57,11 +57,11 @@ def test_the_name_that_lay_longest_is_forgotten_first() -> None:
 def test_a_free_block_that_is_found_again_is_given_to_nobody_else() -> None:
     pool = BlockPool(2)
     block = pool.allocate()
-    pool.name(block, b"a")
+    pool.cache(block, b"a")
     pool.release(block)
-    assert pool.num_kept == 1
-    pool.share(block)
-    assert pool.num_kept == 0
+    assert pool.num_cached == 1
+    pool.touch(block)
+    assert pool.num_cached == 0
     assert pool.allocate() != block
     assert pool.num_free == 0
 
@@ -69,11 +69,11 @@ def test_a_free_block_that_is_found_again_is_given_to_nobody_else() -> None:
 def test_of_two_blocks_with_the_same_content_the_first_is_found() -> None:
     pool = BlockPool(2)
     first, second = pool.allocate(), pool.allocate()
-    pool.name(first, b"a")
-    pool.name(second, b"a")
+    pool.cache(first, b"a")
+    pool.cache(second, b"a")
     pool.release(second)
     assert pool.find(b"a") == first
-    assert pool.num_kept == 0
+    assert pool.num_cached == 0
     pool.check([[first]])
 
 

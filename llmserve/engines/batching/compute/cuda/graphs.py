@@ -39,7 +39,6 @@ class CudaRecorder:
         self._stream: torch.cuda.Stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]  # torch's own stub
 
     def record(self, work: Callable[[], None]) -> Callable[[], None]:
-        """See `Recorder`."""
         current = torch.cuda.current_stream(self._stream.device)
         self._stream.wait_stream(current)
         graph = torch.cuda.CUDAGraph()
@@ -163,7 +162,6 @@ class GraphedForward:
             self._forward(self._buffers.view(bucket), self._cache)
 
     def __call__(self, batch: Batch, cache: KVCache) -> torch.Tensor:
-        """See `Forward`."""
         if not self._replays or cache is not self._cache or not self._buffers.holds(batch):
             return self._forward(batch, cache)
         assert self._logits is not None, "graphs write logits"

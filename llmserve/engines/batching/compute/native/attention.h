@@ -62,11 +62,11 @@ class Attention {
             else
                 score_dots<1>(tile, chunk.keys, key_rows);
         }
-        bool calls = true;
+        bool prefetches = true;
         for (int64_t tile = 0; tile < tiles_; ++tile)
             if (seen[tile]) {
-                soften(tile, chunk, next, calls);
-                calls = false;
+                softmax(tile, chunk, next, prefetches);
+                prefetches = false;
             }
         for (int64_t tile = 0; tile < tiles_; ++tile)
             if (seen[tile]) layer_.tiles ? mix_tiles(tile, chunk.keys) : mix_dots(tile, chunk.keys);
@@ -179,8 +179,8 @@ class Attention {
     void pack_values(const Chunk& chunk, const Chunk& next) {
         const int64_t columns = dim_ / 16, end = round_up(chunk.keys, 32);
         for (int64_t key = 0; key < end; key += 2) {
-            next.call(cache_.keys, key, dim_);
-            next.call(cache_.keys, key + 1, dim_);
+            next.prefetch(cache_.keys, key, dim_);
+            next.prefetch(cache_.keys, key + 1, dim_);
             bf16* target = scratch_.values.data() + (key / 32 * columns * 16 + key % 32 / 2) * 32;
             const bf16* low = cache_.values + chunk.offsets[std::min(key, chunk.keys - 1)];
             const bf16* high = cache_.values + chunk.offsets[std::min(key + 1, chunk.keys - 1)];
@@ -193,7 +193,7 @@ class Attention {
                 _mm512_storeu_si512(target + column * 512, pair);
             }
         }
-        for (int64_t key = end; key < next.keys; ++key) next.call(cache_.keys, key, dim_);
+        for (int64_t key = end; key < next.keys; ++key) next.prefetch(cache_.keys, key, dim_);
     }
 
     static __m512i widen(__mmask16 lanes, const bf16* source) {
@@ -205,7 +205,7 @@ class Attention {
         const bf16* queries = scratch_.queries.data() + tile * scratch_.padded * kLanes;
         float* scores = scratch_.scores.data() + tile * kChunk * kLanes;
         const int64_t bytes = key_stride() * 2, groups = (keys + 15) / 16;
-        settle_stores();
+        compiler_barrier();
         for (int64_t i = 0; i < groups; i += 2) {
             const bool both = i + 1 < groups;
             _tile_zero(0);
@@ -274,7 +274,7 @@ class Attention {
     }
 
     // Scores become weights, in pairs of keys; running maximum, total and sums follow.
-    void soften(int64_t tile, const Chunk& chunk, const Chunk& next, bool calls) {
+    void softmax(int64_t tile, const Chunk& chunk, const Chunk& next, bool prefetches) {
         float* scores = scratch_.scores.data() + tile * kChunk * kLanes;
         bf16* pairs = scratch_.pairs.data() + tile * kChunk * kLanes;
         const int32_t* position = scratch_.position + tile * kLanes;
@@ -296,9 +296,9 @@ class Attention {
         const __m512i interleave = _mm512_load_si512(kInterleave);
         const int64_t end = round_up(chunk.keys, 32);
         for (int64_t key = 0; key < end; key += 2) {
-            if (calls) {
-                next.call(cache_.values, key, dim_);
-                next.call(cache_.values, key + 1, dim_);
+            if (prefetches) {
+                next.prefetch(cache_.values, key, dim_);
+                next.prefetch(cache_.values, key + 1, dim_);
             }
             const __m512 low = exp2_lanes(
                 _mm512_fmsub_ps(_mm512_loadu_ps(scores + key * kLanes), scale, base));
@@ -309,8 +309,8 @@ class Attention {
                 pairs + key * kLanes,
                 _mm512_permutexvar_epi16(interleave, (__m512i)_mm512_cvtne2ps_pbh(high, low)));
         }
-        if (calls)
-            for (int64_t key = end; key < next.keys; ++key) next.call(cache_.values, key, dim_);
+        if (prefetches)
+            for (int64_t key = end; key < next.keys; ++key) next.prefetch(cache_.values, key, dim_);
         _mm512_store_ps(scratch_.total + tile * kLanes, sum);
         if (_mm512_cmpneq_ps_mask(correction, _mm512_set1_ps(1.0f))) rescale(tile, correction);
     }
@@ -340,7 +340,7 @@ class Attention {
         }
         float* sums = scratch_.sums.data() + tile * kLanes * dim_;
         const int64_t bytes = dim_ * 4;
-        settle_stores();
+        compiler_barrier();
         for (int64_t column = 0; column < columns; column += 2) {
             const bool both = column + 1 < columns;
             _tile_loadd(0, sums + column * 16, bytes);

@@ -7,7 +7,7 @@ import torch
 from llmserve.engines.batching.compute.attention import Attention, Variant
 from llmserve.engines.batching.compute.batch import Batch
 from llmserve.engines.batching.compute.kv_cache import KVCache
-from llmserve.engines.batching.compute.native.kernels import LANES, Attend, Kernels
+from llmserve.engines.batching.compute.native.kernels import LANES, AttentionCall, Kernels
 
 
 class NativeAttention:
@@ -18,7 +18,7 @@ class NativeAttention:
         self._kernels = kernels
         self._otherwise = otherwise
         self._uses_tiles = kernels.has_tiles()
-        self._desk = kernels.attention_desk()
+        self._workspace = kernels.attention_workspace()
 
     def attend(
         self, cache: KVCache, layer: int, batch: Batch, query: torch.Tensor, variant: Variant
@@ -35,7 +35,7 @@ class NativeAttention:
         num_blocks, kv_heads, block_size, head_dim = keys.shape
         queries = query.contiguous()
         out = torch.empty_like(queries)
-        it = Attend(
+        call = AttentionCall(
             num_tokens=len(queries),
             num_rows=len(batch.context_lengths),
             max_blocks=batch.block_tables.shape[1],
@@ -56,7 +56,7 @@ class NativeAttention:
             scale=variant.scale,
             tiles=int(self._uses_tiles),
         )
-        self._kernels.attend(self._desk, it)
+        self._kernels.attend(self._workspace, call)
         return out
 
 

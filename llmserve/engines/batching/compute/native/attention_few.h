@@ -43,7 +43,7 @@ class FewLanes {
     void take(const Chunk& chunk, const Chunk& next) {
         for (int64_t first = 0; first < lanes_; first += kTogether)
             with_lanes(first, [&](auto lanes) { score<lanes()>(first, chunk, next); });
-        for (int64_t lane = 0; lane < lanes_; ++lane) soften(lane, chunk);
+        for (int64_t lane = 0; lane < lanes_; ++lane) softmax(lane, chunk);
         for (int64_t first = 0; first < lanes_; first += kTogether)
             with_lanes(first, [&](auto lanes) { mix<lanes()>(first, chunk, next); });
     }
@@ -86,7 +86,8 @@ class FewLanes {
             __m512 quarters[L][4];
             for (int quarter = 0; quarter < 4; ++quarter, rows += 4 * dim_) {
                 if (first == 0)
-                    for (int i = 0; i < 4; ++i) next.call(cache_.keys, key + quarter * 4 + i, dim_);
+                    for (int i = 0; i < 4; ++i)
+                        next.prefetch(cache_.keys, key + quarter * 4 + i, dim_);
                 __m512 sums[L][4];
                 for (auto& lane : sums)
                     for (auto& sum : lane) sum = _mm512_setzero_ps();
@@ -105,7 +106,7 @@ class FewLanes {
         // Keys that the next chunk has and this one has not.
         if (first == 0)
             for (int64_t key = round_up(chunk.keys, 16); key < next.keys; ++key)
-                next.call(cache_.keys, key, dim_);
+                next.prefetch(cache_.keys, key, dim_);
     }
 
     // Four rows of 16 numbers: each quarter of the result has the sums of the rows' same quarters.
@@ -129,7 +130,7 @@ class FewLanes {
     }
 
     // Scores become weights; running maximum, total and sums follow.
-    void soften(int64_t lane, const Chunk& chunk) {
+    void softmax(int64_t lane, const Chunk& chunk) {
         __m512 low = _mm512_loadu_ps(scores(lane)), high = _mm512_loadu_ps(scores(lane) + 16);
         const int64_t newest = positions_[lane];
         const int64_t oldest = layer_.window > 0 ? newest - layer_.window + 1 : 0;
@@ -176,8 +177,8 @@ class FewLanes {
             }
             for (int64_t key = 0; key < chunk.keys; key += 2) {
                 if (first == 0 && i == 0) {
-                    next.call(cache_.values, key, dim_);
-                    next.call(cache_.values, key + 1, dim_);
+                    next.prefetch(cache_.values, key, dim_);
+                    next.prefetch(cache_.values, key + 1, dim_);
                 }
                 // An odd last key stands in for the one behind it, whose weight is zero: there the
                 // block may hold anything.
@@ -199,7 +200,7 @@ class FewLanes {
         }
         if (first == 0)
             for (int64_t key = round_up(chunk.keys, 2); key < next.keys; ++key)
-                next.call(cache_.values, key, dim_);
+                next.prefetch(cache_.values, key, dim_);
     }
 
     // Sixteen numbers of 32, from two quarters of each half: their true order.

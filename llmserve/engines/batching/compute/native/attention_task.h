@@ -87,17 +87,17 @@ struct Chunk {
 
     // Blocks lie anywhere, which the processor's own prefetcher cannot follow. Lines are called for
     // a few at a time between other work, as all at once would block it.
-    [[gnu::always_inline]] void call(const bf16* rows, int64_t key, int64_t dim) const {
+    [[gnu::always_inline]] void prefetch(const bf16* rows, int64_t key, int64_t dim) const {
         if (key >= keys) return;
         const bf16* row = rows + offsets[key];
-        for (int64_t i = 0; i < dim; i += 32) call_line_near(row + i);
+        for (int64_t i = 0; i < dim; i += 32) prefetch_line_near(row + i);
     }
 
     // Each block is on a page of its own: their addresses are looked up side by side.
     [[gnu::always_inline]] void call_pages(const PagedLayer& cache) const {
         for (int64_t key = 0; key < keys; key += 16) {
-            call_line_near(cache.keys + offsets[key]);
-            call_line_near(cache.values + offsets[key]);
+            prefetch_line_near(cache.keys + offsets[key]);
+            prefetch_line_near(cache.values + offsets[key]);
         }
     }
 };

@@ -45,8 +45,8 @@ void Decoder::step(const Step& step) {
 void Decoder::prepare(const Step& step) {
     const int threads = static_cast<int>(step.threads);
     if (!team_ || team_->max_members() < threads) team_ = std::make_unique<Team>(threads);
-    while (static_cast<int>(desks_.size()) < threads)
-        desks_.push_back(std::make_unique<Desk>(shape_));
+    while (static_cast<int>(workspaces_.size()) < threads)
+        workspaces_.push_back(std::make_unique<Workspace>(shape_));
     num_tokens_ = step.num_tokens;
     // Tiles read and write 16 rows at a time.
     const int64_t padded = round_up(std::max(step.num_tokens, step.num_sampled), 16);
@@ -56,9 +56,9 @@ void Decoder::prepare(const Step& step) {
     attended_.reserve(padded * query_depth_);
     gated_.reserve(padded * gate_depth_);
     const int64_t widest = std::max<int64_t>(shape_.head_dim, 16 * kLanes);
-    for (auto& desk : desks_) {
-        desk->product.reserve(std::min(padded, kRowPart) * widest);
-        desk->rows.reserve(std::max<int64_t>(16, round_up(kNormAlone / shape_.hidden, 16)) *
+    for (auto& workspace : workspaces_) {
+        workspace->product.reserve(std::min(padded, kRowPart) * widest);
+        workspace->rows.reserve(std::max<int64_t>(16, round_up(kNormAlone / shape_.hidden, 16)) *
                            hidden_depth_);
     }
     plan_.lay_out(step.rows(), shape_.query_heads / shape_.kv_heads, shape_.kv_heads, threads);
@@ -66,30 +66,30 @@ void Decoder::prepare(const Step& step) {
 }
 
 void Decoder::run(const Step& step, Member& member) {
-    Desk& desk = *desks_[member.index()];
+    Workspace& workspace = *workspaces_[member.index()];
     embed(step, member);
     for (int64_t index = 0; index < shape_.layers; ++index) {
         const Layer& layer = layers_[index];
         const bool last = index + 1 == shape_.layers;
-        project_heads(step, layer, index, member, desk);
+        project_heads(step, layer, index, member, workspace);
         member.wait();
-        attend(step, layer, index, member, desk);
+        attend(step, layer, index, member, workspace);
         call_first(layer.out, out_cut(member), query_depth_, member);
         member.wait();
-        add_product(attended_.data(), query_depth_, layer.out, layer.out_bias, member, desk);
+        add_product(attended_.data(), query_depth_, layer.out, layer.out_bias, member, workspace);
         call_first(layer.gate_up, gate_cut(member), hidden_depth_, member);
         member.wait();
-        gate(layer, member, desk);
+        gate(layer, member, workspace);
         call_first(layer.down, out_cut(member), gate_depth_, member);
         member.wait();
-        add_product(gated_.data(), gate_depth_, layer.down, layer.down_bias, member, desk);
+        add_product(gated_.data(), gate_depth_, layer.down, layer.down_bias, member, workspace);
         if (last)
             call_first(shape_.head, vocab_cut(step, member), hidden_depth_, member);
         else
             call_first(layers_[index + 1].qkv, heads_cut(), hidden_depth_, member);
         member.wait();
     }
-    predict(step, member, desk);
+    predict(step, member, workspace);
 }
 
 void Decoder::embed(const Step& step, Member& member) {
@@ -118,15 +118,15 @@ void Decoder::embed(const Step& step, Member& member) {
 
 // Normed rows, all of them or the chosen ones, as the left side of a product.
 const bf16* Decoder::norm(const float* weight, int64_t rows, const int64_t* chosen, Member& member,
-                          Desk& desk) {
+                          Workspace& workspace) {
     const auto norm_row = [&](int64_t row, bf16* target) {
         const int64_t source = chosen == nullptr ? row : chosen[row];
         normalize(hidden_.data() + source * shape_.hidden, weight, shape_.hidden,
                   shape_.norm_epsilon, row, target);
     };
     if (rows * shape_.hidden <= kNormAlone) {
-        for (int64_t row = 0; row < rows; ++row) norm_row(row, desk.rows.data());
-        return desk.rows.data();
+        for (int64_t row = 0; row < rows; ++row) norm_row(row, workspace.rows.data());
+        return workspace.rows.data();
     }
     member.share(rows, [&](int64_t row) { norm_row(row, normed_.data()); });
     member.wait();
@@ -160,17 +160,17 @@ void Decoder::call_first(const bf16* weight, const Cut& cut, int64_t depth,
     const int64_t panel = member.first(cut.tasks()) / cut.row_parts() * cut.panel_part;
     const bf16* begin = weight + panel * depth * kLanes;
     const int64_t numbers = std::min(cut.panel_part * depth * kLanes, kFirstNumbers);
-    for (int64_t i = 0; i < numbers; i += 32) call_line_near(begin + i);
-    keep_calls();
+    for (int64_t i = 0; i < numbers; i += 32) prefetch_line_near(begin + i);
+    keep_prefetches();
 }
 
 template <class Finish>
 void Decoder::product(const Cut& cut, const bf16* rows, const bf16* weight, int64_t depth,
-                      Member& member, Desk& desk, Finish finish) {
+                      Member& member, Workspace& workspace, Finish finish) {
     member.share(cut.tasks(), [&](int64_t task) {
         cut.with_task(task, [&](int64_t row, int64_t num_rows, int64_t panel, int64_t panels) {
             const int64_t width = panels * kLanes;
-            float* result = desk.product.data();
+            float* result = workspace.product.data();
             multiply(shape_.tiles != 0, rows + row * depth, num_rows,
                      weight + panel * depth * kLanes, panels, depth, result, width);
             for (int64_t i = 0; i < num_rows; ++i)
@@ -180,10 +180,10 @@ void Decoder::product(const Cut& cut, const bf16* rows, const bf16* weight, int6
 }
 
 void Decoder::project_heads(const Step& step, const Layer& layer, int64_t index, Member& member,
-                            Desk& desk) {
-    const bf16* rows = norm(layer.attention_norm, num_tokens_, nullptr, member, desk);
+                            Workspace& workspace) {
+    const bf16* rows = norm(layer.attention_norm, num_tokens_, nullptr, member, workspace);
     const int64_t dim = shape_.head_dim;
-    product(heads_cut(), rows, layer.qkv, hidden_depth_, member, desk,
+    product(heads_cut(), rows, layer.qkv, hidden_depth_, member, workspace,
             [&](int64_t token, int64_t column, int64_t, float* row) {
                 finish_head(step, layer, index, column / dim, token, row);
             });
@@ -212,18 +212,18 @@ void Decoder::finish_head(const Step& step, const Layer& layer, int64_t index, i
 }
 
 void Decoder::attend(const Step& step, const Layer& layer, int64_t index, Member& member,
-                     Desk& desk) {
+                     Workspace& workspace) {
     const AttentionLayer common{
         {step.keys[index], step.values[index], shape_.kv_heads, step.block_size, shape_.head_dim},
         queries_.data(), attended_.data(), query_depth_, shape_.query_heads,
         shape_.score_scale, layer.window, shape_.tiles != 0};
-    attention_round(plan_, common, partials_.data(), member, desk.attention);
+    attention_round(plan_, common, partials_.data(), member, workspace.attention);
 }
 
 // hidden += rows × weight + bias
 void Decoder::add_product(const bf16* rows, int64_t depth, const bf16* weight, const float* bias,
-                          Member& member, Desk& desk) {
-    product(out_cut(member), rows, weight, depth, member, desk,
+                          Member& member, Workspace& workspace) {
+    product(out_cut(member), rows, weight, depth, member, workspace,
             [&](int64_t token, int64_t column, int64_t width, float* row) {
                 if (bias != nullptr) add_bias(row, bias + column, width);
                 add_row(hidden_.data() + token * shape_.hidden + column, row,
@@ -231,9 +231,9 @@ void Decoder::add_product(const bf16* rows, int64_t depth, const bf16* weight, c
             });
 }
 
-void Decoder::gate(const Layer& layer, Member& member, Desk& desk) {
-    const bf16* rows = norm(layer.mlp_norm, num_tokens_, nullptr, member, desk);
-    product(gate_cut(member), rows, layer.gate_up, hidden_depth_, member, desk,
+void Decoder::gate(const Layer& layer, Member& member, Workspace& workspace) {
+    const bf16* rows = norm(layer.mlp_norm, num_tokens_, nullptr, member, workspace);
+    product(gate_cut(member), rows, layer.gate_up, hidden_depth_, member, workspace,
             [&](int64_t token, int64_t column, int64_t width, float* row) {
                 if (layer.gate_up_bias != nullptr)
                     add_bias(row, layer.gate_up_bias + column, width);
@@ -245,11 +245,11 @@ void Decoder::gate(const Layer& layer, Member& member, Desk& desk) {
             });
 }
 
-void Decoder::predict(const Step& step, Member& member, Desk& desk) {
+void Decoder::predict(const Step& step, Member& member, Workspace& workspace) {
     if (step.num_sampled == 0) return;
-    const bf16* rows = norm(shape_.final_norm, step.num_sampled, step.sampled, member, desk);
+    const bf16* rows = norm(shape_.final_norm, step.num_sampled, step.sampled, member, workspace);
     const __m512 scale = _mm512_set1_ps(shape_.logit_scale);
-    product(vocab_cut(step, member), rows, shape_.head, hidden_depth_, member, desk,
+    product(vocab_cut(step, member), rows, shape_.head, hidden_depth_, member, workspace,
             [&](int64_t row, int64_t column, int64_t width, const float* values) {
                 float* target = step.logits + row * shape_.vocab + column;
                 const int64_t count = std::min(width, shape_.vocab - column);

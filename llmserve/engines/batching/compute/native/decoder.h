@@ -71,8 +71,8 @@ class Decoder {
 
   private:
     // What one thread keeps for itself.
-    struct Desk {
-        explicit Desk(const Shape& shape) : attention(shape.head_dim) {}
+    struct Workspace {
+        explicit Workspace(const Shape& shape) : attention(shape.head_dim) {}
         Buffer<float> product;
         Buffer<bf16> rows;  // its own copy of the normed rows, where there are few
         AttentionScratch attention;
@@ -82,16 +82,17 @@ class Decoder {
     void run(const Step& step, Member& member);
     void embed(const Step& step, Member& member);
     const bf16* norm(const float* weight, int64_t rows, const int64_t* chosen, Member& member,
-                     Desk& desk);
+                     Workspace& workspace);
     void project_heads(const Step& step, const Layer& layer, int64_t index, Member& member,
-                       Desk& desk);
+                       Workspace& workspace);
     void finish_head(const Step& step, const Layer& layer, int64_t index, int64_t head,
                      int64_t token, float* row);
-    void attend(const Step& step, const Layer& layer, int64_t index, Member& member, Desk& desk);
+    void attend(const Step& step, const Layer& layer, int64_t index, Member& member,
+                Workspace& workspace);
     void add_product(const bf16* rows, int64_t depth, const bf16* weight, const float* bias,
-                     Member& member, Desk& desk);
-    void gate(const Layer& layer, Member& member, Desk& desk);
-    void predict(const Step& step, Member& member, Desk& desk);
+                     Member& member, Workspace& workspace);
+    void gate(const Layer& layer, Member& member, Workspace& workspace);
+    void predict(const Step& step, Member& member, Workspace& workspace);
     Cut heads_cut() const;
     Cut out_cut(const Member& member) const;
     Cut gate_cut(const Member& member) const;
@@ -99,13 +100,13 @@ class Decoder {
     void call_first(const bf16* weight, const Cut& cut, int64_t depth, const Member& member) const;
     template <class Finish>
     void product(const Cut& cut, const bf16* rows, const bf16* weight, int64_t depth,
-                 Member& member, Desk& desk, Finish finish);
+                 Member& member, Workspace& workspace, Finish finish);
 
     const Shape shape_;
     const std::vector<Layer> layers_;
     const int64_t query_size_, hidden_depth_, query_depth_, gate_depth_;
     std::unique_ptr<Team> team_;
-    std::vector<std::unique_ptr<Desk>> desks_;
+    std::vector<std::unique_ptr<Workspace>> workspaces_;
     Buffer<float> hidden_;    // (tokens, hidden), the residual stream
     Buffer<bf16> queries_;    // (tokens, query_size)
     // Left sides of products: in tiles, their rows padded to packed depths.

@@ -59,8 +59,8 @@ class Step(Structure):
     )
 
 
-class Attend(Structure):
-    """`Attend` in paged_attention.h."""
+class AttentionCall(Structure):
+    """`AttentionCall` in paged_attention.h."""
 
     _fields_ = (
         *((name, c_int64) for name in ("num_tokens", "num_rows", "max_blocks", "num_blocks")),
@@ -125,15 +125,15 @@ class Kernels:
                 None,
                 [c_void_p, c_int64, c_int64, c_void_p, c_void_p, c_int64, c_void_p],
             ),
-            "linear_desk_create": (c_void_p, []),
-            "linear_desk_destroy": (None, [c_void_p]),
+            "linear_workspace_create": (c_void_p, []),
+            "linear_workspace_destroy": (None, [c_void_p]),
             "linear": (
                 c_int32,
                 [c_void_p, POINTER(Linear), c_void_p, c_int64, c_void_p, c_int32, c_int64],
             ),
-            "attention_desk_create": (c_void_p, []),
-            "attention_desk_destroy": (None, [c_void_p]),
-            "attend": (c_int32, [c_void_p, POINTER(Attend)]),
+            "attention_workspace_create": (c_void_p, []),
+            "attention_workspace_destroy": (None, [c_void_p]),
+            "attend": (c_int32, [c_void_p, POINTER(AttentionCall)]),
             "decoder_create": (c_void_p, [POINTER(Shape), c_void_p]),
             "decoder_destroy": (None, [c_void_p]),
             "decoder_step": (c_int32, [c_void_p, POINTER(Step)]),
@@ -214,13 +214,21 @@ class Kernels:
         )
         return list(tokens)
 
-    def linear_desk(self) -> Handle:
+    def linear_workspace(self) -> Handle:
         """Memory that the linear layers of one model work in, one after another."""
         library = self._library
-        return Handle(library.llmserve_linear_desk_create(), library.llmserve_linear_desk_destroy)
+        return Handle(
+            library.llmserve_linear_workspace_create(), library.llmserve_linear_workspace_destroy
+        )
 
     def linear(
-        self, desk: Handle, layer: Linear, rows: torch.Tensor, out: torch.Tensor, *, tiles: bool
+        self,
+        workspace: Handle,
+        layer: Linear,
+        rows: torch.Tensor,
+        out: torch.Tensor,
+        *,
+        tiles: bool,
     ) -> None:
         """Rows (num_rows, depth) to `out` (num_rows, columns), both bfloat16 and contiguous. The
         GIL is free meanwhile.
@@ -236,25 +244,32 @@ class Kernels:
         threads = torch.get_num_threads()
         _raise(
             self._library.llmserve_linear(
-                desk.value, layer, rows.data_ptr(), len(rows), out.data_ptr(), int(tiles), threads
+                workspace.value,
+                layer,
+                rows.data_ptr(),
+                len(rows),
+                out.data_ptr(),
+                int(tiles),
+                threads,
             )
         )
 
-    def attention_desk(self) -> Handle:
+    def attention_workspace(self) -> Handle:
         """Memory that attention of one model's layers works in, one after another."""
         library = self._library
         return Handle(
-            library.llmserve_attention_desk_create(), library.llmserve_attention_desk_destroy
+            library.llmserve_attention_workspace_create(),
+            library.llmserve_attention_workspace_destroy,
         )
 
-    def attend(self, desk: Handle, it: Attend) -> None:
+    def attend(self, workspace: Handle, call: AttentionCall) -> None:
         """Attention of a batch over one layer's cache; the GIL is free meanwhile.
 
         Raises:
             ValueError: an index points outside of its table; nothing was computed.
             MemoryError: nothing was computed.
         """
-        _raise(self._library.llmserve_attend(desk.value, it))
+        _raise(self._library.llmserve_attend(workspace.value, call))
 
     def decoder(self, shape: Shape, layers: ctypes.Array[Layer]) -> Handle:
         """Everything that the structures point to must outlive it."""

@@ -32,16 +32,17 @@ inline __m512bh broadcast_pair(const bf16* pair) {
 
 inline __m512bh load_pairs(const bf16* source) { return (__m512bh)_mm512_loadu_si512(source); }
 
-// Ask for a cache line: all the way, or to the second level. GCC takes a function that does nothing
-// else for one without effect and drops its calls, hence the attribute, and `keep_calls` where such
-// a function cannot be inlined. (In assembly, they would make it write out all sums in between.)
-[[gnu::always_inline]] inline void call_line(const void* address) {
+// Prefetch a cache line: into the first level, or into the second. GCC takes a function that does
+// nothing else for one without effect and drops its calls, hence the attribute, and `keep_prefetches`
+// where such a function cannot be inlined. (In assembly, they would make it write out all sums in
+// between.)
+[[gnu::always_inline]] inline void prefetch_line(const void* address) {
     _mm_prefetch(address, _MM_HINT_T0);
 }
-[[gnu::always_inline]] inline void call_line_near(const void* address) {
+[[gnu::always_inline]] inline void prefetch_line_near(const void* address) {
     _mm_prefetch(address, _MM_HINT_T1);
 }
-inline void keep_calls() { asm volatile(""); }
+inline void keep_prefetches() { asm volatile(""); }
 
 // While it lives, this thread's results too small for a normal number are zero: each of them would
 // cost a hundred cycles and tell nothing.

@@ -59,30 +59,34 @@ int32_t llmserve_decoder_step(void* handle, const Step* step) {
     }
 }
 
-void* llmserve_linear_desk_create() { return new (std::nothrow) LinearDesk(); }
+void* llmserve_linear_workspace_create() { return new (std::nothrow) LinearWorkspace(); }
 
-void llmserve_linear_desk_destroy(void* desk) { delete static_cast<LinearDesk*>(desk); }
+void llmserve_linear_workspace_destroy(void* workspace) {
+    delete static_cast<LinearWorkspace*>(workspace);
+}
 
 // out (rows, columns) = x (rows, depth) × weight + bias, in bfloat16; a `Failure`.
-int32_t llmserve_linear(void* desk, const Linear* layer, const bf16* x, int64_t rows, bf16* out,
-                        int32_t tiles, int64_t threads) {
+int32_t llmserve_linear(void* workspace, const Linear* layer, const bf16* x, int64_t rows,
+                        bf16* out, int32_t tiles, int64_t threads) {
     try {
-        static_cast<LinearDesk*>(desk)->run(*layer, x, rows, out, tiles != 0,
-                                            static_cast<int>(threads));
+        static_cast<LinearWorkspace*>(workspace)->run(*layer, x, rows, out, tiles != 0,
+                                                      static_cast<int>(threads));
         return static_cast<int32_t>(Failure::none);
     } catch (const std::bad_alloc&) {
         return static_cast<int32_t>(Failure::memory);
     }
 }
 
-void* llmserve_attention_desk_create() { return new (std::nothrow) AttentionDesk(); }
+void* llmserve_attention_workspace_create() { return new (std::nothrow) AttentionWorkspace(); }
 
-void llmserve_attention_desk_destroy(void* desk) { delete static_cast<AttentionDesk*>(desk); }
+void llmserve_attention_workspace_destroy(void* workspace) {
+    delete static_cast<AttentionWorkspace*>(workspace);
+}
 
 // A `Failure`; anything but 0 says that nothing was computed.
-int32_t llmserve_attend(void* desk, const Attend* it) {
+int32_t llmserve_attend(void* workspace, const AttentionCall* call) {
     try {
-        return static_cast<int32_t>(static_cast<AttentionDesk*>(desk)->run(*it));
+        return static_cast<int32_t>(static_cast<AttentionWorkspace*>(workspace)->run(*call));
     } catch (const std::bad_alloc&) {
         return static_cast<int32_t>(Failure::memory);
     }

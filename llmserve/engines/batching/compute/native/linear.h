@@ -20,7 +20,7 @@ struct Linear {
 };
 
 // Memory for the layers of one model, which run one after another.
-class LinearDesk {
+class LinearWorkspace {
   public:
     // out (rows, columns) = x (rows, depth) × weight + bias
     void run(const Linear& layer, const bf16* x, int64_t rows, bf16* out, bool tiles, int threads) {

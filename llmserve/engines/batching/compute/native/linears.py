@@ -32,9 +32,9 @@ def pack_linears(model: Any, kernels: Kernels) -> int | str:
     reason = _try_replaced(model, places)
     if reason is not None:
         return reason
-    desk = kernels.linear_desk()
+    workspace = kernels.linear_workspace()
     for parent, name in places:
-        getattr(parent, name).pack(kernels, desk)
+        getattr(parent, name).pack(kernels, workspace)
     return len(places)
 
 
@@ -79,7 +79,7 @@ class PackedLinear(nn.Module):
         self._bias = None if layer.bias is None else layer.bias.detach()
         self._packed: tuple[Linear, torch.Tensor] | None = None
 
-    def pack(self, kernels: Kernels, desk: Handle) -> None:
+    def pack(self, kernels: Kernels, workspace: Handle) -> None:
         """Compute by the kernels from now on, in the memory that a model's layers share; the
         original weight is let go."""
         assert self._weight is not None, "a layer is packed once"
@@ -89,7 +89,7 @@ class PackedLinear(nn.Module):
             self._bias = self._bias.float().contiguous()
         bias = None if self._bias is None else self._bias.data_ptr()
         layer = Linear(self.in_features, self.out_features, packed.data_ptr(), bias)
-        self._kernels, self._desk, self._uses_tiles = kernels, desk, kernels.has_tiles()
+        self._kernels, self._workspace, self._uses_tiles = kernels, workspace, kernels.has_tiles()
         self._packed = (layer, packed)
         self._weight = None
 
@@ -101,7 +101,7 @@ class PackedLinear(nn.Module):
         layer, _ = self._packed
         rows = x.reshape(-1, self.in_features).contiguous()
         out = torch.empty(len(rows), self.out_features, dtype=torch.bfloat16)
-        self._kernels.linear(self._desk, layer, rows, out, tiles=self._uses_tiles)
+        self._kernels.linear(self._workspace, layer, rows, out, tiles=self._uses_tiles)
         return out.view(*x.shape[:-1], self.out_features)
 
 

@@ -12,7 +12,7 @@
 namespace llmserve {
 
 // Filled by Python; field by field as in kernels.py.
-struct Attend {
+struct AttentionCall {
     BatchRows rows;
     int64_t query_heads, kv_heads, head_dim, window, threads;
     const bf16 *queries, *keys, *values;
@@ -22,16 +22,16 @@ struct Attend {
 };
 
 // Memory for the layers of one model, which run one after another.
-class AttentionDesk {
+class AttentionWorkspace {
   public:
-    Failure run(const Attend& it) {
-        if (!it.rows.have_good_lengths()) return Failure::rows;
-        if (!it.rows.have_good_blocks()) return Failure::blocks;
-        const int threads = static_cast<int>(it.threads);
-        prepare(it, threads);
+    Failure run(const AttentionCall& call) {
+        if (!call.rows.have_good_lengths()) return Failure::rows;
+        if (!call.rows.have_good_blocks()) return Failure::blocks;
+        const int threads = static_cast<int>(call.threads);
+        prepare(call, threads);
         const AttentionLayer layer{
-            {it.keys, it.values, it.kv_heads, it.rows.block_size, it.head_dim},
-            it.queries, it.out, 0, it.query_heads, it.scale, it.window, it.tiles != 0};
+            {call.keys, call.values, call.kv_heads, call.rows.block_size, call.head_dim},
+            call.queries, call.out, 0, call.query_heads, call.scale, call.window, call.tiles != 0};
 #pragma omp parallel num_threads(threads)
         {
             const FlushTiny flush;
@@ -44,14 +44,14 @@ class AttentionDesk {
 
   private:
     // All memory is found here: no thread may throw in the parallel region.
-    void prepare(const Attend& it, int threads) {
+    void prepare(const AttentionCall& call, int threads) {
         if (!team_ || team_->max_members() < threads) team_ = std::make_unique<Team>(threads);
         // A model's layers may have heads of different sizes.
-        if (head_dim_ != it.head_dim) scratches_.clear();
-        head_dim_ = it.head_dim;
+        if (head_dim_ != call.head_dim) scratches_.clear();
+        head_dim_ = call.head_dim;
         while (static_cast<int>(scratches_.size()) < threads)
             scratches_.push_back(std::make_unique<AttentionScratch>(head_dim_));
-        plan_.lay_out(it.rows, it.query_heads / it.kv_heads, it.kv_heads, threads);
+        plan_.lay_out(call.rows, call.query_heads / call.kv_heads, call.kv_heads, threads);
         partials_.reserve(plan_.num_parts() * partial_size(head_dim_));
     }
 

@@ -68,7 +68,7 @@ void dot_product(const DotBlock& block) {
         const bf16* pairs = block.a + k / 32 * 512 + k % 32;
         for (int64_t i = 0; i < block.num_next; ++i)
             for (int u = 0; u < U; ++u)
-                call_line_near(block.next + i * block.b_stride + (k + 2 * u) * kLanes);
+                prefetch_line_near(block.next + i * block.b_stride + (k + 2 * u) * kLanes);
         for (int u = 0; u < U; ++u) {
             const bf16* line = block.b + (k + 2 * u) * kLanes;
             __m512bh weights[P];

@@ -24,7 +24,7 @@ inline bool request_tiles() {
 
 // The intrinsics of tiles do not tell the compiler that they read memory: without this it may move
 // a store behind the tile load that needs it, or leave it out.
-inline void settle_stores() { asm volatile("" ::: "memory"); }
+inline void compiler_barrier() { asm volatile("" ::: "memory"); }
 
 // All eight tiles have 16 rows of 64 bytes: shorter matrices are padded instead.
 class TileScope {
@@ -36,7 +36,7 @@ class TileScope {
             uint16_t bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
             uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
         } config;
-        settle_stores();
+        compiler_barrier();
         _tile_loadconfig(&config);
     }
     // Idle tiles would be saved at every context switch.
@@ -103,7 +103,7 @@ template <int M, int P>
 void tile_product(const TileBlock& block) {
     static_assert(M * P <= 4);
     const int64_t a_stride = block.a_stride, b_stride = block.b_stride;
-    settle_stores();
+    compiler_barrier();
     if (block.accumulate) {
         load_products<M, P>(block.c, block.c_stride * 4);
     } else {
@@ -121,7 +121,7 @@ void tile_product(const TileBlock& block) {
                 block.b + position + (position < b_stride ? 0 : (P - 1) * b_stride);
             for (int p = 0; p < P; ++p)
                 for (int line = 0; line < 16; ++line)
-                    call_line(next + p * b_stride + line * 32);
+                    prefetch_line(next + p * b_stride + line * 32);
         }
         if constexpr (M == 2 && P == 2) {
             _tile_loadd(6, weights, 64);

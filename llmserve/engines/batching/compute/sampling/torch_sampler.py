@@ -27,7 +27,7 @@ where a row's logits are not numbers."""
 
 
 def sample_tokens(logits: torch.Tensor, rows: Sequence[RowState]) -> list[int | None]:
-    """See `SampleTokens`."""
+    """The likeliest token of a greedy row, a draw for every other."""
     largest, token_ids = _best(logits)
     drawn = [index for index, row in enumerate(rows) if not row.params.is_greedy]
     if drawn:
