@@ -6,7 +6,7 @@ and whose text the event loop reads with `async for`. Knows no model.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING
 
 from transformers import TextIteratorStreamer
@@ -43,8 +43,8 @@ class TokenBridge(TextIteratorStreamer):
     decodes incrementally, screens stop strings, and always ends with one terminal event:
     `end` (finished, cancelled or out of time) or `fail`.
 
-    `put`, `end` and `fail` belong to the worker thread, `__aiter__` to the event loop. `wake`
-    collects what has to run there, for a step loop that wakes it once for many streams.
+    `put`, `end` and `fail` belong to the worker thread; the event loop reads the job's mailbox.
+    `wake` collects what has to run there, for a step loop that wakes it once for many streams.
     """
 
     def __init__(
@@ -120,14 +120,6 @@ class TokenBridge(TextIteratorStreamer):
     def is_over(self, token_id: int) -> bool:
         """Whether generation ends with this token: end of sequence, cancel or deadline."""
         return token_id in self._eos_ids or self._job.is_cancelled or self._is_late()
-
-    async def __aiter__(self) -> AsyncIterator[Event]:
-        """Every event up to and including the terminal one."""
-        while True:
-            event = await self._job.mailbox.next()
-            yield event
-            if isinstance(event, Finish | Failed | Cancelled):
-                return
 
     def _post(self, event: Event) -> None:
         self._job.mailbox.post(event, self._wake)

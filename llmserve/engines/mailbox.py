@@ -6,12 +6,10 @@ import asyncio
 import contextlib
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from itertools import takewhile
 
-from llmserve.domain import Cancelled, Delta, Event, Failed, Finish, Terminal
-
-_TERMINAL = (Finish, Failed, Cancelled)
+from llmserve.domain import Delta, Event, Terminal
 
 
 class Mailbox:
@@ -39,7 +37,7 @@ class Mailbox:
         with self._lock:
             if self.terminal is not None:
                 return False
-            if isinstance(event, _TERMINAL):
+            if isinstance(event, Terminal):
                 self.terminal = event
             self._events.append(event)
             must_wake = not self._is_wake_due
@@ -51,6 +49,14 @@ class Mailbox:
             with contextlib.suppress(RuntimeError):
                 self._loop.call_soon_threadsafe(self._arrived.set)
         return True
+
+    async def __aiter__(self) -> AsyncIterator[Event]:
+        """Every event, up to and including the terminal one."""
+        while True:
+            event = await self.next()
+            yield event
+            if isinstance(event, Terminal):
+                return
 
     async def next(self) -> Event:
         """The next event; waits for it. After the terminal event, do not ask again."""

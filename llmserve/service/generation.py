@@ -25,6 +25,7 @@ from llmserve.domain import (
     TokenLogprobs,
     Usage,
 )
+from llmserve.domain.cost import token_cost
 from llmserve.engines.job import Job, Task
 from llmserve.engines.mailbox import Mailbox
 from llmserve.errors import LLMServeError, QueueFull, ShuttingDown, WaitTimeout
@@ -37,8 +38,6 @@ from llmserve.timer import Timer
 
 EXPECTED_TOKENS: Final = 256
 """What an answer is taken to cost until it is over, or its `max_tokens` where that is less."""
-DECODE_COST: Final = 2.0
-"""As in VTC (Sheng et al., Fairness in Serving Large Language Models, 2024)."""
 QUEUE_UPDATE_SECONDS: Final = 2.0
 DEADLINE_GRACE_SECONDS: Final = 0.25
 """How long after the deadline a silent worker (prefill cannot be interrupted) is not waited for."""
@@ -153,7 +152,7 @@ class Generation:
         while True:
             event = await self._next()
             yield event
-            if isinstance(event, Finish | Failed | Cancelled):
+            if isinstance(event, Terminal):
                 return
 
     async def collect(self) -> Answer:
@@ -273,8 +272,8 @@ class Generation:
         return math.inf if deadline is None else deadline - self._clock()
 
     def _cost(self, completion_tokens: int) -> float:
-        """What the fair queue charges the caller: decoding a token costs more than reading one."""
-        return self.prompt_tokens + DECODE_COST * completion_tokens
+        """What the fair queue charges the caller."""
+        return token_cost(self.prompt_tokens, completion_tokens)
 
     async def _next(self) -> Event:
         while self._ticket.is_waiting:

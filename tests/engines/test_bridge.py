@@ -66,7 +66,7 @@ def collect(
         bridge.put(torch.tensor([[5, 6]]))
         await asyncio.to_thread(feed, bridge, job, clock)
         async with asyncio.timeout(10):
-            return [event async for event in bridge], job
+            return [event async for event in job.mailbox], job
 
     return asyncio.run(run())
 

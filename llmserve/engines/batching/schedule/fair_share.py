@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
-
-PREFILL_COST: Final = 1.0
-DECODE_COST: Final = 2.0
+from llmserve.domain.cost import token_cost
 
 
 class FairShare:
@@ -34,7 +31,7 @@ class FairShare:
 
     def charge(self, caller: str, weight: int, prefilled: int, decoded: int) -> None:
         """Tokens were computed for a caller."""
-        self._served[caller] += (PREFILL_COST * prefilled + DECODE_COST * decoded) / weight
+        self._served[caller] += token_cost(prefilled, decoded) / weight
 
     def served(self, caller: str) -> float:
         """Tokens by cost and weight; of use in comparison only."""
