@@ -52,7 +52,7 @@ def test_the_settings_table_is_the_one_that_settings_make() -> None:
     between = re.search(r"<!-- settings:.*?-->\n(.*?)<!-- end", words(RUNNING), re.DOTALL)
     assert between is not None
     assert between[1].strip() == settings_table().strip(), (
-        "paste the output of: python -c 'from llmserve.settings import *; print(settings_table())'"
+        "paste the output of: llmserve config --table"
     )
 
 

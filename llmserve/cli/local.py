@@ -12,7 +12,7 @@ import typer
 
 from llmserve.cli.flags import with_settings
 from llmserve.errors import ConfigurationError
-from llmserve.settings import LoadedSettings, Settings, shown
+from llmserve.settings import LoadedSettings, Settings, settings_table, shown
 
 if TYPE_CHECKING:
     from llmserve.domain import ModelSpec
@@ -111,16 +111,24 @@ def models(loaded: LoadedSettings) -> None:
 
 
 @with_settings()
-def config(loaded: LoadedSettings) -> None:
+def config(
+    loaded: LoadedSettings,
+    table: Annotated[
+        bool, typer.Option("--table", help="All settings, as Markdown, instead.")
+    ] = False,
+) -> None:
     """Show the effective settings and where each came from."""
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("setting", "value", "from", box=None)
+    if table:
+        print(settings_table(), end="")
+        return
+    rows = Table("setting", "value", "from", box=None)
     for name in Settings.model_fields:
-        table.add_row(name, shown(getattr(loaded.settings, name)), loaded.origins[name])
+        rows.add_row(name, shown(getattr(loaded.settings, name)), loaded.origins[name])
     # Wide enough that a pipe gets whole lines.
-    Console(width=None if sys.stdout.isatty() else 200).print(table)
+    Console(width=None if sys.stdout.isatty() else 200).print(rows)
 
 
 @with_settings()

@@ -1,7 +1,7 @@
 """Every setting: what there is, where its value comes from, how it is shown."""
 
 from llmserve.settings.kinds import Device, DType, EngineName
-from llmserve.settings.knobs import ENV_PREFIX, Settings
+from llmserve.settings.settings import ENV_PREFIX, Settings
 from llmserve.settings.shown import settings_table, shown
 from llmserve.settings.sources import LoadedSettings, load_settings, to_environment
 

@@ -1,10 +1,10 @@
-"""Settings for people: a value without its secrets, and the README's table."""
+"""Settings for people: a value without its secrets, and the tables of the pages."""
 
 from __future__ import annotations
 
-from pydantic import SecretStr
+from pydantic import BaseModel, SecretStr
 
-from llmserve.settings.knobs import Settings
+from llmserve.settings.settings import GROUPS
 
 
 def shown(value: object) -> str:
@@ -19,9 +19,14 @@ def shown(value: object) -> str:
 
 
 def settings_table() -> str:
-    """The settings as a Markdown table, for the README."""
-    rows = ["| setting | default | meaning |", "| --- | --- | --- |"]
-    for name, field in Settings.model_fields.items():
+    """The settings as Markdown tables, one for each group."""
+    return "\n".join(_table(title, group) for title, group in GROUPS.items())
+
+
+def _table(title: str, group: type[BaseModel]) -> str:
+    rows = [f"### {title}", "", str(group.__doc__), ""]
+    rows += ["| setting | default | meaning |", "| --- | --- | --- |"]
+    for name, field in group.model_fields.items():
         default = shown(field.default)
         default = default if default.startswith("(") or not default else f"`{default}`"
         rows.append(f"| `{name}` | {default} | {field.description} |")

@@ -17,8 +17,8 @@ from typing import Any, Final
 from pydantic import SecretStr, ValidationError
 
 from llmserve.errors import ConfigurationError
-from llmserve.settings.knobs import ENV_PREFIX, Settings
 from llmserve.settings.service_links import service_links
+from llmserve.settings.settings import ENV_PREFIX, Settings
 
 CONFIG_VARIABLE: Final = "LLMSERVE_CONFIG"
 DEFAULT_FILE: Final = "llmserve.toml"

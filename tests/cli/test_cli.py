@@ -13,6 +13,7 @@ from fake_hub import running_hub
 from server import running_server
 
 from llmserve.cli.conversation import Conversation
+from llmserve.settings import settings_table
 
 
 def llmserve(
@@ -46,6 +47,11 @@ def test_a_misspelt_setting_names_the_nearest(tmp_path: Path) -> None:
     done = llmserve("config", cwd=tmp_path)
     assert "did you mean 'host'" in done.stderr
     assert "llmserve.toml" in done.stderr
+
+
+def test_config_prints_the_tables_that_pages_embed(tmp_path: Path) -> None:
+    done = llmserve("config", "--table", cwd=tmp_path, LLMSERVE_HF_TOKEN="hush")
+    assert (done.returncode, done.stdout) == (0, settings_table())
 
 
 def test_reload_with_several_workers_is_refused(tmp_path: Path) -> None:

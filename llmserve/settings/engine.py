@@ -1,0 +1,67 @@
+"""How tokens are made, and on what."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import BaseModel, Field
+
+from llmserve.settings.kinds import Device, Devices, EngineName, Seconds
+
+
+class EngineSettings(BaseModel):
+    """How tokens are made, and on what."""
+
+    engine: EngineName = Field(
+        "auto",
+        description="`batching`, `threaded`, or `auto`: batching where the model supports it.",
+    )
+    device: Device = Field("auto", description="`auto`, `cpu`, `cuda` or `cuda:N`.")
+    devices: Devices = Field(
+        (), description="Devices that workers claim in turn, one each; none: all use `device`."
+    )
+    require_gpu: bool = Field(
+        False, description='`device = "auto"` never means the CPU: a model without a GPU is broken.'
+    )
+    max_running: int | None = Field(
+        None,
+        ge=1,
+        le=1024,
+        description="Requests that generate at once, per model and worker; default: 32 in a batch "
+        "on a CPU, 256 on a GPU, 4 with the threaded engine.",
+    )
+    max_tokens_per_step: int | None = Field(
+        None,
+        ge=16,
+        le=2**20,
+        description="Prompt and answer tokens in one step of the batching engine; default: 512 on "
+        "a CPU, 4096 on a GPU.",
+    )
+    kv_cache_bytes: int | None = Field(
+        None,
+        ge=2**16,
+        description="Of the paged KV cache, per model and worker; default: on a GPU what steps, "
+        "graphs and other models leave, on a CPU 2,048 tokens for each of `max_running`.",
+    )
+    prefix_caching: bool = Field(
+        True, description="Keep the KV cache of prompts, for others that begin alike."
+    )
+    torch_threads: int | None = Field(
+        None,
+        ge=1,
+        le=1024,
+        description="CPU threads of a step; default: the processors that affinity and quotas "
+        "leave ÷ workers, or with the threaded engine ÷ `max_running`, per request.",
+    )
+    torch_compile: bool = Field(
+        False, description="On a GPU: compile the model (minutes at first start), then capture it."
+    )
+    cache_dir: Path | None = Field(
+        None, description="For compiled kernels; default: `.cache/llmserve` in the home directory."
+    )
+    hang_timeout_seconds: Seconds = Field(
+        120.0,
+        gt=0,
+        description="A running request without a token for so long is a hung engine; so is a "
+        "prompt that is made into tokens for so long.",
+    )

@@ -1,0 +1,52 @@
+"""Which models there are, and which of them stay loaded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import BaseModel, Field, SecretStr
+
+from llmserve.settings.kinds import DType, Seconds, Words
+
+
+class ModelsSettings(BaseModel):
+    """Which models there are, and which of them stay loaded."""
+
+    models: Words = Field(
+        ("demo",),
+        description="Models to serve: names under `models_dir`, paths, or hub ids. "
+        "The first is the default.",
+    )
+    models_on_demand: Words = Field(
+        (), description="Models that the first request for them loads; `*`: all of `models_dir`."
+    )
+    default_model: str | None = Field(
+        None, description="The model of requests that name none; not set: the first."
+    )
+    pinned_models: Words = Field(
+        (), description="Models that are neither evicted nor unloaded for being idle."
+    )
+    models_dir: Path = Field(Path("models"), description="One folder per model.")
+    models_memory_bytes: int | None = Field(
+        None,
+        ge=1,
+        description="Memory for loaded models, per worker; the least recently used one that is "
+        "not pinned makes room. Not set: no bound.",
+    )
+    idle_unload_seconds: Seconds | None = Field(
+        None, gt=0, description="A model that nobody used for so long is unloaded."
+    )
+    unload_timeout_seconds: Seconds = Field(
+        30.0, ge=0, description="How long unloading waits for open streams before it ends them."
+    )
+    dtype: DType = Field("auto", description="Of the weights; `auto` is what the checkpoint has.")
+    trust_remote_code: bool = Field(
+        False, description="Run Python code that comes with a model. Only for models you trust."
+    )
+    parse_special_tokens: bool = Field(
+        False,
+        description="Special tokens in the messages of a conversation act as such, as in raw "
+        "prompts; otherwise they are words like others.",
+    )
+    hf_endpoint: str = Field("https://huggingface.co", description="Hub to download from.")
+    hf_token: SecretStr | None = Field(None, description="Token for gated models of the hub.")

@@ -1,0 +1,55 @@
+"""The port, the workers behind it, and how they come and go."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import BaseModel, Field
+
+from llmserve.settings.kinds import Host, Seconds, Words
+
+
+class ServerSettings(BaseModel):
+    """The port, the workers behind it, and how they come and go."""
+
+    host: Host = Field(
+        "127.0.0.1",
+        description="Address to listen on; `0.0.0.0` for everyone, `::` for IPv6 as well.",
+    )
+    port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+    root_path: str = Field("", description="Path prefix that a proxy in front removes.")
+    cors_origins: Words = Field((), description="Browser origins that may call; `*` is any.")
+    gzip_min_bytes: int = Field(1024, ge=0, description="JSON bodies from here on are compressed.")
+    keepalive_seconds: Seconds = Field(
+        15.0, gt=0, description="A comment goes out on a stream that is silent for so long."
+    )
+    drain_timeout_seconds: Seconds = Field(
+        30.0, ge=0, description="On SIGTERM: time for running streams to finish."
+    )
+    workers: int = Field(
+        1, ge=1, le=256, description="Uvicorn processes; each loads every model for itself."
+    )
+    worker_start_seconds: Seconds = Field(
+        120.0, gt=0, description="A new worker without a heartbeat for so long is replaced."
+    )
+    worker_timeout_seconds: Seconds = Field(
+        30.0, gt=0, description="A worker whose heartbeat stops for so long is replaced."
+    )
+    memory_preflight: bool = Field(
+        True, description="Refuse to start when workers × models do not fit the memory there is."
+    )
+    max_connections: int = Field(
+        2048, ge=1, description="Open connections per worker; more wait in the kernel's queue."
+    )
+    reload: bool = Field(
+        False, description="Restart when the code changes: for development, with one worker."
+    )
+    address_file: Path | None = Field(
+        None,
+        description="The server writes its URL there while it listens, for `llmserve health` and "
+        "scripts: needed where a flag or `port = 0` decides on the port.",
+    )
+    run_dir: Path | None = Field(
+        None,
+        description="Where the workers of this box meet; not set: a fresh one in the state folder.",
+    )

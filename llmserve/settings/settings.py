@@ -1,0 +1,64 @@
+"""All settings, with their defaults and what they mean. Knows nothing of where values come from."""
+
+from __future__ import annotations
+
+from typing import Final, Self
+
+from pydantic import BaseModel, ConfigDict, model_validator
+
+from llmserve.settings.admission import AdmissionSettings
+from llmserve.settings.bounds import BoundsSettings
+from llmserve.settings.engine import EngineSettings
+from llmserve.settings.keys import KeysSettings
+from llmserve.settings.models import ModelsSettings
+from llmserve.settings.observability import ObservabilitySettings
+from llmserve.settings.server import ServerSettings
+
+ENV_PREFIX: Final = "LLMSERVE_"
+GROUPS: Final[dict[str, type[BaseModel]]] = {
+    "Server": ServerSettings,
+    "Models": ModelsSettings,
+    "Engine": EngineSettings,
+    "Admission": AdmissionSettings,
+    "Bounds": BoundsSettings,
+    "Keys": KeysSettings,
+    "Observability": ObservabilitySettings,
+}
+"""As pages and commands show them."""
+
+
+class Settings(
+    ObservabilitySettings,
+    KeysSettings,
+    BoundsSettings,
+    AdmissionSettings,
+    EngineSettings,
+    ModelsSettings,
+    ServerSettings,
+):
+    """What an operator can decide. The descriptions of the fields are the tables of the pages."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, validate_default=True, hide_input_in_errors=True
+    )
+
+    @model_validator(mode="after")
+    def _reload_is_for_one(self) -> Self:
+        if self.reload and self.workers > 1:
+            raise ValueError("reload is for development with one worker; set workers to 1")
+        return self
+
+    @model_validator(mode="after")
+    def _address_is_known(self) -> Self:
+        if self.reload and self.port == 0 and self.address_file is not None:
+            raise ValueError(
+                "with reload nobody can tell which free port is taken; set port, or leave "
+                "address_file out"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _something_to_serve(self) -> Self:
+        if not self.models:
+            raise ValueError("models is empty; name at least one")
+        return self
