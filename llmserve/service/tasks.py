@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
+from typing import Final
 
 from llmserve.domain import (
     Caller,
@@ -18,8 +19,12 @@ from llmserve.engines.job import Task
 from llmserve.errors import InvalidRequest, PromptTooLong, WaitTimeout
 from llmserve.registry.served import ServedModel
 from llmserve.service.shares import Shares
-from llmserve.text.length_bound import TooLong
+from llmserve.text.too_long import TooLong
 from llmserve.timer import awake_timeout
+
+LEAST_SECONDS: Final = 1.0
+"""For a prompt to become tokens, however short its request's time is: the answer then has the text
+that there is by its deadline, none perhaps."""
 
 
 class TaskBuilder:
@@ -51,12 +56,12 @@ class TaskBuilder:
             InvalidRequest: the prompt or a parameter cannot be served.
             QueueFull: too many prompts wait for the model's threads.
             NotReady: the model is unloaded meanwhile, or the server drains.
-            WaitTimeout: the deadline came first.
+            WaitTimeout: it took longer than the deadline and `LEAST_SECONDS` allow.
         """
         begun_at = self._clock()
         encoded: dict[Prompt, list[int]] = {}
         try:
-            async with awake_timeout(deadline - begun_at, self._clock):
+            async with awake_timeout(max(LEAST_SECONDS, deadline - begun_at), self._clock):
                 for request in requests:
                     if request.prompt not in encoded:
                         ids = await self._encode(request, served, caller, shares)

@@ -8,17 +8,11 @@ from typing import Any, Final
 
 from tokenizers import pre_tokenizers
 
+from llmserve.text.too_long import TooLong
+
 UNICODE_FORMS: Final = {"NFC", "NFD", "NFKC", "NFKD"}
 SPACE: Final = "▁"
 """What SentencePiece writes for a space: three bytes for one."""
-
-
-class TooLong(Exception):
-    """A text has more tokens than are wanted: `fewest` or more. Clients see a `PromptTooLong`."""
-
-    def __init__(self, fewest: int) -> None:
-        super().__init__(f"the text has {fewest} tokens or more")
-        self.fewest = fewest
 
 
 class LengthBound:

@@ -32,7 +32,7 @@ from llmserve.observability.metrics import Metrics
 from llmserve.registry.loader import Loader
 from llmserve.registry.registry import Registry
 from llmserve.service import Limits, Service
-from llmserve.text.length_bound import TooLong
+from llmserve.text.too_long import TooLong
 
 pytestmark = pytest.mark.usefixtures("no_thread_left")
 
@@ -212,6 +212,14 @@ def test_the_deadline_holds_and_the_place_of_the_key_is_held_by_the_thread() -> 
             await h.let_go()
             await h.ask(caller=caller)
             assert h.left(caller) == (3, None), "both were work"
+
+    run(test)
+
+
+def test_a_time_too_short_for_anything_is_no_fault_of_the_server() -> None:
+    async def test() -> None:
+        async with house() as h:
+            await h.ask(timeout_seconds=5e-324)
 
     run(test)
 

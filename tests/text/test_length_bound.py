@@ -15,8 +15,9 @@ from tokenizers import AddedToken, models, normalizers, pre_tokenizers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from llmserve.domain import Message
-from llmserve.text.length_bound import LengthBound, TooLong
+from llmserve.text.length_bound import LengthBound
 from llmserve.text.tokenizer import Tokenizer
+from llmserve.text.too_long import TooLong
 
 TEXTS = st.text(
     alphabet=st.one_of(
