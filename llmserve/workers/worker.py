@@ -16,6 +16,7 @@ import sys
 import threading
 import time
 from types import FrameType
+from typing import Final
 
 import uvicorn
 from loguru import logger
@@ -26,10 +27,15 @@ from llmserve.settings import load_settings
 from llmserve.workers.app import create_app, server_options
 from llmserve.workers.server import WorkerServer
 
+SWITCH_SECONDS: Final = 0.0005
+"""How long a thread may keep the GIL from another: a tenth of Python's own. Where a chat template
+loops, a request of another model needs the GIL some hundred times, and would wait for seconds."""
+
 
 def main(listener: int, lifeline: int, board: int) -> None:
     """Serve until told to leave."""
     stages = Stages("imports", begun_at=time.monotonic() - process_age())
+    sys.setswitchinterval(SWITCH_SECONDS)
     faulthandler.enable()  # the supervisor sends SIGABRT to a hung worker: its stacks are logged
     for sig in (signal.SIGTERM, signal.SIGINT):
         # Before Uvicorn takes the signal, and when it raises it again after its shutdown.

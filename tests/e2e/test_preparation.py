@@ -34,7 +34,7 @@ def looping(tiny_model: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def server(tiny_model: Path, looping: Path, tmp_path: Path) -> Iterator[Server]:
-    settings = {"hang_timeout_seconds": 8.0, "drain_timeout_seconds": 0.2}
+    settings = {"hang_timeout_seconds": 20.0, "drain_timeout_seconds": 0.2}
     with running_server(tmp_path, tiny_model, looping, **settings) as running:
         yield running
 
