@@ -11,12 +11,10 @@ A reader always finds a whole file: a writer makes a new one beside it and renam
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import stat
 import tempfile
-import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -26,9 +24,9 @@ from pydantic import ValidationError
 
 from llmserve.admission.key_record import KeyRecord, KeyTable
 from llmserve.errors import ConfigurationError
+from llmserve.flock import wait_for_lock
 
 LOCK_SECONDS: Final = 10.0
-LOCK_POLL_SECONDS: Final = 0.02
 KEPT_MODE: Final = stat.S_IRUSR | stat.S_IWUSR | stat.S_IRGRP
 """Of a file's mode when it is written anew: its owner's rights, and reading by its group, by
 which a server under another user may read it."""
@@ -157,19 +155,12 @@ def _name_of(text: str, number: int) -> str:
 
 
 def _wait_for_lock(descriptor: int, path: Path) -> None:
-    deadline = time.monotonic() + LOCK_SECONDS
-    while True:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() > deadline:
-                raise ConfigurationError(
-                    f"somebody else has been writing {path} for {LOCK_SECONDS:.0f} seconds; "
-                    "try again"
-                ) from None
-            time.sleep(LOCK_POLL_SECONDS)
-        else:
-            return
+    try:
+        wait_for_lock(descriptor, LOCK_SECONDS)
+    except TimeoutError:
+        raise ConfigurationError(
+            f"somebody else has been writing {path} for {LOCK_SECONDS:.0f} seconds; try again"
+        ) from None
 
 
 def _replace(target: Path, text: str) -> None:

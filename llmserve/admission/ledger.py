@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import hashlib
 import os
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final, Protocol, TypeVar
 
 from llmserve.admission.tab import Tab
+from llmserve.flock import wait_for_lock
 
 LOCK_SECONDS: Final = 1.0
 """A lock is held for some 10 µs. Who waits longer waits for a process that was stopped."""
@@ -63,7 +62,7 @@ class SharedLedger:
     def update(self, name: str, change: Change[T]) -> T:
         descriptor = self._open(name)
         try:
-            _lock(descriptor)
+            wait_for_lock(descriptor, LOCK_SECONDS, poll_seconds=LOCK_POLL_SECONDS)
             before = os.pread(descriptor, os.fstat(descriptor).st_size, 0)
             tab = Tab.from_bytes(before)
             result = change(tab)
@@ -93,22 +92,3 @@ def _write(descriptor: int, before: bytes, after: bytes) -> None:
     if written < len(after):
         os.pwrite(descriptor, before, 0)
         raise OSError(errno.ENOSPC, f"{written} of {len(after)} bytes were written")
-
-
-def _lock(descriptor: int) -> None:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        _wait_for_lock(descriptor)
-
-
-def _wait_for_lock(descriptor: int) -> None:
-    deadline = time.monotonic() + LOCK_SECONDS
-    while time.monotonic() < deadline:
-        time.sleep(LOCK_POLL_SECONDS)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            continue
-        return
-    raise TimeoutError(f"a lock was not given back within {LOCK_SECONDS} s")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
+from typing import Self
 
 from llmserve.domain.conversation import Prompt
 from llmserve.domain.sampling import AnswerRules, SamplingFields
@@ -62,6 +64,16 @@ class WarmReport:
     prompt_seconds: tuple[float, ...] = ()
     prefix_tokens: tuple[int, ...] = ()
     prefix_problems: tuple[str | None, ...] = ()
+
+    @classmethod
+    def of(cls, seconds: Iterable[float], pins: Iterable[tuple[int, str | None]]) -> Self:
+        """From the seconds of each prompt, and the tokens and problem of each prefix."""
+        pins = tuple(pins)
+        return cls(
+            tuple(round(spent, 3) for spent in seconds),
+            tuple(tokens for tokens, _ in pins),
+            tuple(problem for _, problem in pins),
+        )
 
 
 @dataclass(frozen=True, slots=True)

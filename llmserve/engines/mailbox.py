@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import threading
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from itertools import takewhile
 
 from llmserve.domain import Delta, Event, Terminal
@@ -49,14 +49,6 @@ class Mailbox:
             with contextlib.suppress(RuntimeError):
                 self._loop.call_soon_threadsafe(self._arrived.set)
         return True
-
-    async def __aiter__(self) -> AsyncIterator[Event]:
-        """Every event, up to and including the terminal one."""
-        while True:
-            event = await self.next()
-            yield event
-            if isinstance(event, Terminal):
-                return
 
     async def next(self) -> Event:
         """The next event; waits for it. After the terminal event, do not ask again."""

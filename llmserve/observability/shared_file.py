@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import stat
-import time
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from llmserve.flock import wait_for_lock
+
 LOCK_MODE: Final = 0o600
 LOCK_SECONDS: Final = 2.0
 """Writing a batch takes milliseconds."""
-
-LOCK_POLL_SECONDS: Final = 0.005
 
 
 class SharedFile:
@@ -97,22 +95,12 @@ class SharedFile:
         try:
             if stat.S_IMODE(os.fstat(descriptor).st_mode) != LOCK_MODE:  # of an older version
                 os.fchmod(descriptor, LOCK_MODE)
-            _wait_for_lock(descriptor, lock)
+            try:
+                wait_for_lock(descriptor, LOCK_SECONDS)
+            except TimeoutError:
+                raise TimeoutError(
+                    f"another process has kept {lock} locked for {LOCK_SECONDS:.0f} s"
+                ) from None
             yield
         finally:
             os.close(descriptor)
-
-
-def _wait_for_lock(descriptor: int, path: Path) -> None:
-    deadline = time.monotonic() + LOCK_SECONDS
-    while True:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() > deadline:
-                raise TimeoutError(
-                    f"another process has kept {path} locked for {LOCK_SECONDS:.0f} s"
-                ) from None
-            time.sleep(LOCK_POLL_SECONDS)
-        else:
-            return

@@ -22,6 +22,7 @@ from llmserve.domain import (
     FinishReason,
     SamplingParams,
     Started,
+    Terminal,
     Usage,
 )
 from llmserve.engines.bridge import StopStringMatched, TokenBridge
@@ -66,7 +67,10 @@ def collect(
         bridge.put(torch.tensor([[5, 6]]))
         await asyncio.to_thread(feed, bridge, job, clock)
         async with asyncio.timeout(10):
-            return [event async for event in job.mailbox], job
+            events = [await job.mailbox.next()]
+            while not isinstance(events[-1], Terminal):
+                events.append(await job.mailbox.next())
+            return events, job
 
     return asyncio.run(run())
 

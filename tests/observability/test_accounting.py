@@ -130,14 +130,14 @@ def test_a_lock_that_somebody_keeps_holds_up_no_stop_and_what_it_cost_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tried: list[int] = []
-    wait = shared_file._wait_for_lock
+    wait = shared_file.wait_for_lock
 
-    def count(descriptor: int, path: Path) -> None:
+    def count(descriptor: int, seconds: float) -> None:
         tried.append(descriptor)
-        wait(descriptor, path)
+        wait(descriptor, seconds)
 
     monkeypatch.setattr(shared_file, "LOCK_SECONDS", 0.02)
-    monkeypatch.setattr(shared_file, "_wait_for_lock", count)
+    monkeypatch.setattr(shared_file, "wait_for_lock", count)
     with Complaints() as complaints, (tmp_path / "log.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         log = AccountingLog(tmp_path / "log", 10_000, 2, clock=lambda: 0.0)

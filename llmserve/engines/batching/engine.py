@@ -170,13 +170,8 @@ class BatchingEngine:
         for prompt in prompts:
             begun = self._clock()
             await self._generate(await self._aside(warm_up_task, self._model, prompt))
-            seconds.append(round(self._clock() - begun, 3))
-        pins = [await self._pin(prefix) for prefix in prefixes]
-        return WarmReport(
-            prompt_seconds=tuple(seconds),
-            prefix_tokens=tuple(tokens for tokens, _ in pins),
-            prefix_problems=tuple(problem for _, problem in pins),
-        )
+            seconds.append(self._clock() - begun)
+        return WarmReport.of(seconds, [await self._pin(prefix) for prefix in prefixes])
 
     def start(self, job: Job) -> None:
         """Hand the job to the step loop."""

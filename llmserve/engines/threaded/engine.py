@@ -141,14 +141,9 @@ class ThreadedEngine:
         for prompt in prompts:
             begun = self._clock()
             await self._warm_up(prompt)
-            seconds.append(round(self._clock() - begun, 3))
+            seconds.append(self._clock() - begun)
         pins = [await self._on_warmer(self._pin, prefix) for prefix in prefixes]
-        outcomes = [self._outcome(*pin) for pin in pins]
-        return WarmReport(
-            prompt_seconds=tuple(seconds),
-            prefix_tokens=tuple(tokens for tokens, _ in outcomes),
-            prefix_problems=tuple(problem for _, problem in outcomes),
-        )
+        return WarmReport.of(seconds, (self._outcome(*pin) for pin in pins))
 
     def start(self, job: Job) -> None:
         """Queue the job on the pool, which has a thread for it."""

@@ -35,9 +35,11 @@ class Computing:
     step_bytes: int = 0
 
     def prepare(self, plan: StepPlan) -> Batch:
+        """The plan as tensors; the part of a step that needs the GIL."""
         return self.runner.prepare(plan)
 
     def run(self, batch: Batch, rows: Sequence[Any]) -> Sequence[Any]:
+        """The sampled positions' tokens; `rows` are their sampling states."""
         return self.runner.run(batch, rows)
 
     def close(self) -> None:

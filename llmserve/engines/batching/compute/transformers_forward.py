@@ -42,6 +42,7 @@ class TransformersForward:
             setattr(module, PADDING_WARNING, _no_warning)
 
     def __call__(self, batch: Batch, cache: KVCache) -> torch.Tensor:
+        """Logits of the sampled positions, (num_sampled, vocab) float32, contiguous."""
         self._step = (batch, cache)
         try:
             logits = self._model(

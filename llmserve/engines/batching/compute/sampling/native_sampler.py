@@ -18,6 +18,7 @@ class NativeSampler:
         self._kernels = kernels
 
     def __call__(self, logits: torch.Tensor, rows: Sequence[RowState]) -> list[int | None]:
+        """Each row's token; lets go of the GIL meanwhile."""
         params = (NativeParams * len(rows))(*map(_native, rows))
         chosen = self._kernels.sample(logits, params)
         return [token if token >= 0 else None for token in chosen]
