@@ -11,7 +11,7 @@ class AdmissionSettings(BaseModel):
     """Who waits for how long, and what one request may ask for."""
 
     max_waiting: int = Field(
-        256, ge=0, le=100_000, description="Requests that wait for a slot; more are told 429."
+        256, ge=0, le=100_000, description="Requests that wait for a slot; more get a 429."
     )
     wait_timeout_seconds: Seconds = Field(
         60.0, gt=0, description="How long a request may wait for a slot."

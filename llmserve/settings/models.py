@@ -46,7 +46,7 @@ class ModelsSettings(BaseModel):
     parse_special_tokens: bool = Field(
         False,
         description="Special tokens in the messages of a conversation act as such, as in raw "
-        "prompts; otherwise they are words like others.",
+        "prompts; otherwise they are plain text.",
     )
     hf_endpoint: str = Field("https://huggingface.co", description="Hub to download from.")
     hf_token: SecretStr | None = Field(None, description="Token for gated models of the hub.")

@@ -13,12 +13,14 @@ from llmserve.settings.kinds import Seconds
 class ObservabilitySettings(BaseModel):
     """What operators are told."""
 
-    log_format: Literal["human", "json"] = Field("human", description="Log lines for whom.")
+    log_format: Literal["human", "json"] = Field(
+        "human", description="Log lines for people, or JSON for machines."
+    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
-        "INFO", description="The least important lines to log."
+        "INFO", description="The lowest level that is logged."
     )
     metrics_compat: Literal["none", "vllm"] = Field(
-        "none", description="`vllm`: `/metrics` says everything in vLLM's names, too."
+        "none", description="`vllm`: `/metrics` has every series under vLLM's names as well."
     )
     slow_request_seconds: Seconds | None = Field(
         60.0, gt=0, description="A request that takes longer gets a warning with its timings."
