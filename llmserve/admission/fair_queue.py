@@ -1,11 +1,11 @@
-"""Who is next: start-time fair queueing among callers with weights.
+"""Who is next: start-time fair queueing among callers with priorities.
 
 P. Goyal, H. M. Vin, H. Cheng: Start-time Fair Queueing, 1996. Each entry gets a start tag
-S = max(V, F) and its caller's finish tag becomes F = S + cost / weight, where V, the virtual time,
-is the start tag of the entry served last. The smallest tag is next, so that callers who want more
-than their share get service in proportion to their weights, and one who wants less waits for
-nobody's backlog. Costs are estimates here: when the true one is known the difference goes to the
-caller's account, a refund also to the tag of its first entry, so that who was charged too much
+S = max(V, F) and its caller's finish tag becomes F = S + cost / priority, where V, the virtual
+time, is the start tag of the entry served last. The smallest tag is next, so that callers who want
+more than their share get service in proportion to their priorities, and one who wants less waits
+for nobody's backlog. Costs are estimates here: when the true one is known the difference goes to
+the caller's account, a refund also to the tag of its first entry, so that who was charged too much
 does not wait behind the error. Pure: no clock, no I/O.
 """
 
@@ -33,7 +33,7 @@ class Entry(Generic[T]):
 
     item: T
     caller: str
-    weight: int
+    priority: int
     cost: float
     tag: int
     arrival: int
@@ -41,7 +41,7 @@ class Entry(Generic[T]):
     @property
     def charge(self) -> int:
         """What it takes of the caller's share, in virtual time."""
-        return max(1, round(self.cost / self.weight * UNIT))
+        return max(1, round(self.cost / self.priority * UNIT))
 
 
 @dataclass(slots=True)
@@ -63,7 +63,7 @@ class FairQueue(Generic[T]):
 
     def __init__(self) -> None:
         self._entries: list[tuple[int, int, Entry[T]]] = []  # (tag, arrival, entry), sorted
-        self._loads: list[tuple[float, str]] = []  # (-waiting / weight, caller), sorted
+        self._loads: list[tuple[float, str]] = []  # (-waiting / priority, caller), sorted
         self._callers: dict[str, _Caller[T]] = {}
         self._virtual_time = 0
         self._arrivals = 0
@@ -85,10 +85,10 @@ class FairQueue(Generic[T]):
         known = self._callers.get(caller)
         return len(known.line) if known is not None else 0
 
-    def push(self, item: T, caller: str, weight: int, cost: float) -> Entry[T]:
+    def push(self, item: T, caller: str, priority: int, cost: float) -> Entry[T]:
         """Add an entry; `cost` is what it is thought to take, in any unit."""
         self._arrivals += 1
-        entry = Entry(item, caller, weight, cost, self._next_tag(caller), self._arrivals)
+        entry = Entry(item, caller, priority, cost, self._next_tag(caller), self._arrivals)
         known = self._callers.get(caller)
         if known is None:
             self._sweep()
@@ -121,7 +121,7 @@ class FairQueue(Generic[T]):
 
     def correct(self, entry: Entry[T], cost: float) -> None:
         """Charge an entry that was popped what it really took."""
-        difference = round((cost - entry.cost) / entry.weight * UNIT)
+        difference = round((cost - entry.cost) / entry.priority * UNIT)
         known = self._callers.get(entry.caller)
         if known is None:  # forgotten meanwhile: its account stood at this entry's end
             paid = entry.tag + entry.charge + difference
@@ -147,10 +147,10 @@ class FairQueue(Generic[T]):
         """How many would be before this caller's next entry."""
         return bisect_left(self._entries, (self._next_tag(caller) + 1,))
 
-    def longest(self, count: int, caller: str, weight: int, expected: int = 0) -> list[Entry[T]]:
+    def longest(self, count: int, caller: str, priority: int, expected: int = 0) -> list[Entry[T]]:
         """The entries that make room for `count` more of a caller: fewer where that is unfair.
 
-        Each is the last one of the caller who then has most waiting per weight, as long as that
+        Each is the last one of the caller who then has most waiting per priority, as long as that
         is clearly more than the newcomer has with it. `expected` of the newcomer's entries will
         wait before these.
         """
@@ -160,7 +160,7 @@ class FairQueue(Generic[T]):
         lines = {name: reversed(self._callers[name].line.values()) for _, name in heap}
         mine = self.waiting(caller) + expected
         chosen: list[Entry[T]] = []
-        while heap and len(chosen) < count and (mine + len(chosen) + 1) / weight < -heap[0][0]:
+        while heap and len(chosen) < count and (mine + len(chosen) + 1) / priority < -heap[0][0]:
             load, name = heap[0]
             chosen.append(next(lines[name]))
             known = self._callers[name]
@@ -203,7 +203,7 @@ class FairQueue(Generic[T]):
         """Enter into `_loads` what the entry's caller has waiting now."""
         if known.load:
             del self._loads[bisect_left(self._loads, (known.load, entry.caller))]
-        known.load = -len(known.line) / entry.weight
+        known.load = -len(known.line) / entry.priority
         if known.load:
             insort(self._loads, (known.load, entry.caller))
 

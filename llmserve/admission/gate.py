@@ -73,7 +73,7 @@ class Gate:
     """At most `max_running` callers run and `max_waiting` wait, in the order of a `FairQueue`.
 
     Owned by the event loop's thread. When both are full, the last waiting ticket of the caller
-    who has most waiting per weight makes room for a caller who has clearly less (longest queue
+    who has most waiting per priority makes room for a caller who has clearly less (longest queue
     drop: B. Suter et al., 1998); otherwise `enter` raises `QueueFull` with the time after which a
     place should be free: places ahead ÷ slots × the smoothed time that a caller holds a slot,
     jittered so that those turned away do not return together.
@@ -110,7 +110,7 @@ class Gate:
         count: int,
         *,
         caller: str = "anonymous",
-        weight: int = 1,
+        priority: int = 1,
         patience_seconds: float | None = None,
     ) -> None:
         """Whether so many tickets could be taken now, of callers who would wait so long.
@@ -131,7 +131,7 @@ class Gate:
         victims: list[Entry[Ticket]] = []
         if count > places:
             queued = max(0, places - (self.max_running - self._running))
-            victims = self._queue.longest(count - places, caller, weight, expected=queued)
+            victims = self._queue.longest(count - places, caller, priority, expected=queued)
             if len(victims) < count - places or not all(map(_can_be_told, victims)):
                 raise self._full()
         if patience_seconds is not None:
@@ -142,7 +142,7 @@ class Gate:
         on_admit: Callable[[], None],
         *,
         caller: str = "anonymous",
-        weight: int = 1,
+        priority: int = 1,
         cost: float = 1.0,
         patience_seconds: float | None = None,
         on_push_out: PushOut | None = None,
@@ -156,7 +156,7 @@ class Gate:
             QueueFull: no slot and no place in the queue; says when to try again.
             DeadlineUnreachable: the predicted wait is longer than the patience.
         """
-        victim = self._victim_for(caller, weight)
+        victim = self._victim_for(caller, priority)
         if patience_seconds is not None:
             self._check_patience(patience_seconds, caller, victim)
         # Nobody is told before the books are in order: whoever is may come back at once.
@@ -165,7 +165,7 @@ class Gate:
             victim.item._state = _State.LEFT
             self._queue.remove(victim)
         ticket = Ticket(self, on_admit, on_push_out)
-        ticket._entry = self._queue.push(ticket, caller, weight, cost)
+        ticket._entry = self._queue.push(ticket, caller, priority, cost)
         if victim is not None and error is not None and victim.item.on_push_out is not None:
             victim.item.on_push_out(error)
         self._admit()
@@ -218,7 +218,7 @@ class Gate:
         if not self._running and not self._queue:
             self._queue.rest()
 
-    def _victim_for(self, caller: str, weight: int) -> Entry[Ticket] | None:
+    def _victim_for(self, caller: str, priority: int) -> Entry[Ticket] | None:
         """Who must leave so that this caller can enter; `None` while there is room.
 
         Raises:
@@ -226,7 +226,7 @@ class Gate:
         """
         if self._running + len(self._queue) < self.max_running + self.max_waiting:
             return None
-        victims = self._queue.longest(1, caller, weight)
+        victims = self._queue.longest(1, caller, priority)
         if not victims or not _can_be_told(victims[0]):
             raise self._full()
         return victims[0]

@@ -31,7 +31,7 @@ class Caller:
     Attributes:
         name: shown in logs, metrics and the accounting log; never the key itself.
         models: names that the caller may use; `None` is all.
-        priority: the caller's weight where callers compete: 4 gets four times what 1 gets.
+        priority: the caller's share where callers compete: 4 gets four times what 1 gets.
     """
 
     name: str = "anonymous"

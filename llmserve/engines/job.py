@@ -1,4 +1,4 @@
-"""One request inside an engine: what to generate, for how long, and who is told."""
+"""One request inside an engine: how far it is, and who is told."""
 
 from __future__ import annotations
 
@@ -6,30 +6,9 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from llmserve.domain import SamplingParams, Usage
+from llmserve.domain import Usage
 from llmserve.engines.mailbox import Mailbox
-
-
-@dataclass(frozen=True, slots=True)
-class Task:
-    """The unchanging half of a job.
-
-    Attributes:
-        prompt_ids: at least one token.
-        sampling: resolved, `max_tokens` within the model's context.
-        deadline: clock reading at which generation ends, `None` for never.
-        caller: whose it is, and `weight`, the caller's share against others'.
-        cache_salt: cached prefixes are shared among tasks of the same salt only.
-    """
-
-    request_id: str
-    prompt_ids: tuple[int, ...]
-    sampling: SamplingParams
-    max_tokens: int
-    deadline: float | None = None
-    caller: str = ""
-    weight: int = 1
-    cache_salt: str = ""
+from llmserve.engines.task import Task
 
 
 @dataclass(slots=True, eq=False)

@@ -50,20 +50,20 @@ class _Lane:
     waiting_size: int = 0
     running: set[_Job] = field(default_factory=set)
 
-    def push(self, job: _Job, caller: str, weight: int) -> Entry[_Job]:
+    def push(self, job: _Job, caller: str, priority: int) -> Entry[_Job]:
         """The caller's share is counted in characters.
 
         Raises:
             QueueFull: no room, and nobody has clearly more waiting.
         """
         while self.queue and self.waiting_size + job.size > MAX_WAITING:
-            victims = self.queue.longest(1, caller, weight)
+            victims = self.queue.longest(1, caller, priority)
             if not victims:
                 raise _full()
             self.drop(victims[0])
             _end(victims[0].item, _full())
         self.waiting_size += job.size
-        return self.queue.push(job, caller, weight, job.size)
+        return self.queue.push(job, caller, priority, job.size)
 
     def drop(self, entry: Entry[_Job]) -> None:
         """It leaves the queue, begun by nobody."""
@@ -104,7 +104,7 @@ class PreparationPool:
         *,
         size: int,
         caller: str = "anonymous",
-        weight: int = 1,
+        priority: int = 1,
         on_end: Callable[[], None] = lambda: None,
     ) -> T:
         """Do it on a thread. `on_end` is called once, on the event loop: when the work is over,
@@ -120,7 +120,7 @@ class PreparationPool:
         try:
             if self._closed_by is not None:
                 raise self._closed_by
-            entry = lane.push(job, caller, weight)
+            entry = lane.push(job, caller, priority)
         except LLMServeError:
             on_end()
             raise

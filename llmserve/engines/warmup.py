@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from llmserve.domain import SamplingParams
-from llmserve.engines.job import Task
+from llmserve.engines.task import Task
 from llmserve.engines.weights.loading import LoadedModel
 
 WARMUP_TOKENS: Final = 8

@@ -26,8 +26,9 @@ from llmserve.domain import (
     Usage,
 )
 from llmserve.domain.cost import token_cost
-from llmserve.engines.job import Job, Task
+from llmserve.engines.job import Job
 from llmserve.engines.mailbox import Mailbox
+from llmserve.engines.task import Task
 from llmserve.errors import LLMServeError, QueueFull, ShuttingDown, WaitTimeout
 from llmserve.observability.context import current_trace
 from llmserve.observability.metrics import Metrics
@@ -113,7 +114,7 @@ class Generation:
         self._ticket = gate.enter(
             self._on_admit,
             caller=self._caller.name,
-            weight=self._caller.priority,
+            priority=self._caller.priority,
             cost=self._cost(min(self._job.task.max_tokens, EXPECTED_TOKENS)),
             patience_seconds=max(0.0, min(wait_timeout_seconds, seconds)),
             on_push_out=self._on_push_out,

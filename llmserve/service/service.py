@@ -19,7 +19,7 @@ from llmserve.domain import (
     Scope,
 )
 from llmserve.engines.engine import Engine
-from llmserve.engines.job import Task
+from llmserve.engines.task import Task
 from llmserve.errors import (
     Forbidden,
     LLMServeError,
@@ -210,7 +210,7 @@ class Service:
         self._gate(served).check_room(
             count,
             caller=caller.name,
-            weight=caller.priority,
+            priority=caller.priority,
             patience_seconds=max(0.0, patience),
         )
 

@@ -15,7 +15,7 @@ from llmserve.domain import (
     SamplingFields,
     SamplingParams,
 )
-from llmserve.engines.job import Task
+from llmserve.engines.task import Task
 from llmserve.errors import InvalidRequest, PromptTooLong, WaitTimeout
 from llmserve.registry.served import ServedModel
 from llmserve.service.shares import Shares
@@ -89,7 +89,7 @@ class TaskBuilder:
                 partial(engine.tokenizer.encode, prompt, max_context),
                 size=_size(prompt),
                 caller=caller.name,
-                weight=caller.priority,
+                priority=caller.priority,
                 on_end=partial(shares.take(), 0),
             )
         except TooLong as error:
@@ -129,7 +129,7 @@ class TaskBuilder:
             max_tokens=max_tokens,
             deadline=deadline,
             caller=caller.name,
-            weight=caller.priority,
+            priority=caller.priority,
             cache_salt=request.cache_salt,
         )
 

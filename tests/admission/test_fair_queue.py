@@ -1,4 +1,4 @@
-"""Fair queueing: nothing lost, nobody starved, service by weight."""
+"""Fair queueing: nothing lost, nobody starved, service by priority."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from llmserve.admission.fair_queue import MAX_IDLE_CALLERS, UNIT, Entry, FairQue
 
 CALLERS = ("a", "b", "c")
 costs = st.floats(0.1, 10)
-weights = st.integers(1, 5)
+priorities = st.integers(1, 5)
 
 
 def names(queue: FairQueue[str], count: int) -> str:
     return "".join(queue.pop().caller for _ in range(count))
 
 
-def fill(queue: FairQueue[str], count: int, caller: str, weight: int = 1) -> list[Entry[str]]:
-    return [queue.push(str(number), caller, weight, 1.0) for number in range(count)]
+def fill(queue: FairQueue[str], count: int, caller: str, priority: int = 1) -> list[Entry[str]]:
+    return [queue.push(str(number), caller, priority, 1.0) for number in range(count)]
 
 
 def test_nobody_waits_in_an_empty_queue() -> None:
@@ -137,7 +137,7 @@ def test_a_debt_ends_when_the_others_have_had_as_much() -> None:
 def test_a_caller_alone_is_served_first_come_first_served() -> None:
     queue: FairQueue[int] = FairQueue()
     for number in range(5):
-        queue.push(number, "a", weight=3, cost=10.0 - number)
+        queue.push(number, "a", priority=3, cost=10.0 - number)
     assert [queue.pop().item for _ in range(5)] == [0, 1, 2, 3, 4]
 
 
@@ -163,7 +163,7 @@ def test_service_is_by_weight_and_by_cost() -> None:
 
 def test_room_is_made_by_who_then_has_most_waiting_per_weight() -> None:
     queue: FairQueue[str] = FairQueue()
-    heavy = fill(queue, 8, "heavy", weight=4)
+    heavy = fill(queue, 8, "heavy", priority=4)
     light, other = fill(queue, 4, "light"), fill(queue, 3, "other")
     assert queue.longest(1, "light", 1) == []
     assert queue.longest(3, "new", 1) == [light[3], light[2]]
@@ -178,7 +178,7 @@ def test_room_is_made_by_who_then_has_most_waiting_per_weight() -> None:
 @given(
     st.lists(
         st.tuples(st.sampled_from(["push", "pop", "remove", "correct"]),
-                  st.sampled_from(CALLERS), weights, costs),
+                  st.sampled_from(CALLERS), priorities, costs),
         max_size=200,
     )
 )  # fmt: skip
@@ -188,11 +188,11 @@ def test_nothing_is_lost_or_doubled_and_own_order_holds(
     queue: FairQueue[int] = FairQueue()
     waiting: list[Entry[int]] = []
     served: list[Entry[int]] = []
-    for number, (step, caller, weight, cost) in enumerate(steps):
+    for number, (step, caller, priority, cost) in enumerate(steps):
         own = [entry for entry in waiting if entry.caller == caller]
         if step == "push":
             foreseen = queue.next_position(caller)
-            waiting.append(queue.push(number, caller, weight, cost))
+            waiting.append(queue.push(number, caller, priority, cost))
             assert queue.position(waiting[-1]) == foreseen
         elif step == "pop" and waiting:
             entry = queue.pop()
@@ -216,38 +216,38 @@ def test_nothing_is_lost_or_doubled_and_own_order_holds(
 
 
 @settings(deadline=None)  # the machine may be busy
-@given(st.lists(st.tuples(st.sampled_from("abcp"), weights, costs), max_size=100))
+@given(st.lists(st.tuples(st.sampled_from("abcp"), priorities, costs), max_size=100))
 def test_the_order_that_is_shown_is_the_order_of_service(
     steps: list[tuple[str, int, float]],
 ) -> None:
     queue: FairQueue[int] = FairQueue()
-    for number, (name, weight, cost) in enumerate(steps):
+    for number, (name, priority, cost) in enumerate(steps):
         if name == "p" and queue:
             queue.pop()
         elif name != "p":
-            queue.push(number, name, weight, cost)
+            queue.push(number, name, priority, cost)
     shown = [entry.item for entry in queue]
     assert [queue.pop().item for _ in range(len(queue))] == shown
 
 
 @settings(deadline=None)  # the machine may be busy
 @given(
-    st.lists(st.tuples(weights, st.lists(costs, min_size=1, max_size=5)), min_size=2, max_size=4)
+    st.lists(st.tuples(priorities, st.lists(costs, min_size=1, max_size=5)), min_size=2, max_size=4)
 )
 def test_callers_with_backlog_are_served_within_the_bound_of_the_paper(
     callers: list[tuple[int, list[float]]],
 ) -> None:
     queue: FairQueue[None] = FairQueue()
-    most = {str(number): max(sizes) / weight for number, (weight, sizes) in enumerate(callers)}
-    for number, (weight, sizes) in enumerate(callers):
+    most = {str(number): max(sizes) / priority for number, (priority, sizes) in enumerate(callers)}
+    for number, (priority, sizes) in enumerate(callers):
         for turn in range(60):
-            queue.push(None, str(number), weight, sizes[turn % len(sizes)])
+            queue.push(None, str(number), priority, sizes[turn % len(sizes)])
     served = dict.fromkeys(most, 0.0)
     pairs = list(combinations(most, 2))
     apart = {pair: [0.0] for pair in pairs}
     while all(queue.waiting(name) for name in most):
         entry = queue.pop()
-        served[entry.caller] += entry.cost / entry.weight
+        served[entry.caller] += entry.cost / entry.priority
         for i, j in pairs:
             apart[i, j].append(served[i] - served[j])
     for i, j in pairs:  # over every interval: the largest difference of two moments
@@ -256,21 +256,21 @@ def test_callers_with_backlog_are_served_within_the_bound_of_the_paper(
 
 
 @settings(deadline=None)  # the machine may be busy
-@given(st.lists(st.tuples(weights, costs), min_size=1, max_size=4), weights, costs)
+@given(st.lists(st.tuples(priorities, costs), min_size=1, max_size=4), priorities, costs)
 def test_nobody_starves_however_much_the_others_push(
-    others: list[tuple[int, float]], weight: int, cost: float
+    others: list[tuple[int, float]], priority: int, cost: float
 ) -> None:
     queue: FairQueue[None] = FairQueue()
     for number, (w, c) in enumerate(others):
         for _ in range(3):
             queue.push(None, str(number), w, c)
     for _ in range(2):
-        queue.push(None, "patient", weight, cost)
-    turns_of_others = sum(cost / weight * w / c + 2 for w, c in others)
+        queue.push(None, "patient", priority, cost)
+    turns_of_others = sum(cost / priority * w / c + 2 for w, c in others)
     turns = 0
     while queue.waiting("patient"):
         entry = queue.pop()
         turns += 1
         if entry.caller != "patient":
-            queue.push(None, entry.caller, entry.weight, entry.cost)
+            queue.push(None, entry.caller, entry.priority, entry.cost)
         assert turns <= turns_of_others + 2

@@ -30,7 +30,7 @@ class Key:
     """What the requests of one key are like, and what became of them."""
 
     name: str
-    weight: int = 1
+    priority: int = 1
     estimated_cost: float = 1.0
     actual_cost: float = 1.0
     answers: list[float] = field(default_factory=list)
@@ -97,7 +97,7 @@ class Simulation:
             ticket = self.gate.enter(
                 admitted,
                 caller=key.name,
-                weight=key.weight,
+                priority=key.priority,
                 cost=key.estimated_cost,
                 on_push_out=pushed_out,
             )
@@ -143,7 +143,7 @@ def test_a_flood_at_most_doubles_the_time_to_a_normal_keys_answer(users: int, fl
 
 
 def test_a_key_of_higher_priority_waits_within_twice_even_when_it_queues_itself() -> None:
-    normal, flooding = Key("normal", weight=4), Key("flooding")
+    normal, flooding = Key("normal", priority=4), Key("flooding")
     simulation = Simulation()
     simulation.add_clients(40, flooding)
     simulation.add_clients(8, normal, start=5.0)

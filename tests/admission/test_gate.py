@@ -284,9 +284,9 @@ def test_who_cannot_be_told_is_not_pushed_out() -> None:
     g, _ = held_once(running=1, waiting=1, seconds=1.0)
     g.enter(lambda: None, caller="a")
     with pytest.raises(QueueFull):
-        g.check_room(1, caller="b", weight=9)
+        g.check_room(1, caller="b", priority=9)
     with pytest.raises(QueueFull):
-        g.enter(lambda: None, caller="b", weight=9)
+        g.enter(lambda: None, caller="b", priority=9)
 
 
 def test_room_for_several_counts_those_of_them_that_find_a_free_place() -> None:
@@ -376,20 +376,20 @@ def test_thousands_who_leave_as_they_are_admitted_are_not_thousands_of_frames_de
     st.integers(1, 4),
 )
 def test_there_is_room_for_several_exactly_when_all_of_them_can_enter(
-    running: int, waiting: int, guests: list[tuple[str, bool]], count: int, weight: int
+    running: int, waiting: int, guests: list[tuple[str, bool]], count: int, priority: int
 ) -> None:
-    weight_of = {"a": 1, "b": 2, "c": weight}
+    priority_of = {"a": 1, "b": 2, "c": priority}
     g = Gate(running, waiting, Clock(), random.Random(1))
 
     def enter(name: str, *, can_be_told: bool) -> None:
         tell = (lambda error: None) if can_be_told else None
-        g.enter(lambda: None, caller=name, weight=weight_of[name], on_push_out=tell)
+        g.enter(lambda: None, caller=name, priority=priority_of[name], on_push_out=tell)
 
     for name, can_be_told in guests:
         with contextlib.suppress(QueueFull):
             enter(name, can_be_told=can_be_told)
     try:
-        g.check_room(count, caller="c", weight=weight)
+        g.check_room(count, caller="c", priority=priority)
         has_room = True
     except (QueueFull, InvalidRequest):
         has_room = False
@@ -409,7 +409,7 @@ def test_with_many_callers_everybody_gets_one_outcome_and_no_slot_is_idle(
     moves: list[tuple[str, str, int]],
 ) -> None:
     g = Gate(2, 4, Clock(), random.Random(1))
-    weight_of = {"a": 1, "b": 2, "c": 4}
+    priority_of = {"a": 1, "b": 2, "c": 4}
     outcomes: dict[int, list[str]] = {}
     inside: dict[int, Ticket] = {}
 
@@ -429,7 +429,7 @@ def test_with_many_callers_everybody_gets_one_outcome_and_no_slot_is_idle(
         ticket = g.enter(
             admitted,
             caller=caller,
-            weight=weight_of[caller],
+            priority=priority_of[caller],
             cost=1.0 + number % 7,
             on_push_out=pushed_out,
         )

@@ -26,8 +26,9 @@ from llmserve.domain import (
     Usage,
 )
 from llmserve.engines.bridge import StopStringMatched, TokenBridge
-from llmserve.engines.job import Job, Task
+from llmserve.engines.job import Job
 from llmserve.engines.mailbox import Mailbox
+from llmserve.engines.task import Task
 from llmserve.errors import GenerationFailed
 from llmserve.text.tokenizer import Tokenizer
 

@@ -15,8 +15,9 @@ from bounded import run
 from llmserve.domain import EngineKind, Finish, ModelSpec, SamplingParams
 from llmserve.engines.batching import engine as batching
 from llmserve.engines.factory import build_engine
-from llmserve.engines.job import Job, Task
+from llmserve.engines.job import Job
 from llmserve.engines.mailbox import Mailbox
+from llmserve.engines.task import Task
 from llmserve.engines.threaded import engine as threaded
 from llmserve.engines.weights import loading
 

@@ -41,10 +41,11 @@ from llmserve.engines.batching.wakes import Wakes
 from llmserve.engines.bridge import TokenBridge
 from llmserve.engines.failure import as_failure, release_memory
 from llmserve.engines.frames import forget_frames
-from llmserve.engines.job import Job, Task
+from llmserve.engines.job import Job
 from llmserve.engines.mailbox import Mailbox
 from llmserve.engines.memory_share import MemoryShare
 from llmserve.engines.prefix import beginning
+from llmserve.engines.task import Task
 from llmserve.engines.warmup import DEFAULT_WARMUP, warm_up_task
 from llmserve.engines.weights.loading import LoadedModel
 from llmserve.errors import DeviceLost, LLMServeError, ModelBroken, ModelUnloaded

@@ -167,7 +167,7 @@ class StepLoop:
                     list(task.prompt_ids),
                     len(task.prompt_ids),
                     task.caller,
-                    task.weight,
+                    task.priority,
                     max_new_tokens=task.max_tokens,
                     salt=task.cache_salt.encode(),
                 )

@@ -21,7 +21,8 @@ from llmserve.engines.batching.schedule.plan import Slice, StepPlan
 from llmserve.engines.batching.schedule.scheduler import Scheduler
 from llmserve.engines.batching.schedule.sequence import Sequence
 from llmserve.engines.bridge import TokenBridge
-from llmserve.engines.job import Job, Task
+from llmserve.engines.job import Job
+from llmserve.engines.task import Task
 from llmserve.text.tokenizer import Tokenizer
 
 BLOCK_SIZE = 16

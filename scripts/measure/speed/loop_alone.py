@@ -12,8 +12,9 @@ from llmserve.bench.workload import FIRST_TOKEN_ID
 from llmserve.domain import Failed, ModelSpec, SamplingParams
 from llmserve.engines.engine import Engine
 from llmserve.engines.factory import build_engine
-from llmserve.engines.job import Job, Task
+from llmserve.engines.job import Job
 from llmserve.engines.mailbox import Mailbox
+from llmserve.engines.task import Task
 from measure.speed.limits import Workload
 
 

@@ -34,8 +34,9 @@ from llmserve.engines.batching.compute.runner import Runner
 from llmserve.engines.batching.loop import StepLoop
 from llmserve.engines.engine import Engine
 from llmserve.engines.factory import build_engine
-from llmserve.engines.job import Job, Task
+from llmserve.engines.job import Job
 from llmserve.engines.mailbox import Mailbox
+from llmserve.engines.task import Task
 from llmserve.errors import DeviceLost, ModelBroken, ModelUnloaded
 
 pytestmark = pytest.mark.usefixtures("no_thread_left")

@@ -21,8 +21,9 @@ from llmserve.engines.batching.schedule.plan import StepPlan
 from llmserve.engines.batching.schedule.scheduler import Scheduler
 from llmserve.engines.batching.wakes import Wakes
 from llmserve.engines.bridge import TokenBridge
-from llmserve.engines.job import Job, Task
+from llmserve.engines.job import Job
 from llmserve.engines.mailbox import Mailbox
+from llmserve.engines.task import Task
 from llmserve.errors import GenerationFailed, LLMServeError, ModelUnloaded, OutOfMemory
 from llmserve.text.detokenizer import Detokenizer
 

@@ -14,8 +14,9 @@ from bounded import run
 from llmserve.domain import Cancelled, Failed, Finish, ModelSpec, SamplingParams
 from llmserve.engines.engine import Engine
 from llmserve.engines.factory import build_engine
-from llmserve.engines.job import Job, Task
+from llmserve.engines.job import Job
 from llmserve.engines.mailbox import Mailbox
+from llmserve.engines.task import Task
 
 ROUNDS = 8
 REQUESTS = 400

@@ -27,8 +27,9 @@ from llmserve.domain import (
     SamplingParams,
     Started,
 )
-from llmserve.engines.job import Job, Task
+from llmserve.engines.job import Job
 from llmserve.engines.mailbox import Mailbox
+from llmserve.engines.task import Task
 from llmserve.engines.threaded import engine as threaded
 from llmserve.engines.threaded.engine import ThreadedEngine
 from llmserve.errors import (

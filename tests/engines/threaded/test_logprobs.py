@@ -22,8 +22,9 @@ from llmserve.domain import (
     SamplingParams,
     TokenLogprobs,
 )
-from llmserve.engines.job import Job, Task
+from llmserve.engines.job import Job
 from llmserve.engines.mailbox import Mailbox
+from llmserve.engines.task import Task
 from llmserve.engines.threaded.engine import ThreadedEngine
 from llmserve.engines.threaded.logprobs import LogprobsTap
 

@@ -28,8 +28,9 @@ from llmserve.domain import (
     Started,
     Usage,
 )
-from llmserve.engines.job import Job, Task
+from llmserve.engines.job import Job
 from llmserve.engines.mailbox import Mailbox
+from llmserve.engines.task import Task
 from llmserve.engines.threaded.engine import ThreadedEngine
 from llmserve.engines.threaded.pinned_prefixes import (
     Pinned,

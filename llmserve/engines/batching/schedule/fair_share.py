@@ -6,7 +6,7 @@ from llmserve.domain.cost import token_cost
 
 
 class FairShare:
-    """Virtual token counters: a caller is charged for its tokens, divided by its weight, and the
+    """Virtual token counters: a caller is charged for its tokens, divided by its priority, and the
     one with the least comes next. A caller that returns after a pause starts at the smallest
     counter of the active callers: being away earns no credit.
 
@@ -29,12 +29,12 @@ class FairShare:
         if not self._requests[caller]:
             del self._requests[caller], self._served[caller]
 
-    def charge(self, caller: str, weight: int, prefilled: int, decoded: int) -> None:
+    def charge(self, caller: str, priority: int, prefilled: int, decoded: int) -> None:
         """Tokens were computed for a caller."""
-        self._served[caller] += token_cost(prefilled, decoded) / weight
+        self._served[caller] += token_cost(prefilled, decoded) / priority
 
     def served(self, caller: str) -> float:
-        """Tokens by cost and weight; of use in comparison only."""
+        """Tokens by cost and priority; of use in comparison only."""
         return self._served[caller]
 
     @property

@@ -134,7 +134,7 @@ class Scheduler:
                 self._cache.register(sequence, part.start)
             if next_id is not None:
                 sequence.token_ids.append(next_id)
-                self._shares.charge(sequence.caller, sequence.weight, 0, 1)
+                self._shares.charge(sequence.caller, sequence.priority, 0, 1)
 
     def pin(self, token_ids: Tokens[int], salt: bytes = b"") -> int:
         """Keep the blocks of a prefix that was just computed; returns how many tokens are kept.
@@ -189,7 +189,7 @@ class Scheduler:
             if sequence in self._running and self._place(sequence, length, lengths, preempted):
                 left -= length
         for sequence in begun:
-            self._shares.charge(sequence.caller, sequence.weight, lengths.get(sequence, 0), 0)
+            self._shares.charge(sequence.caller, sequence.priority, lengths.get(sequence, 0), 0)
         return left
 
     def _admit(self, left: int, lengths: dict[Sequence, int]) -> None:
@@ -215,7 +215,7 @@ class Scheduler:
             length = min(left, sequence.num_tokens - sequence.num_computed)
             self._tables.extend(sequence, sequence.num_computed + length)
             # Charged here, not when computed: a caller must not take all free places of one step.
-            self._shares.charge(sequence.caller, sequence.weight, length, 0)
+            self._shares.charge(sequence.caller, sequence.priority, length, 0)
             lengths[sequence] = length
             left -= length
 

@@ -15,7 +15,7 @@ class Sequence:
         token_ids: the prompt, then what was generated.
         num_prompt: how many of them are the prompt.
         caller: whose it is; callers share the engine fairly.
-        weight: the caller's; 4 gets four times what 1 gets.
+        priority: the caller's; 4 gets four times what 1 gets.
         request: what its owner keeps with it; the scheduler never looks inside.
         num_computed: tokens from the first on whose keys and values are in the cache.
         num_cached: of the prompt, found in the prefix cache when it first ran.
@@ -30,7 +30,7 @@ class Sequence:
     token_ids: list[int]
     num_prompt: int
     caller: str = ""
-    weight: int = 1
+    priority: int = 1
     request: Any = None
     num_computed: int = 0
     num_cached: int = 0

@@ -21,8 +21,9 @@ from transformers import GenerationConfig
 from llmserve.domain import Cancelled, Delta, Failed, Finish, ModelSpec, SamplingParams
 from llmserve.engines.engine import Engine
 from llmserve.engines.factory import build_engine
-from llmserve.engines.job import Job, Task
+from llmserve.engines.job import Job
 from llmserve.engines.mailbox import Mailbox
+from llmserve.engines.task import Task
 from llmserve.engines.weights.loading import load_model
 
 LENGTHS = (1, 3, 17, 40, 70, 150, 333)

@@ -1,4 +1,4 @@
-"""Callers share the engine by weight, whoever sends more."""
+"""Callers share the engine by priority, whoever sends more."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from llmserve.engines.batching.schedule.sequence import Sequence
 
 
 def served(
-    weights: dict[str, int], answers: dict[str, int] | None = None, steps: int = 300
+    priorities: dict[str, int], answers: dict[str, int] | None = None, steps: int = 300
 ) -> Counter[str]:
     """Answer tokens by caller, while each has ten requests waiting at all times; an answer has
     eight tokens or as many as `answers` says."""
-    lengths = dict.fromkeys(weights, 8) | (answers or {})
+    lengths = dict.fromkeys(priorities, 8) | (answers or {})
     it = Scheduler(num_blocks=400, block_size=4, max_tokens_per_step=40, max_sequences=4)
     number, tokens, alive = 0, Counter[str](), []
     for _ in range(steps):
-        for caller, weight in weights.items():
+        for caller, priority in priorities.items():
             while sum(1 for s in alive if s.caller == caller) < 10:
                 number += 1
-                sequence = Sequence([number, number + 1, 3], 3, caller, weight)
+                sequence = Sequence([number, number + 1, 3], 3, caller, priority)
                 it.add(sequence)
                 alive.append(sequence)
         plan = it.plan()

@@ -65,7 +65,7 @@ class Arrival:
     prompt: tuple[int, ...]
     length: int
     caller: str
-    weight: int
+    priority: int
     leaves_after: int | None
     salt: bytes
 
@@ -78,7 +78,7 @@ ARRIVALS = st.lists(
         prompt=st.lists(TOKENS, min_size=1, max_size=24).map(tuple),
         length=st.integers(1, 16),
         caller=st.sampled_from("abc"),
-        weight=st.integers(1, 4),
+        priority=st.integers(1, 4),
         leaves_after=st.none() | st.integers(0, 15),
         salt=st.sampled_from([b"", b"", b"own"]),
     ),
@@ -126,7 +126,7 @@ def test_whatever_comes_and_goes(
                 list(a.prompt),
                 len(a.prompt),
                 a.caller,
-                a.weight,
+                a.priority,
                 max_new_tokens=a.length,
                 salt=a.salt,
             )

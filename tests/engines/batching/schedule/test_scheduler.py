@@ -23,8 +23,8 @@ def scheduler(
     )
 
 
-def sequence(length: int, caller: str = "", weight: int = 1, first: int = 1) -> Sequence:
-    return Sequence([first] + [2] * (length - 1), length, caller, weight)
+def sequence(length: int, caller: str = "", priority: int = 1, first: int = 1) -> Sequence:
+    return Sequence([first] + [2] * (length - 1), length, caller, priority)
 
 
 def step(it: Scheduler, prefill: int | None = None) -> StepPlan:
