@@ -27,7 +27,7 @@ async def _generate(settings: Settings, prompt: str, sampling: SamplingFields, o
     directory = bootstrap.hold_run_directory(settings)
     metrics = bootstrap.build_metrics(settings, directory)
     async with bootstrap.run(settings, metrics, directory) as container:
-        await container.service.loader.loaded()
+        await container.loader.loaded()
         request = GenerationRequest(id="cli", prompt=prompt, sampling=sampling)
         async with container.service.open(request, Caller("cli")) as generation:
             async for event in generation.events():

@@ -83,6 +83,8 @@ class EngineStats:
     Attributes:
         seconds_since_step: age of the quietest running request's last sign of life, `None`
             when nothing runs.
+        seconds_preparing: age of the oldest prompt that is being made into tokens, `None` when
+            there is none.
         cache_usage: share of the KV cache in use, 0 to 1.
         pinned_bytes: memory of prefixes whose KV cache is kept, where it is not of the pool.
         waiting: started jobs that have no place in a step yet.
@@ -92,6 +94,7 @@ class EngineStats:
 
     running: int = 0
     seconds_since_step: float | None = None
+    seconds_preparing: float | None = None
     cache_usage: float = 0.0
     pinned_bytes: int = 0
     waiting: int = 0

@@ -16,6 +16,8 @@ from llmserve.operations.command import Command, Kind
 from llmserve.operations.desired import Change, DesiredModels
 from llmserve.operations.reply import Reply
 from llmserve.operations.status import WorkerStatus
+from llmserve.registry.loader import Loader
+from llmserve.registry.registry import Registry
 from llmserve.registry.served import ModelStatus, ServedModel
 from llmserve.service import Service
 
@@ -31,13 +33,15 @@ class WorkerOperations:
     def __init__(
         self,
         service: Service,
+        registry: Registry,
+        loader: Loader,
         status: WorkerStatus,
         resolve: Callable[[str], ModelSpec],
         desired: DesiredModels,
     ) -> None:
         self._service = service
-        self._registry = service.registry
-        self._loader = service.loader
+        self._registry = registry
+        self._loader = loader
         self._status = status
         self._resolve = resolve
         self._desired = desired
@@ -124,7 +128,7 @@ class WorkerOperations:
         ready = await self._loader.acquire(model.spec.name, self._service.patience_seconds)
         with self._registry.lease(ready):
             systems = [(Message("system", text),) for text in command.system_prompts]
-            report = await ready.loaded_engine.warm(command.prompts, [*command.prefixes, *systems])
+            report = await ready.generator.warm(command.prompts, [*command.prefixes, *systems])
         return {"report": asdict(report)}
 
     def _write_down(self, change: Change) -> Reply:

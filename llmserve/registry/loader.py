@@ -14,7 +14,6 @@ from loguru import logger
 from llmserve.domain import LoadProgress, ModelSpec
 from llmserve.engines.engine import Engine
 from llmserve.engines.frames import forget_frames
-from llmserve.engines.preparation import PreparationPool
 from llmserve.errors import LLMServeError, ModelBroken, ModelUnloaded, NotReady
 from llmserve.observability.stages import Stages
 from llmserve.registry.registry import LOADING_RETRY_SECONDS, Registry
@@ -223,7 +222,6 @@ class Loader:
         model.status, model.error = ModelStatus.LOADING, None
         try:
             model.engine = self._build_engine(model.spec)
-            model.preparation = PreparationPool(model.spec.name, self._registry.clock)
             await model.engine.load(report)
         except LLMServeError as error:
             logger.error("{}", error.message)
@@ -338,10 +336,7 @@ class Loader:
 
 
 async def _close(model: ServedModel) -> None:
-    """Let go of what was loaded; a prompt that is made into tokens is told."""
-    preparation, model.preparation = model.preparation, None
-    if preparation is not None:
-        preparation.close(ModelUnloaded(f"model {model.spec.name!r} was unloaded"))
+    """Let go of what was loaded."""
     engine, model.engine = model.engine, None
     if engine is not None:
         await engine.close()

@@ -113,7 +113,7 @@ def _limit_headers(scope: Scope) -> dict[str, str]:
     caller = scope.get("caller")
     if caller is None:
         return {}
-    quota = _container(scope).service.limiter.quota(caller)
+    quota = _container(scope).limiter.quota(caller)
     return limit_headers(quota) if quota is not None else {}
 
 

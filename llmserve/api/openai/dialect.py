@@ -169,9 +169,7 @@ def whole_body(
             index,
             dialect.answer(answer.text),
             answer.finish,
-            None
-            if answer.logprobs is None
-            else dialect.logprobs(generation.tokenizer).body(answer.logprobs),
+            None if answer.logprobs is None else dialect.logprobs(generation).body(answer.logprobs),
         )
         for index, (generation, answer) in enumerate(zip(generations, answers, strict=True))
     ]

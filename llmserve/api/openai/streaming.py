@@ -45,7 +45,7 @@ class _ChunkWriter:
         self, envelope: Envelope, generations: Sequence[Generation], wants_usage: bool
     ) -> None:
         self._envelope = envelope
-        self._logprobs = [envelope.dialect.logprobs(g.tokenizer) for g in generations]
+        self._logprobs = [envelope.dialect.logprobs(g) for g in generations]
         # With include_usage OpenAI's other chunks carry a null usage.
         self._extra: dict[str, None] = {"usage": None} if wants_usage else {}
         self._opened: set[int] = set()

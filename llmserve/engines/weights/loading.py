@@ -15,7 +15,14 @@ from loguru import logger
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 from transformers.utils import logging as transformers_logging
 
-from llmserve.domain import AnswerRules, LoadProgress, ModelSpec, SamplingFields
+from llmserve.domain import (
+    AnswerRules,
+    EngineInfo,
+    EngineKind,
+    LoadProgress,
+    ModelSpec,
+    SamplingFields,
+)
 from llmserve.engines.accelerator import loss_told, make_current
 from llmserve.engines.idle_gpus import why_idle
 from llmserve.engines.weights.checkpoint import NoCheckpoint, checkpoint_in
@@ -24,9 +31,6 @@ from llmserve.engines.weights.footprint import stored_bytes
 from llmserve.engines.weights.recommended import read_recommended
 from llmserve.errors import ModelBroken
 from llmserve.text.tokenizer import Tokenizer
-
-Fetch = Callable[[ModelSpec, Callable[[LoadProgress], None]], Path]
-"""Finds a model's folder, downloading it if need be; blocks."""
 
 DEFAULT_CONTEXT: Final = 2048
 """For the rare config that does not say how far its positions reach."""
@@ -58,6 +62,21 @@ class LoadedModel:
     def vocab(self) -> int:
         """How many tokens have a logit."""
         return vocab_of(self.model)
+
+    def info(self, kind: EngineKind, why: str) -> EngineInfo:
+        """The model as an engine of this kind serves it, chosen for this reason."""
+        return EngineInfo(
+            kind=kind,
+            why=why,
+            device=self.placement,
+            dtype=self.dtype,
+            max_context=self.max_context,
+            parameters=self.parameters,
+            weight_bytes=self.weight_bytes,
+            sampling=self.sampling,
+            rules=self.rules,
+            warnings=(*self.warnings, *self.tokenizer.warnings),
+        )
 
 
 def vocab_of(model: Any) -> int:

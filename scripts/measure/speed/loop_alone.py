@@ -10,21 +10,22 @@ from pathlib import Path
 
 from llmserve.bench.workload import FIRST_TOKEN_ID
 from llmserve.domain import Failed, ModelSpec, SamplingParams
-from llmserve.engines.engine import Engine
+from llmserve.engines.engine import Generator
 from llmserve.engines.factory import build_engine
 from llmserve.engines.job import Job
 from llmserve.engines.mailbox import Mailbox
+from llmserve.engines.options import EngineOptions
 from llmserve.engines.task import Task
 from measure.speed.limits import Workload
 
 
-async def build(folder: Path, max_running: int, kv_cache_bytes: int) -> Engine:
+async def build(folder: Path, max_running: int, kv_cache_bytes: int) -> Generator:
     """The engine that the server would take, loaded."""
     engine = build_engine(
         ModelSpec("bench", path=folder),
-        max_running=max_running,
-        kv_cache_bytes=kv_cache_bytes,
-        fetch=lambda spec, report: folder,
+        EngineOptions(
+            lambda spec, report: folder, max_running=max_running, kv_cache_bytes=kv_cache_bytes
+        ),
     )
     await engine.load(lambda progress: None)
     # As the server does once a model is loaded: a full collection takes longer than several steps.
@@ -33,7 +34,7 @@ async def build(folder: Path, max_running: int, kv_cache_bytes: int) -> Engine:
     return engine
 
 
-async def tokens_per_second(engine: Engine, work: Workload, token_ids: int, seed: int) -> float:
+async def tokens_per_second(engine: Generator, work: Workload, token_ids: int, seed: int) -> float:
     """All requests of a workload at once, until the last is done. Prompts are random tokens below
     `token_ids`; the same seed gives the same, which the prefix cache then knows."""
     numbers = random.Random(seed)
@@ -46,7 +47,7 @@ async def tokens_per_second(engine: Engine, work: Workload, token_ids: int, seed
 
 
 def _start(
-    engine: Engine, work: Workload, token_ids: int, numbers: random.Random
+    engine: Generator, work: Workload, token_ids: int, numbers: random.Random
 ) -> tuple[Job, asyncio.Event]:
     prompt = tuple(numbers.randrange(FIRST_TOKEN_ID, token_ids) for _ in range(work.input_tokens))
     done = asyncio.Event()

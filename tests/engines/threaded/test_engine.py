@@ -29,6 +29,7 @@ from llmserve.domain import (
 )
 from llmserve.engines.job import Job
 from llmserve.engines.mailbox import Mailbox
+from llmserve.engines.options import EngineOptions
 from llmserve.engines.task import Task
 from llmserve.engines.threaded import engine as threaded
 from llmserve.engines.threaded.engine import ThreadedEngine
@@ -128,10 +129,8 @@ POOL = "generate-tiny"
 async def bench(folder: Path, max_running: int = 2) -> AsyncIterator[Bench]:
     engine = ThreadedEngine(
         ModelSpec("tiny", path=folder),
+        EngineOptions(lambda spec, on_progress: folder, max_running=max_running, torch_threads=1),
         why="test",
-        max_running=max_running,
-        torch_threads=1,
-        fetch=lambda spec, on_progress: folder,
     )
     stages: list[LoadProgress] = []
     try:
@@ -259,7 +258,7 @@ def test_closing_while_loading_interrupts_the_load(tiny_model: Path) -> None:
             return tiny_model
 
         engine = ThreadedEngine(
-            ModelSpec("tiny"), why="test", max_running=1, torch_threads=1, fetch=fetch
+            ModelSpec("tiny"), EngineOptions(fetch, max_running=1, torch_threads=1), why="test"
         )
         loading = asyncio.create_task(engine.load(lambda progress: None))
         await fetching.wait()
@@ -302,10 +301,8 @@ def test_closing_while_loading_warms_up_ends_the_load(
     async def test() -> None:
         engine = ThreadedEngine(
             ModelSpec("tiny", path=tiny_model),
+            EngineOptions(lambda spec, on_progress: tiny_model, max_running=1, torch_threads=1),
             why="test",
-            max_running=1,
-            torch_threads=1,
-            fetch=lambda spec, on_progress: tiny_model,
         )
         warming_up = asyncio.Event()
 
