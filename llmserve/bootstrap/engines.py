@@ -4,19 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from llmserve.bootstrap.fleet import workers_on
 from llmserve.domain import LoadProgress, ModelSpec
 from llmserve.engines.options import EngineOptions
+from llmserve.engines.step_report import StepReport
 from llmserve.engines.weights.footprint import footprint
 from llmserve.observability.metrics import Metrics
 from llmserve.registry.neighbours import Neighbours
 from llmserve.registry.registry import Registry
 from llmserve.settings import Settings
-
-if TYPE_CHECKING:
-    from llmserve.engines.batching.loop import StepReport
 
 
 def build_options(

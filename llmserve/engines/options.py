@@ -5,15 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from llmserve.domain import EngineKind, LoadProgress, ModelSpec
 from llmserve.engines.memory_share import MemoryShare
+from llmserve.engines.step_report import StepReport
 from llmserve.engines.weights.footprint import slots
 from llmserve.machine.allowance import processors
-
-if TYPE_CHECKING:
-    from llmserve.engines.batching.loop import StepReport
 
 Fetch = Callable[[ModelSpec, Callable[[LoadProgress], None]], Path]
 """Finds a model's folder, downloading it if need be; blocks."""

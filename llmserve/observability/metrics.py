@@ -172,7 +172,7 @@ class Metrics:
         )
         self.step_time = self._histogram(
             "llmserve_engine_step_seconds",
-            "One step of the batching engine: plan, compute, publish.",
+            "One step of an engine, all that belongs to it.",
             ITL_BUCKETS,
         )
         self.engine_waiting = self._gauge(

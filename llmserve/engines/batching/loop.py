@@ -6,7 +6,6 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 from loguru import logger
@@ -21,6 +20,7 @@ from llmserve.engines.batching.schedule.sequence import Sequence as TokenSequenc
 from llmserve.engines.batching.schedule.stats import SchedulerStats
 from llmserve.engines.batching.wakes import Wakes
 from llmserve.engines.job import Job
+from llmserve.engines.step_report import StepReport
 from llmserve.errors import GenerationFailed, LLMServeError, ModelUnloaded
 
 STUCK_SECONDS: Final = 0.05
@@ -31,21 +31,6 @@ T = TypeVar("T")
 
 Compute = Callable[[Any, Sequence[object]], Sequence[SampledToken]]
 """From a plan, or what `prepare` made of it, to the tokens of its sampled slices."""
-
-
-@dataclass(frozen=True, slots=True)
-class StepReport:
-    """One step, for the metrics.
-
-    Attributes:
-        seconds: planning, computing and publishing.
-        tokens: computed, prompt and answer.
-        sampled: answer tokens made.
-    """
-
-    seconds: float
-    tokens: int
-    sampled: int
 
 
 class StepLoop:

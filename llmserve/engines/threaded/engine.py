@@ -40,6 +40,7 @@ from llmserve.engines.prefix import beginning
 from llmserve.engines.preparation import PreparationPool
 from llmserve.engines.private_job import private_job, unloaded
 from llmserve.engines.progress import OnProgress, interruptible
+from llmserve.engines.step_report import StepReport
 from llmserve.engines.task import Task
 from llmserve.engines.task_builder import TaskBuilder
 from llmserve.engines.threaded.logits_processors import build_processors
@@ -76,6 +77,7 @@ class ThreadedEngine(Generator):
         self._why = why
         self._max_running = options.slots(EngineKind.THREADED)
         self._fetch = options.fetch
+        self._on_step = partial(options.on_step, spec.name)
         self._clock = clock
         self._loaded = loaded
         self._running: set[Job] = set()
@@ -247,6 +249,8 @@ class ThreadedEngine(Generator):
         processors = build_processors(
             task.sampling, len(task.prompt_ids), model.eos_ids, model.device
         )
+        prefill_tokens = len(task.prompt_ids) - job.cached_tokens
+        end_of_step = _EndOfStep(bridge, prefill_tokens, self._on_step, self._clock)
         streamer: BaseStreamer = bridge
         if task.sampling.logprobs is not None:
             tap = LogprobsTap(bridge, task.sampling.logprobs)
@@ -262,7 +266,7 @@ class ThreadedEngine(Generator):
                 use_cache=True,
             ),
             logits_processor=processors,
-            stopping_criteria=StoppingCriteriaList([_EndOfJob(bridge)]),
+            stopping_criteria=StoppingCriteriaList([end_of_step]),
             streamer=streamer,
             **({} if prefix is None else {"past_key_values": prefix.copy_cache()}),
         )
@@ -298,12 +302,26 @@ class ThreadedEngine(Generator):
         return token_ids, None
 
 
-class _EndOfJob(StoppingCriteria):
-    """Stops `generate` at the end of the answer, at a cancel and at the deadline."""
+class _EndOfStep(StoppingCriteria):
+    """Called after each step of `generate`: reports it, and stops at the end of the answer, at a
+    cancel and at the deadline."""
 
-    def __init__(self, bridge: TokenBridge) -> None:
+    def __init__(
+        self,
+        bridge: TokenBridge,
+        prefill_tokens: int,
+        on_step: Callable[[StepReport], None],
+        clock: Callable[[], float],
+    ) -> None:
         self._bridge = bridge
+        self._tokens = prefill_tokens
+        self._on_step = on_step
+        self._clock = clock
+        self._begun_at = clock()
 
     def __call__(self, input_ids: torch.Tensor, scores: Any, **kwargs: Any) -> torch.Tensor:
+        now = self._clock()
+        self._on_step(StepReport(now - self._begun_at, self._tokens, sampled=1))
+        self._tokens, self._begun_at = 1, now
         is_over = self._bridge.is_over(int(input_ids[0, -1]))
         return torch.full((input_ids.shape[0],), is_over, device=input_ids.device)

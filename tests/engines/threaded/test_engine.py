@@ -30,6 +30,7 @@ from llmserve.domain import (
 from llmserve.engines.job import Job
 from llmserve.engines.mailbox import Mailbox
 from llmserve.engines.options import EngineOptions
+from llmserve.engines.step_report import StepReport
 from llmserve.engines.task import Task
 from llmserve.engines.threaded import engine as threaded
 from llmserve.engines.threaded.engine import ThreadedEngine
@@ -126,10 +127,11 @@ POOL = "generate-tiny"
 
 
 @contextlib.asynccontextmanager
-async def bench(folder: Path, max_running: int = 2) -> AsyncIterator[Bench]:
+async def bench(folder: Path, max_running: int = 2, **options: Any) -> AsyncIterator[Bench]:
+    wanted: dict[str, Any] = {"max_running": max_running, "torch_threads": 1}
     engine = ThreadedEngine(
         ModelSpec("tiny", path=folder),
-        EngineOptions(lambda spec, on_progress: folder, max_running=max_running, torch_threads=1),
+        EngineOptions(lambda spec, on_progress: folder, **wanted | options),
         why="test",
     )
     stages: list[LoadProgress] = []
@@ -196,6 +198,19 @@ def test_a_device_that_is_lost_shows_in_the_age_of_the_last_step(
             _, events = b.start()
             assert isinstance((await events())[-1], Failed)
             assert b.engine.stats().seconds_since_step == float("inf")
+
+    run(test)
+
+
+def test_every_step_is_reported_with_the_tokens_that_it_computed(tiny_model: Path) -> None:
+    async def test() -> None:
+        reports: list[tuple[str, StepReport]] = []
+        async with bench(tiny_model, on_step=lambda *told: reports.append(told)) as b:
+            reports.clear()
+            await b.tokens(max_tokens=4)
+            assert [model for model, _ in reports] == ["tiny"] * 4
+            assert [report.tokens for _, report in reports] == [len(PROMPT), 1, 1, 1]
+            assert all(report.sampled == 1 and report.seconds > 0 for _, report in reports)
 
     run(test)
 
