@@ -6,6 +6,7 @@ from typing import Annotated, Final, cast
 
 from fastapi import Depends
 from starlette.requests import HTTPConnection
+from starlette.types import Scope
 
 from llmserve.bootstrap import Container
 from llmserve.domain import Caller
@@ -14,11 +15,16 @@ WEBSOCKET_KEY: Final = "llmserve.key."
 """A browser cannot set headers of a WebSocket, but may ask for a subprotocol of this name."""
 
 
-def get_container(connection: HTTPConnection) -> Container:
-    """The container of the running application, for HTTP and WebSocket alike."""
-    container = connection.app.state.container
+def container_of(scope: Scope) -> Container:
+    """The running application's container, of an HTTP request's or a WebSocket's scope."""
+    container = scope["app"].state.container
     assert isinstance(container, Container)
     return container
+
+
+def get_container(connection: HTTPConnection) -> Container:
+    """The running application's container, as a dependency of routes."""
+    return container_of(connection.scope)
 
 
 def credential_of(connection: HTTPConnection) -> str | None:

@@ -7,6 +7,7 @@ from typing import Any, Final
 import orjson
 from fastapi import Request, Response
 
+from llmserve.api.container import container_of
 from llmserve.errors import InvalidRequest
 
 ORJSON_MAX_DEPTH: Final = 1024
@@ -36,7 +37,7 @@ class StrictJSONRequest(Request):
 
     def parsed(self, body: bytes) -> Any:
         """The value of this body, in whichever thread."""
-        return checked_json(body, _max_depth(self))
+        return checked_json(body, container_of(self.scope).settings.max_json_depth)
 
 
 def checked_json(body: bytes | str, max_depth: int) -> Any:
@@ -74,9 +75,3 @@ def _parse_inside(raw: bytes, arrays: int) -> Any:
     for _ in range(arrays):
         [value] = value
     return value
-
-
-def _max_depth(request: Request) -> int:
-    depth = request.app.state.container.settings.max_json_depth
-    assert isinstance(depth, int)
-    return depth
