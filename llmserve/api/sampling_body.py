@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import BeforeValidator, Field
 
-from llmserve.api.fields import Fields
+from llmserve.api.generation_body import GenerationBody
 from llmserve.api.unsupported import SERVED_ELSEWHERE, UNSUPPORTED_FIELDS
 from llmserve.domain import SamplingFields
 
@@ -55,10 +55,11 @@ LogitBias = Annotated[
 ]
 
 
-class SamplingQuery(Fields):
+class SamplingQuery(GenerationBody):
     """Fields with OpenAI's and vLLM's names and ranges."""
 
-    unsupported: ClassVar = UNSUPPORTED_FIELDS | SERVED_ELSEWHERE
+    unsupported: ClassVar = UNSUPPORTED_FIELDS
+    served_elsewhere: ClassVar = SERVED_ELSEWHERE
 
     temperature: float | None = Field(
         None, ge=0, le=2, description="0 is greedy: the likeliest token every time."

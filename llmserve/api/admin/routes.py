@@ -14,12 +14,15 @@ from llmserve.api.admin.schemas import CommandBody, UnloadBody, WarmBody
 from llmserve.api.container import TheContainer
 from llmserve.api.edge.json import JSON
 from llmserve.api.edge.route import keyed_route
+from llmserve.api.error_shape import openai_error
 from llmserve.api.sse import named, stream_response
 from llmserve.bootstrap import Container
 from llmserve.operations.command import Command, Kind
 from llmserve.operations.fleet_operations import WorkerReply
 
-router = APIRouter(prefix="/admin", route_class=keyed_route(identify_admin), tags=["admin"])
+router = APIRouter(
+    prefix="/admin", route_class=keyed_route(identify_admin, openai_error), tags=["admin"]
+)
 
 STATUS_SECONDS: Final = 0.5
 CHANGING: Final = ("uptime_seconds", "rss_bytes")
