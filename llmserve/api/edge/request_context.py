@@ -27,11 +27,11 @@ MAX_LENGTH: Final = 128
 ALLOWED: Final = re.compile(rf"[A-Za-z0-9._:/+=-]{{1,{MAX_LENGTH}}}")
 QUIET: Final = ("/health", "/metrics")
 HAS_STARTED: Final = "llmserve.has_started"
-"""In the scope once the response has."""
+"""The scope's key for whether the response has started."""
 
 
 class RequestContextMiddleware:
-    """Echoes a client's X-Request-ID, or makes one in place of an unusable one.
+    """Echoes a client's X-Request-ID, or makes one where there is none that can be used.
 
     The id is in `scope["request_id"]`, in the response's header and in every log line.
     """
@@ -97,7 +97,7 @@ class RequestContextMiddleware:
     def _account(
         self, scope: Scope, status: int, seconds: float, timings: Sequence[RequestTimings]
     ) -> None:
-        # The route's template, never the path: a path is the client's and unbounded.
+        # The route's template, never the path: clients can invent any number of paths.
         route = getattr(scope.get("route"), "path", "unmatched")
         self._metrics.http_requests.labels(scope["method"], route, str(status)).inc()
         membership = container_of(scope).membership
@@ -118,6 +118,6 @@ def _limit_headers(scope: Scope) -> dict[str, str]:
 
 
 def _checked(host: str, port: int) -> tuple[str, int] | None:
-    """The client, if that is an address: Uvicorn takes any word of X-Forwarded-For for one."""
+    """The client, if it has an address: Uvicorn takes any word in X-Forwarded-For for one."""
     address = plain_address(host)
     return None if address is None else (address, port)

@@ -186,12 +186,12 @@ class _Conversation:
 
 
 async def _aside(is_large: bool, work: Callable[..., T], *arguments: Any) -> T:
-    """The result of `work`; of a large frame in a thread, for others' streams must not wait."""
+    """The result of `work`; in a thread if the frame is large: others' streams must not wait."""
     return await asyncio.to_thread(work, *arguments) if is_large else work(*arguments)
 
 
 def _check_origin(socket: WebSocket, container: Container) -> None:
-    """Only pages of this server and of `cors_origins`: browsers ask nobody before a WebSocket.
+    """Only pages of this server and of `cors_origins`: WebSockets have no CORS preflight.
 
     Raises:
         Forbidden: a page from elsewhere.

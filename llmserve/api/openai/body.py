@@ -33,7 +33,7 @@ class OpenAIBody(SamplingBody):
     stream: bool | None = Field(None, description="Answer as server-sent events.")
     stream_options: StreamOptions | None = None
     cache_salt: CacheSalt | None = None
-    user: str | None = Field(None, description="Taken for compatibility; a label, nothing more.")
+    user: str | None = Field(None, description="Accepted for compatibility; it changes nothing.")
 
     @model_validator(mode="after")
     def _options_only_with_stream(self) -> OpenAIBody:

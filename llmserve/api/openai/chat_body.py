@@ -71,12 +71,12 @@ class ChatBody(OpenAIBody):
     max_completion_tokens: int | None = Field(
         None, ge=1, le=MAX_TOKENS_LIMIT, description="At most this many new tokens."
     )
-    logprobs: bool | None = Field(None, description="Tell each token's log probability.")
+    logprobs: bool | None = Field(None, description="Return each token's log probability.")
     top_logprobs: int | None = Field(
         None,
         ge=0,
         le=MAX_TOP_LOGPROBS,
-        description="With `logprobs`: also those of so many likeliest tokens.",
+        description="With `logprobs`: also those of this many of the likeliest tokens.",
     )
 
     @field_validator("messages")

@@ -54,7 +54,7 @@ class CompletionBody(OpenAIBody):
         None,
         ge=0,
         le=MAX_LOGPROBS,
-        description="Tell each token's log probability, and those of so many likeliest tokens.",
+        description="Return each token's log probability, and those of this many likeliest tokens.",
     )
 
     @property

@@ -13,7 +13,7 @@ Spell = Callable[[int], Spelling]
 """How the model's tokenizer spells a token id."""
 
 LEAST: Final = -9999.0
-"""OpenAI's number for a token that cannot be; JSON has no minus infinity."""
+"""OpenAI's number for an impossible token; JSON has no minus infinity."""
 
 CONTINUATION: Final = frozenset(bytes([byte]) for byte in range(0x80, 0xC0))
 """Bytes that no UTF-8 character begins with."""
@@ -74,8 +74,8 @@ class CompletionLogprobs:
         }
 
     def _top(self, told: TokenLogprobs) -> dict[str, float]:
-        """The likeliest tokens and the chosen one. Where several are written alike, as pieces of
-        characters are, the likeliest of them."""
+        """The likeliest tokens and the chosen one. Of those that are spelled alike, as pieces of
+        characters are, only the likeliest."""
         top: dict[str, float] = {}
         for token_id, logprob in (*told.top, (told.token_id, told.logprob)):
             top.setdefault(self._spelling(token_id).text, max(logprob, LEAST))
@@ -92,5 +92,5 @@ class CompletionLogprobs:
 
 
 def _goes_on(utf8: bytes) -> bool:
-    """Whether the bytes go on with a character that others began."""
+    """Whether the bytes continue a character that others began."""
     return utf8[:1] in CONTINUATION
