@@ -7,7 +7,9 @@ LLMServeError
 │   │   └── PromptTooLong       400
 │   ├── Unauthorized            401
 │   ├── Forbidden               403
-│   ├── ModelNotFound           404
+│   ├── NotFound                404
+│   │   └── ModelNotFound       404
+│   ├── MethodNotAllowed        405
 │   ├── HeaderTimeout           408
 │   ├── BodyTimeout             408
 │   ├── BodyTooLarge            413
@@ -20,6 +22,8 @@ LLMServeError
 │       └── RateLimited
 └── ServerError                 the caller may try again
     ├── GenerationFailed        500
+    ├── WorkerGone              502
+    ├── WorkerInvalid           502
     ├── NotReady                503
     │   ├── ModelLoading        503, with Retry-After
     │   ├── ModelBroken         503
@@ -32,21 +36,24 @@ LLMServeError
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any
 
 
 class LLMServeError(Exception):
-    """Root of the tree. `status`, `type` and `code` are what a client sees.
+    """Root of the tree.
 
     Attributes:
+        status: the number in HTTP.
+        type: OpenAI's word for the kind of error.
+        code: what programs tell errors apart by.
         message: state, then remedy; safe to show to a client.
         param: the request field at fault, where there is one.
         retry_after_seconds: when to try again, where that helps.
     """
 
-    status: ClassVar[int] = 500
-    type: ClassVar[str] = "server_error"
-    code: ClassVar[str] = "internal_error"
+    status: int = 500
+    type: str = "server_error"
+    code: str = "internal_error"
 
     def __init__(
         self,
@@ -59,6 +66,15 @@ class LLMServeError(Exception):
         self.message = message
         self.param = param
         self.retry_after_seconds = retry_after_seconds
+
+    def details(self) -> dict[str, Any]:
+        """What a client is told, wherever errors are told in JSON."""
+        return {
+            "message": self.message,
+            "type": self.type,
+            "param": self.param,
+            "code": self.code,
+        }
 
 
 class ConfigurationError(LLMServeError):
@@ -124,12 +140,25 @@ class Forbidden(RequestError):
     code = "forbidden"
 
 
-class ModelNotFound(RequestError):
-    """No model of that name is served."""
+class NotFound(RequestError):
+    """There is no such route."""
 
     status = 404
     type = "not_found_error"
+    code = "not_found"
+
+
+class ModelNotFound(NotFound):
+    """No model of that name is served."""
+
     code = "model_not_found"
+
+
+class MethodNotAllowed(RequestError):
+    """The route does not take this method."""
+
+    status = 405
+    code = "method_not_allowed"
 
 
 class BodyTooLarge(RequestError):
@@ -208,6 +237,20 @@ class GenerationFailed(ServerError):
     """The engine raised while it generated."""
 
     code = "generation_failed"
+
+
+class WorkerGone(ServerError):
+    """Another worker of the box went away before it answered."""
+
+    status = 502
+    code = "worker_gone"
+
+
+class WorkerInvalid(ServerError):
+    """Another worker of the box answered what no worker answers."""
+
+    status = 502
+    code = "worker_invalid"
 
 
 class NotReady(ServerError):

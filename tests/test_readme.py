@@ -78,5 +78,5 @@ def test_every_error_code_that_it_names_exists() -> None:
     table = words(API).partition("## Errors and limits")[2].partition("Once a stream")[0]
     rows = [line.split("|")[2] for line in table.splitlines() if re.match(r"\| \d", line)]
     named = {code for row in rows for code in re.findall(r"`(\w+)`", row)}
-    assert named <= codes(LLMServeError) | {"not_found", "method_not_allowed"}
+    assert named <= codes(LLMServeError)
     assert codes(LLMServeError) - named <= {"configuration_error", "too_many_requests"}

@@ -11,10 +11,11 @@ from typing import Any, Final
 
 from loguru import logger
 
+from llmserve.errors import WorkerGone, WorkerInvalid
 from llmserve.fleet.control import ForeignPeer, ask
 from llmserve.fleet.membership import Membership
 from llmserve.operations.command import Command, Kind
-from llmserve.operations.reply import NotAReply, Reply, checked
+from llmserve.operations.reply import NotAReply, Reply, checked, failure
 from llmserve.operations.worker_operations import WorkerOperations
 
 LOOK_SECONDS: Final = 1.0
@@ -85,9 +86,9 @@ class FleetOperations:
         except (ForeignPeer, NotAReply) as error:
             if command.kind is not Kind.STATUS:  # which is asked all the time, and told as silent
                 logger.error("worker {} is not understood: {}", number, error)
-            inbox.put_nowait(WorkerReply(number, _failure(str(error), "worker_invalid")))
+            inbox.put_nowait(WorkerReply(number, failure(WorkerInvalid(str(error)))))
         except (StopAsyncIteration, ConnectionError, TimeoutError, ValueError):
-            inbox.put_nowait(WorkerReply(number, _failure(GONE, "worker_gone")))
+            inbox.put_nowait(WorkerReply(number, failure(WorkerGone(GONE))))
 
     async def _next_while_alive(self, answers: AsyncIterator[Any], number: int) -> Any:
         """The next message; a load may take minutes, but a worker without a heartbeat is gone.
@@ -106,17 +107,3 @@ class FleetOperations:
         finally:
             pending.cancel()
             await asyncio.wait({pending})  # `answers` cannot be closed while it runs
-
-
-def _failure(message: str, code: str) -> Reply:
-    """In a worker's stead."""
-    return {
-        "event": "error",
-        "error": {
-            "message": message,
-            "type": "server_error",
-            "param": None,
-            "code": code,
-            "status": 502,
-        },
-    }

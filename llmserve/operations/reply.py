@@ -6,6 +6,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from llmserve.errors import LLMServeError
 from llmserve.operations.command import Kind
 
 Reply = dict[str, Any]
@@ -69,6 +70,11 @@ class _Done(_Part):
     model: str
     seconds: float
     warning: str | None = None
+
+
+def failure(error: LLMServeError) -> Reply:
+    """The last message about a command that failed."""
+    return {"event": "error", "error": error.details() | {"status": error.status}}
 
 
 class NotAReply(ValueError):

@@ -14,7 +14,7 @@ from llmserve.domain import Message, ModelSpec
 from llmserve.errors import ConfigurationError, InvalidRequest, LLMServeError, ServerError
 from llmserve.operations.command import Command, Kind
 from llmserve.operations.desired import Change, DesiredModels
-from llmserve.operations.reply import Reply
+from llmserve.operations.reply import Reply, failure
 from llmserve.operations.status import WorkerStatus
 from llmserve.registry.loader import Loader
 from llmserve.registry.registry import Registry
@@ -64,12 +64,11 @@ class WorkerOperations:
             seconds = round(time.monotonic() - begun, 3)
             yield {"event": "done", "seconds": seconds, "model": model.spec.name} | extra
         except LLMServeError as error:
-            yield {"event": "error", "error": _told(error)}
+            yield failure(error)
         # The operations boundary: a bug is this command's answer, and the worker lives on.
         except Exception as error:
             logger.exception("command {} failed", command.kind)
-            failure = ServerError(f"unexpected {type(error).__name__}; see the log")
-            yield {"event": "error", "error": _told(failure)}
+            yield failure(ServerError(f"unexpected {type(error).__name__}; see the log"))
 
     def _model(self, command: Command) -> ServedModel:
         name = command.model
@@ -162,13 +161,3 @@ class WorkerOperations:
             if message != last and not work.done():
                 yield message
                 last = message
-
-
-def _told(error: LLMServeError) -> Reply:
-    return {
-        "message": error.message,
-        "type": error.type,
-        "param": error.param,
-        "code": error.code,
-        "status": error.status,
-    }

@@ -1,4 +1,4 @@
-"""/admin: models come and go on every worker of the box; how the workers are."""
+"""/admin: load and unload models on every worker of the box; how the workers are."""
 
 from __future__ import annotations
 
@@ -14,12 +14,15 @@ from llmserve.api.admin.schemas import CommandBody, UnloadBody, WarmBody
 from llmserve.api.container import TheContainer
 from llmserve.api.edge.json import JSON
 from llmserve.api.edge.route import keyed_route
+from llmserve.api.error_shape import openai_error
 from llmserve.api.sse import named, stream_response
 from llmserve.bootstrap import Container
 from llmserve.operations.command import Command, Kind
 from llmserve.operations.fleet_operations import WorkerReply
 
-router = APIRouter(prefix="/admin", route_class=keyed_route(identify_admin), tags=["admin"])
+router = APIRouter(
+    prefix="/admin", route_class=keyed_route(identify_admin, openai_error), tags=["admin"]
+)
 
 STATUS_SECONDS: Final = 0.5
 CHANGING: Final = ("uptime_seconds", "rss_bytes")
@@ -28,7 +31,7 @@ CHANGING: Final = ("uptime_seconds", "rss_bytes")
 @router.head("/status", include_in_schema=False)
 @router.get("/status")
 async def status(container: TheContainer) -> Response:
-    """Every worker and its models, as each tells it; and the workers that told nothing."""
+    """Every worker and its models, as it reports them; and the workers that did not answer."""
     workers, silent = await _status(container)
     return JSON({"workers": workers, "silent": silent})
 
@@ -55,13 +58,13 @@ async def unload(body: UnloadBody, container: TheContainer, admin: TheAdmin) -> 
 
 @router.post("/reload")
 async def reload(body: CommandBody, container: TheContainer, admin: TheAdmin) -> Response:
-    """Read a model and its model.toml anew; the old one finishes its streams meanwhile."""
+    """Load a model again, with its model.toml; the old one finishes its streams meanwhile."""
     return await _run(body, Kind.RELOAD, container, admin.name)
 
 
 @router.post("/warm")
 async def warm(body: WarmBody, container: TheContainer, admin: TheAdmin) -> Response:
-    """Run prompts for a few tokens and pin prefixes; loads a model that is on demand."""
+    """Run prompts for a few tokens and pin prefixes; loads an on-demand model."""
     return await _run(body, Kind.WARM, container, admin.name)
 
 
@@ -112,7 +115,7 @@ def _shown(error: dict[str, Any]) -> dict[str, Any]:
 
 
 async def _status(container: Container) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """What workers say of themselves, and an error for each that says nothing."""
+    """What workers say about themselves, and an error for each that does not answer."""
     told = await container.operations.collect(Command(Kind.STATUS))
     return (
         [t.message["status"] for t in told if t.message["event"] == "done"],
