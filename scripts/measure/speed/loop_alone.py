@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import random
 import time
 from pathlib import Path
@@ -16,6 +15,7 @@ from llmserve.engines.job import Job
 from llmserve.engines.mailbox import Mailbox
 from llmserve.engines.options import EngineOptions
 from llmserve.engines.task import Task
+from llmserve.registry.frozen_heap import freeze_heap
 from measure.speed.limits import Workload
 
 
@@ -28,9 +28,7 @@ async def build(folder: Path, max_running: int, kv_cache_bytes: int) -> Generato
         ),
     )
     await engine.load(lambda progress: None)
-    # As the server does once a model is loaded: a full collection takes longer than several steps.
-    gc.collect()
-    gc.freeze()
+    freeze_heap()  # as the server does once its models are loaded
     return engine
 
 
