@@ -22,11 +22,6 @@ def container_of(scope: Scope) -> Container:
     return container
 
 
-def get_container(connection: HTTPConnection) -> Container:
-    """The running application's container, as a dependency of routes."""
-    return container_of(connection.scope)
-
-
 def credential_of(connection: HTTPConnection) -> str | None:
     """The key that a client presents: a bearer token, or a WebSocket's subprotocol."""
     scheme, _, credential = connection.headers.get("authorization", "").partition(" ")
@@ -51,10 +46,14 @@ async def identify(connection: HTTPConnection, container: Container) -> Caller:
     return caller
 
 
+def _container(connection: HTTPConnection) -> Container:
+    return container_of(connection.scope)
+
+
 def _caller(connection: HTTPConnection) -> Caller:
     return cast(Caller, connection.scope["caller"])
 
 
-TheContainer = Annotated[Container, Depends(get_container)]
+TheContainer = Annotated[Container, Depends(_container)]
 TheCaller = Annotated[Caller, Depends(_caller)]
 """The caller whom the route let in (`keyed_route`)."""
