@@ -138,7 +138,7 @@ async def run(
         own = WorkerOperations(
             service,
             WorkerStatus(service, membership, device),
-            catalog.resolve_for_stranger,
+            catalog.resolve_untrusted,
             desired,
         )
         if membership is not None and upkeep is not None:
