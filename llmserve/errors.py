@@ -1,7 +1,8 @@
-"""Everything that can go wrong, as one tree. Knows nothing of HTTP beyond the numbers.
+"""Everything that can go wrong, as one tree. Of HTTP it knows only the status codes.
 
 LLMServeError
 ├── ConfigurationError          settings or a manifest are wrong (start-up)
+├── ServerUnreachable           a command finds no llmserve at a URL
 ├── RequestError                the caller must change something
 │   ├── InvalidRequest          400
 │   │   └── PromptTooLong       400
@@ -30,7 +31,7 @@ LLMServeError
     │   │   └── DeviceLost      503
     │   ├── ModelUnloaded       503
     │   └── ShuttingDown        503, with Retry-After
-    ├── OutOfMemory             503
+    ├── OutOfMemory             503, with Retry-After
     └── WaitTimeout             503, with Retry-After
 """
 
@@ -83,6 +84,10 @@ class ConfigurationError(LLMServeError):
     code = "configuration_error"
 
 
+class ServerUnreachable(LLMServeError):
+    """A command's server does not answer, or not as llmserve does. Never sent to a client."""
+
+
 class RequestError(LLMServeError):
     """The request cannot be served as it is."""
 
@@ -98,9 +103,9 @@ class InvalidRequest(RequestError):
 class PromptTooLong(InvalidRequest):
     """The prompt leaves no room for a single token.
 
-    The sentence is OpenAI's, digits without separators included: client libraries find both
-    numbers in it and truncate or fall back. Some see the message alone, so the code is in it.
-    `is_exact=False` is for a text that has so many tokens at least, by its length.
+    The message is OpenAI's, down to digits without separators: client libraries parse both numbers
+    and truncate or fall back. Some see only the message, so it contains the code.
+    With `is_exact=False`, `prompt_tokens` is a lower bound that follows from the text's length.
     """
 
     code = "context_length_exceeded"
@@ -169,14 +174,14 @@ class BodyTooLarge(RequestError):
 
 
 class UnsupportedEncoding(RequestError):
-    """The request body is compressed in a way that we do not read."""
+    """The request body is compressed in a way that we cannot read."""
 
     status = 415
     code = "unsupported_encoding"
 
 
 class UpgradeRequired(RequestError):
-    """The WebSocket is of a version that we do not speak."""
+    """The client asks for a version of the WebSocket protocol that we do not speak."""
 
     status = 426
     code = "upgrade_required"
@@ -204,7 +209,7 @@ class BodyTimeout(RequestError):
 
 
 class TooMany(RequestError):
-    """More than the server or the caller's key takes now."""
+    """More than the server or the caller's key accepts now."""
 
     status = 429
     type = "rate_limit_error"
@@ -218,7 +223,7 @@ class QueueFull(TooMany):
 
 
 class DeadlineUnreachable(TooMany):
-    """The predicted wait is longer than the request would wait."""
+    """The predicted wait is longer than the request's timeout."""
 
     code = "deadline_unreachable"
 
@@ -230,11 +235,11 @@ class RateLimited(TooMany):
 
 
 class ServerError(LLMServeError):
-    """The request was fine; the server could not serve it."""
+    """The request is valid; the server could not serve it."""
 
 
 class GenerationFailed(ServerError):
-    """The engine raised while it generated."""
+    """The engine raised an exception while generating."""
 
     code = "generation_failed"
 
@@ -284,7 +289,7 @@ class ModelUnloaded(NotReady):
 
 
 class ShuttingDown(NotReady):
-    """The server drains and takes no new work."""
+    """The server is draining and takes no new work."""
 
     code = "shutting_down"
 
@@ -297,8 +302,8 @@ class OutOfMemory(ServerError):
 
 
 class WaitTimeout(ServerError):
-    """The request waited for a slot longer than the server allows, or its prompt was not made into
-    tokens before its deadline."""
+    """The request waited for a slot longer than the server allows, or its prompt was not tokenized
+    before its deadline."""
 
     status = 503
     type = "service_unavailable_error"

@@ -59,7 +59,7 @@ async def run(
 
         status = WorkerStatus(service, registry, loader, membership, device)
         own = WorkerOperations(
-            service, registry, loader, status, catalog.resolve_for_stranger, desired
+            service, registry, loader, status, catalog.resolve_untrusted, desired
         )
         await take_commands(own, membership, upkeep, stack)
 
