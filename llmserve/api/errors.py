@@ -103,9 +103,9 @@ def _of_http(request: Request, error: HTTPException) -> LLMServeError:
             return NotFound(f"there is no route {request.method} {path}; see /docs")
         case HTTPStatus.METHOD_NOT_ALLOWED:
             return MethodNotAllowed(f"{path} does not take {request.method}; see /docs")
-    told: LLMServeError = ServerError(str(error.detail))
+    ours: LLMServeError = ServerError(str(error.detail))
     if status < HTTPStatus.INTERNAL_SERVER_ERROR:
-        told = RequestError(str(error.detail))
-    told.status = status.value
-    told.code = status.phrase.lower().replace(" ", "_")
-    return told
+        ours = RequestError(str(error.detail))
+    ours.status = status.value
+    ours.code = status.phrase.lower().replace(" ", "_")
+    return ours

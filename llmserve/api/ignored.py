@@ -15,7 +15,7 @@ from llmserve.errors import InvalidRequest
 
 HEADER: Final = "X-Ignored-Fields"
 IN_SCOPE: Final = "llmserve.ignored_fields"
-MAX_TOLD: Final = 16
+MAX_REPORTED: Final = 16
 MAX_NAME: Final = 64
 """Characters of a client's own name for a field, percent-encoded."""
 
@@ -31,7 +31,7 @@ def tell_ignored(
     Raises:
         InvalidRequest: there is one, and the server is strict.
     """
-    unknown = body.unknown(MAX_TOLD)
+    unknown = body.unknown(MAX_REPORTED)
     if unknown.first is None:
         return []
     if container.settings.strict_fields:

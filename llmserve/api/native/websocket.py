@@ -19,7 +19,7 @@ from llmserve.api.edge.route import LARGE_BYTES
 from llmserve.api.edge.timeouts import header_timeout
 from llmserve.api.error_shape import openai_error
 from llmserve.api.errors import error_response
-from llmserve.api.ignored import MAX_TOLD, tell_ignored
+from llmserve.api.ignored import MAX_REPORTED, tell_ignored
 from llmserve.api.native.frames import (
     CancelFrame,
     PromptFrame,
@@ -160,8 +160,8 @@ class _Conversation:
     def _tell_ignored(self, frame: PromptFrame | CancelFrame, caller: Caller) -> None:
         fields = tell_ignored(frame, self._socket, self._container, caller)
         if fields and frame.id in self._tasks:
-            told = dict.fromkeys([*self._ignored.get(frame.id, ()), *fields])
-            self._ignored[frame.id] = list(told)[:MAX_TOLD]
+            names = dict.fromkeys([*self._ignored.get(frame.id, ()), *fields])
+            self._ignored[frame.id] = list(names)[:MAX_REPORTED]
 
     async def _send_event(self, frame_id: str, event: Event) -> None:
         frame = event_frame(frame_id, event)

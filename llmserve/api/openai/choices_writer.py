@@ -109,9 +109,9 @@ class ChoicesWriter(ABC):
 
         A token whose text is held back has a chunk of its own, without text.
         """
-        text, told = delta.text, delta.logprobs
-        while text or told:
-            now, told = told[:MAX_LOGPROBS_PER_CHUNK], told[MAX_LOGPROBS_PER_CHUNK:]
+        text, tokens = delta.text, delta.logprobs
+        while text or tokens:
+            now, tokens = tokens[:MAX_LOGPROBS_PER_CHUNK], tokens[MAX_LOGPROBS_PER_CHUNK:]
             logprobs = self._logprobs[index].body(now) if now else None
             yield self._chunk(_choice(index, self.piece(text), logprobs=logprobs))
             text = ""

@@ -22,7 +22,7 @@ CONTINUATION: Final = frozenset(bytes([byte]) for byte in range(0x80, 0xC0))
 class LogprobsWriter(Protocol):
     """Writes the log probabilities of one choice, in the order of its tokens."""
 
-    def body(self, told: Sequence[TokenLogprobs]) -> dict[str, Any]:
+    def body(self, tokens: Sequence[TokenLogprobs]) -> dict[str, Any]:
         """The `logprobs` of a chunk with these tokens, or of a whole choice."""
         ...
 
@@ -33,12 +33,12 @@ class ChatLogprobs:
     def __init__(self, spelling: Spell) -> None:
         self._spelling = spelling
 
-    def body(self, told: Sequence[TokenLogprobs]) -> dict[str, Any]:
+    def body(self, tokens: Sequence[TokenLogprobs]) -> dict[str, Any]:
         """Token by token."""
         content = [
-            self._token(one.token_id, one.logprob)
-            | {"top_logprobs": [self._token(*pair) for pair in one.top]}
-            for one in told
+            self._token(token.token_id, token.logprob)
+            | {"top_logprobs": [self._token(*pair) for pair in token.top]}
+            for token in tokens
         ]
         return {"content": content, "refusal": None}
 
@@ -63,21 +63,21 @@ class CompletionLogprobs:
         self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
         self._offset = 0
 
-    def body(self, told: Sequence[TokenLogprobs]) -> dict[str, Any]:
+    def body(self, tokens: Sequence[TokenLogprobs]) -> dict[str, Any]:
         """List by list."""
-        spellings = [self._spelling(one.token_id) for one in told]
+        spellings = [self._spelling(token.token_id) for token in tokens]
         return {
             "tokens": [spelling.text for spelling in spellings],
-            "token_logprobs": [max(one.logprob, LEAST) for one in told],
-            "top_logprobs": [self._top(one) for one in told],
+            "token_logprobs": [max(token.logprob, LEAST) for token in tokens],
+            "top_logprobs": [self._top(token) for token in tokens],
             "text_offset": [self._offset_before(spelling) for spelling in spellings],
         }
 
-    def _top(self, told: TokenLogprobs) -> dict[str, float]:
+    def _top(self, token: TokenLogprobs) -> dict[str, float]:
         """The likeliest tokens and the chosen one. Of those that are spelled alike, as pieces of
         characters are, only the likeliest."""
         top: dict[str, float] = {}
-        for token_id, logprob in (*told.top, (told.token_id, told.logprob)):
+        for token_id, logprob in (*token.top, (token.token_id, token.logprob)):
             top.setdefault(self._spelling(token_id).text, max(logprob, LEAST))
         return top
 
