@@ -13,7 +13,7 @@ from fastapi import Depends, Request
 from llmserve.api.container import TheCaller, TheContainer
 from llmserve.api.edge.timeouts import HeaderTimeout
 from llmserve.api.generation_body import GenerationBody
-from llmserve.api.ignored import tell_ignored
+from llmserve.api.ignored import report_ignored
 from llmserve.bootstrap import Container
 from llmserve.domain import Caller
 from llmserve.errors import InvalidRequest
@@ -41,7 +41,7 @@ class Exchange:
         Raises:
             LLMServeError: the request is refused; see `Service.open_all`.
         """
-        tell_ignored(body, self.request, self.container, self.caller)
+        report_ignored(body, self.request, self.container, self.caller)
         count, most = body.num_requests, self.container.settings.max_prompts_per_request
         if count > most:
             raise InvalidRequest(

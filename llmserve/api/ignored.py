@@ -20,7 +20,7 @@ MAX_NAME: Final = 64
 """Characters of a client's own name for a field, percent-encoded."""
 
 
-def tell_ignored(
+def report_ignored(
     body: Fields, connection: HTTPConnection, container: Container, caller: Caller
 ) -> list[str]:
     """Report the ignored fields of this body in the response's header, the log and the metrics.

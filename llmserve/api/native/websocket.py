@@ -19,7 +19,7 @@ from llmserve.api.edge.route import LARGE_BYTES
 from llmserve.api.edge.timeouts import header_timeout
 from llmserve.api.error_shape import openai_error
 from llmserve.api.errors import error_response
-from llmserve.api.ignored import MAX_REPORTED, tell_ignored
+from llmserve.api.ignored import MAX_REPORTED, report_ignored
 from llmserve.api.native.frames import (
     CancelFrame,
     PromptFrame,
@@ -122,7 +122,7 @@ class _Conversation:
         task.add_done_callback(lambda _: self._tasks.pop(frame.id, None))
 
     def _cancel(self, frame: CancelFrame) -> None:
-        self._tell_ignored(frame, self._socket.scope["caller"])
+        self._report_ignored(frame, self._socket.scope["caller"])
         generation = self._generations.get(frame.id)
         if generation is not None:
             generation.cancel()
@@ -137,7 +137,7 @@ class _Conversation:
         try:
             # Anew for each prompt: a key may have been revoked since the socket was opened.
             caller = await identify(self._socket, self._container)
-            self._tell_ignored(frame, caller)
+            self._report_ignored(frame, caller)
             async with self._container.service.open(request, caller) as generation:
                 self._generations[frame.id] = generation
                 if frame.id in self._cancelled_early:
@@ -157,8 +157,8 @@ class _Conversation:
             self._ignored.pop(frame.id, None)
             self._cancelled_early.discard(frame.id)
 
-    def _tell_ignored(self, frame: PromptFrame | CancelFrame, caller: Caller) -> None:
-        fields = tell_ignored(frame, self._socket, self._container, caller)
+    def _report_ignored(self, frame: PromptFrame | CancelFrame, caller: Caller) -> None:
+        fields = report_ignored(frame, self._socket, self._container, caller)
         if fields and frame.id in self._tasks:
             names = dict.fromkeys([*self._ignored.get(frame.id, ()), *fields])
             self._ignored[frame.id] = list(names)[:MAX_REPORTED]
