@@ -128,7 +128,8 @@ async def _ours(
     size = MAX_RUNNING, _cache_tokens(works) * results.shape.kv_bytes
     token_ids = results.shape.usual_tokens
     say("starting the engine alone, and the server")
-    engine = await loop_alone.build(folder, *size)
+    profile = StepProfile()
+    engine = await loop_alone.build(folder, *size, on_step=profile.add)
     server = servers.llmserve(folder, *size, token_ids)
     try:
         say(f"engine: {engine.info.why}")
@@ -159,7 +160,6 @@ async def _ours(
                 if told:
                     results.add_reports(server.name, work, told)
             say("where the time goes")
-            profile = StepProfile()
             seed = _seed(works[-1], works, TRIES)
             with profile.timed():
                 await loop_alone.tokens_per_second(engine, works[-1], token_ids, seed)

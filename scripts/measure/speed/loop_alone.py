@@ -6,10 +6,12 @@ import asyncio
 import gc
 import random
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from llmserve.bench.workload import FIRST_TOKEN_ID
 from llmserve.domain import Failed, ModelSpec, SamplingParams
+from llmserve.engines.batching.loop import StepReport
 from llmserve.engines.engine import Engine
 from llmserve.engines.factory import build_engine
 from llmserve.engines.job import Job
@@ -18,13 +20,19 @@ from llmserve.engines.task import Task
 from measure.speed.limits import Workload
 
 
-async def build(folder: Path, max_running: int, kv_cache_bytes: int) -> Engine:
+async def build(
+    folder: Path,
+    max_running: int,
+    kv_cache_bytes: int,
+    on_step: Callable[[StepReport], None] = lambda report: None,
+) -> Engine:
     """The engine that the server would take, loaded."""
     engine = build_engine(
         ModelSpec("bench", path=folder),
         max_running=max_running,
         kv_cache_bytes=kv_cache_bytes,
         fetch=lambda spec, report: folder,
+        on_step=on_step,
     )
     await engine.load(lambda progress: None)
     # As the server does once a model is loaded: a full collection takes longer than several steps.

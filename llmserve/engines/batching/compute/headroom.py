@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import partial
 from typing import Final, Protocol
@@ -19,7 +19,7 @@ from llmserve.engines.batching.compute.kv_cache import KVCache, LayerShape
 from llmserve.engines.batching.compute.runner import Runner
 from llmserve.engines.batching.compute.sampling.row_state import RowState
 from llmserve.engines.batching.schedule.plan import Slice, StepPlan
-from llmserve.engines.batching.schedule.sequence import Sequence as TokenSequence
+from llmserve.engines.batching.schedule.sequence import Sequence
 from llmserve.engines.failure import release_memory
 from llmserve.engines.frames import forget_frames
 from llmserve.engines.memory_share import Occupancy
@@ -101,7 +101,7 @@ class LargestStep:
     def __init__(
         self,
         loaded: LoadedModel,
-        layers: Sequence[LayerShape],
+        layers: Collection[LayerShape],
         forward: Forward,
         cache: KVCache,
         max_running: int,
@@ -130,7 +130,7 @@ class LargestStep:
             RowState(DEAREST, part.sequence.token_ids[:1], (), vocab, self._loaded.device)
             for part in plan.slices
         ]
-        self._runner.run(self._runner.prepare(plan), sampling)
+        self._runner.compute(self._runner.prepare(plan), sampling)
 
     def _plan(self, num_tokens: int) -> StepPlan:
         longest = min(self._max_context, self._most_copied)
@@ -152,7 +152,7 @@ class LargestStep:
 
     def _slice(self, context: int, length: int) -> Slice:
         blocks = [0] * -(-context // self._block_size)
-        sequence = TokenSequence([1] * context, context, blocks=blocks)
+        sequence = Sequence([1] * context, blocks=blocks)
         return Slice(sequence, context - length, length, is_sampled=True)
 
 

@@ -8,7 +8,7 @@ block 7   head 0   token 112 | 113 | ... | 127      a block and head lie togethe
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -33,7 +33,7 @@ class KVCache:
 
     def __init__(
         self,
-        layers: Sequence[LayerShape],
+        layers: Iterable[LayerShape],
         *,
         num_blocks: int,
         block_size: int,

@@ -12,7 +12,6 @@ from loguru import logger
 
 from llmserve.domain import LoadProgress
 from llmserve.engines.batching.compute.backends import Backend, first_that_works
-from llmserve.engines.batching.compute.computing import Computing, OnProgress
 from llmserve.engines.batching.compute.cuda.graphs import CudaRecorder, GraphedForward
 from llmserve.engines.batching.compute.forward import Forward
 from llmserve.engines.batching.compute.headroom import (
@@ -24,6 +23,7 @@ from llmserve.engines.batching.compute.headroom import (
     measure_step,
 )
 from llmserve.engines.batching.compute.kv_cache import KVCache, LayerShape
+from llmserve.engines.batching.compute.model_computation import ModelComputation, OnProgress
 from llmserve.engines.batching.compute.runner import Runner
 from llmserve.engines.batching.compute.sizing import CacheOptions, CacheSize, gpu_cache_size
 from llmserve.engines.batching.compute.transformers_forward import TransformersForward
@@ -45,7 +45,7 @@ def build_on_cuda(
     tokens_per_step: int,
     is_compiled: bool,
     on_progress: OnProgress,
-) -> Computing:
+) -> ModelComputation:
     """Everything that is tried and measured here would otherwise be found out by a request.
 
     Raises:
@@ -70,7 +70,7 @@ def build_on_cuda(
 
 
 class _Assembly:
-    """One model on its way to `Computing`."""
+    """One model on its way to `ModelComputation`."""
 
     def __init__(
         self,
@@ -90,7 +90,7 @@ class _Assembly:
         self._on_progress = on_progress
         self._memory: Memory = DeviceMemory(loaded.device)
 
-    def build(self, tokens_per_step: int, is_compiled: bool) -> Computing:
+    def build(self, tokens_per_step: int, is_compiled: bool) -> ModelComputation:
         """In this order: what takes memory for good comes after all that is measured."""
         headroom = self._headroom(tokens_per_step)
         self._on_progress(LoadProgress("compiling kernels"))
@@ -111,7 +111,7 @@ class _Assembly:
                 parts.append(f"{graphed.num_graphs} CUDA graphs")
             else:
                 self._refusals.append(f"no CUDA graphs: {problem}")
-        return Computing(
+        return ModelComputation(
             cache,
             "; ".join([", ".join(parts), *self._refusals]),
             size.arithmetic,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection
 from dataclasses import replace
 from typing import Any, Final
 
@@ -13,7 +13,7 @@ from llmserve.engines.batching.compute.batch import Batch
 from llmserve.engines.batching.compute.kv_cache import KVCache, LayerShape
 from llmserve.engines.batching.compute.transformers_forward import TransformersForward
 from llmserve.engines.batching.schedule.plan import Slice, StepPlan
-from llmserve.engines.batching.schedule.sequence import Sequence as TokenSequence
+from llmserve.engines.batching.schedule.sequence import Sequence
 from llmserve.engines.weights.agreement import agree, probe
 
 BLOCK_SIZE: Final = 8
@@ -21,7 +21,7 @@ NUM_DECODED: Final = 6
 
 
 @torch.inference_mode()
-def agrees_on_paged_cache(model: Any, layers: Sequence[LayerShape], length: int) -> bool:
+def agrees_on_paged_cache(model: Any, layers: Collection[LayerShape], length: int) -> bool:
     """Whether two rows of so many tokens, prefilled in pieces beside each other and then decoded,
     get the logits that the model's own attention and cache give them, but for rounding.
 
@@ -40,7 +40,7 @@ def agrees_on_paged_cache(model: Any, layers: Sequence[LayerShape], length: int)
     )
     # No row's blocks lie in order or together.
     sequences = [
-        TokenSequence(row.tolist(), length, blocks=list(range(2 * blocks - 1 - number, -1, -2)))
+        Sequence(row.tolist(), blocks=list(range(2 * blocks - 1 - number, -1, -2)))
         for number, row in enumerate(rows)
     ]
     forward = TransformersForward(model, TorchAttention())
@@ -72,8 +72,8 @@ def _agrees(
     forward: TransformersForward,
     cache: KVCache,
     expected: torch.Tensor,  # (num_rows, length, vocab)
-    sequences: Sequence[TokenSequence],
-    step: Sequence[tuple[int, int, int]],
+    sequences: list[Sequence],
+    step: list[tuple[int, int, int]],
 ) -> bool:
     slices = [Slice(sequences[row], start, end - start, True) for row, start, end in step]
     plan = StepPlan(tuple(slices))

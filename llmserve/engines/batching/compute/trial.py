@@ -6,7 +6,7 @@ at the end, rounding alone would send some tokens of a mixture of experts to oth
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection
 from typing import Any, Final
 
 import torch
@@ -16,7 +16,7 @@ from llmserve.engines.batching.compute.batch import Batch
 from llmserve.engines.batching.compute.kv_cache import KVCache, LayerShape
 from llmserve.engines.batching.compute.transformers_forward import TransformersForward
 from llmserve.engines.batching.schedule.plan import Slice, StepPlan
-from llmserve.engines.batching.schedule.sequence import Sequence as TokenSequence
+from llmserve.engines.batching.schedule.sequence import Sequence
 from llmserve.engines.weights.agreement import agree
 from llmserve.engines.weights.loading import LoadedModel
 
@@ -27,19 +27,21 @@ LENGTHS: Final = (3, 37, 50)
 class Trial:
     """Prompts whole and in pieces, then decode beside a piece, then decode alone."""
 
-    def __init__(self, loaded: LoadedModel, layers: Sequence[LayerShape], block_size: int) -> None:
+    def __init__(
+        self, loaded: LoadedModel, layers: Collection[LayerShape], block_size: int
+    ) -> None:
         self.block_size = block_size
         self._loaded = loaded
         self._layers = layers
         vocab = loaded.model.get_input_embeddings().num_embeddings
-        self._sequences: list[TokenSequence] = []
+        self._sequences: list[Sequence] = []
         block = 1
         for number, length in enumerate(min(n, loaded.max_context) for n in LENGTHS):
             count = -(-length // block_size)
             ids = [(7 * (100 * number + token) + 3) % vocab for token in range(length)]
             # From the last block down: what reads them in order is wrong.
             blocks = list(range(block + count - 1, block - 1, -1))
-            self._sequences.append(TokenSequence(ids, length, blocks=blocks))
+            self._sequences.append(Sequence(ids, blocks=blocks))
             block += count
         self._num_blocks = block
 
