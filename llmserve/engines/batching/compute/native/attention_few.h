@@ -10,6 +10,8 @@
 #include <algorithm>
 #include <type_traits>
 
+#include "attention_chunk.h"
+#include "attention_scratch.h"
 #include "attention_task.h"
 #include "lanes.h"
 
@@ -29,8 +31,7 @@ class FewLanes {
           scratch_(scratch) {
         const int64_t group = layer.query_heads / cache_.kv_heads;
         for (int64_t lane = 0; lane < lanes_; ++lane) {
-            const int64_t token = (task.first_lane + lane) / group;
-            const int64_t head = task.kv_head * group + (task.first_lane + lane) % group;
+            const int64_t token = task.token(lane, group), head = task.head(lane, group);
             queries_[lane] =
                 layer.queries + ((row.first_token + token) * layer.query_heads + head) * dim_;
             positions_[lane] = row.first_position + token;
