@@ -1,9 +1,9 @@
-// Causal attention of query rows over the paged cache, with the softmax computed on the way (Milakov
-// and Gimelshein, "Online normalizer calculation for softmax", 2018).
+// Causal attention of query rows over the paged cache, with the softmax computed on the way
+// (Milakov and Gimelshein, "Online normalizer calculation for softmax", 2018).
 //
-// Queries that read the same KV head are the lanes of a task: one for each query head at decode,
-// many at prefill. A tile of 16 lanes would be mostly empty where a task has few of them, so there
-// are two ways to read the keys: attention_few.h and attention_many.h.
+// The queries that read the same KV head are the lanes of a task: one for each query head at
+// decode, many at prefill. With few lanes a tile of 16 would be mostly empty, so there are two ways
+// to read the keys: attention_few.h and attention_many.h.
 #pragma once
 
 #include <algorithm>
@@ -31,7 +31,7 @@ class Attention {
             read<ManyLanes>(next_row, next_task);
     }
 
-    // What a sweep over a part of the keys has found.
+    // Stores what a sweep over a part of the keys has computed.
     void save(float* part) const {
         const int64_t lanes = kTaskTiles * kLanes;
         std::memcpy(part, scratch_.maximum, lanes * sizeof(float));
@@ -40,7 +40,7 @@ class Attention {
                     task_.num_lanes * dim_ * sizeof(float));
     }
 
-    // As if one sweep had read the keys of all parts.
+    // Combines the parts as if one sweep had read all their keys.
     void merge(const float* parts, int64_t count) {
         const int64_t lanes = kTaskTiles * kLanes, size = partial_size(dim_);
         for (int64_t lane = 0; lane < task_.num_lanes; ++lane) {

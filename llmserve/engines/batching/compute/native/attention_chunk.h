@@ -1,4 +1,4 @@
-// Keys in chunks: where they lie in the cache, and how they are read one chunk after another.
+// Keys in chunks: where they are in the cache, and how one chunk is read after another.
 #pragma once
 
 #include <algorithm>
@@ -9,7 +9,7 @@
 
 namespace llmserve {
 
-// Some keys of a task, and where each lies in the cache.
+// Some keys of a task, and where each is in the cache.
 struct Chunk {
     int64_t first = 0, keys = 0;
     int64_t offsets[kChunk];
@@ -27,16 +27,16 @@ struct Chunk {
         }
     }
 
-    // Blocks lie anywhere, which the processor's own prefetcher cannot follow. Lines are called for
-    // a few at a time between other work, as all at once would block it.
+    // Blocks are anywhere in memory, which the processor's own prefetcher cannot follow. Lines are
+    // prefetched a few at a time between other work, which all at once would stall.
     [[gnu::always_inline]] void prefetch(const bf16* rows, int64_t key, int64_t dim) const {
         if (key >= keys) return;
         const bf16* row = rows + offsets[key];
         for (int64_t i = 0; i < dim; i += 32) prefetch_line_near(row + i);
     }
 
-    // Each block is on a page of its own: their addresses are looked up side by side.
-    [[gnu::always_inline]] void call_pages(const PagedLayer& cache) const {
+    // Each block may be on a page of its own: this translates their addresses ahead of time.
+    [[gnu::always_inline]] void prefetch_pages(const PagedLayer& cache) const {
         for (int64_t key = 0; key < keys; key += 16) {
             prefetch_line_near(cache.keys + offsets[key]);
             prefetch_line_near(cache.values + offsets[key]);
@@ -44,8 +44,8 @@ struct Chunk {
     }
 };
 
-// All keys of a task, chunk after chunk: `take` gets each together with the one that comes after
-// it, which is the first of the next task at the end, and may be empty.
+// Reads all keys of a task: `take` gets each chunk together with the one after it, which at the end
+// is the next task's first, and may be empty.
 template <class Take>
 void each_chunk(const PagedLayer& cache, const AttentionRow& row, const AttentionTask& task,
                 const AttentionRow* next_row, const AttentionTask* next_task, Take take) {
@@ -60,7 +60,7 @@ void each_chunk(const PagedLayer& cache, const AttentionRow& row, const Attentio
             next->locate(cache, row, task, begin);
         else if (next_task != nullptr)
             next->locate(cache, *next_row, *next_task, next_task->begin);
-        next->call_pages(cache);
+        next->prefetch_pages(cache);
         take(*chunk, *next);
         if (last) return;
         std::swap(chunk, next);

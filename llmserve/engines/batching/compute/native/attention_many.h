@@ -1,6 +1,6 @@
-// Attention of many query lanes over the paged cache, as at prefill: queries fill tiles of 16 lanes,
-// token after token, the heads of a token side by side. Scores lie transposed, a row for each key,
-// so that maximum, exponential and sum run down the lanes:
+// Attention of many query lanes over the paged cache, as at prefill: queries fill tiles of 16
+// lanes, token after token, the heads of a token side by side. Scores are transposed, a row for
+// each key, so that maximum, exponential and sum are computed for 16 lanes at once:
 //
 //   scores (keys, lanes) = keys × queries' → weights, in pairs of keys → sums += weights' × values
 #pragma once
@@ -51,7 +51,7 @@ class ManyLanes {
             if (seen[tile]) layer_.tiles ? mix_tiles(tile, chunk.keys) : mix_dots(tile, chunk.keys);
     }
 
-    // Maxima, totals and sums are where they belong after every chunk.
+    // Maxima, totals and sums are up to date after every chunk.
     void finish() {}
 
   private:
@@ -109,7 +109,7 @@ class ManyLanes {
         }
     }
 
-    // Pairs of keys interleaved; what lies behind the last key is zero, whatever the block holds.
+    // Interleaves pairs of keys; what comes after the last key is zero, whatever the block holds.
     void pack_values(const Chunk& chunk, const Chunk& next) {
         const int64_t columns = dim_ / 16, end = round_up(chunk.keys, 32);
         for (int64_t key = 0; key < end; key += 2) {
@@ -158,7 +158,7 @@ class ManyLanes {
         }
     }
 
-    // Scores of 8 keys and T tiles at a time, whose sums stay in the registers.
+    // Scores of 8 keys and T tiles at a time, whose sums stay in registers.
     template <int T>
     void score_dots(int64_t tile, int64_t keys, const bf16* const* key_rows) {
         const bf16* queries = scratch_.queries.data() + tile * scratch_.padded * kLanes;
@@ -185,7 +185,7 @@ class ManyLanes {
         }
     }
 
-    // Hides what a lane must not see, and finds the chunk's maxima.
+    // Masks what a lane must not see, and returns the chunk's maxima.
     __m512 mask(int64_t tile, const Chunk& chunk, float* scores) const {
         const __m512 unseen = _mm512_set1_ps(kUnseen);
         const __m512i newest = _mm512_load_si512(scratch_.position + tile * kLanes);
@@ -207,7 +207,7 @@ class ManyLanes {
         return maximum;
     }
 
-    // Scores become weights, in pairs of keys; running maximum, total and sums follow.
+    // Turns scores into weights, in pairs of keys, and updates running maximum, total and sums.
     void softmax(int64_t tile, const Chunk& chunk, const Chunk& next, bool prefetches) {
         float* scores = scratch_.scores.data() + tile * kChunk * kLanes;
         bf16* pairs = scratch_.pairs.data() + tile * kChunk * kLanes;
@@ -223,7 +223,7 @@ class ManyLanes {
         const __m512 before = _mm512_load_ps(scratch_.maximum + tile * kLanes);
         const __m512 after = _mm512_max_ps(before, maximum);
         _mm512_store_ps(scratch_.maximum + tile * kLanes, after);
-        // Far above the unseen: a lane that has seen no key yet gets weights of zero, not one.
+        // Far above kUnseen: a lane that has seen no key yet gets weights of zero, not one.
         const __m512 base = _mm512_mul_ps(scale, _mm512_max_ps(after, _mm512_set1_ps(kUnseen / 8)));
         const __m512 correction = exp2_lanes(_mm512_fmsub_ps(before, scale, base));
         __m512 sum = _mm512_mul_ps(_mm512_load_ps(scratch_.total + tile * kLanes), correction);
@@ -262,7 +262,7 @@ class ManyLanes {
 
     void mix_tiles(int64_t tile, int64_t keys) {
         const int64_t halves = (keys + 31) / 32, columns = dim_ / 16;
-        // Where pairs of keys ran down, they run along the lanes: a left side of a product.
+        // Transposed, so that they are the left side of a product: a row for each lane.
         bf16* weights = scratch_.pairs.data() + tile * kChunk * kLanes;
         for (int64_t half = 0; half < halves; ++half) {
             __m512i rows[16];
@@ -304,7 +304,7 @@ class ManyLanes {
                         mix_block<1>(tile, lane, i, (keys + 1) / 2);
     }
 
-    // Four lanes, of which the last may be unused, and C columns of 16.
+    // Of four lanes, the last of which may be unused, and C columns of 16.
     template <int C>
     void mix_block(int64_t tile, int64_t lane, int64_t column, int64_t num_pairs) {
         const bf16* pairs = scratch_.pairs.data() + tile * kChunk * kLanes;
@@ -327,7 +327,7 @@ class ManyLanes {
             for (int c = 0; c < C; ++c) _mm512_storeu_ps(target + i * dim_ + c * 16, sums[i][c]);
     }
 
-    // Two halves of a line, number by number in turn.
+    // Takes numbers from the two halves of a line in turn.
     alignas(64) static constexpr uint16_t kInterleave[32] = {
         0, 16, 1, 17, 2,  18, 3,  19, 4,  20, 5,  21, 6,  22, 7,  23,
         8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31};

@@ -1,4 +1,4 @@
-// Memory in which a thread attends.
+// The memory that one thread needs for attention.
 #pragma once
 
 #include "attention_task.h"

@@ -1,4 +1,4 @@
-// What attention works on: the cache's layout, the rows of a batch, and a task's share of them.
+// What attention works on: the layout of the cache, the rows of a batch, and tasks on them.
 #pragma once
 
 #include <algorithm>
@@ -10,10 +10,10 @@ namespace llmserve {
 inline constexpr int64_t kChunk = 32;     // keys between two corrections of the running maximum
 inline constexpr int64_t kTaskTiles = 4;  // of 16 lanes
 
-// Stands in for minus infinity, which must not meet itself in a subtraction.
+// Instead of minus infinity, which minus itself is not a number.
 inline constexpr float kUnseen = -1e30f;
 
-// Where a layer's keys and values lie: (num_blocks, kv_heads, block_size, head_dim) each.
+// A layer's keys and values: (num_blocks, kv_heads, block_size, head_dim) each.
 struct PagedLayer {
     const bf16* keys;
     const bf16* values;
@@ -27,7 +27,7 @@ struct AttentionRow {
     const int32_t* table;
 };
 
-// One KV head of one row of the batch, and a stretch of its queries.
+// One KV head of one row of the batch, and a range of its queries.
 struct AttentionTask {
     int32_t row, kv_head;
     int32_t first_lane, num_lanes;  // of the row's tokens × group lanes
@@ -41,7 +41,7 @@ struct AttentionTask {
         return kv_head * group + (first_lane + lane) % group;
     }
 
-    // Without the keys that no query sees; there may be none left.
+    // Without the keys that no query sees; none may be left.
     AttentionTask within(int64_t window) const {
         AttentionTask task = *this;
         if (window > 0)
@@ -51,7 +51,7 @@ struct AttentionTask {
     }
 };
 
-// One task in several parts of its keys, for different threads.
+// One task whose keys are divided into parts, for different threads.
 struct SplitTask {
     int32_t first, count;  // of the tasks
 };
@@ -63,8 +63,8 @@ inline int64_t partial_size(int64_t head_dim) { return kTaskTiles * kLanes * (he
 struct AttentionLayer {
     PagedLayer cache;
     const bf16* queries;  // (num_tokens, query_heads, head_dim)
-    bf16* out;            // heads side by side, in tiles of so deep a product's left side
-    int64_t out_depth;    // 0: as the queries
+    bf16* out;            // heads side by side
+    int64_t out_depth;    // in tiles, as the left side of a product so deep; 0: as the queries
     int64_t query_heads;
     float scale;
     int64_t window;  // a token sees itself and the window - 1 before it; 0: all
