@@ -23,7 +23,7 @@ def build_computation(
     cache_dir: Path | None = None,
     on_progress: OnProgress = lambda progress: None,
 ) -> ModelComputation:
-    """Everything that a step needs, compiled where that helps.
+    """Everything that a step needs, compiled if that helps.
 
     Blocks; called on the thread that will run the steps.
 

@@ -59,8 +59,8 @@ def build_on_cpu(
 
 
 def _forward(model: Any, kernels: Kernels | str) -> tuple[Forward, str, Callable[[], None]]:
-    """What computes, how it came about, and how to let go of it; `kernels` may be why there are
-    none."""
+    """The forward, a description of it, and how to close it; `kernels` may be the reason why there
+    are none."""
     if isinstance(kernels, str):
         plain = TransformersForward(model, GroupedAttention())
         return plain, f"transformers' code, attention in torch ({kernels})", plain.close

@@ -33,9 +33,9 @@ from llmserve.engines.weights.loading import LoadedModel
 from llmserve.errors import ModelBroken
 
 LEAST_STEP: Final = 256
-"""Tokens; a GPU without room for a step of so many is not worth serving from."""
+"""Tokens; a GPU without room for such a step is not worth serving from."""
 USUAL_CONTEXT: Final = 8192
-"""Tokens of cache for whose sake steps are made smaller."""
+"""Tokens; steps are made smaller if the cache would have room for fewer."""
 
 
 def build_on_cuda(
@@ -46,7 +46,7 @@ def build_on_cuda(
     is_compiled: bool,
     on_progress: OnProgress,
 ) -> ModelComputation:
-    """Everything that is tried and measured here would otherwise be found out by a request.
+    """Whatever is not tried and measured here, a request would find out.
 
     Raises:
         ModelBroken: the device has no room for it, or does not answer any more.
@@ -70,7 +70,7 @@ def build_on_cuda(
 
 
 class _Assembly:
-    """One model on its way to `ModelComputation`."""
+    """Builds the `ModelComputation` of one model."""
 
     def __init__(
         self,
@@ -91,7 +91,7 @@ class _Assembly:
         self._memory: Memory = DeviceMemory(loaded.device)
 
     def build(self, tokens_per_step: int, is_compiled: bool) -> ModelComputation:
-        """In this order: what takes memory for good comes after all that is measured."""
+        """Measures first, then allocates what stays."""
         headroom = self._headroom(tokens_per_step)
         self._on_progress(LoadProgress("compiling kernels"))
         self._backend.compile_all(self._options.max_running, self._loaded.max_context)
