@@ -93,7 +93,7 @@ class DecodeBuffers:
         )
 
     def load(self, batch: Batch, num_rows: int) -> None:
-        """Copy a batch for which `holds` is true; the rest of the first `num_rows` rows is padding."""
+        """Copy a batch for which `holds` is true, and pad it to `num_rows` rows."""
         rows, width = batch.block_tables.shape
         self._token_ids[:rows].copy_(batch.token_ids, non_blocking=True)
         self._positions[:rows].copy_(batch.positions, non_blocking=True)

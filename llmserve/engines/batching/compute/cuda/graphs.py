@@ -78,7 +78,7 @@ _broken: Final[list[torch.cuda.CUDAGraph]] = []
 
 
 class GraphedForward:
-    """A `Forward` that replays graphs for pure decode batches, and passes others to the one it wraps.
+    """A `Forward` that replays graphs for pure decode batches; another one computes all others.
 
     The logits it returns are overwritten by its next call. Owned by the thread that runs the
     model; `capture` is called before the first batch, in that thread.
