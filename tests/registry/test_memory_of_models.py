@@ -94,7 +94,7 @@ def test_a_model_that_cannot_be_built_is_gone(
         raise error
 
     async def test() -> None:
-        monkeypatch.setattr(batching, "build_computing", build)
+        monkeypatch.setattr(batching, "build_computation", build)
         loader, model = make_loader(tiny_model, EngineKind.AUTO)
         await loader.load(model)
         assert model.status is ModelStatus.BROKEN

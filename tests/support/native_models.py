@@ -122,7 +122,7 @@ def tokens(model: Any, length: int, seed: int = 0) -> list[int]:
 
 def sequence(token_ids: list[int], blocks: Iterable[int]) -> Sequence:
     """A sequence that has its blocks already."""
-    return Sequence(token_ids, len(token_ids), blocks=list(blocks))
+    return Sequence(token_ids, blocks=list(blocks))
 
 
 def batch(cache: KVCache, *parts: tuple[Sequence, int, int]) -> Batch:

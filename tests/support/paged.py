@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence as Rows
 
 import torch
 
@@ -14,7 +13,7 @@ from llmserve.engines.batching.schedule.sequence import Sequence
 
 
 def paged_batch(
-    rows: Rows[tuple[int, int]], *, block_size: int, num_blocks: int, seed: int = 0
+    rows: list[tuple[int, int]], *, block_size: int, num_blocks: int, seed: int = 0
 ) -> Batch:
     """Rows of (context, new tokens), their blocks dealt at random."""
     free = list(range(num_blocks))
@@ -22,7 +21,7 @@ def paged_batch(
     slices = []
     for context, length in rows:
         blocks = [free.pop() for _ in range(-(-context // block_size))]
-        sequence = Sequence([1] * context, context, blocks=blocks)
+        sequence = Sequence([1] * context, blocks=blocks)
         slices.append(Slice(sequence, context - length, length, True))
     return Batch.from_plan(StepPlan(tuple(slices)), block_size, torch.device("cpu"))
 

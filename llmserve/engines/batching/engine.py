@@ -26,21 +26,21 @@ from llmserve.domain import (
     SamplingParams,
     WarmReport,
 )
-from llmserve.engines.accelerator import answers, loss_told, make_current
-from llmserve.engines.batching.compute.building import build_computing
-from llmserve.engines.batching.compute.computing import Computing
+from llmserve.engines.accelerator import loss_told, make_current
+from llmserve.engines.batching.compute.batch import Batch
+from llmserve.engines.batching.compute.building import build_computation
 from llmserve.engines.batching.compute.kv_cache import LayerShape
+from llmserve.engines.batching.compute.model_computation import ModelComputation
 from llmserve.engines.batching.compute.sampling.row_state import RowState
 from llmserve.engines.batching.compute.sizing import CacheOptions
 from llmserve.engines.batching.loop import StepLoop
 from llmserve.engines.batching.pacer import LEAST_TOKENS, LEAST_TOKENS_ON_GPU, Pacer
-from llmserve.engines.batching.request import Request
 from llmserve.engines.batching.schedule.scheduler import Scheduler
+from llmserve.engines.batching.stream import Stream
 from llmserve.engines.batching.wakes import Wakes
 from llmserve.engines.bridge import TokenBridge
 from llmserve.engines.engine import Generator, Hold
-from llmserve.engines.failure import as_failure, release_memory
-from llmserve.engines.frames import forget_frames
+from llmserve.engines.failure import release_memory
 from llmserve.engines.job import Job
 from llmserve.engines.memory_share import MemoryShare
 from llmserve.engines.options import EngineOptions
@@ -86,8 +86,8 @@ class BatchingEngine(Generator):
         self._why = why
         self._clock = clock
         self._prompts = PreparationPool(spec.name, clock)
-        self._computing: Computing | None = None
-        self._loop: StepLoop | None = None
+        self._computing: ModelComputation | None = None
+        self._loop: StepLoop[Batch, RowState] | None = None
         self._scheduler: Scheduler | None = None
         self._running: set[Job] = set()
         self._is_closing = False
@@ -231,7 +231,7 @@ class BatchingEngine(Generator):
             GPU_TOKENS_PER_STEP if self._is_on_gpu else CPU_TOKENS_PER_STEP
         )
         with loss_told(self._device):
-            computing = build_computing(
+            computing = build_computation(
                 self._model,
                 self._layers,
                 CacheOptions(options.block_size, self._max_running, options.kv_cache_bytes, share),
@@ -260,14 +260,11 @@ class BatchingEngine(Generator):
         wakes = Wakes(loop)
         self._loop = StepLoop(
             self._scheduler,
-            computing.run,
+            computing,
             partial(self._admit, wakes=wakes),
             wakes,
             pacer=Pacer(most, LEAST_TOKENS_ON_GPU if self._is_on_gpu else LEAST_TOKENS),
             clock=self._clock,
-            diagnose=_diagnose,
-            is_fatal=lambda: not answers(self._device),
-            prepare=computing.prepare,
             on_step=partial(options.on_step, self._spec.name),
         )
         self._thread = asyncio.ensure_future(loop.run_in_executor(self._pool, self._loop.run))
@@ -277,21 +274,21 @@ class BatchingEngine(Generator):
     def _is_on_gpu(self) -> bool:
         return self._device.type == "cuda"
 
-    def _admit(self, job: Job, wakes: Wakes) -> Request:
+    def _admit(self, job: Job, wakes: Wakes) -> Stream[RowState]:
         """On the step loop's thread."""
         loaded = self._model
         bridge = TokenBridge(job, loaded.tokenizer, loaded.eos_ids, self._clock, wakes.add)
-        sampling = RowState(
+        row = RowState(
             job.task.sampling,
             job.task.prompt_ids,
             loaded.eos_ids,
             loaded.vocab,
             loaded.device,
         )
-        return Request(job, bridge, sampling)
+        return Stream(job, bridge, row)
 
     @property
-    def _open_loop(self) -> StepLoop | None:
+    def _open_loop(self) -> StepLoop[Batch, RowState] | None:
         """The step loop, if it takes work. What comes while its thread ends is refused by it."""
         is_over = self._is_closing or self._thread is None or self._thread.done()
         return None if is_over else self._loop
@@ -347,14 +344,7 @@ class BatchingEngine(Generator):
         return kept, None
 
 
-def _refuse_rest(loop: StepLoop, thread: asyncio.Future[None]) -> None:
+def _refuse_rest(loop: StepLoop[Any, Any], thread: asyncio.Future[None]) -> None:
     loop.refuse_rest()
     if not thread.cancelled() and thread.exception() is not None:
         logger.opt(exception=thread.exception()).error("the step loop broke")
-
-
-def _diagnose(error: Exception) -> LLMServeError:
-    failure = as_failure(error)
-    forget_frames(error)
-    release_memory()
-    return failure

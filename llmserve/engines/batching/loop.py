@@ -1,77 +1,82 @@
-"""The step loop: arrivals → plan → compute → account → publish, on one thread of its own."""
+"""The step loop: arrivals → plan → prepare → compute → commit → publish, on one thread of its
+own."""
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import Future
-from typing import Any, Final, TypeVar
+from dataclasses import dataclass, field
+from typing import Any, Final, Generic, TypeVar
 
 from loguru import logger
 
 from llmserve.domain import Failed, TokenLogprobs
+from llmserve.engines.batching.computation import Computation, Prepared, Row
 from llmserve.engines.batching.pacer import Pacer
-from llmserve.engines.batching.request import Admit, Request
-from llmserve.engines.batching.sampled_token import SampledToken
+from llmserve.engines.batching.schedule.invariant import InvariantViolated
 from llmserve.engines.batching.schedule.plan import Slice, StepPlan
 from llmserve.engines.batching.schedule.scheduler import Scheduler
-from llmserve.engines.batching.schedule.sequence import Sequence as TokenSequence
+from llmserve.engines.batching.schedule.sequence import Sequence
 from llmserve.engines.batching.schedule.stats import SchedulerStats
+from llmserve.engines.batching.stream import Admit, Stream
 from llmserve.engines.batching.wakes import Wakes
 from llmserve.engines.job import Job
-from llmserve.engines.step_report import StepReport
+from llmserve.engines.step_report import StepParts, StepReport
 from llmserve.errors import GenerationFailed, LLMServeError, ModelUnloaded
 
 STUCK_SECONDS: Final = 0.05
-"""How long to wait where there is work and no step can be planned."""
+"""How long to wait if there is work and no step can be planned."""
+CHECK_SECONDS: Final = 10.0
+"""An idle loop checks the scheduler at most this often: it takes as long as there are blocks."""
 
 T = TypeVar("T")
 
 
-Compute = Callable[[Any, Sequence[object]], Sequence[SampledToken]]
-"""From a plan, or what `prepare` made of it, to the tokens of its sampled slices."""
+@dataclass(slots=True)
+class _Attempts:
+    """What came of one plan: a step that fails is tried again in halves."""
+
+    tokens: dict[Sequence, tuple[int, TokenLogprobs | None]] = field(default_factory=dict)
+    failed: dict[Sequence, LLMServeError] = field(default_factory=dict)
+    num_failures: int = 0
+    prepare_seconds: float = 0.0
+    compute_seconds: float = 0.0
+    publish_seconds: float = 0.0
 
 
-class StepLoop:
+class StepLoop(Generic[Prepared, Row]):
     """Runs every job of a model. `submit`, `call` and `close` are for any thread, the rest
-    belongs to the thread that calls `run`.
-
-    `prepare` does what of a step wants the interpreter; `compute` should let go of it at once.
-    `diagnose` turns what a step raised into our error and lets go of what it held. `is_fatal` is
-    asked after every failure: if the device is lost, everything fails and the loop ends.
+    belongs to the thread that calls `run`. Once the computation is lost, every job fails and the
+    loop ends.
     """
 
     def __init__(
         self,
         scheduler: Scheduler,
-        compute: Compute,
-        admit: Admit,
+        computation: Computation[Prepared, Row],
+        admit: Admit[Row],
         wakes: Wakes,
         *,
         pacer: Pacer,
         clock: Callable[[], float],
-        diagnose: Callable[[Exception], LLMServeError],
-        is_fatal: Callable[[], bool] = lambda: False,
-        prepare: Callable[[StepPlan], Any] = lambda plan: plan,
         on_step: Callable[[StepReport], None] = lambda report: None,
     ) -> None:
         self._scheduler = scheduler
-        self._compute = compute
+        self._computation = computation
         self._admit = admit
         self._wakes = wakes
         self._pacer = pacer
         self._clock = clock
-        self._diagnose = diagnose
-        self._is_fatal = is_fatal
-        self._prepare = prepare
         self._on_step = on_step
         self._inbox: deque[Job] = deque()
         self._calls: deque[tuple[Callable[[], Any], Future[Any]]] = deque()
         self._work = threading.Event()
         self._is_closing = False
-        self._num_failures = 0
-        self._requests: dict[TokenSequence, Request] = {}
+        self._streams: dict[Sequence, Stream[Row]] = {}
+        self._next_check_at = -math.inf
         self.stats: SchedulerStats = scheduler.stats()
         self.busy_since: float | None = None
         self.is_lost = False
@@ -89,7 +94,7 @@ class StepLoop:
         return future
 
     def close(self) -> None:
-        """End the loop after the step it is in; what still runs is cancelled."""
+        """End the loop after the current step; what still runs is cancelled."""
         self._is_closing = True
         self._work.set()
 
@@ -103,7 +108,7 @@ class StepLoop:
                 self._work.clear()
                 self.busy_since = self._clock()
                 self.turn()
-        # What a step raises has been dealt with: this is a fault of the loop's own, after which
+        # What a step raises has been dealt with: this is a bug of the loop itself, after which
         # nothing can be relied on. Nobody is left waiting for it.
         except Exception:
             logger.exception("the step loop broke")
@@ -111,7 +116,7 @@ class StepLoop:
         self._end_all()
 
     def turn(self) -> None:
-        """What happened meanwhile, then one step."""
+        """Handle what came in since the last step, then compute one."""
         self._answer_calls()
         self._take_arrivals()
         if self.is_lost:
@@ -120,25 +125,21 @@ class StepLoop:
         begun = self._clock()
         plan = self._scheduler.plan(self._pacer.prefill_budget(self._scheduler.stats()))
         if plan.slices:
-            self._num_failures = 0
-            sampled = self._step(plan)
-            seconds = self._clock() - begun
-            if not self._num_failures:  # what was tried again teaches nothing
-                self._pacer.learn(plan, seconds)
-            self._on_step(StepReport(seconds, plan.num_tokens, sampled))
+            self._step(plan, begun)
         elif not self._scheduler.is_idle:
             self._wakes.flush()
             self._work.wait(STUCK_SECONDS)
         self.stats = self._scheduler.stats()
         if self._scheduler.is_idle:
             self._wakes.flush()
+            self._check_scheduler()
 
     def _answer_calls(self) -> None:
         while self._calls:
             function, future = self._calls.popleft()
             try:
                 future.set_result(function())
-            # Whoever called is told, and the loop lives on.
+            # The caller is told, and the loop lives on.
             except Exception as error:
                 future.set_exception(error)
 
@@ -146,92 +147,121 @@ class StepLoop:
         while self._inbox:
             job = self._inbox.popleft()
             try:
-                request = self._admit(job)
-                task = job.task
-                sequence = TokenSequence(
-                    list(task.prompt_ids),
-                    len(task.prompt_ids),
-                    task.caller,
-                    task.priority,
-                    max_new_tokens=task.max_tokens,
-                    salt=task.cache_salt.encode(),
-                )
-                self._scheduler.add(sequence)
-            # A prompt that breaks the tokenizer, or that no pool has room for, is its own failure.
+                stream = self._admit(job)
+                self._scheduler.add(stream.sequence)
+            # A prompt that breaks the tokenizer, or does not fit into the pool, fails by itself.
             except Exception as error:
-                job.mailbox.post(Failed(self._diagnose(error), job.usage))
+                job.mailbox.post(Failed(self._computation.diagnose(error), job.usage))
                 self._wakes.add(job.on_done)
-                if self._is_fatal():
+                if self._computation.is_lost():
                     self._lose()
                     return
             else:
-                self._requests[sequence] = request
+                self._streams[stream.sequence] = stream
 
     def _drop_cancelled(self) -> None:
-        gone = [s for s, request in self._requests.items() if request.job.is_cancelled]
-        for sequence in gone:
-            self._requests[sequence].end()
-            self._let_go(sequence)
+        for stream in [each for each in self._streams.values() if each.job.is_cancelled]:
+            stream.end()
+            self._remove(stream)
 
-    def _step(self, plan: StepPlan) -> int:
-        """Compute a plan and publish its tokens; returns how many."""
+    def _step(self, plan: StepPlan, begun: float) -> None:
+        """Compute a plan, publish its tokens, report."""
+        planned_at = self._clock()
         for part in plan.slices:
-            request = self._requests[part.sequence]
-            request.start(part.sequence.num_cached)
-            if request.job.first_token_at is None:
-                request.job.last_step_at = self._clock()  # a prefill in pieces is a sign of life
-        chosen, failed = self._attempt(plan.slices)
-        for sequence, error in failed.items():
-            self._requests[sequence].fail(error)
-            self._let_go(sequence)
-        done = StepPlan(tuple(part for part in plan.slices if part.sequence not in failed))
-        sampled = [part.sequence for part in done.slices if part.is_sampled]
-        tokens = [chosen[sequence] for sequence in sampled]
-        self._scheduler.commit(done, [token_id for token_id, _ in tokens])
-        for sequence, (token_id, logprobs) in zip(sampled, tokens, strict=True):
-            if self._requests[sequence].accept(token_id, logprobs):
-                self._let_go(sequence)
-        return len(sampled)
+            stream = self._streams[part.sequence]
+            if stream.job.first_token_at is None:
+                stream.start()
+                stream.job.last_step_at = planned_at  # each piece of a prompt is a sign of life
+        attempts = _Attempts()
+        self._attempt(plan.slices, attempts)
+        for sequence, error in attempts.failed.items():
+            stream = self._streams[sequence]
+            stream.fail(error)
+            self._remove(stream)
+        commit_begun = self._clock()
+        sampled = self._commit(plan, attempts)
+        committed_at = self._clock()
+        for sequence in sampled:
+            stream = self._streams[sequence]
+            if stream.accept(*attempts.tokens[sequence]):
+                self._remove(stream)
+        ended = self._clock()
+        if not attempts.num_failures:  # what was tried again teaches nothing
+            self._pacer.learn(plan, ended - begun)
+        self._on_step(
+            StepReport(
+                seconds=ended - begun,
+                tokens=plan.num_tokens,
+                sampled=len(sampled),
+                parts=StepParts(
+                    plan=planned_at - begun,
+                    prepare=attempts.prepare_seconds,
+                    compute=attempts.compute_seconds,
+                    commit=committed_at - commit_begun,
+                    publish=attempts.publish_seconds + ended - committed_at,
+                ),
+            )
+        )
 
-    def _attempt(
-        self, parts: Sequence[Slice]
-    ) -> tuple[
-        dict[TokenSequence, tuple[int, TokenLogprobs | None]],
-        dict[TokenSequence, LLMServeError],
-    ]:
-        """Each sampled sequence's token, and the sequences that cannot be computed.
+    def _attempt(self, parts: tuple[Slice, ...], attempts: _Attempts) -> None:
+        """Compute these slices of a plan.
 
-        A step that fails is tried again in halves, until those are found that make it fail; half
-        a step also wants half the memory.
+        A step that fails is tried again in halves, until those sequences are found that make it
+        fail; half a step also needs half the memory.
         """
-        rows = [part for part in parts if part.is_sampled]
-        sampling = [self._requests[part.sequence].sampling for part in rows]
+        sampled = [part.sequence for part in parts if part.is_sampled]
+        rows = [self._streams[sequence].row for sequence in sampled]
         try:
-            prepared = self._prepare(StepPlan(tuple(parts)))
-            # What the last step made is told while this one computes: a forward lets go of the
-            # interpreter, and the event loop has it to itself.
+            begun = self._clock()
+            prepared = self._computation.prepare(StepPlan(parts))
+            prepared_at = self._clock()
+            # The last step's events are handed over while this one computes: the model releases
+            # the GIL, and the event loop has it to itself.
             self._wakes.flush()
-            choices = self._compute(prepared, sampling)
+            flushed_at = self._clock()
+            tokens = self._computation.compute(prepared, rows)
+            computed_at = self._clock()
         # The worker's boundary: whatever a model raises ends the fewest requests.
         except Exception as error:
-            self._num_failures += 1
-            failure = self._diagnose(error)
-            if self._is_fatal():
+            attempts.num_failures += 1
+            failure = self._computation.diagnose(error)
+            if self._computation.is_lost():
                 self._lose()
             if len(parts) == 1 or self.is_lost:
-                return {}, {part.sequence: failure for part in parts}
+                attempts.failed.update({part.sequence: failure for part in parts})
+                return
             half = len(parts) // 2
-            left, left_failed = self._attempt(parts[:half])
-            right, right_failed = self._attempt(parts[half:])
-            return left | right, left_failed | right_failed
-        chosen: dict[TokenSequence, tuple[int, TokenLogprobs | None]] = {}
-        failed: dict[TokenSequence, LLMServeError] = {}
-        for part, choice in zip(rows, choices, strict=True):
-            if choice.token_id is None:
-                failed[part.sequence] = _no_numbers()
+            self._attempt(parts[:half], attempts)
+            self._attempt(parts[half:], attempts)
+            return
+        attempts.prepare_seconds += prepared_at - begun
+        attempts.publish_seconds += flushed_at - prepared_at
+        attempts.compute_seconds += computed_at - flushed_at
+        for sequence, token in zip(sampled, tokens, strict=True):
+            if token.token_id is None:
+                attempts.failed[sequence] = _no_numbers()
             else:
-                chosen[part.sequence] = (choice.token_id, choice.logprobs)
-        return chosen, failed
+                attempts.tokens[sequence] = (token.token_id, token.logprobs)
+
+    def _commit(self, plan: StepPlan, attempts: _Attempts) -> list[Sequence]:
+        """Record what was computed; returns the sequences that have a new token."""
+        if attempts.failed:
+            plan = StepPlan(tuple(p for p in plan.slices if p.sequence not in attempts.failed))
+        sampled = [part.sequence for part in plan.slices if part.is_sampled]
+        self._scheduler.commit(plan, [attempts.tokens[sequence][0] for sequence in sampled])
+        return sampled
+
+    def _check_scheduler(self) -> None:
+        """A bug would lose blocks one by one, until nothing fits any more: better told early."""
+        now = self._clock()
+        if now < self._next_check_at:
+            return
+        self._next_check_at = now + CHECK_SECONDS
+        try:
+            self._scheduler.check()
+        except InvariantViolated as error:
+            self._next_check_at = math.inf
+            logger.error("a bug in the scheduler, please report it: {}", error)
 
     def _lose(self) -> None:
         """Nothing can be computed any more, and the worker has to be replaced."""
@@ -239,29 +269,29 @@ class StepLoop:
         self._is_closing = True
         logger.error("the engine is lost and ends")
 
-    def _let_go(self, sequence: TokenSequence) -> None:
-        request = self._requests.pop(sequence)
-        self._wakes.add(request.job.on_done)
-        self._scheduler.remove(sequence)
+    def _remove(self, stream: Stream[Row]) -> None:
+        del self._streams[stream.sequence]
+        self._wakes.add(stream.job.on_done)
+        self._scheduler.remove(stream.sequence)
 
     def _end_all(self) -> None:
-        ended, self._requests = self._requests, {}
-        for request in ended.values():
+        streams, self._streams = self._streams, {}
+        for stream in streams.values():
             if self.is_lost:
-                request.fail(_lost())
+                stream.fail(_lost())
             else:
-                request.job.cancel()
-                request.end()
-            self._wakes.add(request.job.on_done)
+                stream.job.cancel()
+                stream.end()
+            self._wakes.add(stream.job.on_done)
         self.refuse_rest()
         # Last, as it may be the scheduler that broke: by now everybody has been told.
-        for sequence in ended:
+        for sequence in streams:
             self._scheduler.remove(sequence)
         self.stats = self._scheduler.stats()
 
     def refuse_rest(self) -> None:
-        """Nobody will run what is still in the inbox. Once `run` has returned this is for any
-        thread, as the last jobs may have come meanwhile."""
+        """Refuse what is still in the inbox, as nobody will run it. Once `run` has returned this
+        is for any thread: the last jobs may have come meanwhile."""
         error: LLMServeError = _lost() if self.is_lost else ModelUnloaded("the model was unloaded")
         while self._inbox:
             job = self._inbox.popleft()

@@ -1,9 +1,9 @@
-"""How much of a step may go to prefill while streams run.
+"""How many prompt tokens a step may take while streams run.
 
-A prompt's tokens ride along with the decoding streams and make each of their tokens later. The
-pacer learns what prefill adds to a step, and bounds it by a multiple of what a step with hardly
-any prefill takes: a smaller step would not be much sooner, and a larger one not much cheaper for
-each token.
+A prompt's tokens share steps with the decoding streams and delay each of their tokens. The pacer
+learns what prefill adds to a step, and bounds it by a multiple of what a step with hardly any
+prefill takes: a smaller step would not end much sooner, and a larger one would not cost much less
+for each token.
 """
 
 from __future__ import annotations
@@ -15,14 +15,15 @@ from llmserve.engines.batching.schedule.stats import SchedulerStats
 from llmserve.engines.batching.step_costs import MOST_GROWTH, DecodeCosts, PrefillCosts
 
 STRETCH: Final = 2.2
-"""A step with prefill takes at most so many times one with a single prompt token. With 2 or more
-the prompt gets at least half of the tokens per second that steps without end would give it."""
+"""A step with prefill may take this many times as long as one with a single prompt token. From 2 on
+the prompt gets at least half of the tokens per second that unbounded steps would give it."""
 LEAST_TOKENS: Final = 16
-"""Prefill goes on however slow the machine is."""
+"""A prompt makes progress however slow the machine is."""
 LEAST_TOKENS_ON_GPU: Final = 256
-"""So many prompt tokens cost a GPU hardly more time than it takes to read the weights for one."""
+"""This many prompt tokens cost a GPU hardly more time than it takes to read the weights for one."""
 PROBE_EVERY: Final = 16
-"""One of so many steps with prefill takes half: only different sizes show what a token costs."""
+"""Every so many steps, one takes half as much prefill: only different sizes show what a token
+costs."""
 
 
 class Pacer:
@@ -38,8 +39,8 @@ class Pacer:
     def prefill_budget(self, stats: SchedulerStats) -> int:
         """Prefill tokens for the next step.
 
-        All that a step takes where nothing runs, or where many wait for the few that run: then
-        the sooner they run together, the better for all.
+        All that a step can take if nothing runs, or if many wait beside a few that run: then the
+        sooner all run together, the better for everyone.
         """
         decode, prefill = self._decode.seconds(stats.running), self._prefill.estimate
         if decode is None or prefill is None or stats.waiting * 2 > stats.running:
@@ -53,7 +54,7 @@ class Pacer:
         return max(1, budget // 2) if is_probe else budget
 
     def learn(self, plan: StepPlan, seconds: float) -> None:
-        """A step took so long."""
+        """Take into account how long a step took."""
         streams = sum(1 for part in plan.slices if part.length == 1)
         prompt_tokens = plan.num_tokens - streams
         if not prompt_tokens:
@@ -63,5 +64,5 @@ class Pacer:
         decode, known = self._decode.seconds(streams) or 0.0, self._prefill.estimate
         if known is not None and decode:
             seconds = min(seconds, MOST_GROWTH * (decode + known.of(prompt_tokens)))
-        # Also without streams: what every step costs is not the prompt's.
+        # Also without streams: what any step costs is not booked on the prompt.
         self._prefill.learn(prompt_tokens, max(0.0, seconds - decode))

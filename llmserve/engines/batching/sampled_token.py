@@ -1,4 +1,4 @@
-"""What a step gives for each row that it samples."""
+"""What a step returns for each row that it samples."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from llmserve.domain import TokenLogprobs
 
 @dataclass(frozen=True, slots=True)
 class SampledToken:
-    """One row's next token; `None` where its logits are not numbers."""
+    """One row's next token; `None` if its logits are not numbers."""
 
     token_id: int | None
     logprobs: TokenLogprobs | None = None

@@ -1,4 +1,4 @@
-"""What steps cost on this machine, learnt from the steps themselves. Times are in seconds."""
+"""What steps cost on this machine, learned from the steps themselves. Times are in seconds."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Final
 SMOOTHING: Final = 0.2
 """Weight of the newest decode step in its average."""
 FORGETTING: Final = 0.9
-"""Weight that a prefill step keeps with each later one: about the last ten count."""
+"""By which each prefill step multiplies the weight of earlier ones: about the last ten count."""
 MOST_GROWTH: Final = 2.0
-"""One step teaches at most that things take so many times what they took: it may have waited for
-another model's load, a compiler or a collection."""
+"""A step counts as at most this many times as long as expected: it may have waited for another
+model's load, a compiler or the garbage collector."""
 LEAST_SPREAD: Final = 0.05
-"""Sizes closer together than this share of their mean do not show what one token more costs."""
+"""Sizes closer together than this share of their mean do not show what one more token costs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,28 +24,28 @@ class Affine:
     per_token: float
 
     def of(self, tokens: int) -> float:
-        """For so many."""
+        """Seconds for so many tokens."""
         return self.fixed + self.per_token * tokens
 
 
 class DecodeCosts:
-    """The time of a step without prefill, by its number of streams in powers of two. On a GPU
+    """How long a step without prefill takes, by the number of streams in powers of two. On a GPU
     such steps replay CUDA graphs."""
 
     def __init__(self) -> None:
         self._seconds: dict[int, float] = {}
 
     def learn(self, streams: int, seconds: float) -> None:
-        """A step took so long."""
+        """A step took so many seconds."""
         size = streams.bit_length()
         old = self._seconds.get(size)
         if old is not None:
-            # While every step carries prefill nothing corrects what one odd step has taught.
+            # While every step has prefill, nothing corrects what one odd step has taught.
             seconds = old + SMOOTHING * (min(seconds, MOST_GROWTH * old) - old)
         self._seconds[size] = seconds
 
     def seconds(self, streams: int) -> float | None:
-        """With about so many streams; `None` before the first step."""
+        """Of a step with about so many streams; `None` before the first step."""
         size = streams.bit_length()
         known = min(self._seconds, key=lambda other: abs(other - size), default=None)
         return None if known is None else self._seconds[known]
@@ -54,8 +54,9 @@ class DecodeCosts:
 class PrefillCosts:
     """What prefill adds to the time of a step.
 
-    An affine function of its tokens, because such a step may cost something before the first of
-    them: on a GPU it is launched kernel by kernel. Weighted least squares over the last steps.
+    An affine function of the number of prompt tokens, because such a step may cost something before
+    the first of them: on a GPU it is launched kernel by kernel. Weighted least squares over the
+    last steps.
     """
 
     def __init__(self) -> None:
@@ -66,7 +67,7 @@ class PrefillCosts:
         self._product = 0.0
 
     def learn(self, tokens: int, seconds: float) -> None:
-        """A step took so much longer for so many prompt tokens."""
+        """A step took so many seconds longer for so many prompt tokens."""
         self._weight = self._weight * FORGETTING + 1.0
         self._tokens = self._tokens * FORGETTING + tokens
         self._seconds = self._seconds * FORGETTING + seconds
@@ -75,7 +76,7 @@ class PrefillCosts:
 
     @property
     def estimate(self) -> Affine | None:
-        """`None` before the first step. Steps of one size cannot tell the two parts apart; then
+        """`None` before the first step. Steps of a single size do not show how much is fixed; then
         all of their time is booked on the tokens."""
         if not self._weight:
             return None

@@ -1,4 +1,4 @@
-"""Wakes the event loop once per step, however many streams have news."""
+"""Wakes the event loop once per step, however many streams have events."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Wakes:
         self._callbacks.append(callback)
 
     def flush(self) -> None:
-        """Hand over what there is."""
+        """Hand the callbacks over."""
         if not self._callbacks:
             return
         callbacks, self._callbacks = self._callbacks, []

@@ -15,8 +15,10 @@ from pathlib import Path
 
 import torch
 from make_model import make_model
+from transformers import AutoTokenizer
 
 from llmserve.machine.allowance import processors
+from llmserve.text.tokenizer import Tokenizer
 from measure.speed import ceilings, host_parts, intrusion, loop_alone, servers
 from measure.speed.ceilings import Ceilings
 from measure.speed.limits import ModelShape, Workload
@@ -128,7 +130,8 @@ async def _ours(
     size = MAX_RUNNING, _cache_tokens(works) * results.shape.kv_bytes
     token_ids = results.shape.usual_tokens
     say("starting the engine alone, and the server")
-    engine = await loop_alone.build(folder, *size)
+    profile = StepProfile()
+    engine = await loop_alone.build(folder, *size, on_step=profile.add)
     server = servers.llmserve(folder, *size, token_ids)
     try:
         say(f"engine: {engine.info.why}")
@@ -159,12 +162,11 @@ async def _ours(
                 if told:
                     results.add_reports(server.name, work, told)
             say("where the time goes")
-            profile = StepProfile()
             seed = _seed(works[-1], works, TRIES)
             with profile.timed():
                 await loop_alone.tokens_per_second(engine, works[-1], token_ids, seed)
             results.profiles[f"{works[-1]}, the loop alone"] = profile.as_markdown()
-            host = host_parts.measure(engine.tokenizer)
+            host = host_parts.measure(Tokenizer(AutoTokenizer.from_pretrained(folder)))
             title = f"the host's part of decode, {host.rows} rows × {host.context:,} tokens"
             results.profiles[title] = host.as_markdown()
             if it is None:

@@ -16,10 +16,10 @@ import torch
 
 from llmserve.domain import Event, SamplingParams
 from llmserve.engines.batching.compute.batch import Batch
-from llmserve.engines.batching.request import Request
 from llmserve.engines.batching.schedule.plan import Slice, StepPlan
 from llmserve.engines.batching.schedule.scheduler import Scheduler
 from llmserve.engines.batching.schedule.sequence import Sequence
+from llmserve.engines.batching.stream import Stream
 from llmserve.engines.bridge import TokenBridge
 from llmserve.engines.job import Job
 from llmserve.engines.task import Task
@@ -73,12 +73,11 @@ def measure(
         max_tokens_per_step=rows * context,
         max_sequences=rows,
     )
-    requests: dict[Sequence, Request] = {}
+    streams = []
     for number in range(rows):
-        ids = [(number * 31 + place) % 1000 + 10 for place in range(context)]
-        sequence = Sequence(ids, context)
-        scheduler.add(sequence)
-        requests[sequence] = _request(tokenizer, steps)
+        prompt = tuple((number * 31 + place) % 1000 + 10 for place in range(context))
+        streams.append(_stream(tokenizer, prompt, steps))
+        scheduler.add(streams[-1].sequence)
     prefill = scheduler.plan()
     assert len(prefill.slices) == rows, "all prompts fit into the first step"
     scheduler.commit(prefill, [11] * rows)
@@ -96,7 +95,7 @@ def measure(
         timed("plan to tensors", lambda plan=plan: Batch.from_plan(plan, BLOCK_SIZE, _CPU))
         tokens = [12 + step] * rows
         timed("commit", lambda plan=plan, tokens=tokens: scheduler.commit(plan, tokens))
-        timed("detokenize and publish", lambda step=step: _accept_all(requests, 12 + step))
+        timed("detokenize and publish", lambda step=step: _accept_all(streams, 12 + step))
         timed(UNEVEN, lambda: Batch.from_plan(uneven, BLOCK_SIZE, _CPU))
     medians = {part: 1000 * statistics.median(times) for part, times in spent.items()}
     return HostParts(rows, context, medians)
@@ -107,17 +106,18 @@ _CPU = torch.device("cpu")
 
 def _last_token(context: int) -> Slice:
     blocks = list(range(-(-context // BLOCK_SIZE)))
-    return Slice(Sequence([11] * context, context, blocks=blocks), context - 1, 1, is_sampled=True)
+    return Slice(Sequence([11] * context, blocks=blocks), context - 1, 1, is_sampled=True)
 
 
-def _request(tokenizer: Tokenizer, steps: int) -> Request:
-    task = Task("host", (5, 6, 7), SamplingParams(temperature=0.0), 10 * steps)
+def _stream(tokenizer: Tokenizer, prompt: tuple[int, ...], steps: int) -> Stream[None]:
+    # One more than there are steps: nobody ends.
+    task = Task("host", prompt, SamplingParams(temperature=0.0), steps + 1)
     job = Job(task, _Unread(), on_done=lambda: None)  # type: ignore[arg-type]
     bridge = TokenBridge(job, tokenizer, (), time.monotonic)
     bridge.start()
-    return Request(job, bridge, None)
+    return Stream(job, bridge, None)
 
 
-def _accept_all(requests: dict[Sequence, Request], token_id: int) -> None:
-    for request in requests.values():
-        request.accept(token_id, None)
+def _accept_all(streams: list[Stream[None]], token_id: int) -> None:
+    for stream in streams:
+        stream.accept(token_id, None)

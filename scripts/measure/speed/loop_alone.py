@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from llmserve.bench.workload import FIRST_TOKEN_ID
@@ -14,17 +15,26 @@ from llmserve.engines.factory import build_engine
 from llmserve.engines.job import Job
 from llmserve.engines.mailbox import Mailbox
 from llmserve.engines.options import EngineOptions
+from llmserve.engines.step_report import StepReport
 from llmserve.engines.task import Task
 from llmserve.registry.frozen_heap import freeze_heap
 from measure.speed.limits import Workload
 
 
-async def build(folder: Path, max_running: int, kv_cache_bytes: int) -> Generator:
+async def build(
+    folder: Path,
+    max_running: int,
+    kv_cache_bytes: int,
+    on_step: Callable[[StepReport], None] = lambda report: None,
+) -> Generator:
     """The engine that the server would take, loaded."""
     engine = build_engine(
         ModelSpec("bench", path=folder),
         EngineOptions(
-            lambda spec, report: folder, max_running=max_running, kv_cache_bytes=kv_cache_bytes
+            lambda spec, report: folder,
+            max_running=max_running,
+            kv_cache_bytes=kv_cache_bytes,
+            on_step=lambda model, report: on_step(report),
         ),
     )
     await engine.load(lambda progress: None)

@@ -29,7 +29,7 @@ from llmserve.domain import (
 )
 from llmserve.engines import accelerator
 from llmserve.engines.batching import engine as engine_module
-from llmserve.engines.batching.compute import support
+from llmserve.engines.batching.compute import model_computation, support
 from llmserve.engines.batching.compute.runner import Runner
 from llmserve.engines.batching.loop import StepLoop
 from llmserve.engines.engine import Generator
@@ -309,8 +309,8 @@ def test_a_lost_device_fails_what_runs_and_what_comes(
 
     async def test() -> None:
         async with engine_of(tiny_model) as engine:
-            monkeypatch.setattr(Runner, "run", lose)
-            monkeypatch.setattr(engine_module, "answers", lambda device: False)
+            monkeypatch.setattr(Runner, "compute", lose)
+            monkeypatch.setattr(model_computation, "answers", lambda device: False)
             asked = Asked(engine, (5, 6), 2)
             assert isinstance((await asked.events())[-1], Failed)
             assert engine.stats().seconds_since_step == float("inf")
@@ -323,7 +323,7 @@ def test_a_lost_device_fails_what_runs_and_what_comes(
     run(test)
 
 
-@pytest.mark.parametrize("name", ["run", "prepare"])
+@pytest.mark.parametrize("name", ["compute", "prepare"])
 @pytest.mark.parametrize("is_alive", [True, False])
 def test_a_device_that_is_lost_at_the_first_token_is_told_as_such(
     tiny_model: Path, monkeypatch: pytest.MonkeyPatch, name: str, is_alive: bool
@@ -333,7 +333,7 @@ def test_a_device_that_is_lost_at_the_first_token_is_told_as_such(
 
     async def test() -> None:
         monkeypatch.setattr(Runner, name, fail)
-        monkeypatch.setattr(engine_module, "answers", lambda device: is_alive)
+        monkeypatch.setattr(model_computation, "answers", lambda device: is_alive)
         with pytest.raises(ModelBroken, match="cannot generate") as told:
             async with engine_of(tiny_model):
                 pass
@@ -349,7 +349,7 @@ def test_a_device_that_is_lost_while_the_engine_is_built_is_told_as_such(
         raise torch.AcceleratorError("an illegal memory access was encountered")
 
     async def test() -> None:
-        monkeypatch.setattr(engine_module, "build_computing", fail)
+        monkeypatch.setattr(engine_module, "build_computation", fail)
         monkeypatch.setattr(accelerator, "answers", lambda device: False)
         with pytest.raises(DeviceLost, match="illegal memory access"):
             async with engine_of(tiny_model):
@@ -367,7 +367,7 @@ def test_an_error_of_a_device_that_still_answers_is_its_requests_own(
     async def test() -> None:
         async with engine_of(tiny_model) as engine:
             with monkeypatch.context() as patch:
-                patch.setattr(Runner, "run", refuse)
+                patch.setattr(Runner, "compute", refuse)
                 assert isinstance((await Asked(engine, (5, 6), 2).events())[-1], Failed)
             assert len(await Asked(engine, (5, 6), 2).tokens()) == 2
 

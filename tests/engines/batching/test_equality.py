@@ -4,7 +4,7 @@ batching: whatever else is in the step, however the prompt is cut, wherever its 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import pytest
 import torch
@@ -12,13 +12,13 @@ from make_model import make_model
 from transformers import GenerationConfig
 
 from llmserve.domain import ModelSpec, SamplingParams
-from llmserve.engines.batching.compute.building import build_computing
-from llmserve.engines.batching.compute.computing import Computing
+from llmserve.engines.batching.compute.building import build_computation
+from llmserve.engines.batching.compute.model_computation import ModelComputation
 from llmserve.engines.batching.compute.sampling.row_state import RowState
 from llmserve.engines.batching.compute.sizing import CacheOptions
 from llmserve.engines.batching.compute.support import layer_shapes
 from llmserve.engines.batching.schedule.scheduler import Scheduler
-from llmserve.engines.batching.schedule.sequence import Sequence as TokenSequence
+from llmserve.engines.batching.schedule.sequence import Sequence
 from llmserve.engines.weights.loading import LoadedModel, load_model
 
 FAMILIES = (
@@ -53,9 +53,7 @@ def expected(loaded: LoadedModel, prompts: list[list[int]]) -> list[list[int]]:
 
 
 @torch.inference_mode()
-def generated(
-    loaded: LoadedModel, prompt: Sequence[int], new_tokens: int = NEW_TOKENS
-) -> list[int]:
+def generated(loaded: LoadedModel, prompt: list[int], new_tokens: int = NEW_TOKENS) -> list[int]:
     ids = torch.tensor([prompt])
     config = GenerationConfig(
         do_sample=False, max_new_tokens=new_tokens, pad_token_id=loaded.pad_id, use_cache=True
@@ -70,85 +68,91 @@ class Machine:
     """Scheduler and runner without threads: one turn, one step."""
 
     def __init__(
-        self, loaded: LoadedModel, computing: Computing, *, budget: int, is_caching: bool
+        self, loaded: LoadedModel, computation: ModelComputation, *, budget: int, is_caching: bool
     ) -> None:
         self.loaded = loaded
-        self.computing = computing
+        self.computation = computation
+        self.num_cached = 0
+        self.rows: dict[Sequence, RowState] = {}
+        self.num_prompt: dict[Sequence, int] = {}
         self.scheduler = Scheduler(
-            num_blocks=computing.cache.num_blocks,
+            num_blocks=computation.cache.num_blocks,
             block_size=BLOCK,
             max_tokens_per_step=budget,
             max_sequences=min(budget, 16),
             is_caching=is_caching,
         )
 
-    def add(self, prompt: Sequence[int]) -> TokenSequence:
+    def add(self, prompt: list[int]) -> Sequence:
         vocab = self.loaded.model.get_input_embeddings().num_embeddings
-        row = RowState(GREEDY, prompt, (), vocab, self.loaded.device)
-        sequence = TokenSequence(list(prompt), len(prompt), request=row)
+        sequence = Sequence(list(prompt))
+        self.rows[sequence] = RowState(GREEDY, prompt, (), vocab, self.loaded.device)
+        self.num_prompt[sequence] = len(prompt)
         self.scheduler.add(sequence)
         return sequence
 
     def turn(self) -> None:
         plan = self.scheduler.plan()
         assert plan.slices, "work, and nothing planned"
-        rows = [part.sequence.request for part in plan.slices if part.is_sampled]
-        choices = self.computing.run(self.computing.prepare(plan), rows)
+        rows = [self.rows[part.sequence] for part in plan.slices if part.is_sampled]
+        choices = self.computation.compute(self.computation.prepare(plan), rows)
         self.scheduler.commit(plan, [choice.token_id for choice in choices])
 
-    def run(
-        self, sequences: Sequence[TokenSequence], new_tokens: int = NEW_TOKENS
-    ) -> list[list[int]]:
+    def run(self, sequences: list[Sequence], new_tokens: int = NEW_TOKENS) -> list[list[int]]:
         left = list(sequences)
         for _ in range(3000):
             for sequence in list(left):
-                if sequence.num_tokens - sequence.num_prompt >= new_tokens:
+                if sequence.num_tokens - self.num_prompt[sequence] >= new_tokens:
+                    self.num_cached += sequence.num_cached
                     self.scheduler.remove(sequence)
                     left.remove(sequence)
             if not left:
-                return [s.token_ids[s.num_prompt :][:new_tokens] for s in sequences]
+                return [s.token_ids[self.num_prompt[s] :][:new_tokens] for s in sequences]
             self.turn()
         raise AssertionError("not done")
 
 
-def computing_of(loaded: LoadedModel, num_blocks: int) -> Computing:
+def computation_of(loaded: LoadedModel, num_blocks: int) -> ModelComputation:
     layers = layer_shapes(loaded)
     per_block = sum(layer.bytes_per_token(torch.float32) for layer in layers) * BLOCK
-    return build_computing(loaded, layers, CacheOptions(BLOCK, 1000, per_block * num_blocks))
+    return build_computation(loaded, layers, CacheOptions(BLOCK, 1000, per_block * num_blocks))
 
 
 @pytest.fixture
-def computing(loaded: LoadedModel, expected: list[list[int]]) -> Iterator[Computing]:
-    computing = computing_of(loaded, 120)
-    assert computing.cache.num_blocks == 120
-    yield computing
-    computing.close()
+def computation(loaded: LoadedModel, expected: list[list[int]]) -> Iterator[ModelComputation]:
+    computation = computation_of(loaded, 120)
+    assert computation.cache.num_blocks == 120
+    yield computation
+    computation.close()
 
 
 @pytest.mark.parametrize("budget", [16, 512], ids=["chunked", "whole"])
 @pytest.mark.parametrize("is_caching", [False, True], ids=["no-cache", "cache"])
 def test_all_at_once(
     loaded: LoadedModel,
-    computing: Computing,
+    computation: ModelComputation,
     prompts: list[list[int]],
     expected: list[list[int]],
     budget: int,
     is_caching: bool,
 ) -> None:
-    machine = Machine(loaded, computing, budget=budget, is_caching=is_caching)
+    machine = Machine(loaded, computation, budget=budget, is_caching=is_caching)
     assert machine.run([machine.add(prompt) for prompt in prompts]) == expected
     machine.scheduler.check()
     assert machine.scheduler.stats().blocks_used == 0
 
 
 def test_prefix_hits_change_nothing(
-    loaded: LoadedModel, computing: Computing, prompts: list[list[int]], expected: list[list[int]]
+    loaded: LoadedModel,
+    computation: ModelComputation,
+    prompts: list[list[int]],
+    expected: list[list[int]],
 ) -> None:
-    machine = Machine(loaded, computing, budget=64, is_caching=True)
+    machine = Machine(loaded, computation, budget=64, is_caching=True)
     for _ in range(2):
         for index in (4, 6, 7, 5):
             assert machine.run([machine.add(prompts[index])]) == [expected[index]]
-    assert machine.scheduler.stats().prefix_hits >= 3 * 24 + 40
+    assert machine.num_cached >= 3 * 24 + 40
 
 
 def test_a_tiny_pool_that_preempts_changes_nothing(
@@ -156,21 +160,24 @@ def test_a_tiny_pool_that_preempts_changes_nothing(
 ) -> None:
     short = [prompt for prompt in prompts if len(prompt) < 20]
     expected = [generated(loaded, prompt, 40) for prompt in short]
-    computing = computing_of(loaded, 9)
+    computation = computation_of(loaded, 9)
     try:
         for is_caching in (False, True):
-            machine = Machine(loaded, computing, budget=32, is_caching=is_caching)
+            machine = Machine(loaded, computation, budget=32, is_caching=is_caching)
             assert machine.run([machine.add(prompt) for prompt in short], 40) == expected
             assert machine.scheduler.stats().preemptions > 0
             machine.scheduler.check()
     finally:
-        computing.close()
+        computation.close()
 
 
 def test_joining_and_leaving_changes_nothing(
-    loaded: LoadedModel, computing: Computing, prompts: list[list[int]], expected: list[list[int]]
+    loaded: LoadedModel,
+    computation: ModelComputation,
+    prompts: list[list[int]],
+    expected: list[list[int]],
 ) -> None:
-    machine = Machine(loaded, computing, budget=24, is_caching=True)
+    machine = Machine(loaded, computation, budget=24, is_caching=True)
     numbers = random.Random(3)
     waiting, sequences, leavers = list(range(len(prompts))), {}, []
     while waiting:

@@ -1,28 +1,29 @@
-"""The step loop with a computer that does as it is told: who fails, who is told, who lives on."""
+"""The step loop, with a computation that does as it is told: who fails, who lives on."""
 
 from __future__ import annotations
 
 import asyncio
-import math
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 from bounded import run
+from loguru import logger
 
 from llmserve.domain import Cancelled, Delta, Event, Failed, Finish, FinishReason, SamplingParams
-from llmserve.engines.batching.loop import StepLoop, StepReport
+from llmserve.engines.batching.loop import CHECK_SECONDS, StepLoop
 from llmserve.engines.batching.pacer import Pacer
-from llmserve.engines.batching.request import Request
 from llmserve.engines.batching.sampled_token import SampledToken
 from llmserve.engines.batching.schedule.plan import StepPlan
 from llmserve.engines.batching.schedule.scheduler import Scheduler
+from llmserve.engines.batching.stream import Stream
 from llmserve.engines.batching.wakes import Wakes
 from llmserve.engines.bridge import TokenBridge
 from llmserve.engines.job import Job
 from llmserve.engines.mailbox import Mailbox
+from llmserve.engines.step_report import StepParts, StepReport
 from llmserve.engines.task import Task
 from llmserve.errors import GenerationFailed, LLMServeError, ModelUnloaded, OutOfMemory
 from llmserve.text.detokenizer import Detokenizer
@@ -47,11 +48,14 @@ class Lost(RuntimeError):
 
 
 @dataclass
-class Computer:
-    """Answers every row with the next letter; `most` slices are the memory it has."""
+class NextLetter:
+    """A `Computation` that answers every row with the next letter; `most` slices are the memory it
+    has, and the clock goes on while it works."""
 
     most: int = 1000
     error: Exception | None = None
+    seconds: float = 0.0
+    now: float = 0.0
     answer: Callable[[list[int]], int | None] = lambda ids: 10 + len(ids) % 10
     plans: list[StepPlan] = field(default_factory=list)
     entered: threading.Event = field(default_factory=threading.Event)
@@ -60,7 +64,12 @@ class Computer:
     def __post_init__(self) -> None:
         self.may_go.set()
 
-    def __call__(self, plan: StepPlan, rows: Sequence[Any]) -> list[SampledToken]:
+    def prepare(self, plan: StepPlan) -> StepPlan:
+        self.now += self.seconds
+        return plan
+
+    def compute(self, plan: StepPlan, rows: list[None]) -> list[SampledToken]:
+        self.now += 2 * self.seconds
         self.plans.append(plan)
         self.entered.set()
         assert self.may_go.wait(20)
@@ -74,33 +83,42 @@ class Computer:
         assert len(rows) == len(sampled)
         return [SampledToken(self.answer(part.sequence.token_ids)) for part in sampled]
 
+    def diagnose(self, error: Exception) -> LLMServeError:
+        if isinstance(error, MemoryError):
+            return OutOfMemory("full")
+        return GenerationFailed(f"broke: {error}")
+
+    def is_lost(self) -> bool:
+        return isinstance(self.error, Lost)
+
 
 class Machine:
     """A loop without a thread, and what it told."""
 
-    def __init__(self, computer: Computer, *, num_blocks: int = 64, tokens: int = 64) -> None:
+    def __init__(self, computation: NextLetter, *, num_blocks: int = 64, tokens: int = 64) -> None:
         self.scheduler = Scheduler(
             num_blocks=num_blocks, block_size=4, max_tokens_per_step=tokens, max_sequences=16
         )
         self.reports: list[StepReport] = []
-        self.now = 0.0
+        self.computation = computation
         self.wakes = Wakes(asyncio.get_running_loop())
         self.loop = StepLoop(
             self.scheduler,
-            computer,
+            computation,
             self.admit,
             self.wakes,
             pacer=Pacer(tokens),
-            clock=lambda: self.now,
-            diagnose=_diagnose,
-            is_fatal=lambda: isinstance(computer.error, Lost),
+            clock=self.clock,
             on_step=self.reports.append,
         )
         self.done: list[Job] = []
 
-    def admit(self, job: Job) -> Request:
-        bridge = TokenBridge(job, Letters(), (EOS,), lambda: self.now, self.wakes.add)  # type: ignore[arg-type]
-        return Request(job, bridge, None)
+    def clock(self) -> float:
+        return self.computation.now
+
+    def admit(self, job: Job) -> Stream[None]:
+        bridge = TokenBridge(job, Letters(), (EOS,), self.clock, self.wakes.add)  # type: ignore[arg-type]
+        return Stream(job, bridge, None)
 
     def submit(self, prompt: Sequence[int] = (1, 2), *, max_tokens: int = 3, **params: Any) -> Job:
         task = Task("id", tuple(prompt), SamplingParams(**params), max_tokens)
@@ -124,12 +142,6 @@ class Machine:
         assert self.scheduler.is_idle
 
 
-def _diagnose(error: Exception) -> LLMServeError:
-    if isinstance(error, MemoryError):
-        return OutOfMemory("full")
-    return GenerationFailed(f"broke: {error}")
-
-
 async def events(job: Job) -> list[Event]:
     told: list[Event] = []
     while not (told and isinstance(told[-1], Finish | Failed | Cancelled)):
@@ -139,7 +151,7 @@ async def events(job: Job) -> list[Event]:
 
 def test_one_request_that_breaks_the_step_fails_alone() -> None:
     async def test() -> None:
-        machine = Machine(Computer())
+        machine = Machine(NextLetter())
         good = [machine.submit() for _ in range(3)]
         bad = machine.submit((5, POISON))
         good += [machine.submit() for _ in range(2)]
@@ -156,7 +168,7 @@ def test_one_request_that_breaks_the_step_fails_alone() -> None:
 
 def test_a_step_without_memory_is_made_in_smaller_ones() -> None:
     async def test() -> None:
-        machine = Machine(Computer(most=2))
+        machine = Machine(NextLetter(most=2))
         jobs = [machine.submit() for _ in range(7)]
         await machine.turns(4)
         assert all(isinstance(job.mailbox.terminal, Finish) for job in jobs)
@@ -167,7 +179,7 @@ def test_a_step_without_memory_is_made_in_smaller_ones() -> None:
 
 def test_a_request_that_has_no_room_alone_fails_with_the_reason() -> None:
     async def test() -> None:
-        machine = Machine(Computer(most=0))
+        machine = Machine(NextLetter(most=0))
         job = machine.submit()
         await machine.turns(1)
         assert isinstance(job.mailbox.terminal, Failed)
@@ -179,7 +191,7 @@ def test_a_request_that_has_no_room_alone_fails_with_the_reason() -> None:
 
 def test_logits_that_are_no_numbers_fail_their_request_alone() -> None:
     async def test() -> None:
-        machine = Machine(Computer(answer=lambda ids: None if ids[0] == 9 else 11))
+        machine = Machine(NextLetter(answer=lambda ids: None if ids[0] == 9 else 11))
         bad, good = machine.submit((9, 9)), machine.submit((1, 1))
         await machine.turns(4)
         assert isinstance(bad.mailbox.terminal, Failed)
@@ -192,7 +204,7 @@ def test_logits_that_are_no_numbers_fail_their_request_alone() -> None:
 
 def test_a_prompt_that_cannot_be_taken_fails_alone() -> None:
     async def test() -> None:
-        machine = Machine(Computer(), num_blocks=4)
+        machine = Machine(NextLetter(), num_blocks=4)
         odd, long, good = machine.submit((POISON + 1,)), machine.submit([1] * 99), machine.submit()
         await machine.turns(4)
         assert isinstance(odd.mailbox.terminal, Failed)
@@ -206,17 +218,17 @@ def test_a_prompt_that_cannot_be_taken_fails_alone() -> None:
 @pytest.mark.parametrize("turns_before", [0, 1, 2])
 def test_a_cancel_takes_effect_before_the_next_step(turns_before: int) -> None:
     async def test() -> None:
-        computer = Computer()
-        machine = Machine(computer, tokens=16)
+        computation = NextLetter()
+        machine = Machine(computation, tokens=16)
         gone, other = machine.submit([1] * 30, max_tokens=9), machine.submit(max_tokens=9)
         await machine.turns(turns_before)
         gone.cancel()
-        before = len(computer.plans)
+        before = len(computation.plans)
         await machine.turns(1)
         assert isinstance(gone.mailbox.terminal, Cancelled)
         assert gone in machine.done
-        for plan in computer.plans[before:]:
-            assert all(part.sequence.num_prompt == 2 for part in plan.slices)
+        for plan in computation.plans[before:]:
+            assert all(part.sequence.token_ids[:2] == [1, 2] for part in plan.slices)
         await machine.turns(10)
         assert isinstance(other.mailbox.terminal, Finish)
         await machine.check_whole(gone, other)
@@ -226,11 +238,11 @@ def test_a_cancel_takes_effect_before_the_next_step(turns_before: int) -> None:
 
 def test_a_lost_device_ends_everything_and_shows() -> None:
     async def test() -> None:
-        computer = Computer()
-        machine = Machine(computer)
+        computation = NextLetter()
+        machine = Machine(computation)
         jobs = [machine.submit() for _ in range(3)]
         await machine.turns(1)
-        computer.error = Lost("unspecified launch failure")
+        computation.error = Lost("unspecified launch failure")
         late = machine.submit((8, 8))
         await asyncio.to_thread(machine.loop.run)
         assert machine.loop.is_lost
@@ -243,14 +255,14 @@ def test_a_lost_device_ends_everything_and_shows() -> None:
 
 def test_a_step_that_was_tried_again_teaches_the_pacer_nothing() -> None:
     async def test() -> None:
-        computer = Computer(most=1)
-        machine = Machine(computer)
+        computation = NextLetter(most=1)
+        machine = Machine(computation)
         learnt: list[StepPlan] = []
         machine.loop._pacer.learn = lambda plan, seconds: learnt.append(plan)  # type: ignore[method-assign]
         jobs = [machine.submit(), machine.submit()]
         await machine.turns(1)
         assert learnt == []
-        computer.most = 100
+        computation.most = 100
         await machine.turns(1)
         assert len(learnt) == 1
         await machine.turns(3)
@@ -261,20 +273,20 @@ def test_a_step_that_was_tried_again_teaches_the_pacer_nothing() -> None:
 
 def test_a_device_that_is_lost_while_a_job_is_admitted_ends_everything() -> None:
     async def test() -> None:
-        computer = Computer()
-        machine = Machine(computer)
+        computation = NextLetter()
+        machine = Machine(computation)
         running = machine.submit()
         await machine.turns(1)
 
-        def admit(job: Job) -> Request:
-            computer.error = Lost("an illegal memory access was encountered")
-            raise computer.error
+        def admit(job: Job) -> Stream[None]:
+            computation.error = Lost("an illegal memory access was encountered")
+            raise computation.error
 
         machine.loop._admit = admit
         jobs = [machine.submit((8, 8)), machine.submit((8, 8))]
         await asyncio.to_thread(machine.loop.run)
         assert machine.loop.is_lost
-        assert len(computer.plans) == 1, "nothing was computed after the device was lost"
+        assert len(computation.plans) == 1, "nothing was computed after the device was lost"
         for job in (running, *jobs):
             assert isinstance(job.mailbox.terminal, Failed)
         await machine.check_whole(running, *jobs)
@@ -284,18 +296,18 @@ def test_a_device_that_is_lost_while_a_job_is_admitted_ends_everything() -> None
 
 def test_a_device_that_is_lost_while_a_step_is_prepared_ends_everything() -> None:
     async def test() -> None:
-        computer = Computer()
-        machine = Machine(computer)
+        computation = NextLetter()
+        machine = Machine(computation)
 
         def prepare(plan: StepPlan) -> StepPlan:
-            computer.error = Lost("device-side assert triggered")
-            raise computer.error
+            computation.error = Lost("device-side assert triggered")
+            raise computation.error
 
-        machine.loop._prepare = prepare
+        computation.prepare = prepare  # type: ignore[method-assign]
         jobs = [machine.submit(), machine.submit()]
         await asyncio.to_thread(machine.loop.run)
         assert machine.loop.is_lost
-        assert computer.plans == []
+        assert computation.plans == []
         assert all(isinstance(job.mailbox.terminal, Failed) for job in jobs)
         await machine.check_whole(*jobs)
 
@@ -304,7 +316,7 @@ def test_a_device_that_is_lost_while_a_step_is_prepared_ends_everything() -> Non
 
 def test_a_fault_of_the_loop_itself_leaves_nobody_waiting() -> None:
     async def test() -> None:
-        machine = Machine(Computer())
+        machine = Machine(NextLetter())
         jobs = [machine.submit() for _ in range(3)]
         await machine.turns(1)
 
@@ -324,7 +336,7 @@ def test_a_fault_of_the_loop_itself_leaves_nobody_waiting() -> None:
 
 def test_what_comes_after_the_end_is_refused() -> None:
     async def test() -> None:
-        machine = Machine(Computer())
+        machine = Machine(NextLetter())
         machine.loop.close()
         await asyncio.to_thread(machine.loop.run)
         late, call = machine.submit(), machine.loop.call(lambda: 1)
@@ -338,16 +350,16 @@ def test_what_comes_after_the_end_is_refused() -> None:
 
 def test_closing_ends_what_runs_and_what_has_just_come() -> None:
     async def test() -> None:
-        computer = Computer()
-        machine = Machine(computer)
-        computer.may_go.clear()
+        computation = NextLetter()
+        machine = Machine(computation)
+        computation.may_go.clear()
         running = machine.submit(max_tokens=50)
         thread = asyncio.create_task(asyncio.to_thread(machine.loop.run))
-        await asyncio.to_thread(computer.entered.wait, 20)
+        await asyncio.to_thread(computation.entered.wait, 20)
         late = machine.submit()
         call = machine.loop.call(lambda: 1)
         machine.loop.close()
-        computer.may_go.set()
+        computation.may_go.set()
         await thread
         assert isinstance(running.mailbox.terminal, Cancelled)
         assert isinstance(late.mailbox.terminal, Failed)
@@ -361,16 +373,16 @@ def test_closing_ends_what_runs_and_what_has_just_come() -> None:
 
 def test_a_step_that_hangs_shows_in_its_age() -> None:
     async def test() -> None:
-        computer = Computer()
-        machine = Machine(computer)
+        computation = NextLetter()
+        machine = Machine(computation)
         thread = asyncio.create_task(asyncio.to_thread(machine.loop.run))
         assert machine.loop.busy_since is None
-        computer.may_go.clear()
+        computation.may_go.clear()
         job = machine.submit(max_tokens=1)
-        await asyncio.to_thread(computer.entered.wait, 20)
-        machine.now = 500.0
+        await asyncio.to_thread(computation.entered.wait, 20)
+        computation.now = 500.0
         assert machine.loop.busy_since == 0.0
-        computer.may_go.set()
+        computation.may_go.set()
         assert isinstance((await events(job))[-1], Finish)
         machine.loop.close()
         await thread
@@ -381,7 +393,7 @@ def test_a_step_that_hangs_shows_in_its_age() -> None:
 
 def test_the_event_loop_is_woken_once_per_step() -> None:
     async def test() -> None:
-        machine = Machine(Computer())
+        machine = Machine(NextLetter())
         jobs = [machine.submit(max_tokens=2) for _ in range(10)]
         loop, woken = asyncio.get_running_loop(), []
         original = loop.call_soon_threadsafe
@@ -403,7 +415,7 @@ def test_the_event_loop_is_woken_once_per_step() -> None:
 
 def test_a_call_runs_between_steps_and_its_error_is_its_callers() -> None:
     async def test() -> None:
-        machine = Machine(Computer())
+        machine = Machine(NextLetter())
         good, bad = machine.loop.call(lambda: 7), machine.loop.call(lambda: 1 // 0)
         await machine.turns(1)
         assert good.result(0) == 7
@@ -415,7 +427,7 @@ def test_a_call_runs_between_steps_and_its_error_is_its_callers() -> None:
 
 def test_answers_end_by_length_by_end_token_and_by_stop_string() -> None:
     async def test() -> None:
-        machine = Machine(Computer(answer=lambda ids: EOS if len(ids) == 5 else 10 + len(ids)))
+        machine = Machine(NextLetter(answer=lambda ids: EOS if len(ids) == 5 else 10 + len(ids)))
         length = machine.submit(max_tokens=2)
         end = machine.submit(max_tokens=9)
         ignoring = machine.submit(max_tokens=6, ignore_eos=True)
@@ -438,11 +450,79 @@ def test_answers_end_by_length_by_end_token_and_by_stop_string() -> None:
 
 def test_steps_are_reported_with_what_they_computed() -> None:
     async def test() -> None:
-        machine = Machine(Computer())
+        machine = Machine(NextLetter())
         jobs = [machine.submit((1, 2, 3)), machine.submit((1,))]
         await machine.turns(4)
         assert [(r.tokens, r.sampled) for r in machine.reports] == [(4, 2), (2, 2), (2, 2)]
-        assert all(math.isfinite(r.seconds) for r in machine.reports)
         await machine.check_whole(*jobs)
+
+    run(test)
+
+
+def test_a_report_has_the_time_of_each_part_of_its_step() -> None:
+    async def test() -> None:
+        machine = Machine(NextLetter(seconds=1.0))
+        job = machine.submit(max_tokens=1)
+        await machine.turns(1)
+        (report,) = machine.reports
+        assert report.seconds == 3.0
+        assert report.parts == StepParts(plan=0, prepare=1.0, compute=2.0, commit=0, publish=0)
+        await machine.check_whole(job)
+
+    run(test)
+
+
+def test_an_idle_loop_tells_once_that_the_scheduler_is_wrong_and_serves_on(
+    logged: list[str],
+) -> None:
+    async def test() -> None:
+        machine = Machine(NextLetter())
+        lost = machine.scheduler._pool._free.pop(0)
+        jobs = []
+        for _ in range(3):
+            jobs.append(machine.submit())
+            await machine.turns(3)
+            machine.computation.now += CHECK_SECONDS
+        assert [line for line in logged if "a block is lost" in line] == logged
+        assert len(logged) == 1
+        machine.scheduler._pool._free.append(lost)
+        assert all(isinstance(job.mailbox.terminal, Finish) for job in jobs)
+        await machine.check_whole(*jobs)
+
+    run(test)
+
+
+def test_the_scheduler_is_checked_in_idle_turns_alone_and_not_in_each() -> None:
+    async def test() -> None:
+        machine = Machine(NextLetter())
+        checks: list[bool] = []
+        machine.scheduler.check = lambda: checks.append(machine.scheduler.is_idle)  # type: ignore[method-assign]
+        for seconds, expected in ((0.0, 1), (CHECK_SECONDS / 2, 1), (CHECK_SECONDS / 2, 2)):
+            machine.computation.now += seconds
+            machine.submit(max_tokens=2)
+            await machine.turns(2)
+            assert checks == [True] * expected
+
+    run(test)
+
+
+@pytest.fixture
+def logged() -> Iterator[list[str]]:
+    """Errors in the log."""
+    lines: list[str] = []
+    number = logger.add(lambda line: lines.append(str(line)), level="ERROR", format="{message}")
+    yield lines
+    logger.remove(number)
+
+
+def test_a_job_with_any_string_for_a_salt_is_served() -> None:
+    async def test() -> None:
+        machine = Machine(NextLetter())
+        task = Task("id", (1, 2), SamplingParams(), 2, cache_salt="\ud800")
+        job = Job(task, Mailbox(asyncio.get_running_loop()), lambda: machine.done.append(job))
+        machine.loop.submit(job)
+        await machine.turns(2)
+        assert isinstance(job.mailbox.terminal, Finish)
+        await machine.check_whole(job)
 
     run(test)

@@ -22,9 +22,9 @@ from llmserve.engines.batching.schedule.sequence import Sequence
 
 
 def plan(decoding: int, prefilling: int = 0) -> StepPlan:
-    parts = [Slice(Sequence([1], 1), 0, 1, True)] * decoding
+    parts = [Slice(Sequence([1]), 0, 1, True)] * decoding
     if prefilling:
-        parts.append(Slice(Sequence([1], 1), 0, prefilling, True))
+        parts.append(Slice(Sequence([1]), 0, prefilling, True))
     return StepPlan(tuple(parts))
 
 

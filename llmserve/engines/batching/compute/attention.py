@@ -1,5 +1,5 @@
-"""Attention over the paged cache: what a backend is, and the one in plain torch, which every other
-is tested against."""
+"""Attention over the paged cache: the protocol of all backends, and the one in plain torch, against
+which every other is tested."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from llmserve.engines.batching.compute.batch import Batch
 from llmserve.engines.batching.compute.kv_cache import KVCache
 
 MAX_SCORES: Final = 2**26
-"""Scores at once, 256 MiB of them: all of a long prompt's would take more than the model."""
+"""Scores that are computed at once, 256 MiB: all of a long prompt's would take more memory than the
+model."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +24,7 @@ class Variant:
         scale: factor of the scores.
         window: a token sees itself and the `window - 1` before it; `None` for all.
         softcap: scores become softcap × tanh(score / softcap).
-        sinks: (query_heads,) logits that take part in the softmax and have no value.
+        sinks: (query_heads,) logits that take part in the softmax but have no value.
     """
 
     scale: float
@@ -47,7 +48,7 @@ class Attention(Protocol):
 
 
 class TorchAttention:
-    """Row after row in float32, or in float64 where the model is; slow and plain."""
+    """Row after row in float32, or in float64 if the model is; slow and plain."""
 
     def attend(
         self, cache: KVCache, layer: int, batch: Batch, query: torch.Tensor, variant: Variant
@@ -110,7 +111,7 @@ def _attend_piece(
 
 
 def visible(length: int, context: int, window: int | None, device: torch.device) -> torch.Tensor:
-    """(length, context): which tokens the last `length` ones of a context see."""
+    """(length, context): which tokens each of the last `length` ones of a context sees."""
     newest = torch.arange(context - length, context, device=device)[:, None]
     tokens = torch.arange(context, device=device)[None, :]
     seen = tokens <= newest

@@ -1,4 +1,4 @@
-"""The ways to attend on an NVIDIA GPU, and the choice among them: the fastest that works."""
+"""The attention backends for NVIDIA GPUs, and the choice among them: the fastest that works."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Backend:
-    """A way to attend.
+    """An attention backend.
 
     Attributes:
-        compile_all: makes every kernel that batches of up to so many rows, of up to so many tokens
-            each, may come to need.
+        compile_all: compiles every kernel that batches of up to so many rows, of up to so many
+            tokens each, may need.
         is_capturable: whether decode with it can be recorded in CUDA graphs.
-        is_idle: whether no layer that attended so far used what this one is named for.
+        is_idle: whether no layer so far used what distinguishes it from the next backend.
     """
 
     name: str
@@ -42,7 +42,7 @@ class Backend:
 
 
 def first_that_works(loaded: LoadedModel, trial: Trial) -> tuple[Backend, list[str]]:
-    """The fastest backend that gives what plain torch gives; why others were refused.
+    """The fastest backend that gives what plain torch gives, and why others were rejected.
 
     Raises:
         DeviceLost: one of them has broken the device.
@@ -54,7 +54,7 @@ def first_that_works(loaded: LoadedModel, trial: Trial) -> tuple[Backend, list[s
             is_right = trial.is_right(backend.attention, backend.cache)
             problem = None if is_right else "its results are wrong"
         except torch.OutOfMemoryError:
-            raise  # no fault of its own, and the slower ones take more
+            raise  # not this backend's fault, and the slower ones need more
         # No compiler, no headers, too little shared memory, a driver that is too old: Triton and
         # torch raise whatever they like.
         except Exception as error:
@@ -76,7 +76,7 @@ def first_that_works(loaded: LoadedModel, trial: Trial) -> tuple[Backend, list[s
 
 
 def _backends(device: torch.device, block_size: int, refusals: list[str]) -> Iterator[Backend]:
-    """The fastest first; those in plain torch are left out."""
+    """The fastest first, without plain torch."""
     try:
         from llmserve.engines.batching.compute.cuda.attention import CudaAttention
         from llmserve.engines.batching.compute.cuda.flash_versions import activate_paged

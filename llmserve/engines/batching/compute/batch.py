@@ -1,4 +1,4 @@
-"""One step's input as tensors: every slice's tokens in one flat row."""
+"""One step's input as tensors: the tokens of all slices, one after another."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from llmserve.engines.batching.schedule.plan import StepPlan
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Flat tokens of all slices, one row of tables per slice; decode rows come first.
+    """The tokens of all slices, flat, and one row per slice; decode rows come first.
 
     Attributes:
         token_ids: (num_tokens,) int64.
         positions: (num_tokens,) int64.
         slots: (num_tokens,) int64, block × block_size + offset where a token's keys and values go.
-        query_starts: (num_rows + 1,) int32, where each row's tokens begin in the flat row.
-        context_lengths: (num_rows,) int32, tokens of the row in the cache after this step.
+        query_starts: (num_rows + 1,) int32, where each row's tokens begin among all.
+        context_lengths: (num_rows,) int32, tokens of each row in the cache after this step.
         block_tables: (num_rows, max_blocks) int32, padded with 0.
-        sampled: (num_sampled,) int64, flat positions whose logits are wanted.
-        num_decode: rows at the front that have one token.
+        sampled: (num_sampled,) int64, indices of the tokens whose logits are needed.
+        num_decode: how many rows, the first ones, have one token.
         max_query: tokens of the longest row.
         max_context: the largest context length.
         prefill_context: context lengths of the rows past `num_decode`, added up.
@@ -43,11 +43,11 @@ class Batch:
 
     @classmethod
     def from_plan(cls, plan: StepPlan, block_size: int, device: torch.device) -> Self:
-        """Lay a plan out; the plan has at least one slice."""
+        """The tensors of a plan, which has at least one slice."""
         num_tokens, rows = plan.num_tokens, len(plan.slices)
         contexts = [part.end for part in plan.slices]
-        # Tables and slots are filled in memory of their own: of lists, one long context among many
-        # short ones would make millions of numbers.
+        # Tables and slots are arrays from the start: in lists, one long context among many short
+        # ones would make millions of Python numbers.
         block_tables = np.zeros((rows, -(-max(contexts) // block_size)), np.int32)
         slots = np.empty(num_tokens, np.int64)
         token_ids: list[int] = []

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from llmserve.engines.batching.compute.computing import Computing, OnProgress
 from llmserve.engines.batching.compute.kv_cache import LayerShape
+from llmserve.engines.batching.compute.model_computation import ModelComputation, OnProgress
 from llmserve.engines.batching.compute.on_cpu import build_on_cpu
 from llmserve.engines.batching.compute.on_cuda import build_on_cuda
 from llmserve.engines.batching.compute.sizing import CacheOptions
 from llmserve.engines.weights.loading import LoadedModel
 
 
-def build_computing(
+def build_computation(
     loaded: LoadedModel,
     layers: Sequence[LayerShape],
     options: CacheOptions,
@@ -22,8 +22,8 @@ def build_computing(
     is_compiled: bool = False,
     cache_dir: Path | None = None,
     on_progress: OnProgress = lambda progress: None,
-) -> Computing:
-    """Everything that a step needs, compiled where that helps.
+) -> ModelComputation:
+    """Everything that a step needs, compiled if that helps.
 
     Blocks; called on the thread that will run the steps.
 

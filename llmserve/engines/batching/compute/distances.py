@@ -1,5 +1,5 @@
-"""Numbers in a model's config that change how its tokens attend by how far apart they are, or by
-where they stand: windows, chunks, sparse selections, switches of position."""
+"""Numbers in a model's config that make attention depend on how far apart tokens are, or where they
+are: windows, chunks, sparse selection, changes of position embeddings."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ _NAMES: Final = re.compile(
     r"|^original_max_position_embeddings$"
 )
 _OF_PLACES: Final = re.compile(r"(floor|floor_scale)$")
-"""They act on where a token stands in its step, too, if a model counts tokens by itself."""
+"""These act on a token's place in its step, too, if a model counts tokens by itself."""
 
 
 def distances(config: Any, max_context: int) -> dict[str, int]:
-    """Those that matter in contexts of this length, each name with its smallest number."""
+    """Those that matter in contexts of this length: each name with its smallest number."""
     found: dict[str, int] = {}
     for name, value in _numbers(config.to_dict()):
         is_near = 0 < value < max_context or _OF_PLACES.search(name) is not None
@@ -29,12 +29,13 @@ def distances(config: Any, max_context: int) -> dict[str, int]:
 
 
 def is_other_model(name: str) -> bool:
-    """Whether what a config has under this name is the config of another model: of images, say."""
+    """Whether this name in a config holds the config of another model, of images for example."""
     return name.endswith("_config") and name != "per_layer_config"
 
 
 def _numbers(values: Mapping[Any, Any], outer: str = "") -> Iterator[tuple[str, int]]:
-    """Every integer by its name; one that has none, such as a type of layer, by the outer one."""
+    """Every integer by its name; if that is not the number's own, such as a type of layer, by the
+    outer one."""
     for key, value in values.items():
         name = outer if _NAMES.search(outer) else str(key)
         if isinstance(value, Mapping) and not is_other_model(str(key)):

@@ -11,7 +11,7 @@ from llmserve.engines.batching.compute.kv_cache import KVCache
 
 
 class Forward(Protocol):
-    """Computes a batch, its keys and values going into the cache. One thread calls it."""
+    """Computes a batch and writes its keys and values into the cache. One thread calls it."""
 
     def __call__(self, batch: Batch, cache: KVCache) -> torch.Tensor:
         """Logits of the sampled positions, (num_sampled, vocab) in float32."""

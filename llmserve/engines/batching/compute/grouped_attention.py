@@ -1,7 +1,7 @@
 """Attention in torch's own operations, made for the CPU: all decode rows at once.
 
-With one query row SDPA is slow there; folding the query heads of a KV head together makes one
-matrix product of each group, over keys that were gathered to lie one after another.
+SDPA is slow there with one query row; folding the query heads of a KV head together makes one
+matrix product of each group, over keys that were gathered into one tensor.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from llmserve.engines.batching.compute.batch import Batch
 from llmserve.engines.batching.compute.kv_cache import KVCache
 
 MAX_GATHERED_BYTES: Final = 2**28
-"""Keys and values that are copied at once; of many long rows they would fill the device."""
+"""Keys and values that are copied at once; those of many long rows would fill the memory."""
 
 
 class GroupedAttention:
@@ -42,7 +42,7 @@ class GroupedAttention:
 
 
 def rows_at_once(cache: KVCache, layer: int, max_context: int) -> int:
-    """Decode rows that are attended to together, of up to so many tokens each."""
+    """How many decode rows, of up to so many tokens each, are computed together."""
     token_bytes = 2 * cache.keys[layer][0, :, 0].nbytes
     return max(1, MAX_GATHERED_BYTES // max(1, token_bytes * max_context))
 

@@ -1,8 +1,8 @@
-"""What steps need of a GPU's memory beside weights and cache, found by running the largest ones."""
+"""How much of a GPU's memory steps need besides weights and cache, found by running the largest."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import partial
 from typing import Final, Protocol
@@ -19,7 +19,7 @@ from llmserve.engines.batching.compute.kv_cache import KVCache, LayerShape
 from llmserve.engines.batching.compute.runner import Runner
 from llmserve.engines.batching.compute.sampling.row_state import RowState
 from llmserve.engines.batching.schedule.plan import Slice, StepPlan
-from llmserve.engines.batching.schedule.sequence import Sequence as TokenSequence
+from llmserve.engines.batching.schedule.sequence import Sequence
 from llmserve.engines.failure import release_memory
 from llmserve.engines.frames import forget_frames
 from llmserve.engines.memory_share import Occupancy
@@ -28,19 +28,19 @@ from llmserve.engines.weights.loading import LoadedModel
 DEAREST: Final = SamplingParams(
     temperature=1e6, top_p=0.999, repetition_penalty=1.1, frequency_penalty=0.1, logprobs=20
 )
-"""What asks the sampler for most memory: a copy of all logits, and a sort of them, as no few tokens
-make up the share."""
+"""Parameters with which the sampler needs most memory: it copies all logits, and sorts them, as no
+small number of tokens makes up the share."""
 
 
 class Memory(Protocol):
     """A device's memory."""
 
     def occupancy(self) -> Occupancy:
-        """At this moment; gives back what torch keeps for later."""
+        """Now; releases what torch keeps for later."""
         ...
 
     def peak_of(self, work: Callable[[], object]) -> int:
-        """Bytes that torch took from the device while it worked, over what it had."""
+        """Bytes that torch took from the device during the work, beyond what it had."""
         ...
 
 
@@ -70,9 +70,9 @@ class Headroom:
     """Bytes that must stay free.
 
     Attributes:
-        tokens_per_step: the largest step that there is room for.
-        step_bytes: what it takes while it is computed.
-        graph_bytes: of all CUDA graphs; `None` where the model cannot be captured.
+        tokens_per_step: the largest step for which there is room.
+        step_bytes: what that step takes while it is computed.
+        graph_bytes: of all CUDA graphs; `None` if the model cannot be captured.
     """
 
     tokens_per_step: int
@@ -92,16 +92,16 @@ class Headroom:
 
 
 class LargestStep:
-    """As many rows as may run, prompts' pieces among them, over a cache of a single block.
+    """As many rows as may run, some of them pieces of prompts, over a cache of a single block.
 
-    Their contexts are as long as attention may copy, the first decode rows' as long as the model
+    Contexts are as long as attention may copy, those of the first decode rows as long as the model
     allows. `is_plain`: attention in torch, which copies any context, row after row.
     """
 
     def __init__(
         self,
         loaded: LoadedModel,
-        layers: Sequence[LayerShape],
+        layers: Collection[LayerShape],
         forward: Forward,
         cache: KVCache,
         max_running: int,
@@ -122,21 +122,21 @@ class LargestStep:
         self._runner = Runner(forward, cache, loaded.device)
 
     def run(self, num_tokens: int) -> None:
-        """Compute such a step of so many tokens, or of as many as the rows may have, and choose its
-        tokens in the dearest way."""
+        """Compute such a step of so many tokens, or as many as fit into the rows, and sample in the
+        way that needs most memory."""
         plan = self._plan(num_tokens)
         vocab = self._loaded.vocab
         sampling = [
             RowState(DEAREST, part.sequence.token_ids[:1], (), vocab, self._loaded.device)
             for part in plan.slices
         ]
-        self._runner.run(self._runner.prepare(plan), sampling)
+        self._runner.compute(self._runner.prepare(plan), sampling)
 
     def _plan(self, num_tokens: int) -> StepPlan:
         longest = min(self._max_context, self._most_copied)
         rows = min(self._max_running, num_tokens)
         num_tokens = min(num_tokens, rows * longest)
-        # So many prompts hold the tokens, or fill what may be copied; each has two tokens or more.
+        # Enough prompts for the tokens, or to fill what may be copied; each has two tokens or more.
         wanted = max(-(-(num_tokens - rows) // max(1, longest - 1)), self._most_copied // longest)
         prompts = min(rows, num_tokens - rows, wanted)
         decode = rows - prompts
@@ -152,7 +152,7 @@ class LargestStep:
 
     def _slice(self, context: int, length: int) -> Slice:
         blocks = [0] * -(-context // self._block_size)
-        sequence = TokenSequence([1] * context, context, blocks=blocks)
+        sequence = Sequence([1] * context, blocks=blocks)
         return Slice(sequence, context - length, length, is_sampled=True)
 
 
@@ -186,9 +186,9 @@ def measure_step(
 
 
 def measure_graphs(memory: Memory, build: Callable[[], GraphedForward]) -> int | str:
-    """Bytes of all CUDA graphs and of what they read: the first brings the pool that all share,
-    each one more about the same. Or why there can be none, which is found without recording
-    anything where that is possible, as a recording that fails may leave its marks."""
+    """Bytes of all CUDA graphs and of the buffers that they read: the first one allocates the pool
+    that all share, each further one takes about the same. Or the reason why there can be none,
+    found without recording if possible, as a recording that fails may leave damage behind."""
     try:
         before = memory.occupancy().free
         graphed = build()
@@ -201,7 +201,7 @@ def measure_graphs(memory: Memory, build: Callable[[], GraphedForward]) -> int |
             return buffers + first
         graphed.capture_next()
         each = max(0, before - memory.occupancy().free - first)
-    # The model's code may raise anything where it is watched or recorded.
+    # The model's code may raise anything while it is watched or recorded.
     except Exception as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         forget_frames(error)

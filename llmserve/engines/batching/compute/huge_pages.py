@@ -1,4 +1,4 @@
-"""Large pages for memory that every step walks through."""
+"""Large pages for memory that every step reads."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ _MADV_HUGEPAGE: Final = 14
 def empty(
     shape: tuple[int, ...] | torch.Size, dtype: torch.dtype, device: torch.device
 ) -> torch.Tensor:
-    """As `torch.empty`; on a CPU the system is asked for pages of 2 MB, as with pages of 4 KB a
-    line of a scattered block waits for its address first. A refusal costs only speed."""
+    """As `torch.empty`; on a CPU the system is asked for pages of 2 MB: with pages of 4 KB, reading
+    a scattered block waits for its address to be translated. If refused, only speed is lost."""
     tensor = torch.empty(shape, dtype=dtype, device=device)
     if device.type == "cpu" and sys.platform == "linux":
         begin = -(-tensor.data_ptr() // HUGE_PAGE) * HUGE_PAGE

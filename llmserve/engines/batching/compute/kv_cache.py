@@ -2,13 +2,13 @@
 
 keys[layer]    (num_blocks, kv_heads, block_size, head_dim), contiguous; values[layer] alike
 
-block 7   head 0   token 112 | 113 | ... | 127      a block and head lie together, so that
-          head 1   token 112 | 113 | ... | 127      attention reads them in one sweep
+block 7   head 0   token 112 | 113 | ... | 127      a head of a block is contiguous, so that
+          head 1   token 112 | 113 | ... | 127      attention reads it in one sweep
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -18,7 +18,7 @@ from llmserve.engines.batching.compute.huge_pages import empty
 
 @dataclass(frozen=True, slots=True)
 class LayerShape:
-    """What one layer keeps for each token."""
+    """What one layer stores for each token."""
 
     kv_heads: int
     head_dim: int
@@ -33,7 +33,7 @@ class KVCache:
 
     def __init__(
         self,
-        layers: Sequence[LayerShape],
+        layers: Iterable[LayerShape],
         *,
         num_blocks: int,
         block_size: int,
@@ -48,12 +48,12 @@ class KVCache:
 
     @property
     def num_tokens(self) -> int:
-        """Room in all."""
+        """How many tokens there is room for."""
         return self.num_blocks * self.block_size
 
     @property
     def num_bytes(self) -> int:
-        """Memory of all keys and values."""
+        """Size of all keys and values."""
         return sum(tensor.nbytes for tensor in (*self.keys, *self.values))
 
     def write(

@@ -1,6 +1,6 @@
 """A small copy of a model: its own code and its pattern of layers, narrow and with random weights.
 
-Every number that acts by distance is small, so that a few tokens go past it.
+Every number that acts by distance is small, so that a short prompt exceeds it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from transformers import PreTrainedModel
 from llmserve.engines.batching.compute.distances import is_other_model
 
 DISTANCE: Final = 4
-"""What every distance becomes: products of two are still within `TOKENS`."""
+"""The value of every distance: the product of two is still within `TOKENS`."""
 TOKENS: Final = 32
 WIDTH: Final = 64
 MAX_PARAMETERS: Final = 50_000_000
@@ -34,11 +34,11 @@ _LIMITS: Final = (
 
 
 class NoMiniature(Exception):
-    """No small copy can be made; the message says why."""
+    """No small copy can be made; the message tells why."""
 
 
 class Miniature:
-    """A model's decoder, small. Tells hidden states where a causal model tells logits."""
+    """A model's decoder, small. Returns hidden states where a causal model returns logits."""
 
     def __init__(self, decoder: PreTrainedModel) -> None:
         self._decoder = decoder
@@ -54,7 +54,7 @@ class Miniature:
     ) -> SimpleNamespace:
         """Takes what the decoder takes. `logits` are hidden states, (1, num_tokens, width)."""
         told = self._decoder(**arguments)
-        # Of a few families the decoder has no model of its own.
+        # In a few families the decoder is the causal model itself.
         hidden = told.last_hidden_state if "last_hidden_state" in told else told.logits
         return SimpleNamespace(
             logits=hidden if logits_to_keep is None else hidden[:, logits_to_keep],
@@ -80,7 +80,7 @@ def miniature(model: Any, distances: Collection[str]) -> Miniature:
             raise NoMiniature(f"a small copy would still have {size:,} parameters")
         with torch.device("cpu"), torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(0)
-            # Less exact, two ways of rounding could choose different experts.
+            # With less precision, rounding could choose other experts.
             copy = kind(config).double().eval()
             if copy._can_set_experts_implementation():
                 copy.set_experts_implementation("eager")
@@ -93,12 +93,12 @@ def miniature(model: Any, distances: Collection[str]) -> Miniature:
 
 
 def _shrunk(values: dict[str, Any], distances: Collection[str]) -> dict[str, Any]:
-    """A config's values, its sizes and these distances made small, everything else as it is."""
+    """A config's values, with its sizes and these distances made small."""
     heads, width = _first(values, _QUERY_HEADS), _first(values, _WIDTHS)
     if heads is None or width is None:
-        raise NoMiniature("its config does not tell its width and its heads by a known name")
+        raise NoMiniature("its config has no width or no number of heads under a known name")
     fewer, head_dim = min(heads, 2), values.get("head_dim") or width // heads
-    # Some models have a head size of their own; others take it from their width, told or not.
+    # Some models choose their head size; in others it follows from the width, stated or not.
     narrow = fewer * head_dim if heads * head_dim == width else WIDTH
 
     def resized(name: str, value: int) -> int:
@@ -113,7 +113,7 @@ def _shrunk(values: dict[str, Any], distances: Collection[str]) -> dict[str, Any
         return min(value, next((most for names, most in _LIMITS if names.search(name)), value))
 
     def shrunk(name: str, value: Any) -> Any:
-        """Every integer in a value, by its name or that of the list or distances it is in."""
+        """Every integer in a value, by its own name or that of the list or distances it is in."""
         if isinstance(value, int) and not isinstance(value, bool):
             return resized(name, value)
         if isinstance(value, list | tuple):
@@ -126,7 +126,7 @@ def _shrunk(values: dict[str, Any], distances: Collection[str]) -> dict[str, Any
     if isinstance(small.get("pad_token_id"), int):
         small["pad_token_id"] = 0  # one that is in the vocabulary
     if "initializer_range" in small:
-        # So that scores spread, and a token that should not be seen shows.
+        # So that scores differ enough for a token that should be masked to show.
         small["initializer_range"] = narrow**-0.5
     return small
 

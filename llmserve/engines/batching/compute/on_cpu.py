@@ -10,10 +10,10 @@ from typing import Any
 import torch
 
 from llmserve.domain import LoadProgress
-from llmserve.engines.batching.compute.computing import Computing, OnProgress
 from llmserve.engines.batching.compute.forward import Forward
 from llmserve.engines.batching.compute.grouped_attention import GroupedAttention
 from llmserve.engines.batching.compute.kv_cache import KVCache, LayerShape
+from llmserve.engines.batching.compute.model_computation import ModelComputation, OnProgress
 from llmserve.engines.batching.compute.native.attention import NativeAttention
 from llmserve.engines.batching.compute.native.decoder import build_native
 from llmserve.engines.batching.compute.native.kernels import Kernels
@@ -34,7 +34,7 @@ def build_on_cpu(
     tokens_per_step: int,
     cache_dir: Path | None,
     on_progress: OnProgress,
-) -> Computing:
+) -> ModelComputation:
     """Our native kernels where processor and weights allow, torch elsewhere."""
     if loaded.model.dtype != torch.bfloat16:
         kernels: Kernels | str = "the weights are not bfloat16"
@@ -55,12 +55,12 @@ def build_on_cpu(
         device=loaded.device,
     )
     runner = Runner(forward, cache, loaded.device, sampler)
-    return Computing(cache, description, size.arithmetic, tokens_per_step, runner, close)
+    return ModelComputation(cache, description, size.arithmetic, tokens_per_step, runner, close)
 
 
 def _forward(model: Any, kernels: Kernels | str) -> tuple[Forward, str, Callable[[], None]]:
-    """What computes, how it came about, and how to let go of it; `kernels` may be why there are
-    none."""
+    """The forward, a description of it, and how to close it; `kernels` may be the reason why there
+    are none."""
     if isinstance(kernels, str):
         plain = TransformersForward(model, GroupedAttention())
         return plain, f"transformers' code, attention in torch ({kernels})", plain.close

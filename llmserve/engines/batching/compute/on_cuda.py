@@ -12,7 +12,6 @@ from loguru import logger
 
 from llmserve.domain import LoadProgress
 from llmserve.engines.batching.compute.backends import Backend, first_that_works
-from llmserve.engines.batching.compute.computing import Computing, OnProgress
 from llmserve.engines.batching.compute.cuda.graphs import CudaRecorder, GraphedForward
 from llmserve.engines.batching.compute.forward import Forward
 from llmserve.engines.batching.compute.headroom import (
@@ -24,6 +23,7 @@ from llmserve.engines.batching.compute.headroom import (
     measure_step,
 )
 from llmserve.engines.batching.compute.kv_cache import KVCache, LayerShape
+from llmserve.engines.batching.compute.model_computation import ModelComputation, OnProgress
 from llmserve.engines.batching.compute.runner import Runner
 from llmserve.engines.batching.compute.sizing import CacheOptions, CacheSize, gpu_cache_size
 from llmserve.engines.batching.compute.transformers_forward import TransformersForward
@@ -33,9 +33,9 @@ from llmserve.engines.weights.loading import LoadedModel
 from llmserve.errors import ModelBroken
 
 LEAST_STEP: Final = 256
-"""Tokens; a GPU without room for a step of so many is not worth serving from."""
+"""Tokens; a GPU without room for such a step is not worth serving from."""
 USUAL_CONTEXT: Final = 8192
-"""Tokens of cache for whose sake steps are made smaller."""
+"""Tokens; steps are made smaller if the cache would have room for fewer."""
 
 
 def build_on_cuda(
@@ -45,8 +45,8 @@ def build_on_cuda(
     tokens_per_step: int,
     is_compiled: bool,
     on_progress: OnProgress,
-) -> Computing:
-    """Everything that is tried and measured here would otherwise be found out by a request.
+) -> ModelComputation:
+    """Whatever is not tried and measured here, a request would find out.
 
     Raises:
         ModelBroken: the device has no room for it, or does not answer any more.
@@ -70,7 +70,7 @@ def build_on_cuda(
 
 
 class _Assembly:
-    """One model on its way to `Computing`."""
+    """Builds the `ModelComputation` of one model."""
 
     def __init__(
         self,
@@ -90,8 +90,8 @@ class _Assembly:
         self._on_progress = on_progress
         self._memory: Memory = DeviceMemory(loaded.device)
 
-    def build(self, tokens_per_step: int, is_compiled: bool) -> Computing:
-        """In this order: what takes memory for good comes after all that is measured."""
+    def build(self, tokens_per_step: int, is_compiled: bool) -> ModelComputation:
+        """Measures first, then allocates what stays."""
         headroom = self._headroom(tokens_per_step)
         self._on_progress(LoadProgress("compiling kernels"))
         self._backend.compile_all(self._options.max_running, self._loaded.max_context)
@@ -111,7 +111,7 @@ class _Assembly:
                 parts.append(f"{graphed.num_graphs} CUDA graphs")
             else:
                 self._refusals.append(f"no CUDA graphs: {problem}")
-        return Computing(
+        return ModelComputation(
             cache,
             "; ".join([", ".join(parts), *self._refusals]),
             size.arithmetic,

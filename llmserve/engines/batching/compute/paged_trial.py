@@ -1,8 +1,8 @@
-"""Runs a model on the paged cache as the engine does, and compares it with its own forward."""
+"""Runs a model on the paged cache as the engine does, and compares it with the model's own code."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection
 from dataclasses import replace
 from typing import Any, Final
 
@@ -13,7 +13,7 @@ from llmserve.engines.batching.compute.batch import Batch
 from llmserve.engines.batching.compute.kv_cache import KVCache, LayerShape
 from llmserve.engines.batching.compute.transformers_forward import TransformersForward
 from llmserve.engines.batching.schedule.plan import Slice, StepPlan
-from llmserve.engines.batching.schedule.sequence import Sequence as TokenSequence
+from llmserve.engines.batching.schedule.sequence import Sequence
 from llmserve.engines.weights.agreement import agree, probe
 
 BLOCK_SIZE: Final = 8
@@ -21,12 +21,12 @@ NUM_DECODED: Final = 6
 
 
 @torch.inference_mode()
-def agrees_on_paged_cache(model: Any, layers: Sequence[LayerShape], length: int) -> bool:
+def agrees_on_paged_cache(model: Any, layers: Collection[LayerShape], length: int) -> bool:
     """Whether two rows of so many tokens, prefilled in pieces beside each other and then decoded,
-    get the logits that the model's own attention and cache give them, but for rounding.
+    get the logits that the model's own attention and cache give them, up to rounding.
 
-    The model is in float64: in pieces of other sizes it rounds in other ways, and with fewer digits
-    a model of experts would choose other ones.
+    The model is in float64: rounding depends on how the tokens are divided, and with less precision
+    a mixture of experts would choose other experts.
     """
     rows = probe(model, 2 * length).view(2, length)
     expected = _own_logits(model, rows)
@@ -38,9 +38,9 @@ def agrees_on_paged_cache(model: Any, layers: Sequence[LayerShape], length: int)
         dtype=model.dtype,
         device=rows.device,
     )
-    # No row's blocks lie in order or together.
+    # No row's blocks are in order or adjacent.
     sequences = [
-        TokenSequence(row.tolist(), length, blocks=list(range(2 * blocks - 1 - number, -1, -2)))
+        Sequence(row.tolist(), blocks=list(range(2 * blocks - 1 - number, -1, -2)))
         for number, row in enumerate(rows)
     ]
     forward = TransformersForward(model, TorchAttention())
@@ -51,8 +51,8 @@ def agrees_on_paged_cache(model: Any, layers: Sequence[LayerShape], length: int)
 
 
 def _own_logits(model: Any, rows: torch.Tensor) -> torch.Tensor:
-    """Logits (num_rows, length, vocab) of token ids (num_rows, length). The last tokens come one by
-    one, as in `generate`: some models keep to their window only then."""
+    """Logits (num_rows, length, vocab) of token ids (num_rows, length). The last tokens are decoded
+    one by one, as in `generate`: some models apply their window only then."""
     length = rows.shape[1]
     num_prefilled = max(1, length - NUM_DECODED)
     told = model(input_ids=rows[:, :num_prefilled], use_cache=num_prefilled < length)
@@ -72,8 +72,8 @@ def _agrees(
     forward: TransformersForward,
     cache: KVCache,
     expected: torch.Tensor,  # (num_rows, length, vocab)
-    sequences: Sequence[TokenSequence],
-    step: Sequence[tuple[int, int, int]],
+    sequences: list[Sequence],
+    step: list[tuple[int, int, int]],
 ) -> bool:
     slices = [Slice(sequences[row], start, end - start, True) for row, start, end in step]
     plan = StepPlan(tuple(slices))

@@ -27,19 +27,19 @@ class Runner:
         sample_tokens: SampleTokens = sample_tokens,
     ) -> None:
         self.forward = forward
+        self.device = device
         self._sample_tokens = sample_tokens
         self._cache = cache
-        self._device = device
 
     def prepare(self, plan: StepPlan) -> Batch:
-        """The plan as tensors; what is Python's part of a step."""
-        return Batch.from_plan(plan, self._cache.block_size, self._device)
+        """The plan as tensors; the part of a step that is Python."""
+        return Batch.from_plan(plan, self._cache.block_size, self.device)
 
     @torch.inference_mode()
-    def run(self, batch: Batch, rows: Sequence[RowState]) -> list[SampledToken]:
-        """The choices of the batch's sampled positions, in their order; `rows` belong to these.
+    def compute(self, batch: Batch, rows: Sequence[RowState]) -> list[SampledToken]:
+        """The tokens of the batch's sampled positions, in their order; `rows` belong to these.
 
-        Running a batch again is harmless: the same keys and values go to the same places.
+        ModelComputation a batch again is harmless: the same keys and values go to the same places.
         """
         logits = self.forward(batch, self._cache)
         return sample(logits, rows, self._sample_tokens) if rows else []

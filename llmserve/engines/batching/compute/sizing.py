@@ -1,4 +1,4 @@
-"""How many blocks the KV cache gets, with the arithmetic for the log."""
+"""How many blocks the KV cache has, with the arithmetic for the log."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from llmserve.errors import ModelBroken
 CPU_SHARE: Final = 0.4
 """Of the memory that is free; a host has other uses for the rest."""
 LEAST_TOKENS: Final = 512
-"""With less room than this, or than a whole context, a model is not worth serving."""
+"""A model is not worth serving without room for so many, or for a whole context if that is less."""
 
 
 @dataclass(frozen=True, slots=True)
 class CacheSize:
-    """Blocks, and how the number came about."""
+    """The number of blocks, and how it was found."""
 
     num_blocks: int
     arithmetic: str
@@ -55,8 +55,8 @@ def gpu_cache_size(
     headroom: str,
     max_context: int,
 ) -> CacheSize:
-    """What was asked for, or all that is this model's share once `headroom_bytes` are set aside for
-    steps and graphs (`headroom` says for which).
+    """What was asked for, or this model's whole share without the `headroom_bytes` that steps and
+    graphs need (`headroom` tells how many for which).
 
     Raises:
         ModelBroken: there is no room for it, or for a cache worth having; shows the arithmetic.
@@ -92,8 +92,8 @@ def cpu_cache_size(
     free_bytes: int,
     max_context: int,
 ) -> CacheSize:
-    """What was asked for, or what `max_running` requests of the usual length want, and no more than
-    a share of what is free; one whole context, if there is room for it."""
+    """What was asked for, or what `max_running` requests of the usual length need, but at least one
+    whole context; no more than a share of what is free."""
     per_token = _bytes_per_token(layers, dtype)
     if options.num_bytes is not None:
         why = f"kv_cache_bytes = {options.num_bytes:,}"
@@ -116,7 +116,7 @@ def _cache_size(
 ) -> CacheSize:
     size = options.block_size
     num_blocks = max(1, budget // (per_token * size))
-    # More than every request's whole context can never be used, prefixes aside.
+    # More than the whole context of every request can never be used, but for prefixes.
     num_blocks = min(num_blocks, (options.max_running + 1) * -(-max_context // size))
     return CacheSize(
         num_blocks,

@@ -1,5 +1,5 @@
-"""Whether a model can run on the paged cache, found by trying: its attention is taken over for one
-short prompt, and the logits must stay what they were; a small copy is tried on the cache itself."""
+"""Whether a model can run on the paged cache, found by trying: its attention is replaced for one
+short prompt, which must not change the logits; a small copy is tried on the cache itself."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from llmserve.engines.weights.positions import position_switch
 
 PROBE_TOKENS: Final = 24
 NEAR: Final = 64
-"""The model itself is tried past distances up to here, and past farther ones only its copy."""
+"""The model itself is tried beyond distances up to this, and beyond longer ones only its copy."""
 BEYOND: Final = 8
 LEAST_SAME: Final = 0.5
-"""Of the positions, where rounding may choose other experts."""
+"""Share of the positions that must agree if rounding may choose other experts."""
 
 _numbers: Final = itertools.count(1)
 
@@ -37,10 +37,10 @@ class Unsupported(Exception):
 
 @torch.inference_mode()
 def layer_shapes(loaded: LoadedModel) -> tuple[LayerShape, ...]:
-    """What each layer of the model keeps in the cache.
+    """What each layer of the model stores in the cache.
 
     Raises:
-        Unsupported: the model attends, or places tokens, in a way that the cache does not know.
+        Unsupported: the model attends or positions tokens in a way that the cache cannot serve.
     """
     model, config = loaded.model, loaded.model.config
     if "device_map" in loaded.placement:
@@ -57,8 +57,8 @@ def layer_shapes(loaded: LoadedModel) -> tuple[LayerShape, ...]:
     shapes, actual = _watched(model, token_ids)
     is_right_in_miniature = _try_miniature(model, found, min(TOKENS, loaded.max_context))
     expected, actual = expected.float(), actual[0].float()
-    # With few digits rounding sends some tokens of a model of experts to other experts. That its
-    # code is right its small copy has shown, in float64.
+    # With low precision, rounding sends some tokens of a mixture of experts to other experts. The
+    # small copy, in float64, has shown that its code is right.
     may_differ = model.dtype.itemsize < 4 and is_right_in_miniature and _has_experts(config)
     if not agree(expected, actual, model.dtype) and not (
         may_differ and _share_of_same(expected, actual, model.dtype) >= LEAST_SAME
@@ -68,7 +68,7 @@ def layer_shapes(loaded: LoadedModel) -> tuple[LayerShape, ...]:
 
 
 def _share_of_same(expected: torch.Tensor, actual: torch.Tensor, dtype: torch.dtype) -> float:
-    """Which part of the positions has the same logits, (length, vocab) each, but for rounding."""
+    """The share of positions whose logits, (length, vocab) each, are the same up to rounding."""
     same = [agree(*pair, dtype) for pair in zip(expected, actual, strict=True)]
     return sum(same) / len(same)
 
@@ -79,11 +79,11 @@ def _has_experts(config: Any) -> bool:
 
 
 def _try_miniature(model: Any, found: Mapping[str, int], length: int) -> bool:
-    """Try a small copy of the model, past all its distances where it has some. Returns whether
-    there was one.
+    """Try a small copy of the model, beyond all its distances if it has any. Returns whether a copy
+    could be made.
 
     Raises:
-        Unsupported: the answers change, and so with distances that cannot be tried; names them.
+        Unsupported: the answers change, or there are distances that cannot be tried; names them.
     """
     try:
         problem = _problem_in_miniature(model, found, length)
@@ -119,7 +119,7 @@ def _agrees_in_miniature(model: Any, names: Sequence[str], length: int) -> bool:
 
 
 def _watched(model: Any, token_ids: torch.Tensor) -> tuple[tuple[LayerShape, ...], torch.Tensor]:
-    """What each layer keeps, and the logits (1, length, vocab) with its attention taken over."""
+    """What each layer stores, and the logits (1, length, vocab) with its attention replaced."""
     config = model.config.get_text_config(decoder=True)
     watcher = _Watcher()
     previous = config._attn_implementation
@@ -148,7 +148,7 @@ def _untakeable(error: Exception) -> Unsupported:
 
 
 class _Watcher:
-    """Attends in plain torch and notes every layer's shape."""
+    """Attends in plain torch and records every layer's shape."""
 
     def __init__(self) -> None:
         self.name = f"llmserve-probe-{next(_numbers)}"
@@ -156,7 +156,7 @@ class _Watcher:
         AttentionInterface.register(self.name, self._attend)
 
     def close(self) -> None:
-        """Give the name back."""
+        """Release the name."""
         ALL_ATTENTION_FUNCTIONS._global_mapping.pop(self.name, None)
 
     def _attend(

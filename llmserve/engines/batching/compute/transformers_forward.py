@@ -1,7 +1,7 @@
 """Runs any model of transformers on our cache, its own code unchanged.
 
-Its attention is registered with transformers under a name of its own; the flat tokens of all rows
-pass through the model as one sequence, and only attention knows where a row begins.
+Our attention is registered with transformers under a name of its own. The tokens of all rows pass
+through the model as one sequence, and only attention knows where a row begins.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from llmserve.engines.batching.compute.kv_cache import KVCache
 
 PADDING_WARNING: Final = "warn_if_padding_and_no_attention_mask"
 _names: Final[set[str]] = set()
-"""Of the models that are there now. Models close on threads of their own: `_naming` guards it."""
+"""In use by models that are loaded. Models are closed on several threads: `_naming` guards it."""
 _naming: Final = threading.Lock()
 
 
 class TransformersForward:
-    """A `Forward` through the model's own modules. `close` gives its name back."""
+    """A `Forward` through the model's own modules. `close` releases the name of its attention."""
 
     def __init__(self, model: Any, attention: Attention) -> None:
         self._model = model
@@ -36,7 +36,7 @@ class TransformersForward:
         self._name = _take_name()
         AttentionInterface.register(self._name, self._attend)
         model.set_attn_implementation(self._name)
-        # It looks for padding, which flat rows have none of, and waits for the device to do so.
+        # It looks for padding, of which flat tokens have none, and waits for the device to do so.
         self._warners = [module for module in model.modules() if hasattr(module, PADDING_WARNING)]
         for module in self._warners:
             setattr(module, PADDING_WARNING, _no_warning)
@@ -53,11 +53,11 @@ class TransformersForward:
             ).logits
         finally:
             self._step = None
-        # Some models cut theirs out of more.
+        # In some models the logits are a view of a larger tensor.
         return logits[0].float().contiguous()  # type: ignore[no-any-return]  # the model is Any
 
     def close(self) -> None:
-        """The model attends in its former way again. May be called twice."""
+        """The model uses its former attention again. May be called twice."""
         if self._is_closed:
             return
         self._is_closed = True
@@ -92,7 +92,7 @@ class TransformersForward:
 
 
 def _take_name() -> str:
-    """The first that is free: compiled code is kept for a name, and a reload takes it again."""
+    """The first that is free: compiled code is cached by this name, so that a reload finds it."""
     with _naming:
         name = next(n for i in itertools.count(1) if (n := f"llmserve-{i}") not in _names)
         _names.add(name)
@@ -104,7 +104,7 @@ def _no_warning(*args: Any) -> None:
 
 
 def variant_of(head_dim: int, scaling: float | None, arguments: dict[str, Any]) -> Variant:
-    """How a layer attends, from what transformers passes to an attention function."""
+    """How a layer attends, from the arguments that transformers passes to an attention function."""
     return Variant(
         scale=head_dim**-0.5 if scaling is None else scaling,
         window=arguments.get("sliding_window"),

@@ -1,12 +1,12 @@
-"""A short life of three sequences, computed to compare a way to attend with plain torch.
+"""Compares an attention backend with plain torch on a few steps of three sequences.
 
-Every layer's results are compared by themselves, from the same queries, keys and values. Compared
-at the end, rounding alone would send some tokens of a mixture of experts to other experts.
+The results of every layer are compared separately, from the same queries, keys and values. Were
+only logits compared, rounding would send some tokens of a mixture of experts to other experts.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection
 from typing import Any, Final
 
 import torch
@@ -16,39 +16,41 @@ from llmserve.engines.batching.compute.batch import Batch
 from llmserve.engines.batching.compute.kv_cache import KVCache, LayerShape
 from llmserve.engines.batching.compute.transformers_forward import TransformersForward
 from llmserve.engines.batching.schedule.plan import Slice, StepPlan
-from llmserve.engines.batching.schedule.sequence import Sequence as TokenSequence
+from llmserve.engines.batching.schedule.sequence import Sequence
 from llmserve.engines.weights.agreement import agree
 from llmserve.engines.weights.loading import LoadedModel
 
 LENGTHS: Final = (3, 37, 50)
-"""Tokens of each sequence: less than a block, and a few blocks; all are cut by `max_context`."""
+"""Tokens of each sequence: less than a block, and a few blocks; `max_context` bounds them."""
 
 
 class Trial:
-    """Prompts whole and in pieces, then decode beside a piece, then decode alone."""
+    """Prefill, whole and in pieces, then decode beside a piece, then decode alone."""
 
-    def __init__(self, loaded: LoadedModel, layers: Sequence[LayerShape], block_size: int) -> None:
+    def __init__(
+        self, loaded: LoadedModel, layers: Collection[LayerShape], block_size: int
+    ) -> None:
         self.block_size = block_size
         self._loaded = loaded
         self._layers = layers
         vocab = loaded.model.get_input_embeddings().num_embeddings
-        self._sequences: list[TokenSequence] = []
+        self._sequences: list[Sequence] = []
         block = 1
         for number, length in enumerate(min(n, loaded.max_context) for n in LENGTHS):
             count = -(-length // block_size)
             ids = [(7 * (100 * number + token) + 3) % vocab for token in range(length)]
-            # From the last block down: what reads them in order is wrong.
+            # In descending order: a backend that ignores the table gives wrong results.
             blocks = list(range(block + count - 1, block - 1, -1))
-            self._sequences.append(TokenSequence(ids, length, blocks=blocks))
+            self._sequences.append(Sequence(ids, blocks=blocks))
             block += count
         self._num_blocks = block
 
     @torch.inference_mode()
     def is_right(self, attention: Attention, kind: type[KVCache]) -> bool:
-        """Whether attention over such a cache gives what plain torch gives, but for rounding.
+        """Whether attention over such a cache gives what plain torch gives, up to rounding.
 
         Raises:
-            Exception: whatever attention, or the cache, raises.
+            Exception: whatever attention or the cache raises.
         """
         cache = _TwinCache(self._cache(KVCache), self._cache(kind))
         twins = _TwinAttention(attention, self._loaded.model.dtype)
@@ -86,7 +88,7 @@ class Trial:
 
 
 class _TwinCache(KVCache):
-    """A plain cache, and the one on trial beside it."""
+    """Writes to a plain cache and to the one on trial."""
 
     def __init__(self, plain: KVCache, tried: KVCache) -> None:
         self.num_blocks = plain.num_blocks
@@ -103,7 +105,7 @@ class _TwinCache(KVCache):
 
 
 class _TwinAttention:
-    """Plain torch, whose results go on, and the attention on trial beside it."""
+    """Computes both by plain torch, whose result is returned, and by the attention on trial."""
 
     def __init__(self, tried: Attention, dtype: torch.dtype) -> None:
         self._tried = tried

@@ -1,8 +1,11 @@
-"""The blocks of the KV cache: who holds them, and which may be given out."""
+"""The blocks of the KV cache: which are held, which are free, and what is cached in them."""
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
+from itertools import chain
+
+from llmserve.engines.batching.schedule.invariant import require
 
 
 class BlockPool:
@@ -26,11 +29,6 @@ class BlockPool:
     def num_free(self) -> int:
         """Blocks that `allocate` can give out."""
         return len(self._free) + len(self._cached)
-
-    @property
-    def num_cached(self) -> int:
-        """Free blocks whose content is still cached."""
-        return len(self._cached)
 
     def allocate(self) -> int:
         """Take a free block, with one reference; there must be one."""
@@ -73,23 +71,20 @@ class BlockPool:
         return self._by_hash.get(content)
 
     def check(self, holders: list[list[int]]) -> None:
-        """For tests: the counts are those of these holders, and every block is somewhere.
+        """Compare the counts with those who hold blocks, and look for every block.
 
         Raises:
-            AssertionError: they are not.
+            InvariantViolated: they differ, or a block is lost, or a hash is wrong.
         """
-        expected = [0] * self.num_blocks
-        for blocks in holders:
-            for block in blocks:
-                expected[block] += 1
-        assert expected == self._references, "references do not match their holders"
-        free = set(self._free) | set(self._cached)
-        assert len(free) == self.num_free, "a block is free twice"
-        assert free == {b for b, count in enumerate(expected) if count == 0}, "a block is lost"
-        assert all(self._hashes[block] is None for block in self._free), (
-            "an uncached block has a hash"
-        )
-        assert all(self._hashes[b] == h for h, b in self._by_hash.items()), "a wrong hash"
+        expected = Counter(chain.from_iterable(holders))
+        held = {block: count for block, count in enumerate(self._references) if count}
+        require(held == expected, "reference counts differ from those who hold the blocks")
+        free = {*self._free, *self._cached}
+        require(len(free) == self.num_free, "a block is free twice")
+        require(free == set(range(self.num_blocks)) - held.keys(), "a block is lost")
+        require(not any(map(self._hashes.__getitem__, self._free)), "an uncached block has a hash")
+        hashes = {content: b for b, content in enumerate(self._hashes) if content is not None}
+        require(hashes == self._by_hash, "a hash leads to the wrong block")
 
     def _evict(self, block: int) -> None:
         content = self._hashes[block]

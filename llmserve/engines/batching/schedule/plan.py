@@ -11,7 +11,7 @@ from llmserve.engines.batching.schedule.sequence import Sequence
 class Slice:
     """Tokens `start` to `start + length` of a sequence, whose blocks reach that far.
 
-    `is_sampled` where the slice ends with the newest token: its logits choose the next one.
+    `is_sampled` if the slice ends with the newest token: its logits choose the next one.
     """
 
     sequence: Sequence
@@ -27,13 +27,9 @@ class Slice:
 
 @dataclass(frozen=True, slots=True)
 class StepPlan:
-    """One step. Slices of one token (decode) come first, then longer ones (prefill).
-
-    `preempted` sequences lost their blocks to others and wait again.
-    """
+    """One step. Slices of one token (decode) come first, then longer ones (prefill)."""
 
     slices: tuple[Slice, ...] = ()
-    preempted: tuple[Sequence, ...] = ()
 
     @property
     def num_tokens(self) -> int:

@@ -1,24 +1,23 @@
-"""Finds blocks that hold the beginning of a prompt already."""
+"""Finds blocks that already hold the beginning of a prompt."""
 
 from __future__ import annotations
 
 from array import array
-from collections.abc import Sequence as Tokens
 from hashlib import blake2b
 from typing import Final
 
 from llmserve.engines.batching.schedule.blocks import BlockPool
 from llmserve.engines.batching.schedule.sequence import Sequence
 
-DIGEST_BYTES: Final = 16
-"""Two prompts that meet in 128 bits are not to be expected, nor to be made."""
+HASH_BYTES: Final = 16
+"""With 128 bits no two different prompts will have the same hash, by chance or by design."""
 
 
 class PrefixCache:
-    """Names full blocks by the tokens in them and all before: a chain of digests.
+    """Hashes full blocks by their tokens and all tokens before them: a chain of hashes.
 
-    A name depends on everything that the block's keys and values depend on, so whoever has the
-    same tokens may share it. A salt begins a chain of its own: who does not know it finds nothing.
+    A hash depends on everything that the block's keys and values depend on, so a prompt with the
+    same tokens may share it. Each salt begins a chain of its own: without it nothing is found.
 
     Automatic prefix caching as in vLLM (Kwon et al., PagedAttention, 2023).
     """
@@ -28,46 +27,52 @@ class PrefixCache:
         self._block_size = block_size
 
     def match(self, sequence: Sequence) -> list[int]:
-        """Blocks of the longest known beginning; at least one token is left to compute."""
+        """Blocks of the longest cached prefix that leaves at least one token to compute."""
         most = (sequence.num_tokens - 1) // self._block_size
-        self._extend(sequence.digests, sequence.token_ids, most, sequence.salt)
-        return self._known(sequence.digests[:most])
+        self._extend(sequence.block_hashes, sequence.token_ids, most, sequence.cache_salt)
+        return self._cached(sequence.block_hashes[:most])
 
-    def find(self, token_ids: Tokens[int], salt: bytes = b"") -> list[int]:
-        """Blocks of the longest known beginning of some tokens, whole blocks only."""
-        digests: list[bytes] = []
-        self._extend(digests, token_ids, len(token_ids) // self._block_size, salt)
-        return self._known(digests)
+    def find(self, token_ids: tuple[int, ...]) -> list[int]:
+        """Blocks of the longest cached prefix of some tokens without a salt, whole blocks only."""
+        hashes: list[bytes] = []
+        self._extend(hashes, token_ids, len(token_ids) // self._block_size, "")
+        return self._cached(hashes)
 
     def register(self, sequence: Sequence, num_before: int) -> None:
-        """Name the blocks that became full since `num_before` tokens were computed."""
+        """Cache the blocks that became full since `num_before` tokens were computed."""
         size = self._block_size
         first, last = num_before // size, sequence.num_computed // size
         if first == last:
             return
-        self._extend(sequence.digests, sequence.token_ids, last, sequence.salt)
+        self._extend(sequence.block_hashes, sequence.token_ids, last, sequence.cache_salt)
         for index in range(first, last):
-            self._pool.cache(sequence.blocks[index], sequence.digests[index])
+            self._pool.cache(sequence.blocks[index], sequence.block_hashes[index])
 
-    def _known(self, digests: list[bytes]) -> list[int]:
+    def _cached(self, hashes: list[bytes]) -> list[int]:
         blocks = []
-        for digest in digests:
-            block = self._pool.find(digest)
+        for content in hashes:
+            block = self._pool.find(content)
             if block is None:
                 break
             blocks.append(block)
         return blocks
 
     def _extend(
-        self, digests: list[bytes], token_ids: Tokens[int], count: int, salt: bytes
+        self,
+        hashes: list[bytes],
+        token_ids: list[int] | tuple[int, ...],
+        count: int,
+        cache_salt: str,
     ) -> None:
         size = self._block_size
-        for index in range(len(digests), count):
-            parent = digests[-1] if digests else _root(salt)
+        for index in range(len(hashes), count):
+            parent = hashes[-1] if hashes else _root(cache_salt)
             tokens = array("q", token_ids[index * size : (index + 1) * size]).tobytes()
-            digests.append(blake2b(parent + tokens, digest_size=DIGEST_BYTES).digest())
+            hashes.append(blake2b(parent + tokens, digest_size=HASH_BYTES).digest())
 
 
-def _root(salt: bytes) -> bytes:
-    # Personalised, so that no salt can be chosen whose root is the name of somebody's block.
-    return blake2b(salt, digest_size=DIGEST_BYTES, person=b"salt").digest()
+def _root(cache_salt: str) -> bytes:
+    # Any string has such an encoding, surrogates included, and no two have the same.
+    salt = cache_salt.encode("utf-8", "surrogatepass")
+    # Personalised, so that no salt can be chosen whose root is the hash of somebody's block.
+    return blake2b(salt, digest_size=HASH_BYTES, person=b"salt").digest()

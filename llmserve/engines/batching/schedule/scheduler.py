@@ -1,12 +1,11 @@
-"""Decides what the next step computes: a token of every running stream, and prefill with what the
-step has left."""
+"""Decides what the next step computes: a token for every running sequence, and prefill with what is
+left of the step."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence as Tokens
-
 from llmserve.engines.batching.schedule.blocks import BlockPool
 from llmserve.engines.batching.schedule.fair_share import FairShare
+from llmserve.engines.batching.schedule.invariant import require
 from llmserve.engines.batching.schedule.pins import Pins
 from llmserve.engines.batching.schedule.plan import Slice, StepPlan
 from llmserve.engines.batching.schedule.prefix_cache import PrefixCache
@@ -14,17 +13,17 @@ from llmserve.engines.batching.schedule.room import Room
 from llmserve.engines.batching.schedule.sequence import Sequence
 from llmserve.engines.batching.schedule.stats import SchedulerStats
 from llmserve.engines.batching.schedule.tables import BlockTables
-from llmserve.engines.batching.schedule.waiting import WaitingLine
+from llmserve.engines.batching.schedule.waiting_queue import WaitingQueue
 
 
 class Scheduler:
     """Chunked prefill beside decode (Agrawal et al., Sarathi-Serve, 2024), preemption by
-    recomputing, prefixes shared by blocks, callers served fairly.
+    recomputation, prefixes shared block by block, callers served fairly.
 
     A sequence waits, then runs: it has blocks, and a slice in most steps. Owned by one thread.
 
     Raises:
-        ValueError: a step could not take one token of every sequence.
+        ValueError: a step has fewer tokens than sequences that may run.
     """
 
     def __init__(
@@ -50,10 +49,10 @@ class Scheduler:
         self._pins = Pins(self._pool, self._cache)
         self._room = Room(self._pool, self._tables, self._pins)
         self._shares = FairShare()
-        self._waiting = WaitingLine(self._shares)
+        self._waiting = WaitingQueue(self._shares)
         self._running: dict[Sequence, None] = {}  # in the order of admission
         self._known: set[Sequence] = set()
-        self._prefix_queries = self._prefix_hits = self._preemptions = 0
+        self._preemptions = 0
 
     @property
     def is_idle(self) -> bool:
@@ -61,26 +60,26 @@ class Scheduler:
         return not self._known
 
     def add(self, sequence: Sequence) -> None:
-        """It waits for its turn.
+        """Put a sequence into the waiting queue.
 
         Raises:
-            ValueError: it has no tokens, was added before, or is more than the pool could hold:
-                its prompt and `max_new_tokens`, or one token where these are not known.
+            ValueError: it has no tokens, was added before, or would never fit into the pool with
+                its prompt and `max_new_tokens`.
         """
         if not sequence.num_tokens or sequence in self._known:
             raise ValueError("a sequence is added once, and has at least one token")
-        num_new = sequence.max_new_tokens or 1
-        if self._tables.num_blocks_for(sequence.num_tokens + num_new) > self._pool.num_blocks:
+        most = sequence.num_tokens + sequence.max_new_tokens
+        if self._tables.num_blocks_for(most) > self._pool.num_blocks:
             raise ValueError(
-                f"{sequence.num_tokens} tokens and {num_new} more need more than the "
-                f"{self._pool.num_blocks} blocks of {self._block_size} that there are"
+                f"{sequence.num_tokens} tokens and {sequence.max_new_tokens} more need more than "
+                f"the {self._pool.num_blocks} blocks of {self._block_size} that there are"
             )
         self._known.add(sequence)
         self._shares.enter(sequence.caller)
         self._waiting.append(sequence)
 
     def remove(self, sequence: Sequence) -> None:
-        """It is over, wherever it was; harmless if it was removed before."""
+        """Forget a sequence, whether it waits or runs; harmless if it was removed before."""
         if sequence not in self._known:
             return
         self._known.discard(sequence)
@@ -92,30 +91,31 @@ class Scheduler:
         self._shares.leave(sequence.caller)
 
     def plan(self, prefill_tokens: int | None = None) -> StepPlan:
-        """The next step; empty where nothing can be computed now.
+        """The next step; empty if nothing can be computed now.
 
-        `prefill_tokens` bounds what the step takes of prompts, beyond its own bound.
+        `prefill_tokens` bounds how many prompt tokens the step takes; its own bound holds, too.
         """
         lengths: dict[Sequence, int] = {}
-        preempted: list[Sequence] = []
         begun: list[Sequence] = []
+        preemptions = self._preemptions
         for sequence in list(self._running):
             if len(sequence.token_ids) - sequence.num_computed > 1:
                 begun.append(sequence)
-            elif sequence in self._running:  # nobody took its blocks meanwhile
-                self._place(sequence, 1, lengths, preempted)
+            elif sequence in self._running:  # it was not preempted meanwhile
+                self._place(sequence, 1, lengths)
         left = self._max_tokens - len(lengths)
         if prefill_tokens is not None:
             left = min(left, prefill_tokens)
-        left = self._continue_prefill(begun, left, lengths, preempted)
-        if not preempted:
+        left = self._continue_prefill(begun, left, lengths)
+        if self._preemptions == preemptions:
             self._admit(left, lengths)
         slices = [_slice(sequence, length) for sequence, length in lengths.items()]
         slices.sort(key=lambda part: part.length > 1)
-        return StepPlan(tuple(slices), tuple(preempted))
+        return StepPlan(tuple(slices))
 
-    def commit(self, plan: StepPlan, next_ids: Tokens[int]) -> None:
-        """The step was computed; `next_ids` are the sampled slices' tokens, in their order.
+    def commit(self, plan: StepPlan, next_ids: list[int]) -> None:
+        """Record that a step was computed; `next_ids` are the tokens of the sampled slices, in the
+        plan's order.
 
         Raises:
             ValueError: there is not one token for each sampled slice; nothing is changed.
@@ -136,16 +136,12 @@ class Scheduler:
                 sequence.token_ids.append(next_id)
                 self._shares.charge(sequence.caller, sequence.priority, 0, 1)
 
-    def pin(self, token_ids: Tokens[int], salt: bytes = b"") -> int:
+    def pin(self, token_ids: tuple[int, ...]) -> int:
         """Keep the blocks of a prefix that was just computed; returns how many tokens are kept.
 
         Whole blocks only, and at most half of the pool for all prefixes: 0 beyond that.
         """
-        return self._pins.add(token_ids, salt) * self._block_size
-
-    def unpin(self, token_ids: Tokens[int], salt: bytes = b"") -> None:
-        """Let go of a prefix."""
-        self._pins.remove(token_ids, salt)
+        return self._pins.add(token_ids) * self._block_size
 
     def stats(self) -> SchedulerStats:
         """Counts of now."""
@@ -154,49 +150,45 @@ class Scheduler:
             waiting=len(self._waiting),
             blocks_used=self._pool.num_blocks - self._pool.num_free,
             blocks_total=self._pool.num_blocks,
-            blocks_cached=self._pool.num_cached,
-            blocks_pinned=self._pins.num_blocks,
-            prefix_queries=self._prefix_queries,
-            prefix_hits=self._prefix_hits,
             preemptions=self._preemptions,
         )
 
     def check(self) -> None:
-        """For tests.
+        """Look for contradictions. Takes as long as the pool has blocks, some 100 ns each.
 
         Raises:
-            AssertionError: blocks and sequences do not agree.
+            InvariantViolated: blocks and sequences do not agree.
         """
         self._pool.check([*(s.blocks for s in self._running), *self._pins.holders])
-        assert len(self._known) == len(self._running) + len(self._waiting), "a sequence is lost"
         waiting = self._known - self._running.keys()
-        assert all(not s.blocks and not s.num_computed for s in waiting), "waits with blocks"
+        require(self._running.keys() <= self._known, "a removed sequence still runs")
+        require(len(waiting) == len(self._waiting), "a sequence neither runs nor waits")
+        require(not any(s.blocks or s.num_computed for s in waiting), "a waiting one has blocks")
         callers = {sequence.caller for sequence in self._known}
-        assert self._shares.num_callers == len(callers), "a caller is remembered or forgotten"
+        require(self._shares.num_callers == len(callers), "callers and their shares do not match")
 
     def _continue_prefill(
         self,
         begun: list[Sequence],
         left: int,
         lengths: dict[Sequence, int],
-        preempted: list[Sequence],
     ) -> int:
-        """Slices of prompts that were begun; returns what is left of the step."""
+        """Place slices of prompts that were begun; returns how many tokens the step has left."""
         for sequence in begun:
             length = min(left, sequence.num_tokens - sequence.num_computed)
             if length < 1:
                 break
-            if sequence in self._running and self._place(sequence, length, lengths, preempted):
+            if sequence in self._running and self._place(sequence, length, lengths):
                 left -= length
         for sequence in begun:
             self._shares.charge(sequence.caller, sequence.priority, lengths.get(sequence, 0), 0)
         return left
 
     def _admit(self, left: int, lengths: dict[Sequence, int]) -> None:
-        """Let waiting sequences run while there is room; nobody overtakes who has none.
+        """Let waiting sequences run, in order, until one finds no room.
 
-        What is left is left by prompts that were placed whole: one at most is ever read in part,
-        and no newcomer can take the blocks that it still wants.
+        There are tokens left only if all begun prompts were placed to their end: at most one prompt
+        is ever partly computed, and no newcomer can take the blocks that it still needs.
         """
         while left > 0 and len(self._running) < self._max_sequences:
             sequence = self._waiting.first()
@@ -208,36 +200,27 @@ class Scheduler:
             self._waiting.remove(sequence)
             self._running[sequence] = None
             self._tables.open(sequence, shared)
-            if not sequence.preemptions:
+            if not sequence.num_preemptions:
                 sequence.num_cached = sequence.num_computed
-                self._prefix_queries += sequence.num_prompt
-                self._prefix_hits += sequence.num_cached
             length = min(left, sequence.num_tokens - sequence.num_computed)
             self._tables.extend(sequence, sequence.num_computed + length)
-            # Charged here, not when computed: a caller must not take all free places of one step.
+            # Charged now, not when computed: else one caller could take every free place of a step.
             self._shares.charge(sequence.caller, sequence.priority, length, 0)
             lengths[sequence] = length
             left -= length
 
-    def _place(
-        self,
-        sequence: Sequence,
-        length: int,
-        lengths: dict[Sequence, int],
-        preempted: list[Sequence],
-    ) -> bool:
-        """Give a running sequence a slice, taking blocks from others if need be; `False` where
-        it was itself the one to lose them."""
+    def _place(self, sequence: Sequence, length: int, lengths: dict[Sequence, int]) -> bool:
+        """Give a running sequence a slice, preempting others for blocks if need be; `False` if it
+        was itself the one to be preempted."""
         end = sequence.num_computed + length
         missing = self._tables.num_missing(sequence, end)
         if missing > 0:
             while missing > self._pool.num_free:
-                if len(self._running) == 1 and self._pins.give_way():
+                if len(self._running) == 1 and self._pins.drop_oldest():
                     continue
                 victim = self._victim()
                 lengths.pop(victim, None)
                 self._preempt(victim)
-                preempted.append(victim)
                 if victim is sequence:
                     return False
             self._tables.extend(sequence, end)
@@ -245,7 +228,7 @@ class Scheduler:
         return True
 
     def _victim(self) -> Sequence:
-        """The latest of the caller that has had the most."""
+        """The one admitted last, of the caller that was served most."""
         order = {sequence: number for number, sequence in enumerate(self._running)}
         return max(order, key=lambda s: (self._shares.served(s.caller), order[s]))
 
@@ -253,9 +236,9 @@ class Scheduler:
         del self._running[sequence]
         self._tables.close(sequence)
         sequence.num_computed = 0
-        sequence.preemptions += 1
+        sequence.num_preemptions += 1
         self._preemptions += 1
-        self._waiting.push_back(sequence)
+        self._waiting.push_front(sequence)
 
 
 def _slice(sequence: Sequence, length: int) -> Slice:

@@ -4,41 +4,46 @@ values."""
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Self
+
+from llmserve.engines.task import Task
 
 
 @dataclass(slots=True, eq=False)
 class Sequence:
-    """Prompt and generated tokens. Owned by the step loop's thread.
+    """A prompt and the tokens generated after it. Owned by the step loop's thread.
 
     Attributes:
         token_ids: the prompt, then what was generated.
-        num_prompt: how many of them are the prompt.
-        caller: whose it is; callers share the engine fairly.
+        caller: who sent it; callers share the engine fairly.
         priority: the caller's; 4 gets four times what 1 gets.
-        request: what its owner keeps with it; the scheduler never looks inside.
-        num_computed: tokens from the first on whose keys and values are in the cache.
-        num_cached: of the prompt, found in the prefix cache when it first ran.
+        cache_salt: prefixes are shared only among sequences with the same salt.
+        max_new_tokens: bound on what is generated, so that a request which could never fit into
+            the pool is refused at once.
+        num_computed: how many tokens, from the first on, have their keys and values in the cache.
+        num_cached: how many tokens were found in the prefix cache when it first ran.
+        num_preemptions: how often it lost its blocks and had to be computed again.
         blocks: block ids; token i is in `blocks[i // block_size]`.
-        preemptions: how often it lost its blocks and was computed again.
-        digests: names of its full blocks in the prefix cache, as far as they were asked for.
-        max_new_tokens: the answer's bound, so that what no pool could hold is refused at once;
-            `None` where whoever adds it sees to that.
-        salt: prefixes are shared among sequences of the same salt only.
+        block_hashes: hashes of its full blocks, as far as they were needed.
     """
 
     token_ids: list[int]
-    num_prompt: int
     caller: str = ""
     priority: int = 1
-    request: Any = None
+    cache_salt: str = ""
+    max_new_tokens: int = 1
     num_computed: int = 0
     num_cached: int = 0
+    num_preemptions: int = 0
     blocks: list[int] = field(default_factory=list)
-    preemptions: int = 0
-    digests: list[bytes] = field(default_factory=list)
-    max_new_tokens: int | None = None
-    salt: bytes = b""
+    block_hashes: list[bytes] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, task: Task) -> Self:
+        """Nothing of the task is computed yet."""
+        return cls(
+            list(task.prompt_ids), task.caller, task.priority, task.cache_salt, task.max_tokens
+        )
 
     @property
     def num_tokens(self) -> int:

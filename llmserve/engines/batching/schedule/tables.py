@@ -7,9 +7,9 @@ from llmserve.engines.batching.schedule.sequence import Sequence
 
 
 class BlockTables:
-    """Keeps `Sequence.blocks` as long as its tokens want. Who gets how many is decided elsewhere.
+    """Extends and empties `Sequence.blocks`. Which sequence gets blocks is decided elsewhere.
 
-    A sequence writes only behind the blocks it shares, so into blocks that it holds alone.
+    A sequence writes only after the blocks that it shares, so into blocks that it holds alone.
     """
 
     def __init__(self, pool: BlockPool, block_size: int) -> None:
@@ -17,22 +17,22 @@ class BlockTables:
         self._block_size = block_size
 
     def num_blocks_for(self, num_tokens: int) -> int:
-        """Blocks that so many tokens fill, the last perhaps in part."""
+        """How many blocks so many tokens take; the last may be partly full."""
         return -(-num_tokens // self._block_size)
 
     def num_missing(self, sequence: Sequence, num_tokens: int) -> int:
-        """Blocks that a sequence needs beside its own to hold so many tokens."""
+        """How many blocks a sequence lacks to hold so many tokens."""
         return -(-num_tokens // self._block_size) - len(sequence.blocks)
 
     def open(self, sequence: Sequence, shared: list[int]) -> None:
-        """Begin a table with full blocks of others; their tokens need not be computed."""
+        """Start a table with full blocks that are cached; their tokens need not be computed."""
         for block in shared:
             self._pool.touch(block)
         sequence.blocks = list(shared)
         sequence.num_computed = len(shared) * self._block_size
 
     def extend(self, sequence: Sequence, num_tokens: int) -> None:
-        """Make room for so many tokens; there must be enough free blocks."""
+        """Allocate blocks up to so many tokens; there must be enough free ones."""
         for _ in range(self.num_missing(sequence, num_tokens)):
             sequence.blocks.append(self._pool.allocate())
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -25,7 +25,7 @@ from llmserve.engines.batching.compute.runner import Runner
 from llmserve.engines.batching.compute.sampling.row_state import RowState
 from llmserve.engines.batching.compute.transformers_forward import TransformersForward
 from llmserve.engines.batching.schedule.plan import Slice, StepPlan
-from llmserve.engines.batching.schedule.sequence import Sequence as TokenSequence
+from llmserve.engines.batching.schedule.sequence import Sequence
 
 DTYPE = torch.bfloat16
 BLOCK_SIZE = 16
@@ -71,7 +71,7 @@ def make_cache(model: Any, batch: int, context: int, device: torch.device) -> KV
 
 @contextmanager
 def make_forward(
-    mode: str, model: Any, cache: KVCache, batches: Sequence[int], context: int
+    mode: str, model: Any, cache: KVCache, batches: Collection[int], context: int
 ) -> Iterator[Forward]:
     """`eager`, `graphs` or `graphs + compile`; the model is given back as it was, but compiled."""
     device = cache.keys[0].device
@@ -103,9 +103,8 @@ def time_decode(forward: Forward, cache: KVCache, batch: int, context: int, step
     device = cache.keys[0].device
     blocks = -(-context // BLOCK_SIZE)
     rows = [
-        TokenSequence(
+        Sequence(
             token_ids=[(13 * row + token) % 1000 + 10 for token in range(context)],
-            num_prompt=context,
             blocks=list(range(1 + row * blocks, 1 + (row + 1) * blocks)),
         )
         for row in range(batch)
@@ -114,7 +113,7 @@ def time_decode(forward: Forward, cache: KVCache, batch: int, context: int, step
     runner = Runner(forward, cache, device)
     params = SamplingParams(temperature=0.0)
     sampling = [RowState(params, [], [], 1, device) for _ in rows]
-    step_seconds = _median(lambda: runner.run(runner.prepare(plan), sampling), steps)
+    step_seconds = _median(lambda: runner.compute(runner.prepare(plan), sampling), steps)
     with torch.inference_mode():
         laid_out = Batch.from_plan(plan, BLOCK_SIZE, device)
         kernel_seconds = _device_seconds(lambda: forward(laid_out, cache), steps)

@@ -9,7 +9,7 @@ import torch
 from random_models.presets import PRESETS
 
 from llmserve.engines.accelerator import make_current
-from llmserve.engines.batching.compute.building import build_computing
+from llmserve.engines.batching.compute.building import build_computation
 from llmserve.engines.batching.compute.sizing import CacheOptions
 from llmserve.engines.batching.compute.support import Unsupported, layer_shapes
 from measure.gpu.contact.subject import make_subject
@@ -27,9 +27,9 @@ def main() -> int:
             wish = CacheOptions(16, 16, 1024 * 16 * sum(
                 layer.bytes_per_token(torch.bfloat16) for layer in layers
             ))  # fmt: skip
-            computing = build_computing(subject.loaded, layers, wish)
-            told = computing.description
-            computing.close()
+            computation = build_computation(subject.loaded, layers, wish)
+            told = computation.description
+            computation.close()
         except Unsupported as reason:
             told = f"not for batching: {reason}"
         except Exception as error:

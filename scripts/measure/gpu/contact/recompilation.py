@@ -8,7 +8,7 @@ import sys
 import torch
 
 from llmserve.engines.accelerator import make_current
-from llmserve.engines.batching.compute.building import build_computing
+from llmserve.engines.batching.compute.building import build_computation
 from llmserve.engines.batching.compute.cuda import kv_write, paged_decode, paged_kernel
 from llmserve.engines.batching.compute.sizing import CacheOptions
 from measure.gpu.contact.subject import make_subject
@@ -22,7 +22,7 @@ def main() -> int:
     device = torch.device("cuda:0")
     make_current(device)
     subject = make_subject("qwen3-0.6b", device)
-    computing = build_computing(subject.loaded, subject.layers, CacheOptions(16, 32, 2**31))
+    computation = build_computation(subject.loaded, subject.layers, CacheOptions(16, 32, 2**31))
     vocab = subject.loaded.model.config.vocab_size
     before = _count()
     print(f"=> after load: {before}")
@@ -33,7 +33,7 @@ def main() -> int:
         if decode or prompts:
             context = numbers.choice((numbers.randrange(1, 150), 500))
             plan = plan_of(decode, context, 16, prompts)
-            computing.run(computing.prepare(plan), rows_of(plan, device, vocab))
+            computation.compute(computation.prepare(plan), rows_of(plan, device, vocab))
     after = _count()
     print(f"=> after {STEPS} random steps: {after}")
     return 0 if after == before else 1

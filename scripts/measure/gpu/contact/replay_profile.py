@@ -8,7 +8,7 @@ from collections import defaultdict
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from llmserve.engines.batching.compute.building import build_computing
+from llmserve.engines.batching.compute.building import build_computation
 from llmserve.engines.batching.compute.sizing import CacheOptions
 from measure.gpu.contact.subject import make_subject
 from measure.gpu.contact.workload import plan_of
@@ -22,15 +22,15 @@ def main(argv: list[str]) -> int:
     device = torch.device("cuda:0")
     subject = make_subject(preset, device)
     wish = CacheOptions(16, rows, 2 * rows * context * subject.cache_bytes_per_token)
-    computing = build_computing(subject.loaded, subject.layers, wish)
-    runner = computing.runner
+    computation = build_computation(subject.loaded, subject.layers, wish)
+    runner = computation.runner
     with torch.inference_mode():
         batch = runner.prepare(plan_of(rows, context, 16))
         for _ in range(3):
-            runner.forward(batch, computing.cache)
+            runner.forward(batch, computation.cache)
         torch.cuda.synchronize()
         with profile(activities=[ProfilerActivity.CUDA, ProfilerActivity.CPU]) as profiler:
-            runner.forward(batch, computing.cache)
+            runner.forward(batch, computation.cache)
             torch.cuda.synchronize()
     kernels = [
         event

@@ -9,9 +9,9 @@ import time
 import torch
 
 from llmserve.engines.accelerator import make_current
-from llmserve.engines.batching.compute.building import build_computing
-from llmserve.engines.batching.compute.computing import Computing
+from llmserve.engines.batching.compute.building import build_computation
 from llmserve.engines.batching.compute.headroom import DeviceMemory, LargestStep
+from llmserve.engines.batching.compute.model_computation import ModelComputation
 from llmserve.engines.batching.compute.sampling.sampler import sample
 from llmserve.engines.batching.compute.sizing import CacheOptions
 from measure.gpu.contact.subject import Subject, make_subject
@@ -30,44 +30,46 @@ def main(argv: list[str]) -> int:
     make_current(device)
     subject = make_subject(argv[0], device)
     begun = time.monotonic()
-    computing = build_computing(
+    computation = build_computation(
         subject.loaded,
         subject.layers,
         CacheOptions(BLOCK_SIZE, max(BATCHES)),
         tokens_per_step=max(PROMPTS),
         is_compiled="compiled" in argv[1:],
     )
-    print(f"=> {subject.name}: built in {time.monotonic() - begun:.1f} s: {computing.description}")
-    print(f"=> {computing.arithmetic}")
-    for tensor in (*computing.cache.keys, *computing.cache.values):
+    print(
+        f"=> {subject.name}: built in {time.monotonic() - begun:.1f} s: {computation.description}"
+    )
+    print(f"=> {computation.arithmetic}")
+    for tensor in (*computation.cache.keys, *computation.cache.values):
         tensor.normal_()
-    _decode(subject, computing, copy_bandwidth(device))
-    _prefill(subject, computing)
-    _largest(subject, computing)
+    _decode(subject, computation, copy_bandwidth(device))
+    _prefill(subject, computation)
+    _largest(subject, computation)
     return 0
 
 
-def _largest(subject: Subject, computing: Computing) -> None:
+def _largest(subject: Subject, computation: ModelComputation) -> None:
     """The step that memory was set aside for, now that the cache has taken the rest."""
     memory = DeviceMemory(subject.loaded.device)
     free = memory.occupancy().free
     largest = LargestStep(
-        subject.loaded, subject.layers, computing.runner.forward, computing.cache, max(BATCHES)
+        subject.loaded, subject.layers, computation.runner.forward, computation.cache, max(BATCHES)
     )
-    peak = memory.peak_of(lambda: largest.run(computing.tokens_per_step))
+    peak = memory.peak_of(lambda: largest.run(computation.tokens_per_step))
     print(
         f"=> the largest step took {peak / 2**20:,.0f} MiB of {free / 2**20:,.0f} MiB that the "
         "cache and the graphs have left"
     )
 
 
-def _decode(subject: Subject, computing: Computing, bandwidth: float) -> None:
+def _decode(subject: Subject, computation: ModelComputation, bandwidth: float) -> None:
     print("=> rows × context: whole = prepare + device + sampling + rest, ms (limit; share)")
     device, vocab = subject.loaded.device, subject.loaded.model.config.vocab_size
-    runner = computing.runner
+    runner = computation.runner
     for context in CONTEXTS:
         for batch in BATCHES:
-            if batch * context > computing.cache.num_tokens - BLOCK_SIZE:
+            if batch * context > computation.cache.num_tokens - BLOCK_SIZE:
                 print(f"=> {batch:4} × {context:5}: does not fit into the cache")
                 continue
             plan = plan_of(batch, context, BLOCK_SIZE)
@@ -75,14 +77,14 @@ def _decode(subject: Subject, computing: Computing, bandwidth: float) -> None:
             repeats = 20 if batch < 256 else 10
 
             def whole(plan=plan, rows=rows):
-                computing.run(computing.prepare(plan), rows)
+                computation.compute(computation.prepare(plan), rows)
 
             seconds = median_seconds(whole, repeats)
             prepare = median_seconds(lambda plan=plan: runner.prepare(plan), repeats)
             with torch.inference_mode():
                 laid_out = runner.prepare(plan)
                 forward = device_seconds(
-                    lambda laid_out=laid_out: runner.forward(laid_out, computing.cache), repeats
+                    lambda laid_out=laid_out: runner.forward(laid_out, computation.cache), repeats
                 )
                 logits = torch.randn(batch, vocab, device=device)
                 sampling = median_seconds(
@@ -101,7 +103,7 @@ def _decode(subject: Subject, computing: Computing, bandwidth: float) -> None:
             )
 
 
-def _prefill(subject: Subject, computing: Computing) -> None:
+def _prefill(subject: Subject, computation: ModelComputation) -> None:
     device, vocab = subject.loaded.device, subject.loaded.model.config.vocab_size
     for streams in (0, 8):
         points = []
@@ -113,7 +115,9 @@ def _prefill(subject: Subject, computing: Computing) -> None:
             torch.cuda.reset_peak_memory_stats()
             before = torch.cuda.memory_allocated()
             seconds = median_seconds(
-                lambda plan=plan, rows=rows: computing.run(computing.prepare(plan), rows), 5, warm=2
+                lambda plan=plan, rows=rows: computation.compute(computation.prepare(plan), rows),
+                5,
+                warm=2,
             )
             peak = torch.cuda.max_memory_allocated() - before
             if prompt > 1:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 import torch
@@ -12,23 +12,22 @@ import torch
 from llmserve.domain import SamplingParams
 from llmserve.engines.batching.compute.sampling.row_state import RowState
 from llmserve.engines.batching.schedule.plan import Slice, StepPlan
-from llmserve.engines.batching.schedule.sequence import Sequence as TokenSequence
+from llmserve.engines.batching.schedule.sequence import Sequence
 
 GREEDY = SamplingParams(temperature=0.0)
 
 
-def sequence(number: int, tokens: int, first_block: int, block_size: int) -> TokenSequence:
+def sequence(number: int, tokens: int, first_block: int, block_size: int) -> Sequence:
     """Tokens that hold in blocks from `first_block` on."""
     count = -(-tokens // block_size)
-    return TokenSequence(
+    return Sequence(
         token_ids=[(13 * number + token) % 1000 + 10 for token in range(tokens)],
-        num_prompt=tokens,
         blocks=list(range(first_block, first_block + count)),
     )
 
 
 def plan_of(
-    decode_rows: int, context: int, block_size: int, prompts: Sequence[int] = ()
+    decode_rows: int, context: int, block_size: int, prompts: Collection[int] = ()
 ) -> StepPlan:
     """Rows that decode at `context` tokens, and whole prompts of so many tokens."""
     parts, block = [], 1
@@ -81,7 +80,7 @@ class Affine:
     per_token: float
 
     @classmethod
-    def through(cls, points: Sequence[tuple[float, float]]) -> Affine:
+    def through(cls, points: list[tuple[float, float]]) -> Affine:
         """Through (tokens, seconds)."""
         mean_x = statistics.fmean(x for x, _ in points)
         mean_y = statistics.fmean(y for _, y in points)

@@ -21,9 +21,7 @@ def plans(draw: st.DrawFn) -> tuple[StepPlan, int]:
         owned = -(-(start + length) // size) + draw(st.integers(0, 2))
         blocks = draw(st.lists(st.integers(0, 10**6), min_size=owned, max_size=owned))
         ids = draw(st.lists(st.integers(0, 10**5), min_size=start + length, max_size=120))
-        slices.append(
-            Slice(Sequence(ids, len(ids), blocks=blocks), start, length, draw(st.booleans()))
-        )
+        slices.append(Slice(Sequence(ids, blocks=blocks), start, length, draw(st.booleans())))
     return StepPlan(tuple(slices)), size
 
 

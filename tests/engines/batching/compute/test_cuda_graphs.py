@@ -101,7 +101,6 @@ def make_sequences(count: int) -> list[Sequence]:
     return [
         Sequence(
             token_ids=[(7 * row + token) % 64 for token in range(1 + 3 * row % 20)],
-            num_prompt=1 + 3 * row % 20,
             blocks=list(range(1 + row * width, 1 + (row + 1) * width)),
         )
         for row in range(count)

@@ -100,8 +100,7 @@ class Model:
 def batch_of(rows: list[tuple[int, int]]) -> Batch:
     """Rows of (context, new tokens), all in the same few blocks."""
     parts = [
-        Slice(Sequence([1] * c, c, blocks=[0] * -(-c // BLOCK_SIZE)), c - n, n, True)
-        for c, n in rows
+        Slice(Sequence([1] * c, blocks=[0] * -(-c // BLOCK_SIZE)), c - n, n, True) for c, n in rows
     ]
     return Batch.from_plan(
         StepPlan(tuple(sorted(parts, key=lambda part: part.length > 1))), BLOCK_SIZE, CPU

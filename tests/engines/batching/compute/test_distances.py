@@ -3,7 +3,6 @@ says far beyond them, and what is refused is refused for the right number."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,12 +11,12 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
 
 from llmserve.domain import SamplingFields
-from llmserve.engines.batching.compute.building import build_computing
+from llmserve.engines.batching.compute.building import build_computation
 from llmserve.engines.batching.compute.distances import distances
 from llmserve.engines.batching.compute.sizing import CacheOptions
 from llmserve.engines.batching.compute.support import Unsupported, layer_shapes
 from llmserve.engines.batching.schedule.plan import Slice, StepPlan
-from llmserve.engines.batching.schedule.sequence import Sequence as TokenSequence
+from llmserve.engines.batching.schedule.sequence import Sequence
 from llmserve.engines.weights.loading import LoadedModel
 
 CONTEXT = 256
@@ -137,7 +136,7 @@ def tiny(family: str, **settings: Any) -> LoadedModel:
 
 
 @torch.inference_mode()
-def generated(loaded: LoadedModel, prompt: Sequence[int]) -> list[int]:
+def generated(loaded: LoadedModel, prompt: list[int]) -> list[int]:
     ids = torch.tensor([prompt])
     config = GenerationConfig(do_sample=False, max_new_tokens=NEW_TOKENS, pad_token_id=0)
     answer = loaded.model.generate(
@@ -147,39 +146,41 @@ def generated(loaded: LoadedModel, prompt: Sequence[int]) -> list[int]:
 
 
 @torch.inference_mode()
-def batched(loaded: LoadedModel, prompts: Sequence[Sequence[int]]) -> list[list[int]]:
+def batched(loaded: LoadedModel, prompts: list[list[int]]) -> list[list[int]]:
     """Greedy tokens of all prompts at once, prefilled in pieces of 13."""
     layers = layer_shapes(loaded)
     per_block = sum(layer.bytes_per_token(torch.float32) for layer in layers) * BLOCK
     num_blocks = CONTEXT // BLOCK
     wish = CacheOptions(BLOCK, len(prompts), per_block * num_blocks * len(prompts))
-    computing = build_computing(loaded, layers, wish)
+    computation = build_computation(loaded, layers, wish)
     rows = [
-        TokenSequence(
-            [*prompt], len(prompt), blocks=[*range(n, num_blocks * len(prompts), len(prompts))]
-        )
+        Sequence([*prompt], blocks=[*range(n, num_blocks * len(prompts), len(prompts))])
         for n, prompt in enumerate(prompts)
     ]
     try:
         for _ in range(200):
-            left = [r for r in rows if r.num_tokens < r.num_prompt + NEW_TOKENS]
+            left = [
+                row
+                for row, prompt in zip(rows, prompts, strict=True)
+                if row.num_tokens < len(prompt) + NEW_TOKENS
+            ]
             if not left:
                 break
-            step(computing, left)
+            step(computation, left)
     finally:
-        computing.close()
-    return [row.token_ids[row.num_prompt :] for row in rows]
+        computation.close()
+    return [row.token_ids[len(prompt) :] for row, prompt in zip(rows, prompts, strict=True)]
 
 
-def step(computing: Any, rows: Sequence[TokenSequence]) -> None:
+def step(computation: Any, rows: list[Sequence]) -> None:
     slices = []
     for row in rows:
         length = min(13, row.num_tokens - row.num_computed)
         is_last = row.num_computed + length == row.num_tokens
         slices.append(Slice(row, row.num_computed, length, is_last))
     slices.sort(key=lambda part: part.length > 1)
-    batch = computing.prepare(StepPlan(tuple(slices)))
-    logits = computing.runner.forward(batch, computing.cache)
+    batch = computation.prepare(StepPlan(tuple(slices)))
+    logits = computation.runner.forward(batch, computation.cache)
     tokens = iter(logits.argmax(-1).tolist())
     for part in slices:
         part.sequence.num_computed = part.end

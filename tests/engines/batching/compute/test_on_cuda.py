@@ -3,7 +3,7 @@ that the tokens stay the same, and what happens where something does not work.""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +16,16 @@ from llmserve.engines.batching.compute import on_cuda
 from llmserve.engines.batching.compute.attention import TorchAttention, Variant
 from llmserve.engines.batching.compute.backends import Backend
 from llmserve.engines.batching.compute.batch import Batch
-from llmserve.engines.batching.compute.building import build_computing
-from llmserve.engines.batching.compute.computing import Computing
+from llmserve.engines.batching.compute.building import build_computation
 from llmserve.engines.batching.compute.cuda import compiled
 from llmserve.engines.batching.compute.kv_cache import KVCache
+from llmserve.engines.batching.compute.model_computation import ModelComputation
 from llmserve.engines.batching.compute.on_cuda import build_on_cuda
 from llmserve.engines.batching.compute.sampling.row_state import RowState
 from llmserve.engines.batching.compute.sizing import CacheOptions
 from llmserve.engines.batching.compute.support import layer_shapes
 from llmserve.engines.batching.schedule.scheduler import Scheduler
-from llmserve.engines.batching.schedule.sequence import Sequence as TokenSequence
+from llmserve.engines.batching.schedule.sequence import Sequence
 from llmserve.engines.weights.loading import LoadedModel, load_model
 from llmserve.errors import ModelBroken
 
@@ -83,27 +83,22 @@ def loaded(tiny_model: Path) -> LoadedModel:
     return load_model(spec, tiny_model, lambda progress: None)
 
 
-def tokens_of(computing: Computing, vocab: int) -> list[list[int]]:
+def tokens_of(computation: ModelComputation, vocab: int) -> list[list[int]]:
     scheduler = Scheduler(
-        num_blocks=computing.cache.num_blocks,
+        num_blocks=computation.cache.num_blocks,
         block_size=WISH.block_size,
         max_tokens_per_step=8,
         max_sequences=WISH.max_running,
     )
-    sequences: Sequence[TokenSequence] = [
-        TokenSequence(
-            list(prompt),
-            len(prompt),
-            request=RowState(GREEDY, prompt, (), vocab, torch.device("cpu")),
-        )
-        for prompt in PROMPTS
-    ]
-    for sequence in sequences:
+    sequences = [Sequence(list(prompt)) for prompt in PROMPTS]
+    states: dict[Sequence, RowState] = {}
+    for sequence, prompt in zip(sequences, PROMPTS, strict=True):
         scheduler.add(sequence)
+        states[sequence] = RowState(GREEDY, prompt, (), vocab, torch.device("cpu"))
     for _ in range(12):
         plan = scheduler.plan()
-        rows = [part.sequence.request for part in plan.slices if part.is_sampled]
-        choices = computing.run(computing.prepare(plan), rows)
+        rows = [states[part.sequence] for part in plan.slices if part.is_sampled]
+        choices = computation.compute(computation.prepare(plan), rows)
         scheduler.commit(plan, [choice.token_id or 0 for choice in choices])
     return [sequence.token_ids for sequence in sequences]
 
@@ -112,13 +107,13 @@ def on_double(
     loaded: LoadedModel,
     is_compiled: bool = False,
     on_progress: Callable[[LoadProgress], None] = lambda progress: None,
-) -> Computing:
+) -> ModelComputation:
     return build_on_cuda(loaded, layer_shapes(loaded), WISH, 64, is_compiled, on_progress)
 
 
 @pytest.fixture
 def expected(loaded: LoadedModel) -> list[list[int]]:
-    plain = build_computing(loaded, layer_shapes(loaded), WISH)
+    plain = build_computation(loaded, layer_shapes(loaded), WISH)
     tokens = tokens_of(plain, loaded.model.config.vocab_size)
     plain.close()
     return tokens
@@ -128,13 +123,13 @@ def test_a_cuda_device_gets_kernels_graphs_and_compiled_layers(
     loaded: LoadedModel, told: list[str], recorder: Repeater, expected: list[list[int]]
 ) -> None:
     progress: list[LoadProgress] = []
-    computing = on_double(loaded, True, progress.append)
+    computation = on_double(loaded, True, progress.append)
     try:
         assert told == ["kernels for 6 rows of 2048 tokens", "compile"]
-        assert computing.description == (
+        assert computation.description == (
             "transformers' code, attention of a double, torch.compile, 4 CUDA graphs"
         )
-        assert "12,345 for steps of 64 tokens" in computing.arithmetic
+        assert "12,345 for steps of 64 tokens" in computation.arithmetic
         stages = list(dict.fromkeys(each.stage for each in progress))
         assert stages == [
             "trying the kernels",
@@ -143,10 +138,10 @@ def test_a_cuda_device_gets_kernels_graphs_and_compiled_layers(
             "capturing CUDA graphs",
         ]
         assert progress[-1] == LoadProgress("capturing CUDA graphs", 1.0)
-        assert tokens_of(computing, loaded.model.config.vocab_size) == expected
+        assert tokens_of(computation, loaded.model.config.vocab_size) == expected
         assert recorder.replayed > 0
     finally:
-        computing.close()
+        computation.close()
 
 
 def test_a_model_that_waits_for_the_device_runs_without_graphs_and_says_why(
@@ -164,13 +159,13 @@ def test_a_model_that_waits_for_the_device_runs_without_graphs_and_says_why(
         return output
 
     monkeypatch.setattr(loaded.model, "forward", looks)
-    computing = on_double(loaded)
+    computation = on_double(loaded)
     try:
-        assert "no CUDA graphs: aten._local_scalar_dense" in computing.description
-        assert tokens_of(computing, loaded.model.config.vocab_size) == expected
+        assert "no CUDA graphs: aten._local_scalar_dense" in computation.description
+        assert tokens_of(computation, loaded.model.config.vocab_size) == expected
         assert recorder.replayed == 0
     finally:
-        computing.close()
+        computation.close()
 
 
 @pytest.mark.parametrize("recorded", [0, 1, 2, 3], ids=lambda count: f"{count} recorded")
@@ -193,12 +188,12 @@ def test_a_graph_that_cannot_be_recorded_leaves_a_model_that_runs(
 
     refusing = Refusing()
     monkeypatch.setattr(on_cuda, "CudaRecorder", lambda device: refusing)
-    computing = on_double(loaded)
+    computation = on_double(loaded)
     try:
-        assert "no CUDA graphs: operation not permitted" in computing.description
-        assert tokens_of(computing, loaded.model.config.vocab_size) == expected
+        assert "no CUDA graphs: operation not permitted" in computation.description
+        assert tokens_of(computation, loaded.model.config.vocab_size) == expected
     finally:
-        computing.close()
+        computation.close()
 
 
 def test_a_device_without_room_is_a_broken_model_with_the_arithmetic(

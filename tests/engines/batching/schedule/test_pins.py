@@ -14,112 +14,114 @@ def scheduler(num_blocks: int) -> Scheduler:
     )
 
 
-def sequence(length: int, first: int = 1, salt: bytes = b"") -> Sequence:
-    return Sequence([first] + [2] * (length - 1), length, salt=salt)
+def sequence(length: int, first: int = 1, salt: str = "") -> Sequence:
+    return Sequence([first] + [2] * (length - 1), cache_salt=salt)
 
 
-def run(it: Scheduler, each: Sequence) -> Sequence:
-    """To its first token, and away."""
+def run(it: Scheduler, each: Sequence) -> tuple[int, ...]:
+    """To its first token, and away; returns the prompt."""
+    prompt = tuple(each.token_ids)
     it.add(each)
-    while each.num_tokens == each.num_prompt:
+    while each.num_tokens == len(prompt):
         plan = it.plan()
         it.commit(plan, [7] * sum(part.is_sampled for part in plan.slices))
         it.check()
     it.remove(each)
     it.check()
-    return each
+    return prompt
 
 
-def test_what_is_not_there_cannot_be_pinned_nor_let_go() -> None:
+def num_pinned(it: Scheduler) -> int:
+    """Blocks; nothing runs."""
+    assert it.is_idle
+    return it.stats().blocks_used
+
+
+def test_what_is_not_cached_cannot_be_pinned() -> None:
     it = scheduler(8)
-    assert it.pin([1] * 20) == 0
-    it.unpin([1] * 20)
+    assert it.pin((1,) * 20) == 0
     it.check()
 
 
 def test_less_than_a_block_cannot_be_pinned() -> None:
     it = scheduler(8)
-    prefix = run(it, sequence(9))
-    assert it.pin(prefix.token_ids[:3]) == 0
-    assert it.stats().blocks_pinned == 0
+    prompt = run(it, sequence(9))
+    assert it.pin(prompt[:3]) == 0
+    assert num_pinned(it) == 0
 
 
 def test_a_pinned_prefix_outlives_what_comes_after() -> None:
     it = scheduler(10)
-    prefix = run(it, sequence(13)).token_ids[:13]
-    assert it.pin(prefix) == 12
-    assert it.stats().blocks_pinned == 3
+    prompt = run(it, sequence(13))
+    assert it.pin(prompt) == 12
+    assert num_pinned(it) == 3
     for first in (20, 21, 22):
         run(it, sequence(16, first))
-    assert run(it, sequence(13)).num_cached == 12
-    it.unpin(prefix)
-    it.unpin(prefix)
-    assert it.stats().blocks_used == 0
+    again = sequence(13)
+    run(it, again)
+    assert again.num_cached == 12
 
 
 def test_pins_take_half_of_the_pool_at_most() -> None:
     it = scheduler(8)
-    prefix = run(it, sequence(21)).token_ids
-    assert it.pin(prefix) == 0
-    assert it.pin(prefix[:16]) == 16
-    other = run(it, sequence(5, 9)).token_ids
+    prompt = run(it, sequence(21))
+    assert it.pin(prompt) == 0
+    assert it.pin(prompt[:16]) == 16
+    other = run(it, sequence(5, 9))
     assert it.pin(other[:4]) == 0
-    assert it.stats().blocks_pinned == 4
+    assert num_pinned(it) == 4
 
 
-def test_prefixes_that_begin_alike_are_counted_once_and_let_go_one_by_one() -> None:
+def test_prefixes_that_begin_alike_share_their_blocks() -> None:
     it = scheduler(8)
-    prefix = run(it, sequence(17)).token_ids
-    assert it.pin(prefix[:8]) == 8
-    assert it.pin(prefix[:16]) == 16
-    assert it.stats().blocks_pinned == 4
-    it.unpin(prefix[:16])
-    assert it.stats().blocks_pinned == 2
-    assert it.pin(prefix[:8]) == 8  # again
-    it.unpin(prefix[:8])
-    assert it.stats().blocks_pinned == 0
+    prompt = run(it, sequence(17))
+    assert it.pin(prompt[:8]) == 8
+    assert it.pin(prompt[:16]) == 16
+    assert num_pinned(it) == 4
+    assert it.pin(prompt[:8]) == 8  # again
+    assert num_pinned(it) == 4
+    run(it, sequence(24, 9))  # needs 7 of the 8 blocks: the longer, older pin is dropped
+    assert num_pinned(it) == 0
     it.check()
 
 
-def test_pins_give_way_to_a_request_that_needs_the_whole_pool() -> None:
+def test_pins_are_dropped_for_a_request_that_needs_the_whole_pool() -> None:
     it = scheduler(8)
-    prefix = run(it, sequence(17)).token_ids
-    assert it.pin(prefix[:16]) == 16
+    prompt = run(it, sequence(17))
+    assert it.pin(prompt[:16]) == 16
     run(it, sequence(30, 9))
-    assert it.stats().blocks_pinned == 0
+    assert num_pinned(it) == 0
 
 
-def test_the_oldest_pin_gives_way_first() -> None:
+def test_the_oldest_pin_is_dropped_first() -> None:
     it = scheduler(8)
-    old = run(it, sequence(9, 3)).token_ids
-    new = run(it, sequence(9, 4)).token_ids
+    old = run(it, sequence(9, 3))
+    new = run(it, sequence(9, 4))
     assert it.pin(old[:8]) == 8
     assert it.pin(new[:8]) == 8
     run(it, sequence(20, 9))
-    assert it.stats().blocks_pinned == 2
-    assert run(it, sequence(9, 4)).num_cached == 8
+    assert num_pinned(it) == 2
+    again = sequence(9, 4)
+    run(it, again)
+    assert again.num_cached == 8
 
 
 def test_a_stream_that_grows_alone_takes_the_place_of_pins() -> None:
     it = scheduler(8)
-    prefix = run(it, sequence(17)).token_ids
-    assert it.pin(prefix[:16]) == 16
-    growing = Sequence([9, 9], 2, max_new_tokens=30)
+    prompt = run(it, sequence(17))
+    assert it.pin(prompt[:16]) == 16
+    growing = Sequence([9, 9], max_new_tokens=30)
     it.add(growing)
     for _ in range(30):
         plan = it.plan()
         it.commit(plan, [7] * len(plan.slices))
         it.check()
     assert growing.num_tokens == 32
-    assert not growing.preemptions
+    assert not growing.num_preemptions
 
 
-def test_a_pin_is_of_its_salt() -> None:
+def test_what_was_computed_under_a_salt_cannot_be_pinned() -> None:
     it = scheduler(8)
-    prefix = run(it, sequence(9, salt=b"mine")).token_ids[:8]
-    assert it.pin(prefix) == 0
-    assert it.pin(prefix, b"mine") == 8
-    it.unpin(prefix)
-    assert it.stats().blocks_pinned == 2
-    it.unpin(prefix, b"mine")
-    assert it.stats().blocks_used == 0
+    prompt = run(it, sequence(9, salt="mine"))
+    assert it.pin(prompt[:8]) == 0
+    assert num_pinned(it) == 0

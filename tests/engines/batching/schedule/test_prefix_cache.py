@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from array import array
 
 import pytest
@@ -23,8 +24,8 @@ def cache(pool: BlockPool) -> PrefixCache:
     return PrefixCache(pool, BLOCK)
 
 
-def sequence(token_ids: list[int], salt: bytes = b"") -> Sequence:
-    return Sequence(token_ids, len(token_ids), salt=salt)
+def sequence(token_ids: list[int], salt: str = "") -> Sequence:
+    return Sequence(token_ids, cache_salt=salt)
 
 
 def computed(pool: BlockPool, cache: PrefixCache, it: Sequence) -> Sequence:
@@ -36,7 +37,7 @@ def computed(pool: BlockPool, cache: PrefixCache, it: Sequence) -> Sequence:
 
 def test_nothing_is_found_before_anything_was_computed(cache: PrefixCache) -> None:
     assert cache.match(sequence([1] * 9)) == []
-    assert cache.find([1] * 9) == []
+    assert cache.find((1,) * 9) == []
 
 
 def test_whole_blocks_are_found_and_the_last_token_is_left(
@@ -51,8 +52,8 @@ def test_a_pinned_prefix_is_found_to_its_last_whole_block(
     pool: BlockPool, cache: PrefixCache
 ) -> None:
     first = computed(pool, cache, sequence([1] * 8))
-    assert cache.find([1] * 8) == first.blocks
-    assert cache.find([1] * 7) == first.blocks[:1]
+    assert cache.find((1,) * 8) == first.blocks
+    assert cache.find((1,) * 7) == first.blocks[:1]
 
 
 def test_the_same_block_after_another_beginning_is_another_block(
@@ -77,13 +78,13 @@ def test_a_block_that_is_gone_ends_the_chain(pool: BlockPool, cache: PrefixCache
     assert cache.match(sequence([*range(12), 0])) == [begin, others[0], end]
 
 
-def test_blocks_are_named_when_they_become_full(pool: BlockPool, cache: PrefixCache) -> None:
+def test_blocks_are_cached_when_they_become_full(pool: BlockPool, cache: PrefixCache) -> None:
     it = sequence([5] * 9)
     it.blocks = [pool.allocate() for _ in range(3)]
     for before, after, expected in ((0, 3, 0), (3, 4, 1), (4, 7, 1), (7, 9, 2)):
         it.num_computed = after
         cache.register(it, before)
-        assert cache.find([5] * 12) == it.blocks[:expected]
+        assert cache.find((5,) * 12) == it.blocks[:expected]
 
 
 def test_answers_are_found_by_who_goes_on_with_them(pool: BlockPool, cache: PrefixCache) -> None:
@@ -96,21 +97,55 @@ def test_answers_are_found_by_who_goes_on_with_them(pool: BlockPool, cache: Pref
 
 
 def test_another_salt_finds_nothing(pool: BlockPool, cache: PrefixCache) -> None:
-    salted = computed(pool, cache, sequence([1] * 9, b"mine"))
-    assert cache.match(sequence([1] * 9, b"mine")) == salted.blocks[:2]
-    assert cache.find([1] * 8, b"mine") == salted.blocks[:2]
-    for other in (b"", b"min", b"yours"):
+    salted = computed(pool, cache, sequence([1] * 9, "mine"))
+    assert cache.match(sequence([1] * 9, "mine")) == salted.blocks[:2]
+    for other in ("", "min", "yours"):
         assert cache.match(sequence([1] * 9, other)) == []
-        assert cache.find([1] * 9, other) == []
+    assert cache.find((1,) * 8) == [], "what is found without a salt has none"
+
+
+@pytest.mark.parametrize("salt", ["\ud800", "\U0001f512", "\0", "a\udfff"])
+def test_any_string_is_a_salt_of_its_own(pool: BlockPool, cache: PrefixCache, salt: str) -> None:
+    salted = computed(pool, cache, sequence([1] * 9, salt))
+    assert cache.match(sequence([1] * 9, salt)) == salted.blocks[:2]
+    for other in ("", "?", "\ufffd", salt + "\0", "\ud83d\udd12"):
+        assert cache.match(sequence([1] * 9, other)) == []
 
 
 def test_no_salt_opens_the_middle_of_somebody_elses_chain(
     pool: BlockPool, cache: PrefixCache
 ) -> None:
-    first = computed(pool, cache, sequence([1] * 12))
-    hashed = _root(b"") + array("q", [1] * BLOCK).tobytes()  # what the first name is the digest of
-    for salt in (*first.digests, hashed):
-        assert cache.match(sequence([1] * 9, salt)) == []
+    # A salt is text: these are a root and a block's hash that happen to be text, too.
+    root_salt = next(salt for salt in map(str, itertools.count()) if _text(_root(salt)))
+    begin = array("q", [1] * BLOCK).tobytes()  # a root and this make the first block's hash
+    salted = computed(pool, cache, sequence([1] * 12, root_salt))
+    plain = next(
+        it
+        for token in itertools.count()
+        if _text((it := hashed(cache, sequence([token] * 12))).block_hashes[0])
+    )
+    computed(pool, cache, plain)
+    first = _text(plain.block_hashes[0])
+    within = _text(_root(root_salt) + begin)
+    assert first
+    assert within
+    assert _root(first) != plain.block_hashes[0]
+    assert cache.match(sequence(plain.token_ids[BLOCK:], first)) == []
+    assert _root(within) != salted.block_hashes[0]
+    assert cache.match(sequence([1] * 9, within)) == []
+
+
+def hashed(cache: PrefixCache, it: Sequence) -> Sequence:
+    cache.match(it)
+    return it
+
+
+def _text(content: bytes) -> str:
+    """The string with this encoding, if there is one."""
+    try:
+        return content.decode("utf-8", "surrogatepass")
+    except UnicodeDecodeError:
+        return ""
 
 
 def test_large_token_ids_are_told_apart(pool: BlockPool, cache: PrefixCache) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence as Tokens
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from hypothesis import given, settings
@@ -17,19 +17,20 @@ VOCAB = 5
 """Small, so that prompts often begin alike."""
 
 
-def history(token_ids: Tokens[int], salt: bytes = b"") -> int:
-    return zlib.crc32(salt + bytes(token_ids))
+def history(token_ids: list[int], salt: str = "") -> int:
+    return zlib.crc32(salt.encode() + bytes(token_ids))
 
 
-def next_token(token_ids: Tokens[int]) -> int:
+def next_token(token_ids: list[int]) -> int:
     return history(token_ids) % VOCAB
 
 
-def answer(prompt: Tokens[int], length: int) -> list[int]:
+def answer(prompt: Iterable[int], length: int) -> list[int]:
     tokens = list(prompt)
+    num_prompt = len(tokens)
     for _ in range(length):
         tokens.append(next_token(tokens))
-    return tokens[len(prompt) :]
+    return tokens[num_prompt:]
 
 
 @dataclass
@@ -48,10 +49,10 @@ class Model:
                 for i in range(part.end)
             ]
             for i in range(part.start, part.end):
-                self.memory[places[i]] = history(sequence.token_ids[: i + 1], sequence.salt)
+                self.memory[places[i]] = history(sequence.token_ids[: i + 1], sequence.cache_salt)
             part_ids = sequence.token_ids
             for i, place in enumerate(places):
-                own = history(part_ids[: i + 1], sequence.salt)
+                own = history(part_ids[: i + 1], sequence.cache_salt)
                 assert self.memory.get(place) == own, "somebody else's tokens"
             if part.is_sampled:
                 assert part.end == sequence.num_tokens
@@ -67,7 +68,7 @@ class Arrival:
     caller: str
     priority: int
     leaves_after: int | None
-    salt: bytes
+    salt: str
 
 
 TOKENS = st.integers(0, VOCAB - 1)
@@ -80,7 +81,7 @@ ARRIVALS = st.lists(
         caller=st.sampled_from("abc"),
         priority=st.integers(1, 4),
         leaves_after=st.none() | st.integers(0, 15),
-        salt=st.sampled_from([b"", b"", b"own"]),
+        salt=st.sampled_from(["", "", "own"]),
     ),
     min_size=1,
     max_size=14,
@@ -122,14 +123,7 @@ def test_whatever_comes_and_goes(
     for step in range(20 + 40 * work):
         while coming and coming[0].step <= step:
             a = coming.pop(0)
-            sequence = Sequence(
-                list(a.prompt),
-                len(a.prompt),
-                a.caller,
-                a.priority,
-                max_new_tokens=a.length,
-                salt=a.salt,
-            )
+            sequence = Sequence(list(a.prompt), a.caller, a.priority, a.salt, a.length)
             scheduler.add(sequence)
             alive[sequence] = a
         plan = scheduler.plan(prefill)
@@ -145,10 +139,12 @@ def test_whatever_comes_and_goes(
             scheduler.remove(sequence)
             scheduler.remove(sequence)
             del alive[sequence]
-        for sequence in [s for s, a in alive.items() if s.num_tokens - s.num_prompt >= a.length]:
+        over = [s for s, a in alive.items() if s.num_tokens - len(a.prompt) >= a.length]
+        for sequence in over:
+            a = alive.pop(sequence)
             if pins:
-                scheduler.pin(sequence.token_ids[: sequence.num_prompt], sequence.salt)
-            done.append((alive.pop(sequence), sequence.token_ids[sequence.num_prompt :]))
+                scheduler.pin(a.prompt)
+            done.append((a, sequence.token_ids[len(a.prompt) :]))
             scheduler.remove(sequence)
         scheduler.check()
         if not alive and not coming:
@@ -157,9 +153,9 @@ def test_whatever_comes_and_goes(
     assert not alive, "a request was lost, or starved"
     for a, tokens in done:
         assert tokens == answer(a.prompt, a.length)
-        scheduler.unpin(a.prompt, a.salt)
     assert scheduler.is_idle
-    assert scheduler.stats().blocks_used == 0
+    stats = scheduler.stats()
+    assert stats.blocks_used <= (stats.blocks_total // 2 if pins else 0)
 
 
 def _check_plan(plan: StepPlan, budget: int) -> None:
@@ -168,7 +164,7 @@ def _check_plan(plan: StepPlan, budget: int) -> None:
     assert all(length > 0 for length in lengths)
     assert lengths[: lengths.count(1)] == [1] * lengths.count(1), "decode comes first"
     assert len({part.sequence for part in plan.slices}) == len(plan.slices)
-    assert not set(plan.preempted) & {part.sequence for part in plan.slices}
+    assert all(part.sequence.blocks for part in plan.slices), "a preempted one is in the plan"
 
 
 @settings(deadline=None, max_examples=40)
@@ -184,17 +180,19 @@ def test_caching_changes_no_answer(prompts: list[list[int]]) -> None:
             is_caching=is_caching,
         )
         model = Model(2)
-        sequences = [Sequence(list(prompt), len(prompt)) for prompt in prompts]
+        sequences = [Sequence(list(prompt)) for prompt in prompts]
         for sequence in sequences:
             scheduler.add(sequence)
         for _ in range(3000):
             plan = scheduler.plan()
             scheduler.commit(plan, model.run(plan))
-            for sequence in sequences:
-                if sequence.num_tokens - sequence.num_prompt >= 8:
+            for sequence, prompt in zip(sequences, prompts, strict=True):
+                if sequence.num_tokens - len(prompt) >= 8:
                     scheduler.remove(sequence)
             if scheduler.is_idle:
                 break
-        answers.append([s.token_ids[: s.num_prompt + 8] for s in sequences])
+        answers.append(
+            [s.token_ids[: len(prompt) + 8] for s, prompt in zip(sequences, prompts, strict=True)]
+        )
     assert answers[0] == answers[1]
     assert answers[0] == [prompt + answer(prompt, 8) for prompt in prompts]

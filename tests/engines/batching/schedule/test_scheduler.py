@@ -24,7 +24,7 @@ def scheduler(
 
 
 def sequence(length: int, caller: str = "", priority: int = 1, first: int = 1) -> Sequence:
-    return Sequence([first] + [2] * (length - 1), length, caller, priority)
+    return Sequence([first] + [2] * (length - 1), caller, priority)
 
 
 def step(it: Scheduler, prefill: int | None = None) -> StepPlan:
@@ -54,8 +54,8 @@ def test_what_the_pool_could_never_hold_is_refused_and_nothing_is_kept() -> None
 def test_an_answer_that_would_outgrow_the_pool_is_refused_at_once() -> None:
     it = scheduler(4)
     with pytest.raises(ValueError, match="6 tokens and 11 more"):
-        it.add(Sequence([1] * 6, 6, max_new_tokens=11))
-    fits = Sequence([1] * 6, 6, max_new_tokens=10)
+        it.add(Sequence([1] * 6, max_new_tokens=11))
+    fits = Sequence([1] * 6, max_new_tokens=10)
     it.add(fits)
     for _ in range(10):
         step(it)
@@ -68,7 +68,7 @@ def test_nothing_without_tokens_and_nothing_twice(length: int) -> None:
     once = sequence(3)
     it.add(once)
     with pytest.raises(ValueError, match="added once"):
-        it.add(once if length else Sequence([], 0))
+        it.add(once if length else Sequence([]))
     step(it)
     it.remove(once)
     assert it.is_idle
@@ -154,15 +154,16 @@ def test_the_latest_loses_its_blocks_and_comes_back_first() -> None:
     early, late = sequence(6, first=3), sequence(6, first=4)
     it.add(early)
     it.add(late)
-    newcomer = sequence(2, "other", first=5)
-    preempted: list[Sequence] = []
     for _ in range(12):
-        plan = step(it)
-        if plan.preempted and not preempted:
-            it.add(newcomer)
-        preempted += plan.preempted
-    assert preempted[0] is late
-    assert not early.preemptions
+        step(it)
+        if late.num_preemptions:
+            break
+    newcomer = sequence(2, "other", first=5)
+    it.add(newcomer)
+    for _ in range(6):
+        step(it)
+    assert late.num_preemptions
+    assert not early.num_preemptions
     assert newcomer.num_tokens == 2, "it came before one that was preempted"
     it.remove(early)
     plan = step(it)

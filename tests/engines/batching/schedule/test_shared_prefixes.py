@@ -20,7 +20,7 @@ def scheduler(num_blocks: int = 64, *, is_caching: bool = True) -> Scheduler:
 
 
 def sequence(length: int, first: int = 1) -> Sequence:
-    return Sequence([first] + [2] * (length - 1), length)
+    return Sequence([first] + [2] * (length - 1))
 
 
 def step(it: Scheduler) -> StepPlan:
@@ -39,13 +39,12 @@ def test_what_a_preempted_stream_finds_again_is_no_gift_of_others() -> None:
     early, late = sequence(6, first=3), sequence(6, first=4)
     it.add(early)
     it.add(late)
-    while not late.preemptions:
+    while not late.num_preemptions:
         step(it)
     it.remove(early)
     plan = step(it)
     assert plan.slices[0].start > 0
     assert late.num_cached == 0
-    assert (it.stats().prefix_queries, it.stats().prefix_hits) == (12, 0)
 
 
 def test_a_second_prompt_finds_whole_blocks_of_the_first() -> None:
@@ -61,7 +60,6 @@ def test_a_second_prompt_finds_whole_blocks_of_the_first() -> None:
     assert second.blocks[2] != first.blocks[2]
     assert other.num_cached == 0
     assert sorted(shape(plan)) == [(0, 11), (8, 3), (11, 1)]
-    assert (it.stats().prefix_queries, it.stats().prefix_hits) == (33, 8)
 
 
 def test_a_prompt_of_whole_blocks_still_computes_its_last_token() -> None:
@@ -80,7 +78,6 @@ def test_what_is_left_behind_is_found_until_its_room_is_needed() -> None:
     it.add(old)
     step(it)
     it.remove(old)
-    assert it.stats().blocks_cached == 2
     assert it.stats().blocks_used == 0
     large = sequence(17, first=9)
     it.add(large)
@@ -99,13 +96,12 @@ def test_without_caching_nothing_is_shared() -> None:
         it.add(each)
         step(it)
     assert each.num_cached == 0
-    assert it.stats().prefix_hits == 0
 
 
 def test_another_salt_shares_nothing() -> None:
     it = scheduler()
-    for salt, cached in ((b"", 0), (b"a", 0), (b"b", 0), (b"a", 8), (b"", 8)):
-        each = Sequence([1] * 11, 11, salt=salt)
+    for salt, cached in (("", 0), ("a", 0), ("b", 0), ("a", 8), ("", 8)):
+        each = Sequence([1] * 11, cache_salt=salt)
         it.add(each)
         step(it)
         it.remove(each)

@@ -1,5 +1,5 @@
-"""Attention on an NVIDIA GPU: decode rows by our kernel, prefill rows by FlashAttention where it
-can, and one call for both where FlashAttention reads block tables."""
+"""Attention on an NVIDIA GPU: decode rows by our kernel, prefill rows by FlashAttention if it can
+compute them; both in one call if FlashAttention reads block tables."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from llmserve.engines.batching.compute.kv_cache import KVCache, LayerShape
 
 
 class Chip(NamedTuple):
-    """What kernels are cut up for: multiprocessors, and the major compute capability."""
+    """What kernels are tuned for: how many multiprocessors, and the major compute capability."""
 
     processors: int
     capability: int
@@ -32,7 +32,7 @@ class Chip(NamedTuple):
 
 
 class _Kind(NamedTuple):
-    """What Triton compiles a kernel for."""
+    """Everything for which Triton compiles a kernel of its own."""
 
     query_heads: int
     kv_heads: int
@@ -45,10 +45,10 @@ class _Kind(NamedTuple):
 class CudaAttention:
     """An `Attention`. Owned by the thread that runs the model.
 
-    A batch of decode rows never waits for the device, so that a CUDA graph can hold it.
-    `varlen` is FlashAttention, if it may be used, and `is_paged` says whether it reads block
-    tables; `used_varlen`, whether any layer so far was for it. What the `chip` is, the device is
-    asked if nobody says.
+    Decode rows never wait for the device, so that they can be captured in a CUDA graph. `varlen` is
+    FlashAttention, if it may be used, and `is_paged` tells whether it reads block tables;
+    `used_varlen` tells whether it computed any layer so far. The device is asked for its `chip` if
+    none is given.
     """
 
     def __init__(
@@ -64,13 +64,13 @@ class CudaAttention:
         self._is_paged = is_paged
         self.used_varlen = False
         self._prefill: _Prefill | None = None
-        # Until `compile_all`: what it is to compile for.
+        # What `compile_all` has to compile for; `None` after it.
         self._seen: dict[_Kind, tuple[Layer, torch.Tensor]] | None = {}
 
     def attend(
         self, cache: KVCache, layer: int, batch: Batch, query: torch.Tensor, variant: Variant
     ) -> torch.Tensor:
-        """See `Attention`. A row of no context (the padding of a graph) gets zeros."""
+        """See `Attention`. A row without context (the padding of a graph) gets zeros."""
         where = Layer(cache.keys[layer], cache.values[layer], variant)
         query = query if query.stride(2) == 1 else query.contiguous()
         if self._seen is not None:
@@ -103,11 +103,10 @@ class CudaAttention:
     @torch.inference_mode()
     def compile_all(self, max_rows: int, max_context: int) -> None:
         """Compile every kernel that batches of up to `max_rows` rows of up to `max_context` tokens
-        may come to need, for all the layers that attended so far; later a batch would wait for the
-        compiler."""
+        may need, for all layers that attended so far; else a batch would wait for the compiler."""
         seen, self._seen = self._seen or {}, None
         for layer, query in seen.values():
-            # One row of no context reads nothing of the cache.
+            # A row without context reads nothing from the cache.
             nothing = torch.zeros(1, dtype=torch.int32, device=query.device)
             ends = torch.arange(2, dtype=torch.int32, device=query.device)
             rows = Rows(query.clone(), ends, nothing, nothing[None], 1)
@@ -118,7 +117,7 @@ class CudaAttention:
 
 
 class _Prefill:
-    """The prefill rows of one batch; what all layers share is made once."""
+    """The prefill rows of one batch; what all layers share is computed once."""
 
     def __init__(self, batch: Batch) -> None:
         self.batch = batch

@@ -11,8 +11,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 _left_alone: Final[Any] = torch.compiler.disable
 VERSIONS: Final = 64
-"""Of one decoder layer's code. Past torch's own limit of 8 a layer runs uncompiled, without a word.
-"""
+"""Of one decoder layer's code. Beyond torch's own limit of 8 a layer silently runs uncompiled."""
 
 
 def compiled(model: Any, backend: str | Callable[..., Any] = "inductor") -> Any:
@@ -20,14 +19,14 @@ def compiled(model: Any, backend: str | Callable[..., Any] = "inductor") -> Any:
     activations become few kernels. Attention, which must be ours already, stays as it is.
 
     All layers share their code, so that it is compiled once for one token and once for any other
-    number. Nothing else of the model is touched; compiled layers can be captured in CUDA graphs.
+    number. The rest of the model is unchanged; compiled layers can be captured in CUDA graphs.
     """
-    # All layers of all models share the code of their class: each kind of layer, and each model
-    # beside or after another, is one more version of it.
+    # All layers of all models share the code of their class: each kind of layer, and each further
+    # model of the process, is one more version of it.
     dynamo.recompile_limit = max(dynamo.recompile_limit, VERSIONS)
     name = model.config.get_text_config(decoder=True)._attn_implementation
     attend = ALL_ATTENTION_FUNCTIONS[name]
-    # It reads the step's tables, which no compiled code could be kept for.
+    # It reads the step's tables: compiled code would fit one step only.
     ALL_ATTENTION_FUNCTIONS.register(name, _left_alone(attend))
     layers = set(model._no_split_modules or ())
     for module in model.modules():

@@ -18,8 +18,8 @@ from llmserve.engines.batching.compute.cuda.splits import LONGEST_PART
 
 NO_SLOT: Final = -1
 CONTEXT_STEP: Final = 4
-"""A graph cuts contexts into parts for the longest it takes; each part more is a piece of work for
-every row, however short."""
+"""A graph splits contexts into as many parts as its longest needs; each part is work for every row,
+however short."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -31,11 +31,11 @@ class Bucket:
 
 
 def buckets(max_rows: int, max_context: int) -> list[Bucket]:
-    """The graphs to capture, few and close enough that padding costs little: of 1, 2, 4, then
-    every 8th, every 16th row past 256, up to and including `max_rows`.
+    """The graphs to capture, few, but close enough that padding costs little: for 1, 2 and 4 rows,
+    every 8th number, every 16th beyond 256, up to and including `max_rows`.
 
-    Contexts beyond `LONGEST_PART` are cut into more parts, so batches with one get graphs of their
-    own: of a power of two of rows, and for contexts `CONTEXT_STEP` times as long each.
+    Contexts beyond `LONGEST_PART` are split into more parts, so batches with one get graphs of
+    their own: for each power of two of rows, and contexts `CONTEXT_STEP` times as long each time.
     """
     rows = [1, 2, 4, *range(8, 257, 8), *range(272, max_rows + 1, 16)]
     powers = [1 << power for power in range(max_rows.bit_length())]
@@ -67,7 +67,7 @@ class DecodeBuffers:
         self._sampled = torch.arange(max_rows, dtype=torch.int64, device=device)
 
     def holds(self, batch: Batch) -> bool:
-        """Whether the batch is one step of decode for each of its rows, and fits."""
+        """Whether every row of the batch decodes one token, and the batch fits."""
         rows, width = batch.block_tables.shape
         return (
             batch.num_decode == rows == batch.sampled.shape[0]
@@ -76,7 +76,7 @@ class DecodeBuffers:
         )
 
     def view(self, bucket: Bucket) -> Batch:
-        """The batch that a bucket's graph is captured with: these very buffers."""
+        """The batch with which a bucket's graph is captured: slices of these buffers."""
         rows = bucket.rows
         return Batch(
             token_ids=self._token_ids[:rows],
@@ -93,7 +93,7 @@ class DecodeBuffers:
         )
 
     def load(self, batch: Batch, num_rows: int) -> None:
-        """Put a batch that `holds` into the first `num_rows` rows; the rest of these is padding."""
+        """Copy a batch for which `holds` is true, and pad it to `num_rows` rows."""
         rows, width = batch.block_tables.shape
         self._token_ids[:rows].copy_(batch.token_ids, non_blocking=True)
         self._positions[:rows].copy_(batch.positions, non_blocking=True)
@@ -103,7 +103,7 @@ class DecodeBuffers:
         self.pad(rows, num_rows)
 
     def pad(self, start: int, end: int) -> None:
-        """Make these rows padding. Their old token, position and blocks are harmless."""
+        """Turn these rows into padding. Their old token, position and blocks are harmless."""
         if start < end:
             self._slots[start:end].fill_(NO_SLOT)
             self._context_lengths[start:end].fill_(0)

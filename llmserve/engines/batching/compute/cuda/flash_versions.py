@@ -1,5 +1,5 @@
-"""FlashAttention 3 and 4, packages of their own that replace torch's version 2 where they are
-installed; only these read block tables."""
+"""FlashAttention 3 and 4, separate packages that replace torch's version 2 if they are installed;
+only these read block tables."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ PAGED: Final = (("FA3", "flash_attn_interface", 9), ("FA4", "flash_attn.cute.int
 
 
 def activate_paged(device: torch.device, varlen: Varlen, block_size: int) -> str | None:
-    """Make version 3 or 4 this process's own where it is installed and reads blocks of this size
-    rightly; returns its name. It replaces torch's for every model of the process.
+    """Activate version 3 or 4 if it is installed and reads blocks of this size correctly; returns
+    its name. It replaces torch's version for every model of the process.
     """
     if active := paged_version(device):
         return active
@@ -30,7 +30,7 @@ def activate_paged(device: torch.device, varlen: Varlen, block_size: int) -> str
             try:
                 attention.activate_flash_attention_impl(name)
                 _try_paged(device, varlen, block_size)
-            # Whatever a package of somebody else's raises: we have kernels of our own.
+            # A foreign package may raise anything, and we have kernels of our own.
             except Exception as error:
                 logger.warning("{} is installed and not used: {}", name, error)
                 attention.restore_flash_attention_impl(_raise_warn=False)

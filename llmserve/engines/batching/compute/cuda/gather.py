@@ -9,21 +9,21 @@ import torch
 
 from llmserve.engines.batching.compute.kv_cache import LayerShape
 
-if TYPE_CHECKING:  # where there is no Triton, others still ask what fits
+if TYPE_CHECKING:  # without Triton, `fits` is still needed
     from llmserve.engines.batching.compute.cuda.launch import Layer, Rows
 
 MAX_GATHERED_BYTES: Final = 256 * 2**20
-"""Keys and values of one layer, gathered for a step; longer contexts stay in their blocks."""
+"""Keys and values of one layer that a step may gather; longer contexts are read in their blocks."""
 
 
 @dataclass(frozen=True, slots=True)
 class Gather:
-    """Where the contexts of some rows lie, one after the other; the same for all layers.
+    """Where the contexts of some rows are in the cache, one after another; the same for all layers.
 
     Attributes:
         starts: (num_rows + 1,) int32, where each context begins.
         blocks: (num_context,) int64.
-        offsets: (num_context,) int64, in the block.
+        offsets: (num_context,) int64, within the block.
     """
 
     starts: torch.Tensor
@@ -32,7 +32,7 @@ class Gather:
 
     @classmethod
     def of(cls, rows: Rows, num_context: int, block_size: int) -> Self:
-        """For rows whose contexts have `num_context` tokens together. Waits for nothing."""
+        """For rows whose contexts have `num_context` tokens in all. Never waits for the device."""
         lengths = rows.context_lengths
         starts = torch.nn.functional.pad(lengths.cumsum(0, dtype=torch.int32), (1, 0))
         numbers = torch.arange(rows.num_rows, device=lengths.device)
@@ -55,5 +55,5 @@ def fits(num_context: int, shape: LayerShape, dtype: torch.dtype) -> bool:
 
 
 def most_gathered(shape: LayerShape, dtype: torch.dtype) -> int:
-    """The most tokens that `fits` lets through."""
+    """The most tokens for which `fits` is true."""
     return MAX_GATHERED_BYTES // shape.bytes_per_token(dtype)

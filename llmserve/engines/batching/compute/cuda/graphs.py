@@ -20,10 +20,10 @@ from llmserve.engines.frames import forget_frames
 
 
 class Recorder(Protocol):
-    """Remembers work on fixed memory."""
+    """Records work on fixed memory."""
 
     def record(self, work: Callable[[], None]) -> Callable[[], None]:
-        """Do the work at least once; what is returned does it again.
+        """Do the work at least once; the function that is returned does it again.
 
         Raises:
             RuntimeError: the work cannot be recorded (it waits for the device, say).
@@ -43,7 +43,7 @@ class CudaRecorder:
         self._stream.wait_stream(current)
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.stream(self._stream):
-            # Outside the graph first: kernels are compiled and libraries take their workspaces.
+            # Outside the graph first: kernels are compiled and libraries allocate workspaces.
             work()
             self._stream.synchronize()
             # Other threads use the device meanwhile (another model loads): their calls are fine.
@@ -51,8 +51,8 @@ class CudaRecorder:
             try:
                 work()
             except BaseException:
-                # The capture has to end, or the allocator would go on recording; that it was
-                # broken is what is raised already.
+                # The capture has to end, or the allocator would go on recording; the error that
+                # broke it is the one to raise.
                 with contextlib.suppress(RuntimeError):
                     self._end(graph)
                 raise
@@ -64,8 +64,8 @@ class CudaRecorder:
         try:
             graph.capture_end()
         except RuntimeError:
-            # A capture that something has broken: torch (2.11 and 2.13) raises before it tells its
-            # allocator, which would record on, hold the pool for ever and ask the dead graph.
+            # The capture is broken: torch (2.11 and 2.13) raises before it tells its allocator,
+            # which would go on recording, keep the pool for ever and use the dead graph.
             _broken.append(graph)
             for give_back in ("_cuda_endAllocateToPool", "_cuda_releasePool"):
                 with contextlib.suppress(RuntimeError, AttributeError):
@@ -78,7 +78,7 @@ _broken: Final[list[torch.cuda.CUDAGraph]] = []
 
 
 class GraphedForward:
-    """A `Forward` that replays pure decode batches and leaves all others to the one it wraps.
+    """A `Forward` that replays graphs for pure decode batches; another one computes all others.
 
     The logits it returns are overwritten by its next call. Owned by the thread that runs the
     model; `capture` is called before the first batch, in that thread.
@@ -117,14 +117,14 @@ class GraphedForward:
     def capture(
         self, on_progress: Callable[[int, int], None] = lambda done, total: None
     ) -> str | None:
-        """Capture every bucket, telling how many of how many are done.
+        """Capture every bucket, reporting how many of how many are done.
 
-        A model that cannot be captured runs as before; why, is returned and logged.
+        A model that cannot be captured runs as before; the reason is returned and logged.
         """
         for done in range(1, self.num_buckets + 1):
             try:
                 self.capture_next()
-            # Whatever the model's code raises while it is recorded: it ran without.
+            # The model's code may raise anything while it is recorded; without, it ran.
             except Exception as error:
                 logger.warning(
                     "decode runs without CUDA graphs, the model cannot be captured: {}", error
@@ -139,11 +139,11 @@ class GraphedForward:
 
     @torch.inference_mode()
     def capture_next(self) -> None:
-        """Capture the largest bucket that is missing. The first takes memory from the pool that is
-        enough for all others.
+        """Capture the largest bucket that is missing. The first one makes the pool large enough for
+        all others.
 
         Raises:
-            Exception: whatever the model's code, or the device, raises where it is recorded.
+            Exception: whatever the model's code or the device raises while it is recorded.
         """
         bucket = self._buckets[-1 - len(self._replays)]
         self._buffers.pad(0, bucket.rows)
@@ -154,7 +154,7 @@ class GraphedForward:
         """Run one step that may not wait for the device.
 
         Raises:
-            WaitsForDevice: the model's code would; no graph can be recorded of it.
+            WaitsForDevice: the model's code would, so that no graph can be recorded.
         """
         bucket = self._buckets[0]
         self._buffers.pad(0, bucket.rows)
@@ -171,7 +171,7 @@ class GraphedForward:
         return self._logits[: batch.num_decode]
 
     def _bucket(self, batch: Batch) -> Bucket:
-        """The smallest that takes the batch."""
+        """The smallest into which the batch fits."""
         wanted = Bucket(batch.num_decode, batch.max_context)
         place = bisect_left(self._buckets, wanted)
         return next(b for b in self._buckets[place:] if b.max_context >= batch.max_context)
@@ -180,5 +180,5 @@ class GraphedForward:
         logits = self._forward(self._buffers.view(bucket), self._cache)
         if self._logits is None:
             self._logits = torch.empty_like(logits)
-        # One place for all buckets: a graph's own output would keep its memory from the others.
+        # One buffer for all buckets: graphs could not share the memory of outputs of their own.
         self._logits[: bucket.rows].copy_(logits)

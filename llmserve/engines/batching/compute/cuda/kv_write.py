@@ -1,5 +1,5 @@
-"""Stores new keys and values into their slots in one launch; a slot of -1 stores nothing, which is
-how the padded rows of a CUDA graph leave the cache alone."""
+"""Stores new keys and values in their slots in one launch. For a slot of -1 nothing is stored, so
+that the padded rows of a CUDA graph do not change the cache."""
 # mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-decorators
 # Triton reads a kernel's annotations for its own purposes.
 
@@ -16,8 +16,8 @@ from llmserve.engines.batching.compute.kv_cache import KVCache
 
 ALIGNMENT_BYTES: Final = 16
 MOST_UNIT: Final = 16
-"""Numbers; strides that are known to be multiples of these are read in whole vectors."""
-# They change with a batch's length, and Triton would compile a variant for each divisibility.
+"""Numbers; with strides that are known to be multiples, whole vectors are read."""
+# They depend on a batch's length, and Triton would compile a variant for each divisibility.
 STRIDES: Final = (
     "key_token_stride", "key_head_stride", "value_token_stride", "value_head_stride",
 )  # fmt: skip
@@ -66,7 +66,7 @@ def write_slots(
 
 
 def _in_units(cells: torch.Tensor, unit: int) -> torch.Tensor:
-    """With an aligned beginning and strides of whole units, so that one variant of the kernel does
+    """With an aligned start and strides of whole units, so that one variant of the kernel is enough
     for every batch."""
     is_even = cells.stride(0) % unit == 0 and cells.stride(1) % unit == 0
     is_aligned = cells.data_ptr() % ALIGNMENT_BYTES == 0

@@ -1,4 +1,4 @@
-"""What a launch of the paged kernel is given, for decode and prefill alike."""
+"""The arguments of the paged kernel, for decode and prefill alike."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from llmserve.engines.batching.compute.cuda.tiling import Tiling
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """Rows of a batch whose tokens lie together.
+    """Rows of a batch whose tokens are contiguous.
 
     Attributes:
         query: (num_tokens, query_heads, head_dim), the last dimension contiguous.
@@ -32,7 +32,7 @@ class Rows:
 
     @property
     def num_rows(self) -> int:
-        """How many."""
+        """How many rows there are."""
         return self.context_lengths.shape[0]
 
 
@@ -46,23 +46,23 @@ class Layer:
 
     @property
     def kv_heads(self) -> int:
-        """Heads of the cache."""
+        """How many heads the cache has."""
         return self.keys.shape[1]
 
     def group(self, query: torch.Tensor) -> int:
-        """Query heads for each of them."""
+        """How many query heads read the same KV head."""
         return query.shape[1] // self.kv_heads
 
 
 def kernel_arguments(rows: Rows, layer: Layer, tiling: Tiling) -> dict[str, Any]:
-    """All that decode and prefill have in common."""
+    """The arguments that decode and prefill have in common."""
     variant, head_dim = layer.variant, layer.keys.shape[3]
     softcap = variant.softcap
     return {
         "query": rows.query,
         "keys": layer.keys,
         "values": layer.values,
-        # Where there are none, anything that is aligned: it is not read.
+        # Without sinks any aligned tensor will do: it is not read.
         "sinks": layer.keys if variant.sinks is None else variant.sinks,
         "query_starts": rows.query_starts,
         "context_lengths": rows.context_lengths,

@@ -1,4 +1,4 @@
-"""Decode attention: one query token per row, the context split over programs and the parts reduced
+"""Decode attention: one query token per row, the context split among programs and the parts reduced
 (flash-decoding, https://pytorch.org/blog/flash-decoding/)."""
 # mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-decorators
 # Triton reads a kernel's annotations for its own purposes.

@@ -19,14 +19,14 @@ import triton.language as tl
 
 # Softmax in base two: one instruction on the GPU, the scores are scaled to match.
 LOG2_E: Final = tl.constexpr(1.4426950408889634)
-# Triton compiles a variant for each divisibility by 16 and each 1 that it meets. These arguments
-# change from batch to batch, and nothing may be compiled while requests wait.
+# Triton compiles variants for arguments that are 1 or divisible by 16. These change from batch to
+# batch, and nothing may be compiled while requests wait.
 CHANGING_NUMBERS: Final = ("window", "query_token_stride", "query_head_stride", "table_stride")
 SLICED_TENSORS: Final = ("query", "query_starts", "context_lengths", "block_tables")
 
 
 def padded(size: int) -> int:
-    """The next power of two, at least 16: what Triton's tiles and its matrix product take."""
+    """The next power of two, at least 16, as Triton's tiles and matrix products need it."""
     return max(16, 1 << (size - 1).bit_length())
 
 
@@ -124,7 +124,7 @@ def paged_kernel(
             is_seen = is_seen & (tokens[None, :] > position[:, None] - window)
         scores = tl.where(is_seen, scores, float("-inf"))
         new_peak = tl.maximum(peak, tl.max(scores, 1))
-        # A row that has seen nothing yet: -inf minus -inf would poison it.
+        # For a row that has seen nothing yet, -inf minus -inf would be NaN.
         base = tl.where(new_peak == float("-inf"), 0.0, new_peak)
         weights = tl.exp2(scores - base[:, None])
         decay = tl.exp2(peak - base)

@@ -1,5 +1,5 @@
-"""Prefill attention over the block table, for what FlashAttention of torch does not take: softcap,
-sinks, float32, uneven head sizes, contexts too long to gather."""
+"""Prefill attention over the block table, for what torch's FlashAttention does not support:
+softcap, sinks, float32, uneven head sizes, contexts too long to gather."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Into how many parts decode cuts each context. Knows no Triton."""
+"""Into how many parts decode splits each context. Knows no Triton."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from typing import Final
 
 MAX_SPLITS: Final = 64
 LONGEST_PART: Final = 4096
-"""Tokens that one program reads at most, where `MAX_SPLITS` allows: a long context among short ones
-would keep a few multiprocessors busy and all others waiting."""
+"""Tokens that one program reads at most, as far as `MAX_SPLITS` permits: a long context among short
+ones would keep a few multiprocessors busy and all others waiting."""
 
 
 def num_splits(num_rows: int, kv_heads: int, processors: int, max_context: int) -> int:
-    """Parts of each context, a power of two: about two programs for every multiprocessor, and more
-    where the longest context asks for it. `max_context` may be a bound."""
+    """Parts of each context, a power of two: about two programs per multiprocessor, or more if the
+    longest context needs them. `max_context` may be a bound."""
     by_rows = -(-2 * processors // max(1, num_rows * kv_heads))
     by_rows = 1 << (by_rows.bit_length() - 1)
     by_context = 1 << (-(-max_context // LONGEST_PART) - 1).bit_length()

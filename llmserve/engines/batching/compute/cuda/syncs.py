@@ -1,7 +1,7 @@
-"""Finds what would wait for the device, before a CUDA graph is recorded of it.
+"""Finds operations that would wait for the device, before a CUDA graph is recorded.
 
-torch's own `set_sync_debug_mode` speaks for the whole process, where other models may be serving;
-this one belongs to the thread that enters it. It does not see inside of an operation.
+torch's own `set_sync_debug_mode` applies to the whole process, where other models may be serving;
+this one applies to the thread that enters it. It does not see inside an operation.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ INDEXING: Final = frozenset({_aten.index, _aten.index_put, _aten.index_put_})
 
 
 class WaitsForDevice(RuntimeError):
-    """An operation waits for the device, or its result's shape depends on what is there."""
+    """An operation waits for the device, or its result's shape depends on the data there."""
 
 
 class RefuseSyncs(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's own stub
@@ -40,7 +40,7 @@ class RefuseSyncs(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch'
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         kwargs = kwargs or {}
-        # In inference mode these come whole; what they are made of tells.
+        # In inference mode these arrive as a whole; look at what they are composed of.
         with self:
             parts = func.decompose(*args, **kwargs)
         if parts is not NotImplemented:
@@ -57,7 +57,7 @@ class RefuseSyncs(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch'
 
 
 def _crosses(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-    """Whether memory is copied between the host and a device. (Copies within the host are free.)"""
+    """Whether data are copied between the host and a device. (Copies within the host are fine.)"""
     source = args[1] if func.overloadpacket is _aten.copy_ else args[0]
     target = args[0].device if func.overloadpacket is _aten.copy_ else kwargs.get("device")
     return target is not None and torch.device(target).type != source.device.type

@@ -1,10 +1,10 @@
-"""How the paged kernel's work is cut up, by the GPU's generation: large tiles that fit into its
-registers and its shared memory without a spill, as the tests compile them.
+"""How the paged kernel's work is tiled, by GPU generation: large tiles that fit into registers and
+shared memory without spilling, as the tests check by compiling them.
 
 generation       capability  what decides
 Turing           7.5         64 KiB of shared memory, no asynchronous copies
 Ampere, Ada      8.x         accumulators in registers
-Hopper           9.0         a group of four warps multiplies out of shared memory
+Hopper           9.0         a group of four warps multiplies from shared memory
 Blackwell        10.x        as Hopper; its consumer cards, 12.x, as Ada
 """
 
@@ -65,7 +65,7 @@ def prefill_tiling(capability: int, head_dim: int, dtype: torch.dtype) -> Tiling
 
 
 def _small_tiling(head_dim: int, dtype: torch.dtype) -> Tiling:
-    """Where shared memory is short."""
+    """For little shared memory."""
     warps = 4 if padded(head_dim) <= 256 else 8
     return Tiling(16, _tile_tokens(head_dim, dtype, 8192, 32), warps=warps, stages=1)
 

@@ -1,7 +1,7 @@
-"""FlashAttention as torch ships it (`varlen_attn`), as the installed version takes its arguments.
+"""FlashAttention as torch ships it (`varlen_attn`), with the arguments of the installed version.
 
-Version 2 computes 16-bit heads of up to 256 numbers from Ampere on, and knows neither capped scores
-nor sinks. With version 3 or 4 activated it reads block tables, too.
+Version 2 computes 16-bit heads of up to 256 numbers on Ampere and later, without capped scores and
+sinks. With version 3 or 4 activated it reads block tables, too.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from llmserve.engines.batching.compute.cuda.launch import Layer, Rows
 
 @dataclass(frozen=True, slots=True)
 class Varlen:
-    """`names_groups`: grouped heads must be asked for; older versions take them as they come."""
+    """`names_groups`: grouped heads need an argument; older versions recognize them by shape."""
 
     function: Any
     names_groups: bool
 
     @classmethod
     def of_torch(cls, device: torch.device) -> Self | None:
-        """`None` where torch is too old to give it windows, or the device is."""
+        """`None` if the device is too old, or torch too old to have it with windows."""
         if device.type != "cuda" or torch.cuda.get_device_capability(device)[0] < 8:
             return None
         try:
@@ -37,14 +37,14 @@ class Varlen:
 
     @classmethod
     def of_function(cls, function: Any) -> Self | None:
-        """By what its signature takes."""
+        """For a function with this signature."""
         taken = inspect.signature(function).parameters
         if not {"window_size", "scale"} <= taken.keys():
             return None
         return cls(function, "enable_gqa" in taken)
 
     def takes(self, query: torch.Tensor, variant: Variant) -> bool:
-        """Whether it computes this at all."""
+        """Whether it can compute this."""
         head_dim = query.shape[-1]
         return (
             query.dtype in (torch.bfloat16, torch.float16)

@@ -1,4 +1,4 @@
-"""Attention by the kernels, for models that the native decoder does not know."""
+"""Attention by the kernels, for models that the native decoder does not support."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from llmserve.engines.batching.compute.native.kernels import LANES, AttentionCal
 
 
 class NativeAttention:
-    """An `Attention` over a bfloat16 cache on the CPU. Layers that cap their scores or have sinks
-    are left to `otherwise`. One thread calls it at a time."""
+    """An `Attention` over a bfloat16 cache on the CPU. Layers with capped scores or sinks are left
+    to `otherwise`. One thread calls it at a time."""
 
     def __init__(self, kernels: Kernels, otherwise: Attention) -> None:
         self._kernels = kernels
@@ -61,7 +61,7 @@ class NativeAttention:
 
 
 def _suits(query: torch.Tensor, keys: torch.Tensor, variant: Variant) -> bool:
-    # Maxima are sought before scores are scaled.
+    # Maxima are taken before scores are scaled.
     is_plain = variant.softcap is None and variant.sinks is None and variant.scale > 0.0
     has_dtype = query.dtype == keys.dtype == torch.bfloat16
     has_place = query.device.type == keys.device.type == "cpu" and keys.is_contiguous()

@@ -1,15 +1,17 @@
 // Attention of few query lanes over the paged cache, as at decode: whole rows of keys are
-// multiplied and summed up afterwards, so that each instruction works on numbers of one query.
+// multiplied and summed afterwards, so that each instruction works on numbers of one query.
 //
 //   scores (lanes, keys) = queries × keys' → weights → sums += weights × values, two keys at a time
 //
-// Values come as they lie, two rows interleaved word by word: within every 32 numbers of a sum the
-// order is another until `finish`.
+// Values are read in place, two rows interleaved word by word, so that every 32 numbers of a sum
+// are permuted until `finish`.
 #pragma once
 
 #include <algorithm>
 #include <type_traits>
 
+#include "attention_chunk.h"
+#include "attention_scratch.h"
 #include "attention_task.h"
 #include "lanes.h"
 
@@ -17,7 +19,7 @@ namespace llmserve {
 
 class FewLanes {
   public:
-    // With AMX a tile full of lanes is cheap, and so fewer of them are few.
+    // With AMX full tiles are cheap, so this pays for fewer lanes only.
     static bool suits(const AttentionLayer& layer, const AttentionTask& task) {
         return task.num_lanes <= (layer.tiles ? kTogether : kMost) &&
                layer.cache.block_size % 16 == 0 && layer.cache.head_dim % 32 == 0;
@@ -29,8 +31,7 @@ class FewLanes {
           scratch_(scratch) {
         const int64_t group = layer.query_heads / cache_.kv_heads;
         for (int64_t lane = 0; lane < lanes_; ++lane) {
-            const int64_t token = (task.first_lane + lane) / group;
-            const int64_t head = task.kv_head * group + (task.first_lane + lane) % group;
+            const int64_t token = task.token(lane, group), head = task.head(lane, group);
             queries_[lane] =
                 layer.queries + ((row.first_token + token) * layer.query_heads + head) * dim_;
             positions_[lane] = row.first_position + token;
@@ -48,7 +49,7 @@ class FewLanes {
             with_lanes(first, [&](auto lanes) { mix<lanes()>(first, chunk, next); });
     }
 
-    // Leaves maxima, totals and sums as any other sweep does.
+    // Leaves maxima, totals and sums as `ManyLanes` does.
     void finish() {
         for (int64_t lane = 0; lane < lanes_; ++lane) {
             scratch_.total[lane] = _mm512_reduce_add_ps(totals_[lane]);
@@ -63,7 +64,7 @@ class FewLanes {
 
   private:
     static constexpr int64_t kMost = 8;
-    static constexpr int kTogether = 4;  // lanes whose sums the registers hold
+    static constexpr int kTogether = 4;  // lanes whose sums fit into the registers
 
     // Calls with the number of lanes from `first` on, at most `kTogether`, as a constant.
     template <class Run>
@@ -103,13 +104,14 @@ class FewLanes {
             for (int l = 0; l < L; ++l)
                 _mm512_storeu_ps(scores(first + l) + key, add_up_across(quarters[l]));
         }
-        // Keys that the next chunk has and this one has not.
+        // The next chunk may have more keys than this one.
         if (first == 0)
             for (int64_t key = round_up(chunk.keys, 16); key < next.keys; ++key)
                 next.prefetch(cache_.keys, key, dim_);
     }
 
-    // Four rows of 16 numbers: each quarter of the result has the sums of the rows' same quarters.
+    // Of four rows of 16 numbers: each quarter of the result has the sums of that quarter of each
+    // row.
     static __m512 add_up_within(const __m512 rows[4]) {
         const __m512 low = _mm512_add_ps(_mm512_unpacklo_ps(rows[0], rows[1]),
                                          _mm512_unpackhi_ps(rows[0], rows[1]));
@@ -119,7 +121,7 @@ class FewLanes {
                              _mm512_shuffle_ps(low, high, 0xee));
     }
 
-    // Four of these: the sums of all 16 rows.
+    // Of four such results: the sums of all 16 rows.
     static __m512 add_up_across(const __m512 quarters[4]) {
         const __m512 low = _mm512_add_ps(_mm512_shuffle_f32x4(quarters[0], quarters[1], 0x44),
                                          _mm512_shuffle_f32x4(quarters[0], quarters[1], 0xee));
@@ -129,7 +131,7 @@ class FewLanes {
                              _mm512_shuffle_f32x4(low, high, 0xdd));
     }
 
-    // Scores become weights; running maximum, total and sums follow.
+    // Turns scores into weights, and updates running maximum, total and sums.
     void softmax(int64_t lane, const Chunk& chunk) {
         __m512 low = _mm512_loadu_ps(scores(lane)), high = _mm512_loadu_ps(scores(lane) + 16);
         const int64_t newest = positions_[lane];
@@ -142,7 +144,7 @@ class FewLanes {
         const float before = scratch_.maximum[lane];
         const float after = std::max(before, _mm512_reduce_max_ps(_mm512_max_ps(low, high)));
         const __m512 scale = _mm512_set1_ps(layer_.scale * 1.44269504f);
-        // Far above the unseen: a lane that has seen no key yet gets weights of zero, not one.
+        // Far above kUnseen: a lane that has seen no key yet gets weights of zero, not one.
         const __m512 base = _mm512_mul_ps(scale, _mm512_set1_ps(std::max(after, kUnseen / 8)));
         if (after > before) {
             const __m512 factor = exp2_lanes(_mm512_fmsub_ps(_mm512_set1_ps(before), scale, base));
@@ -158,7 +160,7 @@ class FewLanes {
         _mm512_storeu_si512(weights(lane), (__m512i)_mm512_cvtne2ps_pbh(high, low));
     }
 
-    // Of 16 keys of a chunk, those that a lane must not see.
+    // Those of 16 keys of a chunk that a lane must not see.
     static __mmask16 hidden(const Chunk& chunk, int64_t key, int64_t oldest, int64_t newest) {
         const int64_t begin = std::clamp<int64_t>(oldest - chunk.first - key, 0, 16);
         const int64_t until = std::min(chunk.keys, newest + 1 - chunk.first) - key;
@@ -180,8 +182,8 @@ class FewLanes {
                     next.prefetch(cache_.values, key, dim_);
                     next.prefetch(cache_.values, key + 1, dim_);
                 }
-                // An odd last key stands in for the one behind it, whose weight is zero: there the
-                // block may hold anything.
+                // An odd last key is paired with itself, with a weight of zero: behind it the block
+                // may hold anything.
                 const int64_t second = std::min(key + 1, chunk.keys - 1);
                 const __m512i a = _mm512_loadu_si512(cache_.values + chunk.offsets[key] + i);
                 const __m512i b = _mm512_loadu_si512(cache_.values + chunk.offsets[second] + i);
@@ -203,7 +205,7 @@ class FewLanes {
                 next.prefetch(cache_.values, key, dim_);
     }
 
-    // Sixteen numbers of 32, from two quarters of each half: their true order.
+    // Sixteen of 32 numbers in their true order, from two quarters of each half.
     static __m512 in_order(__m512 even, int first, __m512 odd) {
         const __m512i places = _mm512_add_epi32(
             _mm512_setr_epi32(0, 1, 2, 3, 16, 17, 18, 19, 4, 5, 6, 7, 20, 21, 22, 23),
@@ -217,7 +219,7 @@ class FewLanes {
     AttentionScratch& scratch_;
     const bf16* queries_[kMost];
     int64_t positions_[kMost];
-    __m512 totals_[kMost];  // sums of each are the lanes' totals
+    __m512 totals_[kMost];  // the sum of each is a lane's total
 };
 
 }  // namespace llmserve

@@ -1,4 +1,4 @@
-// How the attention of one step is cut into tasks, alike for all layers.
+// How the attention of one step is divided into tasks, the same for all layers.
 #pragma once
 
 #include <algorithm>
@@ -9,10 +9,10 @@
 
 namespace llmserve {
 
-// Keys in a part of a task: fewer are not worth another wait.
+// Keys in a part of a task: fewer are not worth another barrier.
 inline constexpr int64_t kPartKeys = 256;
 
-// The rows of a batch: where their tokens begin, and where their keys lie.
+// The rows of a batch: where their tokens begin, and where their keys are.
 struct BatchRows {
     int64_t num_tokens, num_rows, max_blocks, num_blocks, block_size;
     const int32_t *query_starts, *context_lengths, *block_tables;
@@ -39,7 +39,7 @@ class AttentionPlan {
     const std::vector<SplitTask>& splits() const { return splits_; }
     int64_t num_parts() const { return num_parts_; }
 
-    // The tables must outlive the plan's use.
+    // The tables must outlive the plan.
     void lay_out(const BatchRows& rows, int64_t group, int64_t kv_heads, int64_t threads) {
         rows_.clear();
         tasks_.clear();
@@ -61,7 +61,7 @@ class AttentionPlan {
     }
 
   private:
-    // A few long rows do not keep all threads busy: then their keys are shared out, too.
+    // A few long rows do not keep all threads busy: then their keys are divided, too.
     void split(int64_t threads) {
         splits_.clear();
         num_parts_ = 0;

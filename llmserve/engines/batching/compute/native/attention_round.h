@@ -1,4 +1,4 @@
-// All attention of a layer, shared by the threads of a step.
+// The attention of one layer, shared by the threads of a step.
 #pragma once
 
 #include "attention.h"
@@ -7,7 +7,7 @@
 
 namespace llmserve {
 
-// `partials` has room for the plan's parts. Ends without waiting.
+// `partials` has room for the plan's parts. Returns without a barrier.
 inline void attention_round(const AttentionPlan& plan, const AttentionLayer& layer, float* partials,
                             Member& member, AttentionScratch& scratch) {
     const int64_t num_tasks = static_cast<int64_t>(plan.tasks().size());

@@ -1,4 +1,4 @@
-// Memory that kernels work in.
+// Memory for the kernels.
 #pragma once
 
 #include <sys/mman.h>
@@ -10,8 +10,9 @@
 
 namespace llmserve {
 
-// Asks for pages of 2 MB within a stretch of memory: a step walks through all weights, and with
-// pages of 4 KB every line would wait for its address first. A refusal costs only speed.
+// Asks for pages of 2 MB in a range of memory: a step reads all weights, and with pages of 4 KB
+// every line would wait for its address to be translated. If the system refuses, only speed is
+// lost.
 inline void prefer_huge_pages(void* memory, int64_t bytes) {
     constexpr uintptr_t page = uintptr_t{1} << 21;
     const uintptr_t begin = (reinterpret_cast<uintptr_t>(memory) + page - 1) / page * page;
@@ -19,7 +20,7 @@ inline void prefer_huge_pages(void* memory, int64_t bytes) {
     if (begin < end) madvise(reinterpret_cast<void*>(begin), end - begin, MADV_HUGEPAGE);
 }
 
-// Zeroed and aligned to cache lines; grows, never shrinks, and loses its content when it grows.
+// Zeroed and aligned to cache lines; grows, never shrinks, and loses its contents when it grows.
 template <class T>
 class Buffer {
   public:

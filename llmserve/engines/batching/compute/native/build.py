@@ -1,7 +1,7 @@
 """Compiles the C++ sources once and keeps the result on disk. Knows no model.
 
-The sources are plain C++ behind a C interface, loaded with ctypes: no header of Python or torch is
-needed, a compiler run takes seconds, and ctypes lets go of the GIL during every call.
+The sources are plain C++ behind a C interface, loaded with ctypes: no headers of Python or torch
+are needed, a compiler run takes seconds, and ctypes releases the GIL during every call.
 """
 
 from __future__ import annotations
@@ -48,16 +48,11 @@ def unsupported() -> str | None:
     return None
 
 
-def is_supported() -> bool:
-    """Whether this processor can run the kernels."""
-    return unsupported() is None
-
-
 def load_library(cache_dir: Path | None = None) -> ctypes.CDLL | str:
     """The compiled kernels, or why there are none. Blocks while a compiler runs.
 
-    Processes that start together wait for the first one's compiler. A library is named after what
-    went into it: sources, options, compiler and torch (whose OpenMP threads it shares).
+    Processes that start together wait for the compiler of the first. The library's name is a hash
+    of all that went into it: sources, options, compiler and torch (whose OpenMP threads it shares).
     """
     reason = unsupported()
     if reason is not None:
@@ -93,12 +88,12 @@ def _compile(compiler: str, library: Path) -> str | None:
             command, capture_output=True, text=True, timeout=COMPILE_SECONDS, check=False
         )
         if done.returncode != 0:
-            # The linker says what failed, a full disk for one, without calling it an error.
+            # The linker tells what failed, such as a full disk, without the word "error".
             told = (line for line in done.stderr.splitlines() if "collect2" not in line)
             lines = [line for line in told if "error" in line or "failed" in line]
             shown = "; ".join((lines or done.stderr.splitlines())[:ERROR_LINES])
             return f"the native kernels did not compile with {compiler}: {shown}"
-        # In one move: a process that dies here leaves no half library behind.
+        # Atomically: a process that dies here leaves no partial library behind.
         unfinished.replace(library)
     return None
 
@@ -119,7 +114,7 @@ def _key(compiler: str) -> str:
 def _locked(path: Path) -> Iterator[None]:
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        # The system lets go of the lock when the process dies.
+        # The system releases the lock when the process dies.
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
     finally:

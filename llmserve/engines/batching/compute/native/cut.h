@@ -1,4 +1,4 @@
-// How a product is cut into tasks for several threads.
+// How a product is divided into tasks for several threads.
 #pragma once
 
 #include <algorithm>
@@ -6,10 +6,10 @@
 
 namespace llmserve {
 
-// Rows of one task: its part of the rows stays in the second-level cache over all its panels.
+// Rows of one task: they stay in the L2 cache while all its panels are multiplied.
 inline constexpr int64_t kRowPart = 256;
 
-// Stretches of rows × groups of panels.
+// Ranges of rows × groups of panels.
 struct Cut {
     int64_t rows, row_part, panels, panel_part;
 
@@ -25,8 +25,8 @@ struct Cut {
         return cut;
     }
 
-    // Calls run(first row, rows, first panel, panels) for a task. Weights come from memory once:
-    // all rows pass before the next panels.
+    // Calls run(first row, rows, first panel, panels) for a task. Weights are read from memory
+    // once: all rows are multiplied before the next panels.
     template <class Run>
     void with_task(int64_t task, Run run) const {
         const int64_t row = task % row_parts() * row_part;

@@ -6,11 +6,11 @@ namespace llmserve {
 
 namespace {
 
-// Up to this many numbers every thread norms all rows itself, which is cheaper than one more wait.
+// Up to this many numbers every thread norms all rows itself, which is cheaper than a barrier.
 constexpr int64_t kNormAlone = 16384;
-// Up to this many rows a product waits for memory rather than for arithmetic.
+// Up to this many rows a product is bound by memory, not by arithmetic.
 constexpr int64_t kFewRows = 64;
-// Weights that are called for ahead of a wait: about what arrives while threads meet.
+// Weights that are prefetched before a barrier: about what arrives while threads wait.
 constexpr int64_t kFirstNumbers = 8192;
 
 }  // namespace
@@ -41,7 +41,7 @@ void Decoder::step(const Step& step) {
     }
 }
 
-// All memory is found here: no thread may throw in the parallel region.
+// All memory is allocated here: no thread may throw in the parallel region.
 void Decoder::prepare(const Step& step) {
     const int threads = static_cast<int>(step.threads);
     if (!team_ || team_->max_members() < threads) team_ = std::make_unique<Team>(threads);
@@ -74,19 +74,19 @@ void Decoder::run(const Step& step, Member& member) {
         project_heads(step, layer, index, member, workspace);
         member.wait();
         attend(step, layer, index, member, workspace);
-        call_first(layer.out, out_cut(member), query_depth_, member);
+        prefetch_first(layer.out, out_cut(member), query_depth_, member);
         member.wait();
         add_product(attended_.data(), query_depth_, layer.out, layer.out_bias, member, workspace);
-        call_first(layer.gate_up, gate_cut(member), hidden_depth_, member);
+        prefetch_first(layer.gate_up, gate_cut(member), hidden_depth_, member);
         member.wait();
         gate(layer, member, workspace);
-        call_first(layer.down, out_cut(member), gate_depth_, member);
+        prefetch_first(layer.down, out_cut(member), gate_depth_, member);
         member.wait();
         add_product(gated_.data(), gate_depth_, layer.down, layer.down_bias, member, workspace);
         if (last)
-            call_first(shape_.head, vocab_cut(step, member), hidden_depth_, member);
+            prefetch_first(shape_.head, vocab_cut(step, member), hidden_depth_, member);
         else
-            call_first(layers_[index + 1].qkv, heads_cut(), hidden_depth_, member);
+            prefetch_first(layers_[index + 1].qkv, heads_cut(), hidden_depth_, member);
         member.wait();
     }
     predict(step, member, workspace);
@@ -103,7 +103,8 @@ void Decoder::embed(const Step& step, Member& member) {
             if (shape_.embedding != nullptr) {
                 x = load_bf16(shape_.embedding + id * shape_.hidden + i);
             } else {
-                // Tied weights are kept once, packed: a row is a word of every line of its panel.
+                // Tied weights are stored once, packed: a row is one word of every line of its
+                // panel.
                 alignas(64) bf16 row[16];
                 const bf16* words = shape_.head + id / 16 * panel + id % 16 * 2 + i * kLanes;
                 for (int64_t pair = 0; pair < 8; ++pair)
@@ -116,7 +117,7 @@ void Decoder::embed(const Step& step, Member& member) {
     member.wait();
 }
 
-// Normed rows, all of them or the chosen ones, as the left side of a product.
+// Norms all rows, or the chosen ones, into the left side of a product.
 const bf16* Decoder::norm(const float* weight, int64_t rows, const int64_t* chosen, Member& member,
                           Workspace& workspace) {
     const auto norm_row = [&](int64_t row, bf16* target) {
@@ -152,10 +153,10 @@ Cut Decoder::vocab_cut(const Step& step, const Member& member) const {
     return Cut::evenly(step.num_sampled, (shape_.vocab + kLanes - 1) / kLanes, 2, member.size());
 }
 
-// Weights need not wait for the others: what this thread multiplies first after the next wait is
-// called for before it, and memory is never idle. Not worth it where arithmetic is the limit.
-void Decoder::call_first(const bf16* weight, const Cut& cut, int64_t depth,
-                         const Member& member) const {
+// Weights do not depend on the other threads: what this one multiplies first after the next barrier
+// is prefetched before it, so that memory is never idle. Not worth it if arithmetic is the limit.
+void Decoder::prefetch_first(const bf16* weight, const Cut& cut, int64_t depth,
+                             const Member& member) const {
     if (cut.rows > kFewRows || cut.tasks() == 0) return;
     const int64_t panel = member.first(cut.tasks()) / cut.row_parts() * cut.panel_part;
     const bf16* begin = weight + panel * depth * kLanes;
@@ -189,7 +190,7 @@ void Decoder::project_heads(const Step& step, const Layer& layer, int64_t index,
             });
 }
 
-// One head of one token: to the queries, or to its slot of the cache.
+// One head of one token: into the queries, or into its slot of the cache.
 void Decoder::finish_head(const Step& step, const Layer& layer, int64_t index, int64_t head,
                           int64_t token, float* row) {
     const int64_t dim = shape_.head_dim, key_head = head - shape_.query_heads;

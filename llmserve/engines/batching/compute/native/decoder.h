@@ -1,6 +1,6 @@
-// A decoder of the Llama kind, one step over a batch in one call.
+// A decoder like Llama's; one call computes one step of a batch.
 //
-// Five rounds a layer, each shared by all threads, a wait between them:
+// Five rounds a layer, each shared by all threads, with a barrier between them:
 //
 //   norm, q/k/v → head norms, rotation, cache │ attention │ out + residual │
 //   norm, gate/up → silu × up │ down + residual
@@ -21,7 +21,7 @@
 
 namespace llmserve {
 
-// The structures up to `Step` are filled by Python; field by field as in kernels.py.
+// The structures up to `Step` are filled by Python; the fields are those in kernels.py.
 
 struct Shape {
     int64_t hidden, intermediate, layers, query_heads, kv_heads, head_dim, vocab;
@@ -65,16 +65,16 @@ class Decoder {
           hidden_depth_(packed_depth(shape.hidden)), query_depth_(packed_depth(query_size_)),
           gate_depth_(packed_depth(shape.intermediate)) {}
 
-    // Indices come from outside: none is followed before all have been looked at.
+    // Indices come from outside: all are checked before any is used.
     Failure check(const Step& step) const;
     void step(const Step& step);
 
   private:
-    // What one thread keeps for itself.
+    // What each thread has for itself.
     struct Workspace {
         explicit Workspace(const Shape& shape) : attention(shape.head_dim) {}
         Buffer<float> product;
-        Buffer<bf16> rows;  // its own copy of the normed rows, where there are few
+        Buffer<bf16> rows;  // its own copy of the normed rows, if there are few
         AttentionScratch attention;
     };
 
@@ -97,7 +97,8 @@ class Decoder {
     Cut out_cut(const Member& member) const;
     Cut gate_cut(const Member& member) const;
     Cut vocab_cut(const Step& step, const Member& member) const;
-    void call_first(const bf16* weight, const Cut& cut, int64_t depth, const Member& member) const;
+    void prefetch_first(const bf16* weight, const Cut& cut, int64_t depth,
+                        const Member& member) const;
     template <class Finish>
     void product(const Cut& cut, const bf16* rows, const bf16* weight, int64_t depth,
                  Member& member, Workspace& workspace, Finish finish);

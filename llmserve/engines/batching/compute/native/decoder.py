@@ -15,14 +15,14 @@ from llmserve.engines.batching.compute.native.structure import Structure, Unknow
 from llmserve.engines.batching.compute.native.weights import Weights, take_weights
 
 FIRST_ANGLES: Final = 1024
-"""Positions whose angles are there from the start; the table doubles when a context outgrows it."""
+"""Positions whose angles are computed at once; the table doubles when a context outgrows it."""
 
 
 def build_native(model: Any, kernels: Kernels) -> NativeDecoder | str:
     """A decoder that takes over the model's weights, or why there is none.
 
-    Takes a transformers causal model in bfloat16 on the CPU. Where the answer is a reason, the
-    model is untouched; otherwise its weights are gone, and only its config still tells anything.
+    Takes a transformers causal model in bfloat16 on the CPU. If the result is a reason, the model
+    is untouched; otherwise its weights are gone, and only its config can still be used.
     """
     try:
         structure = read_structure(model)
@@ -50,7 +50,7 @@ class NativeDecoder:
         Raises:
             ValueError: the cache has another shape, or the batch points outside of the vocabulary
                 or the cache.
-            MemoryError: there is no room for the step. In both cases nothing was computed.
+            MemoryError: there is no memory for the step. In both cases nothing was computed.
         """
         if self._bound is None or self._bound.cache is not cache:
             self._bound = BoundCache(cache, self._structure)
@@ -83,7 +83,7 @@ class NativeDecoder:
 
 
 class BoundCache:
-    """The addresses of a cache's layers."""
+    """A cache and the addresses of its layers."""
 
     def __init__(self, cache: KVCache, structure: Structure) -> None:
         expected = (cache.num_blocks, structure.kv_heads, cache.block_size, structure.head_dim)
@@ -113,13 +113,13 @@ class Angles:
         self.up_to(FIRST_ANGLES)
 
     def up_to(self, num_positions: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Tables of at least so many positions, made by the model's own embedding."""
+        """Tables of at least so many positions, computed by the model's own embedding."""
         size = max(len(self._cosines), FIRST_ANGLES)
         if num_positions <= len(self._cosines):
             return self._cosines, self._sines
         while size < num_positions:
             size *= 2
-        # The first argument lends the result its dtype and device, nothing else.
+        # The first argument determines the dtype and device of the result, nothing else.
         cosines, sines = self._rotary(torch.empty(0), position_ids=torch.arange(size)[None])
         half = cosines.shape[-1] // 2
         self._cosines = cosines[0, :, :half].float().contiguous()

@@ -5,7 +5,7 @@
 
 namespace llmserve {
 
-// Python knows these by number.
+// The numbers are those in kernels.py.
 enum class Failure : int32_t { none, memory, tokens, positions, slots, rows, blocks, samples };
 
 }  // namespace llmserve

@@ -1,4 +1,4 @@
-"""The library's functions with types, and the structures that it shares with Python."""
+"""The library's functions with their types, and the structures that it shares with Python."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from llmserve.engines.batching.compute.huge_pages import empty
 from llmserve.engines.batching.compute.native.build import load_library
 
 PANEL_ROWS: Final = 16
-"""Rows of a weight that are packed together."""
+"""Rows of a weight in one packed panel."""
 LANES: Final = 16
-"""Numbers that an instruction takes."""
+"""Numbers that one instruction computes."""
 
 _OUT_OF_MEMORY: Final = 1
 _TABLES: Final = {2: "tokens", 3: "positions", 4: "slots", 5: "rows", 6: "blocks", 7: "samples"}
@@ -94,7 +94,7 @@ class NativeParams(Structure):
 
 
 class Handle:
-    """Something that the library made, freed with it."""
+    """An object of the library's, destroyed together with this one."""
 
     def __init__(self, value: int | None, destroy: Callable[[int], None]) -> None:
         if not value:
@@ -144,7 +144,7 @@ class Kernels:
 
     @classmethod
     def load(cls, cache_dir: Path | None = None) -> Self | str:
-        """The kernels, compiled now if need be, or why there are none."""
+        """The kernels, compiled first if necessary, or why there are none."""
         library = load_library(cache_dir)
         return library if isinstance(library, str) else cls(library)
 
@@ -153,12 +153,12 @@ class Kernels:
         return bool(self._library.llmserve_has_tiles())
 
     def packed_numbers(self, rows: int, depth: int) -> int:
-        """Numbers that a packed (rows, depth) weight takes."""
+        """How many numbers a packed (rows, depth) weight has."""
         panels = -(-rows // PANEL_ROWS)
         return panels * int(self._library.llmserve_panel_size(depth))
 
     def allocate(self, numbers: int) -> torch.Tensor:
-        """(numbers,) bfloat16 in huge pages, not written yet."""
+        """(numbers,) bfloat16 in huge pages, uninitialized."""
         return empty((numbers,), torch.bfloat16, torch.device("cpu"))
 
     def pack(
@@ -198,8 +198,8 @@ class Kernels:
         return result[:num_rows, :num_columns]
 
     def sample(self, logits: torch.Tensor, params: ctypes.Array[NativeParams]) -> list[int]:
-        """A token for each row of logits (rows, vocab) float32; negative where they are not
-        numbers. The GIL is free meanwhile."""
+        """A token for each row of logits (rows, vocab) float32; negative if they are not
+        numbers. The GIL is released meanwhile."""
         rows, vocab = logits.shape
         assert logits.dtype == torch.float32
         assert logits.is_contiguous()
@@ -215,7 +215,7 @@ class Kernels:
         return list(tokens)
 
     def linear_workspace(self) -> Handle:
-        """Memory that the linear layers of one model work in, one after another."""
+        """Memory for the linear layers of one model, which run one after another."""
         library = self._library
         return Handle(
             library.llmserve_linear_workspace_create(), library.llmserve_linear_workspace_destroy
@@ -231,7 +231,7 @@ class Kernels:
         tiles: bool,
     ) -> None:
         """Rows (num_rows, depth) to `out` (num_rows, columns), both bfloat16 and contiguous. The
-        GIL is free meanwhile.
+        GIL is released meanwhile.
 
         Raises:
             MemoryError: nothing was computed.
@@ -255,7 +255,7 @@ class Kernels:
         )
 
     def attention_workspace(self) -> Handle:
-        """Memory that attention of one model's layers works in, one after another."""
+        """Memory for the attention of one model's layers, which run one after another."""
         library = self._library
         return Handle(
             library.llmserve_attention_workspace_create(),
@@ -263,7 +263,7 @@ class Kernels:
         )
 
     def attend(self, workspace: Handle, call: AttentionCall) -> None:
-        """Attention of a batch over one layer's cache; the GIL is free meanwhile.
+        """Attention of a batch over one layer's cache; the GIL is released meanwhile.
 
         Raises:
             ValueError: an index points outside of its table; nothing was computed.
@@ -272,14 +272,14 @@ class Kernels:
         _raise(self._library.llmserve_attend(workspace.value, call))
 
     def decoder(self, shape: Shape, layers: ctypes.Array[Layer]) -> Handle:
-        """Everything that the structures point to must outlive it."""
+        """A decoder; everything that the structures point to must outlive it."""
         library = self._library
         return Handle(
             library.llmserve_decoder_create(shape, layers), library.llmserve_decoder_destroy
         )
 
     def run_step(self, decoder: Handle, step: Step) -> None:
-        """One step; the GIL is free meanwhile.
+        """One step; the GIL is released meanwhile.
 
         Raises:
             ValueError: an index points outside of its table; nothing was computed.

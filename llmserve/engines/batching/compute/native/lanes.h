@@ -23,7 +23,7 @@ inline void store_bf16(bf16* target, __m512 lanes) {
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(target), (__m256i)_mm512_cvtneps_pbh(lanes));
 }
 
-// Two neighbouring bfloat16 numbers in every lane, as dot products want them.
+// Two neighbouring bfloat16 numbers in every lane, as dot products take them.
 inline __m512bh broadcast_pair(const bf16* pair) {
     int32_t word;
     std::memcpy(&word, pair, sizeof word);
@@ -32,10 +32,9 @@ inline __m512bh broadcast_pair(const bf16* pair) {
 
 inline __m512bh load_pairs(const bf16* source) { return (__m512bh)_mm512_loadu_si512(source); }
 
-// Prefetch a cache line: into the first level, or into the second. GCC takes a function that does
-// nothing else for one without effect and drops its calls, hence the attribute, and `keep_prefetches`
-// where such a function cannot be inlined. (In assembly, they would make it write out all sums in
-// between.)
+// Prefetch a cache line: into the first level, or into the second. GCC thinks that a function which
+// does nothing else has no effect, and drops its calls; hence the attribute, and `keep_prefetches`
+// where such a function cannot be inlined. (Inline assembly would make it spill all sums.)
 [[gnu::always_inline]] inline void prefetch_line(const void* address) {
     _mm_prefetch(address, _MM_HINT_T0);
 }
@@ -44,8 +43,8 @@ inline __m512bh load_pairs(const bf16* source) { return (__m512bh)_mm512_loadu_s
 }
 inline void keep_prefetches() { asm volatile(""); }
 
-// While it lives, this thread's results too small for a normal number are zero: each of them would
-// cost a hundred cycles and tell nothing.
+// While it lives, this thread's denormal results are flushed to zero: each would cost a hundred
+// cycles and mean nothing.
 class FlushTiny {
   public:
     FlushTiny() : before_(_mm_getcsr()) { _mm_setcsr(before_ | 0x8040); }
@@ -57,7 +56,7 @@ class FlushTiny {
     const unsigned before_;
 };
 
-// 2^x to 4e-6 of its value, which is far below what bfloat16 keeps of it; 0 from -150 down, but not
+// 2^x with a relative error of 4e-6, far below the precision of bfloat16; 0 from -150 down, but not
 // for minus infinity. The polynomial interpolates 2^f at the Chebyshev nodes of [-1/2, 1/2].
 inline __m512 exp2_lanes(__m512 x) {
     const __m512 whole = _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);

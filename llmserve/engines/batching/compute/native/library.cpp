@@ -17,7 +17,7 @@ int32_t llmserve_has_tiles() { return request_tiles() ? 1 : 0; }
 
 int64_t llmserve_panel_size(int64_t depth) { return packed_depth(depth) * kLanes; }
 
-// (rows, depth) into the panels first, first + step, ...; a last panel with fewer rows gets zeros.
+// Packs (rows, depth) into the panels first, first + step, ...; a partly filled panel gets zeros.
 void llmserve_pack(const bf16* weight, int64_t rows, int64_t depth, bf16* panels, int64_t first,
                    int64_t step, int64_t threads) {
     const int64_t size = packed_depth(depth) * kLanes;
@@ -29,8 +29,8 @@ void llmserve_pack(const bf16* weight, int64_t rows, int64_t depth, bf16* panels
     }
 }
 
-// c (rows, 16·panels) float32 = a × panels; a lies in tiles, and both have rows up to a multiple of
-// 16.
+// c (rows, 16·panels) float32 = a × panels; a is in tiles, and both have room for rows up to a
+// multiple of 16.
 void llmserve_multiply(int32_t tiles, const bf16* a, int64_t rows, const bf16* weight,
                        int64_t panels, int64_t depth, float* c) {
     const TileScope scope(tiles != 0);
@@ -47,7 +47,7 @@ void* llmserve_decoder_create(const Shape* shape, const Layer* layers) {
 
 void llmserve_decoder_destroy(void* decoder) { delete static_cast<Decoder*>(decoder); }
 
-// A `Failure`; anything but 0 says that nothing was computed.
+// Returns a `Failure`; after anything but 0 nothing was computed.
 int32_t llmserve_decoder_step(void* handle, const Step* step) {
     try {
         Decoder& decoder = *static_cast<Decoder*>(handle);
@@ -65,7 +65,7 @@ void llmserve_linear_workspace_destroy(void* workspace) {
     delete static_cast<LinearWorkspace*>(workspace);
 }
 
-// out (rows, columns) = x (rows, depth) × weight + bias, in bfloat16; a `Failure`.
+// out (rows, columns) = x (rows, depth) × weight + bias, in bfloat16; returns a `Failure`.
 int32_t llmserve_linear(void* workspace, const Linear* layer, const bf16* x, int64_t rows,
                         bf16* out, int32_t tiles, int64_t threads) {
     try {
@@ -83,7 +83,7 @@ void llmserve_attention_workspace_destroy(void* workspace) {
     delete static_cast<AttentionWorkspace*>(workspace);
 }
 
-// A `Failure`; anything but 0 says that nothing was computed.
+// Returns a `Failure`; after anything but 0 nothing was computed.
 int32_t llmserve_attend(void* workspace, const AttentionCall* call) {
     try {
         return static_cast<int32_t>(static_cast<AttentionWorkspace*>(workspace)->run(*call));
@@ -92,12 +92,12 @@ int32_t llmserve_attend(void* workspace, const AttentionCall* call) {
     }
 }
 
-// A token for each row of logits (rows, vocab), or `kNoToken`. `scratch` has room for as many rows
-// as threads, each up to a multiple of 16.
+// Chooses a token for each row of logits (rows, vocab), or `kNoToken`. `scratch` has room for one
+// row per thread, each up to a multiple of 16 numbers.
 void llmserve_sample(const float* logits, int64_t rows, int64_t vocab, const SamplingParams* params,
                      float* scratch, int64_t threads, int64_t* tokens) {
     const int64_t room = round_up(vocab, kLanes);
-    // Always as many threads as the decoder's: a smaller team would end those that it leaves out.
+    // As many threads as the decoder has: OpenMP would end those that a smaller team leaves out.
 #pragma omp parallel for schedule(dynamic) num_threads(static_cast<int>(threads)) if (rows > 1)
     for (int64_t row = 0; row < rows; ++row) {
         const FlushTiny flush;

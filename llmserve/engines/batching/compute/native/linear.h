@@ -12,14 +12,14 @@
 
 namespace llmserve {
 
-// Filled by Python; field by field as in kernels.py.
+// Filled by Python; the fields are those in kernels.py.
 struct Linear {
     int64_t depth, columns;
     const bf16* weight;  // packed
     const float* bias;   // null: none
 };
 
-// Memory for the layers of one model, which run one after another.
+// Memory shared by the layers of one model, which run one after another.
 class LinearWorkspace {
   public:
     // out (rows, columns) = x (rows, depth) × weight + bias
@@ -50,7 +50,7 @@ class LinearWorkspace {
     }
 
   private:
-    // All memory is found here: no thread may throw in the parallel region.
+    // All memory is allocated here: no thread may throw in the parallel region.
     void prepare(const Cut& cut, int64_t depth, int threads) {
         // Tiles read and write 16 rows at a time.
         left_.reserve(round_up(cut.rows, 16) * depth);

@@ -1,5 +1,5 @@
 """Linear layers on packed weights, in place of torch's: for models that the native decoder does not
-know, whose other parts run as transformers wrote them."""
+support, whose other parts run transformers' own code."""
 
 from __future__ import annotations
 
@@ -39,7 +39,8 @@ def pack_linears(model: Any, kernels: Kernels) -> int | str:
 
 
 def _try_replaced(model: Any, places: Sequence[Place]) -> str | None:
-    """Leave a `PackedLinear` at each place, not packed yet, unless the model minds: then why."""
+    """Put a `PackedLinear`, not packed yet, at each place; or undo that and return why, if the
+    model's answers change."""
     token_ids = probe(model, PROBE_TOKENS)
     expected = model(input_ids=token_ids, use_cache=False).logits[0]
     originals = [getattr(parent, name) for parent, name in places]
@@ -49,7 +50,7 @@ def _try_replaced(model: Any, places: Sequence[Place]) -> str | None:
         actual = model(input_ids=token_ids, use_cache=False).logits[0]
     except (MemoryError, torch.OutOfMemoryError):
         raise
-    # The model's own code, which may look for whatever it likes in a layer.
+    # The model's own code may look for anything in a layer.
     except Exception as error:
         reason = f"its linear layers cannot be replaced ({type(error).__name__}: {error})"
     else:
@@ -64,8 +65,8 @@ def _try_replaced(model: Any, places: Sequence[Place]) -> str | None:
 class PackedLinear(nn.Module):
     """y = x·Wᵀ + b in bfloat16.
 
-    Until `pack` it computes by torch, with a weight that only it sees: a model that reads its
-    layers' weights, instead of calling the layers, breaks before anything is lost.
+    Until `pack` it computes by torch, with a weight that only it can read: a model that reads the
+    weights of its layers, instead of calling the layers, fails before anything is lost.
     """
 
     def __init__(self, layer: nn.Linear | Conv1D) -> None:
@@ -80,8 +81,8 @@ class PackedLinear(nn.Module):
         self._packed: tuple[Linear, torch.Tensor] | None = None
 
     def pack(self, kernels: Kernels, workspace: Handle) -> None:
-        """Compute by the kernels from now on, in the memory that a model's layers share; the
-        original weight is let go."""
+        """Compute by the kernels from now on, in the memory that a model's layers share; releases
+        the original weight."""
         assert self._weight is not None, "a layer is packed once"
         packed = kernels.allocate(kernels.packed_numbers(self.out_features, self.in_features))
         kernels.pack(self._weight, packed)
@@ -115,7 +116,7 @@ def _places(model: nn.Module) -> Iterator[Place]:
     found: set[nn.Module] = set()
     for parent in model.modules():
         for name, layer in parent.named_children():
-            # Not what derives from them: it may do more. Nor twice what has two parents.
+            # Not subclasses, which may do more; nor a layer with two parents twice.
             if type(layer) not in (nn.Linear, Conv1D) or layer in found or has_hook(layer):
                 continue
             (weight, *_) = layer.parameters()

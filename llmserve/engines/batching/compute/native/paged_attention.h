@@ -11,7 +11,7 @@
 
 namespace llmserve {
 
-// Filled by Python; field by field as in kernels.py.
+// Filled by Python; the fields are those in kernels.py.
 struct AttentionCall {
     BatchRows rows;
     int64_t query_heads, kv_heads, head_dim, window, threads;
@@ -21,7 +21,7 @@ struct AttentionCall {
     int32_t tiles;
 };
 
-// Memory for the layers of one model, which run one after another.
+// Memory shared by the layers of one model, which run one after another.
 class AttentionWorkspace {
   public:
     Failure run(const AttentionCall& call) {
@@ -43,7 +43,7 @@ class AttentionWorkspace {
     }
 
   private:
-    // All memory is found here: no thread may throw in the parallel region.
+    // All memory is allocated here: no thread may throw in the parallel region.
     void prepare(const AttentionCall& call, int threads) {
         if (!team_ || team_->max_members() < threads) team_ = std::make_unique<Team>(threads);
         // A model's layers may have heads of different sizes.

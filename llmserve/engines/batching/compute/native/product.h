@@ -20,13 +20,13 @@ namespace llmserve {
 
 inline int64_t packed_depth(int64_t depth) { return round_up(depth, 32); }
 
-// The left side of a product lies in tiles too, 16 rows of 32 numbers, one tile after the other
-// along the rows: a stream for the prefetcher, and no rows a multiple of 4 KB apart.
+// The left side of a product is stored in tiles too, 16 rows of 32 numbers, one tile after the
+// other along the rows: a stream for the prefetcher, and no two rows a multiple of 4 KB apart.
 inline int64_t tile_place(int64_t row, int64_t column, int64_t depth) {
     return (row / 16 * depth + column / 32 * 32) * 16 + row % 16 * 32 + column % 32;
 }
 
-// Up to 16 rows of a weight into one panel; zeros stand for the rest.
+// Packs up to 16 rows of a weight into one panel; the rest is zero.
 inline void pack_panel(const bf16* rows, int64_t count, int64_t stride, int64_t depth,
                        bf16* panel) {
     const int64_t padded = packed_depth(depth);
@@ -53,7 +53,7 @@ struct DotBlock {
     float* c;
     int64_t c_stride;
     bool accumulate;
-    const bf16* next;  // weights to call for meanwhile: so many panels, as deep and as far apart
+    const bf16* next;  // weights to prefetch meanwhile: so many panels, as deep and as far apart
     int64_t num_next;
 };
 
@@ -97,29 +97,29 @@ void dot_rows(const DotBlock& block, int64_t rows) {
     if constexpr (R > 1) dot_rows<R - 1, P>(block, rows);
 }
 
-// Rows that pass P panels at once: their sums stay in the registers, of which there are 32.
+// Rows that are multiplied by P panels at once: their sums stay in the 32 registers.
 template <int P>
 inline constexpr int64_t kDotRows = P == 4 ? 6 : 8;
 
-// All rows pass P panels, from `first` on. What comes `next` is called for evenly, as one product
-// after the other waits for memory first and leaves it idle then.
+// Multiplies all rows by P panels, from `first` on. What comes `next` is prefetched evenly: else
+// each product would wait for memory at its start and leave it idle later.
 template <int P>
 void dot_panels(const bf16* a, int64_t rows, const bf16* b, int64_t depth, int64_t first,
                 int64_t part, const bf16* next, float* c, int64_t ldc) {
     const int64_t passes = (rows + kDotRows<P> - 1) / kDotRows<P>;
     const int64_t num_next = (P + passes - 1) / passes, stride = depth * kLanes;
-    int64_t called = 0;
+    int64_t prefetched = 0;
     for (int64_t r = 0, some = 0; r < rows; r += some) {
-        const int64_t calls = std::min(P - called, num_next);
+        const int64_t num_now = std::min(P - prefetched, num_next);
         some = std::min({kDotRows<P>, rows - r, 16 - r % 16});
         const DotBlock block{a + tile_place(r, first, depth), b + first * kLanes, stride, part,
-                             c + r * ldc, ldc, first > 0, next + called * stride, calls};
+                             c + r * ldc, ldc, first > 0, next + prefetched * stride, num_now};
         dot_rows<kDotRows<P>, P>(block, some);
-        called += calls;
+        prefetched += num_now;
     }
 }
 
-// Deep sums run in parts, so that these and the next weights stay in the second-level cache.
+// Deep sums are computed in parts, so that these and the next weights stay in the L2 cache.
 inline constexpr int64_t kDepthPart = 2048;
 
 template <int P>
@@ -137,9 +137,9 @@ inline void multiply_dots(const bf16* a, int64_t rows, const bf16* b, int64_t pa
                           float* c, int64_t ldc) {
     const auto weights = [&](int64_t p) { return b + p * depth * kLanes; };
     int64_t p = 0;
-    // So few only wait for memory: panel after panel the weights are one stream. How a sum is split
-    // into chains depends on the number of rows but not of panels: results would change with the
-    // number of threads.
+    // So few rows only wait for memory: panel after panel the weights are one stream. How a sum is
+    // split into chains may depend on the number of rows, but not on that of panels: else results
+    // would change with the number of threads.
     for (; rows <= 3 && p < panels; ++p) {
         const DotBlock block{a, weights(p), 0, depth, c + p * kLanes, ldc, false,
                              weights(p) + kAhead, 1};
@@ -186,11 +186,11 @@ inline void multiply_tiles(const bf16* a, int64_t rows, const bf16* b, int64_t p
     }
 }
 
-// Tiles cost the same for 1 row as for 16: below this many rows plain dot products are faster.
+// Tiles cost the same for 1 row as for 16: with fewer rows than this, dot products are faster.
 inline constexpr int64_t kTileRows = 5;
 
-// c (rows, 16·panels) float32 = a × panels. `a` lies in tiles, with zeros between the true depth
-// and `depth`, the packed one; a and c have room for rows rounded up to 16.
+// c (rows, 16·panels) float32 = a × panels. `a` is in tiles, with zeros between the true depth and
+// `depth`, the packed one; a and c have room for rows rounded up to a multiple of 16.
 inline void multiply(bool tiles, const bf16* a, int64_t rows, const bf16* b, int64_t panels,
                      int64_t depth, float* c, int64_t ldc) {
     if (tiles && rows >= kTileRows)

@@ -1,4 +1,4 @@
-// What happens to rows between the products: norms, rotation, gates.
+// What is done to rows between the products: norms, rotation, biases.
 #pragma once
 
 #include <cmath>
@@ -44,7 +44,7 @@ inline void normalize_head(float* head, const float* weight, int64_t length, flo
     }
 }
 
-// Turns the pairs (i, i + length/2) of a head by the angles of its position, in place.
+// Rotates the pairs (i, i + length/2) of a head by the angles of its position, in place.
 inline void rotate_head(float* head, const float* cosines, const float* sines, int64_t length) {
     const int64_t half = length / 2;
     for (int64_t i = 0; i < half; i += kLanes) {

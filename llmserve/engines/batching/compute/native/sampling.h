@@ -1,8 +1,8 @@
-// Chooses a token by its row of logits: the largest one, or a draw from what filters leave.
+// Chooses a token from a row of logits: the largest, or a draw from those that the filters leave.
 //
-// A filter is a least logit: top-k, top-p and min-p each keep what is not below some value. A draw
-// inverts the cumulative distribution, in the order of token ids, at a given uniform number; it
-// sums stretches of the row first, and looks at single tokens of one stretch only.
+// A filter is a threshold: top-k, top-p and min-p each keep the logits that are not below some
+// value. A draw inverts the cumulative distribution, in the order of token ids, at a given uniform
+// number; it sums over stretches of the row first, and looks at single tokens in one stretch only.
 #pragma once
 
 #include <algorithm>
@@ -15,7 +15,7 @@
 
 namespace llmserve {
 
-// How one row's token is chosen. Filled by Python; field by field as in kernels.py.
+// How one row's token is chosen. Filled by Python; the fields are those in kernels.py.
 struct SamplingParams {
     double uniform;             // in [0, 1)
     float inverse_temperature;  // 0: the largest logit
@@ -23,7 +23,7 @@ struct SamplingParams {
     int64_t top_k;              // 0: no filter
 };
 
-// The answer where logits are not numbers.
+// The result if logits are not numbers.
 inline constexpr int64_t kNoToken = -1;
 
 class Row {
@@ -43,25 +43,25 @@ class Row {
     static constexpr float kLog2E = 1.44269504f;
     static constexpr float kNothing = -std::numeric_limits<float>::infinity();
     static constexpr int64_t kStretches = 256;
-    // Powers of two below the largest probability: how far candidates for top-k and top-p are
-    // gathered, until there are enough of them. The last takes everything.
+    // How far below the largest probability, in powers of two, candidates for top-k and top-p are
+    // gathered; the next one is tried if there are too few. The last takes everything.
     static constexpr float kReaches[] = {10.0f, 20.0f, std::numeric_limits<float>::infinity()};
-    // So few are sorted rather than split further.
+    // This few are sorted rather than partitioned further.
     static constexpr int64_t kFew = 32;
 
     __m512 load(int64_t i) const {
         return _mm512_mask_loadu_ps(_mm512_set1_ps(kNothing), first_lanes(size_ - i), logits_ + i);
     }
 
-    // The probability of lanes, as a multiple of the largest one's.
+    // Probabilities, relative to the largest one.
     __m512 weigh(__m512 logits) const {
         const __m512 below = _mm512_sub_ps(logits, _mm512_set1_ps(largest_));
-        // Far below everything 2^x is 0 and still a number.
+        // Far below the rest, 2^x is 0 and still a number.
         return exp2_lanes(_mm512_max_ps(_mm512_mul_ps(below, _mm512_set1_ps(scale_)),
                                         _mm512_set1_ps(-200.0f)));
     }
 
-    // False where a logit is not a number, or none is finite.
+    // False if a logit is not a number, or none is finite.
     bool find_largest() {
         __m512 largest = _mm512_set1_ps(kNothing);
         __mmask16 unordered = 0;
@@ -90,7 +90,7 @@ class Row {
         return least;
     }
 
-    // Of the `top_k` largest, or of all, the fewest that reach the share `top_p`.
+    // The least logit of the fewest that reach the share `top_p` of the `top_k` largest, or of all.
     float least_of_best(int64_t top_k, float top_p) {
         const double all = top_k == 0 ? total() : 0.0;
         int64_t count = 0;
@@ -103,7 +103,7 @@ class Row {
                 std::nth_element(values_, kth, values_ + count, std::greater<float>());
                 const float least = *kth;
                 if (top_p >= 1.0f) return least;
-                // Equals of the last one stay.
+                // Those equal to the last one stay.
                 count = std::partition(values_ + top_k, values_ + count,
                                        [=](float x) { return x >= least; }) - values_;
                 mass = weight_of(0, count);
@@ -115,7 +115,7 @@ class Row {
         return reaching(count, std::min(top_p * all, mass));
     }
 
-    // The logits from `least` up, without order; returns how many.
+    // Collects the logits from `least` up, unordered; returns how many.
     int64_t gather(float least) {
         int64_t count = 0;
         const __m512 bound = _mm512_set1_ps(least);
@@ -129,8 +129,8 @@ class Row {
         return count;
     }
 
-    // The largest value so that it and those above weigh at least `mass`. Each turn splits what is
-    // still in question and looks into one side.
+    // The largest value that, with those above it, weighs at least `mass`. As in quickselect, each
+    // turn partitions what is left and goes on in one side.
     float reaching(int64_t count, double mass) {
         if (mass <= 0.0) return largest_;
         int64_t begin = 0, end = count;
@@ -159,7 +159,7 @@ class Row {
             reached += weight_of(i, i + 1);
             if (reached >= mass) return values_[i];
         }
-        // Rounding: the sums in another order were a little larger.
+        // Rounding: sums in another order were a little larger.
         return *std::min_element(values_, values_ + count);
     }
 
@@ -188,7 +188,7 @@ class Row {
 
     int64_t stretch() const { return round_up((size_ + kStretches - 1) / kStretches, kLanes); }
 
-    // Of tokens whose logits are not below `least`.
+    // The weights of tokens whose logits are not below `least`; zero for others.
     __m512 weights(int64_t i, __m512 least) const {
         const __m512 x = load(i);
         return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(x, least, _CMP_GE_OQ), weigh(x));
@@ -208,7 +208,7 @@ class Row {
         for (int64_t i = 0; i < count; ++i)
             sum += sums[i] = weight_from(i * length, least);
         double left = uniform * sum;
-        // Rounding may reach the end: then it is the last token that has some weight.
+        // Rounding may reach the end: then it is the last token with any weight.
         int64_t found = 0;
         for (int64_t i = 0; i < count; ++i) {
             if (sums[i] == 0.0) continue;

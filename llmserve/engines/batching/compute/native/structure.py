@@ -1,4 +1,4 @@
-"""Whether a transformers model is a decoder that the kernels know, looked at part by part."""
+"""Whether a transformers model is a decoder that the kernels support, checked part by part."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 FAMILIES: Final = ("granite", "llama", "mistral", "qwen2", "qwen3", "smollm3")
-"""Model types whose code in transformers does nothing that `read_structure` does not look at."""
+"""Model types whose code in transformers does nothing that `read_structure` does not check."""
 
 STATIC_ROPES: Final = ("default", "linear", "llama3", "yarn")
 """Rope types whose angles depend on nothing but the position."""
@@ -23,17 +23,17 @@ _SCALES: Final = ("embedding_multiplier", "residual_multiplier", "logits_scaling
 
 
 class Unknown(Exception):
-    """The model has a part that the kernels do not know; the message names it."""
+    """The model has a part that the kernels do not support; the message names it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Structure:
-    """A decoder's numbers.
+    """The numbers that describe a decoder.
 
     Attributes:
         windows: of each layer; a token sees itself and the `window - 1` before it, `None` for all.
         rotates: of each layer, whether queries and keys are rotated.
-        has_head_norms: whether queries and keys are normed head by head.
+        has_head_norms: whether queries and keys are normalized head by head.
         is_tied: whether the output head is the token table.
         embedding_scale, residual_scale, logit_scale: factors, 1 in most models.
     """
@@ -103,7 +103,7 @@ def read_structure(model: Any) -> Structure:
 
 
 def has_hook(module: nn.Module) -> bool:
-    """Whether somebody's code runs before or after the module's own."""
+    """Whether other code runs before or after the module's own."""
     hooks = module._forward_hooks or module._forward_pre_hooks
     return bool(hooks) or hasattr(module, "_hf_hook")
 

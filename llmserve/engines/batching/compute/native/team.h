@@ -1,4 +1,4 @@
-// Threads of one step: how they share tasks and wait for each other.
+// The threads of one step: how they share tasks and wait for each other.
 #pragma once
 
 #include <immintrin.h>
@@ -34,7 +34,7 @@ class Team {
     alignas(64) std::atomic<uint32_t> generation_{0};
 };
 
-// One thread's part in the team, for one step.
+// One thread of the team, for one step.
 class Member {
   public:
     Member(Team& team, int index, int size) : team_(team), index_(index), size_(size) {
@@ -45,14 +45,14 @@ class Member {
     int index() const { return index_; }
     int size() const { return size_; }
 
-    // The first of `tasks` that is this member's own in a round.
+    // The first of `tasks` that belongs to this member in a round.
     int64_t first(int64_t tasks) const { return tasks * index_ / size_; }
 
-    // Runs its own stretch of the tasks, then what slower neighbours have not begun; a thread that
-    // lost its core does not hold the others up by more than one task. Ends without waiting.
+    // Runs its own range of the tasks, then what slower neighbours have not begun (work stealing):
+    // a thread that lost its core delays the others by one task at most. Returns without a barrier.
     template <class Run>
     void share(int64_t tasks, Run run) {
-        // Nobody is still in the round that used these counters last: two waits lie between.
+        // No thread is still in the round that used these counters last: two barriers ago.
         reset(round_ + 2);
         const int victims = std::min(size_, kNeighbours);
         for (int step = 0; step < victims; ++step) {
@@ -68,10 +68,10 @@ class Member {
         ++round_;
     }
 
-    // Until all members are here. Spins for some 50 microseconds, then lets others have this core,
-    // which may be the one that the missing thread waits for, and sleeps only after a millisecond
-    // or so: who sleeps leaves a core idle, the missing thread is moved there, and both then share
-    // it for several milliseconds while the other core is free.
+    // A barrier. Spins for some 50 microseconds, then yields this core, which the missing thread
+    // may be waiting for, and sleeps only after a millisecond or so: when a thread sleeps, its core
+    // is idle, the missing thread is moved there, and both then share it for several milliseconds
+    // while the other core is free.
     void wait() {
         if (size_ == 1) return;
         const uint32_t generation = team_.generation_.load(std::memory_order_acquire);

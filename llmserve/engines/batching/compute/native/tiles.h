@@ -9,7 +9,7 @@
 
 namespace llmserve {
 
-// The kernel lends the 8 KB of tile state to a process that asks once.
+// The kernel grants the 8 KB of tile state to a process that asks once.
 inline bool request_tiles() {
     static const bool granted = [] {
         uint32_t a, b, c, d;
@@ -22,8 +22,8 @@ inline bool request_tiles() {
     return granted;
 }
 
-// The intrinsics of tiles do not tell the compiler that they read memory: without this it may move
-// a store behind the tile load that needs it, or leave it out.
+// The tile intrinsics do not tell the compiler that they read memory: without this it may move a
+// store past the tile load that needs it, or drop it.
 inline void compiler_barrier() { asm volatile("" ::: "memory"); }
 
 // All eight tiles have 16 rows of 64 bytes: shorter matrices are padded instead.
@@ -39,7 +39,7 @@ class TileScope {
         compiler_barrier();
         _tile_loadconfig(&config);
     }
-    // Idle tiles would be saved at every context switch.
+    // Otherwise idle tiles would be saved at every context switch.
     ~TileScope() {
         if (enabled_) _tile_release();
     }
@@ -50,8 +50,8 @@ class TileScope {
     bool enabled_;
 };
 
-// How far ahead weights are called for, in numbers of one panel's stream: farther wastes more at
-// the ends of small panels, nearer comes too late.
+// How far ahead weights are prefetched, in numbers of one panel's stream: farther wastes more at
+// the ends of small panels, nearer is too late.
 inline constexpr int64_t kAhead = 1024;
 
 template <int M, int P>
@@ -96,7 +96,7 @@ struct TileBlock {
     float* c;
     int64_t c_stride;
     bool accumulate;
-    bool ahead;  // call for the weights that follow, the next panels' too
+    bool ahead;  // prefetch the weights that follow, the next panels' too
 };
 
 template <int M, int P>

@@ -1,4 +1,4 @@
-"""A model's weights as the kernels read them: merged, packed, each kept once."""
+"""A model's weights as the kernels read them: merged, packed, each stored once."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class LayerWeights:
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """A whole model; `embedding` is `None` where the packed head is read instead."""
+    """A whole model; `embedding` is `None` if the packed head is read instead."""
 
     layers: tuple[LayerWeights, ...]
     embedding: torch.Tensor | None  # (vocab, hidden) bfloat16
@@ -51,8 +51,8 @@ class Weights:
 
 @torch.no_grad()
 def take_weights(kernels: Kernels, model: Any, structure: Structure) -> Weights:
-    """Pack layer after layer and let go of the originals on the way: the peak is the model and its
-    largest piece."""
+    """Pack layer after layer, releasing the originals on the way: at its peak this takes the memory
+    of the model and of its largest tensor."""
     body = model.model
     layers = tuple(_take_layer(kernels, layer, structure) for layer in body.layers)
     head = kernels.allocate(kernels.packed_numbers(structure.vocab, structure.hidden))
@@ -74,7 +74,7 @@ def _take_layer(kernels: Kernels, layer: Any, structure: Structure) -> LayerWeig
         kernels.packed_numbers(2 * structure.intermediate, structure.hidden),
         kernels.packed_numbers(structure.hidden, structure.intermediate),
     ]
-    # One stretch of memory in the order in which a step reads it.
+    # One allocation, in the order in which a step reads it.
     qkv, out, gate_up, down = torch.split(kernels.allocate(sum(sizes)), sizes)
     biases = {
         "qkv_bias": _merge(heads),

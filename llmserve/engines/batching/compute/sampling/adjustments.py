@@ -1,8 +1,8 @@
 """Penalties, biases and minimum lengths on the logits of a step, for all its rows together.
 
-Only tokens that were seen, biased or forbidden are touched: going over a whole vocabulary takes
-longer than drawing from it. The order is that of transformers and vLLM: repetition, presence and
-frequency, bias, minimum length.
+Only the logits of tokens that were seen, biased or forbidden are changed: going over a whole
+vocabulary takes longer than drawing from it. The order is that of transformers and vLLM:
+repetition, presence and frequency, bias, minimum length.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import torch
 from llmserve.engines.batching.compute.sampling.row_state import RowState
 
 LEAST_PENALTY: Final = 1e-30
-"""Smaller ones would be 0 in float32, and 0 divided by 0 no number."""
+"""Smaller ones would be 0 in float32, and 0 divided by 0 is not a number."""
 
 
 def adjust(logits: torch.Tensor, rows: Sequence[RowState]) -> None:
@@ -69,7 +69,7 @@ def _penalize(
     answered -= penalties[answers // vocab, 1]
     if prompts is not None:
         cells[prompts] = _repeated(cells[prompts], penalties[prompts // vocab, 0])
-    # Last: a prompt's token that is in the answer, too, is penalized once.
+    # Last, so that a token of both the prompt and the answer is penalized once.
     cells[answers] = answered
 
 
@@ -86,7 +86,7 @@ def _answer_cells(
         answer = rows[index].answer
         assert answer is not None, "a penalized row counts its answer"
         tables.append(answer.table + np.array([[index * vocab], [0]]))
-    # In one copy: each one costs more than what it moves.
+    # In one copy, as a copy costs more than the bytes it moves.
     both = torch.from_numpy(np.concatenate(tables, axis=1)).to(device)
     return both[0], both[1]
 

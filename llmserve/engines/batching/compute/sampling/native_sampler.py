@@ -1,4 +1,4 @@
-"""Each row's next token, chosen by the compiled kernels."""
+"""Each row's next token, chosen by the native kernels."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from llmserve.engines.batching.compute.sampling.row_state import RowState
 
 
 class NativeSampler:
-    """Implements `SampleTokens` for logits on the CPU. It draws what torch's own would for the same
-    uniform number, but for rounding, and takes a tenth of the time."""
+    """Implements `SampleTokens` for logits on the CPU. Up to rounding it draws what torch_sampler
+    draws for the same uniform number, in a tenth of the time."""
 
     def __init__(self, kernels: Kernels) -> None:
         self._kernels = kernels
 
     def __call__(self, logits: torch.Tensor, rows: Sequence[RowState]) -> list[int | None]:
-        """Each row's token; lets go of the GIL meanwhile."""
+        """Each row's token; the GIL is released meanwhile."""
         params = (NativeParams * len(rows))(*map(_native, rows))
         chosen = self._kernels.sample(logits, params)
         return [token if token >= 0 else None for token in chosen]

@@ -1,9 +1,9 @@
-"""What choosing tokens for one request remembers between steps. Owned by the step loop."""
+"""What the sampler remembers of one request between steps. Owned by the step loop."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
@@ -13,7 +13,7 @@ import torch
 from llmserve.domain import SamplingParams
 
 LEAST_ROOM: Final = 64
-"""Different tokens of an answer that there is room for from the start."""
+"""Room for different tokens of an answer at the start."""
 
 
 class RowState:
@@ -22,9 +22,9 @@ class RowState:
     Attributes:
         eos_ids: tokens that end the answer and have a logit.
         bias: (token id, value) pairs of tokens that have a logit.
-        prompt_ids: (num_ids,) int64 on the device, the prompt's different tokens; `None` where no
-            penalty asks for them.
-        answer: the answer's tokens; `None` where no penalty asks for them.
+        prompt_ids: (num_ids,) int64 on the device, the prompt's different tokens; `None` if no
+            penalty needs them.
+        answer: the answer's tokens; `None` if no penalty needs them.
     """
 
     def __init__(
@@ -52,12 +52,12 @@ class RowState:
 
     @property
     def is_plain(self) -> bool:
-        """Whether its logits stay as they are now."""
+        """Whether `adjust` leaves its logits as they are."""
         return self.answer is None and not self.bias and not self.must_go_on
 
     @property
     def is_filtered(self) -> bool:
-        """Whether only a part of the vocabulary may be drawn."""
+        """Whether some of the vocabulary may not be drawn."""
         params = self.params
         return params.top_k > 0 or params.top_p < 1.0 or params.min_p > 0.0
 
@@ -82,18 +82,13 @@ class RowState:
 
 
 class AnswerTokens:
-    """An answer's different tokens, and how often each was made. They stay on the host: a step
+    """An answer's different tokens, and how often each was generated. They stay on the host: a step
     sends those of all its rows to the device together."""
 
-    def __init__(self, token_ids: Iterable[int] = ()) -> None:
+    def __init__(self) -> None:
         self._places: dict[int, int] = {}
         # (2, room): token ids, counts
         self._table: npt.NDArray[np.int64] = np.zeros((2, LEAST_ROOM), np.int64)
-        for token_id in token_ids:
-            self.add(token_id)
-
-    def __len__(self) -> int:
-        return len(self._places)
 
     @property
     def table(self) -> npt.NDArray[np.int64]:

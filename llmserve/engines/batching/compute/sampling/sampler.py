@@ -1,4 +1,4 @@
-"""The next token of every row, each row by its own parameters, and what is told about it."""
+"""The next token of every row, by the row's own parameters, and its logprobs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from llmserve.engines.batching.sampled_token import SampledToken
 def sample(
     logits: torch.Tensor, rows: Sequence[RowState], sample_tokens: SampleTokens = sample_tokens
 ) -> list[SampledToken]:
-    """Logits (num_rows, vocab) in float32, which may be overwritten; greedy and sampled rows mix.
+    """Choose from logits (num_rows, vocab) in float32, which may be overwritten; greedy and sampled
+    rows mix.
 
     Logprobs are the model's own: temperature, filters and penalties do not change them.
     """
@@ -25,7 +26,7 @@ def sample(
     adjust(logits, rows)
     chosen = sample_tokens(logits, rows)
     logprobs = wanted.of(chosen)
-    # Last, when nothing can fail any more: a step that fails is tried again.
+    # Last, when nothing can fail any more, as a step that fails is tried again.
     for row, token_id in zip(rows, chosen, strict=True):
         if token_id is not None:
             row.accept(token_id)
@@ -33,7 +34,7 @@ def sample(
 
 
 class WantedLogprobs:
-    """Logprobs of the rows that want them, kept aside before anything changes the logits."""
+    """Logprobs of the rows that want them, from a copy made before anything changes the logits."""
 
     def __init__(self, logits: torch.Tensor, rows: Sequence[RowState]) -> None:
         self._wanted = [
@@ -46,7 +47,7 @@ class WantedLogprobs:
             self._total = self._logits.logsumexp(-1, keepdim=True)
 
     def of(self, chosen: Sequence[int | None]) -> list[TokenLogprobs | None]:
-        """The chosen tokens' and the largest ones of each row; `None` where it wants none."""
+        """Of the chosen token and of the likeliest ones, for each row; `None` if it wants none."""
         found: list[TokenLogprobs | None] = [None] * len(chosen)
         if not self._wanted:
             return found

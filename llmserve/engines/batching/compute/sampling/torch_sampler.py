@@ -1,7 +1,7 @@
 """Each row's next token by torch, on any device: the largest logit, or a draw.
 
 Filters are thresholds: top-k, top-p and min-p, in this order, each keep the logits from some value
-up, and equal logits stay or go together, as in transformers. A draw inverts the cumulative
+up, and equal logits are kept or removed together, as in transformers. A draw inverts the cumulative
 distribution of what is left, in the order of token ids, at the row's own uniform number.
 """
 
@@ -17,13 +17,13 @@ import torch
 from llmserve.engines.batching.compute.sampling.row_state import RowState
 
 CANDIDATES: Final = 1024
-"""Sorting a whole vocabulary costs milliseconds a row; top-p seldom reaches further than this."""
+"""Sorting a whole vocabulary takes milliseconds per row; top-p seldom needs more than this."""
 BLOCK: Final = 256
-"""Tokens whose probabilities are summed up before a draw looks at single ones."""
+"""Tokens whose probabilities are summed together before a draw looks at single ones."""
 
 SampleTokens = Callable[[torch.Tensor, Sequence[RowState]], list[int | None]]
 """From logits (num_rows, vocab) in float32, which may be overwritten, to each row's token; `None`
-where a row's logits are not numbers."""
+if a row's logits are not numbers."""
 
 
 def sample_tokens(logits: torch.Tensor, rows: Sequence[RowState]) -> list[int | None]:
@@ -36,7 +36,7 @@ def sample_tokens(logits: torch.Tensor, rows: Sequence[RowState]) -> list[int | 
 
 
 def _best(logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """The largest logit of each row and its token, (num_rows,) each; no number beats any."""
+    """The largest logit of each row and its token, (num_rows,) each; NaN counts as the largest."""
     if logits.device.type != "cpu":
         largest, best = logits.max(-1)
         return largest, best
@@ -49,7 +49,7 @@ def _to_host(token_ids: torch.Tensor, largest: torch.Tensor) -> list[int | None]
     if token_ids.device.type == "cpu":
         chosen, is_number = token_ids.tolist(), map(math.isfinite, largest.tolist())
     else:
-        # In one copy: each one waits for the device.
+        # In one copy, as each waits for the device.
         chosen, is_number = torch.stack((token_ids, largest.isfinite().long())).tolist()
     return [int(i) if good else None for i, good in zip(chosen, is_number, strict=True)]
 
@@ -76,7 +76,7 @@ def _drawn(
 
 
 def _draw(weights: torch.Tensor, uniform: list[float]) -> torch.Tensor:
-    """Token ids, (num_rows,), by weights (num_rows, vocab) that add up to anything but zero."""
+    """Token ids, (num_rows,), by weights (num_rows, vocab), whose sums may be anything but zero."""
     num_rows, vocab = weights.shape
     size = -(-vocab // BLOCK) * BLOCK
     if size != vocab:
@@ -96,7 +96,7 @@ def _draw(weights: torch.Tensor, uniform: list[float]) -> torch.Tensor:
 def _reached(cumulative: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     """Where each row, (num_rows, n), exceeds its target, (num_rows, 1)."""
     place = torch.searchsorted(cumulative, target, right=True)
-    # Rounding may reach the end, where there is no weight: the last that has some.
+    # Rounding may lead past the last place with any weight.
     last = (cumulative < cumulative[:, -1:]).sum(-1, keepdim=True)
     return torch.minimum(place, last)
 
@@ -115,8 +115,8 @@ def _least(rows: Sequence[RowState], scores: torch.Tensor) -> torch.Tensor:
 def _least_among(
     rows: Sequence[RowState], scores: torch.Tensor, candidates: torch.Tensor
 ) -> torch.Tensor | None:
-    """By the best candidates of each row, (num_rows, count), from the best down; `None` if more
-    are needed to tell."""
+    """From the best candidates of each row, (num_rows, count), in descending order; `None` if
+    more are needed."""
     vocab, count = scores.shape[-1], candidates.shape[-1]
     floor = scores.new_full((len(rows), 1), -torch.inf)
     limits = torch.tensor([min(row.params.top_k or vocab, vocab) for row in rows]).to(scores.device)
@@ -125,7 +125,7 @@ def _least_among(
     least = torch.where(is_limited, kth, floor)
     top_p = _column([row.params.top_p for row in rows], scores)
     if any(row.params.top_p < 1.0 for row in rows):
-        # Of what top-k left, the fewest tokens that reach the share, at least one.
+        # The fewest of those that top-k keeps which reach the share, at least one.
         weights = candidates.masked_fill(candidates < least, -torch.inf).exp()
         total = torch.where(
             is_limited, weights.sum(-1, keepdim=True), scores.exp().sum(-1, keepdim=True)
@@ -138,14 +138,14 @@ def _least_among(
         nucleus = torch.where(top_p < 1.0, candidates.gather(-1, ends), floor)
         least = torch.maximum(least, nucleus)
     min_p = _column([row.params.min_p for row in rows], scores)
-    # The best token stays, whatever the filters say.
+    # The best token is always kept.
     return torch.maximum(least, min_p.log()).clamp(max=0.0)
 
 
 def _descending(scores: torch.Tensor) -> torch.Tensor:
     if scores.device.type != "cpu":
         return scores.sort(descending=True).values
-    # numpy sorts values by vector instructions, torch carries indices along: a tenth of the time.
+    # numpy sorts values with vector instructions, torch also sorts indices: ten times as slow.
     return torch.from_numpy(-np.sort(-scores.numpy(), axis=-1))
 
 

@@ -1,0 +1,63 @@
+"""What computes a model's steps, once it is put together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from llmserve.domain import LoadProgress
+from llmserve.engines.accelerator import answers
+from llmserve.engines.batching.compute.batch import Batch
+from llmserve.engines.batching.compute.kv_cache import KVCache
+from llmserve.engines.batching.compute.runner import Runner
+from llmserve.engines.batching.compute.sampling.row_state import RowState
+from llmserve.engines.batching.sampled_token import SampledToken
+from llmserve.engines.batching.schedule.plan import StepPlan
+from llmserve.engines.failure import as_failure, release_memory
+from llmserve.engines.frames import forget_frames
+from llmserve.errors import LLMServeError
+
+OnProgress = Callable[[LoadProgress], None]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelComputation:
+    """A `Computation` by a model and its KV cache.
+
+    Attributes:
+        description: what computes the steps, and what was rejected for which reason.
+        arithmetic: how the size of the cache was found.
+        tokens_per_step: the largest step that there is memory for.
+        step_bytes: of a GPU's memory that such a step takes while it is computed.
+    """
+
+    cache: KVCache
+    description: str
+    arithmetic: str
+    tokens_per_step: int
+    runner: Runner
+    close_forward: Callable[[], None]
+    step_bytes: int = 0
+
+    def prepare(self, plan: StepPlan) -> Batch:
+        """The plan as tensors."""
+        return self.runner.prepare(plan)
+
+    def compute(self, batch: Batch, rows: list[RowState]) -> list[SampledToken]:
+        """The sampled positions' tokens; `rows` are their sampling states."""
+        return self.runner.compute(batch, rows)
+
+    def diagnose(self, error: Exception) -> LLMServeError:
+        """Our error; what the error's frames hold and the device's unused memory are released."""
+        failure = as_failure(error)
+        forget_frames(error)
+        release_memory()
+        return failure
+
+    def is_lost(self) -> bool:
+        """Whether the device does not compute any more."""
+        return not answers(self.runner.device)
+
+    def close(self) -> None:
+        """Release the model, which attends in its former way again, where it still can."""
+        self.close_forward()
