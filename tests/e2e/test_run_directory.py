@@ -86,7 +86,7 @@ def test_ps_says_which_worker_cannot_be_reached(tiny_model: Path, tmp_path: Path
         finally:
             os.kill(silent, signal.SIGCONT)
         assert done.returncode == 1
-        assert "worker 1: the worker went away" in done.stderr
+        assert "worker 1: the worker stopped" in done.stderr
         assert str(pids(server)[0]) in done.stdout
         wait_until(lambda: llmserve("ps", "--url", server.url).returncode == 0, "both answer")
 
