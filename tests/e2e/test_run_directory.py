@@ -211,7 +211,7 @@ def test_who_keeps_the_accounting_logs_lock_holds_up_no_stop(
             begun = time.monotonic()
             assert server.stop() == 0
             assert time.monotonic() - begun < 15
-        assert "1 entries for the accounting log" in server.log
+        assert "1 entries of the accounting log" in server.log
         assert "a thread hangs" not in server.log
 
 
