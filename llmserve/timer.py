@@ -12,7 +12,7 @@ from typing import Final
 
 from llmserve.clock import awake_clock
 
-CLOSE_SECONDS: Final = 0.002
+EARLY_SECONDS: Final = 0.002
 """The event loop rounds to milliseconds and may call back one early."""
 
 
@@ -37,7 +37,7 @@ class Timer:
 
     def _on_time(self) -> None:
         left = self._due - self._clock()
-        if left > CLOSE_SECONDS:
+        if left > EARLY_SECONDS:
             self._handle = self._loop.call_later(left, self._on_time)
         else:
             self._callback()

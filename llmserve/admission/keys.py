@@ -1,9 +1,9 @@
 """API keys: who presents this credential? Knows no HTTP; a transport passes the credential.
 
-| configured              | no credential | an unknown one | a known key                    |
-|-------------------------|---------------|----------------|--------------------------------|
-| nothing                 | anonymous     | anonymous      |                                |
-| only admin keys         | anonymous     | anonymous      | its caller                     |
+| configured              | no credential | an unknown one | a known key                     |
+|-------------------------|---------------|----------------|---------------------------------|
+| nothing                 | anonymous     | anonymous      |                                 |
+| only admin keys         | anonymous     | anonymous      | its caller                      |
 | API keys, or a key file | 401           | 401            | its caller, or 401 if not valid |
 
 Anonymous callers may generate. With only admin keys an unknown credential is not an error:

@@ -16,17 +16,17 @@ from llmserve.settings import LoadedSettings, Settings, load_settings
 SECRETS: Final = frozenset({"api_keys", "admin_keys", "hf_token"})
 """Not offered as flags: a command line is visible to everyone on the machine."""
 
-Command = Callable[..., None]
+Function = Callable[..., None]
 
 
-def with_settings(*, without: frozenset[str] = frozenset()) -> Callable[[Command], Command]:
+def with_settings(*, without: frozenset[str] = frozenset()) -> Callable[[Function], Function]:
     """Give a command `--config` and a flag for each setting, and pass it the `LoadedSettings`.
 
     `without` names settings that the command takes in its own way, as a keyword argument of the
     same name; its value counts as a flag unless it is `None` or empty.
     """
 
-    def decorate(command: Command) -> Command:
+    def decorate(command: Function) -> Function:
         own = list(inspect.signature(command, eval_str=True).parameters.values())[1:]
         names = [n for n in Settings.model_fields if n not in SECRETS | without]
 

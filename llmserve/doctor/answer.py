@@ -61,11 +61,11 @@ def describe(response: httpx.Response) -> str:
         title = TITLE.search(response.text)
         message = title.group(1) if title else response.text
     # nginx repeats the status in its page's title.
-    words = printable(message).removeprefix(str(response.status_code))
+    words = one_line(message).removeprefix(str(response.status_code))
     return f"{response.status_code} {words.strip()}".strip()
 
 
-def printable(text: str) -> str:
+def one_line(text: str) -> str:
     """Untrusted text on one short line, without control characters."""
     line = "".join(c if c.isprintable() else " " for c in text[: 4 * MAX_SHOWN])
     line = " ".join(line.split())

@@ -6,7 +6,7 @@ from typing import Final
 
 import httpx
 
-from llmserve.doctor.answer import describe, error_message, printable
+from llmserve.doctor.answer import describe, error_message, one_line
 from llmserve.doctor.finding import Finding, Verdict
 from llmserve.doctor.target import Target
 
@@ -40,10 +40,10 @@ async def check_authorization(client: httpx.AsyncClient, target: Target) -> Find
         return Finding(
             NAME,
             Verdict.PROBLEM,
-            f"{target.model!r} is not among the models: {printable(', '.join(models))}",
+            f"{target.model!r} is not among the models: {one_line(', '.join(models))}",
             ("name one of them with --model, or serve that one",),
         )
-    seen = f"{MODELS} is answered: {printable(', '.join(models))}"
+    seen = f"{MODELS} is answered: {one_line(', '.join(models))}"
     if target.api_key is not None:
         bare = await _without_key(client)
         seen += "; no key is needed" if bare.is_success else "; the key arrives and is needed"

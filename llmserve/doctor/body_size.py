@@ -6,7 +6,7 @@ from typing import Final
 
 import httpx
 
-from llmserve.doctor.answer import describe, error_message, printable
+from llmserve.doctor.answer import describe, error_message, one_line
 from llmserve.doctor.finding import Finding, Verdict
 
 NAME: Final = "request size"
@@ -32,7 +32,7 @@ async def check_body_size(client: httpx.AsyncClient) -> Finding:
     try:
         response = await client.post("/generate", json=body)
     except httpx.TransportError as error:
-        seen = f"a body of {size} is cut off: {printable(str(error)) or type(error).__name__}"
+        seen = f"a body of {size} is cut off: {one_line(str(error)) or type(error).__name__}"
         return Finding(NAME, Verdict.PROBLEM, seen, ALLOW, figures)
     is_ours = error_message(response) is not None
     if response.status_code == httpx.codes.REQUEST_ENTITY_TOO_LARGE:

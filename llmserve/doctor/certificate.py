@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import httpx
 
-from llmserve.doctor.answer import printable
+from llmserve.doctor.answer import one_line
 from llmserve.doctor.finding import Figure, Finding, Verdict
 from llmserve.doctor.target import CONNECT_SECONDS, Target
 
@@ -134,7 +134,7 @@ async def _objection(target: Target, context: ssl.SSLContext) -> str | None:
     try:
         await _shake_hands(target, context)
     except ssl.SSLCertVerificationError as error:
-        return printable(error.verify_message)
+        return one_line(error.verify_message)
     return None
 
 
@@ -166,4 +166,4 @@ def _common_name(names: Any) -> str:
     """The issuer's name from `getpeercert`'s tuples of tuples of pairs."""
     pairs = dict(pair for part in names for pair in part)
     name = pairs.get("commonName") or pairs.get("organizationName") or "nobody"
-    return printable(str(name))
+    return one_line(str(name))

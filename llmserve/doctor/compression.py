@@ -6,7 +6,7 @@ from typing import Final
 
 import httpx
 
-from llmserve.doctor.answer import printable
+from llmserve.doctor.answer import one_line
 from llmserve.doctor.finding import Figure, Finding, Verdict
 from llmserve.doctor.token_stream import Recording
 
@@ -36,14 +36,14 @@ def judge_stream(recording: Recording) -> Finding:
     if encoding == "identity":
         return Finding(STREAM, Verdict.OK, f"asked with `{ENCODINGS}`, streams stay as they are")
     num_parts = len(recording.arrivals)
-    seen = f"text/event-stream comes as {printable(encoding)}: "
+    seen = f"text/event-stream comes as {one_line(encoding)}: "
     seen += (
         f"{recording.num_events} events are held back (reads: {num_parts})"
         if recording.num_events > EVENTS_PER_PART * num_parts
         else "it takes more bytes than it saves, and holds tokens back wherever it is not flushed"
     )
     figures: dict[str, Figure] = {
-        "content_encoding": printable(encoding),
+        "content_encoding": one_line(encoding),
         "events": recording.num_events,
         "parts": num_parts,
     }
@@ -55,7 +55,7 @@ async def check_json(client: httpx.AsyncClient) -> Finding:
     headers = {"Accept-Encoding": ENCODINGS}
     async with client.stream("GET", "/openapi.json", headers=headers) as response:
         num_bytes = sum([len(part) async for part in response.aiter_raw()])
-    encoding = printable(response.headers.get("content-encoding", "identity"))
+    encoding = one_line(response.headers.get("content-encoding", "identity"))
     figures: dict[str, Figure] = {"bytes": num_bytes, "content_encoding": encoding}
     if not response.is_success or (encoding == "identity" and num_bytes <= LONG_BYTES):
         seen = f"/openapi.json answers {response.status_code}: no long JSON to look at"

@@ -25,7 +25,7 @@ from llmserve.doctor import (
     reachability,
     upgrade,
 )
-from llmserve.doctor.answer import Refused, printable
+from llmserve.doctor.answer import Refused, one_line
 from llmserve.doctor.finding import Finding, Verdict
 from llmserve.doctor.report import Report
 from llmserve.doctor.target import Target
@@ -144,5 +144,5 @@ class _Examination:
 def _failed(name: str, error: Exception) -> Finding:
     if isinstance(error, Refused):
         return error.finding(name)
-    what = f"{type(error).__name__} {printable(str(error))}".strip()
+    what = f"{type(error).__name__} {one_line(str(error))}".strip()
     return Finding(name, Verdict.PROBLEM, f"the check could not be finished: {what}")

@@ -30,14 +30,14 @@ TELL: Final = (
 
 
 @dataclass(frozen=True, slots=True)
-class Load:
+class ServerLoad:
     """The server's load from /metrics at one moment, over all models."""
 
     running: float
     cancelled: float
 
     @classmethod
-    def read(cls, text: str) -> Load | None:
+    def read(cls, text: str) -> ServerLoad | None:
         """From Prometheus's text format; `None` if it is not llmserve's."""
         samples = [(name, float(value)) for name, value in SAMPLE.findall(text)]
         if not any(name == RUNNING for name, _ in samples):
@@ -73,7 +73,7 @@ async def check_hang_up(client: httpx.AsyncClient, target: Target) -> Finding:
     return await _watch(client, during)
 
 
-async def _leave_early(client: httpx.AsyncClient, target: Target) -> Load | None:
+async def _leave_early(client: httpx.AsyncClient, target: Target) -> ServerLoad | None:
     """The load just before the client disconnects, our own stream included."""
     body = target.prompt(MAX_TOKENS) | {"stream": True}
     headers = {"Accept-Encoding": "identity"}
@@ -89,7 +89,7 @@ async def _leave_early(client: httpx.AsyncClient, target: Target) -> Load | None
     return None
 
 
-async def _watch(client: httpx.AsyncClient, during: Load) -> Finding:
+async def _watch(client: httpx.AsyncClient, during: ServerLoad) -> Finding:
     waited = 0.0
     while waited < NOTICE_SECONDS:
         after = await _load(client)
@@ -113,6 +113,6 @@ async def _watch(client: httpx.AsyncClient, during: Load) -> Finding:
     )
 
 
-async def _load(client: httpx.AsyncClient) -> Load | None:
+async def _load(client: httpx.AsyncClient) -> ServerLoad | None:
     response = await client.get("/metrics")
-    return Load.read(response.text) if response.is_success else None
+    return ServerLoad.read(response.text) if response.is_success else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from llmserve.doctor.answer import printable
+from llmserve.doctor.answer import one_line
 from llmserve.doctor.finding import Finding, Verdict
 from llmserve.doctor.token_stream import REQUEST_ID, Recording
 
@@ -16,9 +16,9 @@ UNCACHED: Final = ("no-store", "no-cache")
 def judge_headers(recording: Recording) -> Finding:
     """What a stream's own headers say."""
     headers = recording.headers
-    kind = printable(headers.get("content-type", "none"))
-    cache = printable(headers.get("cache-control", "none"))
-    buffering = printable(headers.get("x-accel-buffering", "none"))
+    kind = one_line(headers.get("content-type", "none"))
+    cache = one_line(headers.get("cache-control", "none"))
+    buffering = one_line(headers.get("x-accel-buffering", "none"))
     seen = f"content-type {kind}, cache-control {cache}, "
     seen += (
         "X-Accel-Buffering removed by a proxy that supports it"
@@ -59,7 +59,7 @@ def judge_request_id(recording: Recording, sent: str) -> Finding:
     return Finding(
         ID,
         Verdict.WARNING,
-        f"{REQUEST_ID} comes back as {printable(got)!r}: a client's own id is lost",
+        f"{REQUEST_ID} comes back as {one_line(got)!r}: a client's own id is lost",
         (
             f"nginx: `proxy_set_header {REQUEST_ID} $http_x_request_id;` instead of $request_id",
             (

@@ -7,7 +7,7 @@ from typing import Final
 
 import httpx
 
-from llmserve.doctor.answer import printable
+from llmserve.doctor.answer import one_line
 from llmserve.doctor.finding import Finding, Verdict
 
 NAME: Final = "models"
@@ -25,6 +25,6 @@ async def check_models(client: httpx.AsyncClient) -> Finding:
         return Finding(NAME, Verdict.SKIPPED, "/health/ready lists no models")
     if not warnings:
         return Finding(NAME, Verdict.OK, "the server reports no problems with them")
-    seen = f"the server warns: {printable(warnings[0])}"
-    more = tuple(printable(warning) for warning in warnings[1:MAX_LISTED])
+    seen = f"the server warns: {one_line(warnings[0])}"
+    more = tuple(one_line(warning) for warning in warnings[1:MAX_LISTED])
     return Finding(NAME, Verdict.WARNING, seen, more, {"warnings": len(warnings)})

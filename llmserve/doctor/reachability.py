@@ -10,7 +10,7 @@ from typing import Final
 
 import httpx
 
-from llmserve.doctor.answer import describe, printable
+from llmserve.doctor.answer import describe, one_line
 from llmserve.doctor.finding import Change, Figure, Finding, Verdict
 
 NUM_PROBES: Final = 5
@@ -58,7 +58,7 @@ async def reach(client: httpx.AsyncClient) -> Contact:
 
 def unreachable(url: str, error: Exception) -> Finding:
     """The finding for a server that does not answer, or is not trusted."""
-    what = printable(str(error)) or type(error).__name__
+    what = one_line(str(error)) or type(error).__name__
     return Finding(NAME, Verdict.PROBLEM, f"{url} cannot be reached: {what}", _way_out(error))
 
 
@@ -68,8 +68,8 @@ def judge_contact(contact: Contact) -> Finding:
     figures: dict[str, Figure] = {
         "status": response.status_code,
         "http_version": response.http_version,
-        "server": printable(response.headers.get("server", "")) or None,
-        "via": printable(response.headers.get("via", "")) or None,
+        "server": one_line(response.headers.get("server", "")) or None,
+        "via": one_line(response.headers.get("via", "")) or None,
         "latency_min_ms": round(1000 * min(contact.latencies), 2),
         "latency_median_ms": round(1000 * contact.latency_seconds, 2),
     }
@@ -113,7 +113,7 @@ def _status(response: httpx.Response) -> str | None:
         status = response.json()["status"]
     except (ValueError, KeyError, TypeError):
         return None
-    return printable(status) if isinstance(status, str) else None
+    return one_line(status) if isinstance(status, str) else None
 
 
 def _way_out(error: Exception) -> Change:
@@ -134,7 +134,7 @@ def _way_out(error: Exception) -> Change:
 
 def _cure(response: httpx.Response) -> Change:
     if response.is_redirect:
-        there = printable(response.headers.get("location", "")).removesuffix("/health")
+        there = one_line(response.headers.get("location", "")).removesuffix("/health")
         return (f"give the URL that it redirects to: {there}",)
     if response.status_code in GATEWAY:
         return (

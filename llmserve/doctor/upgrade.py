@@ -12,7 +12,7 @@ from typing import Any, Final
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
 
-from llmserve.doctor.answer import printable
+from llmserve.doctor.answer import one_line
 from llmserve.doctor.finding import Finding, Verdict
 from llmserve.doctor.target import CONNECT_SECONDS, READ_SECONDS, Target
 
@@ -55,13 +55,13 @@ async def check_upgrade(target: Target) -> Finding:
     except InvalidStatus as error:
         return _refused(error)
     except ConnectionClosed as error:
-        seen = f"the socket opened, but was closed: {printable(str(error))}"
+        seen = f"the socket opened, but was closed: {one_line(str(error))}"
         return Finding(NAME, Verdict.PROBLEM, seen, PASS_UPGRADE)
     except TimeoutError:
         seen = f"no answer on /ws within {READ_SECONDS:.0f} s"
         return Finding(NAME, Verdict.PROBLEM, seen, PASS_UPGRADE)
     except NOT_A_SOCKET as error:
-        seen = f"/ws does not become a WebSocket: {printable(str(error))}"
+        seen = f"/ws does not become a WebSocket: {one_line(str(error))}"
         return Finding(NAME, Verdict.PROBLEM, seen, PASS_UPGRADE)
 
 
@@ -69,7 +69,7 @@ async def _converse(socket: ClientConnection, target: Target) -> Finding:
     await socket.send(json.dumps(target.prompt(MAX_TOKENS) | {"id": FRAME_ID}))
     first = await _until(socket, {"token", "done", "error"})
     if first.get("type") == "error":
-        message = printable(str((first.get("error") or {}).get("message", first)))
+        message = one_line(str((first.get("error") or {}).get("message", first)))
         return Finding(NAME, Verdict.WARNING, f"upgraded, but the prompt was refused: {message}")
     if first.get("type") == "done":
         return Finding(NAME, Verdict.OK, "upgraded; the answer had no token to cancel after")

@@ -23,9 +23,9 @@ from llmserve.observability.exposition import Exposition
 from llmserve.observability.shared_values import share_values
 from llmserve.observability.worker_files import WorkerFiles
 
-Labels = tuple[str, ...]
-MODEL: Labels = ("model",)
-WORKER: Labels = ("worker",)
+LabelNames = tuple[str, ...]
+MODEL: LabelNames = ("model",)
+WORKER: LabelNames = ("worker",)
 
 
 class Metrics:
@@ -65,16 +65,16 @@ class Metrics:
         self,
         name: str,
         text: str,
-        labels: Labels = MODEL,
+        labels: LabelNames = MODEL,
         mode: Literal["livesum", "livemax"] = "livesum",
     ) -> Gauge:
         return Gauge(name, text, labels, registry=self._registry, multiprocess_mode=mode)
 
-    def _counter(self, name: str, text: str, labels: Labels = MODEL) -> Counter:
+    def _counter(self, name: str, text: str, labels: LabelNames = MODEL) -> Counter:
         return Counter(name, text, labels, registry=self._registry)
 
     def _histogram(
-        self, name: str, text: str, buckets: tuple[float, ...], labels: Labels = MODEL
+        self, name: str, text: str, buckets: tuple[float, ...], labels: LabelNames = MODEL
     ) -> Histogram:
         return Histogram(name, text, labels, registry=self._registry, buckets=buckets)
 

@@ -1,4 +1,4 @@
-"""What operators are told."""
+"""What operators see: logs, metrics, accounting, traces."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from llmserve.settings.kinds import Seconds
 
 
 class ObservabilitySettings(BaseModel):
-    """What operators are told."""
+    """What operators see: logs, metrics, accounting, traces."""
 
     log_format: Literal["human", "json"] = Field(
         "human", description="Log lines for people, or JSON for machines."

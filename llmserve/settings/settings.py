@@ -52,7 +52,7 @@ class Settings(
     def _address_is_known(self) -> Self:
         if self.reload and self.port == 0 and self.address_file is not None:
             raise ValueError(
-                "with reload nobody can tell which free port is taken; set port, or leave "
+                "with reload it is unknown which free port is taken; set port, or leave "
                 "address_file out"
             )
         return self

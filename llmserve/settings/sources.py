@@ -26,7 +26,7 @@ DEFAULT_FILE: Final = "llmserve.toml"
 
 @dataclass(frozen=True, slots=True)
 class LoadedSettings:
-    """Settings, and for each field the source of its value. `again` reads all sources anew."""
+    """Settings, and for each field the source of its value. `again` reads all sources again."""
 
     settings: Settings
     origins: Mapping[str, str]

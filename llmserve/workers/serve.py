@@ -29,6 +29,7 @@ from llmserve.settings import Settings, to_environment
 from llmserve.workers.address_file import published
 from llmserve.workers.preflight import check_memory, is_on_gpu, measure_memory, worker_bytes
 from llmserve.workers.process import WorkerProcess
+from llmserve.workers.rolling_restart import RestartPolicy
 from llmserve.workers.supervisor import Supervisor
 
 BACKLOG: Final = 2048
@@ -75,13 +76,16 @@ def serve(
         metrics, board = Metrics(directory.held_path / METRICS), make_board()
         supervisor = Supervisor(
             pinned,
-            listener,
             open_board(board, settings.workers),
             metrics,
-            launch=partial(WorkerProcess, board=board),
+            launch=partial(WorkerProcess, listener.fileno(), board=board),
+            restarts=RestartPolicy(
+                may_overlap=lambda: _has_room_for_one_more(settings, specs),
+                read_settings=lambda: _with_fixed(
+                    read_settings() if read_settings else pinned, pinned
+                ),
+            ),
             upkeep=Upkeep(directory, metrics.restore).look,
-            may_overlap=lambda: _has_room_for_one_more(settings, specs),
-            read_settings=lambda: _with_fixed(read_settings() if read_settings else pinned, pinned),
         )
         logger.info("the port is open {:.2f} s after the start: {}", stages.total_seconds, stages)
         return supervisor.run()

@@ -1,8 +1,8 @@
 """llmserve under Gunicorn, from the project's root: gunicorn -c scripts/deploy/gunicorn.conf.py
 
 Settings are llmserve's own (llmserve.toml, LLMSERVE_*): host, port, workers and the rest. Gunicorn
-replaces dead workers, and on SIGHUP reads the settings again. What `llmserve serve` does beyond
-that (hung engines, even spread, restarts without a gap, memory preflight) it does not.
+replaces dead workers, and reads the settings again on SIGHUP. It lacks what `llmserve serve` does
+beyond that (hung engines, even load, restarts without a gap, memory preflight).
 """
 
 import os
@@ -16,18 +16,18 @@ from llmserve.settings import ENV_PREFIX, load_settings
 from llmserve.workers.address_file import publish, withdraw
 
 LEAVE_SECONDS = 30
-"""Beyond the drain: farewell and shutdown."""
+"""Beyond the drain: last events and shutdown."""
 
 RUN_DIR = f"{ENV_PREFIX}RUN_DIR"
 MAKER = "_LLMSERVE_RUN_DIR_MAKER"
-"""Who made the run directory: this file is read again on SIGHUP, and after SIGUSR2 by another
-master, which must not share the directory of one that leaves."""
+"""The process that made the run directory: this file is read again on SIGHUP, and after SIGUSR2 by
+another master, which must not share the directory of one that is leaving."""
 
 if os.environ.get(MAKER, str(os.getpid())) != str(os.getpid()):
     for _name in (RUN_DIR, MAKER, BOARD_VARIABLE):
         os.environ.pop(_name, None)
 
-# Only the run directory is exported: workers read the other settings where this file does.
+# Only the run directory is exported: workers read the other settings from the same sources.
 _settings = load_settings().settings
 if _settings.run_dir is None:
     _directory = fresh_run_directory(os.environ)
@@ -55,13 +55,13 @@ timeout = int(_settings.worker_timeout_seconds)
 graceful_timeout = int(_settings.drain_timeout_seconds) + LEAVE_SECONDS
 keepalive = _settings.idle_connection_seconds
 accesslog = None
-# Gunicorn's own place for it is one per user: a second instance would take it from the first.
+# Gunicorn's default is one per user: a second instance would take it from the first.
 control_socket = str(_directory.path / "gunicorn.ctl")
 control_socket_disable = len(os.fsencode(control_socket)) > MAX_BYTES
 
 
 def on_starting(server: Any) -> None:
-    """`--workers` on the command line wins, and workers must know how many they are."""
+    """`--workers` on the command line takes precedence, and workers must know their number."""
     if server.cfg.workers != _settings.workers:
         os.environ[f"{ENV_PREFIX}WORKERS"] = str(server.cfg.workers)
     if control_socket_disable:
@@ -70,14 +70,14 @@ def on_starting(server: Any) -> None:
 
 
 def when_ready(server: Any) -> None:
-    """`--bind` on the command line wins: the address is that of the socket."""
+    """`--bind` on the command line takes precedence: publish the socket's address."""
     address = server.LISTENERS[0].sock.getsockname()
     if _settings.address_file is not None and isinstance(address, tuple):  # not a Unix socket
         server.llmserve_url = publish(_settings.address_file, *address[:2])
 
 
 def on_exit(server: Any) -> None:
-    """The run directory goes with the master that made it; one that was given stays."""
+    """Remove the run directory if this master made it; one that was given stays."""
     if _settings.address_file is not None:
         withdraw(_settings.address_file, getattr(server, "llmserve_url", ""))
     if os.environ.get(MAKER) == str(os.getpid()):

@@ -4,7 +4,7 @@ import httpx
 import pytest
 
 from llmserve.doctor import Verdict
-from llmserve.doctor.answer import MAX_SHOWN, Refused, describe, error_message, printable
+from llmserve.doctor.answer import MAX_SHOWN, Refused, describe, error_message, one_line
 
 
 @pytest.mark.parametrize(
@@ -20,13 +20,13 @@ def test_a_page_is_described_by_its_title() -> None:
 
 
 def test_what_a_terminal_obeys_is_not_shown() -> None:
-    shown = printable("a\x1b[2Jb\r\n\x07c\u202ed")
+    shown = one_line("a\x1b[2Jb\r\n\x07c\u202ed")
     assert shown.isprintable()
     assert "\u202e" not in shown
 
 
 def test_a_strangers_words_are_cut() -> None:
-    assert len(printable("x" * 10_000)) == MAX_SHOWN
+    assert len(one_line("x" * 10_000)) == MAX_SHOWN
 
 
 def test_a_busy_server_is_asked_another_time() -> None:

@@ -4,12 +4,12 @@ from doctor.conftest import Examine
 from doctor.fake_llmserve import Behaviour
 
 from llmserve.doctor import Verdict
-from llmserve.doctor.hang_up import Load
+from llmserve.doctor.hang_up import ServerLoad
 
 
 def test_metrics_of_somebody_else_are_no_load() -> None:
-    assert Load.read("<html>") is None
-    assert Load.read("go_goroutines 12\n") is None
+    assert ServerLoad.read("<html>") is None
+    assert ServerLoad.read("go_goroutines 12\n") is None
 
 
 def test_a_load_is_the_sum_over_models() -> None:
@@ -20,7 +20,7 @@ def test_a_load_is_the_sum_over_models() -> None:
         'llmserve_request_cancelled_total{model="a"} 1e+03\n'
         "llmserve_request_cancelled_created 5.0\n"
     )
-    assert Load.read(text) == Load(3, 1000)
+    assert ServerLoad.read(text) == ServerLoad(3, 1000)
 
 
 def test_a_server_that_goes_on_for_nobody_is_a_problem(

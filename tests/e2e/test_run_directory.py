@@ -86,7 +86,7 @@ def test_ps_says_which_worker_cannot_be_reached(tiny_model: Path, tmp_path: Path
         finally:
             os.kill(silent, signal.SIGCONT)
         assert done.returncode == 1
-        assert "worker 1: the worker went away" in done.stderr
+        assert "worker 1: the worker stopped" in done.stderr
         assert str(pids(server)[0]) in done.stdout
         wait_until(lambda: llmserve("ps", "--url", server.url).returncode == 0, "both answer")
 
@@ -211,7 +211,7 @@ def test_who_keeps_the_accounting_logs_lock_holds_up_no_stop(
             begun = time.monotonic()
             assert server.stop() == 0
             assert time.monotonic() - begun < 15
-        assert "1 entries for the accounting log" in server.log
+        assert "1 entries of the accounting log" in server.log
         assert "a thread hangs" not in server.log
 
 

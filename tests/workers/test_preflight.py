@@ -135,7 +135,7 @@ def test_this_machine_has_memory() -> None:
 
 def test_weights_beyond_the_budget_for_models_are_refused(model: ModelSpec) -> None:
     with pytest.raises(
-        ConfigurationError, match=r"models_memory_bytes: 2\.00 GiB \(big\).*1\.00 GiB"
+        ConfigurationError, match=r"models_memory_bytes, which is 1\.00 GiB: 2\.00 GiB \(big\)"
     ):
         check(Settings(models_memory_bytes=GIB), model, Memory(64 * GIB, {}))
     check(Settings(models_memory_bytes=3 * GIB), model, Memory(64 * GIB, {}))

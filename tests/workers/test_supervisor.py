@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -21,6 +20,8 @@ from llmserve.fleet.board import BEAT, PID, STATE, Board, State
 from llmserve.observability.metrics import Metrics
 from llmserve.settings import Settings
 from llmserve.workers import supervisor as module
+from llmserve.workers import worker_slot
+from llmserve.workers.rolling_restart import RestartPolicy
 from llmserve.workers.supervisor import Supervisor
 
 
@@ -113,15 +114,14 @@ class House:
         self.read_settings: Callable[[], Settings] = lambda: self.settings
         self.launch_error: OSError | None = None
         self.upkeeps = 0
-        self.listener = socket.create_server(("127.0.0.1", 0))
         self.supervisor = Supervisor(
             self.settings,
-            self.listener,
             self.board,
             self.metrics,
-            may_overlap=lambda: self.may_overlap,
-            read_settings=lambda: self.read_settings(),
-            launch=lambda listener, lifeline, env: self._launch(env),  # type: ignore[arg-type,return-value]
+            launch=lambda lifeline, env: self._launch(env),  # type: ignore[arg-type,return-value]
+            restarts=RestartPolicy(
+                may_overlap=lambda: self.may_overlap, read_settings=lambda: self.read_settings()
+            ),
             upkeep=self._keep_up,
             clock=self.clock,
         )
@@ -165,7 +165,7 @@ class House:
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "TICK_SECONDS", 0.005)
-    monkeypatch.setattr(module, "FIRST_DELAY_SECONDS", 0.01)
+    monkeypatch.setattr(worker_slot, "FIRST_DELAY_SECONDS", 0.01)
 
 
 @pytest.fixture
@@ -202,7 +202,6 @@ def watched(house: House, script: Callable[[], None]) -> int:
         thread.join(30)
         for sig, handler in previous.items():
             signal.signal(sig, handler)
-        house.listener.close()
     if failures:
         raise failures[0]
     return code
@@ -233,8 +232,7 @@ def test_worker_after_worker_that_dies_is_started_ever_more_slowly(tmp_path: Pat
             house.until(lambda: house.supervisor._has_served)
             house.workers[-1].die(1)
         house.until(lambda: house.restarts("died") == 4)
-        place = house.supervisor._places[0]
-        assert place.failures == 4
+        assert house.supervisor._crew.slots[0].failures == 4
 
     watched(house, script)
 
@@ -605,11 +603,3 @@ def test_the_run_directory_is_looked_after_once_a_second(old: House) -> None:
             worker.die(0)
 
     watched(old, script)
-
-
-def test_years_of_failing_are_no_delay_of_ages(tmp_path: Path) -> None:
-    house = House(tmp_path, workers=1)
-    place = house.supervisor._places[0]
-    place.failures = 10_000
-    assert house.supervisor._put_off(place) == module.LONGEST_DELAY_SECONDS
-    house.listener.close()

@@ -145,7 +145,7 @@ def pin(model: LoadedModel, token_ids: tuple[int, ...]) -> Pinned:
 
 def _refuse_what_cannot_work(model: LoadedModel, token_ids: tuple[int, ...]) -> None:
     if not token_ids:
-        raise PrefixRefused("prompts that begin with it have no first token in common; lengthen it")
+        raise PrefixRefused("no token is the same in all prompts that begin with it; lengthen it")
     room = model.max_context - PROBE_TOKENS - CHECKED_TOKENS
     if len(token_ids) > room:
         raise PrefixRefused(

@@ -85,7 +85,7 @@ SECTIONS: dict[str, tuple[Panel, ...]] = {
     "Errors": (
         Panel("Errors by kind", "reqps", (rate("request_failure_total", "reason"),)),
         Panel("Rejected by reason", "reqps", (rate("requests_rejected_total", "reason", HERE),)),
-        Panel("Cancelled, and tokens made for nobody", "short", (
+        Panel("Cancelled requests and wasted tokens", "short", (
             (total("request_cancelled_total"),
              "cancelled requests"),
             (total("tokens_generated_after_disconnect_total"), "wasted tokens"),
@@ -102,7 +102,7 @@ SECTIONS: dict[str, tuple[Panel, ...]] = {
         Panel("KV blocks", "short", (
             (now("kv_blocks"), "all"),
             (now("kv_blocks_used"), "in use"),
-            (now("engine_waiting"), "running requests without a place in a step"),
+            (now("engine_waiting"), "requests not scheduled in a step yet"),
         )),
         Panel("Prefix cache hit ratio", "percentunit", (
             (f"{total('prefix_cache_hits_total')} / {total('prefix_cache_queries_total')}",

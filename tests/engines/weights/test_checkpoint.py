@@ -103,7 +103,7 @@ def test_pickled_weights_count_where_there_are_no_safetensors(tmp_path: Path) ->
         ({"consolidated.safetensors": 9}, r"\(consolidated.safetensors are not read\)"),
         (
             {"model.safetensors.index.json": index_of(SHARDS), SHARDS[0]: 10},
-            r"of the 2 files .* 1 are missing \(model-00002-of-00002.safetensors\)",
+            r"1 of the 2 files .* are missing \(model-00002-of-00002.safetensors\)",
         ),
         (
             # What has safetensors is not unpickled instead.

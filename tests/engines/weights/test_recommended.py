@@ -264,7 +264,7 @@ def test_what_config_json_cannot_say_is_told(tokenizer: Any, tmp_path: Path) -> 
     (tmp_path / "config.json").write_text('{"max_new_tokens": "5", "eos_token_id": 9}')
     recommended = read_recommended(tmp_path, tokenizer, max_context=2048, vocab=VOCAB)
     (line,) = recommended.rules.ignored
-    assert line.startswith("what config.json says of generation cannot be read: TypeError")
+    assert line.startswith("what config.json says about generation cannot be read: TypeError")
     assert set(recommended.eos_ids) == {9, EOS}
 
 
