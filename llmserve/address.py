@@ -10,24 +10,26 @@ MAPPED: Final = "::ffff:"
 
 
 def authority(host: str, port: int) -> str:
-    """Host and port as a URL has them: IPv6 in brackets, with its zone escaped (RFC 6874)."""
+    """Host and port as in a URL: IPv6 in brackets, with its zone escaped (RFC 6874)."""
     return f"[{host.replace('%', '%25')}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def without_brackets(host: str) -> str:
-    """A host as a socket wants it, from what a URL would have."""
+    """A host as a socket takes it: the brackets that a URL puts around IPv6 are removed."""
     return host[1:-1] if host.startswith("[") and host.endswith("]") else host
 
 
 def unmapped(host: str) -> str:
-    """The IPv4 address of an IPv4 peer; every other host as it is."""
+    """The IPv4 address of an IPv4-mapped one; every other host unchanged."""
     plain = host.removeprefix(MAPPED)
     return plain if "." in plain else host
 
 
 def plain_address(host: str) -> str | None:
-    """The IP address that `host` is, in its shortest form and without a zone, which may be any
-    text; `None` for every other word."""
+    """An IP address in its shortest form; `None` if `host` is not one.
+
+    The zone is dropped: it may be any text.
+    """
     try:
         address = ipaddress.ip_address(host.partition("%")[0])
     except ValueError:

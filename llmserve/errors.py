@@ -1,13 +1,16 @@
-"""Everything that can go wrong, as one tree. Knows nothing of HTTP beyond the numbers.
+"""Everything that can go wrong, as one tree. Of HTTP it knows only the status codes.
 
 LLMServeError
 ├── ConfigurationError          settings or a manifest are wrong (start-up)
+├── ServerUnreachable           a command finds no llmserve at a URL
 ├── RequestError                the caller must change something
 │   ├── InvalidRequest          400
 │   │   └── PromptTooLong       400
 │   ├── Unauthorized            401
 │   ├── Forbidden               403
-│   ├── ModelNotFound           404
+│   ├── NotFound                404
+│   │   └── ModelNotFound       404
+│   ├── MethodNotAllowed        405
 │   ├── HeaderTimeout           408
 │   ├── BodyTimeout             408
 │   ├── BodyTooLarge            413
@@ -20,33 +23,38 @@ LLMServeError
 │       └── RateLimited
 └── ServerError                 the caller may try again
     ├── GenerationFailed        500
+    ├── WorkerGone              502
+    ├── WorkerInvalid           502
     ├── NotReady                503
     │   ├── ModelLoading        503, with Retry-After
     │   ├── ModelBroken         503
     │   │   └── DeviceLost      503
     │   ├── ModelUnloaded       503
     │   └── ShuttingDown        503, with Retry-After
-    ├── OutOfMemory             503
+    ├── OutOfMemory             503, with Retry-After
     └── WaitTimeout             503, with Retry-After
 """
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any
 
 
 class LLMServeError(Exception):
-    """Root of the tree. `status`, `type` and `code` are what a client sees.
+    """Root of the tree.
 
     Attributes:
+        status: the number in HTTP.
+        type: OpenAI's word for the kind of error.
+        code: what programs tell errors apart by.
         message: state, then remedy; safe to show to a client.
         param: the request field at fault, where there is one.
         retry_after_seconds: when to try again, where that helps.
     """
 
-    status: ClassVar[int] = 500
-    type: ClassVar[str] = "server_error"
-    code: ClassVar[str] = "internal_error"
+    status: int = 500
+    type: str = "server_error"
+    code: str = "internal_error"
 
     def __init__(
         self,
@@ -60,11 +68,24 @@ class LLMServeError(Exception):
         self.param = param
         self.retry_after_seconds = retry_after_seconds
 
+    def details(self) -> dict[str, Any]:
+        """What a client is told, wherever errors are told in JSON."""
+        return {
+            "message": self.message,
+            "type": self.type,
+            "param": self.param,
+            "code": self.code,
+        }
+
 
 class ConfigurationError(LLMServeError):
     """Settings or a model's manifest are wrong; names the file and the key."""
 
     code = "configuration_error"
+
+
+class ServerUnreachable(LLMServeError):
+    """A command's server does not answer, or not as llmserve does. Never sent to a client."""
 
 
 class RequestError(LLMServeError):
@@ -82,9 +103,9 @@ class InvalidRequest(RequestError):
 class PromptTooLong(InvalidRequest):
     """The prompt leaves no room for a single token.
 
-    The sentence is OpenAI's, digits without separators included: client libraries find both
-    numbers in it and truncate or fall back. Some see the message alone, so the code is in it.
-    `is_exact=False` is for a text that has so many tokens at least, by its length.
+    The message is OpenAI's, down to digits without separators: client libraries parse both numbers
+    and truncate or fall back. Some see only the message, so it contains the code.
+    With `is_exact=False`, `prompt_tokens` is a lower bound that follows from the text's length.
     """
 
     code = "context_length_exceeded"
@@ -124,12 +145,25 @@ class Forbidden(RequestError):
     code = "forbidden"
 
 
-class ModelNotFound(RequestError):
-    """No model of that name is served."""
+class NotFound(RequestError):
+    """There is no such route."""
 
     status = 404
     type = "not_found_error"
+    code = "not_found"
+
+
+class ModelNotFound(NotFound):
+    """No model of that name is served."""
+
     code = "model_not_found"
+
+
+class MethodNotAllowed(RequestError):
+    """The route does not take this method."""
+
+    status = 405
+    code = "method_not_allowed"
 
 
 class BodyTooLarge(RequestError):
@@ -140,14 +174,14 @@ class BodyTooLarge(RequestError):
 
 
 class UnsupportedEncoding(RequestError):
-    """The request body is compressed in a way that we do not read."""
+    """The request body is compressed in a way that we cannot read."""
 
     status = 415
     code = "unsupported_encoding"
 
 
 class UpgradeRequired(RequestError):
-    """The WebSocket is of a version that we do not speak."""
+    """The client asks for a version of the WebSocket protocol that we do not speak."""
 
     status = 426
     code = "upgrade_required"
@@ -175,7 +209,7 @@ class BodyTimeout(RequestError):
 
 
 class TooMany(RequestError):
-    """More than the server or the caller's key takes now."""
+    """More than the server or the caller's key accepts now."""
 
     status = 429
     type = "rate_limit_error"
@@ -189,7 +223,7 @@ class QueueFull(TooMany):
 
 
 class DeadlineUnreachable(TooMany):
-    """The predicted wait is longer than the request would wait."""
+    """The predicted wait is longer than the request's timeout."""
 
     code = "deadline_unreachable"
 
@@ -201,13 +235,27 @@ class RateLimited(TooMany):
 
 
 class ServerError(LLMServeError):
-    """The request was fine; the server could not serve it."""
+    """The request is valid; the server could not serve it."""
 
 
 class GenerationFailed(ServerError):
-    """The engine raised while it generated."""
+    """The engine raised an exception while generating."""
 
     code = "generation_failed"
+
+
+class WorkerGone(ServerError):
+    """Another worker of the box went away before it answered."""
+
+    status = 502
+    code = "worker_gone"
+
+
+class WorkerInvalid(ServerError):
+    """Another worker of the box answered what no worker answers."""
+
+    status = 502
+    code = "worker_invalid"
 
 
 class NotReady(ServerError):
@@ -241,7 +289,7 @@ class ModelUnloaded(NotReady):
 
 
 class ShuttingDown(NotReady):
-    """The server drains and takes no new work."""
+    """The server is draining and takes no new work."""
 
     code = "shutting_down"
 
@@ -254,8 +302,8 @@ class OutOfMemory(ServerError):
 
 
 class WaitTimeout(ServerError):
-    """The request waited for a slot longer than the server allows, or its prompt was not made into
-    tokens before its deadline."""
+    """The request waited for a slot longer than the server allows, or its prompt was not tokenized
+    before its deadline."""
 
     status = 503
     type = "service_unavailable_error"

@@ -1,4 +1,4 @@
-"""Waiting for a lock on a file that another process may keep for ever."""
+"""Waiting, for a bounded time, for a lock on a file that another process holds."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def wait_for_lock(descriptor: int, seconds: float, *, poll_seconds: float = POLL
     """Take the exclusive `flock`; blocks.
 
     Raises:
-        TimeoutError: somebody else has held it for so long.
+        TimeoutError: another process still holds it after `seconds`.
         OSError: this file cannot be locked.
     """
     deadline = time.monotonic() + seconds
@@ -22,7 +22,7 @@ def wait_for_lock(descriptor: int, seconds: float, *, poll_seconds: float = POLL
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             if time.monotonic() > deadline:
-                raise TimeoutError(f"a lock was not given back within {seconds:g} s") from None
+                raise TimeoutError(f"a lock was not released within {seconds:g} s") from None
             time.sleep(poll_seconds)
         else:
             return

@@ -1,6 +1,6 @@
-"""Timers and timeouts of the event loop by the clock of a process that may sleep.
+"""Event loop timers and timeouts that leave out the time in which the process was paused.
 
-The event loop's own timers are all due at once when a process wakes.
+The event loop's own timers would all be due at once after a pause.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from typing import Final
 from llmserve.clock import awake_clock
 
 CLOSE_SECONDS: Final = 0.002
-"""The event loop counts in milliseconds, and may be early by one."""
+"""The event loop rounds to milliseconds and may call back one early."""
 
 
 class Timer:
-    """Calls back once, after so many seconds in which this process was awake. Owned by the loop."""
+    """Calls back once, after `seconds` in which this process ran. Owned by the event loop."""
 
     def __init__(
         self,
@@ -32,7 +32,7 @@ class Timer:
         self._handle = self._loop.call_later(seconds, self._on_time)
 
     def cancel(self) -> None:
-        """Not any more; doing it twice, or too late, is harmless."""
+        """Do not call back; harmless if called twice or too late."""
         self._handle.cancel()
 
     def _on_time(self) -> None:
@@ -47,10 +47,10 @@ class Timer:
 async def awake_timeout(
     seconds: float, clock: Callable[[], float] = awake_clock
 ) -> AsyncIterator[None]:
-    """Like `asyncio.timeout`, by that clock.
+    """Like `asyncio.timeout`, but measured by `clock`.
 
     Raises:
-        TimeoutError: what is inside took longer.
+        TimeoutError: the block took longer.
     """
     loop = asyncio.get_running_loop()
     async with asyncio.timeout(None) as scope:

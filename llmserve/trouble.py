@@ -1,4 +1,4 @@
-"""Failures that come again and again are told once, and once more when they are over."""
+"""A failure that repeats is logged once when it begins, and once when it is over."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from loguru import logger
 
 
 class Trouble:
-    """One thing that may fail for a while. Any thread may tell of it.
+    """One operation that may fail for a while. May be called from any thread.
 
-    `what` names it, as in "the series cannot be written"; `meanwhile` says what that means.
+    `what` names the failure, as in "the series cannot be written"; `meanwhile` its consequence.
     """
 
     def __init__(self, what: str, meanwhile: str) -> None:
@@ -20,15 +20,15 @@ class Trouble:
         self._is_on = False
 
     def begins(self, error: Exception) -> None:
-        """It failed."""
+        """The operation failed."""
         with self._lock:
             was_on, self._is_on = self._is_on, True
         if not was_on:
             logger.error("{}: {}; {}", self._what, error, self._meanwhile)
 
     def is_over(self) -> None:
-        """It worked."""
+        """The operation succeeded."""
         with self._lock:
             was_on, self._is_on = self._is_on, False
         if was_on:
-            logger.info("no longer so: {}", self._what)
+            logger.info("resolved: {}", self._what)

@@ -17,9 +17,14 @@ BUILT = ROOT / "llmserve" / "README.md"
 MODELS = ROOT / "llmserve" / "registry" / "README.md"
 RUNNING = ROOT / "scripts" / "deploy" / "README.md"
 MEASURED = ROOT / "scripts" / "measure" / "README.md"
-PAGES = (README, API, BUILT, MODELS, RUNNING, MEASURED)
+EXTENDING = ROOT / "llmserve" / "EXTENDING.md"
+PAGES = (README, API, BUILT, EXTENDING, MODELS, RUNNING, MEASURED)
 MOST_BYTES = 14_000
 """Of the first page: whoever wants more follows a link."""
+
+
+def name_of(page: Path) -> str:
+    return str(page.relative_to(ROOT))
 
 
 def words(page: Path) -> str:
@@ -32,7 +37,9 @@ def test_the_first_page_is_short_and_leads_to_all_others() -> None:
     assert {str(page.relative_to(ROOT)) for page in PAGES[1:]} <= linked
 
 
-@pytest.mark.parametrize("page", [*PAGES, ROOT / "README.zh.md"], ids=lambda p: p.parent.name)
+@pytest.mark.parametrize(
+    "page", [*PAGES, ROOT / "README.zh.md"], ids=lambda p: f"{p.parent.name}/{p.name}"
+)
 def test_links_and_pictures_are_there(page: Path) -> None:
     headings = {
         re.sub(r"[^\w -]", "", title).lower().replace(" ", "-")
@@ -62,7 +69,7 @@ def test_the_speed_is_the_one_that_was_measured_last() -> None:
     assert shown[2].strip() == (ROOT / shown[1]).read_text(encoding="utf-8").strip()
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.parent.name)
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_every_setting_and_file_that_it_names_exists(page: Path) -> None:
     for name in re.findall(r"`((?:scripts|models|llmserve|tests)/[\w./]+)`", words(page)):
         assert (ROOT / name).exists() or (ROOT / "llmserve" / name).exists(), name
@@ -78,5 +85,5 @@ def test_every_error_code_that_it_names_exists() -> None:
     table = words(API).partition("## Errors and limits")[2].partition("Once a stream")[0]
     rows = [line.split("|")[2] for line in table.splitlines() if re.match(r"\| \d", line)]
     named = {code for row in rows for code in re.findall(r"`(\w+)`", row)}
-    assert named <= codes(LLMServeError) | {"not_found", "method_not_allowed"}
+    assert named <= codes(LLMServeError)
     assert codes(LLMServeError) - named <= {"configuration_error", "too_many_requests"}

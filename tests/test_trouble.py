@@ -21,4 +21,4 @@ def test_it_is_told_once_and_once_more_when_it_is_over_and_again_when_it_comes_b
     finally:
         logger.remove(sink)
     told = "ERROR the ink is out: [Errno 28] No space left on device; nothing is printed\n"
-    assert log == [told, "INFO no longer so: the ink is out\n", told]
+    assert log == [told, "INFO resolved: the ink is out\n", told]

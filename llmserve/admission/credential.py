@@ -1,8 +1,8 @@
 """The key string that we hand out, `llms-<id>-<secret>`, and what may be stored of it.
 
-The id is public: it names the key in lists and finds it in the file. The secret has 256 random
-bits, so nobody finds it by trying, and a plain SHA-256 keeps it as well as a slow password hash
-would, at a microsecond instead of a tenth of a second per request.
+The id is public: it names the key in lists and in the key file. The secret has 256 random bits and
+cannot be guessed, so a plain SHA-256 protects it as well as a slow password hash would, in a
+microsecond instead of a tenth of a second per request.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ SECRET_BYTES: Final = 32
 
 
 def new_credential(taken: Container[str] = ()) -> tuple[str, str]:
-    """A fresh id that is not `taken`, and the whole key, which is nowhere else."""
+    """A fresh id that is not `taken`, and the whole key, which is stored nowhere."""
     key_id = secrets.token_hex(ID_BYTES)
     while key_id in taken:
         key_id = secrets.token_hex(ID_BYTES)
@@ -26,11 +26,11 @@ def new_credential(taken: Container[str] = ()) -> tuple[str, str]:
 
 
 def public_id(credential: str) -> str | None:
-    """The id that a key names, `None` for a key that we did not make."""
+    """The id in a key; `None` for a key that we did not make."""
     parts = credential.split("-", 2)
     return parts[1] if len(parts) == 3 and parts[0] == PREFIX else None
 
 
 def digest(credential: str) -> bytes:
-    """SHA-256 of the whole key; whatever a header held, it hashes to something."""
+    """SHA-256 of the whole key. Accepts any text that a header may contain."""
     return hashlib.sha256(credential.encode(errors="surrogatepass")).digest()

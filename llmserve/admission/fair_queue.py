@@ -2,11 +2,11 @@
 
 P. Goyal, H. M. Vin, H. Cheng: Start-time Fair Queueing, 1996. Each entry gets a start tag
 S = max(V, F) and its caller's finish tag becomes F = S + cost / priority, where V, the virtual
-time, is the start tag of the entry served last. The smallest tag is next, so that callers who want
-more than their share get service in proportion to their priorities, and one who wants less waits
-for nobody's backlog. Costs are estimates here: when the true one is known the difference goes to
-the caller's account, a refund also to the tag of its first entry, so that who was charged too much
-does not wait behind the error. Pure: no clock, no I/O.
+time, is the start tag of the entry served last. The smallest tag is next, so that callers who ask
+for more than their share are served in proportion to their priorities, and one who asks for less
+does not wait for the others' backlogs. Costs are estimates here: when the actual cost is known, the
+difference goes to the caller's account, and a refund also lowers the tag of its first entry, so
+that a caller who was charged too much does not wait for it. Pure: no clock, no I/O.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from typing import Final, Generic, TypeVar
 T = TypeVar("T")
 
 UNIT: Final = 1_000_000
-"""Virtual time is counted in whole millionths: sums are exact, nothing drifts over months."""
+"""Virtual time is counted in whole millionths: sums are exact and do not drift over months."""
 
 MAX_IDLE_CALLERS: Final = 1024
-"""So many debts of callers with nothing waiting are remembered, the largest."""
+"""Of callers with nothing waiting, at most so many debts are remembered, the largest ones."""
 
 
 @dataclass(slots=True, eq=False)
 class Entry(Generic[T]):
-    """One thing that waits. Made by the queue; ordered by (tag, arrival)."""
+    """A waiting item. Made by the queue; ordered by (tag, arrival)."""
 
     item: T
     caller: str
@@ -40,15 +40,15 @@ class Entry(Generic[T]):
 
     @property
     def charge(self) -> int:
-        """What it takes of the caller's share, in virtual time."""
+        """Its cost to the caller's share, in virtual time."""
         return max(1, round(self.cost / self.priority * UNIT))
 
 
 @dataclass(slots=True)
 class _Caller(Generic[T]):
-    """`paid` is the finish tag of what was served, `owed` the charges of what waits in `line`.
+    """`paid` is the finish tag of what was served, `owed` the charges of the entries in `line`.
 
-    `floor` was the virtual time when the line began: what was not used before is not saved up.
+    `floor` is the virtual time at which the line began: an unused share is not saved up.
     """
 
     paid: int = 0
@@ -59,7 +59,7 @@ class _Caller(Generic[T]):
 
 
 class FairQueue(Generic[T]):
-    """Entries in fair order; a caller's own come first in, first out. Owned by one thread."""
+    """Entries in fair order; each caller's own are first in, first out. Owned by one thread."""
 
     def __init__(self) -> None:
         self._entries: list[tuple[int, int, Entry[T]]] = []  # (tag, arrival, entry), sorted
@@ -77,16 +77,16 @@ class FairQueue(Generic[T]):
 
     @property
     def num_callers(self) -> int:
-        """Callers that are remembered; those who neither wait nor owe are forgotten."""
+        """Callers that are remembered: those who have entries waiting or owe something."""
         return len(self._callers)
 
     def waiting(self, caller: str) -> int:
-        """How many entries of a caller wait."""
+        """How many entries of a caller are waiting."""
         known = self._callers.get(caller)
         return len(known.line) if known is not None else 0
 
     def push(self, item: T, caller: str, priority: int, cost: float) -> Entry[T]:
-        """Add an entry; `cost` is what it is thought to take, in any unit."""
+        """Add an entry; `cost` is an estimate, in any unit."""
         self._arrivals += 1
         entry = Entry(item, caller, priority, cost, self._next_tag(caller), self._arrivals)
         known = self._callers.get(caller)
@@ -105,7 +105,7 @@ class FairQueue(Generic[T]):
         """Take the next one out.
 
         Raises:
-            IndexError: nobody waits.
+            IndexError: the queue is empty.
         """
         tag, _, entry = self._entries.pop(0)
         self._virtual_time = tag
@@ -115,15 +115,15 @@ class FairQueue(Generic[T]):
         return entry
 
     def remove(self, entry: Entry[T]) -> None:
-        """Take one out that gave up; its caller is not charged for it."""
+        """Take an entry out before its turn; its caller is not charged for it."""
         del self._entries[self.position(entry)]
         self._step_out(self._callers[entry.caller], entry)
 
     def correct(self, entry: Entry[T], cost: float) -> None:
-        """Charge an entry that was popped what it really took."""
+        """Correct the charge of an entry that was popped to its actual cost."""
         difference = round((cost - entry.cost) / entry.priority * UNIT)
         known = self._callers.get(entry.caller)
-        if known is None:  # forgotten meanwhile: its account stood at this entry's end
+        if known is None:  # forgotten meanwhile: its account ended with this entry
             paid = entry.tag + entry.charge + difference
             if paid > self._virtual_time:
                 self._sweep()
@@ -134,28 +134,28 @@ class FairQueue(Generic[T]):
         self._forget_if_idle(known, entry.caller)
 
     def rest(self) -> None:
-        """Nothing waits and nothing is served: what was used until now counts no more."""
-        assert not self._entries, "somebody waits"
+        """Forget all accounts; to be called when nothing is waiting or being served."""
+        assert not self._entries, "entries are waiting"
         self._virtual_time = max([self._virtual_time, *(c.paid for c in self._callers.values())])
         self._callers.clear()
 
     def position(self, entry: Entry[T]) -> int:
-        """How many are before this one, which waits."""
+        """How many entries are before this one, which must be waiting."""
         return bisect_left(self._entries, (entry.tag, entry.arrival))
 
     def next_position(self, caller: str) -> int:
-        """How many would be before this caller's next entry."""
+        """How many entries would be before this caller's next one."""
         return bisect_left(self._entries, (self._next_tag(caller) + 1,))
 
     def longest(self, count: int, caller: str, priority: int, expected: int = 0) -> list[Entry[T]]:
-        """The entries that make room for `count` more of a caller: fewer where that is unfair.
+        """The entries to drop for `count` more of a caller; fewer where more would be unfair.
 
-        Each is the last one of the caller who then has most waiting per priority, as long as that
-        is clearly more than the newcomer has with it. `expected` of the newcomer's entries will
-        wait before these.
+        Each is the last entry of the caller who by then has most waiting per priority, as long as
+        that is more than the newcomer would have. `expected` entries of the newcomer will already
+        be waiting before these.
         """
         others = (load for load in self._loads if load[1] != caller)
-        # One is taken at a time, so the longest is always among the `count` longest of now.
+        # One is taken at a time, so the longest is always among the `count` that are longest now.
         heap = [load for load, _ in zip(others, range(count), strict=False)]  # sorted: a heap
         lines = {name: reversed(self._callers[name].line.values()) for _, name in heap}
         mine = self.waiting(caller) + expected
@@ -175,7 +175,7 @@ class FairQueue(Generic[T]):
         if not known.line:
             return max(self._virtual_time, known.paid)
         first, last = known.line[next(iter(known.line))], known.line[next(reversed(known.line))]
-        # Not before its own last one, whatever was refunded meanwhile.
+        # Never before the caller's own last entry, whatever was refunded meanwhile.
         return max(max(first.tag, known.paid) + known.owed, last.tag)
 
     def _step_out(self, known: _Caller[T], entry: Entry[T]) -> None:
@@ -186,7 +186,7 @@ class FairQueue(Generic[T]):
         self._forget_if_idle(known, entry.caller)
 
     def _bring_forward(self, known: _Caller[T]) -> None:
-        """Give the caller's first entry the tag that its account allows, if that is earlier."""
+        """Lower the tag of the caller's first entry if the account allows an earlier one."""
         if not known.line:
             return
         first = known.line[next(iter(known.line))]
@@ -200,7 +200,7 @@ class FairQueue(Generic[T]):
         insort(self._entries, (entry.tag, entry.arrival, entry))
 
     def _weigh(self, known: _Caller[T], entry: Entry[T]) -> None:
-        """Enter into `_loads` what the entry's caller has waiting now."""
+        """Update the load of the entry's caller in `_loads`."""
         if known.load:
             del self._loads[bisect_left(self._loads, (known.load, entry.caller))]
         known.load = -len(known.line) / entry.priority
@@ -212,9 +212,9 @@ class FairQueue(Generic[T]):
             del self._callers[name]
 
     def _sweep(self) -> None:
-        """Forget callers whose debt is over, and the smallest debts beyond what is kept.
+        """Forget idle callers without debt, and the smallest debts beyond the limit.
 
-        Runs when their number doubled, so that it costs next to nothing per caller.
+        Runs each time their number has doubled, so that its cost per caller is negligible.
         """
         if len(self._callers) < self._sweep_at:
             return

@@ -1,5 +1,5 @@
-"""The gate: a bounded number of callers run, a bounded number wait in fair order, the rest are
-told when to come back. Knows nothing of models or HTTP.
+"""The gate: a bounded number of requests run, a bounded number wait in fair order, and the rest are
+refused with a time to try again. Knows nothing of models or HTTP.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ class _State(Enum):
 
 
 class Ticket:
-    """A caller's place: waiting, then running, then given back.
+    """A request's place: waiting, then running, then released.
 
-    `on_admit` is called once, when the turn comes; `on_push_out` when the place in the queue
-    is given to a caller who has less. Both may use the gate; neither may block or raise.
+    `on_admit` is called once, when its turn comes; `on_push_out` if its place in the queue is given
+    to a caller who has fewer requests. Both may use the gate; neither may block or raise.
     """
 
     def __init__(
@@ -48,35 +48,35 @@ class Ticket:
 
     @property
     def is_waiting(self) -> bool:
-        """Whether the turn has not come yet."""
+        """Whether its turn has not come yet."""
         return self._state is _State.WAITING
 
     @property
     def position(self) -> int:
-        """How many callers are ahead; 0 is next (or running)."""
+        """How many requests are ahead; 0 means next (or running)."""
         return self._gate.position(self)
 
     @property
     def eta_seconds(self) -> float | None:
-        """Estimated wait from now, `None` before anything was measured."""
+        """Estimated wait from now; `None` before anything was measured."""
         return self._gate.eta_seconds(self.position) if self.is_waiting else 0.0
 
     def release(self, actual_cost: float | None = None) -> None:
-        """Give the place back, in whatever state; doing it twice is harmless.
+        """Release the place, in whatever state; doing it twice is harmless.
 
-        `actual_cost` is what it came to, where that is known better than before.
+        `actual_cost` replaces the estimate, where it is known.
         """
         self._gate.release(self, actual_cost)
 
 
 class Gate:
-    """At most `max_running` callers run and `max_waiting` wait, in the order of a `FairQueue`.
+    """At most `max_running` requests run and `max_waiting` wait, in the order of a `FairQueue`.
 
     Owned by the event loop's thread. When both are full, the last waiting ticket of the caller
     who has most waiting per priority makes room for a caller who has clearly less (longest queue
     drop: B. Suter et al., 1998); otherwise `enter` raises `QueueFull` with the time after which a
-    place should be free: places ahead ÷ slots × the smoothed time that a caller holds a slot,
-    jittered so that those turned away do not return together.
+    place should be free: places ahead ÷ slots × the smoothed time for which a slot is held,
+    jittered so that refused clients do not return together.
     """
 
     def __init__(
@@ -97,12 +97,12 @@ class Gate:
 
     @property
     def running(self) -> int:
-        """Callers that hold a slot."""
+        """Requests that hold a slot."""
         return self._running
 
     @property
     def waiting(self) -> int:
-        """Callers in the queue."""
+        """Requests in the queue."""
         return len(self._queue)
 
     def check_room(
@@ -113,17 +113,17 @@ class Gate:
         priority: int = 1,
         patience_seconds: float | None = None,
     ) -> None:
-        """Whether so many tickets could be taken now, of callers who would wait so long.
+        """Check that `count` tickets could be taken now, and the first within its patience.
 
         Raises:
-            InvalidRequest: they could not even if nobody else were here.
+            InvalidRequest: there are too many even for an idle server.
             QueueFull: not now; says when to try again.
             DeadlineUnreachable: the predicted wait of the first is longer than the patience.
         """
         most = self.max_running + self.max_waiting
         if count > most:
             raise InvalidRequest(
-                f"this request is {count} generations and the server takes {most} at most; "
+                f"this request needs {count} generations and the server takes {most} at most; "
                 "split it",
                 param="n",
             )
@@ -149,8 +149,8 @@ class Gate:
     ) -> Ticket:
         """Take a place; `on_admit` may be called before this returns.
 
-        `cost` is what the caller will use, in any unit; `patience_seconds` is how long it would
-        wait. Without `on_push_out` the ticket is never pushed out.
+        `cost` estimates what the request will use, in any unit; `patience_seconds` is how long it
+        may wait. Without `on_push_out` the ticket is never pushed out.
 
         Raises:
             QueueFull: no slot and no place in the queue; says when to try again.
@@ -159,7 +159,7 @@ class Gate:
         victim = self._victim_for(caller, priority)
         if patience_seconds is not None:
             self._check_patience(patience_seconds, caller, victim)
-        # Nobody is told before the books are in order: whoever is may come back at once.
+        # The victim is called last, with the queue in its final state: it may enter again at once.
         error = self._full() if victim is not None else None
         if victim is not None:
             victim.item._state = _State.LEFT
@@ -172,19 +172,19 @@ class Gate:
         return ticket
 
     def position(self, ticket: Ticket) -> int:
-        """How many waiting callers are ahead of this one."""
+        """How many waiting requests are ahead of this one."""
         if not ticket.is_waiting or ticket._entry is None:
             return 0
         return self._queue.position(ticket._entry)
 
     def eta_seconds(self, position: int) -> float | None:
-        """Estimated wait for the caller at that position."""
+        """Estimated wait of the request at that position."""
         if self._hold_seconds is None:
             return None
         return (position + 1) / self.max_running * self._hold_seconds
 
     def release(self, ticket: Ticket, actual_cost: float | None = None) -> None:
-        """Free the ticket's place and let the next callers in."""
+        """Free the ticket's place and admit the next requests."""
         entry, state = ticket._entry, ticket._state
         assert entry is not None
         ticket._state = _State.LEFT
@@ -198,10 +198,10 @@ class Gate:
         self._admit()
 
     def _admit(self) -> None:
-        """Let in as many as there are slots for.
+        """Admit as many as there are slots for.
 
-        Callbacks come back to this; the loop that is under way goes on for them, so that a
-        thousand who leave as they are admitted are not a thousand frames deep.
+        Callbacks may call this again; the loop under way continues for them, so that a thousand
+        requests that leave when they are admitted do not nest a thousand frames.
         """
         if self._is_admitting:
             return
@@ -219,10 +219,10 @@ class Gate:
             self._queue.rest()
 
     def _victim_for(self, caller: str, priority: int) -> Entry[Ticket] | None:
-        """Who must leave so that this caller can enter; `None` while there is room.
+        """The entry that must leave so that this caller can enter; `None` while there is room.
 
         Raises:
-            QueueFull: there is none, and nobody has clearly more.
+            QueueFull: there is no room, and nobody has clearly more waiting.
         """
         if self._running + len(self._queue) < self.max_running + self.max_waiting:
             return None
@@ -242,8 +242,8 @@ class Gate:
         eta = self.eta_seconds(position)
         if eta is not None and eta > patience_seconds:
             raise DeadlineUnreachable(
-                f"the wait for a slot would be about {eta:.0f} s and this request waits "
-                f"{patience_seconds:.0f} s at most; try again later",
+                f"the wait for a slot would be about {eta:.0f} s and this request waits at most "
+                f"{patience_seconds:.0f} s; try again later",
                 retry_after_seconds=self._jittered(eta - patience_seconds),
             )
 
@@ -255,8 +255,8 @@ class Gate:
 
     def _full(self) -> QueueFull:
         return QueueFull(
-            f"{self._running} requests are running and {len(self._queue)} waiting, "
-            f"of {self.max_running} and {self.max_waiting} that may; try again later",
+            f"{self._running} of at most {self.max_running} requests are running and "
+            f"{len(self._queue)} of {self.max_waiting} waiting; try again later",
             retry_after_seconds=self._jittered(
                 self.eta_seconds(len(self._queue)) or MIN_RETRY_SECONDS
             ),

@@ -1,4 +1,4 @@
-"""Who holds open requests: one limiter in one process. Seen dead when its process is."""
+"""Who holds open requests: a limiter in a process. It is dead when its process is."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _numbers = itertools.count(1)
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """A process by its id and start, since ids are used again, and a limiter's number in it.
+    """A process, by its id and start time (ids are reused), and a limiter's number in it.
 
     `started` is in the kernel's clock ticks since boot, 0 where there is no /proc.
     """
@@ -46,11 +46,11 @@ class Holder:
 
 
 def _started(pid: int) -> int | None:
-    """When a process started, `None` when it is gone, or killed and not yet buried."""
+    """When a process started; `None` if it is gone or a zombie."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_bytes()
     except OSError:
         return None
-    # The name in parentheses may itself hold spaces and parentheses.
+    # The name in parentheses may itself contain spaces and parentheses.
     state, *fields = stat.rpartition(b")")[2].split()
     return None if state in b"ZXx" else int(fields[START_TIME - 1])

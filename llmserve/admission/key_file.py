@@ -5,7 +5,7 @@
                "concurrency": 4, "priority": 1, "created_at": "2026-01-31T12:00:00Z",
                "expires_at": null, "revoked_at": null}]}
 
-A reader always finds a whole file: a writer makes a new one beside it and renames it into place.
+A reader always finds a complete file: a writer makes a new one beside it and renames it into place.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from llmserve.flock import wait_for_lock
 
 LOCK_SECONDS: Final = 10.0
 KEPT_MODE: Final = stat.S_IRUSR | stat.S_IWUSR | stat.S_IRGRP
-"""Of a file's mode when it is written anew: its owner's rights, and reading by its group, by
-which a server under another user may read it."""
+"""The part of the file's mode that is kept when it is rewritten: its owner's rights, and reading by
+its group, through which a server under another user may read it."""
 
 Stamp = tuple[int, int, int, int]
-"""What changes when the file does: modified, its rights changed, its size, its inode."""
+"""What changes with the file: time of modification, of status change, size, inode."""
 
 
 class KeyFile:
@@ -42,7 +42,7 @@ class KeyFile:
         self.path = path
 
     def stamp(self) -> Stamp | None:
-        """Differs from an earlier one when the file may have; `None` when it cannot be seen."""
+        """Differs from an earlier one if the file may have changed; `None` if it is not there."""
         try:
             seen = self.path.stat()
         except OSError:
@@ -57,7 +57,7 @@ class KeyFile:
             return False
 
     def read(self) -> tuple[KeyRecord, ...]:
-        """Every key, revoked ones too.
+        """Every key, revoked ones included.
 
         Raises:
             ConfigurationError: no such file, or a mistake in it; names file, key and field.
@@ -75,9 +75,9 @@ class KeyFile:
 
     @contextlib.contextmanager
     def edit(self) -> Iterator[list[KeyRecord]]:
-        """All keys (none where there is no file yet), to change; written on the way out.
+        """All keys (none if there is no file yet), to be changed; written back at the end.
 
-        No other writer comes in between. An exception inside leaves the file as it was.
+        Other writers are locked out meanwhile. An exception inside leaves the file unchanged.
 
         Raises:
             ConfigurationError: the file cannot be read or written, or would not be valid.
@@ -92,7 +92,7 @@ class KeyFile:
         try:
             records = KeyTable.model_validate_json(text).keys
         except ValidationError as error:
-            # Without the input: somebody may have written a key where its hash belongs.
+            # Without the input: someone may have written a key where its hash belongs.
             found = error.errors(include_url=False, include_input=False, include_context=False)
             problems = "; ".join(_problem(problem, text) for problem in found)
             raise ConfigurationError(f"key file {self.path}: {problems}") from None
@@ -100,7 +100,7 @@ class KeyFile:
         return records
 
     def _check_unique(self, records: Sequence[KeyRecord]) -> None:
-        """Ids differ, and so do the names of keys that are not revoked."""
+        """Check that ids are unique, and so are the names of keys that are not revoked."""
         ids = Counter(record.id for record in records)
         names = Counter(record.name for record in records if record.revoked_at is None)
         for kind, counts in (("id", ids), ("name", names)):
@@ -113,7 +113,7 @@ class KeyFile:
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
-        """Alone among writers. The folder is locked: the file itself is replaced."""
+        """Exclusive among writers. The folder is locked, as the file itself is replaced."""
         folder = self.path.resolve().parent
         try:
             descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
@@ -159,12 +159,12 @@ def _wait_for_lock(descriptor: int, path: Path) -> None:
         wait_for_lock(descriptor, LOCK_SECONDS)
     except TimeoutError:
         raise ConfigurationError(
-            f"somebody else has been writing {path} for {LOCK_SECONDS:.0f} seconds; try again"
+            f"another process has been writing {path} for {LOCK_SECONDS:.0f} seconds; try again"
         ) from None
 
 
 def _replace(target: Path, text: str) -> None:
-    """Write a whole new file, safe on the disk, and put it in the old one's place."""
+    """Write a new file, synced to disk, and rename it over the old one."""
     descriptor, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
     temporary = Path(name)
     try:
@@ -181,10 +181,10 @@ def _replace(target: Path, text: str) -> None:
 
 
 def _keep_owner(descriptor: int, old: os.stat_result) -> None:
-    """Whoever could read the old file can read the new one: the server, when root writes it.
+    """Keep the file readable for its readers: for the server, when root rewrites it.
 
     Raises:
-        PermissionError: it is another user's; that user has to write it.
+        PermissionError: the file is another user's, who has to write it.
     """
     new = os.fstat(descriptor)
     if (new.st_uid, new.st_gid) != (old.st_uid, old.st_gid):

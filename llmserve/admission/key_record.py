@@ -1,4 +1,4 @@
-"""One key as the key file has it: who it is for and what it opens, but not the key itself."""
+"""One key in the key file: whose it is and what it permits, but not the key itself."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ RESERVED: Final = re.compile(r"anonymous|local-admin|(key|admin)-[0-9]+")
 
 
 class KeyState(StrEnum):
-    """Whether a key opens anything at this moment."""
+    """Whether a key is valid at this moment."""
 
     ACTIVE = "active"
     EXPIRED = "expired"
@@ -25,9 +25,9 @@ class KeyState(StrEnum):
 
 def _check_name(name: str) -> str:
     if RESERVED.fullmatch(name):
-        raise ValueError("the server uses this name for callers of its own; take another")
+        raise ValueError("this name is reserved for the server's own callers; take another")
     if not name.isprintable() or any(character.isspace() for character in name):
-        raise ValueError("no spaces and no control characters, please; it is shown in logs")
+        raise ValueError("spaces and control characters are not allowed: it is shown in logs")
     return name
 
 
@@ -54,7 +54,7 @@ class KeyRecord(BaseModel):
     revoked_at: AwareDatetime | None = None
 
     def state(self, now: float) -> KeyState:
-        """Where the key is in its life at a time in seconds since 1970."""
+        """Whether the key is valid at `now`, in seconds since 1970."""
         if self.revoked_at is not None:
             return KeyState.REVOKED
         is_over = self.expires_at is not None and self.expires_at.timestamp() <= now
@@ -67,7 +67,7 @@ class KeyRecord(BaseModel):
         return end.astimezone(UTC).date().isoformat() if end is not None else None
 
     def caller(self) -> Caller:
-        """In the house's words."""
+        """The key's owner as a `Caller`."""
         return Caller(
             name=self.name,
             scopes=frozenset(self.scopes),

@@ -1,12 +1,12 @@
-"""API keys: is this caller one of ours? Knows no HTTP; a transport hands it the credential.
+"""API keys: who presents this credential? Knows no HTTP; a transport passes the credential.
 
-| configured              | no credential | an unknown one | a key of ours               |
-|-------------------------|---------------|----------------|-----------------------------|
-| nothing                 | anonymous     | anonymous      |                             |
-| only admin keys         | anonymous     | anonymous      | its caller                  |
-| API keys, or a key file | 401           | 401            | its caller, or 401 with why |
+| configured              | no credential | an unknown one | a known key                    |
+|-------------------------|---------------|----------------|--------------------------------|
+| nothing                 | anonymous     | anonymous      |                                |
+| only admin keys         | anonymous     | anonymous      | its caller                     |
+| API keys, or a key file | 401           | 401            | its caller, or 401 if not valid |
 
-Anonymous may generate. With only admin keys an unknown credential is nobody and no mistake:
+Anonymous callers may generate. With only admin keys an unknown credential is not an error:
 OpenAI's clients always send some key.
 """
 
@@ -27,7 +27,7 @@ from llmserve.domain import Caller, Scope
 from llmserve.errors import ConfigurationError, Unauthorized
 
 LOOK_SECONDS: Final = 1.0
-"""How often the key file is looked at, at most."""
+"""The key file is looked at no more often than this."""
 
 HANDLE_BYTES: Final = 8
 NO_DIGEST: Final = bytes(32)
@@ -35,7 +35,7 @@ NO_DIGEST: Final = bytes(32)
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    """A key that we know, ready to be compared."""
+    """A known key, ready to be compared."""
 
     digest: bytes
     caller: Caller
@@ -43,11 +43,11 @@ class _Entry:
 
 
 class KeyRing:
-    """The keys that open the door; with none configured it stands open.
+    """The keys that the server accepts; with none configured everyone is let in.
 
-    Owned by the event loop's thread. The key file is read again when it changed, which is looked
+    Owned by the event loop's thread. The key file is read again after a change, which is checked
     for at most once a second; a file that cannot be read leaves the keys as they were. `on_read`
-    is told the records of each file that was read.
+    is called with the records each time the file was read.
 
     Raises:
         ConfigurationError: there is no such key file, or a mistake in it.
@@ -63,7 +63,7 @@ class KeyRing:
     ) -> None:
         self._clock = clock
         self._on_read = on_read
-        # Found by a part of their own digest, so that no key's place costs or saves time.
+        # Looked up by part of their digest, so that timing does not depend on a key's position.
         self._fixed: dict[bytes, _Entry] = {}
         self._has_fixed_admin = self._add_fixed("admin", admin_keys, frozenset(Scope))
         has_keys = self._add_fixed("key", keys, frozenset({Scope.GENERATE}))
@@ -77,7 +77,7 @@ class KeyRing:
 
     @property
     def has_admin_keys(self) -> bool:
-        """Whether an admin key was ever given out: revoking the last one opens no door."""
+        """Whether an admin key was ever issued: revoking the last one must not open access."""
         self._look_at_file()
         return self._has_fixed_admin or any(
             Scope.ADMIN in entry.caller.scopes for entry in self._filed.values()
@@ -86,10 +86,10 @@ class KeyRing:
     def identify(self, credential: str | None) -> Caller:
         """Who presents this credential; compared in constant time.
 
-        Cheap enough to ask again for every request of a connection that stays open.
+        Cheap enough to be called for every request on a persistent connection.
 
         Raises:
-            Unauthorized: the door is closed and this opens it not, or no longer.
+            Unauthorized: a valid key is required and this is none, or no longer.
         """
         self._look_at_file()
         entry = self._find(credential) if credential is not None else None
@@ -110,14 +110,14 @@ class KeyRing:
         )
         found = None
         for entry in candidates:
-            # Compared in any case: how long it takes does not tell whether an id exists.
+            # Always compared, so that timing does not reveal whether an id exists.
             known = entry.digest if entry is not None else NO_DIGEST
             if hmac.compare_digest(presented, known):
                 found = found or entry
         return found
 
     def _add_fixed(self, word: str, keys: Iterable[str], scopes: frozenset[Scope]) -> bool:
-        """Keys of the settings, named by their place; whether there was any."""
+        """Add keys of the settings, named by their position; returns whether there were any."""
         number = 0
         for number, key in enumerate(keys, start=1):
             hashed = digest(key)
@@ -139,7 +139,7 @@ class KeyRing:
         try:
             self._load(self._file)
         except ConfigurationError as error:
-            logger.error("{}; the keys that were read before it stay in force", error.message)
+            logger.error("{}; the keys that were read before stay in force", error.message)
 
     def _load(self, file: KeyFile) -> None:
         records = file.read()

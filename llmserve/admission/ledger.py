@@ -1,4 +1,4 @@
-"""Where tabs are kept: in this process, or in small files that all workers of a box share."""
+"""Stores tabs in this process, or in small files that all workers of a box share."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from llmserve.admission.tab import Tab
 from llmserve.flock import wait_for_lock
 
 LOCK_SECONDS: Final = 1.0
-"""A lock is held for some 10 µs. Who waits longer waits for a process that was stopped."""
+"""A lock is held for about 10 µs; one held longer belongs to a process that was stopped."""
 
 LOCK_POLL_SECONDS: Final = 0.0001
 
@@ -25,9 +25,9 @@ class Ledger(Protocol):
     """Tabs by caller name."""
 
     def update(self, name: str, change: Change[T]) -> T:
-        """Run `change` on a caller's tab, alone, and keep what it made of it.
+        """Run `change` on a caller's tab exclusively, and store the changed tab.
 
-        What `change` raises comes through, and the tab stays as it was.
+        If `change` raises, the exception is passed on and the tab stays as it was.
 
         Raises:
             OSError: the tab cannot be read or written, or stays locked.
@@ -48,11 +48,11 @@ class PrivateLedger:
 
 
 class SharedLedger:
-    """One file per caller in a directory, named by a hash: a name may be no file's name.
+    """One file per caller in a directory, named by a hash: not every name is a valid file name.
 
     A file is opened for each update: no descriptors are held for a thousand callers, and none
-    is shared with a forked process, which would be in under the same lock. The kernel gives a
-    dead process's lock back.
+    is shared with a forked process, which would then share the lock as well. The kernel releases
+    the lock of a process that dies.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -87,7 +87,7 @@ class SharedLedger:
 
 
 def _write(descriptor: int, before: bytes, after: bytes) -> None:
-    """All of it or, on a disk that is full, nothing."""
+    """Write all of it or, if the disk is full, nothing."""
     written = os.pwrite(descriptor, after, 0)
     if written < len(after):
         os.pwrite(descriptor, before, 0)

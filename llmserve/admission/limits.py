@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from llmserve.admission.holder import Holder
-from llmserve.admission.ledger import Change, PrivateLedger, SharedLedger
+from llmserve.admission.ledger import Change, Ledger, PrivateLedger, SharedLedger
 from llmserve.admission.quota import Quota, Remainder, headers
 from llmserve.admission.tab import TOLERANCE, Bucket, Tab
 from llmserve.clock import AwakeClock, awake_clock
@@ -17,17 +17,17 @@ from llmserve.errors import InvalidRequest, RateLimited
 from llmserve.trouble import Trouble
 
 CONCURRENCY_RETRY_SECONDS: Final = 1.0
-"""When one of a caller's own requests ends is its to know; a guess for the others."""
+"""A guess: when one of the caller's open requests will end is unknown."""
 
 APART_SECONDS: Final = 10.0
-"""How long a worker keeps its own tabs after the shared ones failed."""
+"""How long a worker keeps tabs of its own after the shared ones failed."""
 
 UNLIMITED: Final = CallerLimits()
 T = TypeVar("T")
 
 
 class Admission:
-    """So many requests of one caller were let in; `close` when nothing is left of the last."""
+    """Requests of one caller that were admitted together; to be closed after the last has ended."""
 
     def __init__(self, limiter: Limiter | None, caller: Caller, requests: int) -> None:
         self._limiter = limiter
@@ -35,49 +35,49 @@ class Admission:
         self._requests = requests
 
     def charge(self, prompt_tokens: int) -> None:
-        """Charge the prompts' tokens, which were not known on the way in.
+        """Charge the prompts' tokens, which were not known on admission.
 
         Raises:
-            InvalidRequest: the limits are too small for this prompt, at any time.
+            InvalidRequest: the prompt is over the limits at any time.
             RateLimited: over the limit now.
         """
         if self._limiter is not None:
             self._limiter._charge(self._caller, prompt_tokens)
 
     def refund(self) -> None:
-        """The requests came to nothing through no fault of the caller, and count for nothing."""
+        """Give the requests back: they failed through no fault of the caller."""
         if self._limiter is not None:
             self._limiter._refund(self._caller, self._requests)
 
     def close(self, completion_tokens: int = 0) -> None:
-        """Give the places back and charge the answer's tokens; doing it twice is harmless."""
+        """Release the open requests and charge the answer's tokens; doing it twice is harmless."""
         limiter, self._limiter = self._limiter, None
         if limiter is not None:
             limiter._close(self._caller, self._requests, completion_tokens)
 
 
 class Limiter:
-    """Lets a caller in while its key has requests, tokens and open places left.
+    """Admits a caller's requests while its key is within its limits.
 
     Requests and tokens per minute are token buckets that start full. The prompt's tokens are
-    charged on the way in, or as soon as they are counted, the answer's when it is over: that may
-    put the bucket into debt, which the caller's next request waits off. All of a request is let
-    in, or none of it.
+    charged on admission, or as soon as they are counted, the answer's when it has ended: that may
+    put the bucket into debt, which the caller's next request has to wait for. All parts of a
+    request are admitted, or none.
 
-    `directory` is where the workers of a box meet; `None` means that this process is alone.
-    When the directory fails, this worker counts for itself for a while and says so in the log:
-    a full disk does not stop the service. Time in which the box was paused fills no bucket: nobody
-    was served meanwhile. Owned by the event loop's thread; made in the process that uses it, not
+    `directory` is shared by the workers of a box; `None` means that this process is alone.
+    When the directory fails, this worker counts for itself for a while and logs it: a full disk
+    does not stop the service. Time in which the box was paused fills no bucket, as nobody was
+    served meanwhile. Owned by the event loop's thread; made in the process that uses it, not
     before a fork.
     """
 
     def __init__(self, directory: Path | None, clock: AwakeClock = awake_clock) -> None:
-        self._shared = SharedLedger(directory) if directory is not None else None
-        self._private = PrivateLedger()
+        self._shared: Ledger | None = SharedLedger(directory) if directory is not None else None
+        self._private: Ledger = PrivateLedger()
         self._failed_at = -math.inf
         self._trouble = Trouble(
             "rate limits cannot be shared with the other workers",
-            f"until they can, tried every {APART_SECONDS:.0f} s, this worker counts for itself",
+            f"this worker counts for itself and tries again every {APART_SECONDS:.0f} s",
         )
         self._clock = clock
         self._holder = Holder.here()
@@ -86,13 +86,13 @@ class Limiter:
     def admit(
         self, caller: Caller, *, requests: int, prompt_tokens: int | None = None
     ) -> Admission:
-        """Let in so many requests with so many prompt tokens in all, or none.
+        """Admit all of the requests, with so many prompt tokens in total, or none.
 
-        `None` is for prompts that nobody has made into tokens yet: there must be room for one token
-        of each, and `Admission.charge` charges them later.
+        `prompt_tokens=None` is for prompts that are not tokenized yet: there must be room for one
+        token of each, and `Admission.charge` charges them later.
 
         Raises:
-            InvalidRequest: the limits are too small for this request, at any time.
+            InvalidRequest: the request is over the limits at any time.
             RateLimited: over a limit now; says which, and when to try again.
         """
         limits = caller.limits
@@ -105,7 +105,7 @@ class Limiter:
         mine = self._open[caller.name]
 
         def enter(tab: Tab) -> RateLimited | None:
-            # The clock is read under the lock, so that times on one tab follow each other.
+            # The clock is read under the lock, so that times on a tab never go backwards.
             _bring_up_to_date(tab, limits, self._clock)
             tab.set_open(self._holder, mine)
             found = (
@@ -127,7 +127,7 @@ class Limiter:
         return Admission(self, caller, requests)
 
     def quota(self, caller: Caller) -> Quota | None:
-        """What the caller has left now; `None` without a limit on requests or tokens."""
+        """What the caller has left now; `None` if neither requests nor tokens are limited."""
         limits = caller.limits
         if limits.requests_per_minute is None and limits.tokens_per_minute is None:
             return None
@@ -175,7 +175,7 @@ class Limiter:
 
         def leave(tab: Tab) -> None:
             if caller.limits.tokens_per_minute is not None:
-                # At the capacity that the tab has: the limit may have changed meanwhile.
+                # With the tab's own capacity: the limit may have changed meanwhile.
                 _refill(tab.tokens, self._clock)
                 tab.tokens.level -= completion_tokens
             tab.set_open(self._holder, mine)
@@ -186,13 +186,13 @@ class Limiter:
         most = caller.limits.concurrency
         if most is None or sum(tab.open.values()) + requests <= most:
             return None
-        # Only now is it worth asking who still lives.
+        # Only now is it worth checking which holders are still alive.
         tab.drop_dead(self._holder)
         if sum(tab.open.values()) + requests <= most:
             return None
         return RateLimited(
             f"key {caller.name} is over its limit of {most:,} open requests; "
-            "wait until one of them is over",
+            "wait until one of them has ended",
             retry_after_seconds=CONCURRENCY_RETRY_SECONDS,
         )
 
@@ -217,7 +217,7 @@ def _check_requests_possible(caller: Caller, requests: int) -> None:
     ):
         if most is not None and requests > most:
             raise InvalidRequest(
-                f"this is {requests:,} requests in one and key {caller.name} may make {most:,} "
+                f"this counts as {requests:,} requests and key {caller.name} may make {most:,} "
                 f"{unit}; split it",
                 param="n",
             )
@@ -238,7 +238,7 @@ def _bring_up_to_date(tab: Tab, limits: CallerLimits, clock: AwakeClock) -> None
         (tab.tokens, limits.tokens_per_minute),
     ):
         if capacity is not None:
-            # In this order: who waits for a higher limit need not wait at the old one's pace.
+            # In this order: after a limit was raised, the bucket fills at the new rate.
             bucket.resize(capacity)
             _refill(bucket, clock)
 

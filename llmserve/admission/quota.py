@@ -1,4 +1,4 @@
-"""What a caller has left, and how OpenAI's `x-ratelimit-*` headers tell it."""
+"""What a caller has left of its limits, and OpenAI's `x-ratelimit-*` headers for it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ MILLISECONDS: Final = 1000
 
 @dataclass(frozen=True, slots=True)
 class Remainder:
-    """One limit: so much a minute, so much left, all of it again after so many seconds."""
+    """One limit per minute, what is left of it, and how long until all of it is available again."""
 
     limit: int
     remaining: int
@@ -22,14 +22,14 @@ class Remainder:
 
 @dataclass(frozen=True, slots=True)
 class Quota:
-    """What is left of both limits; `None` where there is none."""
+    """What is left of both limits; `None` where there is no limit."""
 
     requests: Remainder | None
     tokens: Remainder | None
 
 
 def headers(quota: Quota) -> dict[str, str]:
-    """The response headers; none for a limit that there is not."""
+    """The response headers; none where there is no limit."""
     made = {}
     for kind, part in (("requests", quota.requests), ("tokens", quota.tokens)):
         if part is not None:

@@ -1,4 +1,4 @@
-"""A caller's tab: what it used of its limits. Plain arithmetic; knows no files and no clock.
+"""A caller's tab: what it has used of its limits. Plain arithmetic; knows no files and no clock.
 
 As bytes, little-endian, every field 8 bytes wide:
 
@@ -20,7 +20,7 @@ from llmserve.admission.holder import Holder
 
 MINUTE: Final = 60.0
 TOLERANCE: Final = 1e-6
-"""A bucket that misses so little of what is needed has it: it was waited for, and rounded."""
+"""A bucket that lacks less than this is full enough: the rest is rounding."""
 
 MAGIC: Final = b"llmstab1"
 HEADER: Final = struct.Struct("<8s6dQ")
@@ -29,10 +29,10 @@ ROW: Final = struct.Struct("<4Q")
 
 @dataclass(slots=True)
 class Bucket:
-    """A token bucket: what is left, filled evenly at `capacity` a minute up to `capacity`.
+    """A token bucket, filled at a steady rate of `capacity` per minute up to `capacity`.
 
-    Below zero it is in debt. `at` is when `level` was right, by the machine's clock, which means
-    the same in every process. One that begins anew refills nothing until it moves on again.
+    A level below zero is debt. `at` is when `level` was computed, by the machine's clock, which is
+    the same for every process. If that clock starts again (a reboot), nothing is refilled at first.
     """
 
     level: float = 0.0
@@ -40,18 +40,18 @@ class Bucket:
     capacity: float = 0.0
 
     def refill(self, now: float, slept: float = 0.0) -> None:
-        """Bring the level up to date; so many of the seconds since `at` do not count."""
+        """Bring the level up to date; `slept` of the seconds since `at` do not count."""
         gained = max(0.0, now - self.at - slept) * self.capacity / MINUTE
         self.level = min(self.capacity, self.level + gained)
         self.at = now
 
     def resize(self, capacity: float) -> None:
-        """The limit is so much from now on; a bucket never used is full."""
+        """Change the limit; a bucket that was never used is full."""
         self.level = min(self.level, capacity) if self.capacity else capacity
         self.capacity = capacity
 
     def seconds_until(self, level: float) -> float:
-        """How long it takes to fill up to a level; 0 when it is there."""
+        """How long it takes to fill up to `level`; 0 if it is reached."""
         missing = level - self.level
         return missing * MINUTE / self.capacity if missing > TOLERANCE else 0.0
 
@@ -65,17 +65,17 @@ class Tab:
     open: dict[Holder, int] = field(default_factory=dict)
 
     def set_open(self, holder: Holder, count: int) -> None:
-        """A holder's own count; a newcomer clears away who died."""
+        """Set a holder's own count; adding a holder drops the dead ones."""
         if holder not in self.open:
             self.drop_dead(holder)
         self.open[holder] = count
 
     def drop_dead(self, myself: Holder) -> None:
-        """Forget the requests of holders that are no more."""
+        """Forget the requests of holders that are dead."""
         self.open = {h: n for h, n in self.open.items() if h == myself or h.is_alive}
 
     def to_bytes(self) -> bytes:
-        """As the picture above has it."""
+        """In the layout shown above."""
         r, t = self.requests, self.tokens
         header = HEADER.pack(
             MAGIC, r.level, r.at, r.capacity, t.level, t.at, t.capacity, len(self.open)
@@ -85,7 +85,7 @@ class Tab:
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Self:
-        """An empty or damaged one begins anew."""
+        """A tab from its bytes; a fresh one if they are empty or damaged."""
         if len(data) < HEADER.size:
             return cls()
         magic, *numbers, num_rows = HEADER.unpack_from(data)

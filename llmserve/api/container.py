@@ -1,4 +1,4 @@
-"""How routes reach what bootstrap built, and who is asking."""
+"""How routes reach what bootstrap built, and who is calling."""
 
 from __future__ import annotations
 
@@ -6,17 +6,18 @@ from typing import Annotated, Final, cast
 
 from fastapi import Depends
 from starlette.requests import HTTPConnection
+from starlette.types import Scope
 
 from llmserve.bootstrap import Container
 from llmserve.domain import Caller
 
 WEBSOCKET_KEY: Final = "llmserve.key."
-"""A browser cannot set headers of a WebSocket, but may ask for a subprotocol of this name."""
+"""A browser cannot set a WebSocket's headers, but it can ask for a subprotocol with this prefix."""
 
 
-def get_container(connection: HTTPConnection) -> Container:
-    """The container of the running application, for HTTP and WebSocket alike."""
-    container = connection.app.state.container
+def container_of(scope: Scope) -> Container:
+    """The running application's container, of an HTTP request's or a WebSocket's scope."""
+    container = scope["app"].state.container
     assert isinstance(container, Container)
     return container
 
@@ -34,21 +35,25 @@ def credential_of(connection: HTTPConnection) -> str | None:
 
 
 async def identify(connection: HTTPConnection, container: Container) -> Caller:
-    """Who presents the key. The scope keeps it for the route, the access line and the limit
-    headers.
+    """The caller who presents this key, kept in the scope for the route, the access log and the
+    limit headers.
 
     Raises:
-        Unauthorized: keys are configured and none of them came along.
+        Unauthorized: keys are configured, and the client presents none of them.
     """
     caller = container.keys.identify(credential_of(connection))
     connection.scope["caller"] = caller
     return caller
 
 
+def _container(connection: HTTPConnection) -> Container:
+    return container_of(connection.scope)
+
+
 def _caller(connection: HTTPConnection) -> Caller:
     return cast(Caller, connection.scope["caller"])
 
 
-TheContainer = Annotated[Container, Depends(get_container)]
+TheContainer = Annotated[Container, Depends(_container)]
 TheCaller = Annotated[Caller, Depends(_caller)]
-"""Whom the route let in (`keyed_route`)."""
+"""The caller whom the route let in (`keyed_route`)."""

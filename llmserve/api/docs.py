@@ -1,4 +1,4 @@
-"""`/docs`: every route, to try. Its scripts come from here, not from the internet."""
+"""`/docs`: a page to try every route. We serve its scripts, so it needs no internet."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ASSETS: Final = {
     "swagger-ui.css": "text/css",
     "favicon-32x32.png": "image/png",
 }
-"""Of Swagger UI, as the package fastapi-swagger has them."""
+"""Swagger UI's files, from the package fastapi-swagger."""
 
 router = APIRouter(include_in_schema=False)
 
@@ -37,7 +37,7 @@ async def docs(request: Request) -> Response:
 
 @router.get("/docs/{name}")
 async def asset(name: str) -> Response:
-    """What the page loads."""
+    """A file that the page loads."""
     if name not in ASSETS:
         raise HTTPException(404)
     path = files("fastapi_swagger") / "resources" / name

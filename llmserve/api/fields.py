@@ -12,19 +12,24 @@ from pydantic_core import PydanticCustomError
 
 from llmserve.api.unsupported import DEFAULTS, Defaults, asks_for_nothing
 
-UNSUPPORTED: Final = "unsupported_field"
-"""The type of the error about a field that we know of and do not serve."""
+REFUSED: Final = "refused_field"
+"""The type of pydantic's error about a field inside the object; `ctx["field"]` is its name."""
+
+NOT_SUPPORTED: Final = "is not supported by this server; leave it out"
+NOT_A_FIELD: Final = "is not a field of this request; leave it out"
 
 FLAT: Final = (str, int, float, NoneType)
-"""Told apart first: whether something is a model of pydantic's takes ten times as long."""
+"""Checked first: finding out whether a value is a pydantic model takes ten times as long."""
 
-Path = tuple[str | int, ...]
-Place = tuple[str, ...]
-"""A path without the numbers in lists."""
+Location = tuple[str | int, ...]
+"""Where something is in a body: names of fields, and indexes in lists."""
+
+FieldPath = tuple[str, ...]
+"""A location without the indexes."""
 
 
 class Unknown:
-    """Fields that nobody knows, by name and the objects around, whichever of a list they are in.
+    """Fields that nobody knows, by name and the objects around them; list indexes do not count.
 
     Only the first `most` are kept, and the rest counted: a body of megabytes has a hundred
     thousand, and naming each would hold up the event loop.
@@ -35,19 +40,19 @@ class Unknown:
     """
 
     def __init__(self, most: int) -> None:
-        self.first: Path | None = None
+        self.first: Location | None = None
         self.more = 0
         self._room = most
-        self._names: dict[Place, set[str]] = {}
-        self._kept: list[tuple[Place, str]] = []
+        self._names: dict[FieldPath, set[str]] = {}
+        self._kept: list[tuple[FieldPath, str]] = []
 
-    def __iter__(self) -> Iterator[tuple[Place, str]]:
-        """Place and name of each that is kept."""
+    def __iter__(self) -> Iterator[tuple[FieldPath, str]]:
+        """The object's path and the field's name, of each that is kept."""
         return iter(self._kept)
 
-    def add(self, at: Path, place: Place, fields: Mapping[str, Any]) -> None:
-        """Those of one object, at least one."""
-        names = self._names.setdefault(place, set())
+    def add(self, at: Location, path: FieldPath, fields: Mapping[str, Any]) -> None:
+        """The unknown fields of one object, at least one."""
+        names = self._names.setdefault(path, set())
         if fields.keys() <= names:
             return
         if self.first is None:
@@ -56,7 +61,7 @@ class Unknown:
             others = (name for name in fields if name not in names)
             for name in itertools.islice(others, self._room):
                 names.add(name)
-                self._kept.append((place, name))
+                self._kept.append((path, name))
                 self._room -= 1
         if not self._room:
             self.more += len(fields) - sum(name in fields for name in names)
@@ -65,13 +70,14 @@ class Unknown:
 class Fields(BaseModel):
     """What a client sends, at any depth; null and absence mean the same.
 
-    A field that asks for nothing is dropped, one of `unsupported` is an error that names it, and
-    one that nobody knows is kept, to be told of (`unknown`).
+    A field that asks for nothing is dropped. One of `unsupported` or `served_elsewhere` is an
+    error that names it. One that nobody knows is kept, so that the client can be told (`unknown`).
     """
 
     model_config = ConfigDict(extra="allow", strict=True, allow_inf_nan=False)
 
     unsupported: ClassVar[frozenset[str]] = frozenset()
+    served_elsewhere: ClassVar[frozenset[str]] = frozenset()
     defaults: ClassVar[Defaults] = DEFAULTS
 
     @model_validator(mode="before")
@@ -83,8 +89,7 @@ class Fields(BaseModel):
             return sent  # at once: a body of megabytes has a hundred thousand of these
         kept = {name: value for name, value in sent.items() if not cls._is_absent(name, value)}
         for name in kept:
-            if name in cls.unsupported and name not in cls.model_fields:
-                raise PydanticCustomError(UNSUPPORTED, "is not supported", {"field": name})
+            cls._refuse_unserved(name)
         return kept
 
     @classmethod
@@ -94,21 +99,30 @@ class Fields(BaseModel):
             return asks_for_nothing(name, value, cls.defaults)
         return value is None and not field.is_required()
 
+    @classmethod
+    def _refuse_unserved(cls, name: str) -> None:
+        if name in cls.model_fields:
+            return
+        if name in cls.unsupported:
+            raise PydanticCustomError(REFUSED, NOT_SUPPORTED, {"field": name})
+        if name in cls.served_elsewhere:
+            raise PydanticCustomError(REFUSED, NOT_A_FIELD, {"field": name})
+
     def unknown(self, most: int) -> Unknown:
         """Fields that nobody knows, in this object and in those inside."""
         unknown = Unknown(most)
         self._find_unknown((), (), unknown)
         return unknown
 
-    def _find_unknown(self, at: Path, place: Place, unknown: Unknown) -> None:
+    def _find_unknown(self, at: Location, path: FieldPath, unknown: Unknown) -> None:
         if self.__pydantic_extra__:
-            unknown.add(at, place, self.__pydantic_extra__)
+            unknown.add(at, path, self.__pydantic_extra__)
         for name, value in self.__dict__.items():
             if isinstance(value, list):
                 if not (value and isinstance(value[0], Fields)):
                     continue  # texts or token ids, perhaps a million
-                inside = (*place, name)
+                inside = (*path, name)
                 for number, part in enumerate(value):
                     part._find_unknown((*at, name, number), inside, unknown)
             elif not isinstance(value, FLAT) and isinstance(value, Fields):
-                value._find_unknown((*at, name), (*place, name), unknown)
+                value._find_unknown((*at, name), (*path, name), unknown)

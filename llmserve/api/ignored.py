@@ -1,4 +1,4 @@
-"""Fields that nobody knows: accepted, and told to the client; or refused, with `strict_fields`."""
+"""Fields that nobody knows: accepted and reported to the client, or refused (`strict_fields`)."""
 
 from __future__ import annotations
 
@@ -7,37 +7,37 @@ from urllib.parse import quote
 
 from starlette.requests import HTTPConnection
 
-from llmserve.api.errors import MAX_SHOWN, not_a_field
-from llmserve.api.fields import Fields, Place
+from llmserve.api.fields import NOT_A_FIELD, FieldPath, Fields
+from llmserve.api.validation import MAX_SHOWN
 from llmserve.bootstrap import Container
 from llmserve.domain import Caller
 from llmserve.errors import InvalidRequest
 
 HEADER: Final = "X-Ignored-Fields"
 IN_SCOPE: Final = "llmserve.ignored_fields"
-MAX_TOLD: Final = 16
+MAX_REPORTED: Final = 16
 MAX_NAME: Final = 64
 """Characters of a client's own name for a field, percent-encoded."""
 
 
-def tell_ignored(
+def report_ignored(
     body: Fields, connection: HTTPConnection, container: Container, caller: Caller
 ) -> list[str]:
-    """Tell what of this body is ignored: the response's header, the log and the metrics.
+    """Report the ignored fields of this body in the response's header, the log and the metrics.
 
     Returns:
-        the fields, as in `metadata` or `messages.cache_control`.
+        the fields, such as `metadata` or `messages.cache_control`.
 
     Raises:
         InvalidRequest: there is one, and the server is strict.
     """
-    unknown = body.unknown(MAX_TOLD)
+    unknown = body.unknown(MAX_REPORTED)
     if unknown.first is None:
         return []
     if container.settings.strict_fields:
         field = ".".join(map(str, unknown.first))[:MAX_SHOWN]
-        raise InvalidRequest(not_a_field(field), param=field)
-    fields = list(dict.fromkeys(_name(place, name) for place, name in unknown))
+        raise InvalidRequest(f"{field!r} {NOT_A_FIELD}", param=field)
+    fields = list(dict.fromkeys(_name(path, name) for path, name in unknown))
     container.ignored_fields.tell(_client(connection, caller), fields)
     if unknown.more:
         fields.append(f"+{unknown.more}")
@@ -45,10 +45,10 @@ def tell_ignored(
     return fields
 
 
-def _name(place: Place, name: str) -> str:
-    """Safe in a header and a log: the last part is a client's."""
+def _name(path: FieldPath, name: str) -> str:
+    """Made safe for a header and a log: the last part is the client's own."""
     name = quote(name[:MAX_NAME] or '""', safe="", errors="replace").replace(".", "%2E")
-    return ".".join((*place, name[:MAX_NAME]))
+    return ".".join((*path, name[:MAX_NAME]))
 
 
 def _client(connection: HTTPConnection, caller: Caller) -> str:

@@ -26,7 +26,7 @@ router = APIRouter(tags=["operations"])
 async def live(container: TheContainer) -> Response:
     """Whether the process works: 503 when a running request has been silent for too long.
 
-    Says nothing about whether models are loaded: busy and loading are alive.
+    Says nothing about whether models are loaded: a server that is busy or loading is alive.
     """
     limit = container.settings.hang_timeout_seconds
     ages = {

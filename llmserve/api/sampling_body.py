@@ -7,12 +7,12 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import BeforeValidator, Field
 
-from llmserve.api.fields import Fields
+from llmserve.api.generation_body import GenerationBody
 from llmserve.api.unsupported import SERVED_ELSEWHERE, UNSUPPORTED_FIELDS
 from llmserve.domain import SamplingFields
 
 MAX_TOKENS_LIMIT = 10_000_000
-"""Far beyond any context; keeps integers sane before they meet one."""
+"""Far beyond any context: a bound on integers until the model is known."""
 
 SEED_LIMIT = 2**63 - 1
 MAX_BIASED_TOKENS = 1024
@@ -50,15 +50,16 @@ LogitBias = Annotated[
         Annotated[float, Field(ge=-100, le=100)],
     ],
     Field(max_length=MAX_BIASED_TOKENS, json_schema_extra={"additionalProperties": False}),
-    # Before the items are looked at: a body of megabytes would bring a million errors.
+    # Before the items are validated: a body of megabytes would have a million errors.
     BeforeValidator(_few),
 ]
 
 
-class SamplingQuery(Fields):
+class SamplingQuery(GenerationBody):
     """Fields with OpenAI's and vLLM's names and ranges."""
 
-    unsupported: ClassVar = UNSUPPORTED_FIELDS | SERVED_ELSEWHERE
+    unsupported: ClassVar = UNSUPPORTED_FIELDS
+    served_elsewhere: ClassVar = SERVED_ELSEWHERE
 
     temperature: float | None = Field(
         None, ge=0, le=2, description="0 is greedy: the likeliest token every time."
@@ -99,7 +100,7 @@ class SamplingQuery(Fields):
     )
 
     def sampling(self, max_tokens: int | None) -> SamplingFields:
-        """The house's words for these fields."""
+        """These fields, as the service takes them."""
         return SamplingFields(
             max_tokens=max_tokens,
             min_tokens=self.min_tokens,
@@ -117,14 +118,14 @@ class SamplingQuery(Fields):
 
 
 class SamplingBody(SamplingQuery):
-    """And what only a JSON body can carry."""
+    """And what only a JSON body can contain."""
 
     logit_bias: LogitBias | None = Field(
         None, description="Added to the logits of these token ids: -100 bans, 100 all but forces."
     )
 
     def sampling(self, max_tokens: int | None) -> SamplingFields:
-        """The house's words for these fields."""
+        """These fields, as the service takes them."""
         fields = super().sampling(max_tokens)
         if self.logit_bias is None:
             return fields

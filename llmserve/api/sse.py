@@ -28,7 +28,7 @@ def named(event: str, payload: Any) -> bytes:
 
 
 def queued_comment(event: Queued) -> bytes:
-    """A comment that tells a waiting client its place."""
+    """A comment that tells a waiting client its position in the queue."""
     eta = "" if event.eta_seconds is None else f" eta_seconds={event.eta_seconds:.1f}"
     return f": queued position={event.position}{eta}\n\n".encode()
 
@@ -52,9 +52,9 @@ def stream_response(frames: AsyncIterator[bytes], container: Container) -> Event
 
 class _Stream(EventSourceResponse):
     """Sends without a timer per event, which would be a quarter of what an event costs: the
-    connection itself gives up readers that take nothing (`http_protocol`).
+    connection itself gives up on readers that take nothing (`http_protocol`).
 
-    Whether the connection is kept is Uvicorn's to say."""
+    Uvicorn decides whether the connection is kept."""
 
     def init_headers(self, headers: Mapping[str, str] | None = None) -> None:
         super().init_headers(headers)
@@ -75,7 +75,7 @@ def _keep_alive() -> ServerSentEvent:
 
 
 class _BeginsDrain:
-    """Stands where sse-starlette wants an event that it sets when the server exits."""
+    """In place of the event that sse-starlette sets when the server exits."""
 
     def __init__(self, service: Service) -> None:
         self._service = service

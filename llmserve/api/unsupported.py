@@ -1,9 +1,8 @@
-"""Fields that we know of and do not serve: refused by name, because the answer would be another.
+"""Fields that we know and do not serve: refused by name, because they would change the answer.
 
-From OpenAI's API, from vLLM's additions to it, and what other servers call a constraint or the
-bound of an answer. Fields
-that change nothing in an answer (`metadata`, `store`, `prompt_cache_key`, …) are not here: they
-are like fields that nobody knows.
+They are from OpenAI's API, from vLLM's additions to it, and from other servers, which have names
+of their own for constraints and for the length of an answer. Fields that do not change the answer
+(`metadata`, `store`, `prompt_cache_key`, …) are not here: they are treated as unknown.
 """
 
 from __future__ import annotations
@@ -67,7 +66,7 @@ UNSUPPORTED_FIELDS: Final = frozenset(
         "web_search_options",
     }
 )
-"""Of a request."""
+"""At the top level of a request."""
 
 SERVED_ELSEWHERE: Final = frozenset(
     {
@@ -83,7 +82,7 @@ SERVED_ELSEWHERE: Final = frozenset(
         "top_logprobs",
     }
 )
-"""Fields that some of our routes serve: on the others they are refused, too."""
+"""Fields that some of our routes serve; the others refuse them."""
 
 UNSUPPORTED_IN_MESSAGES: Final = frozenset(
     {"audio", "function_call", "refusal", "tool_call_id", "tool_calls"}
@@ -117,14 +116,14 @@ DEFAULTS: Final[Defaults] = {
     "tool_choice": ("none", "auto"),
     "verbosity": ("medium",),
 }
-"""Documented ones, of fields that we do not serve: who sends them asks for nothing."""
+"""The documented defaults of fields that we do not serve: sending one asks for nothing."""
 
 
 def asks_for_nothing(name: str, value: Any, defaults: Defaults) -> bool:
     """Whether a field that we do not serve has a value that means absence.
 
-    That is null, false, and everything empty, or a documented default; but false is no absence
-    where the default is true.
+    That is null, false, and everything empty, or a documented default; but false does not mean
+    absence where the default is true.
     """
     value = _without_nothing(value)
     documented = defaults.get(name, ())
@@ -138,7 +137,7 @@ def asks_for_nothing(name: str, value: Any, defaults: Defaults) -> bool:
 def _without_nothing(value: Any) -> Any:
     """Without the fields, at any depth of an object, that are null or objects of such fields.
 
-    A false or an empty text in there may be what the client wants: `{"enable_thinking": false}`.
+    A false or an empty text inside may be what the client wants: `{"enable_thinking": false}`.
     """
     if not isinstance(value, dict):
         return value

@@ -1,1 +1,1 @@
-"""How fast is a server: measures any OpenAI-compatible one from the client's side."""
+"""How fast a server is: measures any OpenAI-compatible one from the client's side."""

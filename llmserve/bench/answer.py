@@ -1,4 +1,4 @@
-"""One streamed answer as a client sees it."""
+"""One streamed answer, from the client's side."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import orjson
 
 @dataclass(slots=True)
 class Answer:
-    """Moments are readings of `time.perf_counter`, in seconds.
+    """The events of an answer and their times, in readings of `time.perf_counter`.
 
     Attributes:
-        token_at: when each event with text came.
-        prompt_tokens, completion_tokens: by the server's usage; `None` where it told none.
-        is_done: its last event came (`[DONE]` or a finish reason).
-        error: what went wrong, in few words; `None` if nothing did.
+        token_at: when each event with text arrived.
+        prompt_tokens, completion_tokens: from the server's usage; `None` if it sent none.
+        is_done: its last event arrived (`[DONE]` or a finish reason).
+        error: what went wrong, in short; `None` if nothing did.
     """
 
     began_at: float
@@ -29,7 +29,7 @@ class Answer:
     _rest: bytes = b""
 
     def take(self, data: bytes, now: float) -> None:
-        """A piece of the event stream."""
+        """Take a piece of the event stream."""
         *events, self._rest = (self._rest + data).split(b"\n\n")
         for event in events:
             for line in event.split(b"\n"):
@@ -38,7 +38,7 @@ class Answer:
 
     @property
     def output_tokens(self) -> int:
-        """As the server counts, or one for each event with text."""
+        """The server's count, or one for each event with text."""
         return len(self.token_at) if self.completion_tokens is None else self.completion_tokens
 
     @property
@@ -48,7 +48,7 @@ class Answer:
 
     @property
     def gaps(self) -> list[float]:
-        """Seconds between tokens; where events carry several, they share their gap."""
+        """Seconds between tokens; if events carry several tokens, a gap is divided among them."""
         pairs = zip(self.token_at, self.token_at[1:], strict=False)
         per_event = max(1.0, self.output_tokens / max(1, len(self.token_at)))
         return [(later - earlier) / per_event for earlier, later in pairs]

@@ -1,5 +1,5 @@
-"""One connection to the server: httptools on a bare protocol, as little work as can be. Beside the
-server on one machine, a client's work would be measured as the server's."""
+"""One connection to the server: httptools on a bare protocol, with as little work as possible. On
+the same machine, a client's work would be measured as the server's."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Response:
 
 
 class Connection(asyncio.Protocol):
-    """Sends one request after another; each answer's bytes are handed over as they come."""
+    """Sends one request after another; each answer's bytes are passed on as they arrive."""
 
     def __init__(self) -> None:
         self._transport: asyncio.Transport | None = None
@@ -42,7 +42,7 @@ class Connection(asyncio.Protocol):
         """Connect.
 
         Raises:
-            OSError: nobody there, or TLS fails.
+            OSError: the server cannot be reached, or TLS fails.
         """
         loop = asyncio.get_running_loop()
         async with asyncio.timeout(CONNECT_SECONDS):
@@ -54,7 +54,7 @@ class Connection(asyncio.Protocol):
     async def exchange(self, request: bytes, on_data: OnData) -> Response:
         """Send a request and wait for the end of its answer, or of the connection.
 
-        `on_data` gets pieces of the body with the moment they came, by `time.perf_counter`.
+        `on_data` gets pieces of the body and when they arrived, by `time.perf_counter`.
         """
         assert self._transport is not None, "not connected"
         self._response = response = Response(on_data)
@@ -66,18 +66,18 @@ class Connection(asyncio.Protocol):
         return response
 
     def close(self) -> None:
-        """Hang up."""
+        """Close the connection at once."""
         self.is_open = False
         if self._transport is not None:
             self._transport.abort()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Of asyncio."""
+        """Called by asyncio."""
         self._transport = cast(asyncio.Transport, transport)
         self.is_open = True
 
     def data_received(self, data: bytes) -> None:
-        """Of asyncio."""
+        """Called by asyncio."""
         self._now = time.perf_counter()
         try:
             self._parser.feed_data(data)
@@ -90,23 +90,23 @@ class Connection(asyncio.Protocol):
             self._response.ended.set()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Of asyncio."""
+        """Called by asyncio."""
         self.is_open = False
         if self._response is not None:
             self._response.ended.set()
 
     def on_headers_complete(self) -> None:
-        """Of httptools."""
+        """Called by httptools."""
         assert self._response is not None
         self._response.status = self._parser.get_status_code()
 
     def on_body(self, body: bytes) -> None:
-        """Of httptools."""
+        """Called by httptools."""
         assert self._response is not None
         self._response.on_data(body, self._now)
 
     def on_message_complete(self) -> None:
-        """Of httptools."""
+        """Called by httptools."""
         assert self._response is not None
         self._response.is_whole = True
         self._response.may_reuse = self._parser.should_keep_alive()

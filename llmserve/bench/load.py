@@ -17,17 +17,17 @@ from llmserve.bench.answer import Answer
 from llmserve.bench.connection import Connection
 from llmserve.bench.target import Target
 from llmserve.bench.workload import Workload
-from llmserve.errors import ConfigurationError
+from llmserve.errors import ConfigurationError, ServerUnreachable
 
 REFUSALS: Final = (400, 422)
 PROBE_SEED: Final = 2_000_003
-"""Beyond a load's own seed, for a prompt that it does not have."""
+"""Added to a load's seed, for a prompt that the load does not contain."""
 
 
 @dataclass(frozen=True, slots=True)
 class Amount:
-    """How much: `requests` or `seconds`, whichever ends first; `concurrency` at once in a closed
-    loop. `timeout_seconds` is for one answer."""
+    """The size of a load: `requests` or `seconds`, whichever ends first, with `concurrency` at once
+    in a closed loop. `timeout_seconds` is for one answer."""
 
     requests: int | None = None
     seconds: float | None = None
@@ -37,7 +37,7 @@ class Amount:
 
 @dataclass(slots=True)
 class Collected:
-    """Answers so far, and the span in which they came, by `time.perf_counter`."""
+    """The answers so far, and when the run began and ended, by `time.perf_counter`."""
 
     answers: list[Answer] = field(default_factory=list)
     began_at: float = 0.0
@@ -45,7 +45,7 @@ class Collected:
 
 
 class Load:
-    """One run. `on_answer` is told of each answer."""
+    """One run. `on_answer` is called with each answer."""
 
     def __init__(
         self,
@@ -62,7 +62,7 @@ class Load:
         self.collected = Collected()
 
     async def run(self) -> Collected:
-        """Ask until the amount is reached; what is under way then is waited for."""
+        """Send requests until the amount is reached, and wait for the answers under way."""
         bodies: Iterator[bytes] = self._workload.bodies()
         if self._amount.requests is not None:
             bodies = itertools.islice(bodies, self._amount.requests)
@@ -120,7 +120,7 @@ class Load:
 
         def take(data: bytes, now: float) -> None:
             answer.take(data, now)
-            if len(refusal) < 4096:  # an error's words, no more
+            if len(refusal) < 4096:  # enough for an error's message
                 refusal.extend(data)
 
         request = self._target.request("POST", self._workload.path, body)
@@ -138,10 +138,11 @@ class Load:
 
 
 async def first_model(target: Target) -> str:
-    """The first of /v1/models.
+    """The first model in /v1/models.
 
     Raises:
-        ConfigurationError: the server does not tell.
+        ServerUnreachable: it cannot be connected to.
+        ConfigurationError: the server does not list any.
     """
     status, body = await fetch(target, "GET", "/v1/models")
     with contextlib.suppress(orjson.JSONDecodeError, KeyError, IndexError, TypeError):
@@ -151,12 +152,13 @@ async def first_model(target: Target) -> str:
 
 
 async def takes_ignore_eos(target: Target, workload: Workload) -> bool:
-    """Whether the server knows `ignore_eos`; some refuse what OpenAI does not have.
+    """Whether the server accepts `ignore_eos`; some refuse fields that OpenAI does not have.
 
-    Asks for one token, with a prompt that the load has not: servers remember prompts.
+    Asks for one token, with a prompt that is not in the load, as servers cache prompts.
 
     Raises:
-        ConfigurationError: the server refuses the request without it, too.
+        ServerUnreachable: it cannot be connected to.
+        ConfigurationError: the server refuses the request without `ignore_eos`, too.
     """
     asked = replace(workload, seed=workload.seed + PROBE_SEED, output_tokens=1, spread=0.0)
     status, _ = await fetch(target, "POST", asked.path, next(asked.bodies()))
@@ -166,20 +168,20 @@ async def takes_ignore_eos(target: Target, workload: Workload) -> bool:
     status, body = await fetch(target, "POST", plain.path, next(plain.bodies()))
     if status in REFUSALS:
         words = " ".join(body.decode(errors="replace").split())[:300]
-        raise ConfigurationError(f"the server refuses such requests ({status}): {words}")
+        raise ConfigurationError(f"the server refuses the requests ({status}): {words}")
     return False
 
 
 async def fetch(target: Target, method: str, path: str, body: bytes = b"") -> tuple[int, bytes]:
-    """One exchange outside of the load: status and body.
+    """One exchange that is not part of the load: status and body.
 
     Raises:
-        ConfigurationError: nobody is there.
+        ServerUnreachable: it cannot be connected to.
     """
     try:
         connection = await Connection.to(target)
     except OSError as error:
-        raise ConfigurationError(
+        raise ServerUnreachable(
             f"cannot reach {authority(target.host, target.port)} ({type(error).__name__})"
         ) from error
     parts: list[bytes] = []

@@ -1,4 +1,4 @@
-"""What a run showed."""
+"""The results of a run."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ QUANTILES: Final = (0.5, 0.9, 0.95, 0.99)
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """Mean, quantiles (nearest rank) and maximum of some seconds."""
+    """Mean, quantiles (nearest rank) and maximum, in seconds."""
 
     mean: float
     p50: float
@@ -31,7 +31,7 @@ class Spread:
 
     @classmethod
     def of(cls, values: Sequence[float]) -> Self | None:
-        """`None` of nothing."""
+        """The spread of these values; `None` if there are none."""
         if not values:
             return None
         ordered = sorted(values)
@@ -41,14 +41,14 @@ class Spread:
 
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """What an answer must keep to count as good: seconds to the first token, and between tokens
-    on average; `None` for no bound."""
+    """What makes an answer good: seconds to the first token, and average seconds between tokens;
+    `None` is no bound."""
 
     ttft: float | None = None
     itl: float | None = None
 
     def is_met(self, answer: Answer) -> bool:
-        """Whether a whole answer was quick enough."""
+        """Whether a complete answer was fast enough."""
         if answer.error is not None or answer.ttft is None:
             return False
         gaps = answer.gaps
@@ -60,11 +60,11 @@ class Goal:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """Times in seconds, of answers that came whole; rates are per second of the whole span.
+    """Times in seconds, over complete answers; rates are per second of the whole run.
 
     Attributes:
         is_counted_by_server: token counts are the server's; otherwise events were counted.
-        good: share of all requests that met the goal; `goodput` is their rate.
+        good: share of all requests that met the goal; `goodput` is their rate per second.
     """
 
     requests: int
@@ -85,7 +85,7 @@ class Report:
 
     @classmethod
     def of(cls, collected: Collected, goal: Goal | None = None) -> Self:
-        """Sum a run up."""
+        """Summarize a run."""
         answers = collected.answers
         whole = [answer for answer in answers if answer.error is None]
         seconds = max(collected.ended_at - collected.began_at, 1e-9)
@@ -115,13 +115,13 @@ class Report:
         return asdict(self)
 
     def tables(self) -> list[Table]:
-        """For a terminal."""
+        """The report as tables for a terminal."""
         times = Table("milliseconds", *("mean", "p50", "p90", "p95", "p99", "max"))
         for name, spread in (("first token", self.ttft), ("between tokens", self.itl),
                              ("whole answer", self.e2e)):  # fmt: skip
             if spread is not None:
                 times.add_row(name, *(f"{1000 * v:,.1f}" for v in asdict(spread).values()))
-        counted = "" if self.is_counted_by_server else " (events counted: the server told no usage)"
+        counted = "" if self.is_counted_by_server else " (events counted: the server sent no usage)"
         sums = Table("", "", show_header=False)
         sums.add_row("answers", f"{self.succeeded} of {self.requests} in {self.seconds:.1f} s")
         sums.add_row("tokens in, out", f"{self.input_tokens:,}, {self.output_tokens:,}{counted}")

@@ -5,10 +5,9 @@ from __future__ import annotations
 import ssl
 from dataclasses import dataclass
 from typing import Literal, Self
-from urllib.parse import urlsplit
 
 from llmserve.address import authority
-from llmserve.errors import ConfigurationError
+from llmserve.server_url import port_of, server_url
 
 Endpoint = Literal["completions", "chat"]
 
@@ -25,30 +24,22 @@ class Target:
 
     @classmethod
     def parse(cls, url: str, api_key: str | None = None) -> Self:
-        """From a URL with or without a trailing `/v1`.
+        """From a server's URL.
 
         Raises:
-            ConfigurationError: this is no http(s) URL.
+            ConfigurationError: it is not one.
         """
-        try:
-            parts = urlsplit(url if "://" in url else f"http://{url}")
-            port = parts.port or (443 if parts.scheme == "https" else 80)
-            host = parts.hostname or ""
-            host.encode("idna")
-        except ValueError:
-            host = ""
-        if not host or parts.scheme not in ("http", "https"):
-            raise ConfigurationError(f"{url!r} is no URL of a server; write http://HOST:PORT")
-        prefix = parts.path.rstrip("/").removesuffix("/v1")
-        return cls(host, port, parts.scheme == "https", prefix, api_key)
+        parts = server_url(url)
+        is_tls = parts.scheme == "https"
+        return cls(parts.hostname or "", port_of(parts), is_tls, parts.path, api_key)
 
     @property
     def tls(self) -> ssl.SSLContext | None:
-        """What TLS connections are made with."""
+        """The context for TLS connections; `None` without TLS."""
         return ssl.create_default_context() if self.is_tls else None
 
     def request(self, method: str, path: str, body: bytes = b"") -> bytes:
-        """One HTTP/1.1 request, ready to be sent; `path` begins after the prefix."""
+        """One HTTP/1.1 request as bytes; `path` is appended to the prefix."""
         lines = [
             f"{method} {self.prefix}{path} HTTP/1.1",
             f"Host: {authority(self.host, self.port)}",

@@ -1,4 +1,4 @@
-"""What is asked: prompts of about a length, when they come, and in which words of the API."""
+"""What is sent: prompts of roughly a given length, their arrival times and request bodies."""
 
 from __future__ import annotations
 
@@ -20,20 +20,21 @@ number who over know water than call first people may down side been now find an
 work part take get place
 """
 WORDS: Final = tuple(FREQUENT.split())
-"""Most tokenizers have a token for each, with its space."""
+"""Most tokenizers have one token for each of these, with its space."""
 FIRST_TOKEN_ID: Final = 100
-"""Special tokens come before it in most vocabularies."""
+"""In most vocabularies, special tokens have lower ids."""
 
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """Lengths in tokens; `spread` varies each by that share, evenly.
+    """What requests look like; lengths are in tokens.
 
     Attributes:
-        shared_tokens: of each prompt, at its beginning, that all prompts have in common.
+        spread: lengths vary by at most this share, uniformly.
+        shared_tokens: length of the beginning that all prompts share.
         words_per_token: how many words make a token of this server's tokenizer.
-        token_ids: prompts are random token ids below this number, and their lengths exact;
-            `None`: prompts are words.
+        token_ids: prompts are random token ids below this number, of exact length; `None`: prompts
+            are words.
         rate: requests per second as a Poisson process; `None`: each ends before the next.
     """
 
@@ -50,7 +51,7 @@ class Workload:
     seed: int = 0
 
     def bodies(self) -> Iterator[bytes]:
-        """Requests without end; the same seed gives the same ones."""
+        """Request bodies without end; the same seed gives the same ones."""
         numbers = random.Random(self.seed)  # noqa: S311  # words, not secrets
         per_token = self.words_per_token if self.token_ids is None else 1.0
         shared = self._drawn(round(self.shared_tokens * per_token), numbers)
@@ -62,7 +63,7 @@ class Workload:
             yield orjson.dumps(self._body(prompt, output_tokens))
 
     def arrivals(self) -> Iterator[float]:
-        """Seconds from the start at which requests come, where there is a rate."""
+        """When requests are sent, in seconds from the start; needs a rate."""
         assert self.rate is not None, "a closed loop has no arrivals"
         numbers = random.Random(self.seed + 1)  # noqa: S311
         now = 0.0
@@ -71,13 +72,13 @@ class Workload:
             yield now
 
     def calibrated(self, prompt_tokens: int) -> Workload:
-        """The same, once a prompt of it turned out to have so many tokens."""
+        """The same workload, calibrated by the number of tokens that one of its prompts had."""
         factor = self.words_per_token * self.input_tokens / max(1, prompt_tokens)
         return replace(self, words_per_token=factor)
 
     @property
     def path(self) -> str:
-        """Of the route."""
+        """The route's path."""
         return "/v1/chat/completions" if self.endpoint == "chat" else "/v1/completions"
 
     def _drawn(self, count: int, numbers: random.Random) -> list[Any]:

@@ -14,19 +14,20 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
-from llmserve.errors import ConfigurationError
+from llmserve.errors import ConfigurationError, ServerUnreachable
 from llmserve.printable import printable
+from llmserve.server_url import server_url
 
 CONNECT_SECONDS: Final = 10.0
 SILENCE_SECONDS: Final = 120.0
-"""Far longer than the server's keep-alive comments are apart."""
+"""Much longer than the interval of the server's keep-alive comments."""
 
 
 class AdminClient:
-    """A running server, and the key that may operate it."""
+    """A running server's /admin routes, with the key for them."""
 
     def __init__(self, url: str, admin_key: str | None) -> None:
-        self._url = url.rstrip("/")
+        self._url = server_url(url).geturl()
         self._client = httpx.Client(
             headers={"Authorization": f"Bearer {admin_key}"} if admin_key else {},
             timeout=httpx.Timeout(SILENCE_SECONDS, connect=CONNECT_SECONDS),
@@ -34,12 +35,13 @@ class AdminClient:
         self._console = Console(stderr=True, highlight=False)
 
     def show_status(self, *, as_json: bool) -> bool:
-        """Every worker and its models on stdout; whether every worker answered.
+        """Print every worker and its models; returns whether every worker answered.
 
         Raises:
-            ConfigurationError: the server cannot be reached or refuses.
+            ServerUnreachable: it does not answer, or not as llmserve does.
+            ConfigurationError: the server refuses.
         """
-        with self._told(), self._client as client:
+        with self._translated(), self._client as client:
             response = client.get(f"{self._url}/admin/status")
             _check(response)
             status = response.json()
@@ -55,13 +57,14 @@ class AdminClient:
         return not problems
 
     def command(self, kind: str, fields: Mapping[str, Any]) -> bool:
-        """Carry out one command, showing its progress; whether every worker did it.
+        """Carry out one command, showing its progress; returns whether every worker succeeded.
 
         Raises:
-            ConfigurationError: the server cannot be reached or refuses.
+            ServerUnreachable: it does not answer, or not as llmserve does.
+            ConfigurationError: the server refuses.
         """
         body = {k: v for k, v in fields.items() if v not in (None, [])} | {"stream": True}
-        with self._told(), self._client as client, self._bars() as bars:
+        with self._translated(), self._client as client, self._bars() as bars:
             tasks: dict[int, Any] = {}
             with client.stream("POST", f"{self._url}/admin/{kind}", json=body) as response:
                 if response.status_code != httpx.codes.OK:
@@ -74,8 +77,8 @@ class AdminClient:
                     else:
                         report = payload
         if report is None:
-            raise ConfigurationError("the server ended the answer early; see its log")
-        with self._told():
+            raise ServerUnreachable("the server ended the answer early; see its log")
+        with self._translated():
             done, problems = _lines(kind, report)
         for lines, file in ((done, sys.stdout), (problems, sys.stderr)):
             for line in lines:
@@ -89,15 +92,15 @@ class AdminClient:
         return Progress(*columns, console=self._console, transient=True)
 
     @contextlib.contextmanager
-    def _told(self) -> Iterator[None]:
-        """What httpx raises becomes one line, and so does an answer of something else."""
+    def _translated(self) -> Iterator[None]:
+        """Turn what httpx raises, and what an answer of another server causes, into our error."""
         try:
             yield
         except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise ConfigurationError(f"{self._url}: {error or type(error).__name__}") from error
+            raise ServerUnreachable(f"{self._url}: {error or type(error).__name__}") from error
         except (ValueError, LookupError, TypeError, AttributeError) as error:
-            raise ConfigurationError(
-                f"{self._url}: what answers there is no llmserve, or of another version"
+            raise ServerUnreachable(
+                f"{self._url}: what answers there is not llmserve, or of another version"
             ) from error
 
 
@@ -133,7 +136,7 @@ def _show(bars: Progress, tasks: dict[int, Any], payload: dict[str, Any]) -> Non
 
 
 def _lines(kind: str, report: dict[str, Any]) -> tuple[list[str], list[str]]:
-    """What workers did, and what went wrong."""
+    """Lines about what workers did, and about what went wrong."""
     done, problems = [], []
     for worker in report["workers"]:
         number = worker["worker"]
@@ -142,7 +145,7 @@ def _lines(kind: str, report: dict[str, Any]) -> tuple[list[str], list[str]]:
             done.append(f"worker {number}: {kind} {worker['model']} in {worker['seconds']} s"
                         + (f" {json.dumps(details)}" if details else ""))  # fmt: skip
             problems += [
-                f"worker {number}: a prefix is not kept: {problem}"
+                f"worker {number}: a prefix was not pinned: {problem}"
                 for problem in (details or {}).get("prefix_problems", ())
                 if problem
             ]
@@ -155,7 +158,7 @@ def _lines(kind: str, report: dict[str, Any]) -> tuple[list[str], list[str]]:
 
 def _misses_prefixes(report: dict[str, Any]) -> bool:
     reports = (worker.get("report") or {} for worker in report["workers"])
-    return any(any(told.get("prefix_problems", ())) for told in reports)
+    return any(any(warmed.get("prefix_problems", ())) for warmed in reports)
 
 
 def _table(workers: list[dict[str, Any]]) -> Table:

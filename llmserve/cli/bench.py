@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from llmserve.bench.workload import FIRST_TOKEN_ID, Workload
+from llmserve.cli.exit_codes import SERVER_FAILED
+from llmserve.server_url import DEFAULT_URL
 
 if TYPE_CHECKING:
     from llmserve.bench.load import Amount, Collected, Load
@@ -19,11 +21,9 @@ if TYPE_CHECKING:
 
 
 def bench(
-    url: Annotated[str, typer.Argument(help="Any OpenAI-compatible server.")] = (
-        "http://127.0.0.1:8000"
-    ),
+    url: Annotated[str, typer.Argument(help="Any OpenAI-compatible server.")] = DEFAULT_URL,
     model: Annotated[
-        str | None, typer.Option("--model", "-m", help="Default: the first of /v1/models.")
+        str | None, typer.Option("--model", "-m", help="Default: the first in /v1/models.")
     ] = None,
     api_key: Annotated[
         str | None, typer.Option(envvar="OPENAI_API_KEY", help="The server's key.")
@@ -39,10 +39,14 @@ def bench(
     requests: Annotated[
         int | None, typer.Option("--requests", "-n", min=1, help="How many; default 20 × -c.")
     ] = None,
-    duration: Annotated[float | None, typer.Option(min=0.1, help="Seconds, instead.")] = None,
-    input_tokens: Annotated[int, typer.Option(min=1, help="Of a prompt, about.")] = 128,
-    output_tokens: Annotated[int, typer.Option(min=1, help="Of an answer, at most.")] = 64,
-    spread: Annotated[float, typer.Option(min=0, max=1, help="Vary both by this share.")] = 0.0,
+    duration: Annotated[
+        float | None, typer.Option(min=0.1, help="Seconds to run, instead of a number of requests.")
+    ] = None,
+    input_tokens: Annotated[int, typer.Option(min=1, help="Approximate length of a prompt.")] = 128,
+    output_tokens: Annotated[int, typer.Option(min=1, help="Maximum length of an answer.")] = 64,
+    spread: Annotated[
+        float, typer.Option(min=0, max=1, help="Vary both lengths by this share.")
+    ] = 0.0,
     shared_prefix: Annotated[
         int, typer.Option(min=0, help="Tokens that all prompts begin with.")
     ] = 0,
@@ -58,24 +62,24 @@ def bench(
         int,
         typer.Option(
             min=0,
-            help="Requests before the clock starts; they also tell how many words a token is.",
+            help="Requests before measuring; they also calibrate how many words make a token.",
         ),
     ] = 1,
     goodput_ttft: Annotated[
-        float | None, typer.Option(min=0, help="Good answers: first token within so many ms.")
+        float | None, typer.Option(min=0, help="Good answers: first token within this many ms.")
     ] = None,
     goodput_itl: Annotated[
-        float | None, typer.Option(min=0, help="Good answers: mean gap of so many ms at most.")
+        float | None, typer.Option(min=0, help="Good answers: mean gap of at most this many ms.")
     ] = None,
     timeout: Annotated[float, typer.Option(min=0.1, help="Seconds for one answer.")] = 600.0,
-    seed: Annotated[int, typer.Option(help="Chooses prompts and arrivals.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of prompts and arrivals.")] = 0,
     json_file: Annotated[
-        Path | None, typer.Option("--json", help="Write the report there; - is stdout.")
+        Path | None, typer.Option("--json", help="Write the report to this file; - is stdout.")
     ] = None,
 ) -> None:
     """Measure a server: time to first token, between tokens, throughput, goodput.
 
-    Exit code 1 when no request succeeded. Ctrl-C reports what was done so far.
+    Exit code 1 if no request succeeded. Ctrl-C reports what was done so far.
     """
     if endpoint not in ("completions", "chat"):
         raise typer.BadParameter("must be completions or chat", param_hint="--endpoint")
@@ -115,7 +119,7 @@ def bench(
             console.print(table)
         if json_file is not None:
             json_file.write_text(json.dumps(report.as_json(), indent=2) + "\n", encoding="utf-8")
-    raise typer.Exit(0 if report.succeeded else 1)
+    raise typer.Exit(0 if report.succeeded else SERVER_FAILED)
 
 
 def _run(target: Target, workload: Workload, amount: Amount, warmup: int) -> Collected:
@@ -144,7 +148,9 @@ def _run(target: Target, workload: Workload, amount: Amount, warmup: int) -> Col
             if not wanted.model:
                 wanted = replace(wanted, model=await first_model(target))
             if wanted.ignores_eos and not await takes_ignore_eos(target, wanted):
-                console.print("the server refuses ignore_eos: answers may be shorter than asked")
+                console.print(
+                    "the server refuses ignore_eos: answers may be shorter than asked for"
+                )
                 wanted = replace(wanted, ignores_eos=False)
             if warmup:
                 first = replace(wanted, seed=wanted.seed + 1_000_003, rate=None, spread=0.0)

@@ -11,19 +11,20 @@ from rich.console import Console
 
 from llmserve.errors import ConfigurationError
 from llmserve.printable import printable
+from llmserve.server_url import server_url
 
 CONNECT_SECONDS: Final = 10.0
 SILENCE_SECONDS: Final = 120.0
-"""Far longer than the server's keep-alive comments are apart."""
+"""Much longer than the interval of the server's keep-alive comments."""
 
 
 class Conversation:
-    """The turns so far, and the server that answers them. Speaks the OpenAI dialect."""
+    """The turns so far, and the server that answers them, over the OpenAI API."""
 
     def __init__(
         self, url: str, fields: Mapping[str, Any], system: str | None, api_key: str | None
     ) -> None:
-        self._url = url.rstrip("/").removesuffix("/v1") + "/v1/chat/completions"
+        self._url = server_url(url).geturl() + "/v1/chat/completions"
         self._fields = dict(fields)
         self._messages: list[dict[str, str]] = []
         if system:
@@ -33,29 +34,32 @@ class Conversation:
             timeout=httpx.Timeout(SILENCE_SECONDS, connect=CONNECT_SECONDS),
         )
         self._console = Console(highlight=False)
+        self._is_reached = True
 
-    def run(self) -> None:
-        """Ask and answer until end of input."""
+    def run(self) -> bool:
+        """Ask and answer until end of input; whether the server was reached for the last answer."""
         with self._client:
             while True:
                 try:
                     question = self._console.input("[bold]you>[/] ").strip()
                 except (EOFError, KeyboardInterrupt):
                     self._console.print()
-                    return
+                    return self._is_reached
                 if question:
                     self._turn(question)
 
     def _turn(self, question: str) -> None:
         self._messages.append({"role": "user", "content": question})
         answer = ""
+        self._is_reached = True
         try:
             for piece in self._stream():
                 answer += piece
                 self._console.print(printable(piece), end="", markup=False, soft_wrap=True)
         except KeyboardInterrupt:
-            pass  # closing the response told the server to stop
+            pass  # closing the response made the server stop
         except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
+            self._is_reached = False
             self._complain(f"{self._url}: {error or type(error).__name__}")
         except ConfigurationError as error:
             self._complain(error.message)
@@ -85,7 +89,7 @@ def _pieces(payload: str) -> list[str]:
     """The texts in one event of the stream.
 
     Raises:
-        ConfigurationError: it is an error, or no such event.
+        ConfigurationError: it is an error, or not an event of a chat.
     """
     try:
         chunk = json.loads(payload)
@@ -93,7 +97,7 @@ def _pieces(payload: str) -> list[str]:
             raise ConfigurationError(str(chunk["error"]["message"]))
         return [str(choice["delta"].get("content") or "") for choice in chunk["choices"]]
     except (ValueError, LookupError, TypeError, AttributeError) as error:
-        raise ConfigurationError(f"no event of a chat: {payload[:80]}") from error
+        raise ConfigurationError(f"not an event of a chat: {payload[:80]}") from error
 
 
 def _error_message(response: httpx.Response) -> str:

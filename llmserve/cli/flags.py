@@ -1,4 +1,4 @@
-"""Every setting as a flag, made from `Settings` itself, so that none is forgotten."""
+"""A flag for every setting, made from `Settings` itself, so that none is forgotten."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ Command = Callable[..., None]
 
 
 def with_settings(*, without: frozenset[str] = frozenset()) -> Callable[[Command], Command]:
-    """Give a command `--config` and a flag for each setting; it gets the `LoadedSettings` first.
+    """Give a command `--config` and a flag for each setting, and pass it the `LoadedSettings`.
 
-    `without` names settings that the command takes in a way of its own, as a keyword argument
-    of the same name whose value, unless it is `None` or empty, counts as a flag.
+    `without` names settings that the command takes in its own way, as a keyword argument of the
+    same name; its value counts as a flag unless it is `None` or empty.
     """
 
     def decorate(command: Command) -> Command:

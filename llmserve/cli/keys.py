@@ -31,7 +31,7 @@ PERIOD: Final = re.compile(r"(\d{1,6})([hdw])")
 PERIODS: Final = {"h": "hours", "d": "days", "w": "weeks"}
 
 File = Annotated[
-    Path | None, typer.Option("--file", help="The key file; else the setting `keys_file`.")
+    Path | None, typer.Option("--file", help="The key file. Default: the setting `keys_file`.")
 ]
 Config = Annotated[
     Path | None, typer.Option("--config", help="Settings file, instead of ./llmserve.toml.")
@@ -40,20 +40,21 @@ Config = Annotated[
 
 @keys.command()
 def create(
-    name: Annotated[str, typer.Argument(help="Whose key; shown in logs and metrics.")],
+    name: Annotated[str, typer.Argument(help="Who gets the key; shown in logs and metrics.")],
     scope: Annotated[
-        list[Scope] | None, typer.Option(help="What it opens; repeat it. Default: generate.")
+        list[Scope] | None,
+        typer.Option(help="What it gives access to; may be repeated. Default: generate."),
     ] = None,
     model: Annotated[
-        list[str] | None, typer.Option(help="Only this model; repeat it. Default: all.")
+        list[str] | None, typer.Option(help="Only this model; may be repeated. Default: all.")
     ] = None,
     requests_per_minute: Annotated[int | None, typer.Option(min=1)] = None,
     tokens_per_minute: Annotated[
-        int | None, typer.Option(min=1, help="Prompts and answers together.")
+        int | None, typer.Option(min=1, help="Of prompts and answers together.")
     ] = None,
-    concurrency: Annotated[int | None, typer.Option(min=1, help="Open requests.")] = None,
+    concurrency: Annotated[int | None, typer.Option(min=1, help="Open requests at a time.")] = None,
     priority: Annotated[
-        int, typer.Option(min=1, max=1000, help="4 gets four times what 1 gets.")
+        int, typer.Option(min=1, max=1000, help="4 gets four times the share that 1 gets.")
     ] = 1,
     expires: Annotated[
         str | None, typer.Option(help="30d, 12h, 4w, or a date as in 2030-01-31 (UTC).")
@@ -85,7 +86,7 @@ def create(
         key_id, key = new_credential({record.id for record in records})
         record = _record(fields | {"id": key_id, "hash": digest(key).hex()})
         records.append(record)
-    _tell(f"key {key_id} for {name} is in {key_file.path}; this is the only time it is shown:")
+    _note(f"key {key_id} for {name} is in {key_file.path}; this is the only time it is shown:")
     print(key, flush=True)
 
 
@@ -110,7 +111,7 @@ def list_keys(
     table = Table(*columns, box=None)
     for record in records:
         table.add_row(*_cells(record, record.state(now)))
-    # Wide enough that a pipe gets whole lines.
+    # Wide enough not to wrap lines in a pipe.
     Console(width=None if sys.stdout.isatty() else 200, markup=False).print(table)
 
 
@@ -120,14 +121,14 @@ def revoke(
     file: File = None,
     config: Config = None,
 ) -> None:
-    """Make a key useless, for good. It stays in the list."""
+    """Revoke a key for good. It stays in the list."""
     key_file = _key_file(file, config)
-    key_file.read()  # where there is no file, this says so
+    key_file.read()  # raises if there is no file, which `edit` would make
     with key_file.edit() as records:
-        place = _find(records, id_or_name, key_file.path)
+        index = _find(records, id_or_name, key_file.path)
         now = datetime.now(UTC).replace(microsecond=0)
-        record = records[place] = records[place].model_copy(update={"revoked_at": now})
-    _tell(f"key {record.id} for {record.name} is revoked")
+        record = records[index] = records[index].model_copy(update={"revoked_at": now})
+    _note(f"key {record.id} for {record.name} is revoked")
 
 
 def _key_file(file: Path | None, config: Path | None) -> KeyFile:
@@ -136,12 +137,12 @@ def _key_file(file: Path | None, config: Path | None) -> KeyFile:
 
     path = file or load_settings(config_file=config).settings.keys_file
     if path is None:
-        raise ConfigurationError("which key file? give --file, or set `keys_file`")
+        raise ConfigurationError("no key file is given; use --file, or set `keys_file`")
     return KeyFile(path)
 
 
 def _end(expires: str, now: datetime) -> datetime:
-    """The moment that `30d` or a date means; a date without a time is its midnight, in UTC."""
+    """The time that `30d` or a date stands for; a date without a time means midnight UTC."""
     try:
         if period := PERIOD.fullmatch(expires):
             end = now + timedelta(**{PERIODS[period[2]]: int(period[1])})
@@ -173,18 +174,18 @@ def _record(fields: dict[str, Any]) -> KeyRecord:
 
 
 def _find(records: list[KeyRecord], id_or_name: str, path: Path) -> int:
-    """The place of the one key that this means and that can be revoked."""
+    """The index of the one key with this id or name that can be revoked."""
     meant = [n for n, r in enumerate(records) if id_or_name in (r.id, r.name)]
     if not meant:
         raise ConfigurationError(
-            f"{path} has no key {id_or_name!r}; `llmserve keys list` shows what there is"
+            f"{path} has no key {id_or_name!r}; `llmserve keys list` shows its keys"
         )
     valid = [n for n in meant if records[n].revoked_at is None]
     if not valid:
         raise ConfigurationError(f"key {id_or_name!r} was revoked already")
     if len(valid) > 1:
         raise ConfigurationError(
-            f"{id_or_name!r} is one key's id and another's name; say the other's id"
+            f"{id_or_name!r} is one key's id and another's name; use the other key's id"
         )
     return valid[0]
 
@@ -207,5 +208,5 @@ def _cells(record: KeyRecord, state: KeyState) -> list[str]:
     ]
 
 
-def _tell(text: str) -> None:
+def _note(text: str) -> None:
     print(text, file=sys.stderr)

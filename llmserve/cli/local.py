@@ -32,7 +32,7 @@ def serve(loaded: LoadedSettings, models: Models = None) -> None:
     from llmserve.registry.references import check_keys, check_settings, names_of
     from llmserve.workers.serve import serve
 
-    # A model that does not exist is told here, in one line, and not by a worker's traceback.
+    # A model that does not exist is reported here, in one line, not in a worker's traceback.
     def checked(settings: Settings) -> tuple[list[ModelSpec], list[ModelSpec]]:
         catalog = Catalog.from_settings(settings)
         specs = catalog.resolve_all(settings.models)
@@ -46,7 +46,7 @@ def serve(loaded: LoadedSettings, models: Models = None) -> None:
         return fresh
 
     specs, on_demand = checked(loaded.settings)
-    # Only now: keys that change later may be for models that an operator has loaded since.
+    # Only at start: keys that change later may be for models that an operator has loaded since.
     if loaded.settings.keys_file is not None:
         served = names_of((*specs, *on_demand))
         check_keys(KeyFile(loaded.settings.keys_file), served, time.time())
@@ -73,7 +73,7 @@ def generate(
     seed: Annotated[int | None, typer.Option(help="Makes sampling reproducible.")] = None,
     stop: Annotated[list[str] | None, typer.Option(help="End before this string.")] = None,
 ) -> None:
-    """Load a model and continue one prompt on stdout, as the tokens come."""
+    """Load a model and continue one prompt on stdout, token by token."""
     from llmserve.cli.once import generate_once
     from llmserve.domain import SamplingFields
 
@@ -114,10 +114,10 @@ def models(loaded: LoadedSettings) -> None:
 def config(
     loaded: LoadedSettings,
     table: Annotated[
-        bool, typer.Option("--table", help="All settings, as Markdown, instead.")
+        bool, typer.Option("--table", help="Print Markdown tables of all settings instead.")
     ] = False,
 ) -> None:
-    """Show the effective settings and where each came from."""
+    """Show the effective settings and where each comes from."""
     from rich.console import Console
     from rich.table import Table
 
@@ -127,14 +127,14 @@ def config(
     rows = Table("setting", "value", "from", box=None)
     for name in Settings.model_fields:
         rows.add_row(name, shown(getattr(loaded.settings, name)), loaded.origins[name])
-    # Wide enough that a pipe gets whole lines.
+    # Wide enough not to wrap lines in a pipe.
     Console(width=None if sys.stdout.isatty() else 200).print(rows)
 
 
 @with_settings()
 def pull(
     loaded: LoadedSettings,
-    hub_id: Annotated[str, typer.Argument(metavar="HUB_ID", help="As in org/name.")],
+    hub_id: Annotated[str, typer.Argument(metavar="HUB_ID", help="Such as org/name.")],
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit.")] = None,
 ) -> None:
     """Download a model from the hub into models/."""

@@ -1,5 +1,5 @@
 """The commands by name. Each is imported when it is called, and imports what it needs when it
-runs: pydantic takes a tenth of a second to import, torch several."""
+runs: importing pydantic takes a tenth of a second, torch several seconds."""
 
 from __future__ import annotations
 
@@ -11,30 +11,31 @@ from typing import Any, Final
 import typer
 from typer.core import TyperGroup
 
-from llmserve.errors import LLMServeError
+from llmserve.cli.exit_codes import SERVER_FAILED, WRONG_USE
+from llmserve.errors import LLMServeError, ServerUnreachable
 from llmserve.printable import printable
 
 STARTED_AT: Final = time.monotonic()
-"""When the program began; the process may be older, and have been the script that installed it."""
+"""When the program began. The process may be older, if another program executed this one."""
 
 COMMANDS: Final = {
     "serve": ("local", "Serve models over HTTP and WebSocket."),
-    "generate": ("local", "Load a model and continue one prompt on stdout, as the tokens come."),
+    "generate": ("local", "Load a model and continue one prompt on stdout, token by token."),
     "chat": (
         "operating",
         "Talk to a model on a running server; Ctrl-C stops an answer, Ctrl-D leaves.",
     ),
     "models": ("local", "List the models under models/."),
-    "config": ("local", "Show the effective settings and where each came from."),
+    "config": ("local", "Show the effective settings and where each comes from."),
     "pull": ("local", "Download a model from the hub into models/."),
-    "health": ("health", "Ask a running server whether it is well."),
+    "health": ("health", "Ask a running server whether it is healthy."),
     "ps": (
         "operating",
         "Show the workers of a running server and their models; exit code 1 if one is silent.",
     ),
     "load": ("operating", "Load a model on every worker of a running server."),
     "unload": ("operating", "Unload a model on every worker of a running server."),
-    "reload": ("operating", "Read a model and its model.toml anew, without a gap."),
+    "reload": ("operating", "Load a model and its model.toml again, without a gap."),
     "warm": ("operating", "Run prompts and pin prefixes on every worker of a running server."),
     "doctor": (
         "operating",
@@ -46,11 +47,11 @@ COMMANDS: Final = {
     ),
     "keys": ("keys", "API keys: create, list, revoke. A running server notices within a second."),
 }
-"""The module of each, and what it does."""
+"""The module and the help text of each."""
 
 
 class Commands(TyperGroup):
-    """Replaces a command's placeholder by the command when it is called."""
+    """Replaces a command's placeholder with the command when it is called."""
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         if args and args[0] in COMMANDS:
@@ -70,12 +71,12 @@ for _name, (_, _summary) in COMMANDS.items():
 
 
 def main() -> None:
-    """The entry point: our own errors are one line and exit code 2."""
+    """The entry point: our own errors are one line and an exit code."""
     try:
         app()
     except LLMServeError as error:
         print(f"llmserve: {printable(error.message)}", file=sys.stderr)
-        sys.exit(2)
+        sys.exit(SERVER_FAILED if isinstance(error, ServerUnreachable) else WRONG_USE)
 
 
 def _command(name: str) -> Any:

@@ -1,4 +1,4 @@
-"""`llmserve generate`: one prompt through the whole road, without a server."""
+"""`llmserve generate`: one prompt through the whole service, without a server."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def generate_once(settings: Settings, prompt: str, sampling: SamplingFields, out
         LLMServeError: the model cannot be loaded or the prompt cannot be served.
     """
     configure_logging(settings.log_format, "WARNING")
-    # What a server's settings say of its other models does not matter here.
+    # Settings that name a server's other models do not apply here.
     settings = settings.model_copy(update={"default_model": None, "pinned_models": ()})
     asyncio.run(_generate(settings, prompt, sampling, out))
 
@@ -27,7 +27,7 @@ async def _generate(settings: Settings, prompt: str, sampling: SamplingFields, o
     directory = bootstrap.hold_run_directory(settings)
     metrics = bootstrap.build_metrics(settings, directory)
     async with bootstrap.run(settings, metrics, directory) as container:
-        await container.service.loader.loaded()
+        await container.loader.loaded()
         request = GenerationRequest(id="cli", prompt=prompt, sampling=sampling)
         async with container.service.open(request, Caller("cli")) as generation:
             async for event in generation.events():

@@ -9,17 +9,23 @@ from typing import Annotated
 
 import typer
 
+from llmserve.cli.exit_codes import SERVER_FAILED
+from llmserve.server_url import DEFAULT_URL
+
 Url = Annotated[str, typer.Option(help="The running server.")]
 AdminKey = Annotated[
     str | None,
-    typer.Option(envvar="LLMSERVE_ADMIN_KEY", help="Its admin key; on its own machine maybe none."),
+    typer.Option(
+        envvar="LLMSERVE_ADMIN_KEY", help="Its admin key; may not be needed on its own machine."
+    ),
 ]
-Name = Annotated[str | None, typer.Argument(metavar="[MODEL]", help="The default model if absent.")]
-HERE = "http://127.0.0.1:8000"
+ModelName = Annotated[
+    str | None, typer.Argument(metavar="[MODEL]", help="Default: the default model.")
+]
 
 
 def chat(
-    url: Annotated[str, typer.Argument(help="A server.")] = "http://127.0.0.1:8000",
+    url: Annotated[str, typer.Argument(help="A server.")] = DEFAULT_URL,
     model: Annotated[str | None, typer.Option("--model", "-m", help="A served model.")] = None,
     system: Annotated[str | None, typer.Option(help="A system message.")] = None,
     temperature: Annotated[float | None, typer.Option(min=0, max=2, help="0 is greedy.")] = None,
@@ -32,11 +38,13 @@ def chat(
     from llmserve.cli.conversation import Conversation
 
     fields = {"model": model, "temperature": temperature, "max_tokens": max_tokens}
-    Conversation(url, {k: v for k, v in fields.items() if v is not None}, system, api_key).run()
+    given = {k: v for k, v in fields.items() if v is not None}
+    if not Conversation(url, given, system, api_key).run():
+        sys.exit(SERVER_FAILED)
 
 
 def ps(
-    url: Url = HERE,
+    url: Url = DEFAULT_URL,
     admin_key: AdminKey = None,
     as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
 ) -> None:
@@ -44,17 +52,17 @@ def ps(
     from llmserve.cli.admin_client import AdminClient
 
     if not AdminClient(url, admin_key).show_status(as_json=as_json):
-        sys.exit(1)
+        sys.exit(SERVER_FAILED)
 
 
-def load(model: Name = None, url: Url = HERE, admin_key: AdminKey = None) -> None:
+def load(model: ModelName = None, url: Url = DEFAULT_URL, admin_key: AdminKey = None) -> None:
     """Load a model on every worker of a running server."""
     _operate("load", url, admin_key, {"model": model})
 
 
 def unload(
-    model: Name = None,
-    url: Url = HERE,
+    model: ModelName = None,
+    url: Url = DEFAULT_URL,
     admin_key: AdminKey = None,
     timeout: Annotated[
         float | None, typer.Option(min=0, help="Seconds to wait for open streams.")
@@ -64,19 +72,19 @@ def unload(
     _operate("unload", url, admin_key, {"model": model, "timeout": timeout})
 
 
-def reload(model: Name = None, url: Url = HERE, admin_key: AdminKey = None) -> None:
-    """Read a model and its model.toml anew, without a gap."""
+def reload(model: ModelName = None, url: Url = DEFAULT_URL, admin_key: AdminKey = None) -> None:
+    """Load a model and its model.toml again, without a gap."""
     _operate("reload", url, admin_key, {"model": model})
 
 
 def warm(
-    model: Name = None,
-    url: Url = HERE,
+    model: ModelName = None,
+    url: Url = DEFAULT_URL,
     admin_key: AdminKey = None,
     prompt: Annotated[list[str] | None, typer.Option(help="Run it for a few tokens.")] = None,
     prefix: Annotated[list[str] | None, typer.Option(help="Keep its KV cache.")] = None,
     system: Annotated[
-        list[str] | None, typer.Option(help="The same, for a system message.")
+        list[str] | None, typer.Option(help="Keep the KV cache of this system message.")
     ] = None,
 ) -> None:
     """Run prompts and pin prefixes on every worker of a running server."""
@@ -90,27 +98,26 @@ def warm(
 
 
 def _operate(kind: str, url: str, admin_key: str | None, fields: Mapping[str, object]) -> None:
-    """One command; exit code 1 when a worker could not do it."""
     from llmserve.cli.admin_client import AdminClient
 
     if not AdminClient(url, admin_key).command(kind, fields):
-        sys.exit(1)
+        sys.exit(SERVER_FAILED)
 
 
 def doctor(
     url: Annotated[
         str, typer.Argument(help="A server, or the proxy in front of it.")
-    ] = "http://127.0.0.1:8000",
+    ] = DEFAULT_URL,
     api_key: Annotated[
         str | None, typer.Option(envvar="OPENAI_API_KEY", help="The server's key.")
     ] = None,
     model: Annotated[str | None, typer.Option("--model", "-m", help="A served model.")] = None,
     insecure: Annotated[
-        bool, typer.Option("--insecure", help="Accept any certificate; report on it all the same.")
+        bool, typer.Option("--insecure", help="Accept any certificate, but report its faults.")
     ] = False,
     idle_seconds: Annotated[
         float,
-        typer.Option(min=0, max=3600, help="How long to keep a connection silent; 0: not at all."),
+        typer.Option(min=0, max=3600, help="How long to keep a connection silent; 0 skips this."),
     ] = 20.0,
     as_json: Annotated[bool, typer.Option("--json", help="The report as JSON.")] = False,
 ) -> None:

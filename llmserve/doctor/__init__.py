@@ -1,6 +1,6 @@
 """What goes wrong with token streams between a client and a server, and what to change.
 
-A client of any URL: it measures through whatever stands in between, and knows no server code.
+A client of any URL: it measures through whatever is in between, and knows no server code.
 """
 
 from llmserve.doctor.examination import examine

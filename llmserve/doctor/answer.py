@@ -1,4 +1,4 @@
-"""What a server or a proxy answered, made fit to be shown and judged."""
+"""What a server or a proxy answered, in a form that can be shown and judged."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ class Refused(Exception):
 
     @classmethod
     def by(cls, response: httpx.Response) -> Refused:
-        """The refusal in a response that was read."""
+        """The refusal in a response whose body was read."""
         return cls(
             response.status_code, describe(response), is_ours=error_message(response) is not None
         )
 
     def finding(self, name: str) -> Finding:
-        """A busy server is asked another time; anything else is a problem."""
+        """Skipped if the server is busy; anything else is a problem."""
         if self.is_ours and self.status in BUSY:
             later = ("run the doctor again when the server has room",)
             return Finding(name, Verdict.SKIPPED, f"the server is busy: {self.words}", later)
@@ -46,7 +46,7 @@ class Refused(Exception):
 
 
 def error_message(response: httpx.Response) -> str | None:
-    """The message in OpenAI's error shape, `None` where the body has another shape."""
+    """The message in OpenAI's error shape; `None` if the body has another shape."""
     try:
         message = response.json()["error"]["message"]
     except (ValueError, KeyError, TypeError):
@@ -66,7 +66,7 @@ def describe(response: httpx.Response) -> str:
 
 
 def printable(text: str) -> str:
-    """A stranger's words on one line: short, and without anything a terminal obeys."""
+    """Untrusted text on one short line, without control characters."""
     line = "".join(c if c.isprintable() else " " for c in text[: 4 * MAX_SHOWN])
     line = " ".join(line.split())
     return line if len(line) <= MAX_SHOWN else line[: MAX_SHOWN - 3] + "..."

@@ -1,4 +1,4 @@
-"""Do tokens arrive as they are made, or does something hold them back?"""
+"""Do tokens arrive as they are generated, or does something buffer them?"""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from llmserve.doctor.token_stream import Recording, record
 
 NAME: Final = "token arrival"
 SIZES: Final = (64, 256, 1024)
-"""Tokens to ask for: more when a stream was over too soon, or a suspicion wants a second look."""
+"""Tokens to ask for: more if a stream ended too soon, or to confirm a suspected problem."""
 
 UNBUFFER: Final = (
     (
@@ -36,7 +36,7 @@ KEEP_OPEN: Final = (
 async def check_arrival(
     client: httpx.AsyncClient, target: Target, latency_seconds: float
 ) -> Finding:
-    """Stream, look at the arrival times, and look again before anything is called a problem.
+    """Stream, look at the arrival times, and repeat it before reporting a problem.
 
     Raises:
         Refused: the server does not generate now.
@@ -64,7 +64,7 @@ def _judge(pace: Pace, flows: list[Flow], figures: dict[str, Figure]) -> Finding
     if apart is not None:
         seen += f", keep-alive comments {apart} s apart"
     if flows[0] is Flow.TOO_FAST:
-        seen += f" (fewer tokens were over too soon to judge, {SIZES[0]} came first)"
+        seen += f" (a shorter stream, of {SIZES[0]} tokens, ended too soon to judge)"
     match flows[-1]:
         case Flow.STEADY:
             return Finding(NAME, Verdict.OK, seen, figures=figures)
@@ -79,7 +79,9 @@ def _judge(pace: Pace, flows: list[Flow], figures: dict[str, Figure]) -> Finding
             return Finding(NAME, Verdict.PROBLEM, seen, UNBUFFER, figures)
         case Flow.TOO_FAST:
             again = ("run the doctor against a slower model, or one with a longer context",)
-            return Finding(NAME, Verdict.SKIPPED, f"over too soon to judge: {seen}", again, figures)
+            return Finding(
+                NAME, Verdict.SKIPPED, f"ended too soon to judge: {seen}", again, figures
+            )
 
 
 def _figures(pace: Pace, recording: Recording, max_tokens: int) -> dict[str, Figure]:

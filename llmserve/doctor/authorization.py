@@ -1,4 +1,4 @@
-"""Does the server take the key, and does the proxy let it through?"""
+"""Does the server accept the key, and does the proxy pass it on?"""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ MODELS: Final = "/v1/models"
 DENIED: Final = frozenset({401, 403})
 PASS_KEY: Final = (
     (
-        "nginx: remove `proxy_set_header Authorization ...;` and `auth_basic`, which wants that "
-        "header for itself"
+        "nginx: remove `proxy_set_header Authorization ...;` and `auth_basic`, which uses that "
+        "header itself"
     ),
     "HAProxy: remove `http-request del-header Authorization` and `http-request auth`",
     "ingress-nginx: remove the annotations nginx.ingress.kubernetes.io/auth-type and auth-url",
@@ -24,7 +24,7 @@ PASS_KEY: Final = (
 
 
 async def check_authorization(client: httpx.AsyncClient, target: Target) -> Finding:
-    """What /v1/models answers, with the key and without."""
+    """Ask for /v1/models, with the key and without."""
     response = await client.get(MODELS)
     if response.status_code in DENIED:
         return await _denied(client, target, response)
@@ -54,15 +54,17 @@ async def _denied(client: httpx.AsyncClient, target: Target, response: httpx.Res
     seen = f"{MODELS} answers {describe(response)}"
     message = error_message(response)
     if message is None:
-        return Finding(NAME, Verdict.PROBLEM, f"{seen}, which is not the server's word", PASS_KEY)
+        return Finding(
+            NAME, Verdict.PROBLEM, f"{seen}, which does not come from the server", PASS_KEY
+        )
     if target.api_key is None:
         return Finding(NAME, Verdict.PROBLEM, seen, ("give a key with --api-key",))
     if error_message(await _without_key(client)) == message:
-        # The server tells a missing key from a wrong one.
+        # The server's messages for a missing and for a wrong key differ.
         return Finding(
             NAME, Verdict.PROBLEM, f"{seen}: with a key the same as without one", PASS_KEY
         )
-    return Finding(NAME, Verdict.PROBLEM, seen, ("give a key that this server takes",))
+    return Finding(NAME, Verdict.PROBLEM, seen, ("give a key that this server accepts",))
 
 
 async def _without_key(client: httpx.AsyncClient) -> httpx.Response:
@@ -72,7 +74,7 @@ async def _without_key(client: httpx.AsyncClient) -> httpx.Response:
 
 
 def _models(response: httpx.Response) -> list[str] | None:
-    """Names and aliases of the models, `None` where the answer is something else."""
+    """Names and aliases of the models; `None` if the answer is something else."""
     try:
         data = response.json()["data"]
         return [

@@ -1,4 +1,4 @@
-"""Does a long prompt's body come through?"""
+"""Does the body of a long prompt arrive?"""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from llmserve.doctor.finding import Finding, Verdict
 
 NAME: Final = "request size"
 NUM_BYTES: Final = 2**20 + 2**16
-"""A little more than what nginx takes unless it is told otherwise."""
+"""A little more than nginx's default limit."""
 
 ALLOW: Final = (
     "nginx: `client_max_body_size 4m;`, the server's own max_body_bytes",
@@ -21,9 +21,10 @@ ALLOW: Final = (
 
 
 async def check_body_size(client: httpx.AsyncClient) -> Finding:
-    """Send a long body that the server refuses at a glance: nothing is tokenized.
+    """Send a long body that the server refuses before it tokenizes anything.
 
-    It knows the field `suffix` and does not serve it; one that it does not know it would ignore.
+    The server refuses the field `suffix`, which it knows but does not support; an unknown field it
+    would ignore.
     """
     body = {"prompt": "x", "max_tokens": 1, "suffix": "x" * NUM_BYTES}
     size = f"{NUM_BYTES / 2**20:.2f} MiB"
@@ -43,5 +44,5 @@ async def check_body_size(client: httpx.AsyncClient) -> Finding:
         return Finding(NAME, Verdict.PROBLEM, seen, ALLOW, figures)
     if is_ours:
         return Finding(NAME, Verdict.OK, f"a body of {size} comes through", figures=figures)
-    seen = f"a body of {size} is answered {describe(response)}, which is not the server's word"
+    seen = f"a body of {size} is answered {describe(response)}, which is not from the server"
     return Finding(NAME, Verdict.PROBLEM, seen, ALLOW, figures)

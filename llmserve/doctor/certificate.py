@@ -1,7 +1,7 @@
-"""What a server's certificate says, and who would trust it.
+"""What a server's certificate says, and whether clients trust it.
 
-Each question has a handshake of its own: OpenSSL stops at the first thing that is wrong, and
-an expired certificate may be another host's as well.
+There is one handshake for each question: OpenSSL stops at the first fault, and an expired
+certificate may be another host's as well.
 """
 
 from __future__ import annotations
@@ -43,11 +43,11 @@ RIGHT_HOST: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Certificate:
-    """What was presented.
+    """The certificate that was presented.
 
     Attributes:
         begins, ends: seconds since 1970.
-        distrust: why nobody who starts from this machine's authorities trusts it.
+        distrust: why this machine's certificate authorities do not vouch for it.
         mismatch: why it is not this host's.
     """
 
@@ -61,10 +61,10 @@ class Certificate:
 
 
 async def inspect(target: Target) -> Certificate:
-    """Shake hands until everything is known.
+    """Do handshakes until everything is known.
 
     Raises:
-        OSError: no TLS can be spoken with it; ssl.SSLError is one.
+        OSError: there is no TLS connection (ssl.SSLError is an OSError).
     """
     bare = _context()
     bare.verify_mode = ssl.CERT_NONE
@@ -86,7 +86,7 @@ async def inspect(target: Target) -> Certificate:
 
 
 def judge_certificate(certificate: Certificate, target: Target, clock: float) -> Finding:
-    """Everything that is wrong with it; trust is a warning to those who asked for none."""
+    """All its faults; missing trust is only a warning with `--insecure`."""
     days = int((certificate.ends - clock) // DAY_SECONDS)
     figures: dict[str, Figure] = {
         "days_left": days,
@@ -125,7 +125,7 @@ async def _shake_hands(target: Target, context: ssl.SSLContext) -> ssl.SSLObject
             target.host, target.port, ssl=context, server_hostname=target.host
         )
     session = writer.get_extra_info("ssl_object")
-    writer.transport.abort()  # nothing was asked, so there is nothing to wait for
+    writer.transport.abort()  # nothing was sent, so there is nothing to wait for
     assert isinstance(session, ssl.SSLObject)
     return session
 
@@ -146,7 +146,7 @@ def _context() -> ssl.SSLContext:
 
 
 def _leaf_context(leaf: bytes) -> ssl.SSLContext:
-    """Trusts this one certificate at any time: only a trusted one's fields can be read."""
+    """Trusts this one certificate at any time: Python shows the fields of trusted ones only."""
     context = _context()
     context.load_verify_locations(cadata=ssl.DER_cert_to_PEM_cert(leaf))
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN | NO_CHECK_TIME
@@ -154,7 +154,7 @@ def _leaf_context(leaf: bytes) -> ssl.SSLContext:
 
 
 def _chain_context() -> ssl.SSLContext:
-    """Trusts the authorities of this machine and of httpx, whatever the name and the time."""
+    """Trusts the authorities of this machine and of httpx, for any name and time."""
     context = httpx.create_ssl_context()
     context.load_default_certs()
     context.check_hostname = False
@@ -163,7 +163,7 @@ def _chain_context() -> ssl.SSLContext:
 
 
 def _common_name(names: Any) -> str:
-    """The issuer's name out of `getpeercert`'s tuples of tuples of pairs."""
+    """The issuer's name from `getpeercert`'s tuples of tuples of pairs."""
     pairs = dict(pair for part in names for pair in part)
     name = pairs.get("commonName") or pairs.get("organizationName") or "nobody"
     return printable(str(name))

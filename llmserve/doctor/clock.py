@@ -10,11 +10,11 @@ from llmserve.doctor.finding import Finding, Verdict
 NAME: Final = "clock"
 MOST_SECONDS: Final = 5.0
 RESOLUTION_SECONDS: Final = 1.0
-"""A Date header has whole seconds, cut off."""
+"""A Date header has whole seconds, rounded down."""
 
 
 def judge_clock(date: str | None, clock: float) -> Finding:
-    """A Date header against this machine's clock in seconds since 1970."""
+    """Compare a Date header with this machine's clock, in seconds since 1970."""
     try:
         theirs = parsedate_to_datetime(date or "").timestamp() + RESOLUTION_SECONDS / 2
     except ValueError:

@@ -1,4 +1,4 @@
-"""Is a stream compressed, which holds tokens back, and is long JSON?"""
+"""Is a stream compressed, which delays tokens, and is long JSON compressed?"""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ LEAVE_ALONE: Final = (
 
 
 def judge_stream(recording: Recording) -> Finding:
-    """Of a stream whose client takes compressed answers."""
+    """Judge a stream whose client accepts compressed answers."""
     encoding = recording.headers.get("content-encoding", "identity")
     if encoding == "identity":
         return Finding(STREAM, Verdict.OK, f"asked with `{ENCODINGS}`, streams stay as they are")
@@ -51,7 +51,7 @@ def judge_stream(recording: Recording) -> Finding:
 
 
 async def check_json(client: httpx.AsyncClient) -> Finding:
-    """Of the longest JSON that anybody may have; compressing it is a courtesy."""
+    """Get the longest JSON that needs no key; compressing it is good but not necessary."""
     headers = {"Accept-Encoding": ENCODINGS}
     async with client.stream("GET", "/openapi.json", headers=headers) as response:
         num_bytes = sum([len(part) async for part in response.aiter_raw()])

@@ -1,4 +1,4 @@
-"""Do errors arrive in the shape that clients read?"""
+"""Do errors arrive in the shape that clients expect?"""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ NOWHERE: Final = "/v1/models/asked-by-llmserve-doctor"
 
 
 async def check_error_shape(client: httpx.AsyncClient) -> Finding:
-    """Ask for a model that nobody serves."""
+    """Ask for a model that does not exist."""
     response = await client.get(NOWHERE)
     message = error_message(response)
     if message is not None and response.is_client_error:

@@ -38,13 +38,13 @@ Announce = Callable[[str], None]
 
 
 async def examine(target: Target, announce: Announce = lambda name: None) -> Report:
-    """Find out what is wrong; `announce` hears the name of each check as it begins."""
+    """Run all checks; `announce` is called with the name of each as it begins."""
     async with target.client() as client:
         return Report(target.url, tuple(await _Examination(client, target, announce).run()))
 
 
 class _Examination:
-    """One run over one server. Its loop owns it."""
+    """One run over one server. Owned by the event loop."""
 
     def __init__(self, client: httpx.AsyncClient, target: Target, announce: Announce) -> None:
         self._client = client
@@ -77,7 +77,7 @@ class _Examination:
         return self._findings
 
     async def _generate(self, latency_seconds: float) -> None:
-        """The checks that need tokens; a silent socket waits beside them."""
+        """The checks that need tokens, while another connection is kept silent."""
         waiting = asyncio.create_task(idle.check_idle(self._target), name="doctor-idle")
         try:
             await self._check(
@@ -95,7 +95,7 @@ class _Examination:
             await asyncio.gather(waiting, return_exceptions=True)
 
     async def _stream(self) -> None:
-        """One more stream, for what it says about itself."""
+        """One more stream, for its headers and compression."""
         sent = f"doctor-{uuid.uuid4().hex}"
         self._announce(compression.STREAM)
         try:

@@ -11,7 +11,7 @@ Change = tuple[str, ...]
 
 
 class Verdict(StrEnum):
-    """How bad it is; a problem makes the command fail."""
+    """The severity; a problem makes the command fail."""
 
     OK = "ok"
     WARNING = "warning"
@@ -25,8 +25,8 @@ class Finding:
 
     Attributes:
         name: the check.
-        seen: what was measured, in words and figures.
-        change: what to do about it, one line per program that may be at fault.
+        seen: what was measured, as text.
+        change: what to do about it, one line per program that may be the cause.
         figures: the measurements, for machines.
     """
 

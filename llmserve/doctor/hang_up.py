@@ -1,4 +1,4 @@
-"""Does the server learn that a client left, or does it go on for nobody?"""
+"""Does the server notice that a client disconnected, or does it go on generating?"""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from llmserve.doctor.target import Target
 
 NAME: Final = "hang-up"
 MAX_TOKENS: Final = 100_000
-"""As many as the context takes: the generation must outlast the check."""
+"""More than any context: the generation must outlast the check."""
 
 NOTICE_SECONDS: Final = 5.0
 POLL_SECONDS: Final = 0.1
@@ -31,14 +31,14 @@ TELL: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What /metrics says at one moment, over all models."""
+    """The server's load from /metrics at one moment, over all models."""
 
     running: float
     cancelled: float
 
     @classmethod
     def read(cls, text: str) -> Load | None:
-        """Out of Prometheus's text format; `None` where it is not llmserve's."""
+        """From Prometheus's text format; `None` if it is not llmserve's."""
         samples = [(name, float(value)) for name, value in SAMPLE.findall(text)]
         if not any(name == RUNNING for name, _ in samples):
             return None
@@ -50,7 +50,7 @@ class Load:
 
 
 async def check_hang_up(client: httpx.AsyncClient, target: Target) -> Finding:
-    """Start a long stream, leave after its first token, and watch the server's figures.
+    """Start a long stream, disconnect after its first token, and watch the server's metrics.
 
     Raises:
         Refused: the server does not generate now.
@@ -68,13 +68,13 @@ async def check_hang_up(client: httpx.AsyncClient, target: Target) -> Finding:
         return Finding(
             NAME,
             Verdict.SKIPPED,
-            "nothing ran any more when the client left: the generation was short",
+            "the generation had ended before the client disconnected",
         )
     return await _watch(client, during)
 
 
 async def _leave_early(client: httpx.AsyncClient, target: Target) -> Load | None:
-    """The load just before the client leaves: it counts our own stream."""
+    """The load just before the client disconnects, our own stream included."""
     body = target.prompt(MAX_TOKENS) | {"stream": True}
     headers = {"Accept-Encoding": "identity"}
     async with client.stream("POST", "/generate", json=body, headers=headers) as response:
@@ -100,14 +100,14 @@ async def _watch(client: httpx.AsyncClient, during: Load) -> Finding:
             seen = f"the server stopped within {waited + POLL_SECONDS:.1f} s"
             return Finding(NAME, Verdict.OK, seen, figures=figures)
         if after.running < during.running:
-            seen = "the generation ended, but not because the client left"
+            seen = "the generation ended, but not because the client disconnected"
             return Finding(NAME, Verdict.SKIPPED, seen, figures=figures)
         await asyncio.sleep(POLL_SECONDS)
         waited += POLL_SECONDS
     return Finding(
         NAME,
         Verdict.PROBLEM,
-        f"the server still generates {NOTICE_SECONDS:.0f} s after the client left",
+        f"the server still generates {NOTICE_SECONDS:.0f} s after the client disconnected",
         TELL,
         {"running": during.running},
     )

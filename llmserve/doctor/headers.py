@@ -1,4 +1,4 @@
-"""Do the headers that matter to streams and logs come through?"""
+"""Do the headers that matter for streams and logs arrive?"""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ def judge_headers(recording: Recording) -> Finding:
     buffering = printable(headers.get("x-accel-buffering", "none"))
     seen = f"content-type {kind}, cache-control {cache}, "
     seen += (
-        "X-Accel-Buffering taken by a proxy that knows it"
+        "X-Accel-Buffering removed by a proxy that supports it"
         if buffering == "none"
-        else f"X-Accel-Buffering {buffering} (no nginx took it)"
+        else f"X-Accel-Buffering {buffering} (no nginx removed it)"
     )
     figures = {"content_type": kind, "cache_control": cache, "x_accel_buffering": buffering}
     if not kind.startswith("text/event-stream"):
@@ -50,7 +50,7 @@ def judge_request_id(recording: Recording, sent: str) -> Finding:
         return Finding(
             ID,
             Verdict.WARNING,
-            f"{REQUEST_ID} is taken out of answers: nobody can find a request in the log",
+            f"{REQUEST_ID} is removed from answers: requests cannot be found in the log",
             (
                 f"nginx: remove `proxy_hide_header {REQUEST_ID};`",
                 f"HAProxy: remove `http-response del-header {REQUEST_ID}`",

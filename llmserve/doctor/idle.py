@@ -1,4 +1,4 @@
-"""Does something in between cut connections that are silent for a while?"""
+"""Does something in between close connections that are silent for a while?"""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ WAIT_LONGER: Final = (
         "ingress-nginx: nginx.ingress.kubernetes.io/proxy-read-timeout and proxy-send-timeout: "
         '"600"; a cloud load balancer: its idle timeout'
     ),
-    "or set the server's keepalive_seconds below what cuts, which saves streams alone",
+    "or set the server's keepalive_seconds below that timeout, which helps streams only",
 )
 
 
 async def check_idle(target: Target) -> Finding:
-    """Keep a WebSocket silent, without pings of our own, and see whether it lives."""
+    """Keep a WebSocket silent, without pings of our own, and see whether it survives."""
     if target.idle_seconds <= 0:
         return Finding(NAME, Verdict.SKIPPED, "not asked for (--idle-seconds 0)")
     try:
@@ -50,11 +50,11 @@ async def _keep_silent(socket: ClientConnection, idle_seconds: float) -> Finding
     except ConnectionClosed:
         took = time.perf_counter() - begun
         return _cut(f"a silent WebSocket was cut after {took:.1f} s", took)
-    return Finding(NAME, Verdict.SKIPPED, "the server spoke unasked on a silent WebSocket")
+    return Finding(NAME, Verdict.SKIPPED, "the server sent something on a silent WebSocket")
 
 
 async def _prove_alive(socket: ClientConnection, idle_seconds: float) -> Finding:
-    """A box that forgets a connection does not say so: only a ping finds out."""
+    """Send a ping: a middlebox that drops a connection does not say so."""
     try:
         async with asyncio.timeout(ALIVE_SECONDS):
             await (await socket.ping())
@@ -63,7 +63,7 @@ async def _prove_alive(socket: ClientConnection, idle_seconds: float) -> Finding
     return Finding(
         NAME,
         Verdict.OK,
-        f"a WebSocket lives after {idle_seconds:g} silent seconds",
+        f"a WebSocket still works after {idle_seconds:g} silent seconds",
         figures={"idle_seconds": idle_seconds},
     )
 

@@ -1,5 +1,5 @@
-"""Does the server itself complain of its models? A template that loses words, say, or a GPU that is
-not used."""
+"""Does the server itself report problems with its models, such as an unusable chat template or an
+unused GPU?"""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from llmserve.doctor.answer import printable
 from llmserve.doctor.finding import Finding, Verdict
 
 NAME: Final = "models"
-MAX_TOLD: Final = 10
+MAX_LISTED: Final = 10
 
 
 async def check_models(client: httpx.AsyncClient) -> Finding:
-    """Read the warnings that stand beside the models in `/health/ready`."""
+    """Read the models' warnings in `/health/ready`."""
     response = await client.get("/health/ready")
     try:
         models = response.json().get("models", [])
-        told = [f"{model['name']}: {warning}" for model in models
-                for warning in model.get("warnings", ())]  # fmt: skip
+        warnings = [f"{model['name']}: {warning}" for model in models
+                    for warning in model.get("warnings", ())]  # fmt: skip
     except (ValueError, AttributeError, KeyError, TypeError):
         return Finding(NAME, Verdict.SKIPPED, "/health/ready lists no models")
-    if not told:
-        return Finding(NAME, Verdict.OK, "the server complains of none")
-    seen = f"the server complains: {printable(told[0])}"
-    more = tuple(printable(complaint) for complaint in told[1:MAX_TOLD])
-    return Finding(NAME, Verdict.WARNING, seen, more, {"warnings": len(told)})
+    if not warnings:
+        return Finding(NAME, Verdict.OK, "the server reports no problems with them")
+    seen = f"the server warns: {printable(warnings[0])}"
+    more = tuple(printable(warning) for warning in warnings[1:MAX_LISTED])
+    return Finding(NAME, Verdict.WARNING, seen, more, {"warnings": len(warnings)})

@@ -9,30 +9,30 @@ from enum import StrEnum
 from typing import Final
 
 BURST_SECONDS: Final = 0.005
-"""Bytes this close together came in one go."""
+"""Bytes this close together count as one burst."""
 
 END_SECONDS: Final = 0.02
-"""The end of a stream, for the share of it that came only then."""
+"""The length of a stream's end, for the share of bytes that came only then."""
 
 SHARE_AT_END: Final = 0.7
 WORK_SECONDS: Final = 0.25
-"""A stream that was over sooner may have come in one go without anybody holding it."""
+"""A stream that took less time may have arrived all at once without being buffered."""
 
 LUMP_EVENTS: Final = 8
 LUMP_SECONDS: Final = 0.2
-"""A reader notices when so many tokens come at once after so long a pause."""
+"""A reader notices so many tokens at once after so long a pause."""
 
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """Some bytes, and when they came after the request was sent."""
+    """Some bytes, and when they arrived, in seconds after the request was sent."""
 
     seconds: float
     num_bytes: int
 
 
 class Flow(StrEnum):
-    """What a pace amounts to."""
+    """How a pace is classified."""
 
     STEADY = "steady"
     LUMPS = "lumps"
@@ -65,7 +65,7 @@ class Pace:
         return self.last_seconds - self.first_seconds
 
     def flow(self, latency_seconds: float) -> Flow:
-        """The verdict; an answer that takes no work takes `latency_seconds`."""
+        """Classify the pace; `latency_seconds` is how long an answer without work takes."""
         if self.share_at_end >= SHARE_AT_END:
             took = self.last_seconds - latency_seconds
             return Flow.AT_THE_END if took >= WORK_SECONDS else Flow.TOO_FAST
@@ -76,7 +76,7 @@ class Pace:
 
 
 def measure(arrivals: Sequence[Arrival], num_events: int) -> Pace:
-    """The pace of at least one arrival, in order of time, that held so many events."""
+    """The pace of arrivals, at least one and in order of time, with so many events."""
     total = sum(arrival.num_bytes for arrival in arrivals)
     end = arrivals[-1].seconds
     late = sum(a.num_bytes for a in arrivals if a.seconds > end - END_SECONDS)

@@ -1,4 +1,4 @@
-"""Does anybody answer, how fast, and is the server ready?"""
+"""Does the server answer, how fast, and is it ready?"""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ NUM_PROBES: Final = 5
 NAME: Final = "reachability"
 READY: Final = "readiness"
 GATEWAY: Final = frozenset({502, 504})
-"""A proxy's words for: the server behind me does not answer."""
+"""A proxy's status codes for a server that does not answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,7 @@ class Contact:
     """An answer to /health, and how long several of them took.
 
     Attributes:
-        latencies: seconds, each on a connection that was open already where it is kept open.
+        latencies: seconds, on an open connection if the server keeps it open.
         clock: this machine's clock half-way through the last one, in seconds since 1970.
     """
 
@@ -35,7 +35,7 @@ class Contact:
 
     @property
     def latency_seconds(self) -> float:
-        """What an answer takes that wants no work."""
+        """How long an answer takes that needs no work."""
         return median(self.latencies)
 
 
@@ -43,7 +43,7 @@ async def reach(client: httpx.AsyncClient) -> Contact:
     """Ask /health a few times.
 
     Raises:
-        httpx.HTTPError: nobody answers.
+        httpx.HTTPError: there is no answer.
     """
     response = await client.get("/health")  # opens the connection; not counted
     latencies = []
@@ -57,13 +57,13 @@ async def reach(client: httpx.AsyncClient) -> Contact:
 
 
 def unreachable(url: str, error: Exception) -> Finding:
-    """Nobody answers, or nobody who is trusted."""
+    """The finding for a server that does not answer, or is not trusted."""
     what = printable(str(error)) or type(error).__name__
     return Finding(NAME, Verdict.PROBLEM, f"{url} cannot be reached: {what}", _way_out(error))
 
 
 def judge_contact(contact: Contact) -> Finding:
-    """Whether llmserve itself answers, and how fast."""
+    """Judge whether llmserve itself answers, and how fast."""
     response = contact.response
     figures: dict[str, Figure] = {
         "status": response.status_code,
@@ -91,7 +91,7 @@ def judge_contact(contact: Contact) -> Finding:
 
 
 async def check_readiness(client: httpx.AsyncClient) -> Finding:
-    """Whether requests should be sent there."""
+    """Check whether the server is ready for requests."""
     response = await client.get("/health/ready")
     status = _status(response)
     if response.is_success and status == "ready":

@@ -21,7 +21,7 @@ STYLES: Final = {
 
 
 def render(report: Report, console: Console) -> None:
-    """Print it. Nothing a server said is taken for markup, or for a command to the terminal."""
+    """Print the report. A server's text is never interpreted as markup or by the terminal."""
     table = Table("check", "verdict", "what was seen", box=None, pad_edge=False)
     table.columns[0].no_wrap = True
     table.columns[1].no_wrap = True
@@ -46,5 +46,5 @@ def _print_changes(report: Report, console: Console) -> None:
     for finding in advised:
         console.print(Text(finding.name, STYLES[finding.verdict]))
         for line in finding.change:
-            # Whole lines: they are there to be copied.
+            # Not wrapped, so that lines can be copied.
             console.print(Text(printable(f"  {line}")), soft_wrap=True)

@@ -1,4 +1,4 @@
-"""Everything that was found about one server."""
+"""All findings about one server."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Report:
 
     @property
     def exit_code(self) -> int:
-        """1 when something is a problem; warnings alone are 0."""
+        """1 if there is a problem; 0 with warnings alone."""
         return int(self.num(Verdict.PROBLEM) > 0)
 
     def num(self, verdict: Verdict) -> int:

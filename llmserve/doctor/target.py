@@ -10,19 +10,19 @@ from urllib.parse import urlsplit
 import httpx
 
 from llmserve.errors import ConfigurationError
+from llmserve.server_url import port_of, server_url
 
 CONNECT_SECONDS: Final = 10.0
 READ_SECONDS: Final = 30.0
-"""The longest silence on any connection; the server's keep-alive comments are 15 s apart."""
+"""The longest silence on any connection; the server's keep-alive comments come every 15 s."""
 
 GENERATION_SECONDS: Final = 20.0
-"""Every generation ends itself after so long: a slow model gives fewer tokens, not no answer."""
+"""Timeout of every generation: a slow model then gives fewer tokens instead of no answer."""
 
 DEFAULT_IDLE_SECONDS: Final = 20.0
-"""A little longer than the server's keep-alive comments are apart."""
+"""A little longer than the interval of the server's keep-alive comments."""
 
 PROMPT: Final = "Once upon a time"
-SCHEMES: Final = {"http": 80, "https": 443}
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,10 +30,10 @@ class Target:
     """Where to ask and what with.
 
     Attributes:
-        url: the base, with the path prefix that a proxy may add; without a slash at its end.
+        url: the base, with the path prefix that a proxy may add, without a trailing slash.
         model: the model of every prompt; the server's default if `None`.
-        is_verified: False accepts any certificate; what is wrong with it is told all the same.
-        idle_seconds: how long a silent connection is watched; 0 is not at all.
+        is_verified: `False` accepts any certificate; its faults are still reported.
+        idle_seconds: how long a silent connection is watched; 0 skips this check.
     """
 
     url: str
@@ -52,30 +52,17 @@ class Target:
         insecure: bool = False,
         idle_seconds: float = DEFAULT_IDLE_SECONDS,
     ) -> Self:
-        """From what the command line was given.
+        """From the command line's arguments.
 
         Raises:
-            ConfigurationError: the URL is not one of http or https, or the key is no header.
+            ConfigurationError: it is not a server's URL, or the key cannot be sent in a header.
         """
-        base = url.strip().rstrip("/").removesuffix("/v1")
-        try:
-            parts = urlsplit(base)
-            is_usable = parts.scheme in SCHEMES and bool(parts.hostname) and parts.port != 0
-            (parts.hostname or "").encode("idna")
-            httpx.URL(base)
-        except (ValueError, httpx.InvalidURL):
-            is_usable = False
-        if not is_usable:
-            raise ConfigurationError(
-                f"{url!r} is not a server's URL; give one as in https://llm.example.org"
-            )
+        parts = server_url(url)
         if parts.username is not None or parts.password is not None:
-            raise ConfigurationError("the URL carries a password; give a key with --api-key")
-        if parts.query or parts.fragment:
-            raise ConfigurationError(f"{url!r} has a query; give the URL up to its path")
+            raise ConfigurationError("the URL contains a password; give a key with --api-key")
         if api_key is not None and not (api_key.isascii() and api_key.isprintable()):
-            raise ConfigurationError("the API key has characters that no header can carry")
-        return cls(base, api_key or None, model, not insecure, max(0.0, idle_seconds))
+            raise ConfigurationError("the API key has characters that a header cannot contain")
+        return cls(parts.geturl(), api_key or None, model, not insecure, max(0.0, idle_seconds))
 
     @property
     def is_tls(self) -> bool:
@@ -84,23 +71,22 @@ class Target:
 
     @property
     def host(self) -> str:
-        """The host's name or address, as certificates have it."""
+        """The host's name or address, as in certificates."""
         return urlsplit(self.url).hostname or ""
 
     @property
     def port(self) -> int:
         """The port to connect to."""
-        parts = urlsplit(self.url)
-        return parts.port or SCHEMES[parts.scheme]
+        return port_of(urlsplit(self.url))
 
     @property
     def websocket_url(self) -> str:
-        """The socket route, under ws or wss."""
+        """The URL of the WebSocket route, with ws or wss."""
         return "ws" + self.url.removeprefix("http") + "/ws"
 
     @property
     def headers(self) -> dict[str, str]:
-        """What every request carries."""
+        """The headers of every request."""
         return {} if self.api_key is None else {"Authorization": f"Bearer {self.api_key}"}
 
     def client(self) -> httpx.AsyncClient:
@@ -113,7 +99,7 @@ class Target:
         )
 
     def ssl_context(self) -> ssl.SSLContext:
-        """Trusts what this machine or httpx trusts; anybody where nothing is verified."""
+        """Trusts what this machine or httpx trusts; with `--insecure`, any certificate."""
         context = httpx.create_ssl_context()
         if self.is_verified:
             context.load_default_certs()
@@ -123,7 +109,7 @@ class Target:
         return context
 
     def prompt(self, max_tokens: int) -> dict[str, Any]:
-        """A body or frame that generates so many tokens, unless time is up before."""
+        """A body or frame that generates so many tokens, unless the timeout comes first."""
         body = {
             "prompt": PROMPT,
             "max_tokens": max_tokens,

@@ -1,4 +1,4 @@
-"""One streamed generation, recorded as it comes in."""
+"""One streamed generation, recorded as it arrives."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ TERMINAL: Final = (b"event: done", b"event: error")
 KEEP_ALIVE: Final = b": keep-alive"
 MAX_SECONDS: Final = GENERATION_SECONDS + READ_SECONDS
 MAX_BYTES: Final = 16 * 2**20
-"""No generation that was asked for is as long."""
+"""Longer than any generation that is asked for."""
 
 
 @dataclass(slots=True)
 class Recording:
-    """What came. Owned by the coroutine that records; nobody writes to it afterwards.
+    """What arrived. Owned by the coroutine that records it; not changed afterwards.
 
     Attributes:
-        keep_alives: when the server's keep-alive comments came.
+        keep_alives: when the server's keep-alive comments arrived.
         is_whole: the stream ended with its last event.
         cut: how it ended otherwise.
     """
@@ -44,7 +44,7 @@ class Recording:
 
     @property
     def keep_alive_seconds(self) -> float | None:
-        """How far apart the comments came, the first one after whatever was before it."""
+        """The interval of the comments; the first one counts from what arrived before it."""
         if not self.keep_alives:
             return None
         before = [a.seconds for a in self.arrivals if a.seconds < self.keep_alives[0]]
@@ -75,7 +75,7 @@ async def record(
     encoding: str = "identity",
     request_id: str | None = None,
 ) -> Recording:
-    """Stream so many tokens and note when what arrives.
+    """Stream so many tokens and record when what arrives.
 
     Raises:
         Refused: the answer is not a stream.
@@ -111,14 +111,14 @@ async def _read(response: httpx.Response, recording: Recording, begun: float) ->
             recording.add(decode(part))
         num_bytes += len(part)
         if num_bytes > MAX_BYTES or recording.seconds > MAX_SECONDS:
-            recording.cut = "it did not end, and was given up"
+            recording.cut = "it did not end and was abandoned"
             return
     if decode is None:
-        recording.is_whole = True  # as far as anybody can tell
+        recording.is_whole = True  # as far as can be known
 
 
 def _decoder(encoding: str) -> Callable[[bytes], bytes] | None:
-    """Undoes what a proxy did to the stream; `None` for what cannot be looked into."""
+    """Undoes a proxy's compression of the stream; `None` for an encoding that we cannot decode."""
     match encoding:
         case "identity":
             return bytes

@@ -22,7 +22,7 @@ MAX_TOKENS: Final = 100_000
 MAX_FRAMES: Final = 10_000
 CLOSE_SECONDS: Final = 2.0
 NOT_A_SOCKET: Final = (WebSocketException, OSError)
-"""Ways in which connecting fails."""
+"""Errors of a failed connection."""
 
 PASS_UPGRADE: Final = (
     (
@@ -48,7 +48,7 @@ def socket_to(target: Target) -> connect:
 
 
 async def check_upgrade(target: Target) -> Finding:
-    """Connect, start a long generation, cancel it in band."""
+    """Connect, start a long generation, and cancel it by a message."""
     try:
         async with socket_to(target) as socket, asyncio.timeout(READ_SECONDS):
             return await _converse(socket, target)
@@ -105,6 +105,6 @@ def _refused(error: InvalidStatus) -> Finding:
     figures = {"status": status}
     seen = f"/ws answers {status} instead of 101"
     if status in {401, 403}:
-        change = ("give a key that this server takes, and see `authorization`",)
+        change = ("give a key that this server accepts, and see `authorization`",)
         return Finding(NAME, Verdict.PROBLEM, seen, change, figures)
     return Finding(NAME, Verdict.PROBLEM, seen, PASS_UPGRADE, figures)

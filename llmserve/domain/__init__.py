@@ -1,4 +1,4 @@
-"""The words of the house: requests, events, models. Frozen data.
+"""The vocabulary of all rooms: requests, events, models. Frozen data.
 
 Knows nothing of HTTP, torch or threads.
 """

@@ -1,4 +1,4 @@
-"""Who asks, and what a key may do."""
+"""Who sends a request, and what their key permits."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from enum import StrEnum
 
 
 class Scope(StrEnum):
-    """What a key opens."""
+    """What a key gives access to."""
 
     GENERATE = "generate"
     METRICS = "metrics"
@@ -17,7 +17,7 @@ class Scope(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class CallerLimits:
-    """What a key may use; `None` is no limit. They hold over all workers of a box."""
+    """What a key may use; `None` is no limit. All workers of a box together keep them."""
 
     requests_per_minute: int | None = None
     tokens_per_minute: int | None = None
@@ -26,11 +26,11 @@ class CallerLimits:
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who asks: a key, or `anonymous` where no keys are configured.
+    """Who sends a request: the owner of a key, or `anonymous` where no keys are configured.
 
     Attributes:
         name: shown in logs, metrics and the accounting log; never the key itself.
-        models: names that the caller may use; `None` is all.
+        models: names of the models that the caller may use; `None` is all.
         priority: the caller's share where callers compete: 4 gets four times what 1 gets.
     """
 
@@ -41,5 +41,5 @@ class Caller:
     priority: int = 1
 
     def may_use(self, names: Iterable[str]) -> bool:
-        """Whether a model that goes by these names is for this caller."""
+        """Whether the caller may use a model with these names."""
         return self.models is None or not self.models.isdisjoint(names)

@@ -1,4 +1,4 @@
-"""A conversation's messages, and what a prompt may be."""
+"""A conversation's messages, and the forms that a prompt may have."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What tokens cost where callers compete: decoding one takes longer than reading one."""
+"""What tokens cost in fair queueing: decoding one takes longer than prefilling one."""
 
 from __future__ import annotations
 
@@ -9,5 +9,5 @@ DECODE_COST: Final = 2.0
 
 
 def token_cost(prefilled: float, decoded: float) -> float:
-    """Of prompt tokens that are computed and answer tokens that are generated."""
+    """The cost of so many prefilled and so many decoded tokens."""
     return PREFILL_COST * prefilled + DECODE_COST * decoded

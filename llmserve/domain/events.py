@@ -39,7 +39,7 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Queued:
-    """Still waiting: `position` callers are ahead, about `eta_seconds` to go (if known)."""
+    """Still waiting: `position` requests are ahead; `eta_seconds` estimates the wait, if known."""
 
     position: int
     eta_seconds: float | None
@@ -55,9 +55,9 @@ class Started:
 
 @dataclass(frozen=True, slots=True)
 class TokenLogprobs:
-    """Natural logarithms of probabilities by the model itself, before any sampling parameter.
+    """Natural log probabilities from the model's own logits, before any sampling parameter.
 
-    `top` holds the likeliest tokens and theirs, best first.
+    `top` holds the likeliest tokens and their log probabilities, best first.
     """
 
     token_id: int
@@ -67,9 +67,9 @@ class TokenLogprobs:
 
 @dataclass(frozen=True, slots=True)
 class Delta:
-    """New text and the tokens behind it; a slow reader gets fewer, larger deltas.
+    """New text and its tokens; a slow reader gets fewer, larger deltas.
 
-    `logprobs` has one entry for each token where the request asked for them.
+    `logprobs` has one entry for each token if the request asked for them.
     """
 
     text: str
@@ -96,7 +96,7 @@ class Failed:
 
 @dataclass(frozen=True, slots=True)
 class Cancelled:
-    """Terminal: the caller asked to stop, or left."""
+    """Terminal: the caller cancelled the request or disconnected."""
 
     usage: Usage
 

@@ -1,4 +1,4 @@
-"""Models and engines: what to load, how far it is, what it turned out to be."""
+"""Models and engines: what to load, how far loading is, what was loaded."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class EngineKind(StrEnum):
 class ModelSpec:
     """What to load and how: a manifest (`model.toml`) or a bare folder, resolved.
 
-    Exactly one of `path` (weights on disk) and `hub_id` is set. `argument` is what an operator
-    wrote to mean this model: by it the catalog finds it again. `parse_special_tokens` lets what is
-    written in messages become special tokens. With `require_gpu`, `auto` never means the CPU.
+    Exactly one of `path` (weights on disk) and `hub_id` is set. `argument` is what the operator
+    wrote for this model; the catalog finds the model again by it. `parse_special_tokens` lets text
+    in messages become special tokens. With `require_gpu`, `auto` never means the CPU.
     """
 
     name: str
@@ -50,7 +50,7 @@ class ModelSpec:
 
 @dataclass(frozen=True, slots=True)
 class LoadProgress:
-    """How far a model is; `fraction` of the current stage where it is known."""
+    """How far loading is; `fraction` is that of the current stage, where it is known."""
 
     stage: str
     fraction: float | None = None
@@ -58,8 +58,8 @@ class LoadProgress:
 
 @dataclass(frozen=True, slots=True)
 class WarmReport:
-    """What warming did: seconds for each prompt, and for each prefix the tokens that are kept,
-    or 0 and why not."""
+    """What warming did: the seconds of each prompt, and for each prefix how many tokens stay
+    cached, or 0 and the reason."""
 
     prompt_seconds: tuple[float, ...] = ()
     prefix_tokens: tuple[int, ...] = ()
@@ -81,17 +81,20 @@ class EngineStats:
     """One engine at one moment.
 
     Attributes:
-        seconds_since_step: age of the quietest running request's last sign of life, `None`
-            when nothing runs.
+        seconds_since_step: how long the running request that has been silent longest has made no
+            progress; `None` when nothing runs.
+        seconds_preparing: age of the oldest prompt that is being made into tokens, `None` when
+            there is none.
         cache_usage: share of the KV cache in use, 0 to 1.
-        pinned_bytes: memory of prefixes whose KV cache is kept, where it is not of the pool.
-        waiting: started jobs that have no place in a step yet.
-        blocks_used: of `blocks_total` in the paged cache; both 0 where there is none.
-        preemptions: since the start, requests that had to give their blocks back.
+        pinned_bytes: memory of pinned prefixes that are kept outside the paged KV cache.
+        waiting: started jobs that the scheduler has not admitted to a step yet.
+        blocks_used: of `blocks_total` in the paged KV cache; both 0 where there is none.
+        preemptions: since the start, requests whose blocks were taken from them.
     """
 
     running: int = 0
     seconds_since_step: float | None = None
+    seconds_preparing: float | None = None
     cache_usage: float = 0.0
     pinned_bytes: int = 0
     waiting: int = 0
@@ -102,9 +105,11 @@ class EngineStats:
 
 @dataclass(frozen=True, slots=True)
 class EngineInfo:
-    """What an engine turned out to be, for the log and `/v1/models`. `warnings` tell what is not as
-    an operator would expect, though it serves; `step_bytes` is what the largest step takes of a
-    GPU's memory, beside weights and cache, while it is computed."""
+    """A loaded engine, as the log and `/v1/models` describe it.
+
+    `warnings` are for the operator: what works otherwise than expected. `step_bytes` is the GPU
+    memory that the largest step needs while it is computed, besides weights and cache.
+    """
 
     kind: EngineKind
     why: str

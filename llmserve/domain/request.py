@@ -1,4 +1,4 @@
-"""What is asked for."""
+"""A request for a generation."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ class GenerationRequest:
     """One prompt to continue, whatever transport brought it.
 
     Attributes:
-        id: the request id that logs and bodies carry.
+        id: the request id in logs and response bodies.
         model: a served name or alias; `None` is the default model.
-        defaults: what the transport assumes where neither request nor model speak.
+        defaults: the transport's, for fields that neither the request nor the model sets.
         timeout_seconds: from now until the answer must end, waiting included.
-        cache_salt: cached prefixes are shared among requests of the same salt only.
+        cache_salt: cached prefixes are shared only among requests with the same salt.
     """
 
     id: str

@@ -1,4 +1,4 @@
-"""How tokens are chosen and when an answer ends: as asked for, as decided, as a model wants it."""
+"""Sampling and stop conditions: as requested, as resolved, and as a model requires them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ GREEDY_BELOW: Final = 1e-4
 
 @dataclass(frozen=True, slots=True)
 class SamplingFields:
-    """Sampling as somebody asked for it: a request, a manifest, a default. `None` is silence."""
+    """Sampling as a request, a manifest or a default sets it; `None` leaves a field open."""
 
     max_tokens: int | None = None
     min_tokens: int | None = None
@@ -32,7 +32,7 @@ class SamplingFields:
 
 @dataclass(frozen=True, slots=True)
 class SamplingParams:
-    """How the next token is chosen and when to stop; every question answered.
+    """How the next token is sampled and when to stop, with every field decided.
 
     `max_tokens=None` means until the context is full. `temperature=0` is greedy.
     `top_k=0`, `top_p=1` and `min_p=0` switch that filter off. The penalties follow
@@ -63,7 +63,7 @@ class SamplingParams:
 
     @classmethod
     def resolve(cls, *layers: SamplingFields) -> Self:
-        """The first layer that says something about a field decides it."""
+        """The first layer that sets a field decides it."""
         chosen = {}
         for name in (f.name for f in fields(SamplingFields)):
             values = (getattr(layer, name) for layer in layers)
@@ -73,8 +73,10 @@ class SamplingParams:
         return cls(**chosen)
 
     def under(self, rules: AnswerRules) -> Self:
-        """With what the model asks of every answer; its stop strings end one as its end token
-        does, so `ignore_eos` goes on after both."""
+        """These parameters with the model's rules added.
+
+        The model's stop strings act as its end-of-sequence token does: `ignore_eos` ignores both.
+        """
         if rules == AnswerRules():
             return self
         suppressed = tuple((token_id, -math.inf) for token_id in rules.suppressed)
@@ -87,12 +89,12 @@ class SamplingParams:
 
 @dataclass(frozen=True, slots=True)
 class AnswerRules:
-    """What a model asks of all its answers and no request can say.
+    """What a model requires of every answer, beyond what requests can set.
 
     Attributes:
         stop: strings that end an answer.
         suppressed: token ids that are never generated.
-        ignored: what its generation_config.json asks for and is not done here.
+        ignored: what its generation_config.json asks for that this server does not do.
     """
 
     stop: tuple[str, ...] = ()

@@ -1,4 +1,4 @@
-"""A device as a thread uses it: made the current one, and asked whether it still computes."""
+"""Makes a device a thread's current one, and checks whether it still computes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from llmserve.errors import DeviceLost
 
 
 def make_current(device: torch.device) -> None:
-    """Make a GPU the calling thread's own; every thread that launches kernels does so first.
+    """Make a GPU the calling thread's current device; every thread that launches kernels does so.
 
     torch switches to a tensor's device by itself. Triton, CUDA graphs and synchronisation take
     the current device, which is the first GPU in each new thread.
@@ -22,10 +22,10 @@ def make_current(device: torch.device) -> None:
 
 
 def answers(device: torch.device) -> bool:
-    """Whether the device computes at all; asked after something failed on it.
+    """Whether the device still computes; checked after something failed on it.
 
-    The type of an error does not tell: an illegal access in a kernel breaks the context for good,
-    a launch that asks for too much does not, and libraries raise plain `RuntimeError` for both.
+    The type of an error does not say: an illegal access in a kernel breaks the context for good, a
+    launch that asks for too much does not, and libraries raise plain `RuntimeError` for both.
     """
     if device.type == "cpu":
         return True
@@ -34,15 +34,15 @@ def answers(device: torch.device) -> bool:
     except torch.OutOfMemoryError:
         return True
     except RuntimeError as error:
-        logger.error("{} does not answer any more: {}", device, error)
+        logger.error("{} no longer answers: {}", device, error)
         return False
     return True
 
 
 @contextlib.contextmanager
 def loss_told(device: torch.device) -> Iterator[None]:
-    """For what is done while a model is loaded: whatever it raises becomes `DeviceLost`, if the
-    device does not answer afterwards."""
+    """While a model is loaded: turns any exception into `DeviceLost` if the device no longer
+    answers."""
     try:
         yield
     except Exception as error:
@@ -50,6 +50,6 @@ def loss_told(device: torch.device) -> Iterator[None]:
             raise
         reason = (str(error).splitlines() or [""])[0]
         raise DeviceLost(
-            f"{device} does not answer any more ({type(error).__name__}: {reason}); "
+            f"{device} no longer answers ({type(error).__name__}: {reason}); "
             "its worker has to be replaced"
         ) from error

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 class StopStringMatched(Exception):
-    """Raised out of `put` so that `generate` does not compute a token nobody wants."""
+    """Raised out of `put` so that `generate` does not compute one token too many."""
 
 
 class TokenBridge(TextIteratorStreamer):
@@ -98,8 +98,8 @@ class TokenBridge(TextIteratorStreamer):
         if is_screened and self._job.task.sampling.stop:
             screened = self._stop.feed(text)
             text, self._matched = screened.text, screened.matched
-        told = () if logprobs is None else (logprobs,)
-        self._post(Delta(text, (token_id,), told))
+        logprobs_of_token = () if logprobs is None else (logprobs,)
+        self._post(Delta(text, (token_id,), logprobs_of_token))
         if self._matched is not None:
             self.end()
             raise StopStringMatched

@@ -9,26 +9,31 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from llmserve.domain import (
+    Caller,
     EngineInfo,
     EngineKind,
     EngineStats,
+    GenerationRequest,
     LoadProgress,
     ModelSpec,
     Prompt,
     WarmReport,
 )
-from llmserve.engines.engine import Engine
+from llmserve.engines.engine import Generator, Hold
 from llmserve.engines.heavy import import_engines
 from llmserve.engines.job import Job
-from llmserve.errors import ModelBroken
+from llmserve.engines.progress import OnProgress, interruptible
+from llmserve.engines.task import Task
+from llmserve.errors import LLMServeError, ModelBroken
 
 if TYPE_CHECKING:
     from llmserve.engines.batching.compute.kv_cache import LayerShape
-    from llmserve.engines.weights.loading import Fetch, LoadedModel
-    from llmserve.text.tokenizer import Tokenizer
+    from llmserve.engines.options import Fetch
+    from llmserve.engines.weights.loading import LoadedModel
+    from llmserve.text.spelling import Spelling
 
 
-class ChosenEngine:
+class ChosenEngine(Generator):
     """The batching engine where the model supports it. Elsewhere the threaded one, which says
     why; or, where batching was asked for by name, an error that does.
 
@@ -41,14 +46,14 @@ class ChosenEngine:
         spec: ModelSpec,
         *,
         fetch: Fetch,
-        batching: Callable[[LoadedModel, Sequence[LayerShape], str], Engine],
-        threaded: Callable[[LoadedModel | None, str], Engine],
+        batching: Callable[[LoadedModel, Sequence[LayerShape], str], Generator],
+        threaded: Callable[[LoadedModel | None, str], Generator],
     ) -> None:
         self._spec = spec
         self._fetch = fetch
         self._batching = batching
         self._threaded = threaded
-        self._engine: Engine | None = None
+        self._engine: Generator | None = None
         self._is_closing = False
         self._loader = ThreadPoolExecutor(1, f"generate-load-{spec.name}")
 
@@ -58,16 +63,15 @@ class ChosenEngine:
         return self._chosen.capacity
 
     @property
-    def tokenizer(self) -> Tokenizer:
-        """The model's tokenizer; only after `load`."""
-        return self._chosen.tokenizer
+    def spelling(self) -> Callable[[int], Spelling]:
+        return self._chosen.spelling
 
     @property
     def info(self) -> EngineInfo:
         """What was loaded and how; only after `load`."""
         return self._chosen.info
 
-    async def load(self, on_progress: Callable[[LoadProgress], None]) -> None:
+    async def load(self, on_progress: OnProgress) -> None:
         """Load the weights, choose, and let the chosen engine warm up."""
         loop = asyncio.get_running_loop()
         build = await loop.run_in_executor(self._loader, self._load, on_progress)
@@ -79,6 +83,14 @@ class ChosenEngine:
         del build
         on_progress(LoadProgress("preparing the engine"))
         await self._engine.load(on_progress)
+
+    async def prepare(
+        self, requests: Sequence[GenerationRequest], caller: Caller, deadline: float, hold: Hold
+    ) -> Sequence[Task]:
+        return await self._chosen.prepare(requests, caller, deadline, hold)
+
+    def fail_preparing(self, error: LLMServeError) -> int:
+        return self._engine.fail_preparing(error) if self._engine is not None else 0
 
     async def warm(self, prompts: Sequence[str], prefixes: Sequence[Prompt]) -> WarmReport:
         return await self._chosen.warm(prompts, prefixes)
@@ -97,18 +109,13 @@ class ChosenEngine:
             await self._engine.close()
 
     @property
-    def _chosen(self) -> Engine:
+    def _chosen(self) -> Generator:
         assert self._engine is not None, "the engine is not loaded"
         return self._engine
 
-    def _load(self, on_progress: Callable[[LoadProgress], None]) -> Callable[[], Engine]:
+    def _load(self, on_progress: OnProgress) -> Callable[[], Generator]:
         """Everything that blocks; returns how to build the engine, on the event loop's thread."""
-
-        def report(progress: LoadProgress) -> None:
-            if self._is_closing:
-                raise ModelBroken(f"loading {self._spec.name!r} was interrupted by a shutdown")
-            on_progress(progress)
-
+        report = interruptible(on_progress, lambda: self._is_closing, self._spec.name)
         import_engines(report)
         if self._spec.engine is EngineKind.THREADED:
             return partial(self._threaded, None, "asked for by settings")

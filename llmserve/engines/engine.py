@@ -1,68 +1,120 @@
-"""What an engine is: the one protocol behind which tokens are made."""
+"""What an engine is, and what a generator is: an engine that runs jobs.
+
+Base classes and no protocols, so that a loaded model can be asked what it does.
+"""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
-from llmserve.domain import EngineInfo, EngineStats, LoadProgress, Prompt, WarmReport
+from llmserve.domain import (
+    Caller,
+    EngineInfo,
+    EngineStats,
+    GenerationRequest,
+    LoadProgress,
+    Prompt,
+    WarmReport,
+)
 from llmserve.engines.job import Job
+from llmserve.engines.task import Task
+from llmserve.errors import LLMServeError
 
 if TYPE_CHECKING:
-    from llmserve.text.tokenizer import Tokenizer
+    from llmserve.text.spelling import Spelling
+
+Hold = Callable[[], Callable[[], None]]
+"""Called when work for a request begins; what it returns is called once when that work is over."""
 
 
-class Engine(Protocol):
-    """Makes tokens for one model. Every method is called on the event loop's thread."""
+class Engine(ABC):
+    """Serves one model. Every method is called on the event loop's thread."""
 
     @property
+    @abstractmethod
     def capacity(self) -> int:
-        """How many jobs may run at once; `start` must not be called beyond it."""
-        ...
+        """How many requests may run at once."""
 
     @property
-    def tokenizer(self) -> Tokenizer:
-        """The model's tokenizer; only after `load`."""
-        ...
-
-    @property
+    @abstractmethod
     def info(self) -> EngineInfo:
         """What was loaded and how; only after `load`."""
-        ...
 
+    @abstractmethod
     async def load(self, on_progress: Callable[[LoadProgress], None]) -> None:
-        """Load the weights and generate a first token, off the event loop.
+        """Load the weights and compute a first result, off the event loop.
 
         `on_progress` is called from other threads.
 
         Raises:
-            ModelBroken: the model cannot be loaded or cannot generate; says why.
+            ModelBroken: the model cannot be loaded or does not work; says why.
             ModelUnloaded: the engine was closed while it warmed up.
         """
-        ...
 
+    @abstractmethod
+    def stats(self) -> EngineStats:
+        """The engine at this moment."""
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Stop everything that runs, join the threads and let go of the model."""
+
+
+class Generator(Engine):
+    """An engine that continues prompts with tokens."""
+
+    @property
+    @abstractmethod
+    def spelling(self) -> Callable[[int], Spelling]:
+        """How the text of a token id is written; only after `load`. It goes on working when the
+        engine is closed."""
+
+    @abstractmethod
+    async def prepare(
+        self,
+        requests: Sequence[GenerationRequest],
+        caller: Caller,
+        deadline: float,
+        hold: Hold,
+    ) -> Sequence[Task]:
+        """Check requests that came together, and make their prompts into tokens: a task for each.
+
+        `deadline` is a clock reading. `hold` is called for each piece of work that may go on after
+        the caller has left.
+
+        Raises:
+            InvalidRequest: the prompt or a parameter cannot be served.
+            QueueFull: too many prompts wait.
+            NotReady: the engine is closed meanwhile, or `fail_preparing` was called with this.
+            WaitTimeout: it took longer than the deadline allows.
+        """
+
+    @abstractmethod
+    def fail_preparing(self, error: LLMServeError) -> int:
+        """Whoever waits in `prepare` gets this error; returns for how many prompts."""
+
+    @abstractmethod
+    def start(self, job: Job) -> None:
+        """Begin a job; returns at once. The job's mailbox gets exactly one terminal event.
+
+        It must not be called when `capacity` jobs run.
+
+        Raises:
+            RuntimeError: the engine is closed.
+        """
+
+    @abstractmethod
     async def warm(self, prompts: Sequence[str], prefixes: Sequence[Prompt]) -> WarmReport:
         """Run prompts for a few tokens and keep the KV caches of prefixes; beside what runs.
 
         A prefix is text, encoded like a raw prompt, or messages that conversations begin with.
         Text matches a conversation only if it has the chat template's opening in it. A prefix
-        that the model cannot keep is told in the report; what was pinned before stays.
+        that the model cannot keep is named in the report; what was pinned before stays.
 
         Raises:
             OutOfMemory: no room for a prefix or a prompt; the engine serves on.
             ModelUnloaded: the engine was closed meanwhile.
             LLMServeError: a prompt cannot be generated from.
         """
-        ...
-
-    def start(self, job: Job) -> None:
-        """Begin a job; returns at once. The job's mailbox gets exactly one terminal event."""
-        ...
-
-    def stats(self) -> EngineStats:
-        """The engine at this moment."""
-        ...
-
-    async def close(self) -> None:
-        """Stop every job, join the threads and let go of the model."""
-        ...

@@ -1,4 +1,4 @@
-"""What a model raised, in our words, and its memory given back."""
+"""Turns what a model raised into our errors, and releases its memory."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from llmserve.errors import GenerationFailed, LLMServeError, OutOfMemory
 
 
 def as_failure(error: Exception) -> LLMServeError:
-    """Our error for anything that a model may raise; what is not ours is logged."""
+    """Our error for anything that a model may raise; others' exceptions are logged."""
     if isinstance(error, LLMServeError):
         return error
     if isinstance(error, MemoryError | torch.OutOfMemoryError) or "allocate memory" in str(error):
@@ -25,11 +25,13 @@ def as_failure(error: Exception) -> LLMServeError:
 
 
 def release_memory() -> None:
-    """Collect cycles, and give the device what torch keeps for later. Never raises: it is called
-    where something failed already, on a device that may be lost."""
+    """Collect reference cycles, and return torch's cached memory to the device.
+
+    Never raises: it is called after a failure, when the device may be lost.
+    """
     gc.collect()
     if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]  # torch's own stub
         try:
             torch.cuda.empty_cache()
         except RuntimeError as error:
-            logger.error("the memory that torch keeps cannot be given back: {}", error)
+            logger.error("torch's cached memory cannot be released: {}", error)

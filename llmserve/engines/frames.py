@@ -1,5 +1,5 @@
-"""What the frames of an error hold: a model's weights, a cache, activations. An error that is kept
-keeps them."""
+"""Releases what an exception's frames refer to: a model's weights, a cache, activations. Whoever
+keeps the exception would keep all of them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import traceback
 
 
 def forget_frames(error: BaseException | None) -> None:
-    """Let go of what the frames of an error, and of those that led to it, hold."""
+    """Clear the frames of an exception and of those that led to it."""
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
         seen.add(id(error))

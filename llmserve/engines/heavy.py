@@ -20,25 +20,25 @@ MODULES: Final = (
 )
 
 SPINS: Final = "2000"
-"""How often GCC's OpenMP looks for work before a thread sleeps; it is read when torch is imported.
+"""How often a thread of GCC's OpenMP spins before it sleeps; read when torch is imported.
 
-Its own default spins for milliseconds. As soon as anything else wants one of the cores, the threads
-of a team then wait for each other by turns of the scheduler, and a token takes ten times as long.
+The default spins for milliseconds. As soon as anything else runs on one of the cores, the threads
+of a team then wait for the scheduler's time slices, and a token takes ten times as long.
 """
 
 
 def import_engines(on_progress: Callable[[LoadProgress], None]) -> None:
-    """Blocks for seconds the first time, so call it off the event loop; later it does nothing.
+    """Import everything; takes seconds the first time, so call it off the event loop.
 
-    `on_progress` may raise, between two modules.
+    `on_progress` is called between two modules, and may raise.
     """
     if processors() < affinity():
-        # OpenMP counts processors when torch is imported, and knows no quota.
+        # OpenMP counts processors when torch is imported, and ignores quotas.
         os.environ.setdefault("OMP_NUM_THREADS", str(processors()))
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
     was_enabled = gc.isenabled()
-    gc.disable()  # modules are no garbage, and to look for it takes a sixth of the time
+    gc.disable()  # imports leave little garbage; collecting takes a sixth of the time
     try:
         for done, module in enumerate(MODULES):
             on_progress(LoadProgress("imports", done / len(MODULES)))

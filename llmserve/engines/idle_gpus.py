@@ -1,5 +1,4 @@
-"""Why torch does not use the GPUs that a machine has: a model that is served by its CPU instead is
-slow without a word."""
+"""Why torch does not use a machine's GPUs, as a model would otherwise be slow without a reason."""
 
 from __future__ import annotations
 
@@ -12,14 +11,14 @@ from llmserve.machine.gpus import has_gpus, hides_gpus
 
 
 def why_idle(root: Path = Path("/")) -> str | None:
-    """`None` where torch can use a GPU, where there is none, and where CUDA_VISIBLE_DEVICES keeps
-    this process from all of them."""
+    """The reason; `None` if torch can use a GPU, if there is none, or if CUDA_VISIBLE_DEVICES hides
+    all GPUs from this process."""
     if torch.cuda.is_available() or hides_gpus(os.environ) or not has_gpus(root):
         return None
     if torch.version.cuda is None and torch.version.hip is None:
         return (
-            f"torch {torch.__version__} is built without CUDA; install a build that has it, as in "
-            "`pip install torch` with the index that pytorch.org names for this driver"
+            f"torch {torch.__version__} is built without CUDA; install a build with CUDA by "
+            "`pip install torch` with the index that pytorch.org gives for this driver"
         )
     try:
         torch.cuda.init()  # type: ignore[no-untyped-call]  # torch's own stub

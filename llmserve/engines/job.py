@@ -1,4 +1,4 @@
-"""One request inside an engine: how far it is, and who is told."""
+"""One request inside an engine: its progress, and who reads its events."""
 
 from __future__ import annotations
 
@@ -44,5 +44,5 @@ class Job:
 
     @property
     def is_cancelled(self) -> bool:
-        """Whether nobody wants the rest any more."""
+        """Whether the rest is not wanted any more."""
         return self._cancelled.is_set()

@@ -73,5 +73,5 @@ class Mailbox:
         return Delta(
             text="".join(delta.text for delta in deltas),
             token_ids=tuple(i for delta in deltas for i in delta.token_ids),
-            logprobs=tuple(told for delta in deltas for told in delta.logprobs),
+            logprobs=tuple(token for delta in deltas for token in delta.logprobs),
         )

@@ -1,4 +1,4 @@
-"""What part of a device's memory one model may take, beside those that are there or to come."""
+"""What part of a device's memory one model may take, besides other loaded and later models."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 USABLE: Final = 0.95
-"""Of a GPU's memory; the rest is lost between allocations."""
+"""The usable part of a GPU's memory; the rest is lost to fragmentation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,9 +14,9 @@ class Occupancy:
     """A device's memory at one moment, in bytes.
 
     Attributes:
-        total: of the device.
-        free: could be allocated, what torch keeps for later included.
-        own: this process has there.
+        total: all of the device's memory.
+        free: what could be allocated, torch's cached memory included.
+        own: what this process has allocated there.
     """
 
     total: int
@@ -26,15 +26,14 @@ class Occupancy:
 
 @dataclass(frozen=True, slots=True)
 class MemoryShare:
-    """Read when the model sizes its KV cache; its weights are on the device by then.
+    """Computed when the model sizes its KV cache, with its weights already on the device.
 
     Attributes:
-        part: of the device's memory that is this worker's; less than 1 where others use it, too.
-        weights_to_come: bytes of models that this worker will load onto the device later.
+        part: this worker's part of the device's memory; less than 1 if other workers use it, too.
+        weights_to_come: bytes of the models that this worker will load onto the device later.
         models_to_come: how many these are; what is left is shared with them evenly.
-        most_bytes: bound of weights and cache together, `None` for none.
-        others_steps: bytes that models which are on the device already take for their steps, now
-            and then.
+        most_bytes: upper bound of weights and cache together; `None` for none.
+        others_steps: bytes that models already on the device need temporarily for their steps.
     """
 
     part: float = 1.0
@@ -44,10 +43,10 @@ class MemoryShare:
     others_steps: int = 0
 
     def of(self, device: Occupancy, own_weights: int) -> int:
-        """Bytes for everything that the model takes beside its weights.
+        """Bytes for everything that the model needs besides its weights.
 
-        Workers that share a device start at the same time, and each takes its part of the whole:
-        what is free depends on who came first.
+        Workers that share a device start at the same time, so each takes its part of the total: how
+        much is free depends on which comes first.
         """
         whole = int(device.free * USABLE)
         if self.part < 1.0:
@@ -58,15 +57,15 @@ class MemoryShare:
         return max(0, whole - self.weights_to_come) // (self.models_to_come + 1)
 
     def arithmetic(self, device: Occupancy, own_weights: int) -> str:
-        """How `of` comes to its result."""
+        """How `of` arrives at its result, for the log."""
         terms = [f"{device.free:,} bytes free × {USABLE}"]
         if self.part < 1.0:
             terms.append(
                 f"at most {device.total:,} × {USABLE} × {self.part:.3g} (this worker's part) - "
-                f"{device.own:,} that it has there"
+                f"{device.own:,} that it has allocated"
             )
         if self.others_steps:
-            terms.append(f"- {self.others_steps:,} for steps of the models that are there")
+            terms.append(f"- {self.others_steps:,} for steps of the models already there")
         if self.most_bytes is not None:
             terms.append(
                 f"at most {self.most_bytes:,} (models_memory_bytes) - {own_weights:,} of weights"

@@ -31,7 +31,7 @@ T = TypeVar("T")
 
 @dataclass(slots=True, eq=False)
 class _Job:
-    """`answer` is for whoever waits, and may have left while a thread works."""
+    """Work, and the `answer` for its caller, who may have left while a thread works."""
 
     work: Callable[[], Any]
     size: int
@@ -66,7 +66,7 @@ class _Lane:
         return self.queue.push(job, caller, priority, job.size)
 
     def drop(self, entry: Entry[_Job]) -> None:
-        """It leaves the queue, begun by nobody."""
+        """Take it out of the queue before it has begun."""
         self.queue.remove(entry)
         self.waiting_size -= entry.item.size
         entry.item.is_waiting = False
@@ -83,7 +83,7 @@ class _Lane:
 class PreparationPool:
     """A few threads and bounded queues before them, fair among callers. Owned by the event loop.
 
-    A thread cannot be stopped: work that nobody waits for any more keeps its thread to the end.
+    A thread cannot be stopped: work whose caller has left keeps its thread to the end.
     """
 
     def __init__(self, name: str, clock: Callable[[], float] = awake_clock) -> None:
@@ -141,10 +141,10 @@ class PreparationPool:
         for lane, entry in waiting:
             lane.drop(entry)
             _end(entry.item, error)
-        told = [job for job in self._running() if not job.answer.done()]
-        for job in told:
+        awaited = [job for job in self._running() if not job.answer.done()]
+        for job in awaited:
             job.answer.set_exception(error)
-        return len(waiting) + len(told)
+        return len(waiting) + len(awaited)
 
     def close(self, error: LLMServeError) -> None:
         """Take nothing more; the threads end when their work does. Doing it twice is harmless."""

@@ -1,1 +1,2 @@
-"""The workers of one box: who they are, how busy, and how one reaches all. Knows no models."""
+"""The workers of one box: which there are, how busy they are, and how to reach them all. Knows no
+models."""

@@ -1,8 +1,8 @@
 """The board: one row per worker in shared memory, written by that worker, read by everyone.
 
-A row is held by a lock on its bytes, which the kernel frees when its worker dies, however it dies.
-Row, 64 bytes, little-endian, every field 8 bytes wide and aligned so that a reader sees
-either the old or the new value:
+A worker holds its row by a lock on the row's bytes, which the kernel releases when the worker dies,
+however it dies. A row is 64 bytes, little-endian, every field 8 bytes wide and aligned, so that a
+reader sees either the old or the new value:
 
     0      8       16      24            32        40          64
     | pid  | beat  | state | connections | running | (unused)  |
@@ -24,15 +24,15 @@ from llmserve.observability.mapped_file import map_file, nameless_file
 ROW_BYTES: Final = 64
 PID, BEAT, STATE, CONNECTIONS, RUNNING = range(0, 40, 8)
 BOARD_VARIABLE: Final = "_LLMSERVE_BOARD"
-"""The descriptor of a board that Gunicorn's workers inherit."""
+"""The variable that has the descriptor of the board that Gunicorn's workers inherit."""
 FLOCK: Final = struct.Struct("hhqqi4x")
-"""`struct flock` of Linux on 64 bits: kind, whence, start, length, pid."""
+"""`struct flock` of 64-bit Linux: type, whence, start, length, pid."""
 STALE_SECONDS: Final = 3.0
-"""A worker that has not beaten for so long counts for nothing when work is spread."""
+"""A worker without a heartbeat for so long is ignored when connections are spread."""
 
 
 class State(IntEnum):
-    """Where a worker is in its life."""
+    """The state of a worker."""
 
     STARTING = 0
     LOADING = 1
@@ -52,7 +52,7 @@ class Preference(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Vitals:
-    """One row as it was read. `beat` is a reading of the machine's clock; see `AwakeClock`."""
+    """One row as it was read. `beat` is a reading of `AwakeClock.machine`."""
 
     number: int
     pid: int
@@ -63,13 +63,13 @@ class Vitals:
 
 
 def make_board() -> int:
-    """The descriptor of a board that no cleaner finds, for whoever inherits it."""
+    """The descriptor of a board in memory, to be inherited by workers: no cleaner can remove it."""
     return nameless_file("llmserve-board")
 
 
 class Board:
-    """All rows. `file` is a path, where a file is made if there is none, or an inherited
-    descriptor from `make_board`, which stays its owner's."""
+    """All rows. `file` is a path, where a file is created if there is none, or an inherited
+    descriptor from `make_board`, which is not closed here."""
 
     def __init__(self, file: Path | int, num_rows: int, clock: AwakeClock = awake_clock) -> None:
         self.num_rows = num_rows
@@ -82,10 +82,10 @@ class Board:
             raise
 
     def claim(self) -> Row:
-        """The lowest row that nobody holds, for this process until it releases it or ends.
+        """Take the lowest free row, for this process until it releases it or ends.
 
         Raises:
-            RuntimeError: all are taken; somebody starts more workers than there are rows.
+            RuntimeError: all are taken: there are more workers than rows.
         """
         for number in range(self.num_rows):
             if self._lock(number, fcntl.F_WRLCK):
@@ -93,11 +93,11 @@ class Board:
         raise RuntimeError(f"all {self.num_rows} worker slots are taken")
 
     def row(self, number: int) -> Row:
-        """A row to write; only the worker that holds it may."""
+        """A row to write to; only for the worker that holds it."""
         return Row(self, number)
 
     def read(self, number: int) -> Vitals | None:
-        """One worker, `None` where the row is empty."""
+        """One worker; `None` if the row is empty."""
         pid, beat, state, connections, running = struct.unpack_from(
             "<qdqqq", self._memory, number * ROW_BYTES
         )
@@ -106,7 +106,7 @@ class Board:
         return Vitals(number, pid, beat, State(state), connections, running)
 
     def workers(self) -> list[Vitals]:
-        """Everyone who has a row."""
+        """All workers that have a row."""
         rows = (self.read(number) for number in range(self.num_rows))
         return [row for row in rows if row is not None]
 
@@ -115,12 +115,12 @@ class Board:
         return next((row for row in self.workers() if row.pid == pid), None)
 
     def is_alive(self, number: int) -> bool:
-        """Whether somebody has this row and its heart beats."""
+        """Whether the row has a worker with a recent heartbeat."""
         row = self.read(number)
         return row is not None and self._clock.since(row.beat) < STALE_SECONDS
 
     def is_better_elsewhere(self, number: int, connections: int) -> Preference:
-        """Whether a new connection had better go to another worker than to this one."""
+        """Whether another worker should take a new connection instead of this one."""
         own = self.read(number)
         is_loading = own is not None and own.state in (State.STARTING, State.LOADING)
         peers = [
@@ -142,7 +142,7 @@ class Board:
         self._memory[start : start + ROW_BYTES] = bytes(ROW_BYTES)
 
     def close(self) -> None:
-        """Let go of the file, which stays, and of every row that was claimed here."""
+        """Close the file, which stays, and release every row that was claimed here."""
         self._memory.close()
         os.close(self._descriptor)
 
@@ -154,13 +154,13 @@ class Board:
         return self._clock.machine()
 
     def _lock(self, number: int, kind: int) -> bool:
-        """Take or (`F_UNLCK`) give back the lock on a row; whether nobody else has it."""
+        """Take or (with `F_UNLCK`) release the lock on a row; false if another process has it."""
         start = number * ROW_BYTES
         try:
             if hasattr(fcntl, "F_OFD_SETLK"):
                 lock = FLOCK.pack(kind, os.SEEK_SET, start, ROW_BYTES, 0)
                 fcntl.fcntl(self._descriptor, fcntl.F_OFD_SETLK, lock)
-            else:  # by process, which is enough where each has one board
+            else:  # a lock per process, which is enough as each has one board
                 how = fcntl.LOCK_UN if kind == fcntl.F_UNLCK else fcntl.LOCK_EX | fcntl.LOCK_NB
                 fcntl.lockf(self._descriptor, how, ROW_BYTES, start)
         except (BlockingIOError, PermissionError):
@@ -179,13 +179,13 @@ class Row:
         board._write(number, PID, os.getpid())
 
     def beat(self, state: State, running: int) -> None:
-        """I am alive; and how I am."""
+        """Record a heartbeat, with the worker's state and load."""
         self._board._write(self.number, STATE, state)
         self._board._write(self.number, RUNNING, running)
         self._board._write(self.number, BEAT, self._board._now())
 
     def count_connections(self, connections: int) -> None:
-        """How many connections are open."""
+        """Record how many connections are open."""
         self._board._write(self.number, CONNECTIONS, connections)
 
     @property
@@ -195,21 +195,21 @@ class Row:
         return own.connections if own is not None else 0
 
     def mark(self, state: State) -> None:
-        """A new state, before the next beat tells it."""
+        """Record a new state without waiting for the next heartbeat."""
         self._board._write(self.number, STATE, state)
 
     def clear(self) -> None:
-        """I am leaving."""
+        """Empty the row: this worker is leaving."""
         self._board.clear(self.number)
 
     def release(self) -> None:
-        """Another worker may claim it; doing it twice is harmless."""
+        """Let another worker claim the row; doing it twice is harmless."""
         self._board._lock(self.number, fcntl.F_UNLCK)
 
 
 def _open(file: Path | int) -> int:
     if isinstance(file, int):
-        # Opened anew: a lock belongs to an open file, and an inherited one is everybody's.
+        # Opened again: a lock belongs to an open file description, and an inherited one is shared.
         path = Path(f"/proc/self/fd/{file}")
         if not path.exists():
             return os.dup(file)

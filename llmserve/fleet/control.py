@@ -1,8 +1,8 @@
 """How one worker of a box asks another: JSON lines over a Unix socket, one request per connection.
 
-The answer is any number of lines; the connection's end is the answer's end. The run directory
-belongs to the server's user alone, and both ends see that the other one is of this user, before
-anything is said.
+An answer is any number of lines and ends with the connection. The run directory belongs to the
+server's user alone, and each end checks that the other belongs to this user before it sends
+anything.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any, Final
 import orjson
 from loguru import logger
 
-from llmserve.fleet.address import address_of
+from llmserve.fleet.socket_address import address_of
 from llmserve.timer import awake_timeout
 from llmserve.trouble import Trouble
 
@@ -32,14 +32,14 @@ CREDENTIALS: Final = struct.Struct("iII")
 
 
 class ForeignPeer(ConnectionError):
-    """At the other end of a control socket is another user's process."""
+    """The other end of a control socket is another user's process."""
 
     def __init__(self, user: int) -> None:
         super().__init__(f"another user's process (user {user}) is at its control socket")
 
 
 class ControlServer:
-    """Answers commands with what `handle` yields, until closed."""
+    """Answers each command with the lines that `handle` yields, until closed."""
 
     def __init__(self, path: Path, handle: Handler) -> None:
         self._path = path
@@ -49,12 +49,15 @@ class ControlServer:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._trouble = Trouble(
             f"commands cannot be taken at {path.resolve()}",
-            "this worker serves on, and `llmserve ps` and others miss it",
+            "this worker goes on serving, but `llmserve ps` and other commands do not reach it",
         )
 
     async def keep(self) -> None:
-        """Listen, again where the socket was removed. What stands in the way is told, and may be
-        tried again; a socket that a dead process of the same id left is replaced."""
+        """Listen, or listen again if the socket was removed.
+
+        A failure is logged, and may be tried again. A socket that a dead process with the same id
+        left behind is replaced.
+        """
         if self._is_found:
             return
         self._stop()
@@ -68,7 +71,7 @@ class ControlServer:
             self._trouble.is_over()
 
     async def close(self) -> None:
-        """Stop listening and end what is being answered."""
+        """Stop listening, and cancel the commands that are being answered."""
         self._stop()
         for task in list(self._tasks):
             task.cancel()
@@ -78,7 +81,7 @@ class ControlServer:
 
     @property
     def _is_found(self) -> bool:
-        """Whether who connects to the path comes to us."""
+        """Whether the path leads to our socket."""
         try:
             return self._seen is not None and os.path.samestat(self._path.lstat(), self._seen)
         except OSError:
@@ -98,7 +101,7 @@ class ControlServer:
         return listener
 
     def _stop(self) -> None:
-        """Take no more connections; those that there are go on."""
+        """Take no more connections; open ones continue."""
         if self._server is not None:
             self._server.close()
             self._server = None
@@ -116,23 +119,23 @@ class ControlServer:
                     writer.write(orjson.dumps(answer) + b"\n")
                     await writer.drain()
         except ForeignPeer as error:
-            logger.warning("a command is refused: {}", error)
-        except (OSError, ValueError) as error:  # hung up, too late, too long, no JSON
+            logger.warning("a command was refused: {}", error)
+        except (OSError, ValueError) as error:  # disconnected, too late, too long, not JSON
             logger.debug("control connection ended: {}", type(error).__name__)
         except asyncio.CancelledError:
-            pass  # the server closes
+            pass  # the server is closing
         finally:
             self._tasks.discard(task)
             writer.close()
 
 
 async def ask(path: Path, request: dict[str, Any]) -> AsyncGenerator[Any]:
-    """Every line that a worker answers; whatever it is, it is JSON.
+    """Every line of a worker's answer, parsed as JSON and not checked further.
 
     Raises:
-        ConnectionError: nobody listens there any more, or a `ForeignPeer` does, and is told nothing
-            of the request.
-        ValueError: a line is no JSON, or longer than `MAX_LINE_BYTES`.
+        ConnectionError: no process listens there any more, or a `ForeignPeer` does, which is not
+            sent the request.
+        ValueError: a line is not JSON, or longer than `MAX_LINE_BYTES`.
     """
     try:
         with address_of(path) as address:
@@ -150,12 +153,12 @@ async def ask(path: Path, request: dict[str, Any]) -> AsyncGenerator[Any]:
 
 
 def _check_peer(connected: socket.socket) -> None:
-    """Of a listener the kernel tells who began to listen.
+    """Check that the peer runs under our user (for a listener: the process that began to listen).
 
     Raises:
-        ForeignPeer: it is another user.
+        ForeignPeer: it is another user's.
     """
-    if not hasattr(socket, "SO_PEERCRED"):  # not Linux: the directory's mode must do
+    if not hasattr(socket, "SO_PEERCRED"):  # not Linux: the directory's mode must suffice
         return
     found = connected.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, CREDENTIALS.size)
     _, user, _ = CREDENTIALS.unpack(found)

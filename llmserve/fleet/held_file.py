@@ -1,4 +1,4 @@
-"""A file or directory that a process holds open, whatever becomes of its name."""
+"""A file or directory that a process holds open, even if it is renamed or removed."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from pathlib import Path
 
 
 class HeldFile:
-    """Holds nothing until `open`."""
+    """An open file; none until `open`."""
 
     def __init__(self) -> None:
         self._descriptor: int | None = None
 
     def open(self, path: Path, flags: int) -> None:
-        """Hold this one, instead of what was held before.
+        """Open this file and close the one that was held before.
 
         Raises:
             OSError: it cannot be opened; nothing is held.
@@ -23,8 +23,7 @@ class HeldFile:
         self._descriptor = os.open(path, flags | os.O_NOFOLLOW, 0o600)
 
     def take_over(self, other: HeldFile) -> None:
-        """Hold what the other one holds, which lets go of it; a descriptor that was held before
-        keeps its number, and has no moment in between in which it is closed."""
+        """Take the other's file; the descriptor keeps its number and is never closed meanwhile."""
         assert other._descriptor is not None, "nothing is held"
         if self._descriptor is None:
             self._descriptor, other._descriptor = other._descriptor, None
@@ -34,17 +33,17 @@ class HeldFile:
 
     @property
     def descriptor(self) -> int | None:
-        """Its number, `None` while nothing is held."""
+        """The file descriptor; `None` while nothing is held."""
         return self._descriptor
 
     @property
     def user(self) -> int:
-        """Whose it is."""
+        """The id of the user who owns the file."""
         assert self._descriptor is not None, "nothing is held"
         return os.fstat(self._descriptor).st_uid
 
     def is_at(self, path: Path) -> bool:
-        """Whether what is held is what has this name now."""
+        """Whether this path leads to the file that is held."""
         if self._descriptor is None:
             return False
         try:
@@ -53,10 +52,10 @@ class HeldFile:
             return False
 
     def lock(self, how: int) -> bool:
-        """Take the lock, `LOCK_SH` or `LOCK_EX`; whether it was to be had.
+        """Take the lock, `LOCK_SH` or `LOCK_EX`, without waiting; whether it was free.
 
         Raises:
-            OSError: this file system has none.
+            OSError: this file system has no locks.
         """
         assert self._descriptor is not None, "nothing is held"
         try:
@@ -66,7 +65,7 @@ class HeldFile:
         return True
 
     def close(self) -> None:
-        """Let go of it; doing it twice is harmless."""
+        """Close the file; doing it twice is harmless."""
         if self._descriptor is not None:
             descriptor, self._descriptor = self._descriptor, None
             os.close(descriptor)

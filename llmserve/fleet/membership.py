@@ -12,12 +12,11 @@ from llmserve.observability.process_identity import is_alive
 
 
 class Membership:
-    """What a worker holds while it lives. `run_dir` is where the workers of a box meet, as the
-    `RunDirectory` that is held leads there; the board is in a file there, unless whoever started
-    the worker passed it on as a descriptor.
+    """What a worker holds while it runs.
 
-    There are twice as many rows as workers: while a worker is replaced without a gap, old
-    and new live side by side.
+    `run_dir` is the path of the `RunDirectory` that the worker holds. The board is a file in it,
+    unless the process that started the worker passed the board on as a descriptor. It has twice as
+    many rows as workers, as the old and the new worker run side by side during a replacement.
     """
 
     def __init__(self, run_dir: Path, workers: int, board: int | None = None) -> None:
@@ -27,18 +26,19 @@ class Membership:
 
     @property
     def number(self) -> int:
-        """The worker's number; the lowest that was free."""
+        """The worker's number: the lowest that was free."""
         return self.row.number
 
     @property
     def socket(self) -> Path:
-        """Where this worker takes commands."""
+        """The path of this worker's control socket."""
         return self._socket_of(os.getpid())
 
     def peers(self) -> Mapping[int, Path]:
-        """The control sockets of all workers that live, this one's included, by number.
+        """The paths of the control sockets of all live workers, this one included, by number.
 
-        One that has only just started has none yet; that of another may have been removed.
+        Workers that have only just started are left out, as they have none yet. A path may not
+        exist, as sockets can be removed.
         """
         return {
             worker.number: self._socket_of(worker.pid)
@@ -47,7 +47,7 @@ class Membership:
         }
 
     def leave(self) -> None:
-        """Give everything back."""
+        """Empty and release the row."""
         self.row.clear()
         self.row.release()
 
@@ -56,5 +56,5 @@ class Membership:
 
 
 def open_board(file: Path | int, workers: int) -> Board:
-    """The board of this box."""
+    """The board for so many workers."""
     return Board(file, 2 * workers)

@@ -1,12 +1,12 @@
-"""The run directory: where the workers of a box meet. Held, and made anew when it vanished.
+"""The run directory, which the workers of a box share. Held open, and made again if it vanishes.
 
     metrics/          the series of each process
-    limits/           what keys used of their limits
-    workers/PID.sock  where a worker takes commands
+    limits/           what keys have used of their limits
+    workers/PID.sock  a worker's control socket
     models.json       what operators loaded and unloaded
-    supervisor.lock   of the one server that runs here
+    supervisor.lock   held by the one server that runs here
 
-Knows of these no more than that they are there.
+Knows nothing of the contents of these.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from typing import Final
 from loguru import logger
 
 from llmserve.errors import ConfigurationError
-from llmserve.fleet.address import OPEN_FILES
 from llmserve.fleet.held_file import HeldFile
+from llmserve.fleet.socket_address import OPEN_FILES
 
 METRICS: Final = "metrics"
 LIMITS: Final = "limits"
@@ -32,11 +32,11 @@ LOCK: Final = "supervisor.lock"
 
 
 class RunDirectory:
-    """One process's hold on it: a lock by which others, cleaners among them, see that it is in
-    use (systemd-tmpfiles leaves a locked directory alone). Owned by one thread.
+    """One process's hold on the run directory. Owned by one thread.
 
-    Nothing is made or held before `keep`. It must be this user's or root's, and stay so: whatever
-    else takes its name is not used, nor followed.
+    It is a lock, by which other processes see that the directory is in use (systemd-tmpfiles, for
+    one, leaves a locked directory alone). Nothing is made or held before `keep`. The directory must
+    belong to this user or root; anything else that takes its name is neither used nor followed.
     """
 
     def __init__(self, path: Path) -> None:
@@ -48,24 +48,23 @@ class RunDirectory:
 
     @property
     def held_path(self) -> Path:
-        """The directory that is held, to work in: this path leads there whoever takes the name
-        meanwhile, and to the one that is held next. Valid until `close`.
+        """A path to the directory that is held, whatever takes its name; valid until `close`.
 
-        Nothing can be made or found there while nothing is held. On a system without
-        /proc/self/fd it is the name.
+        If another directory is held later, it leads there. While none is held, nothing can be
+        created or found under it. On a system without /proc/self/fd it is the plain path.
         """
         if not OPEN_FILES.exists():
             return self.path
-        if self._directory.descriptor is None:  # keeps a number free for what is held later
+        if self._directory.descriptor is None:  # reserves the descriptor number
             self._directory.open(Path(os.devnull), os.O_RDONLY)
         return OPEN_FILES / str(self._directory.descriptor)
 
     def keep(self) -> None:
-        """Make what is missing, and hold it.
+        """Create what is missing, and hold the directory.
 
         Raises:
-            OSError: it cannot be made, or is another user's; what was held is still held.
-            ConfigurationError: another server runs there since it vanished.
+            OSError: it cannot be created, or is another user's; what was held is still held.
+            ConfigurationError: since it vanished, another server has started there.
         """
         was_kept = self._was_kept
         made = []
@@ -79,7 +78,7 @@ class RunDirectory:
         self._was_kept = True
         if was_kept and made:
             logger.warning(
-                "{} had vanished and is made anew; what dead workers had counted and what keys "
+                "{} had vanished and was made again; what dead workers had counted and what keys "
                 "had used of their limits may be lost",
                 made[0].resolve(),
             )
@@ -87,11 +86,11 @@ class RunDirectory:
             self.own()
 
     def own(self) -> None:
-        """Be the one server that runs here.
+        """Become the one server that runs here.
 
         Raises:
-            OSError: there is no room for a lock.
-            ConfigurationError: another one does.
+            OSError: the lock file cannot be made.
+            ConfigurationError: another server runs here.
         """
         self._lock.open(self.held_path / LOCK, os.O_RDWR | os.O_CREAT)
         if not self._lock.lock(fcntl.LOCK_EX):
@@ -102,54 +101,54 @@ class RunDirectory:
         self._is_owned = True
 
     def remove_leftovers(self) -> None:
-        """Begin anew, but for what keys used and what operators loaded."""
+        """Remove an earlier run's series and sockets; keep key usage and loaded models."""
         for name in (METRICS, SOCKETS):
             shutil.rmtree(self.held_path / name, ignore_errors=True)
             _make(self.held_path / name)
 
     def remove(self) -> None:
-        """Let go of it, and leave nothing behind that is ours."""
+        """Delete the directory if it is ours, and release it."""
         with contextlib.suppress(OSError):
-            self._hold()  # a worker may have made it anew since
+            self._hold()  # a worker may have made it again since
         if self._directory.is_at(self.path):
             shutil.rmtree(self.path, ignore_errors=True)
         self.close()
 
     def close(self) -> None:
-        """Let go of it; doing it twice is harmless."""
+        """Release the directory; doing it twice is harmless."""
         self._lock.close()
         self._directory.close()
 
     def _hold(self) -> None:
-        """Hold what has the name now, if it is ours."""
+        """Hold the directory that has the name now, if it is ours."""
         found = HeldFile()
         found.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
-        if not _is_ours(found.user):  # others know its name, and may write beside it
+        if not _is_ours(found.user):  # its parent may be writable by others, who know its name
             found.close()
             raise PermissionError(
-                f"{self.path} is another user's; this server uses its own and root's"
+                f"{self.path} belongs to another user; this server uses only its own or root's"
             )
         self._directory.take_over(found)
 
 
 def _make(path: Path, *, parents: bool = False) -> list[Path]:
-    """Make a directory for this user alone; what was made, if anything.
+    """Make a directory for this user alone; returns it if it did not exist.
 
     Raises:
-        OSError: it cannot be made; what is there is no directory, or another user's.
+        OSError: it cannot be made; what exists is not a directory, or another user's.
     """
     try:
         path.mkdir(mode=0o700, parents=parents)
     except FileExistsError:
         found = path.lstat()
         if not stat.S_ISDIR(found.st_mode):
-            raise NotADirectoryError(f"{path.resolve()} is no directory") from None
+            raise NotADirectoryError(f"{path.resolve()} is not a directory") from None
         if not _is_ours(found.st_uid):
-            raise PermissionError(f"{path.resolve()} is another user's") from None
+            raise PermissionError(f"{path.resolve()} belongs to another user") from None
         return []
     return [path]
 
 
 def _is_ours(user: int) -> bool:
-    """Root may do everything anyway, and makes the volumes of containers."""
+    """This user's or root's: root can do everything anyway, and creates containers' volumes."""
     return user in (os.geteuid(), 0)

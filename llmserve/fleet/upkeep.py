@@ -1,4 +1,4 @@
-"""A process looks after its part of the run directory, so that what vanishes comes back."""
+"""Restores a process's part of the run directory when something in it vanishes."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ LOOK_SECONDS: Final = 1.0
 
 
 class Upkeep:
-    """Keeps the directory itself, and then does what each room has to do there, its chores.
+    """Keeps the directory itself, and then runs the chores of the rooms that have files there.
 
-    A worker `run`s it; the supervisor calls `look` now and then. Chores may raise an `OSError`:
-    it is told, and they are tried again.
+    A worker calls `run`; the supervisor calls `look` now and then. If a chore raises an `OSError`,
+    it is logged, and all are tried again the next time.
     """
 
     def __init__(self, directory: RunDirectory, *chores: Callable[[], None]) -> None:
@@ -26,11 +26,11 @@ class Upkeep:
         self._chores = (directory.keep, *chores)
         self._trouble = Trouble(
             f"the run directory {directory.path} cannot be kept",
-            "the workers serve on; make room there, or restart with another `run_dir`",
+            "the workers go on serving; free disk space, or restart with another `run_dir`",
         )
 
     def look(self) -> None:
-        """Once; blocks on files."""
+        """Do everything once; blocks on files."""
         try:
             for chore in self._chores:
                 chore()
@@ -40,12 +40,12 @@ class Upkeep:
             self._trouble.is_over()
 
     async def run(self, control: ControlServer) -> None:
-        """Until cancelled, and the control socket with it."""
+        """Look after the directory and the control socket until cancelled."""
         while True:
             await asyncio.sleep(LOOK_SECONDS)
             await asyncio.to_thread(self.look)
             await control.keep()
 
     def close(self) -> None:
-        """Let go of the directory."""
+        """Release the directory."""
         self._directory.close()

@@ -1,1 +1,1 @@
-"""What this process may use of the machine that it runs on: processors, memory, GPUs."""
+"""What this process may use of the machine it runs on: processors, memory, GPUs."""

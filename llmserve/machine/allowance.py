@@ -9,23 +9,22 @@ from llmserve.machine.cgroups import memory_left, quota_of_processors
 
 
 def processors(root: Path = Path("/")) -> int:
-    """Processors that this process can keep busy: those that it may run on, and no more than its
-    quota has time for.
+    """How many processors this process can keep busy, by its affinity and its quota.
 
     A quota of 2.5 counts as 2: a step's threads wait for each other, so all would wait for the
-    one that is throttled, and the event loop wants some time, too.
+    one that is throttled, and the event loop needs some time, too.
     """
     quota = quota_of_processors(root)
     return affinity() if quota is None else max(1, min(affinity(), int(quota)))
 
 
 def affinity() -> int:
-    """Processors that this process may run on."""
+    """How many processors this process may run on."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def free_memory(root: Path = Path("/")) -> int | None:
-    """Bytes of the host's memory that are free for this process; `None` where nobody can tell."""
+    """Bytes of the host's memory that this process may still use; `None` if that is unknown."""
     known = (_available(root / "proc/meminfo"), memory_left(root))
     return min((free for free in known if free is not None), default=None)
 

@@ -1,7 +1,7 @@
 """Quotas that Linux's control groups, versions 1 and 2, set for this process.
 
-A group is bound by all that it is in: the quota is the least on the way up to where its hierarchy
-is mounted. https://docs.kernel.org/admin-guide/cgroup-v2.html
+The quotas of all enclosing groups apply, so the effective one is the smallest on the way up to the
+mount point of the hierarchy. https://docs.kernel.org/admin-guide/cgroup-v2.html
 """
 
 from __future__ import annotations
@@ -13,18 +13,18 @@ from pathlib import Path, PurePosixPath
 from typing import Final
 
 UNLIMITED: Final = 2**60
-"""Version 1 writes no bound as the largest number of whole pages."""
+"""Version 1 writes "no limit" as the largest number of whole pages."""
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """A control group: the folder that it is in a hierarchy of this version."""
+    """A control group: its folder, in a hierarchy of this version."""
 
     folder: Path
     version: int
 
     def processors(self) -> float | None:
-        """How many processors' time it gets; `None` where it sets no quota."""
+        """Its quota of processor time, in processors; `None` where it sets none."""
         if self.version == 1:
             quota, period = self._text("cpu.cfs_quota_us"), self._text("cpu.cfs_period_us")
         else:
@@ -40,7 +40,7 @@ class Group:
             limits = [self._text("memory.limit_in_bytes"), stat.get("hierarchical_memory_limit")]
             used, cached = self._text("memory.usage_in_bytes"), stat.get("total_inactive_file")
         else:
-            # Over `high` nobody is killed, but everybody is throttled.
+            # Above `high` processes are not killed but throttled.
             limits = [self._text("memory.max"), self._text("memory.high")]
             used, cached = self._text("memory.current"), stat.get("inactive_file")
         set_ones = [int(limit) for limit in limits if limit and limit.isdecimal()]
@@ -57,29 +57,29 @@ class Group:
 
 
 def quota_of_processors(root: Path = Path("/")) -> float | None:
-    """How many processors' time this process gets; `None` where nothing bounds it."""
+    """This process's quota of processor time, in processors; `None` without one."""
     quotas = (group.processors() for group in groups(root, "cpu"))
     return min((quota for quota in quotas if quota is not None), default=None)
 
 
 def memory_left(root: Path = Path("/")) -> int | None:
-    """Bytes that this process may still take; `None` where nothing bounds it.
+    """Bytes that this process may still allocate; `None` without a limit.
 
-    Pages of files that nobody used lately are not counted as used: they make room.
+    Inactive page cache does not count as used: the kernel reclaims it.
     """
     left = (group.free_memory() for group in groups(root, "memory"))
     return min((free for free in left if free is not None), default=None)
 
 
 def groups(root: Path, controller: str) -> Iterator[Group]:
-    """This process's group and those around it; `root` is where the file system begins."""
+    """This process's group and those that enclose it, for one controller."""
     paths = _paths(root / "proc/self/cgroup", controller)
     for version, mounted, mount_point in _mounts(root / "proc/self/mountinfo", controller):
         if version not in paths:
             continue
         path = PurePosixPath(paths[version])
         top = root / mount_point.lstrip("/")
-        # Outside of what is mounted here, as in a container that sees the host's path: its own.
+        # A path outside the mounted part is the host's, seen from a container: the group is `top`.
         inside = path.is_relative_to(mounted) and ".." not in path.parts
         folder = top / path.relative_to(mounted) if inside else top
         for group in (folder, *folder.parents):
@@ -89,7 +89,7 @@ def groups(root: Path, controller: str) -> Iterator[Group]:
 
 
 def _paths(file: Path, controller: str) -> dict[int, str]:
-    """Where the process is in the hierarchy of each version that may have this controller."""
+    """The process's path in the hierarchy of each version that may have this controller."""
     paths = {}
     for line in _lines(file):
         number, controllers, path = line.split(":", 2)
@@ -101,7 +101,7 @@ def _paths(file: Path, controller: str) -> dict[int, str]:
 
 
 def _mounts(file: Path, controller: str) -> Iterator[tuple[int, str, str]]:
-    """Version, the group that is at the top, and the mount point of each hierarchy."""
+    """Version, topmost visible group and mount point of each hierarchy."""
     for line in _lines(file):
         left, _, right = line.partition(" - ")
         mounted, mount_point = map(_unescaped, left.split()[3:5])
@@ -113,7 +113,7 @@ def _mounts(file: Path, controller: str) -> Iterator[tuple[int, str, str]]:
 
 
 def _unescaped(text: str) -> str:
-    """Blanks and backslashes come in octal."""
+    """Blanks and backslashes are written in octal."""
     return re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), text)
 
 

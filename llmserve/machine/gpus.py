@@ -1,5 +1,7 @@
-"""The GPUs that this process may use, in CUDA's numbering, from the driver's tool alone: a process
-that asks CUDA makes a context on the device and keeps its memory."""
+"""The GPUs that this process may use, in CUDA's numbering, read from nvidia-smi.
+
+CUDA itself is not asked: that would create a context, which occupies memory of the device.
+"""
 
 from __future__ import annotations
 
@@ -22,8 +24,11 @@ BUS_ORDER: Final = "PCI_BUS_ID"
 
 @dataclass(frozen=True, slots=True)
 class Gpu:
-    """One that is installed. `free_bytes` is `None` where the driver does not tell: partitions of
-    a GPU (MIG), and GPUs that use the host's memory."""
+    """An installed GPU.
+
+    `free_bytes` is `None` where the driver does not report it: for GPUs that are partitioned (MIG)
+    and those that use the host's memory.
+    """
 
     uuid: str
     name: str
@@ -31,7 +36,7 @@ class Gpu:
 
 
 def installed_gpus() -> list[Gpu]:
-    """In the order of the PCI bus; none where there is no driver."""
+    """All GPUs in the order of the PCI bus; none without a driver."""
     try:
         output = subprocess.run(  # noqa: S603 - a fixed command
             NVIDIA_SMI, capture_output=True, text=True, timeout=10, check=True
@@ -43,23 +48,23 @@ def installed_gpus() -> list[Gpu]:
 
 
 def has_gpus(root: Path = Path("/")) -> bool:
-    """Whether the system knows of NVIDIA GPUs, whatever this process may do with them."""
+    """Whether the system has NVIDIA GPUs, even if this process may not use them."""
     known, devices = root / "proc/driver/nvidia/gpus", root / "dev"
     return (known.is_dir() and any(known.iterdir())) or any(devices.glob("nvidia[0-9]*"))
 
 
 def hides_gpus(environment: Mapping[str, str]) -> bool:
-    """Whether whoever started this process keeps it from all GPUs."""
+    """Whether CUDA_VISIBLE_DEVICES hides all GPUs from this process."""
     chosen = environment.get("CUDA_VISIBLE_DEVICES")
     return chosen is not None and not chosen.strip().startswith((*"0123456789", "GPU-", "MIG-"))
 
 
 def visible_gpus(installed: Sequence[Gpu], environment: Mapping[str, str]) -> dict[int, int | None]:
-    """Free bytes of each GPU by its number in CUDA, which is the N of `cuda:N`.
+    """Free bytes of each GPU by its CUDA index, the N of `cuda:N`; `None` where unknown.
 
-    `None` where nobody can tell. CUDA_VISIBLE_DEVICES is read as CUDA does: numbers, or beginnings
-    of UUIDs; what is wrong ends the list, and what is there twice makes it empty. Without
-    CUDA_DEVICE_ORDER=PCI_BUS_ID the numbers of unlike GPUs are CUDA's secret: fastest first.
+    CUDA_VISIBLE_DEVICES is read as CUDA reads it: indices, or prefixes of UUIDs; the first invalid
+    one ends the list, and a duplicate makes it empty. Without CUDA_DEVICE_ORDER=PCI_BUS_ID, CUDA
+    numbers unlike GPUs by its own estimate of their speed, which we cannot reproduce.
     """
     chosen = environment.get("CUDA_VISIBLE_DEVICES")
     if chosen is not None and chosen.startswith("MIG-"):

@@ -1,4 +1,4 @@
-"""The accounting log: a JSON line per request, written by every worker in a thread of its own."""
+"""The accounting log: a JSON line per request, which each worker writes in a thread of its own."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ COMPLAIN_SECONDS: Final = 60.0
 
 @dataclass(frozen=True, slots=True)
 class AccountingEntry:
-    """Who used what. `time` is UTC in ISO 8601; `outcome` a finish reason or an error's code."""
+    """Who used how much. `time` is UTC in ISO 8601; `outcome` a finish reason or an error code."""
 
     time: str
     request_id: str
@@ -41,11 +41,11 @@ class AccountingEntry:
 
 
 class AccountingLog:
-    """Appends to a `SharedFile`, and nobody waits for a disk.
+    """Appends to a `SharedFile` without ever making a request wait for the disk.
 
-    A batch that the disk refuses is tried again until it works or the log is closed. Meanwhile
-    entries queue, `MAX_QUEUED` of them; what comes after that is lost, and the log tells how
-    many: at once, then at most once in `COMPLAIN_SECONDS`, and the rest when it is closed.
+    A batch that cannot be written is tried again until it works or the log is closed. Meanwhile up
+    to `MAX_QUEUED` entries wait; any more are lost. The number lost is logged at once, then at most
+    every `COMPLAIN_SECONDS`, and the rest on closing.
     """
 
     def __init__(
@@ -62,13 +62,8 @@ class AccountingLog:
         self._thread = threading.Thread(target=self._write_all, name="accounting")
         self._thread.start()
 
-    @property
-    def num_lost(self) -> int:
-        """Entries that never came to the file."""
-        return self._losses.total
-
     def write(self, entry: AccountingEntry) -> None:
-        """Hand one entry over; returns at once."""
+        """Queue one entry; returns at once."""
         if self._is_closing.is_set():
             self._losses.add(1, "it is closed")
             return
@@ -82,23 +77,23 @@ class AccountingLog:
         if self._is_closing.is_set():
             return
         self._is_closing.set()
-        self._queue.put(None)  # waits for a place at most as long as the disk takes
+        self._queue.put(None)  # if the queue is full, waits for the disk once
         self._thread.join()
-        self._losses.tell(at_once=True)
+        self._losses.report(at_once=True)
 
     def _write_all(self) -> None:
         lines: deque[bytes] = deque()
-        self._append(lines)  # a path that cannot be written is known at start
+        self._append(lines)  # a path that cannot be written is reported at start
         is_last = False
         while not is_last:
             is_last = self._take(lines)
             while lines and not self._append(lines):
                 if self._is_closing.wait(RETRY_SECONDS) and not self._append(lines):
-                    while not is_last:  # a try for each batch would hold up the stop
+                    while not is_last:  # trying each batch again would delay the stop
                         is_last = self._take(lines)
                     self._losses.add(len(lines), "the file cannot be written")
                     lines.clear()
-            self._losses.tell()
+            self._losses.report()
         self._file.close()
 
     def _append(self, lines: deque[bytes]) -> bool:
@@ -110,7 +105,7 @@ class AccountingLog:
         return True
 
     def _take(self, lines: deque[bytes]) -> bool:
-        """Wait for entries; returns whether they are the last ones."""
+        """Wait for entries and add their lines; returns whether they are the last ones."""
         entry = self._queue.get()
         while entry is not None:
             lines.append(_line(entry))
@@ -124,32 +119,32 @@ class AccountingLog:
 
 
 class _Losses:
-    """Counts what is lost and complains, but not all the time. Any thread may call it."""
+    """Counts lost entries and logs them at a limited rate. Any thread may call it."""
 
     def __init__(self, path: Path, clock: Callable[[], float]) -> None:
-        self.total = 0
+        self._total = 0
         self._path = path
         self._clock = clock
         self._lock = threading.Lock()
         self._why = ""
-        self._told = 0
-        self._told_at: float | None = None
+        self._reported = 0
+        self._reported_at: float | None = None
         self._complained_at: float | None = None
 
     def add(self, count: int, why: str) -> None:
         with self._lock:
-            self.total += count
+            self._total += count
             self._why = why
-        self.tell()
+        self.report()
 
-    def tell(self, *, at_once: bool = False) -> None:
+    def report(self, *, at_once: bool = False) -> None:
         with self._lock:
-            lost = self.total - self._told
-            if not lost or not (at_once or self._is_due(self._told_at)):
+            lost = self._total - self._reported
+            if not lost or not (at_once or self._is_due(self._reported_at)):
                 return
-            self._told, self._told_at = self.total, self._clock()
+            self._reported, self._reported_at = self._total, self._clock()
         logger.error(
-            "{} entries for the accounting log {} are lost: {}", lost, self._path, self._why
+            "{} entries of the accounting log {} are lost: {}", lost, self._path, self._why
         )
 
     def complain(self, error: OSError) -> None:
@@ -166,5 +161,5 @@ class _Losses:
 def _line(entry: AccountingEntry) -> bytes:
     try:
         return orjson.dumps(asdict(entry)) + b"\n"
-    except TypeError:  # a lone surrogate in a name: better escaped than lost
+    except TypeError:  # a lone surrogate in a name, which `json` escapes
         return json.dumps(asdict(entry)).encode() + b"\n"

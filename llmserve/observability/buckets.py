@@ -1,4 +1,4 @@
-"""Histogram buckets, in seconds and tokens. Those that vLLM has are vLLM's."""
+"""Histogram buckets, in seconds and tokens; vLLM's own for the series that vLLM has."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the current task works for: its request's id, its trace, what its access line will say."""
+"""The request that the current task works for: its id, its trace, the data for its access line."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ if TYPE_CHECKING:
     from llmserve.observability.timings import RequestTimings
 
 request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
-"""Every log line carries it."""
+"""Added to every log line."""
 
 access_timings: ContextVar[list[RequestTimings] | None] = ContextVar("access_timings", default=None)
-"""Made by the middleware for one HTTP request; every generation of it adds its own."""
+"""Set by the middleware for each HTTP request; each of its generations adds its own timings."""
 
 current_trace: ContextVar[Any] = ContextVar("current_trace", default=None)
-"""The caller's trace, as the tracer read it from the headers; `None` without one."""
+"""The caller's trace context, read from the headers by the tracer; `None` without one."""

@@ -1,4 +1,4 @@
-"""From series to the text that Prometheus reads: of one process, or of all workers together."""
+"""Renders series as Prometheus's text format, for one process or for all workers together."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from llmserve.observability.vllm_names import VLLMNames
 
 
 class Exposition:
-    """Renders `source`: a registry, or the files of all workers."""
+    """Renders `source`, which is a registry or the files of all workers."""
 
     def __init__(self, source: Collector, compat: Literal["none", "vllm"]) -> None:
         self._source = source
@@ -23,7 +23,7 @@ class Exposition:
 
     def render(self) -> bytes:
         """The text; blocks on files and on the GPU driver."""
-        # Collected once: both vocabularies tell the same values.
+        # Collected once, so that both sets of names show the same values.
         collected = _registry_of(_Collected(list(self._source.collect())))
         text = generate_latest(collected)
         if self._compat == "vllm":

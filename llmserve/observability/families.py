@@ -1,4 +1,4 @@
-"""From summed values to the families that Prometheus's text is made of."""
+"""Merges the values of several processes into Prometheus's metric families."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ TYPES: Final = frozenset({"counter", "gauge", "histogram", "summary"})
 def families(values: Mapping[str, Mapping[str, Sequence[float]]]) -> Iterable[Metric]:
     """One family per series; `values` are by kind and by prometheus_client's key.
 
-    Of a `gauge_livemax` the largest counts. All others are summed exactly and rounded once, so that
-    a sum never depends on its order and never falls while its parts rise.
+    For a `gauge_livemax` the largest value is taken. All others are summed exactly and rounded
+    once, so that a sum does not depend on the order and never falls while its parts rise.
     """
     for kind, keys in values.items():
         merged = max if kind == "gauge_livemax" else exact_sum
@@ -36,29 +36,29 @@ def families(values: Mapping[str, Mapping[str, Sequence[float]]]) -> Iterable[Me
 
 
 def exact_sum(parts: Iterable[float]) -> float:
-    """Rounded once; NaN where the parts have no sum."""
+    """The sum, rounded once; NaN if the parts have none."""
     try:
         return math.fsum(parts)
-    except (OverflowError, ValueError):  # too large; both infinities
+    except (OverflowError, ValueError):  # too large; infinities of both signs
         return math.nan
 
 
 @functools.lru_cache(maxsize=2**14)
 def check_key(kind: str, key: str) -> None:
-    """See that `families` can make a series of it, and Prometheus's text of that.
+    """Check that a key can be made into a series and rendered.
 
     Raises:
         ValueError: it cannot.
     """
     if _type(kind) not in TYPES:
-        raise ValueError(f"{kind!r} is no kind of series")
+        raise ValueError(f"{kind!r} is not a kind of series")
     try:
         family, name, labels, text = json.loads(key)
         Metric(family, text, _type(kind))
         float(labels.get("le", 0))
         "".join((family, name, text, *labels, *labels.values())).encode()
     except (TypeError, AttributeError, RecursionError) as error:
-        raise ValueError(f"{key[:100]!r} is no series") from error
+        raise ValueError(f"{key[:100]!r} is not the key of a series") from error
 
 
 def _type(kind: str) -> str:
@@ -66,7 +66,7 @@ def _type(kind: str) -> str:
 
 
 def _cumulated(name: str, samples: Sequence[Sample]) -> list[Sample]:
-    """The files count each bucket for itself and have no count of all."""
+    """Samples with cumulative buckets and a `_count`: the files have neither."""
     buckets: dict[Labels, list[Sample]] = defaultdict(list)
     others: dict[Labels, list[Sample]] = defaultdict(list)
     for sample in samples:
@@ -80,5 +80,5 @@ def _cumulated(name: str, samples: Sequence[Sample]) -> list[Sample]:
             cumulated.append(bucket._replace(value=count))
         cumulated.append(Sample(name + "_count", dict(labels), count))
         cumulated.extend(others.pop(labels, ()))
-    # A worker that is making a series has its sum before it has the buckets.
+    # A worker that is just creating a series writes its sum before its buckets.
     return cumulated + [sample for group in others.values() for sample in group]

@@ -1,6 +1,6 @@
-"""Memory and utilization of the GPUs, asked of the driver whenever somebody looks.
+"""Memory and utilization of the GPUs, read from the driver at every scrape.
 
-Never kept in the workers' files: every worker would tell of the same GPUs. Needs the extra `gpu`.
+Never kept in the workers' files: every worker would report the same GPUs. Needs the extra `gpu`.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ LABELS = ("gpu",)
 
 
 class GPUCollector(Collector):
-    """Without GPU, driver or the extra there are no series; a scrape never fails for it.
+    """Gauges of all GPUs; none without GPU, driver or the extra, but a scrape never fails.
 
-    A GPU that does not tell one thing (utilization of one that is partitioned, memory of one
-    that shares the host's) tells the others. Why something is missing is logged once, at DEBUG.
-    `nvml` is the module `pynvml`, or what a test puts in its place.
+    If a GPU lacks one reading (utilization if it is partitioned, memory if it shares the host's),
+    the others are still reported. The reason is logged once, at DEBUG. `nvml` is by default the
+    module `pynvml`.
     """
 
     def __init__(self, nvml: Any = None) -> None:
@@ -31,21 +31,29 @@ class GPUCollector(Collector):
         self._nvml = nvml if nvml is not None else self._find_nvml()
 
     def collect(self) -> Iterable[Metric]:
-        """Three gauges per GPU."""
+        """Up to three gauges per GPU."""
         if self._nvml is None:
             return []
         try:
             return self._read(self._nvml)
-        # Its errors share no base with ours, and a driver that is being updated raises anything.
+        # NVML may be missing, or raise anything while the driver is being updated.
         except Exception as error:
             self._note(f"no GPU series: {error}")
             return []
 
     def _read(self, nvml: Any) -> list[Metric]:
-        used = GaugeMetricFamily("llmserve_gpu_memory_used_bytes", "Of a GPU.", labels=LABELS)
-        total = GaugeMetricFamily("llmserve_gpu_memory_total_bytes", "Of a GPU.", labels=LABELS)
+        used = GaugeMetricFamily(
+            "llmserve_gpu_memory_used_bytes",
+            "Memory of a GPU in use by all processes.",
+            labels=LABELS,
+        )
+        total = GaugeMetricFamily(
+            "llmserve_gpu_memory_total_bytes", "Memory that a GPU has.", labels=LABELS
+        )
         busy = GaugeMetricFamily(
-            "llmserve_gpu_utilization_ratio", "Share of time a GPU computed, 0 to 1.", labels=LABELS
+            "llmserve_gpu_utilization_ratio",
+            "Share of time in which a GPU was busy, 0 to 1.",
+            labels=LABELS,
         )
         nvml.nvmlInit()
         try:
@@ -68,7 +76,7 @@ class GPUCollector(Collector):
         try:
             yield
         except Exception as error:  # as in `collect`, for one reading
-            self._note(f"GPU {index} does not tell its {what}: {error}")
+            self._note(f"GPU {index} does not report its {what}: {error}")
 
     def _find_nvml(self) -> ModuleType | None:
         try:

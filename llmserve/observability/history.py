@@ -1,7 +1,7 @@
-"""What dead workers counted: their files, one per worker and kind, become one.
+"""What dead workers counted: their files, one per worker and kind, are merged into one.
 
-The truth changes in a single rename. `history.json` has the sums and the names of the files that
-they are of; a file named there counts no more, so that a crash at any point loses nothing and
+The state changes in a single rename. `history.json` has the sums and the names of the files that
+went into them; a file named there no longer counts, so that a crash at any point loses nothing and
 counts nothing twice. Callers hold the directory's lock.
 """
 
@@ -25,7 +25,7 @@ from llmserve.observability.series_file import USED
 NAME: Final = "history.json"
 
 Sums = Mapping[str, Mapping[str, float]]
-"""Of a kind (counter, histogram, summary): prometheus_client's key, and the value."""
+"""Values by kind (counter, histogram, summary) and by prometheus_client's key."""
 
 
 class CorruptSeries(ValueError):
@@ -37,18 +37,18 @@ class CorruptSeries(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """Sums of `absorbed`, files that may still lie around, and of others that are gone."""
+    """Sums of the merged files. Those in `absorbed` may still exist; others are already deleted."""
 
     sums: Sums
     absorbed: frozenset[str] = frozenset()
 
     @classmethod
     def read(cls, directory: Path) -> Self:
-        """The one that is there; before the first it is empty.
+        """The directory's history; empty if there is none yet.
 
         Raises:
             OSError: it cannot be read.
-            CorruptSeries: it is no history.
+            CorruptSeries: it is not a history.
         """
         try:
             found = json.loads((directory / NAME).read_text())
@@ -62,10 +62,10 @@ class History:
             raise CorruptSeries(NAME, error) from error
 
     def write(self, directory: Path) -> None:
-        """Replace the one that is there, at once.
+        """Replace the directory's history atomically.
 
         Raises:
-            OSError: there is no room; the old one stays.
+            OSError: the disk is full; the old one stays.
         """
         fresh = directory / (NAME + ".tmp")
         try:
@@ -78,18 +78,19 @@ class History:
 
 @dataclass(frozen=True, slots=True)
 class Gathered:
-    """All values of each key, by kind; and why some files have none here, by their name."""
+    """All values of each key, by kind; and for each file that could not be read, the reason."""
 
     values: dict[str, dict[str, list[float]]]
     unread: dict[str, Exception]
 
 
 def absorb(directory: Path, dead: Sequence[Path]) -> None:
-    """Add these files of dead workers to the history, and remove them. Those that cannot be read
-    stay; a history that is none is put aside.
+    """Add these files of dead workers to the history, and remove them.
+
+    Files that cannot be read stay. A corrupt history is renamed and a new one begun.
 
     Raises:
-        OSError: it cannot be written; nothing has changed.
+        OSError: the history cannot be written; nothing has changed.
     """
     try:
         history = History.read(directory)
@@ -109,7 +110,7 @@ def absorb(directory: Path, dead: Sequence[Path]) -> None:
 
 
 def gather(files: Iterable[Path], history: History) -> Gathered:
-    """What the history and these files have; of a file that is corrupt in part, nothing."""
+    """The values of the history and of these files; a partly corrupt file is left out."""
     unread: dict[str, Exception] = {}
     found: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     for kind, sums in history.sums.items():
@@ -120,7 +121,7 @@ def gather(files: Iterable[Path], history: History) -> Gathered:
         try:
             values = list(_values(file))
         except FileNotFoundError:
-            continue  # a cleaner was faster
+            continue  # another process has removed it meanwhile
         except (OSError, CorruptSeries) as error:
             unread[file.name] = error
             continue
@@ -130,7 +131,7 @@ def gather(files: Iterable[Path], history: History) -> Gathered:
 
 
 def kind_of(name: str) -> str:
-    """Of a file: `counter`, `histogram`, `summary`, `gauge_livesum` or `gauge_livemax`."""
+    """The kind in a file's name: `counter`, `histogram`, `summary` or `gauge_livesum`, for one."""
     return name.rpartition("_")[0]
 
 
@@ -139,7 +140,7 @@ def _values(file: Path) -> Iterator[tuple[str, float]]:
         if os.fstat(opened.fileno()).st_size == 0:
             return  # its worker is about to fill it, or was killed just before
         header = opened.read(USED.size)
-        size = os.fstat(opened.fileno()).st_size  # afterwards: it may grow
+        size = os.fstat(opened.fileno()).st_size  # after the header, as the file may grow
     kind = kind_of(file.name)
     try:
         if not 0 <= USED.unpack(header)[0] <= size:
@@ -147,7 +148,7 @@ def _values(file: Path) -> Iterator[tuple[str, float]]:
         for key, value, _, _ in MmapedDict.read_all_values_from_file(str(file)):  # type: ignore[no-untyped-call]  # prometheus_client leaves it untyped
             check_key(kind, key)
             yield key, value
-    # The last one is prometheus_client's own, for an entry that is longer than its file.
+    # prometheus_client raises RuntimeError for an entry that is longer than the file.
     except (struct.error, LookupError, ValueError, RuntimeError) as error:
         raise CorruptSeries(file.name, error) from error
 
@@ -157,7 +158,7 @@ def _sums(found: Mapping[str, Mapping[str, float]]) -> Sums:
         for key, value in sums.items():
             check_key(kind, key)
             if not isinstance(value, float | int):
-                raise TypeError(f"{value!r} is no number")
+                raise TypeError(f"{value!r} is not a number")
     return found
 
 
@@ -168,7 +169,7 @@ def _names(found: Sequence[str]) -> frozenset[str]:
 
 
 def _ceiling(values: Sequence[float]) -> float:
-    """The sum, rounded up: a total that became smaller by a rounding is a restart to Prometheus."""
+    """The sum, rounded up: Prometheus takes a total that becomes smaller for a restart."""
     total = exact_sum(values)
     if math.isfinite(total) and exact_sum([*values, -total]) > 0:
         return math.nextafter(total, math.inf)

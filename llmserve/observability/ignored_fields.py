@@ -1,4 +1,4 @@
-"""Fields that clients sent and nobody read: a line in the log for each, and a count."""
+"""Fields of requests that the server ignored: logged once per client, and counted."""
 
 from __future__ import annotations
 
@@ -11,11 +11,14 @@ from loguru import logger
 from llmserve.observability.metrics import Metrics
 
 MAX_KNOWN: Final = 4096
-"""Fields of clients that are remembered; the one not seen for longest is logged anew."""
+"""How many fields of clients are remembered; the least recently seen one is then logged again."""
 
 
 class IgnoredFields:
-    """Owned by the event loop's thread. Names must be safe to log, and of bounded length."""
+    """Reports ignored fields. Owned by the event loop's thread.
+
+    Names must be safe to log, and of bounded length.
+    """
 
     def __init__(self, metrics: Metrics, max_known: int = MAX_KNOWN) -> None:
         self._metrics = metrics
@@ -23,7 +26,7 @@ class IgnoredFields:
         self._known: OrderedDict[tuple[str, str], None] = OrderedDict()
 
     def tell(self, client: str, fields: Iterable[str]) -> None:
-        """Count them, and log those that are new of this client, in one line."""
+        """Count the fields, and log those that are new for this client, in one line."""
         new = []
         for field in fields:
             place = field.rpartition(".")[0] or "body"
@@ -35,4 +38,4 @@ class IgnoredFields:
         while len(self._known) > self._max_known:
             self._known.popitem(last=False)
         if new:
-            logger.info("{} sends fields that nobody reads here: {}", client, ", ".join(new))
+            logger.info("{} sends fields that are ignored: {}", client, ", ".join(new))

@@ -20,7 +20,7 @@ from llmserve.observability.context import request_id
 if TYPE_CHECKING:
     from loguru import Record
 
-# These write whole requests, chunks of answers or URLs with prompts in them at DEBUG or INFO.
+# These log whole requests, chunks of answers or URLs with prompts at DEBUG or INFO.
 CHATTY: Final = (
     "sse_starlette",
     "websockets",
@@ -35,15 +35,15 @@ CHATTY: Final = (
     "multipart",
     "watchfiles",
 )
-# Uvicorn's line for a WebSocket has its query string, in which a client may put a secret.
+# Uvicorn's line for a WebSocket contains its query string, which may hold a secret.
 UVICORN_WEBSOCKET: Final = '%s - "WebSocket %s"'
 CONTROLS: Final = {
     code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"
 }
-"""A terminal obeys these."""
+"""Control characters, which a terminal would execute, and their escaped forms."""
 
 JSON_CONTROLS: Final = {code: f"\\u{code:04x}" for code in range(127, 160)}
-"""Those of them that orjson does not escape."""
+"""Those that orjson does not escape."""
 
 HUMAN_FORMAT: Final = (
     "<green>{time:YYYY-MM-DD HH:mm:ss.SSS}</green> <level>{level: <7}</level> "
@@ -80,7 +80,7 @@ def configure_logging(log_format: str, log_level: str, sink: TextIO | None = Non
 
 
 class _ToLoguru(logging.Handler):
-    """Hands records of the standard library's logging on to loguru."""
+    """Passes records of the standard library's logging on to loguru."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Forward one record with its level and traceback."""
@@ -99,7 +99,7 @@ def _message(record: logging.LogRecord) -> str:
     try:
         return record.getMessage()
     except (TypeError, ValueError, KeyError):
-        return f"{record.msg} (its arguments do not fit)"
+        return f"{record.msg} (its arguments do not match)"
 
 
 def _add_request(record: Record) -> None:
@@ -131,7 +131,7 @@ def _as_json(record: Record) -> str:
     try:
         text = orjson.dumps(line, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
         return text.translate(JSON_CONTROLS)
-    except (TypeError, ValueError):  # a lone surrogate, a huge number: better escaped than lost
+    except (TypeError, ValueError):  # a lone surrogate or a huge number
         return json.dumps(line, default=repr, skipkeys=True)
 
 

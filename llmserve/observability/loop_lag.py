@@ -12,7 +12,7 @@ INTERVAL_SECONDS: Final = 0.25
 async def watch_loop_lag(
     observe: Callable[[float], None], interval_seconds: float = INTERVAL_SECONDS
 ) -> None:
-    """Report the lateness of a timer, in seconds, again and again until cancelled."""
+    """Report how late a timer fires, in seconds, repeatedly until cancelled."""
     loop = asyncio.get_running_loop()
     while True:
         due = loop.time() + interval_seconds

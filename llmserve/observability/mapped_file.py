@@ -1,5 +1,5 @@
-"""Files in memory that other processes read. Their room on the disk is taken before they are
-mapped: writing to a mapped page for which a full disk has no room kills the process (SIGBUS).
+"""Memory-mapped files that other processes read. Their disk space is allocated before they are
+mapped: writing to a mapped page for which a full disk has no space kills the process (SIGBUS).
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ UNSUPPORTED: Final = frozenset({errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS})
 
 
 def map_file(descriptor: int, num_bytes: int) -> mmap.mmap:
-    """The first bytes of a file, which is made so long if it is shorter; new ones are zero.
+    """Map the first bytes of a file, which is extended with zeros if it is shorter.
 
     Raises:
-        OSError: there is no room for them.
+        OSError: the disk is full.
     """
     if not _allocate(descriptor, num_bytes) and os.fstat(descriptor).st_size < num_bytes:
         os.ftruncate(descriptor, num_bytes)
@@ -25,7 +25,7 @@ def map_file(descriptor: int, num_bytes: int) -> mmap.mmap:
 
 
 def nameless_file(name: str) -> int:
-    """The descriptor of an empty file that lies in no folder and that nothing can remove."""
+    """The descriptor of an empty file that is in no folder, so that nothing can remove it."""
     if hasattr(os, "memfd_create"):
         return os.memfd_create(name)
     with tempfile.TemporaryFile() as file:
@@ -33,7 +33,7 @@ def nameless_file(name: str) -> int:
 
 
 def _allocate(descriptor: int, num_bytes: int) -> bool:
-    """Whether this system, and the file's, can do that."""
+    """Allocate disk space; whether this platform and file system support that."""
     if not hasattr(os, "posix_fallocate"):
         return False
     try:

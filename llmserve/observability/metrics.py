@@ -1,6 +1,6 @@
 """The Prometheus series. Names and buckets keep the meaning that vLLM's dashboards expect.
 
-Knows nothing of requests or engines: rooms above call its verbs.
+Knows nothing of requests or engines: the rooms above set the series.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ class Metrics:
     """Every series of one process.
 
     With `multiprocess_dir` the series of all worker processes are rendered, summed from the
-    files that each keeps there. With `compat="vllm"` everything that vLLM has a name for is there
-    under that name, too.
+    files that each keeps there. With `compat="vllm"`, series that vLLM has as well are also
+    rendered under vLLM's names.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class Metrics:
         return self._exposition.render()
 
     def restore(self) -> None:
-        """Publish again what others cannot read because its file was removed; blocks on files."""
+        """Write values again whose file was removed; blocks on files."""
         if self._shared is not None:
             self._shared.restore()
 
@@ -95,13 +95,16 @@ class Metrics:
             ("model", "reason"),
         )
         self.cancelled = self._counter(
-            "llmserve_request_cancelled", "Requests that the client cancelled or left."
+            "llmserve_request_cancelled",
+            "Requests that the client cancelled, or from which it disconnected.",
         )
-        self.prompt_tokens = self._counter("llmserve_prompt_tokens", "Tokens of prompts prefilled.")
+        self.prompt_tokens = self._counter(
+            "llmserve_prompt_tokens", "Tokens of prompts that were prefilled."
+        )
         self.generation_tokens = self._counter("llmserve_generation_tokens", "Tokens generated.")
         self.wasted_tokens = self._counter(
             "llmserve_tokens_generated_after_disconnect",
-            "Tokens generated after the request was cancelled or its client had left.",
+            "Tokens generated after the request was cancelled or its client had disconnected.",
         )
         self.time_to_first_token = self._histogram(
             "llmserve_time_to_first_token_seconds",
@@ -110,7 +113,7 @@ class Metrics:
         )
         self.inter_token_latency = self._histogram(
             "llmserve_inter_token_latency_seconds",
-            "Between two tokens of a request, as the engine makes them.",
+            "Between two tokens of a request, as the engine generates them.",
             ITL_BUCKETS,
         )
         self.e2e_latency = self._histogram(
@@ -119,7 +122,7 @@ class Metrics:
             LATENCY_BUCKETS,
         )
         self.queue_time = self._histogram(
-            "llmserve_request_queue_time_seconds", "Waiting for a slot.", LATENCY_BUCKETS
+            "llmserve_request_queue_time_seconds", "Time waiting for a slot.", LATENCY_BUCKETS
         )
         self.prefill_time = self._histogram(
             "llmserve_request_prefill_time_seconds",
@@ -138,7 +141,7 @@ class Metrics:
         )
         self.loop_lag = self._histogram(
             "llmserve_event_loop_lag_seconds",
-            "How much later than asked the event loop woke a timer.",
+            "How late the event loop's timers fire.",
             LAG_BUCKETS,
             (),
         )
@@ -150,7 +153,7 @@ class Metrics:
 
         self.ignored_fields = self._counter(
             "llmserve_ignored_fields",
-            "Fields of requests that nobody knows and nobody read, by where they were.",
+            "Unknown fields of requests that were ignored, by the object they were in.",
             ("place",),
         )
 
@@ -165,30 +168,32 @@ class Metrics:
             "llmserve_prefix_cache_hits", "Prompt tokens found in the prefix cache."
         )
         self.preemptions = self._counter(
-            "llmserve_num_preemptions", "Running requests that had to give their cache back."
+            "llmserve_num_preemptions", "Running requests whose KV cache blocks were taken back."
         )
         self.iteration_tokens = self._histogram(
             "llmserve_iteration_tokens_total", "Tokens per engine step.", STEP_BUCKETS
         )
         self.step_time = self._histogram(
             "llmserve_engine_step_seconds",
-            "One step of the batching engine: plan, compute, publish.",
+            "One step of an engine, all that belongs to it.",
             ITL_BUCKETS,
         )
         self.engine_waiting = self._gauge(
-            "llmserve_engine_waiting", "Running requests that no step has room for yet."
+            "llmserve_engine_waiting",
+            "Requests that hold a slot but are not scheduled in a step yet.",
         )
         self.blocks_used = self._gauge("llmserve_kv_blocks_used", "Blocks of the KV cache in use.")
-        self.blocks_total = self._gauge("llmserve_kv_blocks", "Blocks that the KV cache has.")
+        self.blocks_total = self._gauge("llmserve_kv_blocks", "Blocks of the KV cache in total.")
         self.model_loaded = self._gauge(
             "llmserve_model_loaded", "Workers in which the model is loaded."
         )
         self.model_memory = self._gauge(
-            "llmserve_model_memory_bytes", "Memory of the model's weights, all workers together."
+            "llmserve_model_memory_bytes",
+            "Memory of the model's weights, KV cache and pinned prefixes, all workers together.",
         )
 
     def _describe_workers(self) -> None:
-        self.worker_up = self._gauge("llmserve_worker_up", "1 for a worker that lives.", WORKER)
+        self.worker_up = self._gauge("llmserve_worker_up", "1 for a worker that is alive.", WORKER)
         self.worker_connections = self._gauge(
             "llmserve_worker_connections", "Open connections of a worker.", WORKER
         )
@@ -199,7 +204,7 @@ class Metrics:
             "llmserve_worker_http_requests", "HTTP requests answered by a worker.", WORKER
         )
         self.worker_restarts = self._counter(
-            "llmserve_worker_restarts", "Workers that were replaced, by why.", ("reason",)
+            "llmserve_worker_restarts", "Workers that were replaced, by reason.", ("reason",)
         )
 
     def _describe_keys(self) -> None:
@@ -207,14 +212,16 @@ class Metrics:
             "llmserve_key_requests", "Requests of a key that were admitted.", ("key",)
         )
         self.key_tokens = self._counter(
-            "llmserve_key_tokens", "Tokens of a key, prompt or completion.", ("key", "kind")
+            "llmserve_key_tokens", "Tokens used with a key, prompt or completion.", ("key", "kind")
         )
         self.key_rejected = self._counter(
-            "llmserve_key_rejected", "Requests of a key refused, by error code.", ("key", "reason")
+            "llmserve_key_rejected",
+            "Requests of a key that were refused, by error code.",
+            ("key", "reason"),
         )
         self.key_queue = Summary(
             "llmserve_key_queue_seconds",
-            "Waiting for a slot, by key.",
+            "Time waiting for a slot, by key.",
             ("key",),
             registry=self._registry,
         )

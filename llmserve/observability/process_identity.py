@@ -1,4 +1,4 @@
-"""Which process a file belongs to: its PID and its birth, because PIDs come again."""
+"""Which process a file belongs to: its PID and start time, because PIDs are reused."""
 
 from __future__ import annotations
 
@@ -10,31 +10,31 @@ from typing import Final
 
 PROC: Final = Path("/proc")
 HAS_PROC: Final = (PROC / "self" / "stat").exists()
-GONE: Final = frozenset({"Z", "X"})
-"""States of a process that only waits for its parent to look."""
+DEAD_STATES: Final = frozenset({"Z", "X"})
+"""States in /proc of a process that has ended: zombie, dead."""
 
 
 def identity() -> str:
-    """`PID.BIRTH` of this process; right after a fork, too, and cheap."""
+    """`PID.START` of this process; cheap, and correct right after a fork."""
     return _identity(os.getpid())
 
 
-def has_birth(name: str) -> bool:
-    """Whether nobody will ever bear this name again."""
+def has_start_time(name: str) -> bool:
+    """Whether this name is unique, as no later process can have it."""
     return "." in name
 
 
 def is_alive(name: str) -> bool:
-    """Whether the process of this name runs; one with a PID alone is any with that PID.
+    """Whether the process with this name is running; a name may be a PID alone.
 
-    The processes must share a PID namespace. Without /proc a PID that came again counts.
+    The processes must share a PID namespace. Without /proc, a reused PID counts as alive.
     """
-    pid, _, birth = name.partition(".")
+    pid, _, started = name.partition(".")
     if not pid.isdecimal():
-        return True  # none of ours: not for us to judge
+        return True  # not one of our names
     if HAS_PROC:
-        found = _birth(int(pid))
-        return found is not None and birth in {"", found}
+        found = _start_time(int(pid))
+        return found is not None and started in {"", found}
     try:
         os.kill(int(pid), 0)
     except ProcessLookupError:
@@ -46,15 +46,15 @@ def is_alive(name: str) -> bool:
 
 @functools.lru_cache(maxsize=1)
 def _identity(pid: int) -> str:
-    return f"{pid}.{_birth(pid) or time.time_ns()}"
+    return f"{pid}.{_start_time(pid) or time.time_ns()}"
 
 
-def _birth(pid: int) -> str | None:
-    """Clock ticks from boot to the start of the process, `None` when it is gone."""
+def _start_time(pid: int) -> str | None:
+    """Clock ticks from boot to the start of the process; `None` if it is not running."""
     try:
         stat = (PROC / str(pid) / "stat").read_text(errors="replace")
     except (FileNotFoundError, ProcessLookupError):
         return None
-    # The second field is the program's name, which may have blanks and parentheses in it.
+    # The second field is the program's name, which may contain blanks and parentheses.
     fields = stat.rpartition(")")[2].split()
-    return None if fields[0] in GONE else fields[19]
+    return None if fields[0] in DEAD_STATES else fields[19]

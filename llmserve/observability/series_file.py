@@ -1,12 +1,12 @@
-"""The numbers of one process, in a file that all workers of the box read.
+"""The values of one process, in a file that all workers of the box read.
 
-In the layout of prometheus_client's `MmapedDict`, by which it is read; in native byte order:
+The layout is that of prometheus_client's `MmapedDict`, which reads it; in native byte order:
 
     0      4      8       12                                  value    timestamp
     | used | -    | length | key, padded to 4 below 8·n with ' ' | 8    | 8    |  next entry …
 
-Beyond that class: its room on the disk is taken before it is mapped, it can be had again when its
-file was removed, and where there is no file the numbers are kept in memory until there is one.
+Unlike that class, it allocates disk space before it maps the file, restores a file that was
+removed, and keeps the values in memory while there can be no file.
 """
 
 from __future__ import annotations
@@ -26,39 +26,40 @@ HEADER_BYTES: Final = 8
 ALIGNMENT: Final = 8
 USED: Final = struct.Struct("i")
 VALUE: Final = struct.Struct("dd")
-"""The value and its timestamp. Assigned as a slice: `pack_into` would show a 0 in between."""
+"""The value and its timestamp. Written by slice assignment: with `pack_into`, a reader could see 0
+in between."""
 
 
 class SeriesFile:
-    """Owned by whoever holds the lock of its `SharedValues`."""
+    """Values by key. Guarded by the lock of its `SharedValues`."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._places: dict[str, int] = {}
+        self._offsets: dict[str, int] = {}
         self._used = HEADER_BYTES
         self._descriptor: int | None = None
         self._memory = mmap.mmap(-1, FIRST_BYTES)
-        self._tell_used()
+        self._write_used()
 
     def get(self, key: str) -> float:
-        """The number of a key; 0 for a new one."""
-        place = self._place(key)  # first: it may change the memory
+        """The value of a key; 0 for a new one."""
+        offset = self._offset(key)  # first, as it may replace the memory
         value: float
-        value, _ = VALUE.unpack_from(self._memory, place)
+        value, _ = VALUE.unpack_from(self._memory, offset)
         return value
 
     def set(self, key: str, value: float, timestamp: float) -> None:
-        """The number of a key is this from now on."""
-        place = self._place(key)
-        self._memory[place : place + VALUE.size] = VALUE.pack(value, timestamp)
+        """Set the value of a key."""
+        offset = self._offset(key)
+        self._memory[offset : offset + VALUE.size] = VALUE.pack(value, timestamp)
 
     def items(self) -> Iterator[tuple[str, float]]:
-        """All numbers."""
-        return ((key, self.get(key)) for key in self._places)
+        """All keys and values."""
+        return ((key, self.get(key)) for key in self._offsets)
 
     @property
     def is_published(self) -> bool:
-        """Whether others find these numbers where they look for them."""
+        """Whether other processes can read these values at the file's path."""
         if self._descriptor is None:
             return False
         try:
@@ -67,10 +68,10 @@ class SeriesFile:
             return False
 
     def publish(self) -> None:
-        """Put the numbers into their file; a file that was removed is made anew.
+        """Put the values into their file; a file that was removed is created again.
 
         Raises:
-            OSError: there is no room for it, or no directory.
+            OSError: the disk is full, or there is no directory.
         """
         if self.is_published:
             return
@@ -79,7 +80,7 @@ class SeriesFile:
         try:
             memory = map_file(descriptor, len(self._memory))
             memory[: self._used] = self._memory[: self._used]
-            fresh.replace(self._path)  # a reader finds all of it or nothing
+            fresh.replace(self._path)  # atomic for readers
         except OSError:
             os.close(descriptor)
             fresh.unlink(missing_ok=True)
@@ -87,17 +88,17 @@ class SeriesFile:
         self._change_memory(memory, descriptor)
 
     def start_anew(self, path: Path) -> None:
-        """All numbers are 0, in another file: this process was forked from the one that counted."""
+        """Set all values to 0, in another file: the process that counted was this one's parent."""
         memory = mmap.mmap(-1, len(self._memory))
         memory[: self._used] = self._memory[: self._used]
         self._path = path
         self._change_memory(memory, None)
-        for key in self._places:
+        for key in self._offsets:
             self.set(key, 0.0, 0.0)
 
-    def _place(self, key: str) -> int:
-        place = self._places.get(key)
-        return self._add(key) if place is None else place
+    def _offset(self, key: str) -> int:
+        offset = self._offsets.get(key)
+        return self._add(key) if offset is None else offset
 
     def _add(self, key: str) -> int:
         encoded = key.encode()
@@ -107,9 +108,9 @@ class SeriesFile:
             self._grow()
         self._memory[self._used : self._used + len(entry)] = entry
         self._used += len(entry)
-        self._tell_used()
-        self._places[key] = place = self._used - VALUE.size
-        return place
+        self._write_used()
+        self._offsets[key] = offset = self._used - VALUE.size
+        return offset
 
     def _grow(self) -> None:
         num_bytes = 2 * len(self._memory)
@@ -117,7 +118,7 @@ class SeriesFile:
             with contextlib.suppress(OSError):
                 self._change_memory(map_file(self._descriptor, num_bytes), self._descriptor)
                 return
-        # There is no room: others see the old numbers until there is.
+        # The disk is full: other processes see the old values until it is not.
         memory = mmap.mmap(-1, num_bytes)
         memory[: self._used] = self._memory[: self._used]
         self._change_memory(memory, None)
@@ -129,5 +130,5 @@ class SeriesFile:
             os.close(self._descriptor)
         self._descriptor = descriptor
 
-    def _tell_used(self) -> None:
+    def _write_used(self) -> None:
         self._memory[: USED.size] = USED.pack(self._used)

@@ -1,4 +1,4 @@
-"""A file of lines that several processes append to and rotate. Knows nothing of what they say."""
+"""A file of lines that several processes append to and rotate. Knows nothing of the contents."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from llmserve.flock import wait_for_lock
 
 LOCK_MODE: Final = 0o600
 LOCK_SECONDS: Final = 2.0
-"""Writing a batch takes milliseconds."""
+"""Much longer than writing a batch, which takes milliseconds."""
 
 
 class SharedFile:
-    """Rotated to `.1` (the older ones one further, `keep` of them) before it outgrows `max_bytes`.
+    """Rotated to `.1` (older ones to `.2` and so on, `keep` of them) before it exceeds `max_bytes`.
 
-    Whoever appends holds a lock on a file beside it, so that no line is torn, and none goes to a
-    file that was just rotated away. The lock's file is for this user alone: whoever may open it may
-    hold the lock. A process that is stopped while it holds it stops the others for `LOCK_SECONDS`
-    at a time; call this where waiting harms nobody. Owned by one thread.
+    A writer holds a lock on a file beside it, so that no line is torn and none goes to a file that
+    was just rotated away. Only this user may open the lock's file, as anyone who can may hold the
+    lock. A process that is stopped while it holds the lock delays the others by `LOCK_SECONDS` at
+    a time, so call this where waiting does no harm. Owned by one thread.
     """
 
     def __init__(self, path: Path, max_bytes: int, keep: int) -> None:
@@ -33,11 +33,11 @@ class SharedFile:
         self._descriptor: int | None = None
 
     def append(self, lines: deque[bytes]) -> None:
-        """Write each line with one write, taking it from the left once it is in the file.
+        """Write each line with one write, and remove it from the left of `lines` afterwards.
 
         Raises:
-            OSError: the disk does not want to, or somebody keeps the lock; what is left in `lines`
-                was not written.
+            OSError: the disk is full or fails, or another process holds the lock; what is left in
+                `lines` was not written.
         """
         try:
             with self._lock():
@@ -50,7 +50,7 @@ class SharedFile:
             raise
 
     def close(self) -> None:
-        """Let go of the file; the next `append` opens it again."""
+        """Close the file; the next `append` opens it again."""
         if self._descriptor is not None:
             descriptor, self._descriptor = self._descriptor, None
             os.close(descriptor)
@@ -67,7 +67,7 @@ class SharedFile:
             raise OSError(f"{written} of {len(line)} bytes were written; is the disk full?")
 
     def _open_current(self) -> int:
-        """The file that has the name now; another process may have rotated it meanwhile."""
+        """Open the file that has the name now: another process may have rotated it meanwhile."""
         if self._descriptor is not None:
             with contextlib.suppress(FileNotFoundError):
                 if os.path.samestat(self._path.stat(), os.fstat(self._descriptor)):
@@ -93,13 +93,13 @@ class SharedFile:
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
         descriptor = os.open(lock, flags, LOCK_MODE)
         try:
-            if stat.S_IMODE(os.fstat(descriptor).st_mode) != LOCK_MODE:  # of an older version
+            if stat.S_IMODE(os.fstat(descriptor).st_mode) != LOCK_MODE:  # made by an older version
                 os.fchmod(descriptor, LOCK_MODE)
             try:
                 wait_for_lock(descriptor, LOCK_SECONDS)
             except TimeoutError:
                 raise TimeoutError(
-                    f"another process has kept {lock} locked for {LOCK_SECONDS:.0f} s"
+                    f"another process has held the lock on {lock} for {LOCK_SECONDS:.0f} s"
                 ) from None
             yield
         finally:

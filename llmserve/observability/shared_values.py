@@ -1,8 +1,8 @@
-"""Where prometheus_client keeps the values of a process whose box has several workers.
+"""Stores prometheus_client's values in files, for a box with several workers.
 
-Stands in for its `MultiProcessValue`: a series is a series whatever the disk says, so nothing here
-raises an OSError. Files are named after `process_identity`, so that no process ever inherits a dead
-one's values.
+Replaces its `MultiProcessValue`. Counting must work even if the disk fails, so nothing here raises
+an OSError. Files are named after `process_identity`, so that no process ever inherits the values of
+a dead one.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class SharedValues:
         self._files: dict[str, SeriesFile] = {}
         self._trouble = Trouble(
             f"this process's series cannot be written to {directory.resolve()}",
-            "it serves on, and until they can only its own answers to /metrics have them",
+            "meanwhile only its own answers to /metrics contain them",
         )
         os.register_at_fork(after_in_child=self._start_anew)
 
@@ -41,19 +41,19 @@ class SharedValues:
         file = self._files.get(kind)
         if file is None:
             file = self._files[kind] = SeriesFile(self._path(kind))
-            with self._told():
+            with self._reporting():
                 file.publish()
         return file
 
     def restore(self) -> None:
-        """Where a file was removed, or could not be made before, make it now."""
-        with self.lock, self._told():
+        """Create the files that were removed, or that could not be created before."""
+        with self.lock, self._reporting():
             for file in self._files.values():
                 file.publish()
             self._trouble.is_over()
 
     def unpublished(self) -> dict[str, dict[str, float]]:
-        """The values that others cannot read, by key, by the name of the file they should be in."""
+        """The values that others cannot read: by the name of the file where they belong, by key."""
         with self.lock:
             return {
                 self._path(kind).name: dict(file.items())
@@ -62,14 +62,14 @@ class SharedValues:
             }
 
     @contextlib.contextmanager
-    def _told(self) -> Iterator[None]:
+    def _reporting(self) -> Iterator[None]:
         try:
             yield
         except OSError as error:
             self._trouble.begins(error)
 
     def _start_anew(self) -> None:
-        """In a process that was forked; a thread that held the lock is not there any more."""
+        """Called in a forked process, where a thread that held the lock no longer exists."""
         self.lock = threading.Lock()
         for kind, file in self._files.items():
             file.start_anew(self._path(kind))
@@ -80,7 +80,7 @@ class SharedValues:
 
 
 def share_values(directory: Path) -> SharedValues:
-    """Series that are made from now on keep their values there. Twice is harmless."""
+    """Store the values of all series created from now on there; harmless to call twice."""
     shared = _shared_values(directory)
     values.ValueClass = functools.partial(_SharedValue, shared)
     return shared
@@ -92,7 +92,7 @@ def _shared_values(directory: Path) -> SharedValues:
 
 
 class _SharedValue:
-    """One number, as prometheus_client wants it."""
+    """One value. prometheus_client dictates the interface and the constructor's parameters."""
 
     _multiprocess = True
 
@@ -112,7 +112,7 @@ class _SharedValue:
         self._key = mmap_key(metric_name, name, list(labelnames), list(labelvalues), help_text)
         with shared.lock:
             self._file = shared.file(f"{typ}_{multiprocess_mode}" if multiprocess_mode else typ)
-            self._file.get(self._key)  # a series that is there can be seen to stay at 0
+            self._file.get(self._key)  # creates the series, so that it is shown as 0
 
     def inc(self, amount: float) -> None:
         with self._shared.lock:
@@ -127,7 +127,7 @@ class _SharedValue:
             return self._file.get(self._key)
 
     def set_exemplar(self, exemplar: Any) -> None:
-        """The files have no place for it."""
+        """Ignored: the files cannot store exemplars."""
 
     def get_exemplar(self) -> None:
-        """The files have no place for it."""
+        """None: the files cannot store exemplars."""

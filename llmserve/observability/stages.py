@@ -1,4 +1,4 @@
-"""What the time of a start goes into."""
+"""How the time of a start is spent."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from collections.abc import Callable
 
 
 class Stages:
-    """One stage after another; the first has no name where none is given.
+    """Measures consecutive stages; the first one is not shown if it has no name.
 
-    Whoever starts something owns it, and the thread that does the work meanwhile enters stages.
+    Used by one thread at a time: the one that starts something, or the one that does the work.
     """
 
     def __init__(
@@ -25,14 +25,14 @@ class Stages:
         self._seconds: dict[str, float] = {}
 
     def enter(self, stage: str) -> None:
-        """A stage begins, and the one before it ends; one that is entered again goes on."""
+        """End the current stage and begin another; one that is entered again is continued."""
         now = self._clock()
         self._seconds[self._stage] = self._seconds.get(self._stage, 0.0) + now - self._entered_at
         self._stage, self._entered_at = stage, now
 
     @property
     def total_seconds(self) -> float:
-        """Since the beginning."""
+        """Seconds since the beginning."""
         return self._clock() - self._begun_at
 
     def __str__(self) -> str:

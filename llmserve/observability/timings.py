@@ -1,4 +1,4 @@
-"""How long the parts of a request took, for the lines that tell of it."""
+"""How long the parts of a request took, for log lines."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from loguru import logger
 
 @dataclass(frozen=True, slots=True)
 class RequestTimings:
-    """One generation that is over. `None` where it never came so far.
+    """A generation that has ended. A time is `None` if the generation never got that far.
 
     `outcome` is a finish reason, `cancelled`, or an error's code. `duration_seconds` counts from
     the request's arrival to its end, `ttft_seconds` from its arrival to its first token.
@@ -32,7 +32,8 @@ class RequestTimings:
 
 
 def access_fields(timings: Sequence[RequestTimings]) -> dict[str, Any]:
-    """What an access line says of a request: tokens summed over its choices, times the longest."""
+    """The access line's fields for a request: tokens are summed over its choices, times are the
+    longest."""
     if not timings:
         return {}
     firsts = [t.ttft_seconds for t in timings if t.ttft_seconds is not None]
@@ -49,7 +50,7 @@ def access_fields(timings: Sequence[RequestTimings]) -> dict[str, Any]:
 
 
 def warn_if_slow(timings: RequestTimings, limit_seconds: float | None) -> None:
-    """One warning, with where the time went, for a request that took longer."""
+    """Log a warning that shows how the time was spent, if a request took longer than the limit."""
     if limit_seconds is None or timings.duration_seconds <= limit_seconds:
         return
     parts = {
@@ -58,14 +59,14 @@ def warn_if_slow(timings: RequestTimings, limit_seconds: float | None) -> None:
         "decode_ms": timings.decode_seconds,
         "duration_ms": timings.duration_seconds,
     }
-    told = {name: _ms(seconds) for name, seconds in parts.items() if seconds is not None}
+    known = {name: _ms(seconds) for name, seconds in parts.items() if seconds is not None}
     logger.bind(
         model=timings.model,
         key=timings.key,
         outcome=timings.outcome,
         prompt_tokens=timings.prompt_tokens,
         completion_tokens=timings.completion_tokens,
-        **told,
+        **known,
     ).warning("slow request {}: {:.1f} s", timings.request_id, timings.duration_seconds)
 
 

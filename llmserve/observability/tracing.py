@@ -1,4 +1,4 @@
-"""OpenTelemetry: the caller's trace goes on through queue, prefill and decode. An extra.
+"""OpenTelemetry: continues the caller's trace through queue, prefill and decode. An extra.
 
 Attribute names follow OpenTelemetry's semantic conventions for generative AI.
 """
@@ -26,12 +26,12 @@ PATH: Final = "/v1/traces"
 FLUSH_SECONDS: Final = 3.0
 FINISH_REASONS: Final = frozenset(FinishReason)
 GOOD_OUTCOMES: Final = FINISH_REASONS | {"cancelled"}
-"""Outcomes that are no error."""
+"""Outcomes that are not errors."""
 
 
 @dataclass(frozen=True, slots=True)
 class Moments:
-    """Readings of the process's clock; `None` where a request never came so far."""
+    """Readings of the process's clock; `None` if the request never got that far."""
 
     arrived_at: float
     admitted_at: float | None
@@ -41,46 +41,46 @@ class Moments:
 
 
 class Tracer(Protocol):
-    """Tells a collector of requests that are over."""
+    """Reports requests that have ended to a collector."""
 
     def context_from(self, headers: Mapping[str, str]) -> Any:
-        """The caller's trace (`traceparent`, `tracestate`); `None` without one."""
+        """The caller's trace context (`traceparent`, `tracestate`); `None` without one."""
         ...
 
     def record(self, timings: RequestTimings, moments: Moments, context: Any) -> None:
-        """One request, and its parts."""
+        """Report one request and its parts."""
         ...
 
     def close(self) -> None:
-        """Send what is left, but do not wait long."""
+        """Send what is left, within a time limit."""
         ...
 
 
 class NullTracer:
-    """Where nobody collects."""
+    """Does nothing, where no collector is configured."""
 
     def context_from(self, headers: Mapping[str, str]) -> Any:
-        """Nothing."""
+        """Always `None`."""
         return None
 
     def record(self, timings: RequestTimings, moments: Moments, context: Any) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def close(self) -> None:
-        """Nothing."""
+        """Do nothing."""
 
 
 def build_tracer(endpoint: str | None) -> Tracer:
     """A tracer that sends to the collector at this URL (OTLP over HTTP).
 
     Raises:
-        ConfigurationError: the URL is none, or the extra is not installed.
+        ConfigurationError: it is not a URL, or the extra is not installed.
     """
     if endpoint is None:
         return NullTracer()
     if not endpoint.lower().startswith(("http://", "https://")):
         raise ConfigurationError(
-            f"otlp_endpoint {endpoint!r} is no URL; write it as in http://host:4318"
+            f"otlp_endpoint {endpoint!r} is not a URL; write it as in http://host:4318"
         )
     try:
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
@@ -94,9 +94,9 @@ def build_tracer(endpoint: str | None) -> Tracer:
 
 
 class SpanTracer:
-    """Writes spans after the fact, from the readings; a thread of the SDK sends them.
+    """Creates spans after the fact, from clock readings; a thread of the SDK sends them.
 
-    When the collector does not keep up, the SDK drops the oldest spans and says so.
+    If the collector does not keep up, the SDK drops the oldest spans and logs it.
     """
 
     def __init__(
@@ -123,17 +123,17 @@ class SpanTracer:
         self._flush_seconds = flush_seconds
 
     def context_from(self, headers: Mapping[str, str]) -> Any:
-        """A malformed traceparent is ignored, as the specification wants."""
+        """A malformed traceparent is ignored, as the specification requires."""
         if "traceparent" not in headers:
             return None
         names = ("traceparent", "tracestate")
         return self._propagator.extract({n: headers[n] for n in names if n in headers})
 
     def record(self, timings: RequestTimings, moments: Moments, context: Any) -> None:
-        """A server span, with a child for each part that there was."""
+        """Record a server span, with a child for each part that the request reached."""
         from opentelemetry.trace import SpanKind, Status, StatusCode, set_span_in_context
 
-        # Read anew each time: the wall clock is set, and the monotonic one sleeps with the box.
+        # Computed each time: the wall clock may be set, and ours stops while the box is paused.
         offset_ns = self._wall_ns() - _ns(self._clock())
         span = self._tracer.start_span(
             f"generate {timings.model}",
@@ -152,14 +152,14 @@ class SpanTracer:
         span.end(_ns(moments.ended_at) + offset_ns)
 
     def close(self) -> None:
-        """Send what is left, within a bound; doing it twice is harmless."""
-        # The SDK's own bounds are not kept when the collector hangs: it is left behind then.
+        """Send what is left, within a time limit; doing it twice is harmless."""
+        # The SDK exceeds its own time limits if the collector hangs; the thread is then abandoned.
         sending = threading.Thread(target=self._provider.shutdown, name="flush-spans", daemon=True)
         sending.start()
         sending.join(self._flush_seconds)
         if sending.is_alive():
             self._exporter.shutdown()  # ends its retries
-            logger.warning("the last spans may be lost: the collector does not take them in time")
+            logger.warning("the last spans may be lost: the collector did not take them in time")
 
 
 def _ns(seconds: float) -> int:

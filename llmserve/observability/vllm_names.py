@@ -1,4 +1,4 @@
-"""Our series under vLLM's names, for dashboards and autoscalers that know those."""
+"""Our series under vLLM's names, for dashboards and autoscalers that use those."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ SHARED: Final = frozenset(
         "request_decode_time_seconds", "iteration_tokens_total",
     )
 )  # fmt: skip
-"""Names of families, as prometheus_client has them: a counter's without `_total`."""
+"""Names of families in prometheus_client's form: a counter's without `_total`."""
 
 
 class VLLMNames(Collector):
-    """Collects the families of another registry that vLLM has, renamed.
+    """Collects those families of another registry that vLLM has as well, renamed.
 
-    vLLM's labels are `model_name` and `engine`; ours is `model`, and an engine is not told.
+    vLLM's labels are `model_name` and `engine`; ours is only `model`, and `engine` is always 0.
     """
 
     def __init__(self, source: CollectorRegistry) -> None:

@@ -1,7 +1,7 @@
 """The series of all workers of a box, from the files that each keeps in one directory.
 
-Whatever becomes of the files, there is an answer: of those that can be read, and of what this
-process has in none.
+Collecting never fails because of the files: it uses those that can be read, and this process's own
+values that are in none.
 """
 
 from __future__ import annotations
@@ -19,22 +19,21 @@ from prometheus_client.registry import Collector
 
 from llmserve.observability.families import families
 from llmserve.observability.history import CorruptSeries, History, absorb, gather, kind_of
-from llmserve.observability.process_identity import has_birth, is_alive
+from llmserve.observability.process_identity import has_start_time, is_alive
 from llmserve.trouble import Trouble
 
 MAX_DEAD_FILES: Final = 64
-"""More files of dead workers are made into one: a scrape reads them all."""
+"""If dead workers left more files, they are merged into one: a scrape reads them all."""
 
 Unpublished = Callable[[], Mapping[str, Mapping[str, float]]]
-"""Values by prometheus_client's key, by the name of the file that should have them."""
+"""Values by the name of the file where they belong, and by prometheus_client's key."""
 
 
 class WorkerFiles(Collector):
-    """Reads what every worker wrote, and forgets of a dead one what was true only while it lived.
+    """Reads the files of all workers, and drops the gauges of dead ones; their counts stay.
 
-    Its live gauges go; its counts stay, they are history. Readers share a lock which who makes
-    history holds alone, for the milliseconds that it takes. `unpublished` are values of this
-    process that others cannot read.
+    Readers share a lock; merging files into the history takes it exclusively, for some
+    milliseconds. `unpublished` returns values of this process that others cannot read.
     """
 
     def __init__(
@@ -51,12 +50,12 @@ class WorkerFiles(Collector):
         self._max_dead_files = max_dead_files
         name = directory.resolve()
         self._trouble = Trouble(
-            f"the files of dead workers in {name} cannot be made into one",
+            f"the files of dead workers in {name} cannot be merged",
             "they stay, and every scrape reads them all",
         )
         self._unread = Trouble(
             f"not all series in {name} can be read",
-            "/metrics lacks them; what is corrupt may be removed",
+            "/metrics lacks them; corrupt files may be removed",
         )
 
     def collect(self) -> Iterable[Metric]:
@@ -91,7 +90,7 @@ class WorkerFiles(Collector):
         problems: list[Exception] = []
         with self._locked(fcntl.LOCK_EX, problems):
             if problems:
-                return  # which `collect` meets, too
+                return  # `collect` meets and reports them, too
             dead = self._dead()
             if len(dead) <= self._max_dead_files:
                 return  # another process was faster
@@ -101,14 +100,14 @@ class WorkerFiles(Collector):
                 self._trouble.begins(error)
                 return
         self._trouble.is_over()
-        logger.debug("{} files of dead workers' series became history", len(dead))
+        logger.debug("{} files of dead workers' series were merged into the history", len(dead))
 
     def _dead(self) -> list[Path]:
         files, _ = self._counts([])
-        return [f for f in files if has_birth(_owner(f)) and not self._is_alive(_owner(f))]
+        return [f for f in files if has_start_time(_owner(f)) and not self._is_alive(_owner(f))]
 
     def _counts(self, problems: list[Exception]) -> tuple[list[Path], History]:
-        """Files that the history does not have yet; one that cannot be read is empty."""
+        """The files that are not in the history, and the history; an unreadable one is empty."""
         try:
             history = History.read(self._directory)
         except (OSError, CorruptSeries) as error:
@@ -119,15 +118,17 @@ class WorkerFiles(Collector):
 
     @contextlib.contextmanager
     def _locked(self, how: int, problems: list[Exception]) -> Iterator[None]:
-        """The directory itself is locked: a lock's file would want room on the disk. What keeps it
-        from being locked is a problem, and no exception."""
+        """Lock the directory itself: a lock file would need disk space.
+
+        An error in locking is added to `problems` instead of being raised.
+        """
         with contextlib.ExitStack() as stack:
             try:
                 descriptor = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY)
                 stack.callback(os.close, descriptor)
                 fcntl.flock(descriptor, how)
             except FileNotFoundError:
-                pass  # until it is made anew there is nothing to read
+                pass  # until it is created again there is nothing to read
             except OSError as error:
                 problems.append(error)
             yield

@@ -1,1 +1,1 @@
-"""What an operator does to a running box, on every worker of it. Knows no transport."""
+"""What an operator does to a running box, carried out by every worker. Knows no transport."""

@@ -1,4 +1,4 @@
-"""One thing that an operator asks for."""
+"""A command of an operator."""
 
 from __future__ import annotations
 
@@ -19,11 +19,13 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """Attributes:
-    prompts: for `warm`: texts to run for a few tokens.
-    prefixes: for `warm`: texts whose KV cache is kept for requests that begin with them.
-    system_prompts: the same, for conversations that begin with them.
-    timeout_seconds: for `unload`: how long to wait for open streams.
+    """What an operator wants done, to which model, and the options of that kind of command.
+
+    Attributes:
+        prompts: for `warm`: texts to run for a few tokens.
+        prefixes: for `warm`: texts whose KV cache is kept for requests that begin with them.
+        system_prompts: for `warm`: the same, for conversations with this system message.
+        timeout_seconds: for `unload`: how long to wait for open streams.
     """
 
     kind: Kind
@@ -34,12 +36,12 @@ class Command:
     timeout_seconds: float | None = None
 
     def to_wire(self) -> dict[str, Any]:
-        """For the control socket."""
+        """The command as JSON for the control socket."""
         return asdict(self)
 
     @classmethod
     def from_wire(cls, fields: dict[str, Any]) -> Self:
-        """What `to_wire` made."""
+        """The command that `to_wire` wrote."""
         return cls(
             kind=Kind(fields["kind"]),
             model=fields["model"],

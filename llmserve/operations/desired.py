@@ -1,5 +1,5 @@
-"""Which models operators added and removed since the start: a worker that is replaced must come
-back with what the others have."""
+"""Which models operators loaded and unloaded since the start: the successor of a replaced worker
+must load what the others have."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Desired:
     unloaded: tuple[str, ...] = ()
 
     def applied_to(self, models: Sequence[str]) -> list[str]:
-        """What to load at start."""
+        """The models to load at start."""
         return [name for name in dict.fromkeys((*models, *self.loaded))
                 if name not in self.unloaded]  # fmt: skip
 
@@ -47,9 +47,9 @@ Change = Callable[[Desired], Desired]
 
 
 class DesiredModels:
-    """What is desired, in a file that all workers of a box share, and as this worker knows it: the
-    file may vanish, or find no room. `run_dir` is `None` where the process is alone, else the path
-    by which it is held.
+    """What is desired, in a file that all workers of a box share, and in this worker's memory: the
+    file may vanish, and the disk may be full. `run_dir` is the path by which the run directory is
+    held, or `None` for a process that is alone.
 
     Blocks on files. Any thread may use it.
     """
@@ -62,7 +62,7 @@ class DesiredModels:
         self.known = self._read()
 
     def change(self, change: Change) -> None:
-        """Write down a change. Every worker does so after the same command: it comes out the same.
+        """Record a change. Every worker does so after a command, with the same result.
 
         Raises:
             OSError: it cannot be written; `restore` will try again.
@@ -72,7 +72,7 @@ class DesiredModels:
             self._write()
 
     def restore(self) -> None:
-        """Write down what is not there, or not any more.
+        """Write what could not be written before, and the whole file if it has vanished.
 
         Raises:
             OSError: it cannot be written.
@@ -91,7 +91,7 @@ class DesiredModels:
         except FileNotFoundError:
             return self.known
         except (OSError, ValueError, KeyError, TypeError) as error:
-            logger.error("{} cannot be read, and with it what operators loaded and unloaded: {}",
+            logger.error("{}, which says what operators loaded and unloaded, cannot be read: {}",
                          self._run_dir.resolve() / FILE, error)  # fmt: skip
             return self.known
 

@@ -1,4 +1,4 @@
-"""A command for all workers of the box: each carries it out, each reports."""
+"""Sends a command to all workers of the box: each carries it out and reports."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ from typing import Any, Final
 
 from loguru import logger
 
+from llmserve.errors import WorkerGone, WorkerInvalid
 from llmserve.fleet.control import ForeignPeer, ask
 from llmserve.fleet.membership import Membership
 from llmserve.operations.command import Command, Kind
-from llmserve.operations.reply import NotAReply, Reply, checked
+from llmserve.operations.reply import NotAReply, Reply, checked, failure
 from llmserve.operations.worker_operations import WorkerOperations
 
 LOOK_SECONDS: Final = 1.0
-GONE: Final = "the worker went away before it answered"
+GONE: Final = "the worker stopped before it answered"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,24 +31,24 @@ class WorkerReply:
 
     @property
     def is_last(self) -> bool:
-        """Whether this worker has nothing more to say."""
+        """Whether no more messages of this worker follow."""
         return self.message["event"] in ("done", "error")
 
 
 class FleetOperations:
-    """Sends commands to every worker, this one included; alone it is just this one."""
+    """Sends commands to every worker, this one included; without a membership only to this one."""
 
     def __init__(self, own: WorkerOperations, membership: Membership | None) -> None:
         self._own = own
         self._membership = membership
 
     async def run(self, command: Command) -> AsyncGenerator[WorkerReply]:
-        """All workers' messages as they come; one last message from each."""
+        """All workers' messages as they come, including one last message from each."""
         if self._membership is None:
             async for message in self._own.run(command):
                 yield WorkerReply(0, message)
             return
-        # This worker serves, so there is at least one, whatever the board says.
+        # This worker runs, so there is at least one, even if the board is empty.
         peers = dict(self._membership.peers()) or {self._membership.number: self._membership.socket}
         inbox: asyncio.Queue[WorkerReply] = asyncio.Queue()
         tasks = [
@@ -57,10 +58,10 @@ class FleetOperations:
         waiting = set(peers)
         try:
             while waiting:
-                told = await inbox.get()
-                if told.is_last:
-                    waiting.discard(told.worker)
-                yield told
+                reply = await inbox.get()
+                if reply.is_last:
+                    waiting.discard(reply.worker)
+                yield reply
         finally:
             for task in tasks:
                 task.cancel()
@@ -68,32 +69,32 @@ class FleetOperations:
 
     async def collect(self, command: Command) -> list[WorkerReply]:
         """The last message of each worker, by number."""
-        last = {told.worker: told async for told in self.run(command)}
+        last = {reply.worker: reply async for reply in self.run(command)}
         return [last[number] for number in sorted(last)]
 
     async def _listen(
         self, number: int, path: Path, command: Command, inbox: asyncio.Queue[WorkerReply]
     ) -> None:
-        """Put a worker's messages into the inbox, up to the last one; ours where it has none."""
+        """Put a worker's messages into the inbox, up to the last; if it fails, an error."""
         try:
             async with contextlib.aclosing(ask(path, command.to_wire())) as answers:
-                told: WorkerReply | None = None
-                while told is None or not told.is_last:
+                reply: WorkerReply | None = None
+                while reply is None or not reply.is_last:
                     answer = await self._next_while_alive(answers, number)
-                    told = WorkerReply(number, checked(answer, command.kind))
-                    inbox.put_nowait(told)
+                    reply = WorkerReply(number, checked(answer, command.kind))
+                    inbox.put_nowait(reply)
         except (ForeignPeer, NotAReply) as error:
-            if command.kind is not Kind.STATUS:  # which is asked all the time, and told as silent
-                logger.error("worker {} is not understood: {}", number, error)
-            inbox.put_nowait(WorkerReply(number, _failure(str(error), "worker_invalid")))
+            if command.kind is not Kind.STATUS:  # which is asked all the time
+                logger.error("worker {} gave an invalid answer: {}", number, error)
+            inbox.put_nowait(WorkerReply(number, failure(WorkerInvalid(str(error)))))
         except (StopAsyncIteration, ConnectionError, TimeoutError, ValueError):
-            inbox.put_nowait(WorkerReply(number, _failure(GONE, "worker_gone")))
+            inbox.put_nowait(WorkerReply(number, failure(WorkerGone(GONE))))
 
     async def _next_while_alive(self, answers: AsyncIterator[Any], number: int) -> Any:
-        """The next message; a load may take minutes, but a worker without a heartbeat is gone.
+        """The next message, which may take minutes, as for a load, while the worker is alive.
 
         Raises:
-            TimeoutError: the worker's heart stopped.
+            TimeoutError: the worker's heartbeat stopped.
         """
         assert self._membership is not None
         pending = asyncio.ensure_future(anext(answers))
@@ -106,17 +107,3 @@ class FleetOperations:
         finally:
             pending.cancel()
             await asyncio.wait({pending})  # `answers` cannot be closed while it runs
-
-
-def _failure(message: str, code: str) -> Reply:
-    """In a worker's stead."""
-    return {
-        "event": "error",
-        "error": {
-            "message": message,
-            "type": "server_error",
-            "param": None,
-            "code": code,
-            "status": 502,
-        },
-    }

@@ -1,4 +1,4 @@
-"""What a worker says about a command, and what it must look like when it comes from another one."""
+"""A worker's replies to a command, and the check of replies that come from another worker."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from llmserve.errors import LLMServeError
 from llmserve.operations.command import Kind
 
 Reply = dict[str, Any]
@@ -13,7 +14,7 @@ Reply = dict[str, Any]
 
 
 class _Part(BaseModel):
-    """While workers are replaced one by one, one of another version may say more."""
+    """Extra fields are allowed: during a rolling restart a worker may be of another version."""
 
     model_config = ConfigDict(extra="allow", strict=True)
 
@@ -59,7 +60,7 @@ class _Status(_Part):
     models: list[_Model]
 
 
-class _StatusTold(_Part):
+class _StatusReply(_Part):
     event: Literal["done"]
     status: _Status
 
@@ -71,27 +72,34 @@ class _Done(_Part):
     warning: str | None = None
 
 
+def failure(error: LLMServeError) -> Reply:
+    """The last message about a command that failed."""
+    return {"event": "error", "error": error.details() | {"status": error.status}}
+
+
 class NotAReply(ValueError):
-    """Another worker said what no worker says."""
+    """Another worker's answer is not a valid reply."""
 
 
-def checked(told: object, kind: Kind) -> Reply:
-    """What another worker answered to a command of this kind, when it is a reply.
+def checked(answer: object, kind: Kind) -> Reply:
+    """Another worker's answer to a command of this kind, if it is a valid reply.
 
     Raises:
-        NotAReply: it is none; names the field.
+        NotAReply: it is not; the error names the field.
     """
     try:
-        (_STATUS if kind is Kind.STATUS else _COMMAND).validate_python(told)
+        (_STATUS if kind is Kind.STATUS else _COMMAND).validate_python(answer)
     except ValidationError as error:
         problem = error.errors(include_url=False, include_input=False)[0]
         place = ".".join(map(str, problem["loc"])) or "all of it"
-        raise NotAReply(f"it answered what no worker answers ({place}: {problem['msg']})") from None
-    assert isinstance(told, dict), "validated"
-    return told
+        raise NotAReply(f"its answer is not a valid reply ({place}: {problem['msg']})") from None
+    assert isinstance(answer, dict), "validated"
+    return answer
 
 
-_STATUS: Final = TypeAdapter[object](Annotated[_StatusTold | _Failed, Field(discriminator="event")])
+_STATUS: Final = TypeAdapter[object](
+    Annotated[_StatusReply | _Failed, Field(discriminator="event")]
+)
 _COMMAND: Final = TypeAdapter[object](
     Annotated[_Progress | _Done | _Failed, Field(discriminator="event")]
 )

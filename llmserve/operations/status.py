@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from llmserve.fleet.membership import Membership
+from llmserve.registry.loader import Loader
+from llmserve.registry.registry import Registry
 from llmserve.registry.served import ModelStatus, ServedModel
 from llmserve.service import Service
 
@@ -17,8 +19,17 @@ STATM: Final = Path("/proc/self/statm")
 class WorkerStatus:
     """Reads; changes nothing. `membership` is `None` where the process is alone."""
 
-    def __init__(self, service: Service, membership: Membership | None, device: str) -> None:
+    def __init__(
+        self,
+        service: Service,
+        registry: Registry,
+        loader: Loader,
+        membership: Membership | None,
+        device: str,
+    ) -> None:
         self._service = service
+        self._registry = registry
+        self._loader = loader
         self._membership = membership
         self._device = device
         self._started_at = time.time()
@@ -34,7 +45,7 @@ class WorkerStatus:
             "uptime_seconds": round(time.time() - self._started_at, 1),
             "rss_bytes": _resident_bytes(),
             "connections": member.row.connections if member is not None else None,
-            "models": [self.model(model) for model in self._service.registry.models],
+            "models": [self.model(model) for model in self._registry.models],
         }
 
     def model(self, model: ServedModel) -> dict[str, Any]:
@@ -65,7 +76,7 @@ class WorkerStatus:
             return "draining"
         if service.is_retiring:
             return "retiring"
-        return "serving" if service.loader.is_settled else "loading"
+        return "serving" if self._loader.is_settled else "loading"
 
 
 def _resident_bytes() -> int | None:

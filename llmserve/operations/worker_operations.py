@@ -14,8 +14,10 @@ from llmserve.domain import Message, ModelSpec
 from llmserve.errors import ConfigurationError, InvalidRequest, LLMServeError, ServerError
 from llmserve.operations.command import Command, Kind
 from llmserve.operations.desired import Change, DesiredModels
-from llmserve.operations.reply import Reply
+from llmserve.operations.reply import Reply, failure
 from llmserve.operations.status import WorkerStatus
+from llmserve.registry.loader import Loader
+from llmserve.registry.registry import Registry
 from llmserve.registry.served import ModelStatus, ServedModel
 from llmserve.service import Service
 
@@ -31,13 +33,15 @@ class WorkerOperations:
     def __init__(
         self,
         service: Service,
+        registry: Registry,
+        loader: Loader,
         status: WorkerStatus,
         resolve: Callable[[str], ModelSpec],
         desired: DesiredModels,
     ) -> None:
         self._service = service
-        self._registry = service.registry
-        self._loader = service.loader
+        self._registry = registry
+        self._loader = loader
         self._status = status
         self._resolve = resolve
         self._desired = desired
@@ -60,12 +64,11 @@ class WorkerOperations:
             seconds = round(time.monotonic() - begun, 3)
             yield {"event": "done", "seconds": seconds, "model": model.spec.name} | extra
         except LLMServeError as error:
-            yield {"event": "error", "error": _told(error)}
+            yield failure(error)
         # The operations boundary: a bug is this command's answer, and the worker lives on.
         except Exception as error:
             logger.exception("command {} failed", command.kind)
-            failure = ServerError(f"unexpected {type(error).__name__}; see the log")
-            yield {"event": "error", "error": _told(failure)}
+            yield failure(ServerError(f"unexpected {type(error).__name__}; see the log"))
 
     def _model(self, command: Command) -> ServedModel:
         name = command.model
@@ -124,7 +127,7 @@ class WorkerOperations:
         ready = await self._loader.acquire(model.spec.name, self._service.patience_seconds)
         with self._registry.lease(ready):
             systems = [(Message("system", text),) for text in command.system_prompts]
-            report = await ready.loaded_engine.warm(command.prompts, [*command.prefixes, *systems])
+            report = await ready.generator.warm(command.prompts, [*command.prefixes, *systems])
         return {"report": asdict(report)}
 
     def _write_down(self, change: Change) -> Reply:
@@ -158,13 +161,3 @@ class WorkerOperations:
             if message != last and not work.done():
                 yield message
                 last = message
-
-
-def _told(error: LLMServeError) -> Reply:
-    return {
-        "message": error.message,
-        "type": error.type,
-        "param": error.param,
-        "code": error.code,
-        "status": error.status,
-    }

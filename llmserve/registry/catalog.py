@@ -24,8 +24,8 @@ EVERY_MODEL: Final = "*"
 class Catalog:
     """Turns what an operator writes into specs.
 
-    `device`, `dtype`, `engine` and `trust_remote_code` are the server's; a manifest that says
-    something else wins. `parse_special_tokens` and `require_gpu` hold for all models.
+    `device`, `dtype`, `engine` and `trust_remote_code` are the server's defaults, which a manifest
+    overrides. `parse_special_tokens` and `require_gpu` apply to all models.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class Catalog:
 
     @classmethod
     def from_settings(cls, settings: Settings) -> Self:
-        """The models on this machine, as settings see them."""
+        """The catalog of the models on this machine, with these settings."""
         return cls(
             settings.models_dir,
             device=settings.device,
@@ -61,7 +61,7 @@ class Catalog:
         )
 
     def names(self) -> list[str]:
-        """The folders that hold a model, sorted; hidden ones are downloads under way."""
+        """The folders that contain a model, sorted; hidden ones are unfinished downloads."""
         if not self._models_dir.is_dir():
             return []
         folders = self._models_dir.iterdir()
@@ -71,7 +71,7 @@ class Catalog:
         """The spec for a name under `models_dir`, a path (starting with / . or ~) or a hub id.
 
         Raises:
-            ConfigurationError: nothing of that name; or its manifest is bad.
+            ConfigurationError: there is no such model, or its manifest is bad.
         """
         if argument.startswith(PATH_PREFIXES):
             folder = Path(argument).expanduser()
@@ -86,7 +86,7 @@ class Catalog:
             raise ConfigurationError(f"{argument!r} is a folder here; write ./{argument}")
         if "/" in argument and re.fullmatch(HUB_ID, argument):
             spec = ModelSpec(
-                # As of the folder that it is downloaded to; the whole id is a name, too.
+                # The name of the folder that it is downloaded to; the whole id is an alias.
                 name=argument.rpartition("/")[2],
                 hub_id=argument,
                 aliases=(argument,),
@@ -96,8 +96,8 @@ class Catalog:
         raise ConfigurationError(f"there is no model {argument!r} in {self._models_dir}; "
                                  + self._hint(argument))  # fmt: skip
 
-    def resolve_for_stranger(self, argument: str) -> ModelSpec:
-        """Like `resolve`, for a name that came over the network: no paths.
+    def resolve_untrusted(self, argument: str) -> ModelSpec:
+        """Like `resolve`, for a name from the network, which must not be a path.
 
         Raises:
             ConfigurationError: also for a path.
@@ -109,10 +109,10 @@ class Catalog:
         return self.resolve(argument)
 
     def resolve_all(self, arguments: Sequence[str]) -> list[ModelSpec]:
-        """The specs for several; no two may share a name or an alias.
+        """The specs for several models, of which no two may share a name or an alias.
 
         Raises:
-            ConfigurationError: also when a name is taken twice.
+            ConfigurationError: also if two share one.
         """
         specs = [self.resolve(argument) for argument in arguments]
         owners: dict[str, str] = {}
@@ -123,8 +123,8 @@ class Catalog:
     def resolve_each(
         self, arguments: Sequence[str]
     ) -> tuple[list[ModelSpec], dict[str, ConfigurationError]]:
-        """As `resolve_all`, but a model that is wrong in itself is no other's affair: its spec has
-        a name and no more, and its error is told by that name."""
+        """Like `resolve_all`, but one bad model does not affect the others: its spec has only a
+        name, under which its error is returned."""
         specs: list[ModelSpec] = []
         errors: dict[str, ConfigurationError] = {}
         owners: dict[str, str] = {}
@@ -137,7 +137,7 @@ class Catalog:
                 name = Path(argument).name
                 spec = ModelSpec(name, path=self._models_dir / argument, argument=argument)
                 if name in owners:
-                    continue  # there is nothing to call it by
+                    continue  # its name is taken, so it cannot be listed
                 owners[name], errors[name] = name, error
             specs.append(spec)
         return specs, errors
@@ -145,13 +145,13 @@ class Catalog:
     def served_on_demand(
         self, settings: Settings, specs: Sequence[ModelSpec], *, are_checked: bool = False
     ) -> list[ModelSpec]:
-        """The specs that the first request loads, beside those that are loaded at start.
+        """The specs that the first request loads, besides those that are loaded at start.
 
-        What only `*` names and cannot be served is left out, and the log says why. So are all
-        others, if a supervisor has checked them before.
+        Models that only `*` stands for are left out if they cannot be served, and the log says why;
+        so are all others if a supervisor has checked them before (`are_checked`).
 
         Raises:
-            ConfigurationError: as `resolve_all`, about those with names of their own.
+            ConfigurationError: as in `resolve_all`, about models that are named.
         """
         named = [n for n in dict.fromkeys(settings.models_on_demand) if n != EVERY_MODEL]
         others = self.names() if EVERY_MODEL in settings.models_on_demand else []
@@ -161,11 +161,9 @@ class Catalog:
         else:
             started = {spec.name for spec in specs}
             found = [spec for spec in self.resolve_all(named) if spec.name not in started]
-        return found + self._those_that_can_be_served(others, (*specs, *found))
+        return found + self._servable(others, (*specs, *found))
 
-    def _those_that_can_be_served(
-        self, names: Sequence[str], before: Sequence[ModelSpec]
-    ) -> list[ModelSpec]:
+    def _servable(self, names: Sequence[str], before: Sequence[ModelSpec]) -> list[ModelSpec]:
         owners: dict[str, str] = {}
         for spec in before:
             _claim_names(spec, owners)
@@ -204,14 +202,14 @@ class Catalog:
         near = difflib.get_close_matches(argument, self.names(), n=1)
         if near:
             return f"did you mean {near[0]!r}?"
-        return "`llmserve models` lists what there is, `llmserve pull ORG/NAME` downloads"
+        return "`llmserve models` lists the models, `llmserve pull ORG/NAME` downloads one"
 
 
 def _claim_names(spec: ModelSpec, owners: dict[str, str]) -> None:
-    """Note whose the spec's names are.
+    """Record the spec as the owner of its names.
 
     Raises:
-        ConfigurationError: one is another's.
+        ConfigurationError: one belongs to another spec.
     """
     names = (spec.name, *spec.aliases)
     for name in names:
@@ -226,5 +224,5 @@ def _claim_names(spec: ModelSpec, owners: dict[str, str]) -> None:
 def _is_model(folder: Path) -> bool:
     try:
         return (folder / "config.json").is_file() or (folder / MANIFEST).is_file()
-    except OSError:  # a folder that this user may not read, or a name that is no file's
+    except OSError:  # a folder that this user may not read, or an impossible file name
         return False

@@ -1,4 +1,4 @@
-"""Downloads from the hub into `models/`: whole or not at all."""
+"""Downloads models from the hub into `models/`, completely or not at all."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ from llmserve.errors import ConfigurationError
 from llmserve.registry.manifest import HUB_ID, MANIFEST
 
 RECEIPT: Final = ".hub.json"
-"""Says which repository and revision a folder was downloaded from."""
+"""The file that says which repository and revision a folder was downloaded from."""
 
 BYTES_BAR: Final = "huggingface_hub.snapshot_download"
-"""The bar that counts bytes on disk; the other one counts those on the wire."""
+"""The bar that counts bytes on disk; another one counts bytes on the network."""
 
 
 def pull(
@@ -47,18 +47,18 @@ def pull(
     token: str | None = None,
     progress: Callable[[LoadProgress], None] = lambda progress: None,
 ) -> Path:
-    """The folder of a hub repository under `models_dir`, downloaded unless it is there.
+    """The folder of a hub repository under `models_dir`, downloaded if it is not there.
 
-    Files arrive in a hidden folder beside it, which is renamed when all are complete; a
-    download that was interrupted goes on where it stopped. Pulls into one `models_dir` wait
-    for each other, also between processes. Blocks; `progress` is called from several threads.
+    Files are downloaded to a hidden folder beside it, which is renamed when all are complete; an
+    interrupted download is resumed. Pulls into one `models_dir` wait for each other, also between
+    processes. Blocks; `progress` is called from several threads.
 
     Raises:
         ConfigurationError: the hub refuses, does not answer or has no such repository; or the
-            folder is taken by something else.
+            folder exists with other content.
     """
     if not re.fullmatch(HUB_ID, hub_id):
-        raise ConfigurationError(f"{hub_id!r} is no hub id; write it as org/name")
+        raise ConfigurationError(f"{hub_id!r} is not a hub id; write it as org/name")
     target = models_dir / hub_id.rpartition("/")[2]
     receipt = {"hub_id": hub_id, "revision": revision}
     if _is_pulled(target, receipt):
@@ -89,7 +89,7 @@ def _download(
     partial: Path,
     progress: Callable[[LoadProgress], None],
 ) -> None:
-    # `False` keeps huggingface_hub from sending a token that it finds lying around.
+    # `False` keeps huggingface_hub from sending a token that it finds on this machine.
     credential: str | bool = token or False
     api = HfApi(endpoint=endpoint, token=credential)
     commit = api.model_info(hub_id, revision=revision).sha
@@ -107,12 +107,12 @@ def _download(
         file = hf_hub_download(hub_id, name, tqdm_class=nothing, **source)
         return Path(file).read_text(encoding="utf-8")
 
-    # A manifest is the operator's word (it may allow remote code); a repository has no say.
+    # A manifest is the operator's (it may allow remote code); a repository's own is ignored.
     ignored = {name for name in sizes if name.lower() in (MANIFEST, RECEIPT)}
     try:
         ignored |= stray_weights(sizes, find_checkpoint(sizes, read))
     except NoCheckpoint as reason:
-        raise ConfigurationError(f"{hub_id} is no model that can be served: {reason}") from reason
+        raise ConfigurationError(f"{hub_id} cannot be served: {reason}") from reason
     wanted = {name: size for name, size in sizes.items() if name not in ignored}
     snapshot_download(
         hub_id,
@@ -124,9 +124,9 @@ def _download(
 
 
 def _keep_only(wanted: Mapping[str, int], partial: Path) -> None:
-    """Drop what an earlier, other download left, and refuse what is not whole.
+    """Delete files of an earlier, other download, and refuse incomplete files.
 
-    snapshot_download returns an unfinished folder as it is when the hub stops answering.
+    snapshot_download returns an unfinished folder if the hub stops answering.
     """
     shutil.rmtree(partial / ".cache", ignore_errors=True)
     for file in [path for path in partial.rglob("*") if path.is_file()]:
@@ -135,12 +135,13 @@ def _keep_only(wanted: Mapping[str, int], partial: Path) -> None:
     for name, size in wanted.items():
         file = partial / name
         if not file.is_file() or file.stat().st_size != size:
-            raise ValueError(f"{name} has not arrived whole")
+            raise ValueError(f"{name} is incomplete")
 
 
 @contextlib.contextmanager
 def _alone_in(models_dir: Path) -> Iterator[None]:
-    """Wait until no other process or thread downloads into this folder; gone with its owner."""
+    """Wait until no other process or thread downloads into this folder. The lock ends with its
+    process."""
     descriptor = os.open(models_dir, os.O_RDONLY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -179,23 +180,26 @@ def _refusal(hub_id: str, revision: str | None, error: HfHubHTTPError) -> str:
 def _failure(hub_id: str, endpoint: str, models_dir: Path, error: Exception) -> str:
     is_of_disk = isinstance(error, OSError) and error.errno is not None
     if is_of_disk and not isinstance(error, (HTTPError, ConnectionError, TimeoutError)):
-        return f"{hub_id} could not be written to {models_dir}: {error}; make room or allow it"
+        return (
+            f"{hub_id} could not be written to {models_dir}: {error}; free disk space or change "
+            "permissions"
+        )
     return (
         f"{hub_id} could not be downloaded from {endpoint}: {error}; "
-        "what has arrived is kept, try again"
+        "what was downloaded is kept, try again"
     )
 
 
 def _reporting(progress: Callable[[LoadProgress], None], num_bytes: int) -> type[tqdm]:
-    """A progress bar that draws nothing and reports the fraction of bytes that arrived.
+    """A progress bar that draws nothing and reports the fraction of bytes downloaded.
 
-    The bar's own total grows with each file that begins; `num_bytes` is all of them.
+    The bar's own total grows with each file that is begun; `num_bytes` is that of all files.
     """
     lock = threading.Lock()
     furthest = 0.0
 
     class Reporting(tqdm):
-        monitor_interval = 0  # no thread that watches bars
+        monitor_interval = 0  # without tqdm's monitor thread
 
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             self._counts = kwargs.pop("name", None) == BYTES_BAR

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
@@ -14,9 +13,9 @@ from loguru import logger
 from llmserve.domain import LoadProgress, ModelSpec
 from llmserve.engines.engine import Engine
 from llmserve.engines.frames import forget_frames
-from llmserve.engines.preparation import PreparationPool
 from llmserve.errors import LLMServeError, ModelBroken, ModelUnloaded, NotReady
 from llmserve.observability.stages import Stages
+from llmserve.registry.frozen_heap import freeze_heap, thawed_heap
 from llmserve.registry.registry import LOADING_RETRY_SECONDS, Registry
 from llmserve.registry.served import ModelStatus, ServedModel
 from llmserve.timer import awake_timeout
@@ -188,11 +187,7 @@ class Loader:
             except LLMServeError as error:
                 model.error, model.status = error, ModelStatus.BROKEN
                 logger.error("{}", error.message)
-        # Hundreds of thousands of objects of torch and transformers live as long as the process: a
-        # full collection that looks at them again and again stops every stream for a third of a
-        # second.
-        gc.collect()
-        gc.freeze()
+        freeze_heap()
 
     def _load_is_over(self, model: ServedModel, task: asyncio.Task[None]) -> None:
         del self._loads[model]
@@ -223,7 +218,6 @@ class Loader:
         model.status, model.error = ModelStatus.LOADING, None
         try:
             model.engine = self._build_engine(model.spec)
-            model.preparation = PreparationPool(model.spec.name, self._registry.clock)
             await model.engine.load(report)
         except LLMServeError as error:
             logger.error("{}", error.message)
@@ -261,9 +255,8 @@ class Loader:
     async def _drop(self, model: ServedModel) -> None:
         assert model.engine is not None
         model.status = ModelStatus.UNLOADING  # before anything else can run and take a lease
-        gc.unfreeze()  # or what the model leaves behind in cycles is never found
-        await _close(model)
-        gc.freeze()
+        with thawed_heap():
+            await _close(model)
         model.status = ModelStatus.UNLOADED
         model.progress = LoadProgress("waiting")
         logger.info("model {} is unloaded", model.spec.name)
@@ -338,10 +331,7 @@ class Loader:
 
 
 async def _close(model: ServedModel) -> None:
-    """Let go of what was loaded; a prompt that is made into tokens is told."""
-    preparation, model.preparation = model.preparation, None
-    if preparation is not None:
-        preparation.close(ModelUnloaded(f"model {model.spec.name!r} was unloaded"))
+    """Let go of what was loaded."""
     engine, model.engine = model.engine, None
     if engine is not None:
         await engine.close()

@@ -1,4 +1,4 @@
-"""`model.toml`: what an operator says about one model. Reading only; nothing is loaded."""
+"""`model.toml`: an operator's settings for one model. Only read here; nothing is loaded."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from llmserve.settings import Device, DType, EngineName
 MANIFEST: Final = "model.toml"
 
 HUB_ID: Final = r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?"
-"""`org/name`, or `name` alone; neither part can be a way out of a folder."""
+"""`org/name`, or `name` alone; neither part can lead out of a folder."""
 
 Name = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[^\s\x00-\x1f]+$")]
 
@@ -27,7 +27,7 @@ class _Strict(BaseModel):
 
 
 class SamplingTable(_Strict):
-    """`[sampling]`: what holds where a request is silent."""
+    """`[sampling]`: defaults for requests."""
 
     temperature: float | None = Field(None, ge=0, le=2)
     top_p: float | None = Field(None, gt=0, le=1)
@@ -40,17 +40,17 @@ class SamplingTable(_Strict):
     stop: list[Annotated[str, Field(min_length=1)]] | None = None
 
     def fields(self) -> SamplingFields:
-        """In the house's words."""
+        """The table as `SamplingFields`."""
         values = self.model_dump(exclude={"stop"})
         return SamplingFields(**values, stop=None if self.stop is None else tuple(self.stop))
 
 
 class WarmupTable(_Strict):
-    """`[warmup]`: prompts that run once the model is loaded, before it is ready.
+    """`[warmup]`: prompts that run after the model is loaded and before it is ready.
 
-    The KV cache of prefixes and of system prompts is kept for requests that begin with them.
-    A prefix is text as a raw prompt has it; for conversations it would need the chat template's
-    opening, which a system prompt is given.
+    The KV cache of prefixes and of system prompts is kept for requests that begin with them. A
+    prefix is the beginning of a raw prompt; a system prompt is the beginning of a conversation, to
+    which the chat template is applied.
     """
 
     prompts: list[Annotated[str, Field(min_length=1)]] = []
@@ -58,7 +58,7 @@ class WarmupTable(_Strict):
     system_prompts: list[Annotated[str, Field(min_length=1)]] = []
 
     def all_prefixes(self) -> tuple[Prompt, ...]:
-        """Texts, and system prompts as the beginning of a conversation."""
+        """The prefixes, and the system prompts as beginnings of conversations."""
         return (*self.prefixes, *((Message("system", text),) for text in self.system_prompts))
 
 
@@ -83,14 +83,14 @@ class Manifest(_Strict):
         if self.path is not None and self.hub_id is not None:
             raise ValueError("path and hub_id exclude each other; keep one")
         if self.revision is not None and self.hub_id is None:
-            raise ValueError("revision belongs to a hub_id, and there is none")
+            raise ValueError("revision needs a hub_id, and there is none")
         return self
 
 
 def read_manifest(folder: Path, *, trust_remote_code: bool = False) -> ModelSpec:
-    """The spec of the model in this folder; a folder without a manifest holds its weights.
+    """The spec of the model in this folder; a folder without a manifest contains the weights.
 
-    `trust_remote_code` is what holds where the manifest is silent.
+    `trust_remote_code` is the default if the manifest does not set it.
 
     Raises:
         ConfigurationError: the manifest cannot be read or has a bad key; names both.
@@ -100,7 +100,7 @@ def read_manifest(folder: Path, *, trust_remote_code: bool = False) -> ModelSpec
     has_hub = manifest.hub_id is not None
     trust = manifest.trust_remote_code
     return ModelSpec(
-        # Of a link its own: what it points to is the operator's to change.
+        # A link's own name: the operator may change what it points to.
         name=Path(os.path.abspath(folder)).name,  # noqa: PTH100  # `absolute` keeps a `..`
         path=None if has_hub else (folder / (manifest.path or ".")).resolve(),
         hub_id=manifest.hub_id,
@@ -143,7 +143,7 @@ def _problem(problem: Any) -> str:
 
 
 def _template(template: str | None, file: Path) -> str | None:
-    """The template itself, or the content of the file it names."""
+    """The template itself, or the content of the file that it names."""
     if template is None or "{" in template:
         return template
     try:

@@ -1,5 +1,5 @@
-"""Which other models a device is still to hold, when one sizes its KV cache there: a model on a GPU
-takes all memory that nobody else will need."""
+"""Which other models will be loaded onto a device where one sizes its KV cache: a model on a GPU
+takes all memory that the others will not need."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ class Neighbours:
     """Owned by the event loop.
 
     Attributes:
-        weights: bytes of a model's weights, as far as they are known before it is loaded.
-        most_bytes: for all loaded models together, `None` for no bound.
-        part: this worker's of each device's memory.
+        weights: bytes of a model's weights, as far as known before it is loaded.
+        most_bytes: bound for all loaded models together; `None` for none.
+        part: this worker's part of each device's memory.
     """
 
     registry: Registry
@@ -28,10 +28,10 @@ class Neighbours:
     part: float = 1.0
 
     def share(self, spec: ModelSpec, device: str, num_gpus: int) -> MemoryShare:
-        """What `spec` may take on `device`, as in `cuda:0`; its weights are there already.
+        """What `spec` may take on `device`, such as `cuda:0`, where its weights already are.
 
-        Models on demand come, too. Where there is a bound for all, no more of them come at once
-        than the largest needs, because others are evicted for it.
+        Models on demand count as well. If there is a bound for all models, only the largest of them
+        counts, because others are evicted for it.
         """
         others = [model for model in self.registry.models if model.spec.name != spec.name]
         to_come = [model for model in others if _is_to_come(model)]
@@ -67,8 +67,8 @@ def _is_to_come(model: ServedModel) -> bool:
 
 
 def _on_device(models: Sequence[ServedModel], device: str, num_gpus: int) -> list[ServedModel]:
-    """Those that name the device, and those of `auto` that the other GPUs do not get first: each
-    goes where most is free."""
+    """Those that name the device, and those with `auto` that do not go to the other GPUs first, as
+    each goes where most memory is free."""
     named = [m for m in models if m.spec.device == device or _first(m.spec.device) == device]
     free = [m for m in models if m.spec.device == "auto"]
     return named + free[max(0, num_gpus - 1) :]

@@ -1,4 +1,4 @@
-"""Models that are named elsewhere, in settings and keys: does each name mean one that is served?"""
+"""Checks that models named in settings and keys are served."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from llmserve.settings import Settings
 
 
 def names_of(specs: Iterable[ModelSpec]) -> frozenset[str]:
-    """Every name that requests may call these models by."""
+    """Every name and alias of these models."""
     return frozenset(name for spec in specs for name in (spec.name, *spec.aliases))
 
 
 def check_settings(settings: Settings, served: Collection[str]) -> None:
-    """See that the default and every pin are served.
+    """Check that the default model and all pinned models are served.
 
     Raises:
-        ConfigurationError: one is not; names the nearest that is.
+        ConfigurationError: one is not; suggests the most similar name.
     """
     named = [("default_model", settings.default_model)]
     named += [("pinned_models", name) for name in settings.pinned_models]
@@ -33,7 +33,7 @@ def check_settings(settings: Settings, served: Collection[str]) -> None:
 
 
 def check_keys(file: KeyFile, served: Collection[str], now: float) -> None:
-    """See that every key of the file that is in force opens at least one served model.
+    """Check that every valid key of the file permits at least one served model.
 
     Raises:
         ConfigurationError: a key does not, or the file cannot be read.
@@ -44,7 +44,7 @@ def check_keys(file: KeyFile, served: Collection[str], now: float) -> None:
 
 
 def complaints(records: Sequence[KeyRecord], served: Collection[str], now: float) -> list[str]:
-    """What is wrong with the models that these keys name; a line for each key."""
+    """Complaints about models that these keys name and that are not served; a line for each key."""
     return [
         _complaint(record, served)
         for record in _limited(records, now)

@@ -8,9 +8,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from llmserve.domain import LoadProgress, ModelSpec
-from llmserve.engines.engine import Engine
-from llmserve.engines.preparation import PreparationPool
-from llmserve.errors import DeviceLost, LLMServeError
+from llmserve.engines.engine import Engine, Generator
+from llmserve.errors import DeviceLost, InvalidRequest, LLMServeError
 
 
 class ModelStatus(StrEnum):
@@ -30,7 +29,6 @@ class ServedModel:
 
     Attributes:
         engine: `None` while nothing is loaded.
-        preparation: the threads that make its prompts into tokens; there while the engine is.
         is_on_demand: a request for it loads it.
         is_pinned: neither evicted nor unloaded for being idle.
         used_at: when the last lease was given or ended, by the registry's clock.
@@ -39,7 +37,6 @@ class ServedModel:
 
     spec: ModelSpec
     engine: Engine | None = None
-    preparation: PreparationPool | None = None
     status: ModelStatus = ModelStatus.UNLOADED
     progress: LoadProgress = field(default_factory=lambda: LoadProgress("waiting"))
     error: LLMServeError | None = None
@@ -62,19 +59,22 @@ class ServedModel:
         return self.engine
 
     @property
-    def loaded_preparation(self) -> PreparationPool:
-        """The threads of a model that is ready."""
-        assert self.preparation is not None, f"{self.spec.name} is not loaded"
-        return self.preparation
+    def generator(self) -> Generator:
+        """The engine of a model that is ready, for requests that generate.
+
+        Raises:
+            InvalidRequest: it does something else.
+        """
+        engine = self.loaded_engine
+        if not isinstance(engine, Generator):
+            raise InvalidRequest(f"model {self.spec.name!r} does not generate text", param="model")
+        return engine
 
     @property
     def warnings(self) -> tuple[str, ...]:
         """What does not work as it should, though the model serves."""
         is_ready = self.engine is not None and self.status is ModelStatus.READY
-        if not is_ready:
-            return ()
-        engine = self.loaded_engine
-        return (*engine.info.warnings, *engine.tokenizer.warnings)
+        return self.loaded_engine.info.warnings if is_ready else ()
 
     @property
     def seconds_since_step(self) -> float | None:
@@ -83,10 +83,10 @@ class ServedModel:
         nothing may have been loaded."""
         if isinstance(self.error, DeviceLost):
             return float("inf")
-        ages = (
-            self.engine.stats().seconds_since_step if self.engine is not None else None,
-            self.preparation.seconds_running if self.preparation is not None else None,
-        )
+        if self.engine is None:
+            return None
+        stats = self.engine.stats()
+        ages = (stats.seconds_since_step, stats.seconds_preparing)
         return max((age for age in ages if age is not None), default=None)
 
     @property

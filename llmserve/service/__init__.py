@@ -1,7 +1,7 @@
-"""One request's life: limit → gate → lease → generate → measure. Knows no transport."""
+"""One request's life: limit → gate → lease → generate → record. Knows no transport."""
 
-from llmserve.service.account import Account
 from llmserve.service.generation import Answer, Generation
+from llmserve.service.recorder import Recorder
 from llmserve.service.service import Limits, Service
 
-__all__ = ["Account", "Answer", "Generation", "Limits", "Service"]
+__all__ = ["Answer", "Generation", "Limits", "Recorder", "Service"]

@@ -1,25 +1,21 @@
-"""One generation between its ticket and its terminal event."""
+"""One generation between its admission and its terminal event."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import math
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from llmserve.admission.gate import Gate
 from llmserve.domain import (
-    Caller,
     Cancelled,
     Delta,
-    EngineKind,
     Event,
     Failed,
     Finish,
     FinishReason,
-    GenerationRequest,
     Queued,
     Terminal,
     TokenLogprobs,
@@ -30,11 +26,10 @@ from llmserve.engines.job import Job
 from llmserve.engines.mailbox import Mailbox
 from llmserve.engines.task import Task
 from llmserve.errors import LLMServeError, QueueFull, ShuttingDown, WaitTimeout
-from llmserve.observability.context import current_trace
-from llmserve.observability.metrics import Metrics
-from llmserve.observability.tracing import Moments
 from llmserve.registry.served import ServedModel
-from llmserve.service.account import Account, Story
+from llmserve.service.place import Place
+from llmserve.service.record import RequestRecord
+from llmserve.text.output import IdentityParser, OutputParser
 from llmserve.timer import Timer
 
 EXPECTED_TOKENS: Final = 256
@@ -55,76 +50,60 @@ class Answer:
 
 
 class Generation:
-    """A request that holds a ticket. Owned by the event loop.
+    """A task that holds a place. Owned by the event loop.
 
-    The place in the queue, the slot and the lease are given back as soon as the engine lets
-    go of the job, whoever reads the events, and even if nobody ever does.
+    The place is given back as soon as the engine lets go of the job, whoever reads the events, and
+    even if nobody ever does.
     """
 
     def __init__(
         self,
-        request: GenerationRequest,
         served: ServedModel,
         task: Task,
-        caller: Caller,
-        metrics: Metrics,
-        account: Account,
-        *,
-        release_lease: Callable[[], None],
-        charge: Callable[[int], None],
-        arrived_at: float,
+        place: Place,
+        record: RequestRecord,
         clock: Callable[[], float],
     ) -> None:
-        self.id = request.id
+        self.id = task.request_id
         self.model = served.spec.name
         self.served = served
         self.prompt_tokens = len(task.prompt_ids)
-        self._engine = served.loaded_engine
+        self._engine = served.generator
         # Kept for whoever reads late: the model may have been unloaded by then.
-        self.tokenizer = self._engine.tokenizer
-        self._caller = caller
-        self._metrics = metrics
-        self._account = account
-        self._release_lease = release_lease
-        self._charge = charge
-        self._arrived_at = arrived_at
+        self.spelling = self._engine.spelling
+        self._place = place
+        self._record = record
         self._clock = clock
-        self._admitted_at: float | None = None
-        self._cancelled_at: float | None = None
         self._is_done = False
-        self._trace = current_trace.get()
         self._timers: list[Timer] = []
+        self._parser: OutputParser = IdentityParser()
         self._mailbox = Mailbox(asyncio.get_running_loop())
         self._job = Job(
             task,
             self._mailbox,
             on_done=self._job_done,
-            on_interval=self._on_interval,
+            on_interval=record.interval,
         )
 
-    def enter(self, gate: Gate, *, wait_timeout_seconds: float) -> None:
-        """Take a place at the gate; the job starts when the turn comes.
+    def enter(self, wait_timeout_seconds: float) -> None:
+        """Wait for a turn; the job starts when it comes.
 
         Raises:
             QueueFull: the gate has no place left.
             DeadlineUnreachable: the turn would come too late.
         """
         seconds = self._seconds_left()
-        self._gate = gate
-        self._ticket = gate.enter(
+        self._place.enter(
             self._on_admit,
-            caller=self._caller.name,
-            priority=self._caller.priority,
+            self._on_push_out,
             cost=self._cost(min(self._job.task.max_tokens, EXPECTED_TOKENS)),
             patience_seconds=max(0.0, min(wait_timeout_seconds, seconds)),
-            on_push_out=self._on_push_out,
         )
-        if self._ticket.is_waiting:
+        if self._place.is_waiting:
             self._timers.append(Timer(wait_timeout_seconds, self._wait_is_over, self._clock))
         if math.isfinite(seconds):
             left = seconds + DEADLINE_GRACE_SECONDS
             self._timers.append(Timer(left, self._time_is_up, self._clock))
-        self._show_gauges()
 
     @property
     def usage(self) -> Usage:
@@ -148,11 +127,12 @@ class Generation:
 
         While it waits, `Queued` is repeated every few seconds with the position of the moment.
         """
-        if self._ticket.is_waiting and self.terminal is None:
+        if self._place.is_waiting and self.terminal is None:
             yield self._queued()
         while True:
             event = await self._next()
-            yield event
+            for parsed in self._parsed(event):
+                yield parsed
             if isinstance(event, Terminal):
                 return
 
@@ -166,14 +146,14 @@ class Generation:
         parts: list[str] = []
         token_ids: list[int] = []
         logprobs: list[TokenLogprobs] = []
-        is_told = self._job.task.sampling.logprobs is not None
+        has_logprobs = self._job.task.sampling.logprobs is not None
         async with contextlib.aclosing(self.events()) as events:
             async for event in events:
                 match event:
-                    case Delta(text, ids, told):
+                    case Delta(text, ids, of_ids):
                         parts.append(text)
                         token_ids.extend(ids)
-                        logprobs.extend(told)
+                        logprobs.extend(of_ids)
                     case Failed(error, _):
                         raise error
                     case Cancelled():
@@ -183,7 +163,7 @@ class Generation:
                             "".join(parts),
                             tuple(token_ids),
                             event,
-                            tuple(logprobs) if is_told else None,
+                            tuple(logprobs) if has_logprobs else None,
                         )
         raise AssertionError("a stream ended without a terminal event")
 
@@ -196,51 +176,36 @@ class Generation:
         self._end_early(Failed(error, self.usage))
 
     def close(self) -> None:
-        """The reader is gone: cancel what still runs and account for what was done."""
+        """The reader is gone: cancel what still runs and record what was done."""
         self.cancel()
         for timer in self._timers:
             timer.cancel()
-        self._measure()
+        job = self._job
+        last_token_at = job.last_step_at if job.first_token_at is not None else None
+        self._record.closed(self.terminal, self.usage, job.first_token_at, last_token_at)
 
     def _on_admit(self) -> None:
-        now = self._clock()
-        self._admitted_at = now
-        self._metrics.queue_time.labels(self.model).observe(now - self._arrived_at)
+        self._record.admitted()
         try:
             self._engine.start(self._job)
         except RuntimeError:  # of a pool that was shut down; the place must not be lost with it
             self._mailbox.post(Failed(ShuttingDown("the engine was closed"), self.usage))
             asyncio.get_running_loop().call_soon(self._job_done)
-        self._show_gauges()
-
-    def _on_interval(self, seconds: float) -> None:
-        """A step made one more token; called in the worker thread."""
-        self._metrics.inter_token_latency.labels(self.model).observe(seconds)
-        if self._engine.info.kind is EngineKind.THREADED:  # whose steps are a token each
-            self._metrics.iteration_tokens.labels(self.model).observe(1)
 
     def _job_done(self) -> None:
         """The engine let go: give everything back."""
         self._is_done = True
-        metrics, job = self._metrics, self._job
-        self._ticket.release(self._cost(job.completion_tokens))
-        self._give_back()
-        metrics.prompt_tokens.labels(self.model).inc(self.prompt_tokens)
-        metrics.generation_tokens.labels(self.model).inc(job.completion_tokens)
-        metrics.wasted_tokens.labels(self.model).inc(job.wasted_tokens)
-        metrics.prefix_cache_queries.labels(self.model).inc(self.prompt_tokens)
-        metrics.prefix_cache_hits.labels(self.model).inc(job.cached_tokens)
-        if self._cancelled_at is not None:
-            seconds = self._clock() - self._cancelled_at
-            metrics.cancel_latency.labels(self.model).observe(seconds)
+        tokens = self._job.completion_tokens
+        self._place.give_back(self._cost(tokens), tokens)
+        self._record.released(self.usage, self._job.wasted_tokens)
 
     def _wait_is_over(self) -> None:
-        if self._ticket.is_waiting:
-            waited = self._clock() - self._arrived_at
+        if self._place.is_waiting:
+            waited = self._clock() - self._record.arrived_at
             self.fail(
                 WaitTimeout(
                     f"no slot became free within {waited:.0f} s; try again later",
-                    retry_after_seconds=self._ticket.eta_seconds,
+                    retry_after_seconds=self._place.eta_seconds,
                 )
             )
 
@@ -248,7 +213,7 @@ class Generation:
         """The gate gave this place in the queue to a caller who has less."""
         if self._mailbox.post(Failed(error, self.usage)):
             self._job.cancel()
-        self._give_back()
+        self._place.give_back()
 
     def _time_is_up(self) -> None:
         self._end_early(Finish(FinishReason.TIMEOUT, self.usage))
@@ -257,16 +222,10 @@ class Generation:
         if not self._mailbox.post(terminal):
             return
         self._job.cancel()
-        if self._ticket.is_waiting:
-            self._ticket.release()
-            self._give_back()
+        if self._place.is_waiting:
+            self._place.give_back()
         else:
-            self._cancelled_at = self._clock()
-
-    def _give_back(self) -> None:
-        self._release_lease()
-        self._charge(self._job.completion_tokens)
-        self._show_gauges()
+            self._record.cancelled()
 
     def _seconds_left(self) -> float:
         deadline = self._job.task.deadline
@@ -276,51 +235,22 @@ class Generation:
         """What the fair queue charges the caller."""
         return token_cost(self.prompt_tokens, completion_tokens)
 
+    def _parsed(self, event: Event) -> Sequence[Event]:
+        """What the model means by it."""
+        if isinstance(event, Delta):
+            return self._parser.feed(event)
+        if isinstance(event, Terminal):
+            return (*self._parser.flush(), event)
+        return (event,)
+
     async def _next(self) -> Event:
-        while self._ticket.is_waiting:
+        while self._place.is_waiting:
             try:
                 return await asyncio.wait_for(self._mailbox.next(), QUEUE_UPDATE_SECONDS)
             except TimeoutError:
-                if self._ticket.is_waiting:
+                if self._place.is_waiting:
                     return self._queued()
         return await self._mailbox.next()
 
     def _queued(self) -> Queued:
-        return Queued(self._ticket.position, self._ticket.eta_seconds)
-
-    def _show_gauges(self) -> None:
-        self._metrics.running.labels(self.model).set(self._gate.running)
-        self._metrics.waiting.labels(self.model).set(self._gate.waiting)
-
-    def _measure(self) -> None:
-        metrics, job, model, now = self._metrics, self._job, self.model, self._clock()
-        metrics.e2e_latency.labels(model).observe(now - self._arrived_at)
-        if job.first_token_at is not None and self._admitted_at is not None:
-            metrics.time_to_first_token.labels(model).observe(job.first_token_at - self._arrived_at)
-            metrics.prefill_time.labels(model).observe(job.first_token_at - self._admitted_at)
-            assert job.last_step_at is not None
-            metrics.decode_time.labels(model).observe(job.last_step_at - job.first_token_at)
-        match self.terminal:
-            case Finish(reason):
-                metrics.finished.labels(model, reason.value).inc()
-            case Failed(error):
-                metrics.failed.labels(model, error.code).inc()
-            case _:
-                metrics.cancelled.labels(model).inc()
-        self._account.finished(
-            Story(
-                request_id=self.id,
-                model=model,
-                caller=self._caller,
-                terminal=self.terminal,
-                usage=self.usage,
-                moments=Moments(
-                    arrived_at=self._arrived_at,
-                    admitted_at=self._admitted_at,
-                    first_token_at=job.first_token_at,
-                    last_token_at=job.last_step_at if job.first_token_at is not None else None,
-                    ended_at=now,
-                ),
-                trace=self._trace,
-            )
-        )
+        return Queued(self._place.position, self._place.eta_seconds)

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from weakref import WeakKeyDictionary
 
 from loguru import logger
@@ -13,28 +14,18 @@ from loguru import logger
 from llmserve.admission.gate import Gate
 from llmserve.admission.limits import Admission, Limiter
 from llmserve.clock import awake_clock
-from llmserve.domain import (
-    Caller,
-    GenerationRequest,
-    Scope,
-)
-from llmserve.engines.engine import Engine
+from llmserve.domain import Caller, GenerationRequest, Scope
+from llmserve.engines.engine import Engine, Generator
 from llmserve.engines.task import Task
-from llmserve.errors import (
-    Forbidden,
-    LLMServeError,
-    NotReady,
-    ShuttingDown,
-    TooMany,
-)
-from llmserve.observability.metrics import Metrics
+from llmserve.errors import Forbidden, LLMServeError, NotReady, ShuttingDown, TooMany
 from llmserve.registry.loader import Loader
 from llmserve.registry.registry import Registry
 from llmserve.registry.served import ServedModel
-from llmserve.service.account import Account
 from llmserve.service.generation import Generation
+from llmserve.service.place import Place
+from llmserve.service.record import RequestRecord
+from llmserve.service.recorder import Recorder
 from llmserve.service.shares import Shares
-from llmserve.service.tasks import TaskBuilder
 from llmserve.timer import awake_timeout
 
 FAREWELL_SECONDS = 5.0
@@ -65,21 +56,18 @@ class Service:
         registry: Registry,
         loader: Loader,
         limits: Limits,
-        metrics: Metrics,
+        recorder: Recorder,
         *,
         limiter: Limiter | None = None,
-        account: Account | None = None,
         clock: Callable[[], float] = awake_clock,
     ) -> None:
-        self.registry = registry
-        self.loader = loader
-        self.metrics = metrics
         self.is_draining = False
         self.is_retiring = False
-        self.limiter = limiter or Limiter(None)
-        self._account = account or Account(metrics)
+        self._registry = registry
+        self._loader = loader
         self._limits = limits
-        self._tasks = TaskBuilder(limits.request_timeout_seconds, clock)
+        self._recorder = recorder
+        self._limiter = limiter or Limiter(None)
         self._clock = clock
         self._gates: WeakKeyDictionary[Engine, Gate] = WeakKeyDictionary()
         self._open: set[Generation] = set()
@@ -128,17 +116,19 @@ class Service:
                 self._refuse_if_draining()
                 self._check_scope(caller)
                 async with self._leased(requests[0], caller) as served:
-                    deadline = self._tasks.deadline(requests, arrived_at)
+                    deadline = arrived_at + self._seconds_for(requests)
                     self._check_room(len(requests), served, caller, deadline)
                     with self._admitted(caller, len(requests)) as (admission, shares):
-                        tasks = await self._tasks.build(requests, served, caller, shares, deadline)
+                        tasks = await served.generator.prepare(
+                            requests, caller, deadline, lambda: partial(shares.take(), 0)
+                        )
                         self._refuse_if_draining()
                         self._check_room(len(requests), served, caller, deadline)
                         admission.charge(sum(len(task.prompt_ids) for task in tasks))
-                        for request, task in zip(requests, tasks, strict=True):
-                            generations.append(
-                                self._admit(request, served, task, arrived_at, caller, shares)
-                            )
+                        for task in tasks:
+                            # One by one: if a later one is refused, these are closed.
+                            generation = self._admit(served, task, arrived_at, caller, shares)
+                            generations.append(generation)
             yield generations
         finally:
             for generation in generations:
@@ -155,9 +145,9 @@ class Service:
     def begin_drain(self) -> None:
         """Take no new work from now on; that includes prompts that are not tokens yet."""
         self.is_draining = True
-        for model in self.registry.models:
-            if model.preparation is not None:
-                model.preparation.fail(_draining())
+        for model in self._registry.models:
+            if isinstance(model.engine, Generator):
+                model.engine.fail_preparing(_draining())
 
     async def drain(self, timeout_seconds: float) -> None:
         """Let open generations finish; end those that are left with an error event."""
@@ -196,13 +186,13 @@ class Service:
         self, request: GenerationRequest, caller: Caller
     ) -> AsyncIterator[ServedModel]:
         """The model of a request, ready, and held while the request is prepared."""
-        self._check_model(self.registry.find(request.model), caller)
+        self._check_model(self._registry.find(request.model), caller)
         patience = min(
             self._limits.wait_timeout_seconds,
             request.timeout_seconds or self._limits.request_timeout_seconds,
         )
-        served = await self.loader.acquire(request.model, patience)
-        with self.registry.lease(served):
+        served = await self._loader.acquire(request.model, patience)
+        with self._registry.lease(served):
             yield served
 
     def _check_room(self, count: int, served: ServedModel, caller: Caller, deadline: float) -> None:
@@ -221,7 +211,7 @@ class Service:
         Refused by us later, the requests count for nothing; with a prompt that cannot be served, or
         abandoned by their caller, they do: making tokens was work.
         """
-        admission = self.limiter.admit(caller, requests=requests)
+        admission = self._limiter.admit(caller, requests=requests)
         shares = Shares(admission)
         try:
             yield admission, shares
@@ -232,40 +222,32 @@ class Service:
             shares.close()
 
     def _admit(
-        self,
-        request: GenerationRequest,
-        served: ServedModel,
-        task: Task,
-        arrived_at: float,
-        caller: Caller,
-        shares: Shares,
+        self, served: ServedModel, task: Task, arrived_at: float, caller: Caller, shares: Shares
     ) -> Generation:
         lease = contextlib.ExitStack()
-        lease.enter_context(self.registry.lease(served))
-        charge = shares.take()
-        generation = Generation(
-            request,
-            served,
-            task,
+        lease.enter_context(self._registry.lease(served))
+        place = Place(
+            self._gate(served),
             caller,
-            self.metrics,
-            self._account,
             release_lease=lease.close,
-            charge=charge,
-            arrived_at=arrived_at,
-            clock=self._clock,
+            charge=shares.take(),
+            on_change=partial(self._show_load, served),
         )
-        try:
-            generation.enter(
-                self._gate(served), wait_timeout_seconds=self._limits.wait_timeout_seconds
-            )
-        except LLMServeError:
-            lease.close()
-            charge(0)
-            raise
+        name = served.spec.name
+        record = RequestRecord(self._recorder, task.request_id, name, caller, arrived_at)
+        generation = Generation(served, task, place, record, self._clock)
+        generation.enter(self._limits.wait_timeout_seconds)
         self._open.add(generation)
         self._all_closed.clear()
         return generation
+
+    def _show_load(self, served: ServedModel) -> None:
+        self._recorder.load(served.spec.name, *self.load(served))
+
+    def _seconds_for(self, requests: Sequence[GenerationRequest]) -> float:
+        """How long requests that came together may take."""
+        most = self._limits.request_timeout_seconds
+        return min(most, *(request.timeout_seconds or most for request in requests))
 
     def _gate(self, served: ServedModel) -> Gate:
         engine = served.loaded_engine
@@ -300,7 +282,7 @@ class Service:
         try:
             yield
         except LLMServeError as error:
-            self._account.refused(caller, error)
+            self._recorder.refused(caller, error)
             raise
 
 

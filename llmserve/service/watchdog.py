@@ -10,11 +10,12 @@ from weakref import WeakKeyDictionary, WeakSet
 from loguru import logger
 
 from llmserve.clock import AwakeClock, awake_clock
-from llmserve.engines.engine import Engine
-from llmserve.engines.preparation import PreparationPool
+from llmserve.engines.engine import Engine, Generator
 from llmserve.errors import GenerationFailed
 from llmserve.fleet.board import Row, State
 from llmserve.observability.metrics import Metrics
+from llmserve.registry.loader import Loader
+from llmserve.registry.registry import Registry
 from llmserve.registry.served import ModelStatus, ServedModel
 from llmserve.service.service import Service
 
@@ -33,17 +34,21 @@ class Watchdog:
     def __init__(
         self,
         service: Service,
+        registry: Registry,
+        loader: Loader,
         metrics: Metrics,
         hang_seconds: float,
         row: Row | None,
         clock: AwakeClock = awake_clock,
     ) -> None:
         self._service = service
+        self._registry = registry
+        self._loader = loader
         self._metrics = metrics
         self._hang_seconds = hang_seconds
         self._row = row
         self._clock = clock
-        self._told: WeakSet[PreparationPool] = WeakSet()
+        self._reported: WeakSet[Engine] = WeakSet()
         self._preemptions: WeakKeyDictionary[Engine, int] = WeakKeyDictionary()
 
     async def run(self) -> None:
@@ -61,7 +66,7 @@ class Watchdog:
 
     def beat(self) -> None:
         """Look at every engine once and tell the board."""
-        models = self._service.registry.models
+        models = self._registry.models
         hung = [model for model in models if self._is_hung(model)]
         for model in hung:
             self._fail(model)
@@ -86,17 +91,17 @@ class Watchdog:
         )
         if failed := self._service.fail_silent(model, self._hang_seconds, error):
             logger.error("the engine of {} hangs: {} requests are failed", name, failed)
-        preparation = model.preparation
-        age = preparation.seconds_running if preparation is not None else None
-        if preparation is None or age is None or age <= self._hang_seconds:
+        engine = model.engine
+        age = engine.stats().seconds_preparing if engine is not None else None
+        if not isinstance(engine, Generator) or age is None or age <= self._hang_seconds:
             return
         error = GenerationFailed(
             f"a prompt of model {name!r} was not made into tokens within "
             f"{self._hang_seconds:.0f} s, and its worker is being restarted"
         )
-        failed = preparation.fail(error)
-        if failed or preparation not in self._told:
-            self._told.add(preparation)
+        failed = engine.fail_preparing(error)
+        if failed or engine not in self._reported:
+            self._reported.add(engine)
             logger.error("chat template or tokenizer of {} hangs: {} requests are failed",
                          name, failed)  # fmt: skip
 
@@ -122,7 +127,7 @@ class Watchdog:
             return State.HUNG
         if service.is_draining or service.is_retiring:
             return State.LEAVING
-        if not service.loader.is_settled:
+        if not self._loader.is_settled:
             return State.LOADING
-        statuses = {model.status for model in service.registry.models if not model.is_on_demand}
+        statuses = {model.status for model in self._registry.models if not model.is_on_demand}
         return State.BROKEN if ModelStatus.BROKEN in statuses else State.READY

@@ -1,4 +1,4 @@
-"""Every setting: what there is, where its value comes from, how it is shown."""
+"""The settings: which there are, where their values come from, how they are shown."""
 
 from llmserve.settings.kinds import Device, DType, EngineName
 from llmserve.settings.settings import ENV_PREFIX, Settings

@@ -27,6 +27,6 @@ class AdmissionSettings(BaseModel):
     )
     strict_fields: bool = Field(
         False,
-        description="Refuse fields that nobody knows. Not set: they are ignored, and told in "
+        description="Refuse unknown fields. Not set: they are ignored, and reported in "
         "`X-Ignored-Fields`, the log and the metrics.",
     )

@@ -26,7 +26,7 @@ class BoundsSettings(BaseModel):
         64, ge=4, le=1000, description="Nesting of a JSON body or WebSocket frame."
     )
     send_timeout_seconds: Seconds = Field(
-        120.0, gt=0, description="A reader that takes nothing of a stream for so long is cut off."
+        120.0, gt=0, description="A client that reads nothing of a stream for so long is cut off."
     )
     idle_connection_seconds: int = Field(
         75, ge=1, description="A connection without a request for so long is closed."

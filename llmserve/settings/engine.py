@@ -18,7 +18,7 @@ class EngineSettings(BaseModel):
     )
     device: Device = Field("auto", description="`auto`, `cpu`, `cuda` or `cuda:N`.")
     devices: Devices = Field(
-        (), description="Devices that workers claim in turn, one each; none: all use `device`."
+        (), description="Devices that workers claim in turn, one each; empty: all use `device`."
     )
     require_gpu: bool = Field(
         False, description='`device = "auto"` never means the CPU: a model without a GPU is broken.'
@@ -40,11 +40,12 @@ class EngineSettings(BaseModel):
     kv_cache_bytes: int | None = Field(
         None,
         ge=2**16,
-        description="Of the paged KV cache, per model and worker; default: on a GPU what steps, "
-        "graphs and other models leave, on a CPU 2,048 tokens for each of `max_running`.",
+        description="Size of the paged KV cache, per model and worker; default: on a GPU what "
+        "steps, graphs and other models leave, on a CPU 2,048 tokens for each of `max_running`.",
     )
     prefix_caching: bool = Field(
-        True, description="Keep the KV cache of prompts, for others that begin alike."
+        True,
+        description="Keep the KV cache of prompts for later ones that begin with the same text.",
     )
     torch_threads: int | None = Field(
         None,
@@ -57,11 +58,12 @@ class EngineSettings(BaseModel):
         False, description="On a GPU: compile the model (minutes at first start), then capture it."
     )
     cache_dir: Path | None = Field(
-        None, description="For compiled kernels; default: `.cache/llmserve` in the home directory."
+        None,
+        description="Folder of compiled kernels; default: `.cache/llmserve` in the home directory.",
     )
     hang_timeout_seconds: Seconds = Field(
         120.0,
         gt=0,
-        description="A running request without a token for so long is a hung engine; so is a "
-        "prompt that is made into tokens for so long.",
+        description="An engine counts as hung when a running request gets no token for so long, "
+        "or a prompt takes so long to tokenize.",
     )

@@ -23,5 +23,5 @@ class KeysSettings(BaseModel):
         (), description="Keys of `/admin`. Without one it answers on loopback only."
     )
     metrics_access: Literal["open", "key"] = Field(
-        "open", description="`key`: `/metrics` wants a key with the scope `metrics` or `admin`."
+        "open", description="`key`: `/metrics` needs a key with the scope `metrics` or `admin`."
     )

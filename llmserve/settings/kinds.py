@@ -1,4 +1,4 @@
-"""Kinds of values that settings and manifests take."""
+"""Types of the values of settings and manifests."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from llmserve.address import without_brackets
 
 
 def _listed(value: Any) -> Any:
-    """A list from the environment or a flag: JSON, or words between commas."""
+    """A list from the environment or a flag: JSON, or words separated by commas."""
     if not isinstance(value, str):
         return value
     if value.lstrip().startswith("["):
@@ -20,7 +20,7 @@ def _listed(value: Any) -> Any:
 
 
 def _listed_secrets(value: Any) -> Any:
-    """Like `_listed`, but nothing between two commas is a mistake: it must not mean no keys."""
+    """Like `_listed`, but keeps empty parts, which are then refused: they must not mean no keys."""
     if isinstance(value, str) and not value.lstrip().startswith("["):
         return [part.strip() for part in value.split(",")]
     return _listed(value)

@@ -34,18 +34,18 @@ class ModelsSettings(BaseModel):
         "not pinned makes room. Not set: no bound.",
     )
     idle_unload_seconds: Seconds | None = Field(
-        None, gt=0, description="A model that nobody used for so long is unloaded."
+        None, gt=0, description="A model that is not used for so long is unloaded."
     )
     unload_timeout_seconds: Seconds = Field(
         30.0, ge=0, description="How long unloading waits for open streams before it ends them."
     )
-    dtype: DType = Field("auto", description="Of the weights; `auto` is what the checkpoint has.")
+    dtype: DType = Field("auto", description="Type of the weights; `auto` is the checkpoint's own.")
     trust_remote_code: bool = Field(
         False, description="Run Python code that comes with a model. Only for models you trust."
     )
     parse_special_tokens: bool = Field(
         False,
-        description="Special tokens in the messages of a conversation act as such, as in raw "
+        description="Special tokens that are written in messages take effect, as they do in raw "
         "prompts; otherwise they are plain text.",
     )
     hf_endpoint: str = Field("https://huggingface.co", description="Hub to download from.")

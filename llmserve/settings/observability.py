@@ -36,6 +36,6 @@ class ObservabilitySettings(BaseModel):
     )
     otlp_endpoint: str | None = Field(
         None,
-        description="OpenTelemetry collector (OTLP over HTTP), as in `http://host:4318`; wants "
+        description="OpenTelemetry collector (OTLP over HTTP), as in `http://host:4318`; needs "
         "the extra `tracing`.",
     )

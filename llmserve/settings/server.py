@@ -19,9 +19,11 @@ class ServerSettings(BaseModel):
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
     root_path: str = Field("", description="Path prefix that a proxy in front removes.")
     cors_origins: Words = Field((), description="Browser origins that may call; `*` is any.")
-    gzip_min_bytes: int = Field(1024, ge=0, description="JSON bodies from here on are compressed.")
+    gzip_min_bytes: int = Field(
+        1024, ge=0, description="JSON bodies of this size or more are compressed."
+    )
     keepalive_seconds: Seconds = Field(
-        15.0, gt=0, description="A comment goes out on a stream that is silent for so long."
+        15.0, gt=0, description="A stream that is silent for so long gets an SSE comment."
     )
     drain_timeout_seconds: Seconds = Field(
         30.0, ge=0, description="On SIGTERM: time for running streams to finish."
@@ -36,7 +38,7 @@ class ServerSettings(BaseModel):
         30.0, gt=0, description="A worker whose heartbeat stops for so long is replaced."
     )
     memory_preflight: bool = Field(
-        True, description="Refuse to start when workers × models do not fit the memory there is."
+        True, description="Refuse to start when workers × models do not fit in memory."
     )
     max_connections: int = Field(
         2048, ge=1, description="Open connections per worker; more wait in the kernel's queue."
@@ -46,10 +48,11 @@ class ServerSettings(BaseModel):
     )
     address_file: Path | None = Field(
         None,
-        description="The server writes its URL there while it listens, for `llmserve health` and "
-        "scripts: needed where a flag or `port = 0` decides on the port.",
+        description="File that holds the server's URL while it listens, for `llmserve health` and "
+        "scripts: needed when a flag or `port = 0` decides the port.",
     )
     run_dir: Path | None = Field(
         None,
-        description="Where the workers of this box meet; not set: a fresh one in the state folder.",
+        description="Folder through which the workers of this box communicate; not set: a fresh "
+        "one in the state folder.",
     )

@@ -1,7 +1,7 @@
-"""Variables that Kubernetes and Docker make for a service, and that only look like settings.
+"""Environment variables that Kubernetes and Docker set for a service and that look like settings.
 
-A Service called `llmserve-canary` gives every pod of its namespace `LLMSERVE_CANARY_SERVICE_HOST`
-and the like; one called `llmserve`, or a container linked under that name, `LLMSERVE_PORT`, too.
+A Service called `llmserve-canary` gives every pod in its namespace `LLMSERVE_CANARY_SERVICE_HOST`
+and the like; one called `llmserve`, or a container linked under that name, also `LLMSERVE_PORT`.
 https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables
 """
 
@@ -15,7 +15,7 @@ URL: Final = r"(?:tcp|udp|sctp)://\S+:\d+"
 ENDPOINT: Final = r"PORT_\d+_(?:TCP|UDP|SCTP)"
 
 SHAPES: Final = tuple(
-    # What stands before is the service's name; nothing, where it is called as our prefix is.
+    # The optional beginning is the service's name; it is missing if the service is `llmserve`.
     (re.compile(rf"(?:[A-Z0-9_]+_)?{name}"), re.compile(value))
     for name, value in (
         ("SERVICE_HOST", r"\S+"),
@@ -28,14 +28,14 @@ SHAPES: Final = tuple(
     )
 )
 LINK_NAME: Final = re.compile(r"/[^/\s]+/[^/\s]+")
-"""The value of `ALIAS_NAME`, by which Docker tells of a link: `/consumer/alias`."""
+"""The value of `ALIAS_NAME`, by which Docker announces a link: `/consumer/alias`."""
 
 
 def service_links(variables: Mapping[str, str]) -> frozenset[str]:
-    """The names among these, without our prefix, that tell of a service.
+    """Those of the names, given without our prefix, that describe a service.
 
-    Name and value must both have the shape: `PORT` is ours when it is a number, and a service's
-    when it is a URL.
+    Both name and value must match: `PORT` is a setting when it is a number, and a service's when
+    it is a URL.
     """
     return frozenset(
         name
@@ -46,9 +46,9 @@ def service_links(variables: Mapping[str, str]) -> frozenset[str]:
 
 
 def _is_of_link(name: str, variables: Mapping[str, str]) -> bool:
-    """Whether Docker's `ALIAS_NAME` is there, and this is it or `ALIAS_ENV_…` beside it."""
+    """Whether Docker's `ALIAS_NAME` is set, and `name` is it or the `ALIAS_ENV_…` of that link."""
     alias = re.split(r"(?:^|_)(?:NAME$|ENV_)", name, maxsplit=1)[0]
     if alias == name:
         return False
-    teller = f"{alias}_NAME" if alias else "NAME"
-    return LINK_NAME.fullmatch(variables.get(teller, "")) is not None
+    announcement = f"{alias}_NAME" if alias else "NAME"
+    return LINK_NAME.fullmatch(variables.get(announcement, "")) is not None

@@ -1,4 +1,4 @@
-"""All settings, with their defaults and what they mean. Knows nothing of where values come from."""
+"""All settings, their defaults and meanings. Knows nothing of where values come from."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ GROUPS: Final[dict[str, type[BaseModel]]] = {
     "Keys": KeysSettings,
     "Observability": ObservabilitySettings,
 }
-"""As pages and commands show them."""
+"""In the order in which documentation and commands show them."""
 
 
 class Settings(
@@ -36,7 +36,7 @@ class Settings(
     ModelsSettings,
     ServerSettings,
 ):
-    """What an operator can decide. The descriptions of the fields are the tables of the pages."""
+    """Everything that an operator can set; the documentation's tables are made from the fields."""
 
     model_config = ConfigDict(
         extra="forbid", frozen=True, validate_default=True, hide_input_in_errors=True

@@ -1,4 +1,4 @@
-"""Settings for people: a value without its secrets, and the tables of the pages."""
+"""Settings for people: values without secrets, and the documentation's tables."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from llmserve.settings.settings import GROUPS
 
 
 def shown(value: object) -> str:
-    """A setting's value for people: secrets are only counted."""
+    """A setting's value for people; of secrets only their number."""
     if isinstance(value, SecretStr):
         return "(set, not shown)"
     if isinstance(value, tuple):

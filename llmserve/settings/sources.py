@@ -1,6 +1,6 @@
 """Where values come from: defaults < llmserve.toml < LLMSERVE_* < flags.
 
-The only reader of the environment.
+No other module reads settings from the environment.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ DEFAULT_FILE: Final = "llmserve.toml"
 
 @dataclass(frozen=True, slots=True)
 class LoadedSettings:
-    """Settings, and for each field the place that decided it. `again` reads all of them anew."""
+    """Settings, and for each field the source of its value. `again` reads all sources anew."""
 
     settings: Settings
     origins: Mapping[str, str]
@@ -36,7 +36,7 @@ class LoadedSettings:
 def load_settings(
     flags: Mapping[str, object] | None = None, *, config_file: Path | None = None
 ) -> LoadedSettings:
-    """Merge all sources. `flags` holds only what the command line said.
+    """Merge all sources. `flags` holds only what was given on the command line.
 
     Raises:
         ConfigurationError: an unknown key, a bad value or an unreadable file; says which.
@@ -95,7 +95,7 @@ def _check_known(name: str, origin: str) -> None:
     if name in Settings.model_fields:
         return
     near = difflib.get_close_matches(name, Settings.model_fields, n=1)
-    hint = f"did you mean {near[0]!r}?" if near else "`llmserve config` lists what there is"
+    hint = f"did you mean {near[0]!r}?" if near else "`llmserve config` lists the settings"
     raise ConfigurationError(f"unknown setting {name!r} in {origin}; {hint}")
 
 

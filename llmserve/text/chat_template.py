@@ -1,4 +1,4 @@
-"""One model's chat template: a conversation in, the prompt's text out. Knows no tokens."""
+"""One model's chat template: turns a conversation into the prompt's text. Knows no tokens."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from llmserve.text.template_environment import TemplateEnvironment
 from llmserve.text.template_trial import Trial, Turn, try_out
 
 MAX_COMPLAINT: Final = 300
-"""Characters of a template's own error that a client is shown."""
+"""At most so many characters of a template's own error are shown to a client."""
 
 TEMPLATE_FILE: Final = "<template>"
 """What Jinja calls a template without a file, in tracebacks."""
 
 
 class ChatTemplate:
-    """Renders conversations; it is tried out when it is made. For any thread.
+    """Renders conversations; tried out on construction. May be used from any thread.
 
     Attributes:
-        name: what errors call it.
-        marks_words: whether it marks callers' characters; a tokenizer that has a renderer of its
-            own does not.
-        trial: what it wants and what it does with plain conversations.
-        problems: what an operator should know of that.
+        name: its name in errors.
+        marks_words: whether it marks callers' characters; a tokenizer that has its own renderer
+            does not.
+        trial: which formats the template takes, and what it does with plain conversations.
+        problems: what an operator should know about that.
     """
 
     def __init__(self, hf_tokenizer: Any, given: str | None = None) -> None:
@@ -47,7 +47,7 @@ class ChatTemplate:
             try:
                 source = hf_tokenizer.get_chat_template(given)
                 self._compiled = TemplateEnvironment().compiled(source)
-            # Its model serves raw prompts without it; whoever sends a conversation is told.
+            # The model still serves raw prompts; a conversation gets this error.
             except Exception as error:
                 self._broken = error
         self.trial: Trial = try_out(self._render)
@@ -57,7 +57,7 @@ class ChatTemplate:
         """The conversation up to where its answer begins, `Tainted` where callers wrote it.
 
         Raises:
-            InvalidRequest: the template raised something, or loses what users say.
+            InvalidRequest: the template raised an error, or leaves out what users say.
         """
         if "user" in self.trial.lost:
             raise InvalidRequest(
@@ -83,7 +83,7 @@ class ChatTemplate:
         return f"{self.name} loses the words of {', '.join(self.trial.lost)} messages"
 
     def _turn(self, message: Message) -> Turn:
-        """The caller's words are marked; a role is the server's, of which templates make tokens."""
+        """A message for the template. The caller's text is marked; the role is the server's."""
         formats = self.trial.formats
         content = formats.get(message.role, formats["system"]).content(Tainted(message.content))
         name = {"name": Tainted(message.name)} if message.name else {}
@@ -109,7 +109,7 @@ class ChatTemplate:
         )
 
     def _at_fault(self, turns: Sequence[Turn], error: Exception) -> str:
-        """The message without which the conversation's beginning raises nothing, or not this."""
+        """The first message that makes the template raise this error."""
         if self._broken is not None:
             return "messages"
 

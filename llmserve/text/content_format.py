@@ -1,4 +1,4 @@
-"""How a chat template wants what a message says: as a string or as a list of parts."""
+"""The form in which a chat template takes a message's content: a string or a list of parts."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 
 class ContentFormat(StrEnum):
-    """The two that there are, in vLLM's words."""
+    """The two formats, under vLLM's names."""
 
     STRING = "string"
     OPENAI = "openai"

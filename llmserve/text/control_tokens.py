@@ -1,4 +1,4 @@
-"""Control tokens that a caller wrote, encoded as the words they are. Knows no templates."""
+"""Encodes control tokens that a caller wrote as plain text. Knows no templates."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from llmserve.text.taint import NO_MARK, marks_of, plain
 UNMARKED: Final = re.compile(NO_MARK + b"+")
 
 MARKUP: Final = re.compile(r"\W.*\w.*\W", re.DOTALL)
-"""Words between signs, as `<|user|>` or `[INST]`; a word alone is no markup."""
+"""Words between punctuation, as in `<|user|>` or `[INST]`; a bare word is not markup."""
 
 
 class ControlTokens:
-    """The tokens that steer a model: the tokenizer's special ones and those around its turns.
+    """A model's control tokens: the tokenizer's special tokens and those around turns.
 
-    A copy of the tokenizer does not know them. It is given a text with a stand-in for each one that
-    the template wrote; whatever else looks like one is words to it. It is given texts as a whole,
-    so that they are cut into tokens as ever. For any thread.
+    A copy of the tokenizer treats them as plain text. It gets the text with a stand-in for each
+    control token that the template wrote; anything else that looks like one stays text. The text is
+    encoded as a whole, so that its other tokens are the same as ever. May be used from any thread.
     """
 
     def __init__(self, hf_tokenizer: Any, frame: str) -> None:
-        """`frame` is what a chat template writes around its turns. Takes up to a second.
+        """`frame` is the text that a chat template writes around turns. Takes up to a second.
 
         Raises:
             Exception: a tokenizer with parts in Python cannot be copied.
@@ -39,7 +39,7 @@ class ControlTokens:
         self._pattern = _any_of(self._ids)
         self._unknown_id = hf_tokenizer.unk_token_id
 
-        nonce = secrets.token_hex(8)  # or a caller could write a stand-in
+        nonce = secrets.token_hex(8)  # otherwise a caller could write a stand-in
         self._cut = f"\ue000{nonce}\ue001"
         stand_ins = {
             token.content: AddedToken(
@@ -58,14 +58,14 @@ class ControlTokens:
         self._copy = copy
         self._cut_id = copy.token_to_id(self._cut)
         self._stand_in_ids = {copy.token_to_id(name) for name in self._stand_ins.values()}
-        # A vocabulary may have one as a word, too, which must be cut in two.
+        # The vocabulary may also contain one as an ordinary token; such text must be cut in two.
         self._words = _any_of(c for c, token_id in self._ids.items() if token_id in self._encode(c))
 
     def as_words(self, text: str, ids: list[int]) -> list[int]:
-        """The `ids` of a text; others if a caller's words became control tokens in them.
+        """The `ids` of a text, encoded anew if a caller's text became control tokens in them.
 
         Raises:
-            InvalidRequest: this tokenizer cannot write the words in any other way.
+            InvalidRequest: this tokenizer cannot encode that text in any other way.
         """
         marks, text = marks_of(text), plain(text)
         own = [
@@ -90,21 +90,21 @@ class ControlTokens:
         return self._words.sub(lambda match: match[0][0] + self._cut + match[0][1:], text)
 
     def _encode(self, text: str) -> list[int]:
-        # Unlike `encode`, the batch form lets go of the GIL while it works.
+        # Unlike `encode`, the batch form releases the GIL.
         return list(self._copy.encode_batch_fast([text], add_special_tokens=False)[0].ids)
 
     def _refuse_control_tokens(self, ids: list[int]) -> None:
         token_id = next((i for i in ids if i in self._names and i != self._unknown_id), None)
         if token_id is not None:
             raise InvalidRequest(
-                f"the messages have {self._names[token_id]!r} in them, which this model's "
-                "tokenizer cannot take as text; leave it out",
+                f"the messages contain {self._names[token_id]!r}, which this model's tokenizer "
+                "cannot encode as text; leave it out",
                 param="messages",
             )
 
 
 def _control_tokens(hf_tokenizer: Any, frame: str) -> dict[int, AddedToken]:
-    """By id. What stands for unknown characters steers nothing, unless it is the end as well."""
+    """By id. The token for unknown characters is not one, unless it is also BOS or EOS."""
     ends = {hf_tokenizer.bos_token, hf_tokenizer.eos_token}
     return {
         token_id: token
@@ -116,5 +116,5 @@ def _control_tokens(hf_tokenizer: Any, frame: str) -> dict[int, AddedToken]:
 
 
 def _any_of(contents: Iterable[str]) -> re.Pattern[str]:
-    """The longest first, as tokenizers find them; nothing if there are none."""
+    """Matches any of them, the longest first, as tokenizers do; never matches if there are none."""
     return re.compile("|".join(sorted(map(re.escape, contents), key=len, reverse=True)) or "(?!)")

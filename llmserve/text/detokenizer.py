@@ -6,26 +6,27 @@ from collections.abc import Callable, Sequence
 
 REPLACEMENT = "\ufffd"
 CONTEXT_TOKENS = (6, 7, 8, 9, 20, 21, 22, 23)
-"""Windows to try at the end of the prompt: of four in a row, one begins with a character."""
+"""Window lengths to try at the prompt's end: of four in a row, one starts between characters."""
 
 MAX_CHARACTER_BYTES = 4
 MAX_HELD_TOKENS = 16
 
 
 class Detokenizer:
-    """Turns a growing list of token ids into text, and never half a character before the end.
+    """Turns a growing list of token ids into text, without emitting incomplete characters.
 
     A token's text depends on its neighbours (a leading space, a byte of a longer character),
     so each step decodes a short window twice, without and with the new token, and emits the
     difference. While the window ends in U+FFFD, the character may still be incomplete and is
-    held, for at most `MAX_HELD_TOKENS`: bytes that never become a character must not be kept
-    for ever. The window is the scheme of TGI's and vLLM's incremental detokenizers.
+    held, for at most `MAX_HELD_TOKENS`: bytes that never become a character must not be held
+    for ever. TGI's and vLLM's incremental detokenizers use the same window.
 
         ids   c c c | p h h | n      c: context, emitted; h: held; n: new
                     ^read            p: held, of the prompt
 
-    All of it together is the tokenizer's decoding of the tokens. Where the tokenizer gives up a
-    whole run of bytes for one that is missing (byte fallback), what was whole in it stays.
+    All emitted text together equals the tokenizer's decoding of all tokens, with one exception:
+    where a tokenizer discards a whole run of bytes because one is missing (byte fallback), the
+    complete characters in it are kept.
 
     Owned by one thread at a time.
     """
@@ -49,15 +50,15 @@ class Detokenizer:
         return self._emit(edge, self._broken_text(edge))
 
     def flush(self) -> str:
-        """What is still held, half a character as U+FFFD; the detokenizer is spent after it."""
+        """The text still held, an incomplete character as U+FFFD. Do not use it afterwards."""
         return self._broken_text(len(self._ids))
 
     def _window(self, context: Sequence[int]) -> tuple[list[int], int, str]:
-        """The end of the prompt: its tokens, how many of them are whole text, and that text.
+        """The end of the prompt: its tokens, how many of them are complete text, and that text.
 
         The window must not begin inside a character: with byte fallback that would spoil the
-        whole run of bytes. Token ids may end inside one; its first half is held and belongs to
-        the first delta.
+        whole run of bytes. The prompt may end inside one, whose beginning is held and becomes
+        part of the first delta.
         """
         for length in CONTEXT_TOKENS:
             ids = list(context[-length:])
@@ -69,13 +70,14 @@ class Detokenizer:
         return ids, len(ids), self._decode(ids)
 
     def _settled(self, text: str) -> int | None:
-        """Where the last bytes begin that may still become a character, if a token does there."""
+        """The index of the token at which the incomplete last character begins, if one begins
+        at a token's start."""
         edges = (len(self._ids) - num_held for num_held in range(1, MAX_CHARACTER_BYTES))
         halves = ((edge, self._decode(self._ids[:edge])) for edge in edges)
         return next((i for i, half in halves if half + self._decode(self._ids[i:]) == text), None)
 
     def _broken_text(self, edge: int) -> str:
-        """The text of what is held, up to `edge`, in which characters are not whole."""
+        """The text of the held tokens up to `edge`, with incomplete characters as U+FFFD."""
         text = self._decode(self._ids[:edge])
         if self._num_of_prompt or not text.startswith(self._prefix_text):
             return self._decode(self._ids[self._read + self._num_of_prompt : edge])
@@ -86,7 +88,7 @@ class Detokenizer:
             self._ids = self._ids[self._read :]
             edge -= self._read
             self._prefix_text = self._decode(self._ids[:edge])
-        # else: a token without text (a special one) is no context for the next; keep the old.
+        # else: a token without text (a special one) is no context for the next; keep the window.
         self._read = edge
         self._num_of_prompt = 0
         return new

@@ -1,4 +1,4 @@
-"""How few tokens a text can have, by its length alone. Knows the tokenizers library's formats."""
+"""A lower bound of a text's tokens from its length. Knows the tokenizers library's formats."""
 
 from __future__ import annotations
 
@@ -18,57 +18,57 @@ SPACE: Final = "▁"
 class LengthBound:
     """The bytes of a text ÷ those of the vocabulary's longest token.
 
-    That holds only where every byte of the text ends in some token: for byte-level BPE, and for BPE
-    with byte fallback, without steps before them that could drop or shorten anything. Of other
-    tokenizers nothing is known, and 0 is true of every text. For any thread.
+    This holds only where every byte of the text ends up in a token: for byte-level BPE and for BPE
+    with byte fallback, without earlier steps that could drop or shorten anything. For all other
+    tokenizers the bound is 0. May be used from any thread.
     """
 
     def __init__(self, backend: Any) -> None:
-        """`backend` is the tokenizer of the tokenizers library, or `None`."""
+        """`backend` is a tokenizer of the tokenizers library, or `None`."""
         self._longest: int | None = None
         self._is_for_ascii_only = False
         if backend is None or type(backend.model).__name__ != "BPE":
             return
         added = backend.get_added_tokens_decoder().values()
-        if any(token.lstrip or token.rstrip for token in added):  # they swallow white space
+        if any(token.lstrip or token.rstrip for token in added):  # these swallow white space
             return
         try:
             normalizers = [*_steps(backend.normalizer, "normalizers")]
             steps = [*_steps(backend.pre_tokenizer, "pretokenizers")]
-        # Parts in Python cannot be written down; which error says so is their own affair.
+        # Components written in Python cannot be serialized and may raise anything.
         except Exception:
             return
         vocabulary = backend.get_vocab(with_added_tokens=False)
         if _is_byte_level(vocabulary, normalizers, steps):
-            self._is_for_ascii_only = bool(normalizers)  # of which these forms change nothing
-            longest = max(map(len, vocabulary))  # a character stands for a byte
+            self._is_for_ascii_only = bool(normalizers)  # Unicode forms leave ASCII unchanged
+            longest = max(map(len, vocabulary))  # each character stands for a byte
         elif _has_byte_fallback(backend.model, vocabulary, normalizers, steps):
             longest = max(len(piece.encode()) for piece in vocabulary)
         else:
             return
-        # The normalizer may have put a space before an added token, and changed those in it.
+        # The normalizer may put a space before an added token, and replace spaces in it.
         others = (len((" " + t.content).replace(" ", SPACE).encode()) for t in added)
         self._longest = max(longest, *others, 1)
 
     def fewest_tokens(self, text: str) -> int:
-        """The text has no fewer; 0 where that is all that is known."""
+        """A lower bound of the text's tokens; 0 where none is known."""
         if self._longest is None or (self._is_for_ascii_only and not text.isascii()):
             return 0
         num_bytes = len(text) if text.isascii() else len(text.encode(errors="surrogatepass"))
         return -(-num_bytes // self._longest)
 
     def check(self, text: str, max_tokens: int | None) -> None:
-        """See that a text may have so few.
+        """Check that a text may have at most `max_tokens` tokens.
 
         Raises:
-            TooLong: it has more.
+            TooLong: it certainly has more.
         """
         if max_tokens is not None and (fewest := self.fewest_tokens(text)) > max_tokens:
             raise TooLong(fewest)
 
 
 def _steps(component: Any, inner: str) -> Iterator[dict[str, Any]]:
-    """What a normalizer or pre-tokenizer does, one thing after the other."""
+    """The steps of a normalizer or pre-tokenizer, with sequences flattened."""
     state = json.loads(component.__getstate__()) if component is not None else None
     waiting = [state] if state else []
     while waiting:

@@ -1,4 +1,4 @@
-"""How one token is written: what a log probability is shown beside."""
+"""How one token is written where its log probability is shown."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Final
 REPLACEMENT: Final = "\ufffd"
 
 BYTE_TOKEN: Final = re.compile(r"<0x([0-9A-Fa-f]{2})>")
-"""A byte fallback's token, as in SentencePiece's vocabularies."""
+"""A byte-fallback token in SentencePiece's vocabularies."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,9 +17,9 @@ class Spelling:
     """One token by itself.
 
     Attributes:
-        text: as shown: a piece of a character is U+FFFD, a special token has its name.
-        utf8: the bytes of the text; of a piece of a character the right ones.
-        is_in_text: whether an answer's text has it; special tokens are left out there.
+        text: as shown: part of a character is U+FFFD, a special token has its name.
+        utf8: the token's bytes, which for part of a character differ from those of `text`.
+        is_in_text: whether it appears in an answer's text; special tokens do not.
     """
 
     text: str
@@ -30,7 +30,7 @@ class Spelling:
 def spell(text: str, piece: str | bytes | None) -> Spelling:
     """The spelling of a token that decodes to `text` and is `piece` in the vocabulary.
 
-    A token without text is a special one or, where the piece is `None`, none at all.
+    A token without text is a special one or, if the piece is `None`, not in the vocabulary.
     """
     if not text:
         name = piece if isinstance(piece, str) else ""
@@ -41,8 +41,8 @@ def spell(text: str, piece: str | bytes | None) -> Spelling:
 
 
 def _bytes_of(piece: str | bytes | None, text: str) -> bytes:
-    """What is behind a text that has a piece of a character in it."""
-    if isinstance(piece, bytes):  # tokenizers with code of their own, as Qwen's first
+    """The bytes of a token that contains part of a character."""
+    if isinstance(piece, bytes):  # tokenizers with their own code, such as Qwen's first
         return piece
     if piece is None:
         return text.encode()
@@ -54,9 +54,9 @@ def _bytes_of(piece: str | bytes | None, text: str) -> bytes:
 
 
 def _byte_letters() -> dict[str, int]:
-    """The letter that stands for each byte in a byte-level vocabulary (GPT-2's).
+    """The byte for which each letter stands in a byte-level vocabulary (GPT-2's).
 
-    Printable Latin-1 stands for itself, the other bytes in their order for letters from U+0100.
+    Printable Latin-1 stands for itself; the other bytes, in order, are the letters from U+0100.
     """
     printable = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
     others = [byte for byte in range(256) if byte not in printable]

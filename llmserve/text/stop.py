@@ -1,4 +1,4 @@
-"""Stop strings: found wherever they span, never emitted, and nothing held without need."""
+"""Stop strings: found across deltas and never emitted, with no more text held back than needed."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class StopMatcher:
         self._held = ""
 
     def feed(self, text: str) -> Screened:
-        """Add text; returns what may be emitted now. After a match, feed no more."""
+        """Add text; returns what may be emitted now. Must not be called after a match."""
         if not self._stop_strings:
             return Screened(text)
         buffer = self._held + text
@@ -41,7 +41,7 @@ class StopMatcher:
         return Screened(buffer[:cut])
 
     def flush(self) -> str:
-        """The text ended: what was held turned out not to be a stop string."""
+        """The text has ended: returns what was held back, which was not a stop string after all."""
         held, self._held = self._held, ""
         return held
 

@@ -19,17 +19,17 @@ NO_MARK: Final = b"\0"
 
 STAND_IN: Final = "\ue000{}\ue001"
 STAND_INS: Final = re.compile("\ue000([0-9]+)\ue001")
-"""What `traced` puts in the place of marked strings: private characters around a number."""
+"""What `traced` substitutes for marked strings: a number between private-use characters."""
 
 VIEWS: Final = (KeysView, ValuesView, ItemsView)
 CONTAINERS: Final = (list, tuple, *VIEWS)
 
 
 class Tainted(str):
-    """A string with a mark on each character that is a caller's (taint tracking).
+    """A string with a mark on each character that a caller wrote (taint tracking).
 
-    It compares, searches and prints as any string. What is cut out of it, glued to it or replaced
-    in it keeps its marks; every other method returns a plain string, which `traced` marks.
+    It compares, searches and prints like any string. Slicing, concatenating, splitting, stripping
+    and replacing keep the marks; every other method returns a plain string, which `traced` marks.
     """
 
     __slots__ = ("_marks",)
@@ -131,17 +131,17 @@ def marks_of(text: str) -> bytes:
 
 
 def unmarked(text: str) -> Tainted:
-    """The text without a new mark, as a string whose methods keep marks."""
+    """The text with the marks that it has, if any, as a string whose methods keep marks."""
     return Tainted(text, marks_of(text))
 
 
 def plain(text: str) -> str:
-    """The text alone."""
+    """The text without marks."""
     return str.__str__(text)
 
 
 def concat(pieces: Iterable[str]) -> str:
-    """`"".join` that keeps marks."""
+    """`"".join(pieces)`, with marks kept."""
     pieces = list(pieces)
     text = "".join(pieces)
     if not any(isinstance(piece, Tainted) for piece in pieces):
@@ -150,13 +150,15 @@ def concat(pieces: Iterable[str]) -> str:
 
 
 def untainted(value: Any) -> Any:
-    """A copy of a value, as JSON has them, in which every string is plain. Objects stay."""
+    """A copy of a JSON-like value in which every string is plain. Other objects are not copied."""
     return _mapped(value, plain)
 
 
 def is_tainted(value: Any) -> bool:
-    """Whether a marked string is in it, also as an object's attribute. Bytes have no marks, so that
-    they may be anybody's."""
+    """Whether a value contains a marked string, also as an object's attribute.
+
+    Bytes count as marked: they cannot carry marks.
+    """
     if isinstance(value, str):
         return isinstance(value, Tainted)
     if isinstance(value, bytes | bytearray):
@@ -169,22 +171,22 @@ def is_tainted(value: Any) -> bool:
         attributes = object.__getattribute__(value, "__dict__")
     except AttributeError:
         return False
-    # Not of objects that are attributes themselves: some know everything.
+    # Attributes that are objects themselves are skipped: some of them refer to everything.
     held = (item for item in attributes.values() if isinstance(item, (str, Mapping, *CONTAINERS)))
     return any(map(is_tainted, held))
 
 
 def traced(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    """Call a function that makes a string out of strings and knows no marks; mark what it made.
+    """Call a function that builds a string from strings without keeping marks; mark its result.
 
-    It is called again with a stand-in for each marked string. If that shows where they went, they
-    keep their marks there; otherwise, as they were changed on the way or are out of reach within an
-    object, all is marked.
+    It is called again with a stand-in for each marked string. If that shows where they ended up,
+    those places are marked; if not, because they were changed or are hidden in an object, the whole
+    result is.
     """
     args = tuple(list(arg) if isinstance(arg, Iterator) else arg for arg in args)
     if not is_tainted((args, kwargs)):
         return function(*args, **kwargs)
-    # Without marks: inside the function they would be lost in some places only.
+    # Called without marks: inside the function only some of them would survive.
     bare = untainted((args, kwargs))
     made = function(*bare[0], **bare[1])
     if not isinstance(made, str):
@@ -205,13 +207,13 @@ def traced(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         for i in range(1, len(pieces), 2):
             pieces[i] = tainted[int(pieces[i])]
         rebuilt = concat(pieces)
-    except Exception:  # whatever a function may not like about a stand-in
+    except Exception:  # the function may fail on a stand-in in any way
         return Tainted(plain(made))
     return rebuilt if rebuilt == made else Tainted(plain(made))
 
 
 def _mapped(value: Any, change: Callable[[str], str]) -> Any:
-    """A copy with every string changed, at every depth."""
+    """A copy in which every string, at every depth, is changed."""
     if isinstance(value, str):
         return change(value)
     if isinstance(value, Mapping):
@@ -219,7 +221,7 @@ def _mapped(value: Any, change: Callable[[str], str]) -> Any:
     if isinstance(value, list | tuple):
         items = [_mapped(item, change) for item in value]
         return tuple(items) if isinstance(value, tuple) else items
-    if isinstance(value, VIEWS):  # of a dictionary, as which they are shown
+    if isinstance(value, VIEWS):  # `str` shows a view's contents
         whole = _mapped(dict(getattr(value, "mapping")), change)  # noqa: B009 - unknown to mypy
         if isinstance(value, KeysView):
             return whole.keys()

@@ -1,4 +1,4 @@
-"""The Jinja environment of chat templates: transformers', with what callers wrote kept track of."""
+"""The Jinja environment of chat templates: transformers' own, plus taint tracking."""
 
 from __future__ import annotations
 
@@ -38,18 +38,18 @@ BUILDING_FILTERS: Final = (
     "wordwrap",
     "xmlattr",
 )
-"""Filters that make a new string; those that are not here hand on what they were given."""
+"""Filters that build a new string; all others pass on what they were given."""
 
 BUILDING_METHODS: Final = ("center", "format", "format_map", "ljust", "rjust", "translate")
-"""Methods of strings in which an argument's characters end up, beside those that keep marks."""
+"""Besides `join` and `replace`, the string methods whose result has characters of an argument."""
 TEMPLATES_OWN: Final = (Macro, BlockReference, LoopContext)
-"""What they make is put together by `concat`."""
-HANDING_ON: Final = (Mapping, *CONTAINERS, LoopContext, Cycler)
-"""Their methods make no strings: they return what they were given."""
+"""Their results are put together by `concat`, which keeps marks."""
+PASSING_ON: Final = (Mapping, *CONTAINERS, LoopContext, Cycler)
+"""Their methods build no strings: they return what they contain."""
 
 
 class TemplateEnvironment(ImmutableSandboxedEnvironment):
-    """Renders as transformers does, to a string that has a mark on each of a caller's characters.
+    """Renders as transformers does, to a string in which each of a caller's characters is marked.
 
     Marks survive operators, methods of strings, filters, loops, macros and blocks.
     """
@@ -71,7 +71,7 @@ class TemplateEnvironment(ImmutableSandboxedEnvironment):
         self.filters.update(string=_string, trim=_trim, replace=_replace)
 
     def compiled(self, source: str) -> jinja2.Template:
-        """A template.
+        """Compile a template.
 
         Raises:
             jinja2.TemplateSyntaxError: it does not parse.
@@ -79,7 +79,7 @@ class TemplateEnvironment(ImmutableSandboxedEnvironment):
         return self.from_string(_ConcatAsAdd().visit(self.parse(source)))
 
     def call(self, context: Any, function: Any, /, *args: Any, **kwargs: Any) -> Any:
-        """Call what a template calls; it may make a new string."""
+        """Call a function for a template; a string that it builds is marked."""
         call = partial(super().call, context, function)
         # A sandboxed `format` is a function around the method.
         method = getattr(function, "__wrapped__", function)
@@ -94,7 +94,7 @@ class TemplateEnvironment(ImmutableSandboxedEnvironment):
             return made
         if isinstance(owner, Tainted | bytes | bytearray):
             return Tainted(made)
-        if isinstance(function, TEMPLATES_OWN) or isinstance(owner, HANDING_ON):
+        if isinstance(function, TEMPLATES_OWN) or isinstance(owner, PASSING_ON):
             return made
         return Tainted(made) if is_tainted((args, kwargs)) else made
 
@@ -104,7 +104,7 @@ class TemplateEnvironment(ImmutableSandboxedEnvironment):
 
 
 class _ConcatAsAdd(NodeTransformer):
-    """`a ~ b` as `a|string + b|string`: Jinja joins the former out of our reach."""
+    """Rewrites `a ~ b` as `a|string + b|string`: Jinja's own `~` cannot be intercepted."""
 
     def visit_Concat(self, node: nodes.Concat) -> nodes.Expr:  # noqa: N802 - Jinja's name for it
         strings = [
@@ -118,7 +118,7 @@ class _ConcatAsAdd(NodeTransformer):
 
 
 def _string(value: Any) -> str:
-    """`str`, of a conversation's messages as well."""
+    """`str` that keeps marks, also those inside a conversation's messages."""
     return value if isinstance(value, str) else str(traced(str, value))
 
 

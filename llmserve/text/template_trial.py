@@ -1,4 +1,4 @@
-"""What a chat template does with plain conversations, tried when its model is loaded."""
+"""Tries a chat template on plain conversations when its model is loaded."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ WORDS: Final = {
     "assistant": "mendalorn",
     "tool": "tavrickel",
 }
-"""What each role says: words that no template has of its own."""
+"""What each role says: words that no template contains itself."""
 
 CONVERSATIONS: Final[Mapping[str, Sequence[Sequence[str]]]] = {
     "user": (("user",), ("system", "user")),
@@ -23,7 +23,8 @@ CONVERSATIONS: Final[Mapping[str, Sequence[Sequence[str]]]] = {
     "assistant": (("user", "assistant", "user"),),
     "tool": (("user", "assistant", "tool"),),
 }
-"""Where each role's words are looked for; a second place is for templates that refuse the first."""
+"""The conversations in which each role is tried; later ones are for templates that refuse the
+first."""
 
 FRAMED: Final = (("system", "user", "assistant", "user"), ("user", "assistant", "user"), ("user",))
 
@@ -40,13 +41,13 @@ class Render(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """What came of it.
+    """The result of trying a template.
 
     Attributes:
-        formats: the content that the template wants, by role.
-        error: what it raised in an exchange between a user and an assistant.
-        lost: the roles whose words it leaves out in either format, without an error.
-        frame: what it writes around the turns itself, where that is known.
+        formats: the content format that the template takes, by role.
+        error: what it raised in a conversation of user and assistant.
+        lost: the roles whose words it leaves out in both formats, without an error.
+        frame: what the template itself writes around turns, where that is known.
     """
 
     formats: Mapping[str, ContentFormat]
@@ -56,10 +57,10 @@ class Trial:
 
 
 def try_out(render: Render) -> Trial:
-    """Find the formats that keep the words: strings where they do, as most templates want.
+    """Find the formats that keep the words: strings if they do, as for most templates.
 
-    Where neither does, the one for which the template raises: an error is better than silence.
-    System and tool messages may be refused so, for many models know none.
+    If neither does, the format for which the template raises is used: an error is better than
+    silence. System and tool messages may be refused like that, as many models have none.
     """
     formats = dict.fromkeys(WORDS, ContentFormat.STRING)
     error: Exception | None = None
@@ -86,7 +87,7 @@ def _kept(
     formats: Mapping[str, ContentFormat],
     raised: dict[ContentFormat, Exception],
 ) -> ContentFormat | None:
-    """The first format in which the role's words are rendered; what the others raise is noted."""
+    """The first format in which the role's words are rendered; errors of others go to `raised`."""
     for wanted in ContentFormat:
         try:
             text = render(_turns(conversation, {**formats, role: wanted}))
@@ -107,7 +108,7 @@ def _turns(conversation: Sequence[str], formats: Mapping[str, ContentFormat]) ->
 
 
 def _has_words(text: str, role: str) -> bool:
-    """Whether they are said, and not shown as a piece of JSON or of Python."""
+    """Whether the role's words are rendered, and not as part of a printed list of parts."""
     word, folded = WORDS[role], text.casefold()
     return word in folded and not any(f"text{q}: {q}{word}" in folded for q in ("'", '"'))
 

@@ -18,7 +18,7 @@ from llmserve.text.taint import plain
 
 CANNOT_TELL: Final = (
     "special tokens in messages cannot be told from the chat template's own by this tokenizer; "
-    "whoever writes messages can write special tokens"
+    "anyone who writes messages can write special tokens"
 )
 
 
@@ -38,16 +38,16 @@ class Tokenizer:
         *,
         parse_special_tokens: bool = False,
     ) -> None:
-        """`parse_special_tokens` lets what is written in messages become special tokens."""
+        """`parse_special_tokens` lets text in messages become special tokens."""
         self._hf = hf_tokenizer
         self._backend = getattr(hf_tokenizer, "backend_tokenizer", None)
         self._lock = threading.Lock()
         self._spellings: dict[int, Spelling] = {}  # at most one for each token of the vocabulary
         self._anchor: list[int] | None = None
-        # What the model has an embedding for; the tokenizer may have more, fewer or with gaps.
+        # The ids for which the model has embeddings; the tokenizer may have more or fewer, or gaps.
         self.vocab_size: int = num_embeddings or len(hf_tokenizer)
         if self._backend is not None:
-            # A tokenizer.json may carry both; a prompt must never be cut in silence.
+            # A tokenizer.json may ask for both; a prompt must never be truncated silently.
             self._backend.no_truncation()
             self._backend.no_padding()
         self._bound = LengthBound(self._backend)
@@ -61,17 +61,12 @@ class Tokenizer:
 
     @property
     def hf(self) -> Any:
-        """The tokenizer of transformers, for code that hands it on."""
+        """The transformers tokenizer, for code that passes it on."""
         return self._hf
 
     @property
-    def has_chat_template(self) -> bool:
-        """Whether conversations can be rendered."""
-        return self._chat is not None
-
-    @property
     def warnings(self) -> tuple[str, ...]:
-        """What an operator should know of this tokenizer and its chat template."""
+        """What an operator should know about this tokenizer and its chat template."""
         if self._chat is None:
             return ()
         if self._control is not None or self._is_parsing:
@@ -81,12 +76,12 @@ class Tokenizer:
     def encode(self, prompt: Prompt, max_tokens: int | None = None) -> list[int]:
         """Token ids of a prompt.
 
-        Blocks for as long as the text is long: call it off the event loop. A text that is too long
-        for `max_tokens` whatever its tokens are is not tokenized.
+        Takes time in proportion to the text: call it off the event loop. A text that by its length
+        alone must have more than `max_tokens` is not tokenized.
 
         Raises:
             InvalidRequest: ids out of range, no chat template, or the template refuses.
-            TooLong: more than `max_tokens`, by its length; a result may still have more.
+            TooLong: more than `max_tokens` by length alone; a returned list may still be longer.
         """
         if isinstance(prompt, str):
             self._bound.check(prompt, max_tokens)
@@ -102,11 +97,11 @@ class Tokenizer:
         return self._checked([i for i in prompt if isinstance(i, int)])
 
     def render(self, messages: tuple[Message, ...]) -> str:
-        """The conversation as the model wants to see it, up to where its answer begins."""
+        """The conversation as the model gets it, up to where its answer begins."""
         return plain(self._rendered(messages))
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Text of some tokens, special tokens left out."""
+        """The text of the tokens, without special tokens."""
         if self._backend is not None:
             return str(self._backend.decode(ids, skip_special_tokens=True))
         with self._lock:
@@ -115,11 +110,11 @@ class Tokenizer:
             )
 
     def detokenizer(self, prompt_ids: Sequence[int]) -> Detokenizer:
-        """An incremental decoder for what follows this prompt."""
+        """An incremental detokenizer for what follows this prompt."""
         return Detokenizer(self.decode, context=prompt_ids)
 
     def spelling(self, token_id: int) -> Spelling:
-        """How a single token is written, within a text rather than at its beginning."""
+        """How a single token is written inside a text (at its beginning it may differ)."""
         known = self._spellings.get(token_id)
         if known is None:
             piece = self._piece(token_id)
@@ -128,10 +123,10 @@ class Tokenizer:
         return known
 
     def check(self, ids: Sequence[int], *, param: str) -> None:
-        """See that a request's token ids are in the vocabulary.
+        """Check that a request's token ids are in the vocabulary.
 
         Raises:
-            InvalidRequest: one is not; names `param`.
+            InvalidRequest: one is not; the error names `param`.
         """
         if not ids:
             return
@@ -152,12 +147,12 @@ class Tokenizer:
         return self._chat.render(messages)
 
     def _control_tokens(self, chat: ChatTemplate) -> ControlTokens | None:
-        """`None` where they cannot be told apart; an operator is warned of it."""
+        """`None` if callers' special tokens cannot be told apart; then `warnings` says so."""
         if self._backend is None or not chat.marks_words:
             return None
         try:
             return ControlTokens(self._hf, chat.trial.frame)
-        # A tokenizer with parts in Python cannot be copied; which error says so is its own affair.
+        # A tokenizer with parts in Python cannot be copied and may raise anything.
         except Exception:
             return None
 
@@ -169,7 +164,7 @@ class Tokenizer:
         return self.decode([*self._anchor, token_id])[len(before) :]
 
     def _piece(self, token_id: int) -> str | bytes | None:
-        """The token as the vocabulary has it; `None` if the vocabulary ends before it."""
+        """The token as it is in the vocabulary; `None` if the id is beyond its end."""
         if self._backend is not None:
             piece: str | None = self._backend.id_to_token(token_id)
             return piece
@@ -181,7 +176,7 @@ class Tokenizer:
         return named
 
     def _encode_raw(self, text: str) -> list[int]:
-        """A prompt as somebody wrote it: with what the tokenizer begins texts with, once."""
+        """A raw prompt, with the tokens that the tokenizer puts before every text exactly once."""
         ids = self._encode_text(text, add_special_tokens=True)
         lead = self._lead
         is_doubled = bool(lead) and ids[len(lead) : 2 * len(lead)] == lead
@@ -189,7 +184,7 @@ class Tokenizer:
 
     @cached_property
     def _lead(self) -> list[int]:
-        """What the tokenizer puts before every text: BOS, if anything."""
+        """The tokens that the tokenizer puts before every text: usually BOS or none."""
         bare = self._encode_text("a", add_special_tokens=False)
         whole = self._encode_text("a", add_special_tokens=True)
         starts = (i for i in range(len(whole)) if whole[i : i + len(bare)] == bare)
@@ -197,7 +192,7 @@ class Tokenizer:
 
     def _encode_text(self, text: str, *, add_special_tokens: bool) -> list[int]:
         if self._backend is not None:
-            # Unlike `encode`, the batch form lets go of the GIL while it works.
+            # Unlike `encode`, the batch form releases the GIL.
             batch = self._backend.encode_batch_fast([text], add_special_tokens=add_special_tokens)
             return list(batch[0].ids)
         with self._lock:

@@ -1,10 +1,10 @@
-"""What is raised about a text that is too long to be made into tokens."""
+"""The error for a text that is too long to be tokenized."""
 
 from __future__ import annotations
 
 
 class TooLong(Exception):
-    """A text has more tokens than are wanted: `fewest` or more. Clients see a `PromptTooLong`."""
+    """A text has more tokens than allowed: `fewest` or more. Clients see a `PromptTooLong`."""
 
     def __init__(self, fewest: int) -> None:
         super().__init__(f"the text has {fewest} tokens or more")

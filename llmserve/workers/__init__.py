@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def create_app() -> FastAPI:
-    """See `llmserve.workers.app`, which the supervisor has no use for."""
+    """The ASGI factory. Imports what it needs when called, as the supervisor never calls it."""
     from llmserve.workers.app import create_app as create
 
     return create()

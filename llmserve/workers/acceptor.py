@@ -1,10 +1,10 @@
 """Accepts connections on the one listening socket that all workers of a box share.
 
-A kernel wakes every worker, and the first to come takes the connection: with long-lived streams
-one worker would end up with most of them. So a worker that has more connections than another
-steps back for a moment and lets the other take it, and one whose models are still loading leaves
-everything to those that can serve. Nobody stands in between: when a worker
-dies, the connections that nobody took yet are taken by the others.
+The kernel wakes every worker, and the first one to accept gets the connection: with long-lived
+streams one worker would end up with most of them. So a worker that has more connections than
+another waits for a moment and lets the other accept, and one whose models are still loading leaves
+all connections to those that can serve. There is no process in between: when a worker dies, the
+connections that were not accepted yet go to the others.
 """
 
 from __future__ import annotations
@@ -21,35 +21,35 @@ from llmserve.fleet.board import Board, Preference, Row
 
 STEP_BACK_SECONDS: Final = 0.002
 PATIENCE_SECONDS: Final = 0.05
-"""A less busy worker that has not come by then is stuck in something: take it after all."""
+"""If a less busy worker has not accepted a connection by then, it is stuck: accept it after all."""
 FULL_SECONDS: Final = 0.05
 
 
 class Connections(set[Any]):
-    """The open connections; every change is told to the board at once."""
+    """The open connections; every change is written to the board at once."""
 
     def __init__(self, row: Row) -> None:
         super().__init__()
         self._row = row
 
     def add(self, connection: Any) -> None:
-        """One more."""
+        """Add a connection."""
         super().add(connection)
         self._row.count_connections(len(self))
 
     def discard(self, connection: Any) -> None:
-        """One less."""
+        """Remove a connection, if it is there."""
         super().discard(connection)
         self._row.count_connections(len(self))
 
     def remove(self, connection: Any) -> None:
-        """One less, which must be there."""
+        """Remove a connection, which must be there."""
         super().remove(connection)
         self._row.count_connections(len(self))
 
 
 class Acceptor:
-    """Owned by the event loop. Stands where Uvicorn keeps its `asyncio.Server`."""
+    """Takes the place of Uvicorn's `asyncio.Server`. Owned by the event loop."""
 
     def __init__(
         self,
@@ -75,7 +75,7 @@ class Acceptor:
         self._listen()
 
     def close(self) -> None:
-        """Take no more; the socket stays open for the other workers."""
+        """Accept no more; the socket stays open for the other workers."""
         if not self._is_closed:
             self._is_closed = True
             self._loop.remove_reader(self._listener.fileno())
@@ -83,7 +83,7 @@ class Acceptor:
                 self._pause.cancel()
 
     async def wait_closed(self) -> None:
-        """Until connections that were just accepted have their protocol."""
+        """Wait until connections that were just accepted have their protocol."""
         await asyncio.gather(*self._arriving, return_exceptions=True)
 
     @property
@@ -120,8 +120,8 @@ class Acceptor:
         try:
             connection, _ = self._listener.accept()
         except (BlockingIOError, InterruptedError, ConnectionAbortedError):
-            return  # another worker was faster, or the client is gone
-        except OSError as error:  # out of file descriptors, most likely: give it time
+            return  # another worker was faster, or the client has left
+        except OSError as error:  # most likely there are no file descriptors left
             logger.error("cannot accept a connection: {}", error)
             self._pause_for(1.0)
             return
@@ -137,4 +137,4 @@ class Acceptor:
             await self._loop.connect_accepted_socket(self._make_protocol, connection)
         except OSError as error:
             connection.close()
-            logger.debug("a connection broke while it was accepted: {}", error)
+            logger.debug("a connection failed while it was accepted: {}", error)

@@ -1,4 +1,4 @@
-"""The application in a worker process, and the options that it wants its server to have."""
+"""The application of a worker process, and the options that its server must have."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def create_app(board: int | None = None) -> FastAPI:
 
     `board` is the descriptor of a board that the process inherited.
     """
-    from llmserve.api.app import create_app as create  # seconds, which the supervisor saves
+    from llmserve.api.app import create_app as create  # takes seconds
 
     settings = load_settings().settings
     configure_logging(settings.log_format, settings.log_level)
@@ -30,7 +30,7 @@ def create_app(board: int | None = None) -> FastAPI:
 
 
 def server_options(settings: Settings) -> dict[str, Any]:
-    """What Uvicorn is told in every process."""
+    """Uvicorn's options, the same in every process."""
     return {
         "loop": "uvloop",
         "http": bounded_protocol(
@@ -48,6 +48,6 @@ def server_options(settings: Settings) -> dict[str, Any]:
         "log_config": None,
         "access_log": False,
         "server_header": False,
-        # The drain itself is ours and over by then.
+        # Draining is done by us and has ended by then.
         "timeout_graceful_shutdown": SHUTDOWN_MARGIN_SECONDS,
     }

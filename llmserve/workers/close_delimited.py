@@ -1,4 +1,4 @@
-"""Answers whose end is the end of their connection: HTTP/1.0 has no chunks."""
+"""Close-delimited responses for HTTP/1.0, which has no chunked encoding."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 
 def close_delimited(app: ASGI3Application, cycle: RequestResponseCycle) -> ASGI3Application:
-    """The application for one HTTP/1.0 request, to which Uvicorn would send chunks.
+    """Wrap the application for one HTTP/1.0 request, to which Uvicorn would send chunks.
 
-    An answer that tells its length stays as it is. Uvicorn closes after either.
+    A response with a Content-Length is left alone. Uvicorn closes the connection after either.
     """
     is_open_ended = False
 
@@ -26,7 +26,7 @@ def close_delimited(app: ASGI3Application, cycle: RequestResponseCycle) -> ASGI3
             if is_open_ended:
                 cycle.chunked_encoding = False
         elif is_open_ended and event["type"] == "http.response.body":
-            # Uvicorn holds every part against the length that was promised.
+            # Uvicorn checks every part against the expected length.
             cycle.expected_content_length = len(event.get("body", b""))
         await cycle.send(event)
 

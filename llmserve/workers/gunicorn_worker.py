@@ -1,4 +1,4 @@
-"""Gunicorn's worker class for llmserve, by uvicorn-worker. Needs the extra `gunicorn`."""
+"""Gunicorn's worker class for llmserve, based on uvicorn-worker. Needs the extra `gunicorn`."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from llmserve.workers.app import server_options
 
 
 class GunicornWorker(UvicornWorker):
-    """Runs Uvicorn with the options that llmserve wants everywhere.
+    """Runs Uvicorn with llmserve's options.
 
-    They are read for each worker, so that a reload of Gunicorn (SIGHUP) takes new ones.
+    They are read by each worker, so that reloading Gunicorn (SIGHUP) applies new ones.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

@@ -1,4 +1,4 @@
-"""httptools' parser, for a server that can upgrade to WebSocket and to nothing else."""
+"""httptools' parser, for a server that can upgrade only to WebSocket."""
 
 from __future__ import annotations
 
@@ -10,36 +10,36 @@ UPGRADE: Final = b"upgrade"
 
 
 class Upgradable(Protocol):
-    """What the parser asks of its connection, beside httptools' callbacks."""
+    """What the parser needs from its connection, besides httptools' callbacks."""
 
     url: bytes
     headers: list[tuple[bytes, bytes]]
 
     def ignores_upgrade(self) -> bool:
-        """Whether the request whose headers just came is served as if it asked for nothing."""
+        """Whether the `Upgrade` header of the request whose headers just came is to be ignored."""
         ...
 
 
 class RequestParser:
-    """Reads a request that asks for another protocol than WebSocket as if it did not ask.
+    """Ignores requests to upgrade to a protocol other than WebSocket.
 
-    For llhttp HTTP ends with the headers of such a request, and what follows, its body and all
-    later requests, is no HTTP. A server is free to ignore an upgrade (RFC 9110, section 7.8):
-    then a new llhttp reads the same headers without `Upgrade`, and everything that follows.
+    llhttp stops at the headers of any request for an upgrade and does not parse its body and later
+    requests as HTTP. A server is free to ignore an upgrade (RFC 9110, section 7.8): then a new
+    llhttp parses the same headers without `Upgrade`, and everything that follows.
     """
 
     def __init__(self, connection: Upgradable) -> None:
         self._connection = connection
         self._llhttp = self._begin()
         self.rest = b""
-        """What came behind a request that is upgraded."""
+        """The bytes that followed the request for an upgrade."""
 
     def feed_data(self, data: bytes) -> None:
-        """Parse what came.
+        """Parse the bytes received.
 
         Raises:
-            HttpParserError: it is no HTTP.
-            HttpParserUpgrade: from here on it is another protocol.
+            HttpParserError: they are not HTTP.
+            HttpParserUpgrade: the connection is upgraded to WebSocket.
         """
         while True:
             try:
@@ -58,25 +58,25 @@ class RequestParser:
         return bool(self._llhttp.should_upgrade())
 
     def should_keep_alive(self) -> bool:
-        """Whether the connection is to go on after the request."""
+        """Whether the connection stays open after the request."""
         return bool(self._llhttp.should_keep_alive())
 
     def get_http_version(self) -> str:
-        """Of the request, as in `1.1`."""
+        """The request's HTTP version, such as `1.1`."""
         return str(self._llhttp.get_http_version())
 
     def get_method(self) -> bytes:
-        """Of the request, as in `GET`."""
+        """The request's method, such as `GET`."""
         return bytes(self._llhttp.get_method())
 
     def _begin(self) -> Any:
         llhttp = httptools.HttpRequestParser(self._connection)
-        # As Uvicorn has it: the first of several requests is answered though it says `close`.
+        # As in Uvicorn: requests that follow one with `Connection: close` are no error.
         llhttp.set_dangerous_leniencies(lenient_data_after_close=True)
         return llhttp
 
     def _begin_again(self, rest: bytes) -> bytes:
-        """The request without its wish, and what follows."""
+        """The request without its `Upgrade` header, and what follows it."""
         lines = [b"%b %b HTTP/%b" % (self.get_method(), self._connection.url,
                                      self.get_http_version().encode())]  # fmt: skip
         lines += [b"%b: %b" % header for header in self._connection.headers if header[0] != UPGRADE]

@@ -1,6 +1,6 @@
-"""What a client may do before the application sees its request: bounds on headers, on the time
-they take, on requests sent ahead, and on how long a reader may take nothing. Over Uvicorn's
-httptools protocol; for WebSockets see `websocket_protocol`.
+"""Bounds on what a client may do before the application sees its request: on headers, on the time
+they take, on pipelined requests, and on how long it may read nothing. Extends Uvicorn's httptools
+protocol; `websocket_protocol` does the same for WebSockets.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from llmserve.workers.refusal import refusal
 WEBSOCKET: Final = b"websocket"
 MAX_HEADERS: Final = 128
 MAX_PIPELINED: Final = 16
-"""Requests that wait behind the one being answered. Clients that pipeline send a handful."""
+"""How many requests may wait behind the one being answered. Clients that pipeline send a few."""
 
 
 def bounded_protocol(
@@ -42,17 +42,17 @@ class Socket(Protocol):
     """The protocol that takes a connection over once it is a WebSocket's."""
 
     def take_early(self, data: bytes) -> None:
-        """What came in one packet with the handshake."""
+        """Take the bytes that were received together with the handshake."""
         ...
 
     def pause_writing(self) -> None:
-        """Until `resume_writing`, the client reads nothing."""
+        """The transport's buffer is full, until `resume_writing`."""
         ...
 
 
 class _BoundedProtocol(HttpToolsProtocol):
-    """Counts the raw bytes that brought nothing: headers, trailers and chunk extensions that
-    httptools alone would collect for ever."""
+    """Also counts raw bytes that are not part of a body: headers, trailers and chunk extensions,
+    which httptools alone would collect without limit."""
 
     max_header_bytes: int
     header_timeout_seconds: float
@@ -69,7 +69,7 @@ class _BoundedProtocol(HttpToolsProtocol):
         self._is_in_headers = True
         self._is_in_body = False
         self._is_refused = False
-        self._barren_bytes = 0
+        self._overhead_bytes = 0
         self._answering: RequestResponseCycle | None = None
         self._header_timer: Timer | None = None
         self._body_timer: Timer | None = None
@@ -79,7 +79,7 @@ class _BoundedProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._cancel_timers()
         super().connection_lost(exc)
-        # Uvicorn tells the newest request only; with pipelining that is not the one in progress.
+        # Uvicorn notifies only the newest request; with pipelining, another one is in progress.
         self.pipeline.clear()
         if self._answering is not None and not self._answering.response_complete:
             self._answering.disconnected = True
@@ -88,27 +88,27 @@ class _BoundedProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if self._is_refused:
             return
-        self._barren_bytes += len(data)
+        self._overhead_bytes += len(data)
         if self._is_in_headers and self._header_timer is None:
             self._await_headers()
         super().data_received(data)
-        if self._barren_bytes > self.max_header_bytes:
+        if self._overhead_bytes > self.max_header_bytes:
             self._refuse_headers()
 
     def eof_received(self) -> None:
-        self._await_reader()  # asyncio closes now, once everything is written
+        self._await_reader()  # asyncio closes as soon as everything is written
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self._is_in_headers = True
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if self._is_in_headers:  # and not in trailers, which mean nothing to us
+        if self._is_in_headers:  # trailers are ignored
             super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         self._is_in_headers = False
-        self._barren_bytes = 0
+        self._overhead_bytes = 0
         self._cancel_header_timer()
         size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
         if size > self.max_header_bytes or len(self.headers) > MAX_HEADERS:
@@ -119,39 +119,39 @@ class _BoundedProtocol(HttpToolsProtocol):
             self._bound_pipeline()
 
     def ignores_upgrade(self) -> bool:
-        """For `RequestParser`, which then reads the request once more."""
+        """Whether this request's `Upgrade` is ignored; `RequestParser` then reads it again."""
         return (
             not self._is_refused
             and self.parser.should_upgrade()
-            and self.parser.get_method() != b"CONNECT"  # which no header asks for
+            and self.parser.get_method() != b"CONNECT"  # llhttp treats it as an upgrade, too
             and not self._should_upgrade()
         )
 
     def _should_upgrade(self) -> bool:
-        """Whether this is a WebSocket's handshake: a GET of HTTP/1.1 without a body (RFC 6455,
-        section 4.1) that has WebSocket among its wishes, which may be several (RFC 9110,
-        section 7.8). All other wishes are ignored. That it is complete is asked later."""
-        wishes: list[bytes] = []
+        """Whether this is a WebSocket handshake: an HTTP/1.1 GET without a body (RFC 6455, section
+        4.1) with `websocket` among the protocols in `Upgrade` (RFC 9110, section 7.8). Whether the
+        handshake is complete is checked later."""
+        protocols: list[bytes] = []
         for name, value in self.headers:
             if name == UPGRADE:
-                wishes += (wish.strip().lower() for wish in value.split(b","))
+                protocols += (protocol.strip().lower() for protocol in value.split(b","))
             elif name == b"transfer-encoding" or (name == b"content-length" and value != b"0"):
                 return False
         return (
-            WEBSOCKET in wishes
+            WEBSOCKET in protocols
             and self.parser.get_method() == b"GET"
             and self.parser.get_http_version() == "1.1"
         )
 
     def on_body(self, body: bytes) -> None:
-        self._barren_bytes = 0
+        self._overhead_bytes = 0
         if not self._is_refused:
             super().on_body(body)
 
     def on_message_complete(self) -> None:
         self._is_in_headers = True
         self._is_in_body = False
-        self._barren_bytes = 0
+        self._overhead_bytes = 0
         if self._is_refused or self.ignores_upgrade():
             return
         super().on_message_complete()
@@ -167,8 +167,8 @@ class _BoundedProtocol(HttpToolsProtocol):
         if self.transport.is_closing():
             self._await_reader()
         elif self.cycle.response_complete and self.cycle.more_body:
-            # The answer did not need the body. Its rest may come, so that the connection can be
-            # used again, but not for as long as the client likes.
+            # The response did not need the body. The client may send the rest, so that the
+            # connection can be used again, but only for a limited time.
             self._body_timer = Timer(self.header_timeout_seconds, self._close)
 
     def timeout_keep_alive_handler(self) -> None:
@@ -184,7 +184,7 @@ class _BoundedProtocol(HttpToolsProtocol):
         if self._is_refused:
             return
         if self.cycle is not None and not self.cycle.response_complete:
-            # Sent ahead, which no WebSocket client does: both would write on this connection.
+            # A pipelined handshake, which no WebSocket client sends: both would write at once.
             self._end_with_answers()
             return
         self._unset_keepalive_if_required()
@@ -208,7 +208,7 @@ class _BoundedProtocol(HttpToolsProtocol):
             self._send_timer = None
 
     def send_400_response(self, msg: str) -> None:
-        """Of Uvicorn, for what is no HTTP at all; in the one error shape."""
+        """Called by Uvicorn for what is not HTTP; answers in the shape of all our errors."""
         self._refuse(InvalidRequest("this is not a valid HTTP request"))
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
@@ -218,8 +218,8 @@ class _BoundedProtocol(HttpToolsProtocol):
         super()._start_asgi_task(cycle, app)
 
     def _bound_pipeline(self) -> None:
-        """Uvicorn reads on after each answer. Over the bound, the connection ends with the last
-        request that has a place: its answer says `Connection: close`, so the client knows."""
+        """Limit pipelined requests, of which Uvicorn reads any number. Over the bound, the last
+        accepted request is answered with `Connection: close`, so that the client knows."""
         if len(self.pipeline) <= MAX_PIPELINED:
             return
         self._drop_newest()
@@ -228,11 +228,11 @@ class _BoundedProtocol(HttpToolsProtocol):
     def _drop_newest(self) -> None:
         self.pipeline.popleft()
         before = self.pipeline[0][0] if self.pipeline else self._answering
-        assert before is not None, "a request waits for one that is being answered"
+        assert before is not None, "a pipelined request waits for one that is being answered"
         self.cycle = before
 
     def _end_with_answers(self) -> None:
-        """Read nothing more; the connection ends with the answer to the newest request."""
+        """Read nothing more; close the connection after the answer to the newest request."""
         self._is_refused = True
         self.cycle.keep_alive = False
 
@@ -250,7 +250,7 @@ class _BoundedProtocol(HttpToolsProtocol):
             self._header_timer = None
 
     def _await_reader(self) -> None:
-        """A transport closes when all is written, which a client that never reads can prevent."""
+        """Bound the time for closing or writing, which a client that never reads could block."""
         if self._send_timer is None:
             self._send_timer = Timer(self.send_timeout_seconds, self.transport.abort)
 
@@ -263,9 +263,9 @@ class _BoundedProtocol(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         if self.cycle is not None and not self.cycle.response_complete:
-            self._await_headers()  # half a pipelined request: its answer is not due yet
-        elif self._barren_bytes == 0:
-            self._close()  # connected and said nothing: nobody waits for an answer
+            self._await_headers()  # part of a pipelined request: its answer is not due yet
+        elif self._overhead_bytes == 0:
+            self._close()  # the client sent nothing and expects no answer
         else:
             self._refuse(
                 HeaderTimeout(
@@ -282,7 +282,7 @@ class _BoundedProtocol(HttpToolsProtocol):
         )
 
     def _refuse(self, error: LLMServeError) -> None:
-        """Answer without the application, and close; after the answers that are due."""
+        """Answer with an error, without the application, after the answers that are due; close."""
         if self._is_refused:
             return
         self._is_refused = True
@@ -290,7 +290,7 @@ class _BoundedProtocol(HttpToolsProtocol):
         self._unset_keepalive_if_required()
         is_due = self.cycle is not None and not self.cycle.response_complete
         if is_due and self._is_in_body and self.pipeline:
-            self._drop_newest()  # it is the one at fault
+            self._drop_newest()  # the request at fault
             self._end_with_answers()
         elif is_due and not self._is_in_body:
             self._end_with_answers()
@@ -299,7 +299,7 @@ class _BoundedProtocol(HttpToolsProtocol):
             self.cycle.message_event.set()
             self._close_with(error)
         elif is_due or self._is_in_body:
-            self._close()  # this request has its answer, or a part of it
+            self._close()  # this request has been answered, at least in part
         else:
             self._close_with(error)
 

@@ -1,4 +1,4 @@
-"""Do workers × models fit the memory there is? Asked before anything is started."""
+"""Checks, before anything is started, that workers × models fit in memory."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ PROCESS_BYTES: Final = 400 * 2**20
 """Host memory of one worker before any model: Python, torch and transformers."""
 
 CACHE: Final = ": KV cache"
-"""How a term that is one ends."""
+"""The end of a KV cache's description in a `_Term`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """Free bytes of the host and of each GPU that may be used; `None` where nobody can tell."""
+    """Free bytes of the host and of each usable GPU; `None` where unknown."""
 
     host: int | None
     gpus: Mapping[int, int | None]
@@ -41,7 +41,7 @@ def check_memory(
     """Compare what the workers will need with what is free, device by device.
 
     Raises:
-        ConfigurationError: it does not fit, or a model on demand never would; shows the arithmetic.
+        ConfigurationError: it does not fit, or a model on demand never will; shows the arithmetic.
     """
     _check_budget(settings, specs)
     memory = (measure or measure_memory)()
@@ -76,8 +76,8 @@ def _check_budget(settings: Settings, specs: Sequence[ModelSpec]) -> None:
         return
     arithmetic = " + ".join(f"{_gib(size.weights)} ({name})" for name, size in known.items())
     raise ConfigurationError(
-        f"the weights of the models do not fit into models_memory_bytes: {arithmetic}, and it is "
-        f"{_gib(budget)}; raise it, or move models to models_on_demand"
+        f"the weights of the models do not fit into models_memory_bytes, which is {_gib(budget)}: "
+        f"{arithmetic}; raise it, or move models to models_on_demand"
     )
 
 
@@ -87,8 +87,10 @@ def _check_on_demand(
     on_demand: Sequence[ModelSpec],
     memory: Memory,
 ) -> None:
-    """Whether the weights of each fit beside those that stay. One that was named must; of a whole
-    folder (`*`) some may be for other machines."""
+    """Check that the weights of each model fit beside those that stay loaded.
+
+    A model that was named must fit; in a whole folder (`*`), some may be for other machines.
+    """
     pinned = set(settings.pinned_models)
     is_evicting = settings.models_memory_bytes is not None
     staying = [s for s in specs if not is_evicting or pinned.intersection((s.name, *s.aliases))]
@@ -100,25 +102,25 @@ def _check_on_demand(
             needed = sum(term.bytes for term in weights)
             if free is None or needed <= free:
                 continue
-            told = (
+            problem = (
                 f"model {spec.name!r}, on demand, never fits on {device}: "
                 f"{' + '.join(map(str, weights))} = {_gib(needed)}, and {_gib(free)} are free"
             )
             if spec.argument in settings.models_on_demand:
                 raise ConfigurationError(
-                    f"{told}; take it out of models_on_demand, lower `workers`, or set "
+                    f"{problem}; take it out of models_on_demand, lower `workers`, or set "
                     "memory_preflight = false"
                 )
-            logger.warning("memory preflight: {}", told)
+            logger.warning("memory preflight: {}", problem)
 
 
 def measure_memory() -> Memory:
-    """What this process and its workers may take of this machine, now."""
+    """The memory that this process and its workers may use now."""
     return Memory(free_memory(), visible_gpus(installed_gpus(), os.environ))
 
 
 def worker_bytes(settings: Settings, specs: Sequence[ModelSpec]) -> int:
-    """What one worker needs on one device, its process included."""
+    """The memory that one worker needs on one device, its process included."""
     sizes = (footprint(spec, settings.max_running, settings.kv_cache_bytes) for spec in specs)
     return PROCESS_BYTES + sum(size.total for size in sizes if size is not None)
 
@@ -131,7 +133,7 @@ def is_on_gpu(settings: Settings, memory: Memory) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class _Term:
-    """So many workers × so many bytes for this."""
+    """One term of the arithmetic: workers × bytes each."""
 
     workers: int
     what: str

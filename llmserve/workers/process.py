@@ -1,4 +1,4 @@
-"""One worker process as its supervisor sees it."""
+"""One worker process, from its supervisor's point of view."""
 
 from __future__ import annotations
 
@@ -20,14 +20,13 @@ STACKS_SECONDS: Final = 2.0
 
 
 class WorkerProcess:
-    """Started at once; gone when `poll` says so.
+    """A process that is started on construction and has ended when `poll` returns its exit code.
 
-    It has a session of its own: a terminal's Ctrl-C reaches the supervisor alone, which passes
-    it on.
+    It runs in its own session: a terminal's Ctrl-C reaches only the supervisor, which passes it on.
 
     Attributes:
-        leave_by: when it must be gone, once it was asked to leave.
-        why: what was wrong with it, where the supervisor knows.
+        leave_by: when it must have ended, once it was asked to leave.
+        why: what was wrong with it, if the supervisor knows.
         seen_at: when it last had a row on the board; `None` until it comes up.
     """
 
@@ -56,16 +55,16 @@ class WorkerProcess:
 
     @property
     def pid(self) -> int:
-        """Of the process."""
+        """The process id."""
         return self._popen.pid
 
     @property
     def age_seconds(self) -> float:
-        """Since it was started."""
+        """How long ago it was started."""
         return self._clock() - self._started_at
 
     def poll(self) -> int | None:
-        """The exit code, negative for a signal; `None` while it lives."""
+        """The exit code, negative for a signal; `None` while it runs."""
         return self._popen.poll()
 
     @property
@@ -84,7 +83,7 @@ class WorkerProcess:
         self._signal(sig)
 
     def abort(self, why: str) -> None:
-        """Kill it, after it had a moment to write where it hangs."""
+        """Kill it, after a moment in which it can write its stacks; call it until it has ended."""
         now = self._clock()
         if self._aborted_at is None:
             logger.error("worker {} {}: killing it; its stacks follow", self.pid, why)
@@ -96,7 +95,7 @@ class WorkerProcess:
 
     @property
     def is_aborted(self) -> bool:
-        """Whether `abort` was called: it is as good as dead."""
+        """Whether `abort` was called."""
         return self._aborted_at is not None
 
     def _signal(self, sig: int) -> None:

@@ -1,5 +1,5 @@
-"""The protocols of Uvicorn's reloading child. Its options come pickled, so they name these, which
-the child makes for itself from the settings in its environment."""
+"""The protocol classes of Uvicorn's reloading child. Its options are pickled, so they name these,
+which the child makes from the settings in its environment."""
 
 from __future__ import annotations
 

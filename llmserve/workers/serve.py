@@ -16,24 +16,24 @@ from loguru import logger
 from llmserve.address import authority
 from llmserve.domain import ModelSpec
 from llmserve.errors import ConfigurationError
-from llmserve.fleet.address import has_address
 from llmserve.fleet.board import make_board
+from llmserve.fleet.location import fresh_run_directory
 from llmserve.fleet.membership import open_board
-from llmserve.fleet.place import fresh_run_directory
 from llmserve.fleet.run_directory import METRICS, SOCKETS, RunDirectory
+from llmserve.fleet.socket_address import has_address
 from llmserve.fleet.upkeep import Upkeep
 from llmserve.observability.logs import configure_logging
 from llmserve.observability.metrics import Metrics
 from llmserve.observability.stages import Stages
 from llmserve.settings import Settings, to_environment
-from llmserve.workers.address import published
+from llmserve.workers.address_file import published
 from llmserve.workers.preflight import check_memory, is_on_gpu, measure_memory, worker_bytes
 from llmserve.workers.process import WorkerProcess
 from llmserve.workers.supervisor import Supervisor
 
 BACKLOG: Final = 2048
 LONGEST_SOCKET: Final = "4194304.sock"
-"""Named after a process id."""
+"""The longest name of a control socket: it is named after a process id."""
 
 
 def serve(
@@ -44,14 +44,14 @@ def serve(
     read_settings: Callable[[], Settings] | None = None,
     started_at: float | None = None,
 ) -> int:
-    """Serve until SIGTERM or Ctrl-C; returns the exit code. `started_at` is when the program began,
-    by the monotonic clock; `None` for now.
+    """Serve until SIGTERM or Ctrl-C; returns the exit code.
 
-    `read_settings` reads them again, for a rolling restart; without it they stay.
+    `started_at` is when the program began, by the monotonic clock; `None` means now.
+    `read_settings` reads the settings again for a rolling restart; without it they stay the same.
 
     Raises:
-        ConfigurationError: the port is taken, the models do not fit the memory, or there is no
-            run directory to be had.
+        ConfigurationError: the port is taken, the models do not fit in memory, or there can be no
+            run directory.
     """
     stages = Stages("imports and settings", begun_at=started_at or time.monotonic())
     configure_logging(settings.log_format, settings.log_level)
@@ -69,7 +69,7 @@ def serve(
     ):
         pinned = settings.model_copy(update={"run_dir": directory.path, "port": port})
         stages.enter("supervisor")
-        logger.info("llmserve serves {} on http://{}, its run directory is {}",
+        logger.info("llmserve serves {} on http://{} with the run directory {}",
                     ", ".join(settings.models), authority(settings.host, pinned.port),
                     directory.path)  # fmt: skip
         metrics, board = Metrics(directory.held_path / METRICS), make_board()
@@ -81,14 +81,14 @@ def serve(
             launch=partial(WorkerProcess, board=board),
             upkeep=Upkeep(directory, metrics.restore).look,
             may_overlap=lambda: _has_room_for_one_more(settings, specs),
-            read_settings=lambda: _same_place(read_settings() if read_settings else pinned, pinned),
+            read_settings=lambda: _with_fixed(read_settings() if read_settings else pinned, pinned),
         )
         logger.info("the port is open {:.2f} s after the start: {}", stages.total_seconds, stages)
         return supervisor.run()
 
 
-def _same_place(fresh: Settings, pinned: Settings) -> Settings:
-    """What a rolling restart cannot change stays as it is."""
+def _with_fixed(fresh: Settings, pinned: Settings) -> Settings:
+    """The fresh settings, with those that a rolling restart cannot change as they were."""
     fixed = ("host", "port", "workers", "run_dir", "reload", "address_file")
     return fresh.model_copy(update={name: getattr(pinned, name) for name in fixed})
 
@@ -108,7 +108,7 @@ def _listener(settings: Settings) -> Iterator[socket.socket]:
             (settings.host, settings.port),
             family=socket.AF_INET6 if is_ipv6 else socket.AF_INET,
             backlog=BACKLOG,
-            # `::` is everybody, those with IPv4 too.
+            # `::` is for everyone, IPv4 included.
             dualstack_ipv6=is_ipv6 and socket.has_dualstack_ipv6(),
         )
     except OSError as error:
@@ -122,13 +122,13 @@ def _listener(settings: Settings) -> Iterator[socket.socket]:
 
 @contextlib.contextmanager
 def _run_directory(asked_for: Path | None) -> Iterator[RunDirectory]:
-    """Where the workers meet: a fresh directory, or the one asked for with its leftovers gone."""
+    """The workers' shared directory: a fresh one, or the one asked for, cleared of leftovers."""
     if asked_for is None:
         directory = fresh_run_directory(os.environ)
-        let_go = directory.remove
+        release = directory.remove
     else:
         directory = RunDirectory(asked_for)
-        let_go = directory.close
+        release = directory.close
         _take(directory)
     try:
         if not has_address(directory.held_path / SOCKETS / LONGEST_SOCKET):
@@ -138,7 +138,7 @@ def _run_directory(asked_for: Path | None) -> Iterator[RunDirectory]:
             )
         yield directory
     finally:
-        let_go()
+        release()
 
 
 def _take(directory: RunDirectory) -> None:

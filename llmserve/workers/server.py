@@ -1,4 +1,4 @@
-"""A worker's Uvicorn server: our way to accept connections, and to retire without a gap."""
+"""A worker's Uvicorn server, with our way of accepting connections and of retiring."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ POLL_SECONDS: Final = 0.05
 
 
 class WorkerServer(uvicorn.Server):
-    """Serves the application of this process on the box's shared listening socket."""
+    """Serves this process's application on the box's shared listening socket."""
 
     def __init__(
         self, config: uvicorn.Config, app: FastAPI, settings: Settings, stages: Stages
@@ -58,7 +58,7 @@ class WorkerServer(uvicorn.Server):
         self.servers = [self._acceptor]  # type: ignore[list-item]  # has what Uvicorn calls: close, wait_closed
         asyncio.get_running_loop().add_signal_handler(RETIRE_SIGNAL, self._begin_retirement)
         self.started = True
-        logger.info("worker {} takes connections {:.2f} s after its start: {}",
+        logger.info("worker {} accepts connections {:.2f} s after its start: {}",
                     membership.number, self._stages.total_seconds, self._stages)  # fmt: skip
 
     @property
@@ -83,10 +83,10 @@ class WorkerServer(uvicorn.Server):
             )
 
     async def _retire(self) -> None:
-        """Let others accept, answer what comes on open connections, leave when all is done.
+        """Leave accepting to others, answer requests on open connections, exit when all are closed.
 
-        While the service retires every answer closes its connection, so that clients that keep
-        theirs open come back to another worker without ever being refused.
+        While the service retires, every response closes its connection, so that clients with
+        persistent connections move to another worker without ever being refused.
         """
         membership, service = self._container.membership, self._container.service
         assert membership is not None

@@ -1,4 +1,4 @@
-"""What supervisor and workers say to each other with signals and exit codes."""
+"""The signals and exit codes by which supervisor and workers communicate."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import signal
 from typing import Final
 
 RETIRE_SIGNAL: Final = signal.SIGUSR1
-"""To a worker: another one takes over; finish what you have and leave."""
+"""To a worker: another one takes over; finish your requests and leave."""
 
 STARTUP_FAILURE: Final = 3
-"""The exit code by which a worker says that it cannot start at all; Uvicorn's, which the
-supervisor does not import."""
+"""The exit code of a worker that cannot start at all: Uvicorn's own, not imported because that
+takes time."""

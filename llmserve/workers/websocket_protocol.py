@@ -1,5 +1,5 @@
-"""Bounds on a WebSocket beneath its messages: its handshake, pings, fragments, and readers that
-take nothing. Over Uvicorn's sans-I/O protocol, which bounds messages and closes silent
+"""Bounds on a WebSocket below the level of messages: handshake, pings, fragments, and clients that
+read nothing. Extends Uvicorn's sans-I/O protocol, which bounds messages and closes silent
 connections by pings.
 """
 
@@ -27,18 +27,18 @@ from llmserve.timer import Timer
 from llmserve.workers.refusal import refusal
 
 LINE_MARGIN: Final = 64
-"""Bytes of a request line that `max_header_bytes` does not count: method and version."""
+"""Bytes of a request line that do not count towards `max_header_bytes`: method and version."""
 
 VERSION: Final = "Sec-WebSocket-Version"
 MAX_FRAGMENTS: Final = 1024
-"""Of one message. Empty ones cost memory here that no limit on a message's size sees."""
+"""Per message. Empty fragments cost memory that no limit on a message's size accounts for."""
 
 
 def bounded_websocket(
     *, max_header_bytes: int, header_timeout_seconds: float, send_timeout_seconds: float
 ) -> type[WebSocketsSansIOProtocol]:
     """The protocol class for Uvicorn's `ws` option, with these bounds."""
-    # websockets reads the handshake anew, and would take 8 KiB a line at most.
+    # websockets parses the handshake again, and would accept at most 8 KiB a line.
     http11.MAX_LINE_LENGTH = max(http11.MAX_LINE_LENGTH, max_header_bytes + LINE_MARGIN)
     return type(
         "BoundedWebSocket",
@@ -51,8 +51,8 @@ def bounded_websocket(
 
 
 class _BoundedWebSocket(WebSocketsSansIOProtocol):
-    """Reads nothing before the handshake is answered, when no frame may come (RFC 6455, section
-    4.1), and nothing while the client reads nothing: every ping it sends wants an answer."""
+    """Reads nothing before the handshake is answered, as no frame may come before that (RFC 6455,
+    section 4.1), and nothing while the client reads nothing: every ping from it needs a pong."""
 
     header_timeout_seconds: float
     send_timeout_seconds: float
@@ -71,10 +71,10 @@ class _BoundedWebSocket(WebSocketsSansIOProtocol):
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
         if self.conn.handshake_exc is not None and not self.handshake_initiated:
-            self._refuse(InvalidRequest("this is not a valid handshake of a WebSocket"))
+            self._refuse(InvalidRequest("this is not a valid WebSocket handshake"))
 
     def take_early(self, data: bytes) -> None:
-        """What came in one packet with the handshake: read once that is accepted."""
+        """Keep bytes that were received together with the handshake until that is accepted."""
         self._early = data
 
     def handle_connect(self, event: http11.Request) -> None:
@@ -88,7 +88,7 @@ class _BoundedWebSocket(WebSocketsSansIOProtocol):
     async def send(self, message: ASGISendEvent) -> None:
         await super().send(message)
         if self.close_sent:
-            self.handshake_complete = True  # Uvicorn logs an error for every denial otherwise
+            self.handshake_complete = True  # otherwise Uvicorn logs an error for every denial
         if message["type"] == "websocket.accept":
             self._cancel_handshake_timer()
             if not self._is_unread:
@@ -103,7 +103,7 @@ class _BoundedWebSocket(WebSocketsSansIOProtocol):
 
     def shutdown(self) -> None:
         if self.transport.is_closing():
-            self.stop_keepalive()  # and `_send_timer` ends it, if its reader does not
+            self.stop_keepalive()  # `_send_timer` ends the connection if the client does not
         elif self.handshake_complete:
             super().shutdown()
             self._await_reader()
@@ -112,7 +112,7 @@ class _BoundedWebSocket(WebSocketsSansIOProtocol):
 
     async def receive(self) -> ASGIReceiveEvent:
         message = await super().receive()
-        if self._is_unread:  # Uvicorn reads on as soon as its queue is empty
+        if self._is_unread:  # Uvicorn resumes reading as soon as its queue is empty
             self.transport.pause_reading()
         return message
 
@@ -156,7 +156,7 @@ class _BoundedWebSocket(WebSocketsSansIOProtocol):
         self._await_reader()
 
     def _await_reader(self) -> None:
-        """A transport closes when all is written, which a client that never reads can prevent."""
+        """Bound the time for closing or writing, which a client that never reads could block."""
         if self._send_timer is None and not self.disconnected:
             self._send_timer = Timer(self.send_timeout_seconds, self.transport.abort)
 
@@ -179,13 +179,14 @@ class _BoundedWebSocket(WebSocketsSansIOProtocol):
         self.transport.write(refusal(error))
         self.transport.close()
         self._await_reader()
-        self.disconnected = True  # what the application still sends is for nobody
+        self.disconnected = True  # whatever the application still sends is dropped
 
 
 def _refused_handshake(fault: Exception) -> LLMServeError:
-    """Names the header and never its value, which may be a key, and which would be logged."""
+    """Our error for a handshake. It does not contain the header's value: that may be a key, and
+    would be logged."""
     if not isinstance(fault, InvalidHeader):
-        return InvalidRequest("this is not a valid handshake of a WebSocket")
+        return InvalidRequest("this is not a valid WebSocket handshake")
     if fault.name == VERSION:
         return UpgradeRequired("this server speaks version 13 of WebSocket; use it", param=VERSION)
     return InvalidRequest(

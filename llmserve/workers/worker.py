@@ -2,8 +2,8 @@
 
     python -m llmserve.workers.worker LISTENER LIFELINE BOARD
 
-All are inherited file descriptors. The lifeline is a pipe whose other end the supervisor
-holds: when it closes, the supervisor is dead and the worker drains and leaves.
+All three are inherited file descriptors. The lifeline is a pipe whose other end the supervisor
+holds: when it closes, the supervisor is dead, and the worker drains and exits.
 """
 
 from __future__ import annotations
@@ -28,8 +28,9 @@ from llmserve.workers.app import create_app, server_options
 from llmserve.workers.server import WorkerServer
 
 SWITCH_SECONDS: Final = 0.0005
-"""How long a thread may keep the GIL from another: a tenth of Python's own. Where a chat template
-loops, a request of another model needs the GIL some hundred times, and would wait for seconds."""
+"""How long a thread may hold the GIL while another waits: a tenth of Python's default. A request
+takes the GIL some hundred times, and would wait for seconds while another thread computes, as a
+chat template with a loop does."""
 
 
 def main(listener: int, lifeline: int, board: int) -> None:
@@ -38,7 +39,7 @@ def main(listener: int, lifeline: int, board: int) -> None:
     sys.setswitchinterval(SWITCH_SECONDS)
     faulthandler.enable()  # the supervisor sends SIGABRT to a hung worker: its stacks are logged
     for sig in (signal.SIGTERM, signal.SIGINT):
-        # Before Uvicorn takes the signal, and when it raises it again after its shutdown.
+        # Until Uvicorn handles the signal, and when it raises the signal again after its shutdown.
         signal.signal(sig, _exit_quietly)
     stages.enter("settings")
     settings = load_settings().settings
@@ -52,7 +53,7 @@ def main(listener: int, lifeline: int, board: int) -> None:
 
 def _watch_lifeline(lifeline: int) -> None:
     os.read(lifeline, 1)
-    logger.error("the supervisor is gone: this worker drains and leaves")
+    logger.error("the supervisor has died: this worker drains and exits")
     os.kill(os.getpid(), signal.SIGTERM)
 
 

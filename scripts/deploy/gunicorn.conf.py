@@ -8,12 +8,12 @@ that (hung engines, even spread, restarts without a gap, memory preflight) it do
 import os
 from typing import Any
 
-from llmserve.fleet.address import MAX_BYTES
 from llmserve.fleet.board import BOARD_VARIABLE, make_board
-from llmserve.fleet.place import fresh_run_directory
+from llmserve.fleet.location import fresh_run_directory
 from llmserve.fleet.run_directory import RunDirectory
+from llmserve.fleet.socket_address import MAX_BYTES
 from llmserve.settings import ENV_PREFIX, load_settings
-from llmserve.workers.address import publish, withdraw
+from llmserve.workers.address_file import publish, withdraw
 
 LEAVE_SECONDS = 30
 """Beyond the drain: farewell and shutdown."""

@@ -147,7 +147,10 @@ def test_a_writer_that_never_ends_is_told_of(
     other = os.open(file.path.parent, os.O_RDONLY)
     try:
         fcntl.flock(other, fcntl.LOCK_EX)
-        with pytest.raises(ConfigurationError, match="somebody else"), file.edit():
+        with (
+            pytest.raises(ConfigurationError, match="another process"),
+            file.edit(),
+        ):
             pass
     finally:
         os.close(other)

@@ -8,8 +8,8 @@ import pytest
 from fake_engine import FakeEngine
 from fastapi.testclient import TestClient
 
-from llmserve import bootstrap
 from llmserve.api.app import create_app
+from llmserve.bootstrap import models, server
 from llmserve.domain import ModelSpec
 from llmserve.registry.registry import Registry
 from llmserve.settings import Settings
@@ -19,8 +19,8 @@ from llmserve.settings import Settings
 def engine(monkeypatch: pytest.MonkeyPatch) -> FakeEngine:
     """Stands where bootstrap would build a real one."""
     fake = FakeEngine()
-    monkeypatch.setattr(bootstrap, "_registry", lambda *_, **__: Registry([ModelSpec("fake")]))
-    monkeypatch.setattr(bootstrap, "_engine", lambda *_: fake)
+    monkeypatch.setattr(server, "build_registry", lambda *_, **__: Registry([ModelSpec("fake")]))
+    monkeypatch.setattr(models, "build_engine", lambda *_: fake)
     return fake
 
 

@@ -10,8 +10,8 @@ import pytest
 from fake_engine import FakeEngine
 from fastapi.testclient import TestClient
 
-from llmserve import bootstrap
 from llmserve.api.app import create_app
+from llmserve.bootstrap import models, server
 from llmserve.domain import ModelSpec
 from llmserve.errors import ConfigurationError, ModelBroken
 from llmserve.registry.catalog import Catalog
@@ -42,9 +42,9 @@ def start(monkeypatch: pytest.MonkeyPatch, engines: dict[str, FakeEngine]) -> It
             return ModelSpec(argument, argument=argument)
         raise ConfigurationError(f"there is no model {argument!r}")
 
-    monkeypatch.setattr(bootstrap, "_registry", lambda *_, **__: Registry([ModelSpec("fake")]))
+    monkeypatch.setattr(server, "build_registry", lambda *_, **__: Registry([ModelSpec("fake")]))
     monkeypatch.setattr(
-        bootstrap, "_engine", lambda spec, *_: engines.get(spec.name) or FakeEngine()
+        models, "build_engine", lambda spec, *_: engines.get(spec.name) or FakeEngine()
     )
     monkeypatch.setattr(Catalog, "resolve", resolve)
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmserve.api.fields import Unknown
-from llmserve.api.openai.schemas import ChatBody
+from llmserve.api.openai.chat_body import ChatBody
 
 MESSAGE = {"role": "user", "content": "hi"}
 NAMES = st.lists(st.sampled_from([f"x{i}" for i in range(8)]), unique=True, max_size=6)
@@ -24,7 +24,7 @@ def test_none_at_all() -> None:
     assert (found.first, list(found), found.more) == (None, [], 0)
 
 
-def test_the_place_has_no_number_and_the_first_has() -> None:
+def test_the_path_has_no_index_and_the_first_location_has() -> None:
     messages = [MESSAGE, MESSAGE | {"own": 1}, MESSAGE | {"own": 2, "other": 3}]
     found = unknown(messages=messages)
     assert found.first == ("messages", 1, "own")

@@ -8,9 +8,10 @@ import openai.types.chat.completion_create_params as chat_params
 import openai.types.completion_create_params as completion_params
 import pytest
 
+from llmserve.api.native.frames import PromptFrame
 from llmserve.api.native.schemas import GenerateBody, StreamQuery
-from llmserve.api.native.websocket import PromptFrame
-from llmserve.api.openai.schemas import ChatBody, CompletionBody
+from llmserve.api.openai.chat_body import ChatBody
+from llmserve.api.openai.completion_body import CompletionBody
 from llmserve.api.sampling_body import SamplingQuery
 from llmserve.api.unsupported import (
     DEFAULTS,
@@ -38,7 +39,9 @@ INDIFFERENT = {
 def test_a_field_of_one_route_is_known_on_all() -> None:
     served = [set(body.model_fields) for body in BODIES]
     assert set.union(*served) - set.intersection(*served) - LABELS == SERVED_ELSEWHERE
-    assert all(body.unsupported == SamplingQuery.unsupported for body in BODIES)
+    for body in BODIES:
+        assert body.unsupported == SamplingQuery.unsupported
+        assert body.served_elsewhere == SERVED_ELSEWHERE
 
 
 def test_every_field_of_openai_is_served_refused_or_indifferent() -> None:

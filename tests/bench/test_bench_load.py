@@ -12,7 +12,7 @@ from llmserve.bench.load import Amount, Collected, Load, first_model, takes_igno
 from llmserve.bench.report import Report
 from llmserve.bench.target import Target
 from llmserve.bench.workload import Workload
-from llmserve.errors import ConfigurationError
+from llmserve.errors import ConfigurationError, ServerUnreachable
 
 
 async def measured(
@@ -56,7 +56,7 @@ def test_nobody_there_is_told() -> None:
             pass
         collected = await measured(server)
         assert {a.error for a in collected.answers} == {"connect: ConnectionRefusedError"}
-        with pytest.raises(ConfigurationError, match="cannot reach"):
+        with pytest.raises(ServerUnreachable, match="cannot reach"):
             await first_model(Target.parse(server.url))
 
     run(test)

@@ -107,7 +107,7 @@ def test_another_kind_of_server_is_not_ours_and_gives_the_terminal_no_commands(b
     with alive(answers(200, body)) as port:
         result = health(f"http://127.0.0.1:{port}")
     assert (result.exit_code, result.stdout) == (1, "")
-    assert "no llmserve" in result.stderr
+    assert "not llmserve" in result.stderr
     assert "\x1b" not in result.stderr
     assert "\x07" not in result.stderr
 
@@ -174,7 +174,8 @@ def test_an_address_file_with_something_else_is_told(url: str) -> None:
     Path("address").write_text(url)
     result = health()
     assert (result.exit_code, result.stdout) == (1, "")
-    assert result.stderr.startswith("llmserve: address_file address has no server's URL: ")
+    assert result.stderr.startswith("llmserve: address_file address: ")
+    assert "is not a server's URL" in result.stderr
 
 
 def test_a_host_of_the_settings_that_is_none_is_told() -> None:

@@ -82,8 +82,8 @@ def test_a_file_that_is_not_there_can_only_be_created() -> None:
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["two words"], "name: no spaces"),
-        (["key-1"], "name: the server uses this name"),
+        (["two words"], "name: spaces"),
+        (["key-1"], "name: this name is reserved"),
         (["a", "--expires", "soon"], "neither a period"),
         (["a", "--expires", "2020-01-01"], "has passed"),
         (["a", "--expires", "0d"], "has passed"),

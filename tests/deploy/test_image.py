@@ -83,7 +83,7 @@ def test_the_health_check_follows_the_port(
     assert health() == 1
     with container(image, tiny_model, *arguments) as process:
         server = Server(process, port, image / "log")
-        server.wait_for_log("takes connections", times=1)
+        server.wait_for_log("accepts connections", times=1)
         assert health() == 0
         if where != "free":
             server.wait_until("/health/ready", 200)

@@ -61,7 +61,7 @@ def test_a_busy_server_is_not_called_broken(
     assert found["hang-up"].verdict is Verdict.SKIPPED
 
 
-@pytest.mark.parametrize(("key", "advice"), [(None, "--api-key"), ("wrong", "takes")])
+@pytest.mark.parametrize(("key", "advice"), [(None, "--api-key"), ("wrong", "accepts")])
 def test_a_missing_or_wrong_key_is_told_before_any_prompt(
     behaviour: Behaviour, fake: int, examined: Examine, key: str | None, advice: str
 ) -> None:

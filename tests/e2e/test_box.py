@@ -93,7 +93,7 @@ def test_the_log_says_what_the_start_took(tiny_model: Path, tmp_path: Path) -> N
         "the port is open # after the start: ": [
             "imports and settings", "memory preflight", "supervisor",
         ],
-        "worker 0 takes connections # after its start: ": [
+        "worker 0 accepts connections # after its start: ": [
             "imports", "settings", "application", "event loop",
         ],
         "model tiny is ready after # (": [

@@ -119,4 +119,4 @@ def test_a_suppressed_token_is_never_drawn(
 def test_what_is_not_followed_is_told(server: Server) -> None:
     for model in httpx.get(server.url + "/v1/models").json()["data"]:
         assert model["ignored_generation_config"] == ["num_beams = 4"]
-    assert server.log.count("is not done here: num_beams = 4") == len(ENGINES)
+    assert server.log.count("ignored in its generation_config.json: num_beams = 4") == len(ENGINES)

@@ -209,6 +209,6 @@ def test_workers_without_a_supervisor_finish_and_leave(tiny_model: Path, tmp_pat
             # What ran was finished: nobody's stream was cut.
             assert [o for o in outcomes if o.tokens and not o.is_done] == []
             await until(lambda: not Path("/proc", str(worker)).exists())
-            assert "the supervisor is gone" in server.log
+            assert "the supervisor has died" in server.log
 
     run(test, seconds=100)

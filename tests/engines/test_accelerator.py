@@ -48,7 +48,7 @@ def test_what_a_load_raises_is_told_as_a_loss_if_the_device_is_silent_after_it(
     expected, words = (
         (RuntimeError, "an illegal")
         if is_alive
-        else (DeviceLost, r"cuda:1 does not answer any more \(RuntimeError: an illegal")
+        else (DeviceLost, r"cuda:1 no longer answers \(RuntimeError: an illegal")
     )
     with pytest.raises(expected, match=f"^{words}"), loss_told(CUDA):
         raise RuntimeError("an illegal memory access was encountered")

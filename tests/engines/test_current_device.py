@@ -17,6 +17,7 @@ from llmserve.engines.batching import engine as batching
 from llmserve.engines.factory import build_engine
 from llmserve.engines.job import Job
 from llmserve.engines.mailbox import Mailbox
+from llmserve.engines.options import EngineOptions
 from llmserve.engines.task import Task
 from llmserve.engines.threaded import engine as threaded
 from llmserve.engines.weights import loading
@@ -51,7 +52,7 @@ def test_each_launch_finds_its_device(
         hook = torch.nn.modules.module.register_module_forward_pre_hook(devices.launch)
         spec = ModelSpec("tiny", path=tiny_model, dtype="float32", device="cpu", engine=kind)
         engine = build_engine(
-            spec, max_running=2, torch_threads=1, fetch=lambda spec, report: tiny_model
+            spec, EngineOptions(lambda spec, report: tiny_model, max_running=2, torch_threads=1)
         )
         try:
             await engine.load(lambda progress: None)

@@ -10,8 +10,9 @@ import pytest
 from loguru import logger
 
 from llmserve.domain import EngineInfo, EngineKind, ModelSpec
-from llmserve.engines import factory
+from llmserve.engines import factory, options
 from llmserve.engines.batching.compute import on_cpu
+from llmserve.engines.options import EngineOptions
 
 
 @pytest.fixture
@@ -22,12 +23,11 @@ def log() -> Iterator[list[str]]:
     logger.remove(sink)
 
 
-def load(folder: Path, kind: EngineKind, **options: float) -> EngineInfo:
+def load(folder: Path, kind: EngineKind, **wanted: float) -> EngineInfo:
     async def run() -> EngineInfo:
         engine = factory.build_engine(
             ModelSpec("tiny", path=folder, engine=kind),
-            fetch=lambda spec, report: folder,
-            **options,
+            EngineOptions(lambda spec, report: folder, **wanted),  # type: ignore[arg-type]
         )
         await engine.load(lambda progress: None)
         try:
@@ -41,7 +41,7 @@ def load(folder: Path, kind: EngineKind, **options: float) -> EngineInfo:
 def test_threads_are_those_that_the_quota_leaves(
     tiny_model: Path, monkeypatch: pytest.MonkeyPatch, log: list[str]
 ) -> None:
-    monkeypatch.setattr(factory, "processors", lambda: 6)
+    monkeypatch.setattr(options, "processors", lambda: 6)
     load(tiny_model, EngineKind.THREADED, max_running=2)
     assert any("2 at once, 3 CPU threads each" in line for line in log)
     load(tiny_model, EngineKind.BATCHING, max_running=2, worker_share=0.5)

@@ -75,7 +75,7 @@ def test_a_model_that_auto_puts_on_the_cpu_says_so(tiny_model: Path) -> None:
     spec = ModelSpec("tiny", path=tiny_model, dtype="float32")
     (warning,) = load_model(spec, tiny_model, lambda progress: None).warnings
     assert warning == (
-        "it is served by the CPU, though this machine has GPUs: the driver is too old"
+        "it is served by the CPU although this machine has GPUs: the driver is too old"
     )
     on_cpu = dataclasses.replace(spec, device="cpu")
     assert load_model(on_cpu, tiny_model, lambda progress: None).warnings == ()

@@ -74,7 +74,7 @@ def test_what_vanishes_is_made_anew_held_and_told_once(
             one.keep()
     assert (mode(directory.path), is_in_use(directory.path)) == (0o700, True)
     assert len(warnings) == 1
-    assert f"{directory.path} had vanished and is made anew" in warnings[0]
+    assert f"{directory.path} had vanished and was made again" in warnings[0]
     (directory.path / METRICS).rmdir()
     directory.keep()
     assert (directory.path / METRICS).is_dir()
@@ -131,7 +131,7 @@ def test_what_takes_its_name_is_not_used_and_the_one_that_is_held_is_worked_in(
     with monkeypatch.context() as patched:
         if instead == "foreign":
             patched.setattr(HeldFile, "user", 12345)
-        with pytest.raises(OSError, match=r"another user's|no directory"):
+        with pytest.raises(OSError, match=r"belongs to another user|not a directory"):
             directory.keep()
         (directory.held_path / METRICS / "mine").touch()
         assert (directory.path.with_name("gone") / METRICS / "mine").exists()
@@ -163,13 +163,13 @@ def test_a_part_of_it_that_is_no_directory_or_another_users_is_told(
 ) -> None:
     (directory.path / METRICS).rmdir()
     (directory.path / METRICS).touch()
-    with pytest.raises(NotADirectoryError, match="metrics is no directory"):
+    with pytest.raises(NotADirectoryError, match="metrics is not a directory"):
         directory.keep()
     (directory.path / METRICS).unlink()
     directory.keep()
     with monkeypatch.context() as patched:
         patched.setattr(module, "_is_ours", lambda user: False)
-        with pytest.raises(PermissionError, match="metrics is another user's"):
+        with pytest.raises(PermissionError, match="metrics belongs to another user"):
             directory.keep()
 
 

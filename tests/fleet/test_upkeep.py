@@ -41,7 +41,7 @@ def test_a_chore_that_fails_is_told_once_and_tried_again(tmp_path: Path) -> None
     upkeep.close()
     assert done == ["it"]
     assert [line.split()[0] for line in log] == ["ERROR", "INFO"]
-    assert "No space left on device; the workers serve on" in log[0]
+    assert "No space left on device; the workers go on serving" in log[0]
 
 
 def test_directory_and_socket_come_back_while_it_runs(

@@ -10,7 +10,7 @@ import time
 import pytest
 
 from llmserve.observability import process_identity
-from llmserve.observability.process_identity import has_birth, identity, is_alive
+from llmserve.observability.process_identity import has_start_time, identity, is_alive
 
 SLEEPER = "import sys; print(flush=True); sys.stdin.read()"
 
@@ -21,8 +21,8 @@ def test_a_pid_that_came_again_is_another_process() -> None:
     if process_identity.HAS_PROC:
         assert not is_alive(f"{pid}.{int(birth) - 1}")
     assert is_alive(pid), "without a birth any process of that PID will do"
-    assert has_birth(identity())
-    assert not has_birth(pid)
+    assert has_start_time(identity())
+    assert not has_start_time(pid)
 
 
 def test_a_name_that_is_none_is_not_judged() -> None:

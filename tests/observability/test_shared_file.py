@@ -74,7 +74,7 @@ def test_a_lock_that_somebody_keeps_is_waited_for_a_while_and_the_lines_stay(
     with (tmp_path / "log.lock").open() as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         before = num_open_files()
-        with pytest.raises(TimeoutError, match=r"kept .*log\.lock locked"):
+        with pytest.raises(TimeoutError, match=r"held the lock on .*log\.lock"):
             file.append(lines)
         assert num_open_files() == before
     assert list(lines) == [b"a\n"]

@@ -83,7 +83,7 @@ def test_a_collector_that_hangs_does_not_hold_up_closing() -> None:
     tracer.record(TIMINGS, MOMENTS, None)
     tracer.close()
     logger.remove(sink)
-    assert told == ["the last spans may be lost: the collector does not take them in time"]
+    assert told == ["the last spans may be lost: the collector did not take them in time"]
     exporter.may_go_on.set()
     assert exporter.is_shut_down.wait(20)
 

@@ -146,7 +146,7 @@ def test_a_corrupt_file_is_left_out_and_told_once(
         assert totals(files) == {"c_total": 3.0}
     assert len(log) == 2
     assert f"{name} is corrupt" in log[0]
-    assert "no longer so" in log[1]
+    assert "resolved: " in log[1]
 
 
 @pytest.mark.parametrize(
@@ -314,10 +314,10 @@ def test_on_a_full_disk_dead_workers_files_stay_and_count_and_it_is_told_once(
         logger.remove(sink)
     assert len(log) == 2
     assert "No space left" in log[0]
-    assert "no longer so" in log[1]
+    assert "resolved: " in log[1]
 
 
-def test_files_without_a_birth_are_never_made_history(tmp_path: Path) -> None:
+def test_files_without_a_start_time_are_never_merged(tmp_path: Path) -> None:
     write(tmp_path, "counter_4194305.db", {COUNTER: 1.0})
     files = WorkerFiles(tmp_path, max_dead_files=0)
     assert totals(files) == {"c_total": 1.0}

@@ -88,7 +88,7 @@ def test_an_answer_that_is_none_is_that_workers_error(
     assert told.is_last
     error = told.message["error"]
     assert (error["status"], error["code"]) == (502, "worker_invalid")
-    assert "it answered what no worker answers" in error["message"]
+    assert "its answer is not a valid reply" in error["message"]
 
 
 def test_an_answer_that_ends_too_early_is_that_workers_error(tmp_path: Path) -> None:

@@ -46,7 +46,7 @@ def test_what_the_hub_does_not_have_is_said(hub: FakeHub, tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("hub_id", ["../x", "org/..", "/etc", "a/b/c", "", ".hidden", "a\\b"])
 def test_what_is_no_hub_id_is_refused_before_anything(tmp_path: Path, hub_id: str) -> None:
-    with pytest.raises(ConfigurationError, match="no hub id"):
+    with pytest.raises(ConfigurationError, match="not a hub id"):
         pull(hub_id, tmp_path, endpoint="http://127.0.0.1:9")
 
 

@@ -39,7 +39,7 @@ def folder_with(tmp_path: Path, manifest: str) -> Path:
         ("[sampling]\ntop_p = nan", "sampling.top_p: "),
         ("hub_id = '../etc'", "hub_id: "),
         ("path = 'a'\nhub_id = 'b/c'", "path and hub_id exclude each other"),
-        ("revision = 'main'", "revision belongs to a hub_id"),
+        ("revision = 'main'", "revision needs a hub_id"),
         ("chat_template = 'missing.jinja'", "missing.jinja"),
         ("path = [", "cannot be read"),
     ],

@@ -16,6 +16,7 @@ from llmserve.domain import EngineKind, ModelSpec
 from llmserve.engines.batching import engine as batching
 from llmserve.engines.engine import Engine
 from llmserve.engines.factory import build_engine
+from llmserve.engines.options import EngineOptions
 from llmserve.engines.weights import loading
 from llmserve.errors import LLMServeError, ModelBroken
 from llmserve.registry.loader import Loader
@@ -47,8 +48,10 @@ def models(monkeypatch: pytest.MonkeyPatch) -> list[weakref.ref[Any]]:
 
 
 def make_loader(folder: Path, kind: EngineKind) -> tuple[Loader, ServedModel]:
+    options = EngineOptions(lambda spec, report: folder, max_running=2, torch_threads=1)
+
     def build(spec: ModelSpec) -> Engine:
-        return build_engine(spec, max_running=2, torch_threads=1, fetch=lambda spec, report: folder)
+        return build_engine(spec, options)
 
     spec = ModelSpec("tiny", path=folder, dtype="float32", device="cpu", engine=kind)
     registry = Registry([spec])

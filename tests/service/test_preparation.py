@@ -31,7 +31,7 @@ from llmserve.errors import (
 from llmserve.observability.metrics import Metrics
 from llmserve.registry.loader import Loader
 from llmserve.registry.registry import Registry
-from llmserve.service import Limits, Service
+from llmserve.service import Limits, Recorder, Service
 from llmserve.text.too_long import TooLong
 
 pytestmark = pytest.mark.usefixtures("no_thread_left")
@@ -59,6 +59,7 @@ class HeldTokenizer(LetterTokenizer):
 @dataclass
 class House:
     service: Service
+    registry: Registry
     loader: Loader
     engines: dict[str, FakeEngine]
     tokenizer: HeldTokenizer
@@ -88,8 +89,8 @@ class House:
 
     async def let_go(self) -> None:
         self.tokenizer.may_end.set()
-        for model in self.service.registry.models:
-            while model.preparation is not None and model.preparation.seconds_running is not None:
+        for engine in self.engines.values():
+            while engine.stats().seconds_preparing is not None:
                 await asyncio.sleep(0.001)
 
     def left(self, caller: Caller) -> tuple[int | None, int | None]:
@@ -107,7 +108,7 @@ async def house(
     wait: float = 60.0,
     clock: Callable[[], float] = awake_clock,
 ) -> AsyncIterator[House]:
-    engines = {name: FakeEngine(capacity) for name in ("fake", "other")}
+    engines = {name: FakeEngine(capacity, clock=clock) for name in ("fake", "other")}
     tokenizer = HeldTokenizer()
     engines["fake"].tokenizer = tokenizer
     registry = Registry([ModelSpec(name) for name in engines])
@@ -116,10 +117,10 @@ async def house(
         max_waiting=max_waiting, wait_timeout_seconds=wait, request_timeout_seconds=60.0
     )
     limiter = Limiter(None, AwakeClock(ManualClock()))
-    service = Service(registry, loader, limits, Metrics(), limiter=limiter, clock=clock)
+    service = Service(registry, loader, limits, Recorder(Metrics()), limiter=limiter, clock=clock)
     loader.start()
     await loader.loaded()
-    made = House(service, loader, engines, tokenizer, limiter, clock)
+    made = House(service, registry, loader, engines, tokenizer, limiter, clock)
     yield made
     for engine in engines.values():
         engine.finish_all()
@@ -367,7 +368,7 @@ def test_a_model_that_is_unloaded_meanwhile_says_so() -> None:
     async def test() -> None:
         async with house() as h:
             held = await h.hold()
-            model = h.service.registry.find("fake")
+            model = h.registry.find("fake")
             await h.loader.unload(model, h.service.cut_short, 0.0)
             with pytest.raises(ModelUnloaded):
                 await held
@@ -387,7 +388,7 @@ def test_an_engine_that_refuses_a_ticket_gets_its_share_back(
     async def test() -> None:
         async with house() as h:
             caller = key(requests=5, tokens=50, concurrency=2)
-            gate = h.service._gate(h.service.registry.find("fake"))
+            gate = h.service._gate(h.registry.find("fake"))
             monkeypatch.setattr(gate, "enter", refuse)
             with pytest.raises(QueueFull):
                 await h.ask("abc", caller)

@@ -46,7 +46,7 @@ from llmserve.errors import (
 from llmserve.observability.metrics import Metrics
 from llmserve.registry.loader import Loader
 from llmserve.registry.registry import Registry
-from llmserve.service import Generation, Limits, Service
+from llmserve.service import Generation, Limits, Recorder, Service
 from llmserve.service import generation as generation_module
 
 CALLER = Caller()
@@ -57,6 +57,7 @@ class House:
     service: Service
     engine: FakeEngine
     registry: Registry
+    metrics: Metrics
 
     def open(
         self, prompt: Prompt = "hello", **fields: Any
@@ -69,7 +70,7 @@ class House:
         return self.service.load(self.registry.models[0])
 
     def sample(self, name: str) -> float:
-        lines = self.service.metrics.render().decode().splitlines()
+        lines = self.metrics.render().decode().splitlines()
         return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(name + "{"))
 
 
@@ -81,16 +82,18 @@ async def house(
     timeout_: float = 60.0,
     clock: Callable[[], float] = awake_clock,
 ) -> AsyncIterator[House]:
-    engine = FakeEngine(capacity)
+    engine = FakeEngine(capacity, clock=clock)
     registry = Registry([ModelSpec("fake", aliases=("nick",))])
     loader = Loader(registry, lambda spec: engine)
     limits = Limits(
         max_waiting=max_waiting, wait_timeout_seconds=wait, request_timeout_seconds=timeout_
     )
-    service = Service(registry, loader, limits, Metrics(), clock=clock)
+    metrics = Metrics()
+    recorder = Recorder(metrics, clock=clock)
+    service = Service(registry, loader, limits, recorder, clock=clock)
     loader.start()
     await loader.loaded()
-    yield House(service, engine, registry)
+    yield House(service, engine, registry, metrics)
     # The pool is whole, whatever the test did.
     engine.finish_all()
     assert service.load(registry.models[0]) == (0, 0)
@@ -424,7 +427,7 @@ def test_loading_and_broken_models_are_503_with_a_reason() -> None:
         engines = {"a": FakeEngine(), "b": FakeEngine(load_error=ModelBroken("no weights"))}
         registry = Registry([ModelSpec("a"), ModelSpec("b")])
         loader = Loader(registry, lambda spec: engines[spec.name])
-        service = Service(registry, loader, Limits(1, 1.0, 1.0), Metrics())
+        service = Service(registry, loader, Limits(1, 1.0, 1.0), Recorder(Metrics()))
         loader.start()
         with pytest.raises(ModelLoading) as loading:
             async with service.open(GenerationRequest(id="r", prompt="x"), CALLER):

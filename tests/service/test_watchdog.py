@@ -26,7 +26,7 @@ from llmserve.fleet.board import Board, State
 from llmserve.observability.metrics import Metrics
 from llmserve.registry.loader import Loader
 from llmserve.registry.registry import Registry
-from llmserve.service import Limits, Service
+from llmserve.service import Limits, Recorder, Service
 from llmserve.service.watchdog import BEAT_SECONDS, Watchdog
 
 HANG_SECONDS = 30.0
@@ -36,13 +36,12 @@ class TimedEngine(FakeEngine):
     """Knows by a clock how long it was silent, as the real ones do."""
 
     def __init__(self, clock: AwakeClock) -> None:
-        super().__init__()
-        self.clock = clock
+        super().__init__(clock=clock)
         self.stepped_at: float | None = None
 
     def stats(self) -> EngineStats:
         if self.stepped_at is None:
-            return EngineStats()
+            return EngineStats(seconds_preparing=self.prompts.seconds_running)
         return EngineStats(1, self.clock() - self.stepped_at)
 
 
@@ -54,12 +53,19 @@ class Worker:
         self.clock = AwakeClock(self.machine)
         self.board = Board(folder / "board", 2, self.clock)
         self.engine = TimedEngine(self.clock)
-        registry = Registry([ModelSpec("fake")], clock=self.clock)
-        self.loader = Loader(registry, lambda spec: self.engine)
+        self.registry = Registry([ModelSpec("fake")], clock=self.clock)
+        self.loader = Loader(self.registry, lambda spec: self.engine)
         limits = Limits(max_waiting=1, wait_timeout_seconds=60.0, request_timeout_seconds=600.0)
-        self.service = Service(registry, self.loader, limits, Metrics(), clock=self.clock)
+        recorder = Recorder(Metrics(), clock=self.clock)
+        self.service = Service(self.registry, self.loader, limits, recorder, clock=self.clock)
         self.watchdog = Watchdog(
-            self.service, Metrics(), HANG_SECONDS, self.board.row(0), self.clock
+            self.service,
+            self.registry,
+            self.loader,
+            Metrics(),
+            HANG_SECONDS,
+            self.board.row(0),
+            self.clock,
         )
 
     async def start(self) -> None:
@@ -109,7 +115,7 @@ def test_a_prompt_that_hangs_is_told_and_those_who_wait_for_it_fail(tmp_path: Pa
         worker = Worker(tmp_path)
         worker.engine.tokenizer = Looping()
         await worker.start()
-        (model,) = worker.service.registry.models
+        (model,) = worker.registry.models
 
         async def ask() -> None:
             async with worker.service.open(GenerationRequest("r", "hi"), Caller()):
@@ -145,7 +151,7 @@ def test_a_device_that_was_lost_while_a_model_loaded_asks_for_a_new_worker(tmp_p
         worker.watchdog.beat()
         assert worker.state is State.BROKEN
         worker.engine._load_error = DeviceLost("cuda:0 does not answer any more")
-        await worker.loader.load(worker.service.registry.find("fake"))
+        await worker.loader.load(worker.registry.find("fake"))
         worker.watchdog.beat()
         assert worker.state is State.HUNG
         await worker.loader.close()

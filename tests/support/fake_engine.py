@@ -5,7 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 
+from llmserve.clock import awake_clock
 from llmserve.domain import (
+    Caller,
     Cancelled,
     Delta,
     EngineInfo,
@@ -14,15 +16,21 @@ from llmserve.domain import (
     Failed,
     Finish,
     FinishReason,
+    GenerationRequest,
     LoadProgress,
+    ModelSpec,
     Prompt,
     Started,
     TokenLogprobs,
     Usage,
     WarmReport,
 )
+from llmserve.engines.engine import Generator, Hold
 from llmserve.engines.job import Job
-from llmserve.errors import InvalidRequest, LLMServeError
+from llmserve.engines.preparation import PreparationPool
+from llmserve.engines.task import Task
+from llmserve.engines.task_builder import TaskBuilder
+from llmserve.errors import InvalidRequest, LLMServeError, ModelUnloaded
 from llmserve.text.spelling import Spelling
 
 
@@ -45,30 +53,54 @@ class LetterTokenizer:
         return Spelling(chr(token_id), chr(token_id).encode())
 
 
-class FakeEngine:
+class FakeEngine(Generator):
     """Jobs wait in `running` until the test says what becomes of them."""
 
-    def __init__(self, capacity: int = 1, load_error: LLMServeError | None = None) -> None:
+    capacity = 1
+    info = EngineInfo(
+        kind=EngineKind.THREADED,
+        why="a test wants it",
+        device="cpu",
+        dtype="float32",
+        max_context=20,
+        parameters=1,
+        weight_bytes=4,
+    )
+
+    def __init__(
+        self,
+        capacity: int = 1,
+        load_error: LLMServeError | None = None,
+        clock: Callable[[], float] = awake_clock,
+    ) -> None:
         self.capacity = capacity
+        self.clock = clock
         self.tokenizer = LetterTokenizer()
-        self.info = EngineInfo(
-            kind=EngineKind.THREADED,
-            why="a test wants it",
-            device="cpu",
-            dtype="float32",
-            max_context=20,
-            parameters=1,
-            weight_bytes=4,
-        )
         self.running: list[Job] = []
         self.started: list[Job] = []
         self.is_closed = False
         self._load_error = load_error
+        self.prompts = PreparationPool("fake", clock)
 
     async def load(self, on_progress: Callable[[LoadProgress], None]) -> None:
         on_progress(LoadProgress("weights", 0.5))
+        self.prompts = PreparationPool("fake", self.clock)
         if self._load_error is not None:
             raise self._load_error
+
+    @property
+    def spelling(self) -> Callable[[int], Spelling]:
+        return self.tokenizer.spelling
+
+    async def prepare(
+        self, requests: Sequence[GenerationRequest], caller: Caller, deadline: float, hold: Hold
+    ) -> Sequence[Task]:
+        spec = ModelSpec("fake")
+        builder = TaskBuilder(spec, self.tokenizer, self.info, self.prompts, self.clock)  # type: ignore[arg-type]
+        return await builder.build(requests, caller, deadline, hold)
+
+    def fail_preparing(self, error: LLMServeError) -> int:
+        return self.prompts.fail(error)
 
     async def warm(self, prompts: Sequence[str], prefixes: Sequence[Prompt]) -> WarmReport:
         return WarmReport((0.0,) * len(prompts), (3,) * len(prefixes), (None,) * len(prefixes))
@@ -109,7 +141,8 @@ class FakeEngine:
             self.finish(job)
 
     def stats(self) -> EngineStats:
-        return EngineStats(len(self.running), None)
+        return EngineStats(len(self.running), None, self.prompts.seconds_running)
 
     async def close(self) -> None:
         self.is_closed = True
+        self.prompts.close(ModelUnloaded("the model was unloaded"))

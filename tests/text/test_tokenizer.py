@@ -103,7 +103,6 @@ def test_a_template_that_misses_a_field_is_the_callers_error(tokenizer: Tokenize
 def test_the_given_template_replaces_the_models_own(tokenizer: Tokenizer) -> None:
     template = "{% for m in messages %}{{ m.role }}/{{ m.name }}:{{ m.content }};{% endfor %}>"
     own = Tokenizer(tokenizer.hf, template)
-    assert own.has_chat_template
     messages = (Message("user", "hi", name="ann"), Message("assistant", "你好"))
     assert own.render(messages) == "user/ann:hi;assistant/:你好;>"
     assert tokenizer.render(messages) != own.render(messages)

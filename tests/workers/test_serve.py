@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from llmserve.errors import ConfigurationError
-from llmserve.fleet import address, run_directory
+from llmserve.fleet import run_directory, socket_address
 from llmserve.fleet.run_directory import LIMITS, METRICS
 from llmserve.workers.serve import _run_directory
 
@@ -38,7 +38,7 @@ def test_a_second_server_in_the_same_run_dir_is_refused_and_the_next_one_is_not(
 def test_where_no_way_leads_around_a_long_path_the_setting_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in (address, run_directory):
+    for module in (socket_address, run_directory):
         monkeypatch.setattr(module, "OPEN_FILES", tmp_path / "no-proc")
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / ("long" * 50)))
     for asked_for in (tmp_path / ("long" * 50) / "run", None):

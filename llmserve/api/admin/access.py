@@ -1,4 +1,4 @@
-"""Who may operate the server: an admin key, or somebody on this very machine where none is set."""
+"""Who may operate the server: holders of an admin key; without one, anybody on this machine."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ ADMIN: Final = "llmserve.admin"
 
 
 async def identify_admin(connection: HTTPConnection, container: Container) -> Caller:
-    """The operator who asks. The scope keeps it for the route.
+    """The operator who is calling, kept in the scope for the route.
 
-    Without any admin key only requests from this machine are let in, and only where the server
-    listens on loopback: neither through a proxy, nor from a web page under another name.
+    Without any admin key only requests from this machine are let in, and only if the server
+    listens on loopback: none through a proxy, and none from a web page under another name.
 
     Raises:
-        Unauthorized: an admin key is wanted and there is none.
-        Forbidden: this key, or this place, is not an operator's.
+        Unauthorized: an admin key is required and missing.
+        Forbidden: the key is not an operator's, or the request comes from elsewhere.
     """
     connection.scope[ADMIN] = caller = _operator(connection, container)
     return caller
@@ -73,4 +73,4 @@ def _admin(connection: HTTPConnection) -> Caller:
 
 
 TheAdmin = Annotated[Caller, Depends(_admin)]
-"""Whom the route let in (`keyed_route`)."""
+"""The operator whom the route let in (`keyed_route`)."""

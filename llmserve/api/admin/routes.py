@@ -1,4 +1,4 @@
-"""/admin: models come and go on every worker of the box; how the workers are."""
+"""/admin: load and unload models on every worker of the box; how the workers are."""
 
 from __future__ import annotations
 
@@ -14,12 +14,15 @@ from llmserve.api.admin.schemas import CommandBody, UnloadBody, WarmBody
 from llmserve.api.container import TheContainer
 from llmserve.api.edge.json import JSON
 from llmserve.api.edge.route import keyed_route
+from llmserve.api.error_shape import openai_error
 from llmserve.api.sse import named, stream_response
 from llmserve.bootstrap import Container
 from llmserve.operations.command import Command, Kind
 from llmserve.operations.fleet_operations import WorkerReply
 
-router = APIRouter(prefix="/admin", route_class=keyed_route(identify_admin), tags=["admin"])
+router = APIRouter(
+    prefix="/admin", route_class=keyed_route(identify_admin, openai_error), tags=["admin"]
+)
 
 STATUS_SECONDS: Final = 0.5
 CHANGING: Final = ("uptime_seconds", "rss_bytes")
@@ -28,7 +31,7 @@ CHANGING: Final = ("uptime_seconds", "rss_bytes")
 @router.head("/status", include_in_schema=False)
 @router.get("/status")
 async def status(container: TheContainer) -> Response:
-    """Every worker and its models, as each tells it; and the workers that told nothing."""
+    """Every worker and its models, as it reports them; and the workers that did not answer."""
     workers, silent = await _status(container)
     return JSON({"workers": workers, "silent": silent})
 
@@ -55,13 +58,13 @@ async def unload(body: UnloadBody, container: TheContainer, admin: TheAdmin) -> 
 
 @router.post("/reload")
 async def reload(body: CommandBody, container: TheContainer, admin: TheAdmin) -> Response:
-    """Read a model and its model.toml anew; the old one finishes its streams meanwhile."""
+    """Load a model again, with its model.toml; the old one finishes its streams meanwhile."""
     return await _run(body, Kind.RELOAD, container, admin.name)
 
 
 @router.post("/warm")
 async def warm(body: WarmBody, container: TheContainer, admin: TheAdmin) -> Response:
-    """Run prompts for a few tokens and pin prefixes; loads a model that is on demand."""
+    """Run prompts for a few tokens and pin prefixes; loads an on-demand model."""
     return await _run(body, Kind.WARM, container, admin.name)
 
 
@@ -71,35 +74,35 @@ async def _run(body: CommandBody, kind: Kind, container: Container, admin: str) 
     if body.stream:
         return stream_response(_messages(command, container), container)
     # A command goes on when its client hangs up: half a load helps nobody.
-    told = await asyncio.shield(container.operations.collect(command))
-    return _report(command, told)
+    replies = await asyncio.shield(container.operations.collect(command))
+    return _report(command, replies)
 
 
 async def _messages(command: Command, container: Container) -> AsyncIterator[bytes]:
     last: dict[int, WorkerReply] = {}
-    async for told in container.operations.run(command):
-        last[told.worker] = told
-        if not told.is_last:
-            fields = {k: v for k, v in told.message.items() if k != "event"}
-            yield named("progress", {"worker": told.worker} | fields)
+    async for reply in container.operations.run(command):
+        last[reply.worker] = reply
+        if not reply.is_last:
+            fields = {k: v for k, v in reply.message.items() if k != "event"}
+            yield named("progress", {"worker": reply.worker} | fields)
     report = _body(command, [last[number] for number in sorted(last)])
     yield named("done" if report["ok"] else "error", report)
 
 
-def _report(command: Command, told: Sequence[WorkerReply]) -> Response:
+def _report(command: Command, replies: Sequence[WorkerReply]) -> Response:
     """200 when every worker did it; else the first error's status, in the error shape."""
-    body = _body(command, told)
-    first = next((t.message["error"] for t in told if t.message["event"] == "error"), None)
+    body = _body(command, replies)
+    first = next((r.message["error"] for r in replies if r.message["event"] == "error"), None)
     return JSON(body, status_code=first["status"] if first is not None else 200)
 
 
-def _body(command: Command, told: Sequence[WorkerReply]) -> dict[str, Any]:
+def _body(command: Command, replies: Sequence[WorkerReply]) -> dict[str, Any]:
     workers = []
-    for one in told:
-        fields = {k: v for k, v in one.message.items() if k != "event"}
+    for reply in replies:
+        fields = {k: v for k, v in reply.message.items() if k != "event"}
         if "error" in fields:
             fields["error"] = _shown(fields["error"])
-        workers.append({"worker": one.worker, "ok": "error" not in fields} | fields)
+        workers.append({"worker": reply.worker, "ok": "error" not in fields} | fields)
     ok = all(worker["ok"] for worker in workers)
     body: dict[str, Any] = {"command": command.kind.value, "ok": ok, "workers": workers}
     if not ok:
@@ -112,14 +115,14 @@ def _shown(error: dict[str, Any]) -> dict[str, Any]:
 
 
 async def _status(container: Container) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """What workers say of themselves, and an error for each that says nothing."""
-    told = await container.operations.collect(Command(Kind.STATUS))
+    """What workers say about themselves, and an error for each that does not answer."""
+    replies = await container.operations.collect(Command(Kind.STATUS))
     return (
-        [t.message["status"] for t in told if t.message["event"] == "done"],
+        [r.message["status"] for r in replies if r.message["event"] == "done"],
         [
-            {"worker": t.worker, "error": _shown(t.message["error"])}
-            for t in told
-            if t.message["event"] == "error"
+            {"worker": r.worker, "error": _shown(r.message["error"])}
+            for r in replies
+            if r.message["event"] == "error"
         ],
     )
 

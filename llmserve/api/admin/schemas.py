@@ -21,7 +21,7 @@ class CommandBody(BaseModel):
     stream: bool = Field(False, description="Tell the progress as server-sent events.")
 
     def command(self, kind: Kind) -> Command:
-        """In the house's words."""
+        """As the operations take it."""
         return Command(kind, self.model)
 
 
@@ -33,7 +33,7 @@ class UnloadBody(CommandBody):
     )
 
     def command(self, kind: Kind) -> Command:
-        """In the house's words."""
+        """As the operations take it."""
         return Command(kind, self.model, timeout_seconds=self.timeout)
 
 
@@ -42,14 +42,16 @@ class WarmBody(CommandBody):
 
     prompts: list[WarmText] = Field([], max_length=64, description="Run for a few tokens each.")
     prefixes: list[WarmText] = Field(
-        [], max_length=16, description="Kept in the prefix cache: prompts that begin so start fast."
+        [],
+        max_length=16,
+        description="Kept in the prefix cache: prompts that begin with one start fast.",
     )
     system_prompts: list[WarmText] = Field(
         [], max_length=16, description="The same, for conversations with this system message."
     )
 
     def command(self, kind: Kind) -> Command:
-        """In the house's words."""
+        """As the operations take it."""
         return Command(
             kind,
             self.model,

@@ -1,4 +1,4 @@
-"""A request's body: how large it may be, how long it may take to come, and how it is encoded."""
+"""A request's body: how large it may be, how long it may take to arrive, and its encoding."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from llmserve.errors import BodyTimeout, BodyTooLarge, UnsupportedEncoding
 from llmserve.timer import awake_timeout
 
 MAX_DIGITS: Final = 19
-"""Of a length; Python refuses to make a number of thousands of them."""
+"""Digits of a length that are read; Python refuses to parse a number with thousands of them."""
 
 MAX_SHOWN: Final = 100
 GZIP: Final = frozenset({"gzip", "x-gzip"})
@@ -24,14 +24,14 @@ PLAIN: Final = frozenset({"", "identity"})
 class BoundedBody:
     """One request's `receive`. Once the body is complete, waiting means waiting for a hang-up.
 
-    Nothing is looked at before the first call: a route that wants no body has no bounds on it.
+    Nothing is checked before the first call: a route that reads no body has no limits on it.
 
     Raises:
         UnsupportedEncoding: it is compressed in a way that we do not read.
-        BodyTooLarge: the declared length is over the limit, or the body grows over it, as it
-            comes or once it is decompressed.
+        BodyTooLarge: the declared length is over the limit, or the body is, compressed or
+            decompressed.
         BodyTimeout: it is not complete in time.
-        InvalidRequest: it is not what its encoding says.
+        InvalidRequest: it is not in the encoding that it declares.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class BoundedBody:
         return part
 
     async def _decompressed(self, data: bytes, gunzip: Gunzip) -> bytes:
-        # A few bytes may become megabytes, and others' streams must not wait.
+        # A few bytes may become megabytes, and other clients' streams must not wait.
         body = await asyncio.to_thread(gunzip.feed, data)
         if body is None:
             raise self._too_large
@@ -98,6 +98,6 @@ class BoundedBody:
 
 
 def _declared_bytes(headers: Headers) -> int:
-    """What Content-Length says, cut to a size that is over every limit; 0 where it says nothing."""
+    """Content-Length, cut to a number that is still over every limit; 0 without one."""
     digits = headers.get("content-length", "").lstrip("0")
     return int(digits[:MAX_DIGITS]) if digits.isdecimal() else 0

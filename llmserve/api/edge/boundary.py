@@ -1,4 +1,4 @@
-"""What stands between a browser's page and the application: every answer goes through CORS."""
+"""The last resort before CORS: a web page may read the answer even if it is about a bug."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from llmserve.errors import InvalidRequest
 class BoundaryMiddleware:
     """Refuses an unusable X-Request-ID with 400, and turns a bug of ours into a 500.
 
-    Stands inside of CORS, so that a page may read either, and of `RequestContextMiddleware`.
+    It is inside the CORS middleware, so that a web page may read either answer, and inside
+    `RequestContextMiddleware`.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -34,12 +35,12 @@ class BoundaryMiddleware:
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             await self._app(scope, receive, send)
-        # The ASGI edge: a bug of ours. Here the log still has the request's id.
+        # The ASGI edge: a bug of ours. The log still has the request's id here.
         except Exception:
             logger.exception("unexpected error")
             if scope.get(HAS_STARTED):
                 raise  # Uvicorn cuts the connection, which the client sees
-            await unexpected_response()(scope, receive, send)
+            await unexpected_response(scope)(scope, receive, send)
 
     async def _converse(self, scope: Scope, receive: Receive, send: Send) -> None:
         """A WebSocket, whose handshake is an HTTP request until it is accepted."""
@@ -60,7 +61,7 @@ class BoundaryMiddleware:
             logger.exception("unexpected error")
             if has_answered:
                 raise  # Uvicorn cuts the connection
-            await unexpected_response()(scope, receive, send)
+            await unexpected_response(scope)(scope, receive, send)
 
 
 def _unusable_id() -> ASGIApp:

@@ -1,8 +1,8 @@
 """SIGTERM and Ctrl-C: drain first, then let the server exit.
 
 Uvicorn closes its port as soon as it is told to exit and ends the lifespan only when every
-connection is closed: too late for a readiness of 503 and for a drain deadline. So its signal
-handler is called by ours, once the drain is over.
+connection is closed: too late for a readiness of 503 and for a drain deadline. So our signal
+handler calls Uvicorn's once the drain is over.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from llmserve.service import Service
 
 SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 EXIT_SECONDS: Final = 20
-"""After the drain: a thread that hangs in a download or a kernel must not keep the process."""
+"""From the drain to a forced exit: a thread may hang in a download or a kernel."""
 
 
 @contextlib.contextmanager
 def drain_on_signal(service: Service, timeout_seconds: float) -> Iterator[None]:
-    """While inside, a signal for Uvicorn starts a drain; a second Ctrl-C cuts it short.
+    """Within the context, a signal for Uvicorn starts a drain; a second Ctrl-C cuts it short.
 
     Does nothing where Uvicorn has not taken the signals (tests, other servers): there the
     drain happens when the lifespan ends.
@@ -48,7 +48,7 @@ def drain_on_signal(service: Service, timeout_seconds: float) -> Iterator[None]:
 
 
 class _Drain:
-    """`on_signal` runs in the main thread between two bytecodes; the rest on the loop."""
+    """`on_signal` runs in the main thread between two bytecodes, the rest on the event loop."""
 
     def __init__(
         self,
@@ -86,7 +86,7 @@ class _Drain:
 
 def _exit_anyway_after(seconds: int) -> None:
     def leave() -> None:
-        for _ in range(seconds):  # a pause ends one of these waits, and not all of them
+        for _ in range(seconds):  # if the process is paused, that ends one of these waits only
             time.sleep(1.0)
         logger.error("still here {} s after the drain: a thread hangs; leaving it behind", seconds)
         os._exit(1)

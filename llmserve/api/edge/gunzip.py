@@ -1,4 +1,4 @@
-"""gzip, decompressed as it comes and up to a bound: a bomb costs what a plain body may cost."""
+"""gzip, decompressed as it arrives and up to a bound: a bomb costs no more than a plain body."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from llmserve.errors import InvalidRequest
 
 WITH_GZIP_HEADER: Final = 16 + zlib.MAX_WBITS
 MAX_MEMBERS: Final = 64
-"""Of one file. Empty ones cost time here that no limit on bytes sees; clients send one."""
+"""In one file. Empty ones take time that no limit on bytes bounds; clients send one member."""
 
 
 class Gunzip:
@@ -22,10 +22,10 @@ class Gunzip:
         self._has_begun = False
 
     def feed(self, data: bytes) -> bytes | None:
-        """What these bytes decompress to; `None` once that is over the bound, and for good.
+        """What these bytes decompress to; always `None` once the file is over the bound.
 
         Raises:
-            InvalidRequest: this is no gzip.
+            InvalidRequest: this is not gzip.
         """
         parts = []
         while data and self._room >= 0:

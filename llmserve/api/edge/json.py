@@ -7,10 +7,11 @@ from typing import Any, Final
 import orjson
 from fastapi import Request, Response
 
+from llmserve.api.container import container_of
 from llmserve.errors import InvalidRequest
 
 ORJSON_MAX_DEPTH: Final = 1024
-"""Levels that orjson takes; its documentation promises the number, a test checks it."""
+"""Levels of nesting that orjson reads; its documentation gives the number, a test checks it."""
 
 
 class JSON(Response):
@@ -35,12 +36,12 @@ class StrictJSONRequest(Request):
         return self.parsed(await self.body())
 
     def parsed(self, body: bytes) -> Any:
-        """The value of this body, in whichever thread."""
-        return checked_json(body, _max_depth(self))
+        """The value of this body; may be called in any thread."""
+        return checked_json(body, container_of(self.scope).settings.max_json_depth)
 
 
 def checked_json(body: bytes | str, max_depth: int) -> Any:
-    """Parse, and refuse what is nested too deeply for the code behind.
+    """Parse, and refuse what is nested too deeply for the code that reads it.
 
     orjson also refuses NaN, invalid UTF-8, lone surrogates and a byte order mark; of duplicate
     keys the last one counts.
@@ -63,7 +64,7 @@ def checked_json(body: bytes | str, max_depth: int) -> Any:
 
 
 def _parse_inside(raw: bytes, arrays: int) -> Any:
-    """The value, parsed inside so many arrays: what orjson has left of its depth is its limit.
+    """The value, parsed inside this many arrays, which leave it only part of orjson's own depth.
 
     That costs a copy; a scan in Python would hold up the event loop for longer than the parse.
 
@@ -74,9 +75,3 @@ def _parse_inside(raw: bytes, arrays: int) -> Any:
     for _ in range(arrays):
         [value] = value
     return value
-
-
-def _max_depth(request: Request) -> int:
-    depth = request.app.state.container.settings.max_json_depth
-    assert isinstance(depth, int)
-    return depth

@@ -15,9 +15,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from llmserve.address import plain_address
 from llmserve.admission.quota import headers as limit_headers
+from llmserve.api.container import container_of
 from llmserve.api.ignored import HEADER as IGNORED_HEADER
 from llmserve.api.ignored import IN_SCOPE
-from llmserve.bootstrap import Container
 from llmserve.observability.context import access_timings, current_trace, request_id
 from llmserve.observability.metrics import Metrics
 from llmserve.observability.timings import RequestTimings, access_fields
@@ -27,11 +27,11 @@ MAX_LENGTH: Final = 128
 ALLOWED: Final = re.compile(rf"[A-Za-z0-9._:/+=-]{{1,{MAX_LENGTH}}}")
 QUIET: Final = ("/health", "/metrics")
 HAS_STARTED: Final = "llmserve.has_started"
-"""In the scope once the response has."""
+"""The scope's key for whether the response has started."""
 
 
 class RequestContextMiddleware:
-    """Echoes a client's X-Request-ID, or makes one in place of an unusable one.
+    """Echoes a client's X-Request-ID, or makes one where there is none that can be used.
 
     The id is in `scope["request_id"]`, in the response's header and in every log line.
     """
@@ -51,7 +51,7 @@ class RequestContextMiddleware:
         is_usable = given is not None and ALLOWED.fullmatch(given) is not None
         scope["request_id"] = given if is_usable else uuid.uuid4().hex
         token = request_id.set(scope["request_id"])
-        current_trace.set(_container(scope).tracer.context_from(Headers(scope=scope)))
+        current_trace.set(container_of(scope).tracer.context_from(Headers(scope=scope)))
         try:
             if scope["type"] == "http":
                 await self._answer(scope, receive, send)
@@ -85,7 +85,7 @@ class RequestContextMiddleware:
                 headers.update(_limit_headers(scope))
                 if IN_SCOPE in scope:
                     headers[IGNORED_HEADER] = scope[IN_SCOPE]
-                if _container(scope).service.is_retiring:
+                if container_of(scope).service.is_retiring:
                     headers["Connection"] = "close"
             await send(message)
 
@@ -97,10 +97,10 @@ class RequestContextMiddleware:
     def _account(
         self, scope: Scope, status: int, seconds: float, timings: Sequence[RequestTimings]
     ) -> None:
-        # The route's template, never the path: a path is the client's and unbounded.
+        # The route's template, never the path: clients can invent any number of paths.
         route = getattr(scope.get("route"), "path", "unmatched")
         self._metrics.http_requests.labels(scope["method"], route, str(status)).inc()
-        membership = _container(scope).membership
+        membership = container_of(scope).membership
         if membership is not None:
             self._metrics.worker_http_requests.labels(str(membership.number)).inc()
         level = "DEBUG" if scope["path"].startswith(QUIET) else "INFO"
@@ -113,17 +113,11 @@ def _limit_headers(scope: Scope) -> dict[str, str]:
     caller = scope.get("caller")
     if caller is None:
         return {}
-    quota = _container(scope).service.limiter.quota(caller)
+    quota = container_of(scope).limiter.quota(caller)
     return limit_headers(quota) if quota is not None else {}
 
 
 def _checked(host: str, port: int) -> tuple[str, int] | None:
-    """The client, if that is an address: Uvicorn takes any word of X-Forwarded-For for one."""
+    """The client, if it has an address: Uvicorn takes any word in X-Forwarded-For for one."""
     address = plain_address(host)
     return None if address is None else (address, port)
-
-
-def _container(scope: Scope) -> Container:
-    container = scope["app"].state.container
-    assert isinstance(container, Container)
-    return container

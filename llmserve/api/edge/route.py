@@ -1,4 +1,4 @@
-"""Routes that ask who it is before they read a body, and read it within bounds."""
+"""Routes that ask who is calling before they read the body, and read it within bounds."""
 
 from __future__ import annotations
 
@@ -11,25 +11,26 @@ from fastapi.routing import APIRoute
 from starlette.requests import HTTPConnection
 from starlette.types import Receive, Scope
 
-from llmserve.api.container import get_container
+from llmserve.api.container import container_of
 from llmserve.api.edge.body import BoundedBody
 from llmserve.api.edge.json import StrictJSONRequest
-from llmserve.api.errors import validation_message
+from llmserve.api.error_shape import ErrorShape, set_error_shape
+from llmserve.api.validation import invalid_request
 from llmserve.bootstrap import Container
 from llmserve.domain import Caller
-from llmserve.errors import InvalidRequest
 
 LARGE_BYTES: Final = 2**18
-"""Over it, a body is parsed and validated in a thread: 4 MB of it can take a second."""
+"""A larger body is parsed and validated in a thread: 4 MB can take a second."""
 
 Identify = Callable[[HTTPConnection, Container], Awaitable[Caller]]
 
 
-def keyed_route(identify: Identify) -> type[APIRoute]:
-    """The route class for a router whose callers `identify` lets in.
+def keyed_route(identify: Identify, error_shape: ErrorShape) -> type[APIRoute]:
+    """The route class for a router whose callers `identify` lets in, and whose errors look like
+    `error_shape`.
 
-    FastAPI reads and parses a body before it calls any dependency: a stranger's megabytes would
-    be taken in, and told what is wrong with them, before anybody asked for a key.
+    FastAPI reads and parses a body before it calls any dependency: it would read a stranger's
+    megabytes, and say what is wrong with them, before anybody asked for a key.
     """
 
     class KeyedRoute(APIRoute):
@@ -38,7 +39,8 @@ def keyed_route(identify: Identify) -> type[APIRoute]:
             field = self.body_field
 
             async def keyed(request: Request) -> Response:
-                container = get_container(request)
+                set_error_shape(request.scope, error_shape)
+                container = container_of(request.scope)
                 await identify(request, container)
                 settings = container.settings
                 body = BoundedBody(
@@ -55,15 +57,14 @@ def keyed_route(identify: Identify) -> type[APIRoute]:
 
 
 class _KeyedRequest(StrictJSONRequest):
-    """A request for `field`, FastAPI's word for what a route takes as its body."""
+    """A request to a route whose body is `field`, as FastAPI calls it."""
 
     def __init__(self, scope: Scope, receive: Receive, field: Any) -> None:
         super().__init__(scope, receive)
         self._field = field
 
     async def json(self) -> Any:
-        """The parsed body; a large one is already what the route takes, which FastAPI leaves as
-        it is.
+        """The parsed body. A large one is validated here, too; FastAPI then leaves it as it is.
 
         Raises:
             InvalidRequest: a large one is not what the route takes.
@@ -75,6 +76,5 @@ class _KeyedRequest(StrictJSONRequest):
     def _validated(self, body: bytes) -> Any:
         value, errors = self._field.validate(self.parsed(body), {}, loc=("body",))
         if errors:
-            message, param = validation_message(errors)
-            raise InvalidRequest(message, param=param)
+            raise invalid_request(errors)
         return value

@@ -7,8 +7,9 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from llmserve.api.edge.timeouts import earliest
 from llmserve.api.sampling_body import MAX_TOKENS_LIMIT, CacheSalt, SamplingBody, SamplingQuery
-from llmserve.domain import Finish, GenerationRequest, SamplingFields, Usage
+from llmserve.domain import Cancelled, Finish, GenerationRequest, SamplingFields, Usage
 
 DEFAULTS = SamplingFields(max_tokens=50, temperature=0.7)
 Prompt = Annotated[str, Field(min_length=1, description="Text to continue.")]
@@ -23,16 +24,17 @@ class PromptQuery(SamplingQuery):
         None, ge=1, le=MAX_TOKENS_LIMIT, description="At most this many new tokens (default 50)."
     )
 
-    def request(self, request_id: str, timeout_seconds: float | None) -> GenerationRequest:
-        """The house's words for this body."""
-        return GenerationRequest(
+    def requests(self, request_id: str, timeout_seconds: float | None) -> list[GenerationRequest]:
+        """The one request."""
+        request = GenerationRequest(
             id=request_id,
             prompt=self.prompt,
             model=self.model,
             sampling=self.sampling(self.max_tokens),
             defaults=DEFAULTS,
-            timeout_seconds=timeout_seconds,
+            timeout_seconds=earliest(self.timeout, timeout_seconds),
         )
+        return [request]
 
 
 class PromptBody(SamplingBody, PromptQuery):
@@ -40,10 +42,10 @@ class PromptBody(SamplingBody, PromptQuery):
 
     cache_salt: CacheSalt | None = None
 
-    def request(self, request_id: str, timeout_seconds: float | None) -> GenerationRequest:
-        """The house's words for this body."""
-        request = super().request(request_id, timeout_seconds)
-        return replace(request, cache_salt=self.cache_salt or "")
+    def requests(self, request_id: str, timeout_seconds: float | None) -> list[GenerationRequest]:
+        """The one request."""
+        [request] = super().requests(request_id, timeout_seconds)
+        return [replace(request, cache_salt=self.cache_salt or "")]
 
 
 class GenerateBody(PromptBody):
@@ -67,7 +69,7 @@ class UsageOut(BaseModel):
 
     @classmethod
     def of(cls, usage: Usage) -> UsageOut:
-        """From the house's words."""
+        """The wire's view of a usage."""
         return cls(
             prompt_tokens=usage.prompt_tokens,
             completion_tokens=usage.completion_tokens,
@@ -85,10 +87,10 @@ class GenerateAnswer(BaseModel):
     usage: UsageOut
 
 
-def done(generation_id: str, finish: Finish) -> dict[str, object]:
-    """What the last event of a stream says."""
+def done(answer_id: str, terminal: Finish | Cancelled) -> dict[str, object]:
+    """What the last event of an answer says, unless it is an error."""
     return {
-        "id": generation_id,
-        "finish_reason": finish.reason.value,
-        "usage": UsageOut.of(finish.usage).model_dump(),
+        "id": answer_id,
+        "finish_reason": terminal.reason.value if isinstance(terminal, Finish) else "cancelled",
+        "usage": UsageOut.of(terminal.usage).model_dump(),
     }

@@ -1,39 +1,35 @@
-"""WS /ws: several prompts on one socket, each with an id, and cancel in band.
-
-Client to server:
-    {"id": "a", "prompt": "…", …}        the fields of POST /generate
-    {"type": "cancel", "id": "a"}
-Server to client, for each id any number of the first two, then one of the others:
-    {"type": "queued", "id", "position", "eta_seconds"}
-    {"type": "token", "id", "token"}
-    {"type": "done", "id", "finish_reason", "usage"}      finish_reason may be "cancelled"
-    {"type": "error", "id", "error": {…}}                 id is null when it is not known
-The last frame of an id also has `ignored_fields`, if there were any.
-"""
+"""WS /ws: several prompts on one socket, each with an id, and cancel in band."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
 
 import orjson
 from fastapi import APIRouter, WebSocket
 from loguru import logger
-from pydantic import Field, ValidationError
+from pydantic import ValidationError
 from starlette.websockets import WebSocketDisconnect
 
-from llmserve.api.container import get_container, identify
+from llmserve.api.container import container_of, identify
 from llmserve.api.edge.json import checked_json
 from llmserve.api.edge.route import LARGE_BYTES
-from llmserve.api.edge.timeouts import earliest, header_timeout
-from llmserve.api.errors import error_body, error_response, validation_message
-from llmserve.api.fields import Fields
-from llmserve.api.ignored import MAX_TOLD, tell_ignored
-from llmserve.api.native.schemas import PromptBody, UsageOut, done
+from llmserve.api.edge.timeouts import header_timeout
+from llmserve.api.error_shape import openai_error
+from llmserve.api.errors import error_response
+from llmserve.api.ignored import MAX_REPORTED, report_ignored
+from llmserve.api.native.frames import (
+    CancelFrame,
+    PromptFrame,
+    error_frame,
+    event_frame,
+    id_of,
+)
+from llmserve.api.validation import invalid_request
 from llmserve.bootstrap import Container
-from llmserve.domain import Caller, Cancelled, Delta, Event, Failed, Finish, Queued
+from llmserve.domain import Caller, Event, Terminal
 from llmserve.errors import Forbidden, InvalidRequest, LLMServeError, ServerError
 from llmserve.service import Generation
 from llmserve.timer import awake_timeout
@@ -41,37 +37,19 @@ from llmserve.timer import awake_timeout
 router = APIRouter(tags=["native"])
 T = TypeVar("T")
 
-SUBPROTOCOL = "llmserve"
-MAX_ID_LENGTH = 128
-FrameId = Annotated[
-    str, Field(min_length=1, max_length=MAX_ID_LENGTH, pattern=r"^[^\x00-\x1f\x7f-\x9f]+$")
-]
-
-
-class PromptFrame(PromptBody):
-    """One prompt."""
-
-    type: Literal["generate"] = "generate"
-    id: FrameId
-
-
-class CancelFrame(Fields):
-    """End one of this socket's generations."""
-
-    type: Literal["cancel"]
-    id: FrameId
+SUBPROTOCOL: Final = "llmserve"
 
 
 @router.websocket("/ws")
 async def websocket(socket: WebSocket) -> None:
     """Serve one socket until its client leaves."""
-    container = get_container(socket)
+    container = container_of(socket.scope)
     try:
         _check_origin(socket, container)
         await identify(socket, container)
         timeout = header_timeout(socket)
     except LLMServeError as refusal:
-        await socket.send_denial_response(error_response(refusal))
+        await socket.send_denial_response(error_response(refusal, openai_error))
         return
     await socket.accept(
         # A browser that sends its key as a subprotocol wants another one to be chosen.
@@ -115,7 +93,7 @@ class _Conversation:
             depth = self._container.settings.max_json_depth
             is_large = len(raw) > LARGE_BYTES
             content = await _aside(is_large, checked_json, raw, depth)
-            frame_id = _id_of(content)
+            frame_id = id_of(content)
             if isinstance(content, dict) and content.get("type") == "cancel":
                 self._cancel(await _aside(is_large, CancelFrame.model_validate, content))
             else:
@@ -123,13 +101,12 @@ class _Conversation:
         except (orjson.JSONDecodeError, UnicodeEncodeError):
             await self._refuse(frame_id, InvalidRequest("the frame is not valid JSON"))
         except ValidationError as error:
-            message, param = validation_message(error.errors())
-            await self._refuse(frame_id, InvalidRequest(message, param=param))
+            await self._refuse(frame_id, invalid_request(error.errors()))
         except LLMServeError as error:
             await self._refuse(frame_id, error)
 
     async def _refuse(self, frame_id: str | None, error: LLMServeError) -> None:
-        await self._send({"type": "error", "id": frame_id} | error_body(error))
+        await self._send(error_frame(frame_id, error))
 
     def _start(self, frame: PromptFrame) -> None:
         if frame.id in self._tasks:
@@ -145,7 +122,7 @@ class _Conversation:
         task.add_done_callback(lambda _: self._tasks.pop(frame.id, None))
 
     def _cancel(self, frame: CancelFrame) -> None:
-        self._tell_ignored(frame, self._socket.scope["caller"])
+        self._report_ignored(frame, self._socket.scope["caller"])
         generation = self._generations.get(frame.id)
         if generation is not None:
             generation.cancel()
@@ -155,14 +132,12 @@ class _Conversation:
 
     async def _generate(self, frame: PromptFrame) -> None:
         """One prompt, whose last frame is always done or error."""
-        request = frame.request(
-            f"{self._socket.scope['request_id']}/{frame.id}"[:256],
-            earliest(frame.timeout, self._timeout),
-        )
+        request_id = f"{self._socket.scope['request_id']}/{frame.id}"[:256]
+        [request] = frame.requests(request_id, self._timeout)
         try:
             # Anew for each prompt: a key may have been revoked since the socket was opened.
             caller = await identify(self._socket, self._container)
-            self._tell_ignored(frame, caller)
+            self._report_ignored(frame, caller)
             async with self._container.service.open(request, caller) as generation:
                 self._generations[frame.id] = generation
                 if frame.id in self._cancelled_early:
@@ -182,36 +157,19 @@ class _Conversation:
             self._ignored.pop(frame.id, None)
             self._cancelled_early.discard(frame.id)
 
-    def _tell_ignored(self, frame: PromptFrame | CancelFrame, caller: Caller) -> None:
-        fields = tell_ignored(frame, self._socket, self._container, caller)
+    def _report_ignored(self, frame: PromptFrame | CancelFrame, caller: Caller) -> None:
+        fields = report_ignored(frame, self._socket, self._container, caller)
         if fields and frame.id in self._tasks:
-            told = dict.fromkeys([*self._ignored.get(frame.id, ()), *fields])
-            self._ignored[frame.id] = list(told)[:MAX_TOLD]
+            names = dict.fromkeys([*self._ignored.get(frame.id, ()), *fields])
+            self._ignored[frame.id] = list(names)[:MAX_REPORTED]
 
     async def _send_event(self, frame_id: str, event: Event) -> None:
-        match event:
-            case Delta(text, _) if text:
-                await self._send({"type": "token", "id": frame_id, "token": text})
-            case Queued(position, eta):
-                await self._send(
-                    {"type": "queued", "id": frame_id, "position": position, "eta_seconds": eta}
-                )
-            case Finish():
-                await self._send_last({"type": "done"} | done(frame_id, event))
-            case Cancelled(usage):
-                await self._send_last(
-                    {
-                        "type": "done",
-                        "id": frame_id,
-                        "finish_reason": "cancelled",
-                        "usage": UsageOut.of(usage).model_dump(),
-                    }
-                )
-            case Failed(error, _):
-                await self._fail(frame_id, error)
+        frame = event_frame(frame_id, event)
+        if frame is not None:
+            await (self._send_last(frame) if isinstance(event, Terminal) else self._send(frame))
 
     async def _fail(self, frame_id: str, error: LLMServeError) -> None:
-        await self._send_last({"type": "error", "id": frame_id} | error_body(error))
+        await self._send_last(error_frame(frame_id, error))
 
     async def _send_last(self, frame: dict[str, Any]) -> None:
         ignored = self._ignored.get(frame["id"])
@@ -228,18 +186,12 @@ class _Conversation:
 
 
 async def _aside(is_large: bool, work: Callable[..., T], *arguments: Any) -> T:
-    """The result of `work`; of a large frame in a thread, for others' streams must not wait."""
+    """The result of `work`; in a thread if the frame is large: others' streams must not wait."""
     return await asyncio.to_thread(work, *arguments) if is_large else work(*arguments)
 
 
-def _id_of(content: Any) -> str | None:
-    """The id that an error about this frame should carry."""
-    frame_id = content.get("id") if isinstance(content, dict) else None
-    return frame_id if isinstance(frame_id, str) and len(frame_id) <= MAX_ID_LENGTH else None
-
-
 def _check_origin(socket: WebSocket, container: Container) -> None:
-    """Only pages of this server and of `cors_origins`: browsers ask nobody before a WebSocket.
+    """Only pages of this server and of `cors_origins`: WebSockets have no CORS preflight.
 
     Raises:
         Forbidden: a page from elsewhere.

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import codecs
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from collections.abc import Callable, Sequence
+from typing import Any, Final, Protocol
 
 from llmserve.domain import TokenLogprobs
 from llmserve.text.spelling import Spelling
 
-if TYPE_CHECKING:  # torch and transformers come after the first connections
-    from llmserve.text.tokenizer import Tokenizer
+Spell = Callable[[int], Spelling]
+"""How the model's tokenizer spells a token id."""
 
 LEAST: Final = -9999.0
-"""OpenAI's number for a token that cannot be; JSON has no minus infinity."""
+"""OpenAI's number for an impossible token; JSON has no minus infinity."""
 
 CONTINUATION: Final = frozenset(bytes([byte]) for byte in range(0x80, 0xC0))
 """Bytes that no UTF-8 character begins with."""
@@ -22,7 +22,7 @@ CONTINUATION: Final = frozenset(bytes([byte]) for byte in range(0x80, 0xC0))
 class LogprobsWriter(Protocol):
     """Writes the log probabilities of one choice, in the order of its tokens."""
 
-    def body(self, told: Sequence[TokenLogprobs]) -> dict[str, Any]:
+    def body(self, tokens: Sequence[TokenLogprobs]) -> dict[str, Any]:
         """The `logprobs` of a chunk with these tokens, or of a whole choice."""
         ...
 
@@ -30,20 +30,20 @@ class LogprobsWriter(Protocol):
 class ChatLogprobs:
     """`choices[].logprobs` of /v1/chat/completions."""
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
-        self._tokenizer = tokenizer
+    def __init__(self, spelling: Spell) -> None:
+        self._spelling = spelling
 
-    def body(self, told: Sequence[TokenLogprobs]) -> dict[str, Any]:
+    def body(self, tokens: Sequence[TokenLogprobs]) -> dict[str, Any]:
         """Token by token."""
         content = [
-            self._token(one.token_id, one.logprob)
-            | {"top_logprobs": [self._token(*pair) for pair in one.top]}
-            for one in told
+            self._token(token.token_id, token.logprob)
+            | {"top_logprobs": [self._token(*pair) for pair in token.top]}
+            for token in tokens
         ]
         return {"content": content, "refusal": None}
 
     def _token(self, token_id: int, logprob: float) -> dict[str, Any]:
-        spelling = self._tokenizer.spelling(token_id)
+        spelling = self._spelling(token_id)
         return {
             "token": spelling.text,
             "logprob": max(logprob, LEAST),
@@ -58,27 +58,27 @@ class CompletionLogprobs:
     character share its offset.
     """
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
-        self._tokenizer = tokenizer
+    def __init__(self, spelling: Spell) -> None:
+        self._spelling = spelling
         self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
         self._offset = 0
 
-    def body(self, told: Sequence[TokenLogprobs]) -> dict[str, Any]:
+    def body(self, tokens: Sequence[TokenLogprobs]) -> dict[str, Any]:
         """List by list."""
-        spellings = [self._tokenizer.spelling(one.token_id) for one in told]
+        spellings = [self._spelling(token.token_id) for token in tokens]
         return {
             "tokens": [spelling.text for spelling in spellings],
-            "token_logprobs": [max(one.logprob, LEAST) for one in told],
-            "top_logprobs": [self._top(one) for one in told],
+            "token_logprobs": [max(token.logprob, LEAST) for token in tokens],
+            "top_logprobs": [self._top(token) for token in tokens],
             "text_offset": [self._offset_before(spelling) for spelling in spellings],
         }
 
-    def _top(self, told: TokenLogprobs) -> dict[str, float]:
-        """The likeliest tokens and the chosen one. Where several are written alike, as pieces of
-        characters are, the likeliest of them."""
+    def _top(self, token: TokenLogprobs) -> dict[str, float]:
+        """The likeliest tokens and the chosen one. Of those that are spelled alike, as pieces of
+        characters are, only the likeliest."""
         top: dict[str, float] = {}
-        for token_id, logprob in (*told.top, (told.token_id, told.logprob)):
-            top.setdefault(self._tokenizer.spelling(token_id).text, max(logprob, LEAST))
+        for token_id, logprob in (*token.top, (token.token_id, token.logprob)):
+            top.setdefault(self._spelling(token_id).text, max(logprob, LEAST))
         return top
 
     def _offset_before(self, spelling: Spelling) -> int:
@@ -92,5 +92,5 @@ class CompletionLogprobs:
 
 
 def _goes_on(utf8: bytes) -> bool:
-    """Whether the bytes go on with a character that others began."""
+    """Whether the bytes continue a character that others began."""
     return utf8[:1] in CONTINUATION

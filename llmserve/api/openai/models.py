@@ -8,10 +8,11 @@ from fastapi import APIRouter
 
 from llmserve.api.container import TheCaller, TheContainer, identify
 from llmserve.api.edge.route import keyed_route
+from llmserve.api.error_shape import openai_error
 from llmserve.errors import ModelNotFound
 from llmserve.registry.served import ModelStatus, ServedModel
 
-router = APIRouter(prefix="/v1", route_class=keyed_route(identify), tags=["openai"])
+router = APIRouter(prefix="/v1", route_class=keyed_route(identify, openai_error), tags=["openai"])
 
 
 @router.head("/models", include_in_schema=False)

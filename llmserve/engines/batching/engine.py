@@ -6,9 +6,8 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import torch
@@ -16,11 +15,11 @@ from loguru import logger
 
 from llmserve.clock import awake_clock
 from llmserve.domain import (
-    Cancelled,
+    Caller,
     EngineInfo,
     EngineKind,
     EngineStats,
-    Failed,
+    GenerationRequest,
     LoadProgress,
     ModelSpec,
     Prompt,
@@ -34,21 +33,28 @@ from llmserve.engines.batching.compute.kv_cache import LayerShape
 from llmserve.engines.batching.compute.model_computation import ModelComputation
 from llmserve.engines.batching.compute.sampling.row_state import RowState
 from llmserve.engines.batching.compute.sizing import CacheOptions
-from llmserve.engines.batching.loop import StepLoop, StepReport
+from llmserve.engines.batching.loop import StepLoop
 from llmserve.engines.batching.pacer import LEAST_TOKENS, LEAST_TOKENS_ON_GPU, Pacer
 from llmserve.engines.batching.schedule.scheduler import Scheduler
 from llmserve.engines.batching.stream import Stream
 from llmserve.engines.batching.wakes import Wakes
 from llmserve.engines.bridge import TokenBridge
+from llmserve.engines.engine import Generator, Hold
 from llmserve.engines.failure import release_memory
 from llmserve.engines.job import Job
-from llmserve.engines.mailbox import Mailbox
 from llmserve.engines.memory_share import MemoryShare
+from llmserve.engines.options import EngineOptions
 from llmserve.engines.prefix import beginning
+from llmserve.engines.preparation import PreparationPool
+from llmserve.engines.private_job import private_job, unloaded
+from llmserve.engines.progress import OnProgress, interruptible
 from llmserve.engines.task import Task
-from llmserve.engines.warmup import DEFAULT_WARMUP, warm_up_task
+from llmserve.engines.task_builder import TaskBuilder
+from llmserve.engines.warmup import warm_up, warm_up_task
+from llmserve.engines.weights.devices import num_gpus
 from llmserve.engines.weights.loading import LoadedModel
-from llmserve.errors import DeviceLost, LLMServeError, ModelBroken, ModelUnloaded
+from llmserve.errors import LLMServeError
+from llmserve.text.spelling import Spelling
 from llmserve.text.tokenizer import Tokenizer
 
 GPU_TOKENS_PER_STEP: Final = 4096
@@ -57,34 +63,7 @@ CPU_TOKENS_PER_STEP: Final = 512
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class BatchingOptions:
-    """How large an engine is.
-
-    Attributes:
-        max_running: requests in a step.
-        torch_threads: of the step loop, on a CPU.
-        kv_cache_bytes: of the paged cache, `None` to size it by what is free.
-        memory_share: tells what of the device's memory this engine may take.
-        block_size: tokens per block.
-        max_tokens_per_step: prompt and answer tokens together, `None` for what suits the device.
-        is_caching: whether prefixes are shared.
-        is_compiled: whether torch.compile takes the model, on a GPU.
-        cache_dir: for compiled kernels, `None` for the usual place.
-    """
-
-    max_running: int
-    torch_threads: int
-    kv_cache_bytes: int | None = None
-    memory_share: Callable[[torch.device], MemoryShare] = lambda device: MemoryShare()
-    block_size: int = 16
-    max_tokens_per_step: int | None = None
-    is_caching: bool = True
-    is_compiled: bool = False
-    cache_dir: Path | None = None
-
-
-class BatchingEngine:
+class BatchingEngine(Generator):
     """The step loop's thread owns the model, the cache and the scheduler; the event loop talks to
     it through `StepLoop`."""
 
@@ -93,20 +72,21 @@ class BatchingEngine:
         spec: ModelSpec,
         loaded: LoadedModel,
         layers: Sequence[LayerShape],
-        options: BatchingOptions,
+        options: EngineOptions,
         *,
         why: str,
-        on_step: Callable[[StepReport], None] = lambda report: None,
         clock: Callable[[], float] = awake_clock,
     ) -> None:
         self._spec = spec
         self._loaded: LoadedModel | None = loaded
         self._layers = layers
         self._options = options
+        self._max_running = options.slots(EngineKind.BATCHING, loaded.device.type)
+        self._num_threads = options.threads()
         self._why = why
-        self._on_step = on_step
         self._clock = clock
-        self._computing: ModelComputation | None = None
+        self._prompts = PreparationPool(spec.name, clock)
+        self._computation: ModelComputation | None = None
         self._loop: StepLoop[Batch, RowState] | None = None
         self._scheduler: Scheduler | None = None
         self._running: set[Job] = set()
@@ -118,7 +98,7 @@ class BatchingEngine:
     @property
     def capacity(self) -> int:
         """Requests in a step."""
-        return self._options.max_running
+        return self._max_running
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -126,44 +106,38 @@ class BatchingEngine:
         return self._model.tokenizer
 
     @property
+    def spelling(self) -> Callable[[int], Spelling]:
+        return self.tokenizer.spelling
+
+    @property
     def info(self) -> EngineInfo:
         """What was loaded."""
-        loaded, computing = self._model, self._computing
-        assert computing is not None, "the engine is not loaded"
-        return EngineInfo(
-            kind=EngineKind.BATCHING,
-            why=f"{self._why}; {computing.description}",
-            device=loaded.placement,
-            dtype=loaded.dtype,
-            max_context=min(loaded.max_context, computing.cache.num_tokens),
-            parameters=loaded.parameters,
-            weight_bytes=loaded.weight_bytes,
-            sampling=loaded.sampling,
-            rules=loaded.rules,
-            warnings=loaded.warnings,
-            cache_bytes=computing.cache.num_bytes,
-            step_bytes=computing.step_bytes,
+        loaded, computation = self._model, self._computation
+        assert computation is not None, "the engine is not loaded"
+        return replace(
+            loaded.info(EngineKind.BATCHING, f"{self._why}; {computation.description}"),
+            max_context=min(loaded.max_context, computation.cache.num_tokens),
+            cache_bytes=computation.cache.num_bytes,
+            step_bytes=computation.step_bytes,
         )
 
-    async def load(self, on_progress: Callable[[LoadProgress], None]) -> None:
+    async def load(self, on_progress: OnProgress) -> None:
         """Make the cache and whatever is compiled, start the step loop, generate first tokens."""
         loop = asyncio.get_running_loop()
-        share = self._options.memory_share(self._device)
+        share = self._options.share_for(self._spec, str(self._device), num_gpus())
         await loop.run_in_executor(self._pool, self._build, share, on_progress)
         self._start(loop)
         on_progress(LoadProgress("warm-up"))
-        try:
-            await self.warm(self._spec.warmup_prompts or DEFAULT_WARMUP, ())
-        except ModelUnloaded:
-            raise
-        except LLMServeError as error:
-            is_lost = self._loop is not None and self._loop.is_lost
-            raise (DeviceLost if is_lost else ModelBroken)(
-                f"model {self._spec.name!r} loaded but cannot generate: {error.message}"
-            ) from error
-        report = await self.warm((), self._spec.warmup_prefixes)
-        for problem in filter(None, report.prefix_problems):
-            logger.warning("model {}: a prefix is not pinned: {}", self._spec.name, problem)
+        await warm_up(self, self._spec, lambda: self._loop is not None and self._loop.is_lost)
+
+    async def prepare(
+        self, requests: Sequence[GenerationRequest], caller: Caller, deadline: float, hold: Hold
+    ) -> Sequence[Task]:
+        builder = TaskBuilder(self._spec, self.tokenizer, self.info, self._prompts, self._clock)
+        return await builder.build(requests, caller, deadline, hold)
+
+    def fail_preparing(self, error: LLMServeError) -> int:
+        return self._prompts.fail(error)
 
     async def warm(self, prompts: Sequence[str], prefixes: Sequence[Prompt]) -> WarmReport:
         """One after another, in steps shared with what runs."""
@@ -196,13 +170,14 @@ class BatchingEngine:
     def stats(self) -> EngineStats:
         """The engine after its last step."""
         if self._loop is None:
-            return EngineStats()
+            return EngineStats(seconds_preparing=self._prompts.seconds_running)
         loop, scheduled = self._loop, self._loop.stats
         busy_since = loop.busy_since
         age = self._clock() - busy_since if busy_since is not None else None
         return EngineStats(
             running=len(self._running),
             seconds_since_step=float("inf") if loop.is_lost else age,
+            seconds_preparing=self._prompts.seconds_running,
             cache_usage=scheduled.blocks_used / scheduled.blocks_total,
             waiting=scheduled.waiting,
             blocks_used=scheduled.blocks_used,
@@ -213,6 +188,7 @@ class BatchingEngine:
     async def close(self) -> None:
         """Cancel what runs, wait for the thread, drop the model."""
         self._is_closing = True
+        self._prompts.close(unloaded(self._spec.name))
         if self._loop is not None:
             self._loop.close()
         if self._thread is not None:
@@ -233,9 +209,9 @@ class BatchingEngine:
 
     def _let_go(self) -> None:
         """Drop the model and all that knows it: engine and loop know each other."""
-        if self._computing is not None:
-            self._computing.close()
-        self._computing = self._scheduler = self._loaded = self._loop = self._thread = None
+        if self._computation is not None:
+            self._computation.close()
+        self._computation = self._scheduler = self._loaded = self._loop = self._thread = None
         release_memory()
 
     @property
@@ -245,57 +221,51 @@ class BatchingEngine:
 
     def _begin_thread(self) -> None:
         # OpenMP's team size is a setting of each thread that starts a parallel region.
-        torch.set_num_threads(self._options.torch_threads)
+        torch.set_num_threads(self._num_threads)
         make_current(self._device)
 
-    def _build(self, share: MemoryShare, on_progress: Callable[[LoadProgress], None]) -> None:
-        def report(progress: LoadProgress) -> None:
-            if self._is_closing:
-                raise ModelBroken(f"loading {self._spec.name!r} was interrupted by a shutdown")
-            on_progress(progress)
-
+    def _build(self, share: MemoryShare, on_progress: OnProgress) -> None:
+        report = interruptible(on_progress, lambda: self._is_closing, self._spec.name)
         options = self._options
         most = options.max_tokens_per_step or (
             GPU_TOKENS_PER_STEP if self._is_on_gpu else CPU_TOKENS_PER_STEP
         )
         with loss_told(self._device):
-            computing = build_computation(
+            computation = build_computation(
                 self._model,
                 self._layers,
-                CacheOptions(
-                    options.block_size, options.max_running, options.kv_cache_bytes, share
-                ),
-                tokens_per_step=max(most, options.max_running),
-                is_compiled=options.is_compiled,
+                CacheOptions(options.block_size, self._max_running, options.kv_cache_bytes, share),
+                tokens_per_step=max(most, self._max_running),
+                is_compiled=options.torch_compile,
                 cache_dir=options.cache_dir,
                 on_progress=report,
             )
-        logger.info("model {}: KV cache: {}", self._spec.name, computing.arithmetic)
-        logger.info("model {}: {}", self._spec.name, computing.description)
+        logger.info("model {}: KV cache: {}", self._spec.name, computation.arithmetic)
+        logger.info("model {}: {}", self._spec.name, computation.description)
         # Kept here: whoever waits for this thread may be gone, and `close` lets go of it.
-        self._computing = computing
+        self._computation = computation
 
     def _start(self, loop: asyncio.AbstractEventLoop) -> None:
-        computing = self._computing
-        if computing is None or self._is_closing:
-            raise ModelUnloaded(f"model {self._spec.name!r} was unloaded meanwhile")
-        options, most = self._options, computing.tokens_per_step
+        computation = self._computation
+        if computation is None or self._is_closing:
+            raise unloaded(self._spec.name)
+        options, most = self._options, computation.tokens_per_step
         self._scheduler = Scheduler(
-            num_blocks=computing.cache.num_blocks,
+            num_blocks=computation.cache.num_blocks,
             block_size=options.block_size,
             max_tokens_per_step=most,
-            max_sequences=options.max_running,
-            is_caching=options.is_caching,
+            max_sequences=self._max_running,
+            is_caching=options.prefix_caching,
         )
         wakes = Wakes(loop)
         self._loop = StepLoop(
             self._scheduler,
-            computing,
+            computation,
             partial(self._admit, wakes=wakes),
             wakes,
             pacer=Pacer(most, LEAST_TOKENS_ON_GPU if self._is_on_gpu else LEAST_TOKENS),
             clock=self._clock,
-            on_step=self._on_step,
+            on_step=partial(options.on_step, self._spec.name),
         )
         self._thread = asyncio.ensure_future(loop.run_in_executor(self._pool, self._loop.run))
         self._thread.add_done_callback(partial(_refuse_rest, self._loop))
@@ -333,27 +303,19 @@ class BatchingEngine:
     async def _call(self, function: Callable[[Scheduler], T]) -> T:
         loop, scheduler = self._open_loop, self._scheduler
         if loop is None or scheduler is None:
-            raise ModelUnloaded(f"model {self._spec.name!r} was unloaded meanwhile")
+            raise unloaded(self._spec.name)
         future: Future[T] = loop.call(lambda: function(scheduler))
         return await asyncio.wrap_future(future)
 
     async def _generate(self, task: Task) -> None:
         """Run a job that no request asked for, beside those that were admitted."""
-        mailbox = Mailbox(asyncio.get_running_loop())
         done = asyncio.Event()
-        job = Job(task, mailbox, on_done=done.set)
-        try:
-            self._submit(job)
-        except RuntimeError:
-            raise ModelUnloaded(f"model {self._spec.name!r} was unloaded meanwhile") from None
-        try:
+        with private_job(task, self._spec.name, on_done=done.set) as job:
+            try:
+                self._submit(job)
+            except RuntimeError:
+                raise unloaded(self._spec.name) from None
             await done.wait()
-        finally:
-            job.cancel()  # whoever waited may have gone
-        if isinstance(mailbox.terminal, Failed):
-            raise mailbox.terminal.error
-        if isinstance(mailbox.terminal, Cancelled):
-            raise ModelUnloaded(f"model {self._spec.name!r} was unloaded meanwhile")
 
     async def _pin(self, prefix: Prompt) -> tuple[int, str | None]:
         """Tokens that are kept, or 0 and why not."""
@@ -361,7 +323,7 @@ class BatchingEngine:
             token_ids = await self._aside(beginning, prefix, self.tokenizer)
         except LLMServeError as error:  # the chat template refuses it, say
             return 0, error.message
-        if not self._options.is_caching:
+        if not self._options.prefix_caching:
             return 0, "prefix_caching is off"
         size, context = self._options.block_size, self.info.max_context
         if len(token_ids) < size:

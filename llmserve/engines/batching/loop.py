@@ -24,6 +24,7 @@ from llmserve.engines.batching.schedule.stats import SchedulerStats
 from llmserve.engines.batching.stream import Admit, Stream
 from llmserve.engines.batching.wakes import Wakes
 from llmserve.engines.job import Job
+from llmserve.engines.step_report import StepParts, StepReport
 from llmserve.errors import GenerationFailed, LLMServeError, ModelUnloaded
 
 STUCK_SECONDS: Final = 0.05
@@ -32,31 +33,6 @@ CHECK_SECONDS: Final = 10.0
 """An idle loop checks the scheduler at most this often: it takes as long as there are blocks."""
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class StepReport:
-    """One step, for the metrics.
-
-    Attributes:
-        tokens: computed, prompt and answer.
-        sampled: answer tokens made.
-        seconds: the whole step, from planning to publishing.
-        plan_seconds: choosing what to compute.
-        prepare_seconds: laying it out as tensors; of the attempts that succeeded, as is the next.
-        compute_seconds: the model and the sampler.
-        commit_seconds: recording what was computed.
-        publish_seconds: detokenizing, and handing events over to the event loop.
-    """
-
-    tokens: int
-    sampled: int
-    seconds: float
-    plan_seconds: float
-    prepare_seconds: float
-    compute_seconds: float
-    commit_seconds: float
-    publish_seconds: float
 
 
 @dataclass(slots=True)
@@ -214,14 +190,16 @@ class StepLoop(Generic[Prepared, Row]):
             self._pacer.learn(plan, ended - begun)
         self._on_step(
             StepReport(
+                seconds=ended - begun,
                 tokens=plan.num_tokens,
                 sampled=len(sampled),
-                seconds=ended - begun,
-                plan_seconds=planned_at - begun,
-                prepare_seconds=attempts.prepare_seconds,
-                compute_seconds=attempts.compute_seconds,
-                commit_seconds=committed_at - commit_begun,
-                publish_seconds=attempts.publish_seconds + ended - committed_at,
+                parts=StepParts(
+                    plan=planned_at - begun,
+                    prepare=attempts.prepare_seconds,
+                    compute=attempts.compute_seconds,
+                    commit=committed_at - commit_begun,
+                    publish=attempts.publish_seconds + ended - committed_at,
+                ),
             )
         )
 

@@ -13,17 +13,17 @@ from functools import partial
 from typing import Any, TypeVar
 
 import torch
-from loguru import logger
 from transformers import GenerationConfig, StoppingCriteria, StoppingCriteriaList
 from transformers.generation.streamers import BaseStreamer
 
 from llmserve.clock import awake_clock
 from llmserve.domain import (
-    Cancelled,
+    Caller,
     EngineInfo,
     EngineKind,
     EngineStats,
     Failed,
+    GenerationRequest,
     LoadProgress,
     ModelSpec,
     Prompt,
@@ -31,31 +31,32 @@ from llmserve.domain import (
 )
 from llmserve.engines.accelerator import answers, make_current
 from llmserve.engines.bridge import StopStringMatched, TokenBridge
+from llmserve.engines.engine import Generator, Hold
 from llmserve.engines.failure import as_failure, release_memory
 from llmserve.engines.frames import forget_frames
 from llmserve.engines.job import Job
-from llmserve.engines.mailbox import Mailbox
+from llmserve.engines.options import EngineOptions
 from llmserve.engines.prefix import beginning
+from llmserve.engines.preparation import PreparationPool
+from llmserve.engines.private_job import private_job, unloaded
+from llmserve.engines.progress import OnProgress, interruptible
+from llmserve.engines.step_report import StepReport
+from llmserve.engines.task import Task
+from llmserve.engines.task_builder import TaskBuilder
 from llmserve.engines.threaded.logits_processors import build_processors
 from llmserve.engines.threaded.logprobs import LogprobsTap
 from llmserve.engines.threaded.pinned_prefixes import Pinned, PinnedPrefixes, PrefixRefused, pin
-from llmserve.engines.warmup import DEFAULT_WARMUP, warm_up_task
-from llmserve.engines.weights.loading import Fetch, LoadedModel, load_model
-from llmserve.errors import (
-    DeviceLost,
-    GenerationFailed,
-    LLMServeError,
-    ModelBroken,
-    ModelUnloaded,
-    OutOfMemory,
-)
+from llmserve.engines.warmup import warm_up, warm_up_task
+from llmserve.engines.weights.loading import LoadedModel, load_model
+from llmserve.errors import GenerationFailed, LLMServeError, OutOfMemory
 from llmserve.observability.context import request_id
+from llmserve.text.spelling import Spelling
 from llmserve.text.tokenizer import Tokenizer
 
 T = TypeVar("T")
 
 
-class ThreadedEngine:
+class ThreadedEngine(Generator):
     """At most `max_running` generations at once, each on its own thread of a bounded pool.
 
     The event loop owns `_running` and `_warming`; a worker thread touches only its own job.
@@ -66,18 +67,17 @@ class ThreadedEngine:
     def __init__(
         self,
         spec: ModelSpec,
+        options: EngineOptions,
         *,
         why: str,
-        max_running: int,
-        torch_threads: int,
-        fetch: Fetch,
         loaded: LoadedModel | None = None,
         clock: Callable[[], float] = awake_clock,
     ) -> None:
         self._spec = spec
         self._why = why
-        self._max_running = max_running
-        self._fetch = fetch
+        self._max_running = options.slots(EngineKind.THREADED)
+        self._fetch = options.fetch
+        self._on_step = partial(options.on_step, spec.name)
         self._clock = clock
         self._loaded = loaded
         self._running: set[Job] = set()
@@ -86,11 +86,13 @@ class ThreadedEngine:
         self._is_closing = False
         self._is_lost = False
         # OpenMP's team size is a setting of each thread that starts a parallel region.
-        set_threads = partial(torch.set_num_threads, torch_threads)
-        self._pool = ThreadPoolExecutor(max_running, f"generate-{spec.name}", set_threads)
+        num_threads = options.threads(num_computing=self._max_running)
+        set_threads = partial(torch.set_num_threads, num_threads)
+        self._pool = ThreadPoolExecutor(self._max_running, f"generate-{spec.name}", set_threads)
         self._warmer = ThreadPoolExecutor(1, f"generate-warm-{spec.name}", set_threads)
         self._warming: set[Job] = set()
         self._prefixes = PinnedPrefixes()
+        self._prompts = PreparationPool(spec.name, clock)
 
     @property
     def capacity(self) -> int:
@@ -103,37 +105,30 @@ class ThreadedEngine:
         return self._model.tokenizer
 
     @property
+    def spelling(self) -> Callable[[int], Spelling]:
+        return self.tokenizer.spelling
+
+    @property
     def info(self) -> EngineInfo:
         """What was loaded."""
-        loaded = self._model
-        return EngineInfo(
-            kind=EngineKind.THREADED,
-            why=self._why,
-            device=loaded.placement,
-            dtype=loaded.dtype,
-            max_context=loaded.max_context,
-            parameters=loaded.parameters,
-            weight_bytes=loaded.weight_bytes,
-            sampling=loaded.sampling,
-            rules=loaded.rules,
-            warnings=loaded.warnings,
-        )
+        return self._model.info(EngineKind.THREADED, self._why)
 
-    async def load(self, on_progress: Callable[[LoadProgress], None]) -> None:
+    async def load(self, on_progress: OnProgress) -> None:
         """Load on a pool thread, then generate a few tokens from the warm-up prompts."""
         loop = asyncio.get_running_loop()
         if self._loaded is None:
             self._loaded = await loop.run_in_executor(self._pool, self._load, on_progress)
         on_progress(LoadProgress("warm-up"))
-        try:
-            await self.warm(self._spec.warmup_prompts or DEFAULT_WARMUP, ())
-        except ModelUnloaded:
-            raise
-        except LLMServeError as error:
-            raise (DeviceLost if self._is_lost else ModelBroken)(
-                f"model {self._spec.name!r} loaded but cannot generate: {error.message}"
-            ) from error
-        await self._pin_at_load()
+        await warm_up(self, self._spec, lambda: self._is_lost)
+
+    async def prepare(
+        self, requests: Sequence[GenerationRequest], caller: Caller, deadline: float, hold: Hold
+    ) -> Sequence[Task]:
+        builder = TaskBuilder(self._spec, self.tokenizer, self.info, self._prompts, self._clock)
+        return await builder.build(requests, caller, deadline, hold)
+
+    def fail_preparing(self, error: LLMServeError) -> int:
+        return self._prompts.fail(error)
 
     async def warm(self, prompts: Sequence[str], prefixes: Sequence[Prompt]) -> WarmReport:
         """One after another, on the warmer's thread."""
@@ -163,6 +158,7 @@ class ThreadedEngine:
         return EngineStats(
             running=len(self._running),
             seconds_since_step=float("inf") if self._is_lost else age,
+            seconds_preparing=self._prompts.seconds_running,
             cache_usage=min(1.0, tokens / room),
             pinned_bytes=self._prefixes.num_bytes,
         )
@@ -170,6 +166,7 @@ class ThreadedEngine:
     async def close(self) -> None:
         """Cancel what runs, loading included, wait for the threads, drop the model."""
         self._is_closing = True
+        self._prompts.close(unloaded(self._spec.name))
         for job in (*self._running, *self._warming):
             job.cancel()
         await self._idle.wait()
@@ -191,45 +188,23 @@ class ThreadedEngine:
         assert self._loaded is not None, "the engine is not loaded"
         return self._loaded
 
-    def _load(self, on_progress: Callable[[LoadProgress], None]) -> LoadedModel:
-        def report(progress: LoadProgress) -> None:
-            if self._is_closing:
-                raise ModelBroken(f"loading {self._spec.name!r} was interrupted by a shutdown")
-            on_progress(progress)
-
-        folder = self._fetch(self._spec, report)
-        return load_model(self._spec, folder, report)
+    def _load(self, on_progress: OnProgress) -> LoadedModel:
+        report = interruptible(on_progress, lambda: self._is_closing, self._spec.name)
+        return load_model(self._spec, self._fetch(self._spec, report), report)
 
     async def _on_warmer(self, work: Callable[..., T], *arguments: Any) -> T:
         if self._is_closing:
-            raise ModelUnloaded(f"model {self._spec.name!r} was unloaded while it was warmed")
+            raise unloaded(self._spec.name)
         return await asyncio.get_running_loop().run_in_executor(self._warmer, work, *arguments)
 
     async def _warm_up(self, prompt: str) -> None:
         task = await self._on_warmer(lambda: warm_up_task(self._model, prompt))
-        mailbox = Mailbox(asyncio.get_running_loop())
-        job = Job(task, mailbox, on_done=lambda: None)
-        self._warming.add(job)
-        try:
-            await self._on_warmer(self._run, job)
-        finally:
-            job.cancel()  # whoever waited may have gone; the thread must not go on for nobody
-            self._warming.discard(job)
-        if isinstance(mailbox.terminal, Failed):
-            raise mailbox.terminal.error
-        if isinstance(mailbox.terminal, Cancelled):
-            raise ModelUnloaded(f"model {self._spec.name!r} was unloaded while it was warmed")
-
-    async def _pin_at_load(self) -> None:
-        """Pin what the manifest asks for; a model without its prefixes is slower, not broken."""
-        name = self._spec.name
-        try:
-            report = await self.warm((), self._spec.warmup_prefixes)
-        except OutOfMemory as error:
-            logger.warning("model {}: no more prefixes are pinned: {}", name, error.message)
-            return
-        for problem in filter(None, report.prefix_problems):
-            logger.warning("model {}: a prefix is not pinned: {}", name, problem)
+        with private_job(task, self._spec.name) as job:
+            self._warming.add(job)
+            try:
+                await self._on_warmer(self._run, job)
+            finally:
+                self._warming.discard(job)
 
     def _outcome(self, token_ids: tuple[int, ...], problem: str | None) -> tuple[int, str | None]:
         if problem is None and token_ids not in self._prefixes:
@@ -274,6 +249,8 @@ class ThreadedEngine:
         processors = build_processors(
             task.sampling, len(task.prompt_ids), model.eos_ids, model.device
         )
+        prefill_tokens = len(task.prompt_ids) - job.cached_tokens
+        end_of_step = _EndOfStep(bridge, prefill_tokens, self._on_step, self._clock)
         streamer: BaseStreamer = bridge
         if task.sampling.logprobs is not None:
             tap = LogprobsTap(bridge, task.sampling.logprobs)
@@ -289,7 +266,7 @@ class ThreadedEngine:
                 use_cache=True,
             ),
             logits_processor=processors,
-            stopping_criteria=StoppingCriteriaList([_EndOfJob(bridge)]),
+            stopping_criteria=StoppingCriteriaList([end_of_step]),
             streamer=streamer,
             **({} if prefix is None else {"past_key_values": prefix.copy_cache()}),
         )
@@ -325,12 +302,26 @@ class ThreadedEngine:
         return token_ids, None
 
 
-class _EndOfJob(StoppingCriteria):
-    """Stops `generate` at the end of the answer, at a cancel and at the deadline."""
+class _EndOfStep(StoppingCriteria):
+    """Called after each step of `generate`: reports it, and stops at the end of the answer, at a
+    cancel and at the deadline."""
 
-    def __init__(self, bridge: TokenBridge) -> None:
+    def __init__(
+        self,
+        bridge: TokenBridge,
+        prefill_tokens: int,
+        on_step: Callable[[StepReport], None],
+        clock: Callable[[], float],
+    ) -> None:
         self._bridge = bridge
+        self._tokens = prefill_tokens
+        self._on_step = on_step
+        self._clock = clock
+        self._begun_at = clock()
 
     def __call__(self, input_ids: torch.Tensor, scores: Any, **kwargs: Any) -> torch.Tensor:
+        now = self._clock()
+        self._on_step(StepReport(now - self._begun_at, self._tokens, sampled=1))
+        self._tokens, self._begun_at = 1, now
         is_over = self._bridge.is_over(int(input_ids[0, -1]))
         return torch.full((input_ids.shape[0],), is_over, device=input_ids.device)

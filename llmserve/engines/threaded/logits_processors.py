@@ -79,7 +79,7 @@ class OccurrencePenalty(LogitsProcessor):
 
 
 class LogitBias(LogitsProcessor):
-    """Adds to the scores of some tokens; an id beyond the last score cannot be chosen anyway."""
+    """Adds to the scores of some tokens; ids without a score cannot be sampled anyway."""
 
     def __init__(self, bias: Sequence[tuple[int, float]]) -> None:
         self._bias = bias
@@ -98,7 +98,7 @@ class LogitBias(LogitsProcessor):
 
 
 class NoEosBefore(LogitsProcessor):
-    """No end-of-sequence token before `min_tokens` others were generated."""
+    """Prevents the end-of-sequence tokens until `min_tokens` others were generated."""
 
     def __init__(self, min_tokens: int, eos_ids: tuple[int, ...], prompt_tokens: int) -> None:
         self._until = prompt_tokens + min_tokens

@@ -17,20 +17,20 @@ if TYPE_CHECKING:
 
 
 class LogprobsTap(LogitsProcessor, BaseStreamer):
-    """Sees the model's logits before anything changes them, then hears which token was chosen.
+    """Records the model's logits before anything changes them, and then gets the sampled token.
 
-    It must be the first processor of its `generate` call, and its streamer: the tokens go on to
-    the bridge, each with its log probabilities. Owned by the worker thread.
+    It must be the first processor of its `generate` call, and its streamer: it passes the tokens
+    on to the bridge, each with its log probabilities. Owned by the worker thread.
     """
 
     def __init__(self, bridge: TokenBridge, num_top: int) -> None:
         self._bridge = bridge
         self._num_top = num_top
-        # On Apple's GPUs a token is streamed when the next step's logits were seen already.
+        # On Apple's GPUs a token is streamed only after the next step's logits were seen.
         self._steps: deque[torch.Tensor] = deque()  # (vocab,) each
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        """Look at the scores, (1, vocab), which stay as they are."""
+        """Record the scores, (1, vocab), and return them unchanged."""
         self._steps.append(scores[0].log_softmax(-1))
         return scores
 
@@ -43,13 +43,13 @@ class LogprobsTap(LogitsProcessor, BaseStreamer):
         if not self._steps:
             return
         for token_id in value.flatten().tolist():
-            self._bridge.accept(token_id, self._told(self._steps.popleft(), token_id))
+            self._bridge.accept(token_id, self._logprobs_of(self._steps.popleft(), token_id))
 
     def end(self) -> None:
-        """Generation is over."""
+        """The generation has ended."""
         self._bridge.end()
 
-    def _told(self, logprobs: torch.Tensor, token_id: int) -> TokenLogprobs:
+    def _logprobs_of(self, logprobs: torch.Tensor, token_id: int) -> TokenLogprobs:
         values, ids = logprobs.topk(min(self._num_top, len(logprobs)))
         top = zip(ids.tolist(), values.tolist(), strict=True)
         return TokenLogprobs(token_id, float(logprobs[token_id]), tuple(top))

@@ -1,6 +1,6 @@
 """Pinned prefixes: KV caches of prompt beginnings that many requests share.
 
-Knows how a cache is made, checked, copied and bounded; not who asked for it or who uses it.
+Knows how a cache is computed, checked, copied and bounded, but not who asked for it or uses it.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ MAX_PREFIXES: Final = 16
 MAX_BYTES: Final = 2 * 2**30
 
 PROBE_TOKENS: Final = 4
-"""How far the check's prompt goes on after the prefix."""
+"""How many tokens the check's prompt has after the prefix."""
 
 CHECKED_TOKENS: Final = 4
-"""How many tokens the check makes with and without the cache."""
+"""How many tokens the check generates with and without the cache."""
 
 GROWS_BY_CONCATENATION: Final = (DynamicLayer, DynamicSlidingWindowLayer)
 """Layers that replace their tensors and never write into them: copies may share them."""
 
 
 class PrefixRefused(Exception):
-    """A prefix cannot be kept; the message says why. Requests are served without it."""
+    """A prefix cannot be pinned; the message says why. Requests are served without it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,12 +46,12 @@ class Pinned:
     num_bytes: int
 
     def begins(self, prompt_ids: Sequence[int]) -> bool:
-        """Whether a prompt starts with it and has at least one token more, for prefill to do."""
+        """Whether a prompt starts with it and has at least one more token, which prefill needs."""
         length = len(self.token_ids)
         return length < len(prompt_ids) and tuple(prompt_ids[:length]) == self.token_ids
 
     def copy_cache(self) -> Any:
-        """A cache for one `generate`, which may grow it as it likes."""
+        """A copy of the cache for one `generate` call, which may extend it."""
         fresh = copy.copy(self.cache)
         fresh.layers = [
             copy.copy(layer) if type(layer) in GROWS_BY_CONCATENATION else copy.deepcopy(layer)
@@ -61,7 +61,7 @@ class Pinned:
 
 
 class PinnedPrefixes:
-    """Bounded in number and bytes; the one that was pinned longest ago goes. For any thread."""
+    """Bounded in number and bytes; the oldest are evicted. May be used from any thread."""
 
     def __init__(self, max_prefixes: int = MAX_PREFIXES, max_bytes: int = MAX_BYTES) -> None:
         self._max_prefixes = max_prefixes
@@ -75,7 +75,7 @@ class PinnedPrefixes:
 
     @property
     def bounds(self) -> str:
-        """How many are kept, in words."""
+        """The bounds, as text."""
         return f"at most {self._max_prefixes} prefixes and {self._max_bytes:,} bytes are kept"
 
     @property
@@ -85,10 +85,10 @@ class PinnedPrefixes:
             return self._num_bytes()
 
     def add(self, pinned: Pinned) -> None:
-        """Keep one, in the place of older ones if need be.
+        """Add a prefix, evicting older ones if necessary.
 
         Raises:
-            PrefixRefused: it alone is larger than all may be.
+            PrefixRefused: it alone exceeds the bound in bytes.
         """
         if pinned.num_bytes > self._max_bytes:
             raise PrefixRefused(f"its cache has {pinned.num_bytes:,} bytes; {self.bounds}")
@@ -99,7 +99,7 @@ class PinnedPrefixes:
                 self._pinned.popitem(last=False)
 
     def renew(self, token_ids: tuple[int, ...]) -> bool:
-        """Make one the newest; `False` if it is not kept."""
+        """Make a prefix the newest; `False` if it is not pinned."""
         with self._lock:
             if token_ids in self._pinned:
                 self._pinned.move_to_end(token_ids)
@@ -107,13 +107,13 @@ class PinnedPrefixes:
             return False
 
     def longest_match(self, prompt_ids: Sequence[int]) -> Pinned | None:
-        """The longest prefix that a prompt begins with and goes on after."""
+        """The longest prefix of the prompt that is pinned and shorter than it."""
         with self._lock:
             matches = [pinned for pinned in self._pinned.values() if pinned.begins(prompt_ids)]
         return max(matches, key=lambda pinned: len(pinned.token_ids), default=None)
 
     def clear(self) -> None:
-        """Let go of all."""
+        """Drop all prefixes."""
         with self._lock:
             self._pinned.clear()
 
@@ -123,7 +123,7 @@ class PinnedPrefixes:
 
 @torch.inference_mode()
 def pin(model: LoadedModel, token_ids: tuple[int, ...]) -> Pinned:
-    """Compute a prefix's cache, and check that the model answers the same with it. Blocks.
+    """Compute a prefix's cache, and check that the model gives the same answers with it. Blocks.
 
     Raises:
         PrefixRefused: too long, or the model's answers would not be the same.
@@ -131,7 +131,7 @@ def pin(model: LoadedModel, token_ids: tuple[int, ...]) -> Pinned:
     _refuse_what_cannot_work(model, token_ids)
     cache = getattr(_generate(model, token_ids, max_tokens=1), "past_key_values", None)
     if not isinstance(cache, DynamicCache):
-        raise PrefixRefused(f"this model keeps a {type(cache).__name__}, which cannot be copied")
+        raise PrefixRefused(f"this model uses a {type(cache).__name__}, which cannot be copied")
     for layer in cache.layers:
         if type(layer) is DynamicSlidingWindowLayer and layer.is_initialized:
             # The window is a view that would keep the whole prefix in memory.
@@ -139,13 +139,13 @@ def pin(model: LoadedModel, token_ids: tuple[int, ...]) -> Pinned:
     num_bytes = sum(tensor.nbytes for layer in cache.layers for tensor in _tensors(vars(layer)))
     pinned = Pinned(token_ids, cache, num_bytes)
     if not _answers_the_same(model, pinned):
-        raise PrefixRefused("this model's answers are not the same when its cache is used again")
+        raise PrefixRefused("this model's answers are not the same when its cache is reused")
     return pinned
 
 
 def _refuse_what_cannot_work(model: LoadedModel, token_ids: tuple[int, ...]) -> None:
     if not token_ids:
-        raise PrefixRefused("it has no token that every prompt with it begins with; lengthen it")
+        raise PrefixRefused("prompts that begin with it have no first token in common; lengthen it")
     room = model.max_context - PROBE_TOKENS - CHECKED_TOKENS
     if len(token_ids) > room:
         raise PrefixRefused(
@@ -154,7 +154,7 @@ def _refuse_what_cannot_work(model: LoadedModel, token_ids: tuple[int, ...]) -> 
         )
     switch = position_switch(model.model.config)
     if switch is not None and switch < model.max_context:
-        # A cache holds keys of short positions; a long prompt needs other ones throughout.
+        # The cached keys are those of a short prompt; a long one needs others throughout.
         raise PrefixRefused(
             f"this model's positions change in prompts over {switch:,} tokens; "
             f"set max_context to {switch} or less"
@@ -183,10 +183,10 @@ def _generate(
 
 
 def _answers_the_same(model: LoadedModel, pinned: Pinned) -> bool:
-    """Whether a short probe gets the same logits with the cache and without, but for rounding.
+    """Whether a short probe gets the same logits with the cache and without, up to rounding.
 
-    Rounding reaches half of the digits of the model's dtype. A tie within it may fall either
-    way; after it the two answers cannot be compared.
+    Rounding affects half of the digits of the model's dtype. A tie within that may be decided
+    either way; the tokens after it cannot be compared.
     """
     probe = (pinned.token_ids * PROBE_TOKENS)[:PROBE_TOKENS]
     prompt = (*pinned.token_ids, *probe)

@@ -1,5 +1,4 @@
-"""Whether two ways of computing the same logits agree but for rounding, and what to compute them
-of."""
+"""Whether two ways of computing the same logits agree up to rounding, and a prompt to test that."""
 
 from __future__ import annotations
 
@@ -10,15 +9,15 @@ import torch
 
 
 def probe(model: Any, length: int) -> torch.Tensor:
-    """Token ids (1, length) on the model's device. Any do; these repeat nothing, so that a wrong
-    position cannot go unseen."""
+    """Token ids (1, length) on the model's device. They do not repeat, so that a wrong position
+    shows."""
     count: int = model.get_input_embeddings().num_embeddings
     return torch.arange(1, length + 1, device=model.device)[None] * 7 % count
 
 
 def agree(expected: torch.Tensor, actual: torch.Tensor, dtype: torch.dtype) -> bool:
     """Whether they differ by no more than rounding in `dtype` explains: half of its digits, as a
-    share of what the logits range over. Masked logits must be masked in both.
+    share of the range of the logits. Masked logits must be masked in both.
     """
     is_masked = expected <= torch.finfo(expected.dtype).min / 2
     if not torch.equal(is_masked, actual <= torch.finfo(actual.dtype).min / 2):

@@ -1,7 +1,7 @@
-"""Which files are a model's weights: the one place that decides it, for folders and repositories.
+"""Decides which files are a model's weights, for folders and repositories.
 
-Knows names and the content of an index only: no torch, no network. What lies beside the weights
-is not read: adapters, optimizer states, `consolidated.*`, `original/`, copies in other formats.
+Knows only file names and the content of an index: no torch, no network. Other files beside the
+weights are not read: adapters, optimizer states, `consolidated.*`, `original/`, other formats.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
 SAFETENSORS: Final = ("model.safetensors.index.json", "model.safetensors")
-"""Where there are any, nothing is unpickled."""
+"""If there are any, nothing is unpickled."""
 PICKLED: Final = ("pytorch_model.bin", "pytorch_model.bin.index.json")
-"""In the order in which transformers takes them, which cannot be told otherwise here."""
+"""In the order in which transformers prefers them, which cannot be changed here."""
 
 INDEX: Final = ".index.json"
 WEIGHT_SUFFIXES: Final = frozenset(
@@ -30,7 +30,7 @@ _STRAY: Final = re.compile(r"consolidated|adapter|optimizer|scheduler|training_a
 
 
 class NoCheckpoint(Exception):
-    """There are no whole weights; the message says what is missing."""
+    """There are no complete weights; the message says what is missing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class Checkpoint:
 
     Attributes:
         entry: the file to open first: an index, or the weights themselves.
-        files: the weights, paths beside the entry.
+        files: the weights, as paths relative to the entry.
     """
 
     entry: str
@@ -57,13 +57,13 @@ class Checkpoint:
 
 
 def find_checkpoint(names: Collection[str], read: Callable[[str], str]) -> Checkpoint:
-    """The weights among files of these names; `read` gives the text of one.
+    """The weights among files with these names; `read` returns the text of one.
 
-    The index of safetensors decides where there is one, unless one of its shards is missing and
-    a single file is there.
+    A safetensors index takes precedence, unless one of its shards is missing and there is a single
+    file.
 
     Raises:
-        NoCheckpoint: no file is one, or shards are missing; names them.
+        NoCheckpoint: there are no weights, or shards are missing; names them.
     """
     for kind in (SAFETENSORS, PICKLED):
         entries = [entry for entry in (*_declared(names, read, kind), *kind) if entry in names]
@@ -76,12 +76,12 @@ def find_checkpoint(names: Collection[str], read: Callable[[str], str]) -> Check
             missing = sorted(first.names.difference(names))
             listed = ", ".join(missing[:3]) + (", …" if len(missing) > 3 else "")
             raise NoCheckpoint(
-                f"of the {len(first.files)} files that {first.entry} names {len(missing)} are "
+                f"{len(missing)} of the {len(first.files)} files that {first.entry} names are "
                 f"missing ({listed}); download the model again"
             )
     raise NoCheckpoint(
         f"there are no weights: neither {SAFETENSORS[1]} nor {PICKLED[0]}, nor the index of either"
-        + _told_of(names)
+        + _unread(names)
     )
 
 
@@ -97,13 +97,13 @@ def checkpoint_in(folder: Path) -> Checkpoint:
 
 
 def files_in(folder: Path) -> list[str]:
-    """The files of a folder and, as shards may lie there, of the folders in it."""
+    """The files in a folder and, as shards may be there, in its subfolders."""
     found = (*folder.glob("*"), *folder.glob("[!.]*/*"))
     return [path.relative_to(folder).as_posix() for path in found if path.is_file()]
 
 
 def likely_weights(names: Collection[str]) -> list[str]:
-    """What is probably meant where there is no whole checkpoint: an estimate counts it."""
+    """The probable weights where there is no complete checkpoint, for an estimate of memory."""
     for suffix in (".safetensors", ".bin"):
         found = [
             name for name in names
@@ -115,7 +115,7 @@ def likely_weights(names: Collection[str]) -> list[str]:
 
 
 def stray_weights(names: Collection[str], checkpoint: Checkpoint) -> frozenset[str]:
-    """Files that look like weights, or like their index, and are not this checkpoint's."""
+    """Files that look like weights or an index, but are not part of this checkpoint."""
     return frozenset(
         name
         for name in names
@@ -127,12 +127,12 @@ def stray_weights(names: Collection[str], checkpoint: Checkpoint) -> frozenset[s
 def _declared(
     names: Collection[str], read: Callable[[str], str], kind: tuple[str, ...]
 ) -> list[str]:
-    """The entry that a config names by itself (`transformers_weights`)."""
+    """The entry that config.json names (`transformers_weights`)."""
     if kind is not SAFETENSORS or "config.json" not in names:
         return []
     try:
         declared = _json("config.json", read).get("transformers_weights")
-    except NoCheckpoint:  # whoever needs the config will say so
+    except NoCheckpoint:  # loading the config will report it
         return []
     return [declared] if isinstance(declared, str) else []
 
@@ -144,7 +144,7 @@ def _files(entry: str, read: Callable[[str], str]) -> tuple[str, ...]:
     mapped = weight_map.values() if isinstance(weight_map, dict) else ()
     files = sorted({str(file) for file in mapped})
     if not files or any(file.startswith("/") or ".." in file.split("/") for file in files):
-        raise NoCheckpoint(f"{entry} is no index of weights beside it; download the model again")
+        raise NoCheckpoint(f"{entry} is not an index of files beside it; download the model again")
     return tuple(files)
 
 
@@ -156,7 +156,8 @@ def _json(name: str, read: Callable[[str], str]) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
-def _told_of(names: Collection[str]) -> str:
+def _unread(names: Collection[str]) -> str:
+    """A remark on weights in formats that are not read."""
     others = sorted(name for name in names if PurePosixPath(name).suffix in WEIGHT_SUFFIXES)
     if not others:
         return ""

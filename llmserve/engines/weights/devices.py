@@ -1,4 +1,4 @@
-"""Where a model goes: device and dtype from what was asked and what the machine has."""
+"""Chooses a model's device from what was asked for and what the machine has."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from llmserve.errors import ModelBroken
 from llmserve.machine.gpus import installed_gpus
 
 HEADROOM: Final = 1.2
-"""A model wants its weights and about a fifth more for cache and activations."""
+"""A model needs about a fifth more than its weights, for cache and activations."""
 
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """Either one device, or a device map for accelerate to spread the layers by."""
+    """Either one device, or a device map by which accelerate distributes the layers."""
 
     device: str | None
     device_map: str | None = None
@@ -30,12 +30,12 @@ class Placement:
 def place(device: str, weight_bytes: int, free_bytes: Sequence[int] | None = None) -> Placement:
     """Choose a device for weights of this size.
 
-    `auto` takes the GPU with the most free memory, spreads the layers over several GPUs when
-    the model does not fit on one, and takes the CPU where there is no GPU that works. `free_bytes`
-    lists the free memory of each GPU; it is measured when not given.
+    `auto` takes the GPU with the most free memory, distributes the layers over several GPUs if the
+    model does not fit on one, and takes the CPU if no GPU works. `free_bytes` lists the free memory
+    of each GPU; it is measured if not given.
 
     Raises:
-        ModelBroken: the device that was asked for is not there.
+        ModelBroken: the device that was asked for does not exist.
     """
     if device == "cpu":
         return Placement("cpu")
@@ -58,18 +58,21 @@ def place(device: str, weight_bytes: int, free_bytes: Sequence[int] | None = Non
 
 
 def num_gpus() -> int:
-    """GPUs that this process may use."""
+    """How many GPUs this process may use."""
     return torch.cuda.device_count() if torch.cuda.is_available() else 0
 
 
 def _free_bytes() -> list[int]:
-    """Of each GPU. The driver's tool is asked where there are several: to ask CUDA makes a context
-    on each, which keeps some hundred MiB of it for as long as the process lives."""
+    """The free memory of each GPU.
+
+    With several GPUs nvidia-smi is asked: asking CUDA creates a context on each, which occupies
+    some hundred MiB for as long as the process runs.
+    """
     count = num_gpus()
     if count < 2:
         return [torch.cuda.mem_get_info(i)[0] for i in range(count)]
-    told = {gpu.uuid: gpu.free_bytes for gpu in installed_gpus()}
-    free = [told.get(f"GPU-{torch.cuda.get_device_properties(i).uuid}") for i in range(count)]
+    installed = {gpu.uuid: gpu.free_bytes for gpu in installed_gpus()}
+    free = [installed.get(f"GPU-{torch.cuda.get_device_properties(i).uuid}") for i in range(count)]
     return [
         torch.cuda.mem_get_info(i)[0] if known is None else known for i, known in enumerate(free)
     ]

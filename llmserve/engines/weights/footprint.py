@@ -1,4 +1,4 @@
-"""How much memory a model wants, from its files alone. Knows no torch and no device."""
+"""How much memory a model needs, estimated from its files alone. Knows no torch and no device."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from llmserve.engines.weights.checkpoint import (
 )
 
 CACHE_TOKENS: Final = 2048
-"""Per running request, or the model's whole context where that is shorter."""
+"""Per running request, or the model's whole context if that is shorter."""
 THREADED_SLOTS: Final = 4
 CPU_SLOTS: Final = 32
 GPU_SLOTS: Final = 256
@@ -38,7 +38,7 @@ class Footprint:
 
 
 def slots(kind: EngineKind, max_running: int | None, device: str = "cpu") -> int:
-    """How many requests run at once: what was asked for, or what the engine is good at."""
+    """How many requests run at once: as asked for, or the engine's default."""
     if max_running is not None:
         return max_running
     if kind is EngineKind.THREADED:
@@ -49,11 +49,11 @@ def slots(kind: EngineKind, max_running: int | None, device: str = "cpu") -> int
 def footprint(
     spec: ModelSpec, max_running: int | None, kv_cache_bytes: int | None = None
 ) -> Footprint | None:
-    """An estimate; `None` where the weights are not on this machine yet.
+    """An estimate; `None` if the weights are not on this machine yet.
 
-    The KV cache is what was asked for, or counted with 2 (keys, values) × layers × KV heads ×
-    head size × bytes per number × tokens, for the requests that run at once, of `CACHE_TOKENS`
-    tokens each. On a GPU the batching engine takes more if there is more.
+    The KV cache has the size that was asked for, or 2 (keys, values) × layers × KV heads ×
+    head size × bytes per number × tokens, with `CACHE_TOKENS` tokens for each request that runs at
+    once. On a GPU the batching engine takes more if it is free.
     """
     if spec.path is None:
         return None
@@ -71,7 +71,7 @@ def footprint(
 
 
 def stored_bytes(folder: Path) -> int:
-    """Size of the weights in a model's folder, or of what looks like some; 0 without any."""
+    """Size of the weights in a model's folder, or of files that look like them; 0 without any."""
     try:
         names: Sequence[str] = checkpoint_in(folder).files
     except NoCheckpoint:

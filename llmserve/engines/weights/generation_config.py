@@ -1,4 +1,4 @@
-"""Reads generation_config.json: every value checked, every bad one told. Follows nothing itself."""
+"""Reads generation_config.json: checks every value and reports every bad one. Applies none."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from llmserve.domain import SamplingFields
 FILE: Final = "generation_config.json"
 MODEL_FILE: Final = "config.json"
 MAX_SHOWN: Final = 60
-"""Characters of a value that is not followed."""
+"""Characters shown of a value that is not applied."""
 MAX_COMPLAINT: Final = 200
 MAX_NUMBER: Final = 2**31 - 1
 
@@ -37,18 +37,18 @@ SCHEMA: Final[Mapping[str, Any]] = {
     "bad_words_ids": list[Annotated[list[TokenId], Field(min_length=1)]],
     "eos_token_id": TokenId | list[TokenId],
 }
-"""What is followed. The bounds are those of `[sampling]` in a model.toml."""
+"""The fields that are applied. The bounds are those of `[sampling]` in a model.toml."""
 
 
 @dataclass(frozen=True, slots=True)
 class GenerationFields:
-    """What the file says and means something.
+    """The valid fields of the file.
 
     Attributes:
-        declared_ends: what config.json itself calls the end: a config has one also where its
+        declared_ends: the end tokens in config.json, which may have some even if
             generation_config.json has none.
-        others: fields that are not followed.
-        greedy_temperature: one that stands beside `do_sample: false`.
+        others: fields that are not applied.
+        greedy_temperature: a temperature given together with `do_sample: false`.
         problems: what is wrong with the files, by key.
     """
 
@@ -64,7 +64,7 @@ class GenerationFields:
 
 
 class TokenIds:
-    """Sorts out token ids that no logit belongs to; tells `problems` of them."""
+    """Drops token ids that have no logit, and adds them to `problems`."""
 
     def __init__(self, vocab: int, problems: list[str]) -> None:
         self._vocab = vocab
@@ -75,12 +75,12 @@ class TokenIds:
         ids = list(ids)
         if strange := [i for i in ids if not 0 <= i < self._vocab]:
             why = f"outside the vocabulary of {self._vocab} tokens"
-            self._problems.append(told(name, strange, why))
+            self._problems.append(described(name, strange, why))
         return [i for i in ids if 0 <= i < self._vocab]
 
 
 def read_fields(folder: Path) -> GenerationFields:
-    """What a model's folder recommends; without the file, what old configs had of it."""
+    """The fields in a model's folder; without the file, those that old configs contain."""
     problems: list[str] = []
     config = _read_object(folder / MODEL_FILE, problems)
     given = _read_object(folder / FILE, problems)
@@ -104,10 +104,10 @@ def read_fields(folder: Path) -> GenerationFields:
             max_tokens=good.get("max_new_tokens"),
             min_tokens=good.get("min_new_tokens"),
         ),
-        stop_strings=tuple(text for text in _listed(good.get("stop_strings")) if text),
+        stop_strings=tuple(text for text in as_list(good.get("stop_strings")) if text),
         suppressed=tuple(good.get("suppress_tokens", ())),
         bad_words=tuple(tuple(word) for word in good.get("bad_words_ids", ())),
-        eos_ids=tuple(_listed(good.get("eos_token_id"))),
+        eos_ids=tuple(as_list(good.get("eos_token_id"))),
         declared_ends=tuple(_declared_ends(config or {}, problems)),
         others={name: value for name, value in given.items() if name not in SCHEMA},
         greedy_temperature=good.get("temperature") if is_greedy else None,
@@ -115,15 +115,15 @@ def read_fields(folder: Path) -> GenerationFields:
     )
 
 
-def told(name: str, value: Any, why: str = "") -> str:
-    """A field that is not followed, as an operator is told of it."""
+def described(name: str, value: Any, why: str = "") -> str:
+    """A field that is not applied, for the operator."""
     shown = json.dumps(value, default=str)
     shown = shown if len(shown) <= MAX_SHOWN else shown[:MAX_SHOWN] + "…"
     return f"{name} = {shown}" + (f" ({why})" if why else "")
 
 
 def _read_object(path: Path, problems: list[str]) -> dict[str, Any] | None:
-    """`None` where there is none; it may be missing."""
+    """The object in a file; `None` if the file is missing or bad."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -142,13 +142,13 @@ def _shown_kind(value: Any) -> str:
 
 
 def _from_model_config(config: dict[str, Any], problems: list[str]) -> dict[str, Any]:
-    """As transformers reads it where there is no generation_config.json."""
+    """What transformers reads where there is no generation_config.json."""
     try:
         return dict(vars(GenerationConfig.from_model_config(dict(config))))
-    # Whatever it raises on values that it does not like.
+    # It may raise anything on values that it does not expect.
     except Exception as error:
         complaint = f"{type(error).__name__}: {error}"[:MAX_COMPLAINT]
-        problems.append(f"what {MODEL_FILE} says of generation cannot be read: {complaint}")
+        problems.append(f"what {MODEL_FILE} says about generation cannot be read: {complaint}")
         return {}
 
 
@@ -157,7 +157,7 @@ def _is_good(name: str, value: Any, problems: list[str]) -> bool:
         _adapter(name).validate_python(value)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        problems.append(told(name, value, first["msg"].removeprefix("Input ")))
+        problems.append(described(name, value, first["msg"].removeprefix("Input ")))
         return False
     return True
 
@@ -169,14 +169,17 @@ def _adapter(name: str) -> TypeAdapter[Any]:
 def _declared_ends(config: dict[str, Any], problems: list[str]) -> list[int]:
     parts = (config, config.get("text_config") or {})
     found = [
-        i for part in parts if isinstance(part, dict) for i in _listed(part.get("eos_token_id"))
+        i for part in parts if isinstance(part, dict) for i in as_list(part.get("eos_token_id"))
     ]
     if strange := [i for i in found if i is not None and type(i) is not int]:
-        problems.append(told(f"{MODEL_FILE}: eos_token_id", strange, "should be valid integers"))
+        problems.append(
+            described(f"{MODEL_FILE}: eos_token_id", strange, "should be valid integers")
+        )
     return [i for i in found if type(i) is int]
 
 
-def _listed(value: Any) -> list[Any]:
+def as_list(value: Any) -> list[Any]:
+    """The value, which may be missing or alone, as a list."""
     if value is None:
         return []
     return list(value) if isinstance(value, list | tuple) else [value]

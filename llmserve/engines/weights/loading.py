@@ -15,7 +15,14 @@ from loguru import logger
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 from transformers.utils import logging as transformers_logging
 
-from llmserve.domain import AnswerRules, LoadProgress, ModelSpec, SamplingFields
+from llmserve.domain import (
+    AnswerRules,
+    EngineInfo,
+    EngineKind,
+    LoadProgress,
+    ModelSpec,
+    SamplingFields,
+)
 from llmserve.engines.accelerator import loss_told, make_current
 from llmserve.engines.idle_gpus import why_idle
 from llmserve.engines.weights.checkpoint import NoCheckpoint, checkpoint_in
@@ -25,19 +32,16 @@ from llmserve.engines.weights.recommended import read_recommended
 from llmserve.errors import ModelBroken
 from llmserve.text.tokenizer import Tokenizer
 
-Fetch = Callable[[ModelSpec, Callable[[LoadProgress], None]], Path]
-"""Finds a model's folder, downloading it if need be; blocks."""
-
 DEFAULT_CONTEXT: Final = 2048
-"""For the rare config that does not say how far its positions reach."""
+"""For the rare config without a maximum context."""
 
 
 @dataclass(frozen=True, slots=True)
 class LoadedModel:
     """A model ready to generate.
 
-    `sampling` is what its generation_config.json recommends, `rules` what it asks of every answer;
-    `eos_ids` end one. `warnings` tell what is not as an operator would expect.
+    `sampling` is what its generation_config.json recommends, `rules` what it requires of every
+    answer; `eos_ids` end an answer. `warnings` are for the operator.
     """
 
     model: Any
@@ -58,6 +62,21 @@ class LoadedModel:
     def vocab(self) -> int:
         """How many tokens have a logit."""
         return vocab_of(self.model)
+
+    def info(self, kind: EngineKind, why: str) -> EngineInfo:
+        """The model as an engine of this kind serves it, chosen for this reason."""
+        return EngineInfo(
+            kind=kind,
+            why=why,
+            device=self.placement,
+            dtype=self.dtype,
+            max_context=self.max_context,
+            parameters=self.parameters,
+            weight_bytes=self.weight_bytes,
+            sampling=self.sampling,
+            rules=self.rules,
+            warnings=(*self.warnings, *self.tokenizer.warnings),
+        )
 
 
 def vocab_of(model: Any) -> int:
@@ -120,7 +139,7 @@ def _load(spec: ModelSpec, folder: Path, hf_tokenizer: Any) -> LoadedModel:
             device_map=placement.device_map or placement.device,
             use_safetensors=not checkpoint.is_pickled,
             weights_only=True,
-            generation_config=GenerationConfig(),  # or it reads the file, and may raise
+            generation_config=GenerationConfig(),  # otherwise it reads the file and may raise
             **trust,
         ).eval()
     _take_custom_generate(model, folder, spec)
@@ -128,13 +147,13 @@ def _load(spec: ModelSpec, folder: Path, hf_tokenizer: Any) -> LoadedModel:
     recommended = read_recommended(folder, hf_tokenizer, max_context, vocab_of(model))
     if recommended.rules.ignored:
         logger.warning(
-            "model {}: what its generation_config.json asks for and is not done here: {}",
+            "model {}: ignored in its generation_config.json: {}",
             spec.name,
             "; ".join(recommended.rules.ignored),
         )
     eos_ids = recommended.eos_ids
     pad_id = next((i for i in (hf_tokenizer.pad_token_id, *eos_ids) if i is not None), 0)
-    # Every parameter is decided per request; the model's own defaults must not slip in between.
+    # Every parameter is decided per request; the model's own defaults must not interfere.
     model.generation_config = GenerationConfig(pad_token_id=pad_id)
     return LoadedModel(
         model=model,
@@ -159,7 +178,7 @@ def _load(spec: ModelSpec, folder: Path, hf_tokenizer: Any) -> LoadedModel:
 
 
 def _take_custom_generate(model: Any, folder: Path, spec: ModelSpec) -> None:
-    """As transformers does where it reads generation_config.json itself."""
+    """As transformers does when it reads generation_config.json itself."""
     if not spec.trust_remote_code or not hasattr(model, "load_custom_generate"):
         return
     with contextlib.suppress(OSError):  # there is none
@@ -168,10 +187,10 @@ def _take_custom_generate(model: Any, folder: Path, spec: ModelSpec) -> None:
 
 
 def _check_gpu(spec: ModelSpec, placement: Placement) -> tuple[str, ...]:
-    """What to tell where `auto` means the CPU of a machine that has GPUs.
+    """A warning if `auto` means the CPU on a machine that has GPUs.
 
     Raises:
-        ModelBroken: the CPU will not do.
+        ModelBroken: a GPU is required.
     """
     if spec.device != "auto" or placement.device != "cpu":
         return ()
@@ -183,7 +202,7 @@ def _check_gpu(spec: ModelSpec, placement: Placement) -> tuple[str, ...]:
         )
     if reason is None:
         return ()
-    return (f"it is served by the CPU, though this machine has GPUs: {reason}",)
+    return (f"it is served by the CPU although this machine has GPUs: {reason}",)
 
 
 def _dtype(name: str) -> torch.dtype | str:
@@ -216,7 +235,7 @@ def _report_weights(on_progress: Callable[[LoadProgress], None]) -> Iterator[Non
 
 
 class _Reported:
-    """An iterable that reports how far its reader is; stands in for a progress bar."""
+    """An iterable that reports how far it has been read; replaces a progress bar."""
 
     def __init__(self, items: Any, total: int, on_progress: Callable[[LoadProgress], None]) -> None:
         self._items = items
@@ -235,4 +254,4 @@ class _Reported:
         return None
 
     def set_postfix(self, *args: object, **kwargs: object) -> None:
-        """Nothing to draw."""
+        """Ignored: there is nothing to draw."""

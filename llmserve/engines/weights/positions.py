@@ -1,4 +1,4 @@
-"""What is odd about a model's positions."""
+"""Models whose position embeddings change with the length of the prompt."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ CHANGING: Final = ("longrope", "dynamic")
 
 
 def position_switch(config: Any) -> int | None:
-    """The prompt length from which a model rotates every key in another way, `None` for never.
+    """The prompt length beyond which a model rotates all keys differently; `None` for never.
 
-    Keys in a cache are of the short way: a long prompt needs other ones throughout.
+    Cached keys of a shorter prompt are then wrong throughout.
     """
     text_config = config.get_text_config(decoder=True)
     rope = getattr(text_config, "rope_parameters", None) or {}

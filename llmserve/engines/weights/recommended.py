@@ -1,4 +1,4 @@
-"""What a model's generation_config.json asks for: followed, or told that it is not."""
+"""What a model's generation_config.json asks for: applied, or reported as ignored."""
 
 from __future__ import annotations
 
@@ -7,10 +7,16 @@ from pathlib import Path
 from typing import Any, Final
 
 from llmserve.domain import AnswerRules, SamplingFields
-from llmserve.engines.weights.generation_config import GenerationFields, TokenIds, read_fields, told
+from llmserve.engines.weights.generation_config import (
+    GenerationFields,
+    TokenIds,
+    as_list,
+    described,
+    read_fields,
+)
 
-# What these say does not change an answer here, or is asked for elsewhere.
-_OF_NO_EFFECT: Final = frozenset(
+# These do not change an answer here, or are set elsewhere.
+_WITHOUT_EFFECT: Final = frozenset(
     {
         "transformers_version", "bos_token_id", "pad_token_id",
         "decoder_start_token_id", "use_cache", "cache_implementation", "cache_config",
@@ -40,12 +46,12 @@ _NEUTRAL: Final[dict[str, tuple[Any, ...]]] = {
     "guidance_scale": (1.0,),
     "token_healing": (False,),
 }
-"""Values with which a field that is not followed asks for nothing."""
+"""Values with which a field that is not applied has no effect."""
 
 
 @dataclass(frozen=True, slots=True)
 class Recommended:
-    """What holds where a request is silent, what ends an answer, and what holds always."""
+    """Defaults for requests, the ids that end an answer, and rules for every answer."""
 
     sampling: SamplingFields
     eos_ids: tuple[int, ...]
@@ -53,9 +59,12 @@ class Recommended:
 
 
 def read_recommended(folder: Path, tokenizer: Any, max_context: int, vocab: int) -> Recommended:
-    """A model's own recommendations; `tokenizer` is that of transformers, `vocab` how many tokens
-    have a logit. An answer ends at what either config or the tokenizer call its end. Values that
-    mean nothing are left out and told: a model serves with them wherever it can be loaded."""
+    """A model's own recommendations.
+
+    `tokenizer` is transformers'; `vocab` is how many tokens have a logit. An answer ends at the end
+    tokens of either config or the tokenizer. Invalid values are left out and reported: a model that
+    can be loaded is served in spite of them.
+    """
     fields = read_fields(folder)
     ignored = list(fields.problems)
     ids = TokenIds(vocab, ignored)
@@ -65,18 +74,18 @@ def read_recommended(folder: Path, tokenizer: Any, max_context: int, vocab: int)
     ends = ids.known("eos_token_id", fields.eos_ids)
     ends += [specials[text] for text in listed if text in specials]
     ends += ids.known("config.json: eos_token_id", fields.declared_ends)
-    ends += _listed(tokenizer.eos_token_id)
+    ends += as_list(tokenizer.eos_token_id)
     eos_ids = tuple(dict.fromkeys(i for i in ends if 0 <= i < vocab))
     words = fields.bad_words
     suppressed = ids.known("suppress_tokens", fields.suppressed)
     alone = [word[0] for word in words if len(word) == 1]
-    # As in transformers: a word that is the end alone would keep answers from ending.
+    # As in transformers: banning an end token would keep answers from ending.
     suppressed += [i for i in ids.known("bad_words_ids", alone) if i not in eos_ids]
     ignored += _ignored(fields, max_context)
     if long := [word for word in words if len(word) > 1]:
-        ignored.append(told("bad_words_ids", long, "of several tokens"))
+        ignored.append(described("bad_words_ids", long, "of several tokens"))
     if hidden := [text for text in stops if any(special in text for special in specials)]:
-        ignored.append(told("stop_strings", hidden, "answers are without special tokens"))
+        ignored.append(described("stop_strings", hidden, "answers contain no special tokens"))
         stops = [text for text in stops if text not in hidden]
     return Recommended(
         sampling=fields.sampling,
@@ -90,16 +99,16 @@ def read_recommended(folder: Path, tokenizer: Any, max_context: int, vocab: int)
 
 
 def _ignored(fields: GenerationFields, max_context: int) -> list[str]:
-    """Every field that asks for what is not done here, with its value."""
+    """Every field that has an effect and is not applied, with its value."""
     ignored = []
     for name, value in fields.others.items():
         is_none = value in _NEUTRAL.get(name, ()) or (
             name == "max_length" and isinstance(value, int) and value >= max_context
         )
-        if name not in _OF_NO_EFFECT and not is_none:
-            ignored.append(told(name, value))
+        if name not in _WITHOUT_EFFECT and not is_none:
+            ignored.append(described(name, value))
     if fields.greedy_temperature:
-        ignored.append(told("temperature", fields.greedy_temperature, "do_sample is false"))
+        ignored.append(described("temperature", fields.greedy_temperature, "do_sample is false"))
     return ignored
 
 
@@ -109,9 +118,3 @@ def _special_tokens(tokenizer: Any) -> dict[str, int]:
     specials = {str(token): token_id for token_id, token in added.items() if token.special}
     named = zip(tokenizer.all_special_tokens, tokenizer.all_special_ids, strict=True)
     return specials | {str(token): token_id for token, token_id in named if token_id is not None}
-
-
-def _listed(value: Any) -> list[Any]:
-    if value is None:
-        return []
-    return list(value) if isinstance(value, list | tuple) else [value]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import random
 import time
 from collections.abc import Callable
@@ -11,12 +10,14 @@ from pathlib import Path
 
 from llmserve.bench.workload import FIRST_TOKEN_ID
 from llmserve.domain import Failed, ModelSpec, SamplingParams
-from llmserve.engines.batching.loop import StepReport
-from llmserve.engines.engine import Engine
+from llmserve.engines.engine import Generator
 from llmserve.engines.factory import build_engine
 from llmserve.engines.job import Job
 from llmserve.engines.mailbox import Mailbox
+from llmserve.engines.options import EngineOptions
+from llmserve.engines.step_report import StepReport
 from llmserve.engines.task import Task
+from llmserve.registry.frozen_heap import freeze_heap
 from measure.speed.limits import Workload
 
 
@@ -24,24 +25,24 @@ async def build(
     folder: Path,
     max_running: int,
     kv_cache_bytes: int,
-    on_step: Callable[[StepReport], None] = lambda report: None,
-) -> Engine:
+    on_step: Callable[[str, StepReport], None] = lambda model, report: None,
+) -> Generator:
     """The engine that the server would take, loaded."""
     engine = build_engine(
         ModelSpec("bench", path=folder),
-        max_running=max_running,
-        kv_cache_bytes=kv_cache_bytes,
-        fetch=lambda spec, report: folder,
-        on_step=on_step,
+        EngineOptions(
+            lambda spec, report: folder,
+            max_running=max_running,
+            kv_cache_bytes=kv_cache_bytes,
+            on_step=on_step,
+        ),
     )
     await engine.load(lambda progress: None)
-    # As the server does once a model is loaded: a full collection takes longer than several steps.
-    gc.collect()
-    gc.freeze()
+    freeze_heap()  # as the server does once its models are loaded
     return engine
 
 
-async def tokens_per_second(engine: Engine, work: Workload, token_ids: int, seed: int) -> float:
+async def tokens_per_second(engine: Generator, work: Workload, token_ids: int, seed: int) -> float:
     """All requests of a workload at once, until the last is done. Prompts are random tokens below
     `token_ids`; the same seed gives the same, which the prefix cache then knows."""
     numbers = random.Random(seed)
@@ -54,7 +55,7 @@ async def tokens_per_second(engine: Engine, work: Workload, token_ids: int, seed
 
 
 def _start(
-    engine: Engine, work: Workload, token_ids: int, numbers: random.Random
+    engine: Generator, work: Workload, token_ids: int, numbers: random.Random
 ) -> tuple[Job, asyncio.Event]:
     prompt = tuple(numbers.randrange(FIRST_TOKEN_ID, token_ids) for _ in range(work.input_tokens))
     done = asyncio.Event()

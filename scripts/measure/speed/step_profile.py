@@ -6,17 +6,16 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from llmserve.engines.batching.loop import StepReport
+from llmserve.engines.step_report import StepReport
 
 PARTS = {
-    "seconds": "whole step",
-    "plan_seconds": "plan",
-    "prepare_seconds": "plan to tensors",
-    "compute_seconds": "forward and sampling",
-    "commit_seconds": "commit",
-    "publish_seconds": "detokenize and publish",
+    "plan": "plan",
+    "prepare": "plan to tensors",
+    "compute": "forward and sampling",
+    "commit": "commit",
+    "publish": "detokenize and publish",
 }
-"""Fields of a report, as the table names them."""
+"""The parts of a report, as the table names them."""
 
 
 class StepProfile:
@@ -25,14 +24,16 @@ class StepProfile:
     def __init__(self) -> None:
         self._is_timed = False
         self._steps = 0
+        self._whole = 0.0
         self._seconds: Counter[str] = Counter()
 
-    def add(self, report: StepReport) -> None:
+    def add(self, model: str, report: StepReport) -> None:
         """Called after every step."""
-        if self._is_timed:
+        if self._is_timed and report.parts is not None:
             self._steps += 1
-            for field in PARTS:
-                self._seconds[field] += getattr(report, field)
+            self._whole += report.seconds
+            for part in PARTS:
+                self._seconds[part] += getattr(report.parts, part)
 
     @contextmanager
     def timed(self) -> Iterator[None]:
@@ -46,8 +47,9 @@ class StepProfile:
     def as_markdown(self) -> str:
         """Milliseconds per step and share of the whole."""
         lines = ["| part | ms per step | share |", "| --- | ---: | ---: |"]
-        for field, part in PARTS.items():
-            seconds = self._seconds[field]
-            share = seconds / self._seconds["seconds"]
-            lines.append(f"| {part} | {1000 * seconds / self._steps:.2f} | {share:.1%} |")
+        rows = {"whole step": self._whole}
+        rows |= {title: self._seconds[part] for part, title in PARTS.items()}
+        for title, seconds in rows.items():
+            share = seconds / self._whole
+            lines.append(f"| {title} | {1000 * seconds / self._steps:.2f} | {share:.1%} |")
         return "\n".join(lines)

@@ -13,8 +13,8 @@ from fastapi.testclient import TestClient
 from small_bpe import trained_bpe
 from transformers import PreTrainedTokenizerFast
 
+from llmserve.api.openai.choices_writer import MAX_LOGPROBS_PER_CHUNK
 from llmserve.api.openai.logprobs import ChatLogprobs, CompletionLogprobs
-from llmserve.api.openai.streaming import MAX_LOGPROBS_PER_CHUNK
 from llmserve.domain import SamplingParams, TokenLogprobs
 from llmserve.engines.job import Job
 from llmserve.text.tokenizer import Tokenizer
@@ -206,7 +206,7 @@ def told(bpe: Tokenizer, ids: Sequence[int]) -> list[TokenLogprobs]:
 def test_the_pieces_of_a_character_share_an_offset_over_chunks(bpe: Tokenizer) -> None:
     ids = bpe.encode("fox 🧿中 b")
     text = bpe.decode(ids)
-    writer = CompletionLogprobs(bpe)
+    writer = CompletionLogprobs(bpe.spelling)
     bodies = [writer.body([one]) for one in told(bpe, ids)]
     offsets = [body["text_offset"][0] for body in bodies]
     pieces = [body["tokens"][0] for body in bodies]
@@ -214,20 +214,20 @@ def test_the_pieces_of_a_character_share_an_offset_over_chunks(bpe: Tokenizer) -
     assert offsets.count(text.index("🧿")) > 1
     for piece, offset in zip(pieces, offsets, strict=True):
         assert "\ufffd" in piece or text[offset:].startswith(piece)
-    assert CompletionLogprobs(bpe).body(told(bpe, ids))["text_offset"] == offsets
+    assert CompletionLogprobs(bpe.spelling).body(told(bpe, ids))["text_offset"] == offsets
 
 
 def test_a_character_that_never_came_whole_takes_one_place(bpe: Tokenizer) -> None:
     broken = bpe.encode("🧿")[:-1]
     ids = [*bpe.encode("a"), *broken, *broken, *bpe.encode("the")]
-    body = CompletionLogprobs(bpe).body(told(bpe, ids))
+    body = CompletionLogprobs(bpe.spelling).body(told(bpe, ids))
     assert bpe.decode(ids) == "a\ufffd\ufffdthe"
     assert body["text_offset"] == [0, *[1] * len(broken), *[2] * len(broken), 3]
 
 
 def test_the_bytes_of_a_chats_tokens_are_the_texts(bpe: Tokenizer) -> None:
     ids = bpe.encode("🧿中")
-    content = ChatLogprobs(bpe).body(told(bpe, ids))["content"]
+    content = ChatLogprobs(bpe.spelling).body(told(bpe, ids))["content"]
     assert bytes(b for entry in content for b in entry["bytes"]).decode() == "🧿中"
     assert "\ufffd" in content[0]["token"]
 
@@ -235,7 +235,7 @@ def test_the_bytes_of_a_chats_tokens_are_the_texts(bpe: Tokenizer) -> None:
 def test_a_special_token_is_named_and_takes_no_room_in_the_text(bpe: Tokenizer) -> None:
     end = bpe.hf.eos_token_id
     ids = [*bpe.encode("fox"), end, *bpe.encode("the")]
-    body = CompletionLogprobs(bpe).body(told(bpe, ids))
+    body = CompletionLogprobs(bpe.spelling).body(told(bpe, ids))
     at = ids.index(end)
     assert body["tokens"][at] == "<|end|>"
     assert body["text_offset"][at] == body["text_offset"][at + 1] == len("fox")
@@ -244,5 +244,5 @@ def test_a_special_token_is_named_and_takes_no_room_in_the_text(bpe: Tokenizer) 
 def test_of_tokens_that_are_written_alike_the_likeliest_is_shown(bpe: Tokenizer) -> None:
     first, *_, last = bpe.encode("🧿")
     one = TokenLogprobs(last, -3.0, ((first, -0.5), (last, -3.0)))
-    [top] = CompletionLogprobs(bpe).body([one])["top_logprobs"]
+    [top] = CompletionLogprobs(bpe.spelling).body([one])["top_logprobs"]
     assert top == {"\ufffd": -0.5}

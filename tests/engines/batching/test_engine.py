@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 from bounded import run
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from llmserve.domain import (
     Cancelled,
@@ -32,12 +32,14 @@ from llmserve.engines.batching import engine as engine_module
 from llmserve.engines.batching.compute import model_computation, support
 from llmserve.engines.batching.compute.runner import Runner
 from llmserve.engines.batching.loop import StepLoop
-from llmserve.engines.engine import Engine
+from llmserve.engines.engine import Generator
 from llmserve.engines.factory import build_engine
 from llmserve.engines.job import Job
 from llmserve.engines.mailbox import Mailbox
+from llmserve.engines.options import EngineOptions
 from llmserve.engines.task import Task
 from llmserve.errors import DeviceLost, ModelBroken, ModelUnloaded
+from llmserve.text.tokenizer import Tokenizer
 
 pytestmark = pytest.mark.usefixtures("no_thread_left")
 
@@ -47,10 +49,10 @@ GREEDY = {"temperature": 0.0, "ignore_eos": True}
 @contextlib.asynccontextmanager
 async def engine_of(
     folder: Path, kind: EngineKind = EngineKind.AUTO, **options: Any
-) -> AsyncIterator[Engine]:
+) -> AsyncIterator[Generator]:
     spec = ModelSpec("tiny", path=folder, dtype="float32", device="cpu", engine=kind)
-    wanted = {"max_running": 8, "torch_threads": 1, "fetch": lambda spec, report: folder}
-    engine = build_engine(spec, **wanted | options)  # type: ignore[arg-type]
+    wanted: dict[str, Any] = {"max_running": 8, "torch_threads": 1}
+    engine = build_engine(spec, EngineOptions(lambda spec, report: folder, **wanted | options))
     try:
         await engine.load(lambda progress: None)
         yield engine
@@ -58,12 +60,16 @@ async def engine_of(
         await engine.close()
 
 
+def tokenizer_of(folder: Path) -> Tokenizer:
+    return Tokenizer(AutoTokenizer.from_pretrained(folder))
+
+
 class Asked:
     """A job and what was told of it."""
 
     def __init__(
         self,
-        engine: Engine,
+        engine: Generator,
         prompt: Sequence[int],
         max_tokens: int,
         *,
@@ -119,7 +125,7 @@ def test_a_model_that_batching_cannot_run_is_served_by_threads_with_the_reason(
 def test_closing_while_it_loads_ends_the_load(tiny_model: Path) -> None:
     async def test() -> None:
         spec = ModelSpec("tiny", path=tiny_model)
-        engine = build_engine(spec, fetch=lambda spec, report: tiny_model, torch_threads=1)
+        engine = build_engine(spec, EngineOptions(lambda spec, report: tiny_model, torch_threads=1))
         begun = asyncio.Event()
         loop = asyncio.get_running_loop()
 
@@ -167,7 +173,9 @@ def test_a_cancelled_job_is_let_go_of_within_a_step(tiny_model: Path) -> None:
 def test_what_it_tells_of_itself(tiny_model: Path) -> None:
     async def test() -> None:
         steps: list[Any] = []
-        async with engine_of(tiny_model, on_step=steps.append) as engine:
+        async with engine_of(
+            tiny_model, on_step=lambda model, report: steps.append(report)
+        ) as engine:
             info = engine.info
             assert info.kind is EngineKind.BATCHING
             assert "auto" in info.why
@@ -265,7 +273,7 @@ def test_a_pinned_prefix_is_there_before_anyone_asked(tiny_model: Path) -> None:
             assert report.prefix_tokens[1:] == (0, 0)
             assert "lengthen it" in str(report.prefix_problems[1])
             assert "shorten it" in str(report.prefix_problems[2])
-            question = engine.tokenizer.encode((system, Message("user", "Why?")))
+            question = tokenizer_of(tiny_model).encode((system, Message("user", "Why?")))
             asked = Asked(engine, question, 2)
             await asked.tokens()
             assert asked.job.cached_tokens == report.prefix_tokens[0]
@@ -287,7 +295,7 @@ def test_a_job_that_ends_while_it_is_handed_over_leaves_its_place(
     run(test)
 
 
-async def _ask_in_vain(engine: Engine) -> None:
+async def _ask_in_vain(engine: Generator) -> None:
     """Until the engine refuses at once; what comes while its thread ends fails."""
     while isinstance((await Asked(engine, (5, 6), 2).events())[-1], Failed):
         pass
@@ -380,7 +388,9 @@ def test_warming_an_engine_that_is_closed_is_refused(tiny_model: Path) -> None:
 def test_both_engines_say_the_same(tiny_model: Path) -> None:
     async def texts(kind: EngineKind) -> list[str]:
         async with engine_of(tiny_model, kind) as engine:
-            asked = [Asked(engine, engine.tokenizer.encode(p), 24) for p in ("Hello", "A fox")]
+            asked = [
+                Asked(engine, tokenizer_of(tiny_model).encode(p), 24) for p in ("Hello", "A fox")
+            ]
             return [
                 "".join(e.text for e in await each.events() if isinstance(e, Delta))
                 for each in asked

@@ -12,10 +12,11 @@ import pytest
 from bounded import run
 
 from llmserve.domain import Cancelled, Failed, Finish, ModelSpec, SamplingParams
-from llmserve.engines.engine import Engine
+from llmserve.engines.engine import Generator
 from llmserve.engines.factory import build_engine
 from llmserve.engines.job import Job
 from llmserve.engines.mailbox import Mailbox
+from llmserve.engines.options import EngineOptions
 from llmserve.engines.task import Task
 
 ROUNDS = 8
@@ -25,7 +26,7 @@ POOL_TOKENS = 384
 """Small, so that blocks run out and requests are preempted all the time."""
 
 
-async def one(engine: Engine, numbers: random.Random) -> Job:
+async def one(engine: Generator, numbers: random.Random) -> Job:
     prompt = [numbers.randrange(4, 12) for _ in range(numbers.randrange(1, 60))]
     params = SamplingParams(
         temperature=numbers.choice([0.0, 0.8]),
@@ -52,7 +53,7 @@ async def one(engine: Engine, numbers: random.Random) -> Job:
     return job
 
 
-async def round_of(engine: Engine, numbers: random.Random) -> list[Job]:
+async def round_of(engine: Generator, numbers: random.Random) -> list[Job]:
     turn = asyncio.Semaphore(AT_ONCE)
 
     async def bounded() -> Job:
@@ -68,10 +69,12 @@ def test_the_pool_is_whole_and_memory_flat(tiny_model: Path) -> None:
         spec = ModelSpec("tiny", path=tiny_model, dtype="float32", device="cpu")
         engine = build_engine(
             spec,
-            max_running=AT_ONCE,
-            torch_threads=1,
-            fetch=lambda spec, report: tiny_model,
-            kv_cache_bytes=POOL_TOKENS * 2 * 2 * 2 * 16 * 4,
+            EngineOptions(
+                lambda spec, report: tiny_model,
+                max_running=AT_ONCE,
+                torch_threads=1,
+                kv_cache_bytes=POOL_TOKENS * 2 * 2 * 2 * 16 * 4,
+            ),
         )
         await engine.load(lambda progress: None)
         process, numbers, sizes = psutil.Process(), random.Random(5), []

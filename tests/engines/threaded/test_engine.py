@@ -29,6 +29,8 @@ from llmserve.domain import (
 )
 from llmserve.engines.job import Job
 from llmserve.engines.mailbox import Mailbox
+from llmserve.engines.options import EngineOptions
+from llmserve.engines.step_report import StepReport
 from llmserve.engines.task import Task
 from llmserve.engines.threaded import engine as threaded
 from llmserve.engines.threaded.engine import ThreadedEngine
@@ -125,13 +127,12 @@ POOL = "generate-tiny"
 
 
 @contextlib.asynccontextmanager
-async def bench(folder: Path, max_running: int = 2) -> AsyncIterator[Bench]:
+async def bench(folder: Path, max_running: int = 2, **options: Any) -> AsyncIterator[Bench]:
+    wanted: dict[str, Any] = {"max_running": max_running, "torch_threads": 1}
     engine = ThreadedEngine(
         ModelSpec("tiny", path=folder),
+        EngineOptions(lambda spec, on_progress: folder, **wanted | options),
         why="test",
-        max_running=max_running,
-        torch_threads=1,
-        fetch=lambda spec, on_progress: folder,
     )
     stages: list[LoadProgress] = []
     try:
@@ -201,6 +202,19 @@ def test_a_device_that_is_lost_shows_in_the_age_of_the_last_step(
     run(test)
 
 
+def test_every_step_is_reported_with_the_tokens_that_it_computed(tiny_model: Path) -> None:
+    async def test() -> None:
+        reports: list[tuple[str, StepReport]] = []
+        async with bench(tiny_model, on_step=lambda *told: reports.append(told)) as b:
+            reports.clear()
+            await b.tokens(max_tokens=4)
+            assert [model for model, _ in reports] == ["tiny"] * 4
+            assert [report.tokens for _, report in reports] == [len(PROMPT), 1, 1, 1]
+            assert all(report.sampled == 1 and report.seconds > 0 for _, report in reports)
+
+    run(test)
+
+
 def test_cancel_stops_within_a_token(tiny_model: Path) -> None:
     async def test() -> None:
         async with bench(tiny_model) as b:
@@ -259,7 +273,7 @@ def test_closing_while_loading_interrupts_the_load(tiny_model: Path) -> None:
             return tiny_model
 
         engine = ThreadedEngine(
-            ModelSpec("tiny"), why="test", max_running=1, torch_threads=1, fetch=fetch
+            ModelSpec("tiny"), EngineOptions(fetch, max_running=1, torch_threads=1), why="test"
         )
         loading = asyncio.create_task(engine.load(lambda progress: None))
         await fetching.wait()
@@ -302,10 +316,8 @@ def test_closing_while_loading_warms_up_ends_the_load(
     async def test() -> None:
         engine = ThreadedEngine(
             ModelSpec("tiny", path=tiny_model),
+            EngineOptions(lambda spec, on_progress: tiny_model, max_running=1, torch_threads=1),
             why="test",
-            max_running=1,
-            torch_threads=1,
-            fetch=lambda spec, on_progress: tiny_model,
         )
         warming_up = asyncio.Event()
 

@@ -24,6 +24,7 @@ from llmserve.domain import (
 )
 from llmserve.engines.job import Job
 from llmserve.engines.mailbox import Mailbox
+from llmserve.engines.options import EngineOptions
 from llmserve.engines.task import Task
 from llmserve.engines.threaded.engine import ThreadedEngine
 from llmserve.engines.threaded.logprobs import LogprobsTap
@@ -97,10 +98,8 @@ def events_of(folder: Path, sampling: SamplingParams, max_tokens: int = 10) -> l
 async def _events_of(folder: Path, sampling: SamplingParams, max_tokens: int) -> list[Event]:
     engine = ThreadedEngine(
         ModelSpec("tiny", path=folder),
+        EngineOptions(lambda spec, on_progress: folder, max_running=1, torch_threads=1),
         why="test",
-        max_running=1,
-        torch_threads=1,
-        fetch=lambda spec, on_progress: folder,
     )
     try:
         await engine.load(lambda progress: None)

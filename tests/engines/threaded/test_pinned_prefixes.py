@@ -30,6 +30,7 @@ from llmserve.domain import (
 )
 from llmserve.engines.job import Job
 from llmserve.engines.mailbox import Mailbox
+from llmserve.engines.options import EngineOptions
 from llmserve.engines.task import Task
 from llmserve.engines.threaded.engine import ThreadedEngine
 from llmserve.engines.threaded.pinned_prefixes import (
@@ -66,10 +67,8 @@ def pinned(*token_ids: int, num_bytes: int = 1) -> Pinned:
 async def engine_for(folder: Path, *prefixes: Prompt) -> AsyncIterator[ThreadedEngine]:
     engine = ThreadedEngine(
         ModelSpec("m", path=folder, warmup_prefixes=prefixes),
+        EngineOptions(lambda spec, progress: folder, max_running=2, torch_threads=1),
         why="a test",
-        max_running=2,
-        torch_threads=1,
-        fetch=lambda spec, progress: folder,
     )
     try:
         await engine.load(lambda progress: None)

@@ -112,13 +112,16 @@ def test_pickled_weights_count_where_there_are_no_safetensors(tmp_path: Path) ->
         ),
         ({"pytorch_model.bin.index.json": index_of(BIN_SHARDS)}, BIN_SHARDS[0]),
         ({"model.safetensors.index.json": "{"}, "index.json cannot be read"),
-        ({"model.safetensors.index.json": "[]"}, "is no index"),
-        ({"model.safetensors.index.json": '{"weight_map": ["x"]}'}, "is no index"),
+        ({"model.safetensors.index.json": "[]"}, "is not an index"),
+        ({"model.safetensors.index.json": '{"weight_map": ["x"]}'}, "is not an index"),
         (
             {"model.safetensors.index.json": index_of(("../other/model.safetensors",))},
-            "is no index",
+            "is not an index",
         ),
-        ({"model.safetensors.index.json": index_of(("/etc/model.safetensors",))}, "is no index"),
+        (
+            {"model.safetensors.index.json": index_of(("/etc/model.safetensors",))},
+            "is not an index",
+        ),
     ],
 )
 def test_what_is_missing_is_named(tmp_path: Path, files: dict[str, int | str], told: str) -> None:

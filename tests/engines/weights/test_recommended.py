@@ -115,7 +115,7 @@ def test_stop_strings_and_suppressed_tokens_hold_always(tokenizer: Any, tmp_path
         ),
         (
             {"stop_strings": ["<|im_end|>\n"]},
-            'stop_strings = ["<|im_end|>\\n"] (answers are without special tokens)',
+            'stop_strings = ["<|im_end|>\\n"] (answers contain no special tokens)',
         ),
     ],
 )

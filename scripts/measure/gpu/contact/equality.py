@@ -19,10 +19,11 @@ from random_models.presets import PRESETS
 from transformers import GenerationConfig
 
 from llmserve.domain import Cancelled, Delta, Failed, Finish, ModelSpec, SamplingParams
-from llmserve.engines.engine import Engine
+from llmserve.engines.engine import Generator
 from llmserve.engines.factory import build_engine
 from llmserve.engines.job import Job
 from llmserve.engines.mailbox import Mailbox
+from llmserve.engines.options import EngineOptions
 from llmserve.engines.task import Task
 from llmserve.engines.weights.loading import load_model
 
@@ -99,9 +100,14 @@ async def _actual(
     spec: ModelSpec, path: Path, prompts: list[list[int]]
 ) -> tuple[str, list[list[int]]]:
     engine = build_engine(
-        spec, max_running=16, kv_cache_bytes=32 * 2**20, max_tokens_per_step=128,
-        fetch=lambda spec, report: path,
-    )  # fmt: skip
+        spec,
+        EngineOptions(
+            lambda spec, report: path,
+            max_running=16,
+            kv_cache_bytes=32 * 2**20,
+            max_tokens_per_step=128,
+        ),
+    )
     try:
         await engine.load(lambda progress: None)
         answers = await asyncio.gather(*(answer(engine, prompt) for prompt in prompts))
@@ -110,7 +116,7 @@ async def _actual(
         await engine.close()
 
 
-async def answer(engine: Engine, prompt: list[int]) -> list[int]:
+async def answer(engine: Generator, prompt: list[int]) -> list[int]:
     """The greedy tokens that an engine gives.
 
     Raises:

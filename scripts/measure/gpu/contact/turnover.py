@@ -14,8 +14,9 @@ from make_model import make_model
 from random_models.presets import PRESETS
 
 from llmserve.domain import ModelSpec
-from llmserve.engines.engine import Engine
+from llmserve.engines.engine import Generator
 from llmserve.engines.factory import build_engine
+from llmserve.engines.options import EngineOptions
 from measure.gpu.contact.equality import answer, prompts_of
 
 PRESET: Final = "tiny-llama"
@@ -72,14 +73,19 @@ async def _round(spec: ModelSpec, path: Path) -> bool:
     return is_right
 
 
-def _engine(spec: ModelSpec, path: Path) -> Engine:
+def _engine(spec: ModelSpec, path: Path) -> Generator:
     return build_engine(
-        spec, max_running=16, kv_cache_bytes=32 * 2**20, max_tokens_per_step=128,
-        fetch=lambda spec, report: path,
-    )  # fmt: skip
+        spec,
+        EngineOptions(
+            lambda spec, report: path,
+            max_running=16,
+            kv_cache_bytes=32 * 2**20,
+            max_tokens_per_step=128,
+        ),
+    )
 
 
-async def _answers(engine: Engine, prompts: list[list[int]]) -> list[list[int]]:
+async def _answers(engine: Generator, prompts: list[list[int]]) -> list[list[int]]:
     return list(await asyncio.gather(*(answer(engine, prompt) for prompt in prompts)))
 
 

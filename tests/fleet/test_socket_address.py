@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from open_files import num_open_files
 
-from llmserve.fleet import address as module
-from llmserve.fleet.address import MAX_BYTES, address_of, has_address
+from llmserve.fleet import socket_address as module
+from llmserve.fleet.socket_address import MAX_BYTES, address_of, has_address
 
 
 def greet(path: Path) -> bytes:

@@ -1,4 +1,4 @@
-"""Addresses of Unix sockets: a path may be long, an address has room for 107 bytes of one."""
+"""Addresses of Unix sockets, which hold at most 107 bytes while paths may be longer."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from pathlib import Path
 from typing import Final
 
 MAX_BYTES: Final = 107
-"""Of `sun_path` on Linux, without the zero at its end."""
+"""Length of `sun_path` on Linux, without the terminating zero."""
 OPEN_FILES: Final = Path("/proc/self/fd")
 
 
 @contextlib.contextmanager
 def address_of(path: Path) -> Iterator[str]:
-    """What to bind or connect to for the socket of this path, valid while inside.
+    """The address to bind or connect to for the socket at this path; valid inside the block.
 
-    A long path is named by its open directory.
+    A path that is too long is reached through its directory's descriptor in /proc.
 
     Raises:
-        OSError: the directory is not there.
+        OSError: the directory does not exist.
     """
     if len(os.fsencode(path)) <= MAX_BYTES:
         yield str(path)
@@ -33,5 +33,5 @@ def address_of(path: Path) -> Iterator[str]:
 
 
 def has_address(path: Path) -> bool:
-    """Whether this system has an address for the path."""
+    """Whether the path is short enough, or this system can reach a longer one."""
     return len(os.fsencode(path)) <= MAX_BYTES or OPEN_FILES.exists()

@@ -5,22 +5,27 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from llmserve.domain import (
     Caller,
+    EngineInfo,
     GenerationRequest,
     Message,
+    ModelSpec,
     Prompt,
     SamplingFields,
     SamplingParams,
 )
+from llmserve.engines.engine import Hold
+from llmserve.engines.preparation import PreparationPool
 from llmserve.engines.task import Task
 from llmserve.errors import InvalidRequest, PromptTooLong, WaitTimeout
-from llmserve.registry.served import ServedModel
-from llmserve.service.shares import Shares
 from llmserve.text.too_long import TooLong
 from llmserve.timer import awake_timeout
+
+if TYPE_CHECKING:
+    from llmserve.text.tokenizer import Tokenizer
 
 LEAST_SECONDS: Final = 1.0
 """For a prompt to become tokens, however short its request's time is: the answer then has the text
@@ -28,44 +33,40 @@ that there is by its deadline, none perhaps."""
 
 
 class TaskBuilder:
-    """Makes tasks for one model after the other. Owned by the event loop.
+    """Makes the tasks of a model whose tokenizer is here, on its own threads. Owned by the event
+    loop."""
 
-    `request_timeout_seconds` is both default and upper bound of a request's own timeout.
-    """
-
-    def __init__(self, request_timeout_seconds: float, clock: Callable[[], float]) -> None:
-        self._most_seconds = request_timeout_seconds
+    def __init__(
+        self,
+        spec: ModelSpec,
+        tokenizer: Tokenizer,
+        info: EngineInfo,
+        pool: PreparationPool,
+        clock: Callable[[], float],
+    ) -> None:
+        self._spec = spec
+        self._tokenizer = tokenizer
+        self._info = info
+        self._pool = pool
         self._clock = clock
-
-    def deadline(self, requests: Sequence[GenerationRequest], arrived_at: float) -> float:
-        """When requests that came together must be over."""
-        seconds = (request.timeout_seconds or self._most_seconds for request in requests)
-        return arrived_at + min(*seconds, self._most_seconds)
 
     async def build(
         self,
         requests: Sequence[GenerationRequest],
-        served: ServedModel,
         caller: Caller,
-        shares: Shares,
         deadline: float,
+        hold: Hold,
     ) -> list[Task]:
-        """A task for each request. Everything about them that can be wrong is checked.
-
-        Raises:
-            InvalidRequest: the prompt or a parameter cannot be served.
-            QueueFull: too many prompts wait for the model's threads.
-            NotReady: the model is unloaded meanwhile, or the server drains.
-            WaitTimeout: it took longer than the deadline and `LEAST_SECONDS` allow.
-        """
+        """A task for each request, as `Generator.prepare`; equal prompts are encoded once."""
         begun_at = self._clock()
-        encoded: dict[Prompt, list[int]] = {}
+        encoded: dict[Prompt, tuple[int, ...]] = {}
         try:
             async with awake_timeout(max(LEAST_SECONDS, deadline - begun_at), self._clock):
                 for request in requests:
-                    if request.prompt not in encoded:
-                        ids = await self._encode(request, served, caller, shares)
-                        encoded[request.prompt] = ids
+                    if request.prompt in encoded:
+                        continue
+                    ids = await self._encode(request, caller, hold)
+                    encoded[request.prompt] = tuple(ids)
         except TimeoutError:
             raise WaitTimeout(
                 f"the prompt was not made into tokens within {self._clock() - begun_at:.1f} s, "
@@ -73,46 +74,45 @@ class TaskBuilder:
                 "again later"
             ) from None
         return [
-            self._task(request, served, encoded[request.prompt], caller, deadline)
-            for request in requests
+            self._task(request, encoded[request.prompt], caller, deadline) for request in requests
         ]
 
     async def _encode(
-        self, request: GenerationRequest, served: ServedModel, caller: Caller, shares: Shares
+        self,
+        request: GenerationRequest,
+        caller: Caller,
+        hold: Hold,
     ) -> list[int]:
-        """On the model's own threads. They hold a share of the key's limits as long as they work,
-        though the caller may have left."""
-        engine, prompt = served.loaded_engine, request.prompt
-        max_context = engine.info.max_context
+        """On a thread of the pool, which may go on though the caller has left."""
+        max_context = self._info.max_context
         try:
-            return await served.loaded_preparation.run(
-                partial(engine.tokenizer.encode, prompt, max_context),
-                size=_size(prompt),
+            return await self._pool.run(
+                partial(self._tokenizer.encode, request.prompt, max_context),
+                size=_size(request.prompt),
                 caller=caller.name,
                 priority=caller.priority,
-                on_end=partial(shares.take(), 0),
+                on_end=hold(),
             )
         except TooLong as error:
-            max_tokens = _sampling(request, served).max_tokens or 1
+            max_tokens = self._sampling(request).max_tokens or 1
             raise PromptTooLong(error.fewest, max_tokens, max_context, is_exact=False) from None
 
     def _task(
         self,
         request: GenerationRequest,
-        served: ServedModel,
-        prompt_ids: Sequence[int],
+        prompt_ids: tuple[int, ...],
         caller: Caller,
         deadline: float,
     ) -> Task:
-        info = served.loaded_engine.info
+        info = self._info
         if not prompt_ids:
             raise InvalidRequest("the prompt is empty; send at least one token", param="prompt")
-        sampling = _sampling(request, served)
+        sampling = self._sampling(request)
         room = info.max_context - len(prompt_ids)
         if room < 1:
             raise PromptTooLong(len(prompt_ids), sampling.max_tokens or 1, info.max_context)
         biased = [token_id for token_id, _ in sampling.logit_bias]
-        served.loaded_engine.tokenizer.check(biased, param="logit_bias")
+        self._tokenizer.check(biased, param="logit_bias")
         max_tokens = min(room, sampling.max_tokens or room)
         if request.sampling.min_tokens is None:  # the model's own wish gives way
             sampling = replace(sampling, min_tokens=min(sampling.min_tokens, max_tokens))
@@ -124,7 +124,7 @@ class TaskBuilder:
             )
         return Task(
             request_id=request.id,
-            prompt_ids=tuple(prompt_ids),
+            prompt_ids=prompt_ids,
             sampling=sampling.under(info.rules),
             max_tokens=max_tokens,
             deadline=deadline,
@@ -133,14 +133,13 @@ class TaskBuilder:
             cache_salt=request.cache_salt,
         )
 
-
-def _sampling(request: GenerationRequest, served: ServedModel) -> SamplingParams:
-    return SamplingParams.resolve(
-        request.sampling,
-        served.spec.sampling,
-        _bounded(served.loaded_engine.info.sampling, request.defaults),
-        request.defaults,
-    )
+    def _sampling(self, request: GenerationRequest) -> SamplingParams:
+        return SamplingParams.resolve(
+            request.sampling,
+            self._spec.sampling,
+            _bounded(self._info.sampling, request.defaults),
+            request.defaults,
+        )
 
 
 def _bounded(recommended: SamplingFields, defaults: SamplingFields) -> SamplingFields:

@@ -10,6 +10,7 @@ from bounded import run
 from fake_engine import FakeEngine
 
 from llmserve.admission.keys import KeyRing
+from llmserve.admission.limits import Limiter
 from llmserve.api.native.websocket import _Conversation
 from llmserve.bootstrap import Container
 from llmserve.domain import ModelSpec
@@ -18,7 +19,7 @@ from llmserve.observability.metrics import Metrics
 from llmserve.observability.tracing import NullTracer
 from llmserve.registry.loader import Loader
 from llmserve.registry.registry import Registry
-from llmserve.service import Limits, Service
+from llmserve.service import Limits, Recorder, Service
 from llmserve.settings import Settings
 
 
@@ -46,7 +47,7 @@ def test_a_slow_reader_gets_larger_deltas_and_cancel_still_works() -> None:
         metrics = Metrics()
         registry = Registry([ModelSpec("fake")])
         loader = Loader(registry, lambda spec: engine)
-        service = Service(registry, loader, Limits(2, 60.0, 60.0), metrics)
+        service = Service(registry, loader, Limits(2, 60.0, 60.0), Recorder(metrics))
         loader.start()
         await loader.loaded()
         socket = SlowSocket()
@@ -54,6 +55,8 @@ def test_a_slow_reader_gets_larger_deltas_and_cancel_still_works() -> None:
             Settings(),
             metrics,
             registry,
+            loader,
+            Limiter(None),
             service,
             KeyRing(),
             None,

@@ -8,7 +8,7 @@ import pytest
 
 from llmserve.errors import ConfigurationError
 from llmserve.settings import load_settings
-from llmserve.workers.address import published, published_url, url_here
+from llmserve.workers.address_file import published, published_url, url_here
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from llmserve.errors import ConfigurationError
-from llmserve.fleet.place import YOUNG_SECONDS, fresh_run_directory
+from llmserve.fleet.location import YOUNG_SECONDS, fresh_run_directory
 
 
 @pytest.fixture(autouse=True)

@@ -1,0 +1,68 @@
+"""One HTTP request for generations: what it came with, and the tickets that it holds."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends, Request
+
+from llmserve.api.container import TheCaller, TheContainer
+from llmserve.api.edge.timeouts import HeaderTimeout
+from llmserve.api.generation_body import GenerationBody
+from llmserve.api.ignored import report_ignored
+from llmserve.bootstrap import Container
+from llmserve.domain import Caller
+from llmserve.errors import InvalidRequest
+from llmserve.service import Generation
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """A request on its way to an answer.
+
+    Attributes:
+        timeout_seconds: from the request's headers, `None` without one.
+        opened: closes the generations once the response has been sent, or cannot be.
+    """
+
+    request: Request
+    container: Container
+    caller: Caller
+    timeout_seconds: float | None
+    opened: AsyncExitStack
+
+    async def open(self, body: GenerationBody) -> Sequence[Generation]:
+        """Take a ticket for each generation that the body asks for, or for none.
+
+        Raises:
+            LLMServeError: the request is refused; see `Service.open_all`.
+        """
+        report_ignored(body, self.request, self.container, self.caller)
+        count, most = body.num_requests, self.container.settings.max_prompts_per_request
+        if count > most:
+            raise InvalidRequest(
+                f"prompts × n is {count} and this server takes {most} per request; split it",
+                param="n",
+            )
+        request_id = self.request.scope["request_id"]
+        if body.is_long:
+            requests = await asyncio.to_thread(body.requests, request_id, self.timeout_seconds)
+        else:
+            requests = body.requests(request_id, self.timeout_seconds)
+        generations = self.container.service.open_all(requests, self.caller)
+        return await self.opened.enter_async_context(generations)
+
+
+async def _exchange(
+    request: Request, container: TheContainer, caller: TheCaller, timeout: HeaderTimeout
+) -> AsyncIterator[Exchange]:
+    """FastAPI leaves a `yield` dependency on every way out of the request."""
+    async with AsyncExitStack() as opened:
+        yield Exchange(request, container, caller, timeout, opened)
+
+
+TheExchange = Annotated[Exchange, Depends(_exchange)]

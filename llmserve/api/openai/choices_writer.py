@@ -1,0 +1,172 @@
+"""What chats and text completions share on the wire: chunks, choices, usage, `[DONE]`."""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from typing import Any, ClassVar, Final
+
+from llmserve.api.error_shape import openai_error
+from llmserve.api.openai.logprobs import LogprobsWriter, Spell
+from llmserve.api.sse import data, queued_comment
+from llmserve.domain import Delta, Event, Failed, Finish, FinishReason, Queued, Usage
+from llmserve.service import Answer, Generation
+
+DONE: Final = b"data: [DONE]\n\n"
+
+MAX_LOGPROBS_PER_CHUNK: Final = 64
+"""With 20 alternatives each, these take a few milliseconds to write."""
+
+
+class ChoicesWriter(ABC):
+    """Writes the choices of one request. The two routes differ in what a choice contains.
+
+    Attributes:
+        prefix: of the answer's id.
+        whole_object: the `object` of an answer that is not streamed.
+        chunk_object: the `object` of a chunk.
+    """
+
+    prefix: ClassVar[str]
+    whole_object: ClassVar[str]
+    chunk_object: ClassVar[str]
+
+    def __init__(
+        self, generations: Sequence[Generation], *, choices_per_prompt: int, wants_usage: bool
+    ) -> None:
+        self._id = self.prefix + generations[0].id
+        self._model = generations[0].model
+        self._created = int(time.time())
+        self._choices_per_prompt = choices_per_prompt
+        self._wants_usage = wants_usage
+        self._logprobs = [self.logprobs_writer(g.spelling) for g in generations]
+        self._opened: set[int] = set()
+
+    def frames(self, index: int, event: Event) -> Iterator[bytes]:
+        """Chunks of one choice; an error object, a comment while it waits."""
+        if isinstance(event, Queued):
+            yield queued_comment(event)
+            return
+        if isinstance(event, Failed):
+            yield data(openai_error(event.error))
+            return
+        yield from self._opening(index)
+        match event:
+            case Delta():
+                yield from self._pieces(index, event)
+            case Finish():
+                yield self._chunk(_choice(index, self.closing(), event))
+
+    def end(self, usages: Sequence[Usage]) -> Iterator[bytes]:
+        """The usage, if it was asked for, and `[DONE]`."""
+        if self._wants_usage:
+            yield data(self._body(self.chunk_object, []) | {"usage": self._usage(usages)})
+        yield DONE
+
+    def whole(self, answers: Sequence[Answer]) -> dict[str, Any]:
+        """Every choice, and the usage."""
+        choices = [
+            _choice(
+                index,
+                self.content(answer.text),
+                answer.finish,
+                None if answer.logprobs is None else logprobs.body(answer.logprobs),
+            )
+            for index, (answer, logprobs) in enumerate(zip(answers, self._logprobs, strict=True))
+        ]
+        usage = self._usage([answer.finish.usage for answer in answers])
+        return self._body(self.whole_object, choices) | {"usage": usage}
+
+    @abstractmethod
+    def opening(self) -> dict[str, Any] | None:
+        """What a choice's first chunk contains, if it has one of its own."""
+
+    @abstractmethod
+    def piece(self, text: str) -> dict[str, Any]:
+        """What a chunk with text contains."""
+
+    @abstractmethod
+    def closing(self) -> dict[str, Any]:
+        """What the chunk with the finish reason contains."""
+
+    @abstractmethod
+    def content(self, text: str) -> dict[str, Any]:
+        """What a choice of a whole answer contains."""
+
+    @abstractmethod
+    def logprobs_writer(self, spelling: Spell) -> LogprobsWriter:
+        """Writes the log probabilities of one choice, whose tokens `spelling` spells."""
+
+    def _opening(self, index: int) -> Iterator[bytes]:
+        opening = self.opening()
+        if opening is not None and index not in self._opened:
+            self._opened.add(index)
+            yield self._chunk(_choice(index, opening))
+
+    def _pieces(self, index: int, delta: Delta) -> Iterator[bytes]:
+        """A delta, in several chunks if many log probabilities piled up for a slow reader.
+
+        A token whose text is held back has a chunk of its own, without text.
+        """
+        text, tokens = delta.text, delta.logprobs
+        while text or tokens:
+            now, tokens = tokens[:MAX_LOGPROBS_PER_CHUNK], tokens[MAX_LOGPROBS_PER_CHUNK:]
+            logprobs = self._logprobs[index].body(now) if now else None
+            yield self._chunk(_choice(index, self.piece(text), logprobs=logprobs))
+            text = ""
+
+    def _chunk(self, choice: dict[str, Any]) -> bytes:
+        # With include_usage, every chunk but the last has OpenAI's null usage.
+        extra = {"usage": None} if self._wants_usage else {}
+        return data(self._body(self.chunk_object, [choice]) | extra)
+
+    def _body(self, kind: str, choices: list[dict[str, Any]]) -> dict[str, Any]:
+        return {
+            "id": self._id,
+            "object": kind,
+            "created": self._created,
+            "model": self._model,
+            "choices": choices,
+        }
+
+    def _usage(self, usages: Sequence[Usage]) -> dict[str, Any]:
+        """The request's usage: a prompt counts once, however many choices it has.
+
+        `cached_tokens` of the prompt did not have to be computed.
+        """
+        first_choices = usages[:: self._choices_per_prompt]
+        prompt_tokens = sum(usage.prompt_tokens for usage in first_choices)
+        completion_tokens = sum(usage.completion_tokens for usage in usages)
+        cached_tokens = sum(usage.cached_tokens for usage in first_choices)
+        return {
+            "prompt_tokens": prompt_tokens,
+            "completion_tokens": completion_tokens,
+            "total_tokens": prompt_tokens + completion_tokens,
+            "prompt_tokens_details": {"cached_tokens": cached_tokens},
+        }
+
+
+def _choice(
+    index: int,
+    content: dict[str, Any],
+    finish: Finish | None = None,
+    logprobs: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """One choice, of a chunk or of a whole answer.
+
+    `stop_reason` is an extension: the stop string that matched, or "timeout".
+    """
+    reasons: dict[str, Any] = {"finish_reason": None}
+    if finish is not None:
+        reasons = {"finish_reason": _finish_reason(finish), "stop_reason": _stop_reason(finish)}
+    return {"index": index, **content, "logprobs": logprobs, **reasons}
+
+
+def _finish_reason(finish: Finish) -> str:
+    """OpenAI has no word for a deadline; `length` is its word for an answer that was cut short."""
+    return "stop" if finish.reason is FinishReason.STOP else "length"
+
+
+def _stop_reason(finish: Finish) -> str | None:
+    return "timeout" if finish.reason is FinishReason.TIMEOUT else finish.stop_string

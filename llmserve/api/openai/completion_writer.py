@@ -1,0 +1,31 @@
+"""How generations look as answers of /v1/completions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llmserve.api.openai.choices_writer import ChoicesWriter
+from llmserve.api.openai.logprobs import CompletionLogprobs, LogprobsWriter, Spell
+
+
+class CompletionWriter(ChoicesWriter):
+    """A choice is a text, and so are its chunks."""
+
+    prefix = "cmpl-"
+    whole_object = "text_completion"
+    chunk_object = "text_completion"
+
+    def opening(self) -> dict[str, Any] | None:
+        return None
+
+    def piece(self, text: str) -> dict[str, Any]:
+        return {"text": text}
+
+    def closing(self) -> dict[str, Any]:
+        return {"text": ""}
+
+    def content(self, text: str) -> dict[str, Any]:
+        return {"text": text}
+
+    def logprobs_writer(self, spelling: Spell) -> LogprobsWriter:
+        return CompletionLogprobs(spelling)

@@ -1,0 +1,56 @@
+"""What is wrong with a body or a query, in words that a client understands."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from llmserve.api.fields import NOT_A_FIELD, REFUSED
+from llmserve.errors import InvalidRequest
+
+MAX_SHOWN: Final = 200
+"""Characters of a client's own words that an error repeats."""
+
+TRIED_TYPE: Final = re.compile(r"[\[-]")
+"""pydantic names the branches of a union like `list[int]` and `constrained-str`."""
+
+
+def invalid_request(errors: Sequence[Mapping[str, Any]]) -> InvalidRequest:
+    """The first of pydantic's errors, as one of ours; `param` is the field at fault."""
+    first = errors[0]
+    if first["type"] == "json_invalid":
+        return InvalidRequest(f"the body is not valid JSON: {first['ctx']['error']}")
+    if first["type"] == REFUSED:
+        param = _param((*first["loc"], first["ctx"]["field"]), is_extra=True)
+        return InvalidRequest(f"{param!r} {first['msg']}", param=param)
+    if first["type"] == "extra_forbidden":
+        param = _param(first["loc"], is_extra=True)
+        return InvalidRequest(f"{param!r} {NOT_A_FIELD}", param=param)
+    param = _param(first["loc"], is_extra=False)
+    message = str(first["msg"]).removeprefix("Value error, ")[:MAX_SHOWN]
+    if param is not None:
+        return InvalidRequest(f"{param}: {message}", param=param)
+    if first["type"] == "value_error":  # about the body as a whole; the message names its fields
+        return InvalidRequest(message)
+    return InvalidRequest(
+        "the body must be a JSON object, sent with `Content-Type: application/json`"
+    )
+
+
+def _param(location: Sequence[str | int], *, is_extra: bool) -> str | None:
+    """The field's path, without what pydantic adds: where it looked and which type it tried.
+
+    The last part of an unknown field is the client's own word and stays as it is.
+    """
+    parts = [str(part) for part in location]
+    if parts and parts[0] in {"body", "query"} and not (is_extra and len(parts) == 1):
+        parts = parts[1:]
+    kept = [
+        part
+        for i, part in enumerate(parts)
+        if i == 0
+        or (is_extra and i == len(parts) - 1)
+        or not (part == "str" or TRIED_TYPE.search(part))
+    ]
+    return ".".join(kept)[:MAX_SHOWN] or None

@@ -1,0 +1,38 @@
+"""What lives as long as the server does."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from llmserve.admission.keys import KeyRing
+from llmserve.admission.limits import Limiter
+from llmserve.fleet.membership import Membership
+from llmserve.observability.ignored_fields import IgnoredFields
+from llmserve.observability.metrics import Metrics
+from llmserve.observability.tracing import Tracer
+from llmserve.operations.fleet_operations import FleetOperations
+from llmserve.registry.loader import Loader
+from llmserve.registry.registry import Registry
+from llmserve.service import Service
+from llmserve.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Container:
+    """What routes and commands use.
+
+    `membership` is this worker's place among the workers of the box, `None` where the process
+    is alone.
+    """
+
+    settings: Settings
+    metrics: Metrics
+    registry: Registry
+    loader: Loader
+    limiter: Limiter
+    service: Service
+    keys: KeyRing
+    operations: FleetOperations
+    tracer: Tracer
+    ignored_fields: IgnoredFields
+    membership: Membership | None = None

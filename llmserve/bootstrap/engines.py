@@ -1,0 +1,69 @@
+"""What every engine of this process is built with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from llmserve.bootstrap.fleet import workers_on
+from llmserve.domain import LoadProgress, ModelSpec
+from llmserve.engines.options import EngineOptions
+from llmserve.engines.step_report import StepReport
+from llmserve.engines.weights.footprint import footprint
+from llmserve.observability.metrics import Metrics
+from llmserve.registry.neighbours import Neighbours
+from llmserve.registry.registry import Registry
+from llmserve.settings import Settings
+
+
+def build_options(
+    settings: Settings, device: str, metrics: Metrics, registry: Registry
+) -> EngineOptions:
+    """From the settings; a worker has its part of the device, and each model its share of that."""
+    share = 1.0 / workers_on(device, settings)
+    neighbours = Neighbours(registry, _weight_bytes, settings.models_memory_bytes, share)
+
+    def fetch(spec: ModelSpec, on_progress: Callable[[LoadProgress], None]) -> Path:
+        return _fetch(spec, settings, on_progress)
+
+    def measure_step(model: str, report: StepReport) -> None:
+        metrics.step_time.labels(model).observe(report.seconds)
+        metrics.iteration_tokens.labels(model).observe(report.tokens)
+
+    return EngineOptions(
+        fetch=fetch,
+        max_running=settings.max_running,
+        torch_threads=settings.torch_threads,
+        kv_cache_bytes=settings.kv_cache_bytes,
+        worker_share=share,
+        memory_share=neighbours.share,
+        max_tokens_per_step=settings.max_tokens_per_step,
+        prefix_caching=settings.prefix_caching,
+        torch_compile=settings.torch_compile,
+        cache_dir=settings.cache_dir,
+        on_step=measure_step,
+    )
+
+
+def _fetch(
+    spec: ModelSpec, settings: Settings, on_progress: Callable[[LoadProgress], None]
+) -> Path:
+    if spec.path is not None:
+        return spec.path
+    assert spec.hub_id is not None, "a spec has a path or a hub id"
+    from llmserve.registry.hub import pull
+
+    token = settings.hf_token.get_secret_value() if settings.hf_token else None
+    return pull(
+        spec.hub_id,
+        settings.models_dir,
+        revision=spec.revision,
+        endpoint=settings.hf_endpoint,
+        token=token,
+        progress=on_progress,
+    )
+
+
+def _weight_bytes(spec: ModelSpec) -> int:
+    size = footprint(spec, None)
+    return size.weights if size is not None else 0

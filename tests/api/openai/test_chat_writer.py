@@ -1,0 +1,142 @@
+"""A chat's events in, OpenAI's bytes out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from scripted_generation import ScriptedGeneration
+
+from llmserve.api.openai.chat_writer import ChatWriter
+from llmserve.domain import (
+    Cancelled,
+    Delta,
+    Failed,
+    Finish,
+    FinishReason,
+    Queued,
+    Started,
+    TokenLogprobs,
+    Usage,
+)
+from llmserve.errors import GenerationFailed
+from llmserve.service import Answer
+
+ROLE = {"role": "assistant", "content": ""}
+
+
+def writer(count: int = 1, choices_per_prompt: int = 1, *, wants_usage: bool = False) -> ChatWriter:
+    generations = [ScriptedGeneration() for _ in range(count)]
+    return ChatWriter(
+        generations,  # type: ignore[arg-type]
+        choices_per_prompt=choices_per_prompt,
+        wants_usage=wants_usage,
+    )
+
+
+def parsed(frames: Sequence[bytes]) -> list[dict[str, Any]]:
+    assert all(frame.startswith(b"data: {") and frame.endswith(b"}\n\n") for frame in frames)
+    return [json.loads(frame[6:]) for frame in frames]
+
+
+def test_the_role_comes_first_and_once_for_each_choice() -> None:
+    chat = writer(2)
+    first = parsed([*chat.frames(0, Started(3)), *chat.frames(1, Delta("a", (7,)))])
+    later = parsed([*chat.frames(0, Delta("b", (8,))), *chat.frames(1, Delta("c", (9,)))])
+    choices = [chunk["choices"] for chunk in first + later]
+    assert [(c["index"], c["delta"], c["finish_reason"]) for [c] in choices] == [
+        (0, ROLE, None),
+        (1, ROLE, None),
+        (1, {"content": "a"}, None),
+        (0, {"content": "b"}, None),
+        (1, {"content": "c"}, None),
+    ]
+    for chunk in first + later:
+        assert isinstance(chunk["created"], int)
+        assert chunk | {"choices": [], "created": 0} == {
+            "id": "chatcmpl-r1",
+            "object": "chat.completion.chunk",
+            "created": 0,
+            "model": "fake",
+            "choices": [],
+        }
+
+
+def test_the_finish_reason_has_a_chunk_of_its_own() -> None:
+    for finish, reason, stop_reason in (
+        (Finish(FinishReason.STOP, Usage()), "stop", None),
+        (Finish(FinishReason.STOP, Usage(), "END"), "stop", "END"),
+        (Finish(FinishReason.LENGTH, Usage()), "length", None),
+        (Finish(FinishReason.TIMEOUT, Usage()), "length", "timeout"),
+    ):
+        [_, last] = parsed([*writer().frames(0, finish)])
+        assert last["choices"] == [
+            {
+                "index": 0,
+                "delta": {},
+                "logprobs": None,
+                "finish_reason": reason,
+                "stop_reason": stop_reason,
+            }
+        ]
+
+
+def test_waiting_is_a_comment_and_opens_nothing() -> None:
+    chat = writer()
+    assert [*chat.frames(0, Queued(2, 1.25))] == [b": queued position=2 eta_seconds=1.2\n\n"]
+    assert [*chat.frames(0, Queued(1, None))] == [b": queued position=1\n\n"]
+    assert len([*chat.frames(0, Started(3))]) == 1
+
+
+def test_an_error_is_an_object_in_place_of_a_chunk() -> None:
+    [error] = parsed([*writer().frames(0, Failed(GenerationFailed("it broke"), Usage()))])
+    assert error == {
+        "error": {
+            "message": "it broke",
+            "type": "server_error",
+            "param": None,
+            "code": "generation_failed",
+        }
+    }
+
+
+def test_a_cancelled_choice_has_no_finish_reason() -> None:
+    [role] = parsed([*writer().frames(0, Cancelled(Usage()))])
+    assert role["choices"][0]["finish_reason"] is None
+
+
+def test_done_is_last_and_before_it_the_usage_if_it_is_wanted() -> None:
+    usages = [Usage(3, 1, 2), Usage(3, 4, 3)]
+    assert [*writer(2).end(usages)] == [b"data: [DONE]\n\n"]
+    chat = writer(2, 2, wants_usage=True)
+    [_, piece] = parsed([*chat.frames(0, Delta("a", (7,)))])
+    assert piece["usage"] is None
+    *chunks, done = chat.end(usages)
+    [chunk] = parsed(chunks)
+    assert chunk["choices"] == []
+    assert chunk["usage"] == {
+        "prompt_tokens": 3,
+        "completion_tokens": 5,
+        "total_tokens": 8,
+        "prompt_tokens_details": {"cached_tokens": 2},
+    }
+    assert done == b"data: [DONE]\n\n"
+
+
+def test_a_whole_answer_has_every_choice_and_counts_a_prompt_once() -> None:
+    told = TokenLogprobs(ord("b"), -0.5)
+    finish = Finish(FinishReason.STOP, Usage(3, 1))
+    answers = [Answer("a", (7,), finish), Answer("b", (8,), finish, (told,))]
+    body = writer(2, 2).whole(answers)
+    assert list(body) == ["id", "object", "created", "model", "choices", "usage"]
+    assert (body["id"], body["object"]) == ("chatcmpl-r1", "chat.completion")
+    assert [choice["message"] for choice in body["choices"]] == [
+        {"role": "assistant", "content": text, "refusal": None} for text in ("a", "b")
+    ]
+    entry = {"token": "b", "logprob": -0.5, "bytes": [98], "top_logprobs": []}
+    assert [choice["logprobs"] for choice in body["choices"]] == [
+        None,
+        {"content": [entry], "refusal": None},
+    ]
+    assert (body["usage"]["prompt_tokens"], body["usage"]["completion_tokens"]) == (3, 2)

@@ -1,0 +1,34 @@
+"""A generation without a service: it says what a test has put down for it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+
+from fake_engine import LetterTokenizer
+
+from llmserve.domain import Event
+from llmserve.service import Answer
+
+
+class ScriptedGeneration:
+    """What writers and the answer read of a `Generation`."""
+
+    def __init__(
+        self, events: Sequence[Event] = (), answer: Answer | Exception | None = None
+    ) -> None:
+        self.id = "r1"
+        self.model = "fake"
+        self.prompt_tokens = 3
+        self.spelling = LetterTokenizer().spelling
+        self._events = events
+        self._answer = answer
+
+    async def events(self) -> AsyncGenerator[Event]:
+        for event in self._events:
+            yield event
+
+    async def collect(self) -> Answer:
+        if isinstance(self._answer, Exception):
+            raise self._answer
+        assert self._answer is not None
+        return self._answer
