@@ -1,4 +1,4 @@
-"""What an engine reports of each of its steps."""
+"""What an engine tells of each of its steps."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class StepParts:
-    """Where the seconds of a step went.
+    """Where the seconds of a batched step went, but for those of attempts that failed.
 
     Attributes:
         plan: choosing what to compute.
-        prepare: laying it out as tensors; of the attempts that succeeded, as is the next.
+        prepare: laying it out as tensors.
         compute: the model and the sampler.
         commit: recording what was computed.
         publish: detokenizing, and handing events over to the event loop.
@@ -26,13 +26,13 @@ class StepParts:
 
 @dataclass(frozen=True, slots=True)
 class StepReport:
-    """One forward pass and what belongs to it.
+    """One forward pass and what belongs to it, for the metrics.
 
     Attributes:
-        seconds: the whole step.
+        seconds: all of it.
         tokens: computed, prompt and answer.
         sampled: answer tokens made.
-        parts: of the seconds, where the engine knows them.
+        parts: of `seconds`, from an engine with a step loop.
     """
 
     seconds: float
