@@ -10,7 +10,7 @@ from typing import Final, TypeVar
 from llmserve.admission.holder import Holder
 from llmserve.admission.ledger import Change, Ledger, PrivateLedger, SharedLedger
 from llmserve.admission.quota import Quota, Remainder, headers
-from llmserve.admission.tab import TOLERANCE, Bucket, Tab
+from llmserve.admission.tab import TOLERANCE, Tab, TokenBucket
 from llmserve.clock import AwakeClock, awake_clock
 from llmserve.domain import Caller, CallerLimits
 from llmserve.errors import InvalidRequest, RateLimited
@@ -243,13 +243,13 @@ def _bring_up_to_date(tab: Tab, limits: CallerLimits, clock: AwakeClock) -> None
             _refill(bucket, clock)
 
 
-def _refill(bucket: Bucket, clock: AwakeClock) -> None:
+def _refill(bucket: TokenBucket, clock: AwakeClock) -> None:
     now = clock.machine()
     bucket.refill(now, clock.slept(bucket.at, now))
 
 
 def _shortage(
-    bucket: Bucket, limit: int | None, needed: int, unit: str, caller: Caller
+    bucket: TokenBucket, limit: int | None, needed: int, unit: str, caller: Caller
 ) -> RateLimited | None:
     if limit is None or (wait := bucket.seconds_until(needed)) <= 0:
         return None
@@ -260,7 +260,7 @@ def _shortage(
     )
 
 
-def _remainder(bucket: Bucket, limit: int | None) -> Remainder | None:
+def _remainder(bucket: TokenBucket, limit: int | None) -> Remainder | None:
     if limit is None:
         return None
     remaining = max(0, math.floor(bucket.level + TOLERANCE))

@@ -28,7 +28,7 @@ ROW: Final = struct.Struct("<4Q")
 
 
 @dataclass(slots=True)
-class Bucket:
+class TokenBucket:
     """A token bucket, filled at a steady rate of `capacity` per minute up to `capacity`.
 
     A level below zero is debt. `at` is when `level` was computed, by the machine's clock, which is
@@ -60,8 +60,8 @@ class Bucket:
 class Tab:
     """Both buckets, and how many requests each holder has open."""
 
-    requests: Bucket = field(default_factory=Bucket)
-    tokens: Bucket = field(default_factory=Bucket)
+    requests: TokenBucket = field(default_factory=TokenBucket)
+    tokens: TokenBucket = field(default_factory=TokenBucket)
     open: dict[Holder, int] = field(default_factory=dict)
 
     def set_open(self, holder: Holder, count: int) -> None:
@@ -94,4 +94,4 @@ class Tab:
             return cls()
         rows = ROW.iter_unpack(data[HEADER.size : end])
         held = {Holder(pid, started, number): count for pid, started, number, count in rows}
-        return cls(Bucket(*numbers[:3]), Bucket(*numbers[3:]), held)
+        return cls(TokenBucket(*numbers[:3]), TokenBucket(*numbers[3:]), held)

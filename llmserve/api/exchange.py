@@ -11,7 +11,7 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from llmserve.api.container import TheCaller, TheContainer
-from llmserve.api.edge.timeouts import HeaderTimeout
+from llmserve.api.edge.timeouts import TheTimeout
 from llmserve.api.generation_body import GenerationBody
 from llmserve.api.ignored import report_ignored
 from llmserve.bootstrap import Container
@@ -58,7 +58,7 @@ class Exchange:
 
 
 async def _exchange(
-    request: Request, container: TheContainer, caller: TheCaller, timeout: HeaderTimeout
+    request: Request, container: TheContainer, caller: TheCaller, timeout: TheTimeout
 ) -> AsyncIterator[Exchange]:
     """FastAPI leaves a `yield` dependency on every way out of the request."""
     async with AsyncExitStack() as opened:

@@ -28,7 +28,7 @@ FieldPath = tuple[str, ...]
 """A location without the indexes."""
 
 
-class Unknown:
+class UnknownFields:
     """Fields that nobody knows, by name and the objects around them; list indexes do not count.
 
     Only the first `most` are kept, and the rest counted: a body of megabytes has a hundred
@@ -108,13 +108,13 @@ class Fields(BaseModel):
         if name in cls.served_elsewhere:
             raise PydanticCustomError(REFUSED, NOT_A_FIELD, {"field": name})
 
-    def unknown(self, most: int) -> Unknown:
+    def unknown(self, most: int) -> UnknownFields:
         """Fields that nobody knows, in this object and in those inside."""
-        unknown = Unknown(most)
+        unknown = UnknownFields(most)
         self._find_unknown((), (), unknown)
         return unknown
 
-    def _find_unknown(self, at: Location, path: FieldPath, unknown: Unknown) -> None:
+    def _find_unknown(self, at: Location, path: FieldPath, unknown: UnknownFields) -> None:
         if self.__pydantic_extra__:
             unknown.add(at, path, self.__pydantic_extra__)
         for name, value in self.__dict__.items():

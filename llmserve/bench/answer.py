@@ -9,7 +9,7 @@ import orjson
 
 
 @dataclass(slots=True)
-class Answer:
+class TimedAnswer:
     """The events of an answer and their times, in readings of `time.perf_counter`.
 
     Attributes:

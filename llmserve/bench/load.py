@@ -13,7 +13,7 @@ from typing import Final
 import orjson
 
 from llmserve.address import authority
-from llmserve.bench.answer import Answer
+from llmserve.bench.answer import TimedAnswer
 from llmserve.bench.connection import Connection
 from llmserve.bench.target import Target
 from llmserve.bench.workload import Workload
@@ -39,7 +39,7 @@ class Amount:
 class Collected:
     """The answers so far, and when the run began and ended, by `time.perf_counter`."""
 
-    answers: list[Answer] = field(default_factory=list)
+    answers: list[TimedAnswer] = field(default_factory=list)
     began_at: float = 0.0
     ended_at: float = 0.0
 
@@ -52,7 +52,7 @@ class Load:
         target: Target,
         workload: Workload,
         amount: Amount,
-        on_answer: Callable[[Answer], None] = lambda answer: None,
+        on_answer: Callable[[TimedAnswer], None] = lambda answer: None,
     ) -> None:
         self._target = target
         self._workload = workload
@@ -100,7 +100,7 @@ class Load:
         return seconds is not None and time.perf_counter() - self.collected.began_at >= seconds
 
     async def _ask(self, body: bytes) -> None:
-        answer = Answer(time.perf_counter())
+        answer = TimedAnswer(time.perf_counter())
         try:
             async with asyncio.timeout(self._amount.timeout_seconds):
                 await self._exchange(body, answer)
@@ -112,7 +112,7 @@ class Load:
         self.collected.answers.append(answer)
         self._on_answer(answer)
 
-    async def _exchange(self, body: bytes, answer: Answer) -> None:
+    async def _exchange(self, body: bytes, answer: TimedAnswer) -> None:
         connection = self._idle.pop() if self._idle else None
         if connection is None or not connection.is_open:
             connection = await Connection.to(self._target)

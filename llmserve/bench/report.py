@@ -11,7 +11,7 @@ from typing import Any, Final, Self
 from rich.table import Table
 from rich.text import Text
 
-from llmserve.bench.answer import Answer
+from llmserve.bench.answer import TimedAnswer
 from llmserve.bench.load import Collected
 from llmserve.printable import printable
 
@@ -47,7 +47,7 @@ class Goal:
     ttft: float | None = None
     itl: float | None = None
 
-    def is_met(self, answer: Answer) -> bool:
+    def is_met(self, answer: TimedAnswer) -> bool:
         """Whether a complete answer was fast enough."""
         if answer.error is not None or answer.ttft is None:
             return False

@@ -25,7 +25,7 @@ STATUSES: Final = ("alive", "hung", "ready", "loading", "broken", "draining")
 MAX_BYTES: Final = 2**20
 SHOWN_BYTES: Final = 80
 
-Answer = tuple[int, bytes]
+StatusAndBody = tuple[int, bytes]
 
 
 def health(
@@ -96,14 +96,14 @@ def _of(url: str, source: str) -> SplitResult:
         raise ConfigurationError(f"{source}: {error.message}") from error
 
 
-def _within(seconds: float, ask: Callable[[], Answer]) -> Answer:
+def _within(seconds: float, ask: Callable[[], StatusAndBody]) -> StatusAndBody:
     """What `ask` returns or raises, with a deadline for all of it: a socket's timeout starts again
     with every byte, and a name lookup has none.
 
     Raises:
         TimeoutError: it takes longer; it is abandoned and does not keep this process alive.
     """
-    answer: Future[Answer] = Future()
+    answer: Future[StatusAndBody] = Future()
 
     def run() -> None:
         try:
@@ -115,7 +115,7 @@ def _within(seconds: float, ask: Callable[[], Answer]) -> Answer:
     return answer.result(seconds)
 
 
-def _ask(base: SplitResult, path: str, timeout: float) -> Answer:
+def _ask(base: SplitResult, path: str, timeout: float) -> StatusAndBody:
     """Status and body. Ignores the environment's proxy, which is not for one's own machine."""
     kind = http.client.HTTPSConnection if base.scheme == "https" else http.client.HTTPConnection
     connection = kind(base.hostname or "", base.port, timeout=timeout)

@@ -40,7 +40,7 @@ def answers(device: torch.device) -> bool:
 
 
 @contextlib.contextmanager
-def loss_told(device: torch.device) -> Iterator[None]:
+def as_device_loss(device: torch.device) -> Iterator[None]:
     """While a model is loaded: turns any exception into `DeviceLost` if the device no longer
     answers."""
     try:

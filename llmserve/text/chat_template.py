@@ -13,7 +13,7 @@ from llmserve.domain import Message
 from llmserve.errors import InvalidRequest
 from llmserve.text.taint import Tainted, untainted
 from llmserve.text.template_environment import TemplateEnvironment
-from llmserve.text.template_trial import Trial, Turn, try_out
+from llmserve.text.template_trial import TemplateTrial, Turn, try_out
 
 MAX_COMPLAINT: Final = 300
 """At most so many characters of a template's own error are shown to a client."""
@@ -50,7 +50,7 @@ class ChatTemplate:
             # The model still serves raw prompts; a conversation gets this error.
             except Exception as error:
                 self._broken = error
-        self.trial: Trial = try_out(self._render)
+        self.trial: TemplateTrial = try_out(self._render)
         self.problems = tuple(self._problems())
 
     def render(self, messages: Sequence[Message]) -> str:

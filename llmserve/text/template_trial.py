@@ -40,7 +40,7 @@ class Render(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Trial:
+class TemplateTrial:
     """The result of trying a template.
 
     Attributes:
@@ -56,7 +56,7 @@ class Trial:
     frame: str
 
 
-def try_out(render: Render) -> Trial:
+def try_out(render: Render) -> TemplateTrial:
     """Find the formats that keep the words: strings if they do, as for most templates.
 
     If neither does, the format for which the template raises is used: an error is better than
@@ -77,7 +77,7 @@ def try_out(render: Render) -> Trial:
         formats[role] = kept or next(iter(raised), formats["user"])
         if kept is None and not raised and role != "tool":
             lost.append(role)
-    return Trial(formats, error, tuple(lost), _frame(render, formats))
+    return TemplateTrial(formats, error, tuple(lost), _frame(render, formats))
 
 
 def _kept(

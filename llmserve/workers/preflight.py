@@ -24,7 +24,7 @@ CACHE: Final = ": KV cache"
 
 
 @dataclass(frozen=True, slots=True)
-class Memory:
+class FreeMemory:
     """Free bytes of the host and of each usable GPU; `None` where unknown."""
 
     host: int | None
@@ -34,7 +34,7 @@ class Memory:
 def check_memory(
     settings: Settings,
     specs: Sequence[ModelSpec],
-    measure: Callable[[], Memory] | None = None,
+    measure: Callable[[], FreeMemory] | None = None,
     *,
     on_demand: Sequence[ModelSpec] = (),
 ) -> None:
@@ -85,7 +85,7 @@ def _check_on_demand(
     settings: Settings,
     specs: Sequence[ModelSpec],
     on_demand: Sequence[ModelSpec],
-    memory: Memory,
+    memory: FreeMemory,
 ) -> None:
     """Check that the weights of each model fit beside those that stay loaded.
 
@@ -114,9 +114,9 @@ def _check_on_demand(
             logger.warning("memory preflight: {}", problem)
 
 
-def measure_memory() -> Memory:
+def measure_memory() -> FreeMemory:
     """The memory that this process and its workers may use now."""
-    return Memory(free_memory(), visible_gpus(installed_gpus(), os.environ))
+    return FreeMemory(free_memory(), visible_gpus(installed_gpus(), os.environ))
 
 
 def worker_bytes(settings: Settings, specs: Sequence[ModelSpec]) -> int:
@@ -125,7 +125,7 @@ def worker_bytes(settings: Settings, specs: Sequence[ModelSpec]) -> int:
     return PROCESS_BYTES + sum(size.total for size in sizes if size is not None)
 
 
-def is_on_gpu(settings: Settings, memory: Memory) -> bool:
+def is_on_gpu(settings: Settings, memory: FreeMemory) -> bool:
     """Whether any worker's device is a GPU."""
     devices = settings.devices or (settings.device,)
     return any(d.startswith("cuda") or (d == "auto" and memory.gpus) for d in devices)
@@ -148,7 +148,7 @@ class _Term:
 
 
 def _needs(
-    settings: Settings, specs: Sequence[ModelSpec], memory: Memory
+    settings: Settings, specs: Sequence[ModelSpec], memory: FreeMemory
 ) -> dict[str, list[_Term]]:
     needs: dict[str, list[_Term]] = {
         "the host": [_Term(settings.workers, "worker process", PROCESS_BYTES)]
@@ -167,7 +167,7 @@ def _needs(
     return needs
 
 
-def _spread(settings: Settings, memory: Memory) -> dict[str, int]:
+def _spread(settings: Settings, memory: FreeMemory) -> dict[str, int]:
     """How many workers each device gets."""
     devices = settings.devices or (settings.device,)
     counts: dict[str, int] = {}
@@ -177,7 +177,7 @@ def _spread(settings: Settings, memory: Memory) -> dict[str, int]:
     return counts
 
 
-def _resolved(device: str, memory: Memory) -> str:
+def _resolved(device: str, memory: FreeMemory) -> str:
     if device == "cpu" or (device == "auto" and not memory.gpus):
         return "the host"
     if device == "auto":
@@ -185,7 +185,7 @@ def _resolved(device: str, memory: Memory) -> str:
     return "cuda:0" if device == "cuda" else device
 
 
-def _free(device: str, memory: Memory) -> int | None:
+def _free(device: str, memory: FreeMemory) -> int | None:
     if device == "the host":
         return memory.host
     if device == "all GPUs":

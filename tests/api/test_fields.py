@@ -8,14 +8,14 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmserve.api.fields import Unknown
+from llmserve.api.fields import UnknownFields
 from llmserve.api.openai.chat_body import ChatBody
 
 MESSAGE = {"role": "user", "content": "hi"}
 NAMES = st.lists(st.sampled_from([f"x{i}" for i in range(8)]), unique=True, max_size=6)
 
 
-def unknown(most: int = 16, **fields: Any) -> Unknown:
+def unknown(most: int = 16, **fields: Any) -> UnknownFields:
     return ChatBody.model_validate({"messages": [MESSAGE]} | fields).unknown(most)
 
 

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import pytest
 
-from llmserve.bench.answer import Answer
+from llmserve.bench.answer import TimedAnswer
 from llmserve.bench.load import Collected
 from llmserve.bench.report import Goal, Report, Spread
 from llmserve.bench.target import Target
 from llmserve.errors import ConfigurationError
 
 
-def answer(first: float, gap: float, tokens: int = 5, events: int | None = None) -> Answer:
+def answer(first: float, gap: float, tokens: int = 5, events: int | None = None) -> TimedAnswer:
     count = events or tokens
     at = [10 + first + gap * n for n in range(count)]
-    return Answer(
+    return TimedAnswer(
         10.0, at[-1], token_at=at, prompt_tokens=3, completion_tokens=tokens, is_done=True
     )
 
@@ -41,7 +41,7 @@ def test_tokens_that_share_an_event_share_its_gap() -> None:
 
 
 def test_goodput_counts_who_was_quick_enough_of_all_who_asked() -> None:
-    failed = Answer(10.0, 11.0, error="status 429")
+    failed = TimedAnswer(10.0, 11.0, error="status 429")
     late, slow, good = answer(3.0, 0.1), answer(0.5, 0.5), answer(0.5, 0.1)
     collected = Collected([failed, late, slow, good], began_at=10.0, ended_at=14.0)
     report = Report.of(collected, Goal(ttft=1.0, itl=0.2))

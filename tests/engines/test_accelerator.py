@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from llmserve.engines import accelerator
-from llmserve.engines.accelerator import answers, loss_told, make_current
+from llmserve.engines.accelerator import answers, as_device_loss, make_current
 from llmserve.engines.failure import release_memory
 from llmserve.errors import DeviceLost
 
@@ -50,9 +50,9 @@ def test_what_a_load_raises_is_told_as_a_loss_if_the_device_is_silent_after_it(
         if is_alive
         else (DeviceLost, r"cuda:1 no longer answers \(RuntimeError: an illegal")
     )
-    with pytest.raises(expected, match=f"^{words}"), loss_told(CUDA):
+    with pytest.raises(expected, match=f"^{words}"), as_device_loss(CUDA):
         raise RuntimeError("an illegal memory access was encountered")
-    with pytest.raises(DeviceLost, match=r"^told already"), loss_told(CUDA):
+    with pytest.raises(DeviceLost, match=r"^told already"), as_device_loss(CUDA):
         raise DeviceLost("told already")
 
 

@@ -7,13 +7,13 @@ from chat_families import FAMILIES, family
 
 from llmserve.text.chat_template import ChatTemplate
 from llmserve.text.content_format import ContentFormat
-from llmserve.text.template_trial import Trial
+from llmserve.text.template_trial import TemplateTrial
 
 STRING, OPENAI = ContentFormat.STRING, ContentFormat.OPENAI
 PARTS = "{% for p in m.content %}{{ p.text }}{% endfor %}"
 
 
-def trial(template: str) -> Trial:
+def trial(template: str) -> TemplateTrial:
     return ChatTemplate(family("byte-level", "chatml"), template).trial
 
 

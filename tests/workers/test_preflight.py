@@ -16,7 +16,7 @@ from llmserve.domain import ModelSpec
 from llmserve.engines.weights.footprint import footprint
 from llmserve.errors import ConfigurationError
 from llmserve.settings import Settings
-from llmserve.workers.preflight import Memory, check_memory, is_on_gpu, measure_memory
+from llmserve.workers.preflight import FreeMemory, check_memory, is_on_gpu, measure_memory
 
 GIB = 2**30
 
@@ -38,39 +38,39 @@ def model(tmp_path: Path) -> ModelSpec:
     return ModelSpec("big", path=tmp_path)
 
 
-def check(settings: Settings, model: ModelSpec, memory: Memory) -> None:
+def check(settings: Settings, model: ModelSpec, memory: FreeMemory) -> None:
     check_memory(settings, [model], lambda: memory)
 
 
 def test_workers_that_do_not_fit_are_refused_with_the_arithmetic(model: ModelSpec) -> None:
     settings = Settings(workers=4, device="cpu")
     with pytest.raises(ConfigurationError) as refused:
-        check(settings, model, Memory(8 * GIB, {}))
+        check(settings, model, FreeMemory(8 * GIB, {}))
     message = refused.value.message
     assert "4 workers do not fit on the host" in message
     assert "4 × 2.00 GiB (big: weights)" in message
     assert "4 × 0.25 GiB (big: KV cache)" in message
     assert "= 10.56 GiB, and 8.00 GiB are free" in message
-    check(settings, model, Memory(12 * GIB, {}))
+    check(settings, model, FreeMemory(12 * GIB, {}))
 
 
 def test_each_gpu_is_counted_for_itself(model: ModelSpec) -> None:
     settings = Settings(workers=3, devices=("cuda:0", "cuda:1"))
     with pytest.raises(ConfigurationError, match=r"on cuda:0: 2 × 2\.00 GiB.*4\.00 GiB are free"):
-        check(settings, model, Memory(64 * GIB, {0: 4 * GIB, 1: 4 * GIB}))
-    check(settings, model, Memory(64 * GIB, {0: 5 * GIB, 1: 3 * GIB}))
+        check(settings, model, FreeMemory(64 * GIB, {0: 4 * GIB, 1: 4 * GIB}))
+    check(settings, model, FreeMemory(64 * GIB, {0: 5 * GIB, 1: 3 * GIB}))
 
 
 def test_auto_counts_all_gpus_together_and_the_host_holds_the_processes(model: ModelSpec) -> None:
     settings = Settings(workers=3)
-    check(settings, model, Memory(2 * GIB, {0: 4 * GIB, 1: 4 * GIB}))
+    check(settings, model, FreeMemory(2 * GIB, {0: 4 * GIB, 1: 4 * GIB}))
     with pytest.raises(ConfigurationError, match=r"on the host: 3 × 0\.39 GiB"):
-        check(settings, model, Memory(GIB, {0: 40 * GIB}))
+        check(settings, model, FreeMemory(GIB, {0: 40 * GIB}))
 
 
 def test_what_cannot_be_measured_or_is_not_downloaded_is_not_refused(model: ModelSpec) -> None:
-    check(Settings(workers=200, device="cpu"), model, Memory(None, {}))
-    check_memory(Settings(), [ModelSpec("far", hub_id="org/far")], lambda: Memory(GIB, {}))
+    check(Settings(workers=200, device="cpu"), model, FreeMemory(None, {}))
+    check_memory(Settings(), [ModelSpec("far", hub_id="org/far")], lambda: FreeMemory(GIB, {}))
 
 
 def test_a_dtype_of_half_the_size_needs_half(model: ModelSpec, tmp_path: Path) -> None:
@@ -118,27 +118,27 @@ def test_cuda_visible_devices_says_which_gpus_there_are_and_their_numbers(
 
 
 def test_a_gpu_whose_memory_nobody_tells_is_not_refused(model: ModelSpec) -> None:
-    check(Settings(device="cuda:0"), model, Memory(64 * GIB, {0: None}))
-    check(Settings(), model, Memory(64 * GIB, {0: GIB, 1: None}))
+    check(Settings(device="cuda:0"), model, FreeMemory(64 * GIB, {0: None}))
+    check(Settings(), model, FreeMemory(64 * GIB, {0: GIB, 1: None}))
     with pytest.raises(ConfigurationError, match="on the host"):
-        check(Settings(), model, Memory(GIB // 4, {0: None}))
+        check(Settings(), model, FreeMemory(GIB // 4, {0: None}))
 
 
 def test_this_machine_has_memory() -> None:
     memory = measure_memory()
     assert memory.host is not None
     assert memory.host > 0
-    assert not is_on_gpu(Settings(device="cpu"), Memory(None, {0: 1}))
-    assert is_on_gpu(Settings(), Memory(None, {0: 1}))
-    assert is_on_gpu(Settings(devices=("cpu", "cuda:1")), Memory(None, {}))
+    assert not is_on_gpu(Settings(device="cpu"), FreeMemory(None, {0: 1}))
+    assert is_on_gpu(Settings(), FreeMemory(None, {0: 1}))
+    assert is_on_gpu(Settings(devices=("cpu", "cuda:1")), FreeMemory(None, {}))
 
 
 def test_weights_beyond_the_budget_for_models_are_refused(model: ModelSpec) -> None:
     with pytest.raises(
         ConfigurationError, match=r"models_memory_bytes, which is 1\.00 GiB: 2\.00 GiB \(big\)"
     ):
-        check(Settings(models_memory_bytes=GIB), model, Memory(64 * GIB, {}))
-    check(Settings(models_memory_bytes=3 * GIB), model, Memory(64 * GIB, {}))
+        check(Settings(models_memory_bytes=GIB), model, FreeMemory(64 * GIB, {}))
+    check(Settings(models_memory_bytes=3 * GIB), model, FreeMemory(64 * GIB, {}))
 
 
 @pytest.fixture
@@ -155,7 +155,7 @@ def on_demand(model: ModelSpec, gib: float, **settings: Any) -> None:
     check_memory(
         Settings(device="cpu", **settings),
         [small],
-        lambda: Memory(int(gib * GIB), {}),
+        lambda: FreeMemory(int(gib * GIB), {}),
         on_demand=[later],
     )
 

@@ -36,4 +36,4 @@ def earliest(*timeouts: float | None) -> float | None:
     return min((t for t in timeouts if t is not None), default=None)
 
 
-HeaderTimeout = Annotated[float | None, Depends(header_timeout)]
+TheTimeout = Annotated[float | None, Depends(header_timeout)]

@@ -26,7 +26,7 @@ from llmserve.domain import (
     SamplingParams,
     WarmReport,
 )
-from llmserve.engines.accelerator import loss_told, make_current
+from llmserve.engines.accelerator import as_device_loss, make_current
 from llmserve.engines.batching.compute.batch import Batch
 from llmserve.engines.batching.compute.building import build_computation
 from llmserve.engines.batching.compute.kv_cache import LayerShape
@@ -230,7 +230,7 @@ class BatchingEngine(Generator):
         most = options.max_tokens_per_step or (
             GPU_TOKENS_PER_STEP if self._is_on_gpu else CPU_TOKENS_PER_STEP
         )
-        with loss_told(self._device):
+        with as_device_loss(self._device):
             computation = build_computation(
                 self._model,
                 self._layers,

@@ -23,7 +23,7 @@ from llmserve.domain import (
     ModelSpec,
     SamplingFields,
 )
-from llmserve.engines.accelerator import loss_told, make_current
+from llmserve.engines.accelerator import as_device_loss, make_current
 from llmserve.engines.idle_gpus import why_idle
 from llmserve.engines.weights.checkpoint import NoCheckpoint, checkpoint_in
 from llmserve.engines.weights.devices import Placement, place
@@ -131,7 +131,7 @@ def _load(spec: ModelSpec, folder: Path, hf_tokenizer: Any) -> LoadedModel:
     if not checkpoint.is_pickled:
         # Otherwise transformers would prefer a single file to an index.
         config.transformers_weights = checkpoint.entry
-    with loss_told(torch.device(placement.device or "cuda")):
+    with as_device_loss(torch.device(placement.device or "cuda")):
         model = AutoModelForCausalLM.from_pretrained(
             folder,
             config=config,

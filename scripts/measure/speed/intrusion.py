@@ -8,7 +8,7 @@ import statistics
 import time
 from dataclasses import dataclass
 
-from llmserve.bench.answer import Answer
+from llmserve.bench.answer import TimedAnswer
 from llmserve.bench.load import Amount, Load, first_model
 from llmserve.bench.target import Target
 from llmserve.bench.workload import Workload
@@ -52,7 +52,7 @@ async def prefix_ttfts(url: str, prefix_tokens: int = 1500, pairs: int = 3) -> t
         model, input_tokens=prefix_tokens + 20, output_tokens=4, shared_tokens=prefix_tokens
     )
     base = await calibrated(target, base)
-    answers: list[list[Answer]] = []
+    answers: list[list[TimedAnswer]] = []
     for number in range(pairs):
         wanted = Workload(
             model, input_tokens=prefix_tokens + 20, output_tokens=4, shared_tokens=prefix_tokens,
