@@ -1,0 +1,29 @@
+"""A request that was checked: its prompt is tokens, and every parameter is decided."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from llmserve.domain import SamplingParams
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What an engine is given to generate. It does not change any more.
+
+    Attributes:
+        prompt_ids: at least one token.
+        sampling: resolved, `max_tokens` within the model's context.
+        deadline: clock reading at which generation ends, `None` for never.
+        caller: whose it is, and `priority`, the caller's share where callers compete.
+        cache_salt: cached prefixes are shared among tasks of the same salt only.
+    """
+
+    request_id: str
+    prompt_ids: tuple[int, ...]
+    sampling: SamplingParams
+    max_tokens: int
+    deadline: float | None = None
+    caller: str = ""
+    priority: int = 1
+    cache_salt: str = ""
