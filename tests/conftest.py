@@ -1,19 +1,68 @@
-"""Fixtures that every room's tests may use: a tiny model, and a watch over threads."""
+"""Fixtures and rules for every room's tests: a tiny model, a watch over threads, what is slow."""
 
 from __future__ import annotations
 
+import os
+import sys
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
 import pytest
-from make_model import make_model
+
+# Tests start hundreds of interpreters: none of them should compile the package again.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+# As many test processes as cores run at once. A test that is about threads sets their number.
+os.environ["OMP_NUM_THREADS"] = "1"
+
+TESTS: Final = Path(__file__).parent
+# Each client of httpx would load all authorities of this machine, in 50 ms. Servers of tests have
+# certificates of their own, and this folder has none.
+os.environ.pop("SSL_CERT_FILE", None)
+os.environ["SSL_CERT_DIR"] = str(TESTS)
+
+SLOW_FOLDERS: Final = ("deploy", "doctor", "e2e")
+"""Folders whose every test starts servers: marked `slow` as a whole."""
+QUICK_SECONDS: Final = 1.0
+"""A test that takes longer and is not marked `slow` is named at the end of a quick run."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests of slow folders; what is slow comes first.
+
+    Several processes then end together: what they do last is small.
+    """
+    slow = {TESTS / folder for folder in SLOW_FOLDERS}
+    for item in items:
+        if not slow.isdisjoint(item.path.parents):
+            item.add_marker(pytest.mark.slow)
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    """Name the tests that made a quick run slow."""
+    if "not slow" not in config.option.markexpr:
+        return
+    took = {
+        report.nodeid: report.duration
+        for report in terminalreporter.getreports("passed")
+        if report.when == "call" and report.duration > QUICK_SECONDS
+    }
+    for name, seconds in sorted(took.items(), key=lambda entry: -entry[1]):
+        terminalreporter.write_line(f"{name} took {seconds:.1f} s: mark it slow, or make it quick")
 
 
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A Llama of two layers with random weights and a real tokenizer."""
+    # Imported here: it takes seconds, and most tests need no model.
+    from make_model import make_model
+
     folder = tmp_path_factory.mktemp("models") / "tiny"
     make_model("tiny-llama", folder)
     return folder
