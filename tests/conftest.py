@@ -24,20 +24,27 @@ TESTS: Final = Path(__file__).parent
 os.environ.pop("SSL_CERT_FILE", None)
 os.environ["SSL_CERT_DIR"] = str(TESTS)
 
-SLOW_FOLDERS: Final = ("deploy", "doctor", "e2e")
-"""Folders whose every test starts servers: marked `slow` as a whole."""
+SLOW: Final = (
+    # Servers are started.
+    "deploy/", "doctor/", "e2e/",
+    # Kernels are compiled, or whole models computed, case by case.
+    "engines/batching/compute/test_cuda_build.py",
+    "engines/batching/compute/test_cuda_interpreter.py",
+    "engines/batching/compute/test_distances.py",
+    "engines/batching/compute/test_native_attention.py",
+    "engines/batching/test_equality.py",
+    "engines/batching/test_soak.py",
+    "engines/threaded/test_pinned_prefixes.py",
+)  # fmt: skip
+"""What is marked `slow` as a whole; single tests of other files have the mark themselves."""
 QUICK_SECONDS: Final = 1.0
 """A test that takes longer and is not marked `slow` is named at the end of a quick run."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests of slow folders; what is slow comes first.
-
-    Several processes then end together: what they do last is small.
-    """
-    slow = {TESTS / folder for folder in SLOW_FOLDERS}
+    """Mark what is slow, and bring it first: processes end together if the last tests are small."""
     for item in items:
-        if not slow.isdisjoint(item.path.parents):
+        if item.path.relative_to(TESTS).as_posix().startswith(SLOW):
             item.add_marker(pytest.mark.slow)
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 
