@@ -15,6 +15,8 @@ from websockets.asyncio.client import connect
 ENDLESS = {"prompt": "Once upon a time", "max_tokens": 480, "ignore_eos": True, "timeout": 60}
 SECOND = 1.0
 
+pytestmark = pytest.mark.alone
+
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Iterator[Server]:
