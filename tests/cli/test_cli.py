@@ -3,33 +3,15 @@
 from __future__ import annotations
 
 import io
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from fake_hub import running_hub
+from programs import llmserve
 from server import running_server
 
 from llmserve.cli.conversation import Conversation
 from llmserve.settings import settings_table
-
-
-def llmserve(
-    *arguments: str, cwd: Path, stdin: str | None = None, **environment: str
-) -> subprocess.CompletedProcess[str]:
-    clean = {k: v for k, v in os.environ.items() if not k.startswith("LLMSERVE_")}
-    return subprocess.run(
-        [sys.executable, "-m", "llmserve", *arguments],
-        cwd=cwd,
-        env=clean | environment,
-        input=stdin,
-        capture_output=True,
-        text=True,
-        timeout=100,
-        check=False,
-    )
 
 
 def test_a_wrong_model_is_one_line_and_exit_code_two(tmp_path: Path) -> None:
@@ -40,7 +22,7 @@ def test_a_wrong_model_is_one_line_and_exit_code_two(tmp_path: Path) -> None:
 
 
 def test_a_misspelt_setting_names_the_nearest(tmp_path: Path) -> None:
-    done = llmserve("config", cwd=tmp_path, LLMSERVE_PROT="1")
+    done = llmserve("config", cwd=tmp_path, prot=1)
     assert done.returncode == 2
     assert "did you mean 'port'" in done.stderr
     (tmp_path / "llmserve.toml").write_text("hots = '::'\n")
@@ -50,7 +32,7 @@ def test_a_misspelt_setting_names_the_nearest(tmp_path: Path) -> None:
 
 
 def test_config_prints_the_tables_that_pages_embed(tmp_path: Path) -> None:
-    done = llmserve("config", "--table", cwd=tmp_path, LLMSERVE_HF_TOKEN="hush")
+    done = llmserve("config", "--table", cwd=tmp_path, hf_token="hush")
     assert (done.returncode, done.stdout) == (0, settings_table())
 
 
@@ -62,9 +44,7 @@ def test_reload_with_several_workers_is_refused(tmp_path: Path) -> None:
 
 def test_config_shows_where_each_value_came_from_and_no_secret(tmp_path: Path) -> None:
     (tmp_path / "llmserve.toml").write_text('port = 1\nmax_running = 2\napi_keys = ["hush-a"]\n')
-    done = llmserve(
-        "config", "--port", "3", cwd=tmp_path, LLMSERVE_MAX_RUNNING="5", LLMSERVE_HF_TOKEN="hush-b"
-    )
+    done = llmserve("config", "--port", "3", cwd=tmp_path, max_running=5, hf_token="hush-b")
     rows = {line.split()[0]: line for line in done.stdout.splitlines() if line.strip()}
     assert " 3 " in rows["port"]
     assert "flag --port" in rows["port"]

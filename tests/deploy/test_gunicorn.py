@@ -13,6 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 from box import wait_until as until
+from programs import environment
 from server import Server, free_port
 
 CONFIGURATION = Path(__file__).parents[2] / "scripts" / "deploy" / "gunicorn.conf.py"
@@ -22,16 +23,14 @@ SECONDS = 90.0
 @contextlib.contextmanager
 def running_gunicorn(folder: Path, *arguments: str, **settings: object) -> Iterator[Server]:
     """Gunicorn on our configuration, in that folder, with its run directory below it."""
-    clean = {k: v for k, v in os.environ.items() if not k.startswith(("LLMSERVE_", "PROMETHEUS_"))}
     port = free_port()
-    clean |= {"XDG_STATE_HOME": str(folder / "state"), "LLMSERVE_PORT": str(port)}
-    clean |= {f"LLMSERVE_{name.upper()}": str(value) for name, value in settings.items()}
+    env = environment(port=port, **settings) | {"XDG_STATE_HOME": str(folder / "state")}
     log = folder / "gunicorn.log"
     with log.open("wb") as sink:
         process = subprocess.Popen(
             [sys.executable, "-m", "gunicorn", "-c", CONFIGURATION, *arguments],
             cwd=folder,
-            env=clean,
+            env=env,
             stdout=sink,
             stderr=subprocess.STDOUT,
             start_new_session=True,
