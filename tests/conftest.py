@@ -25,15 +25,17 @@ os.environ.pop("SSL_CERT_FILE", None)
 os.environ["SSL_CERT_DIR"] = str(TESTS)
 
 SLOW: Final = (
-    # Servers are started.
-    "deploy/", "doctor/", "e2e/",
+    # Servers and commands are started.
+    "cli/test_imports.py", "deploy/", "doctor/", "e2e/",
     # Kernels are compiled, or whole models computed, case by case.
     "engines/batching/compute/test_cuda_build.py",
     "engines/batching/compute/test_cuda_interpreter.py",
     "engines/batching/compute/test_distances.py",
     "engines/batching/compute/test_native_attention.py",
+    "engines/batching/compute/test_native_decoder.py",
     "engines/batching/test_equality.py",
     "engines/batching/test_soak.py",
+    "engines/threaded/test_engine.py",
     "engines/threaded/test_pinned_prefixes.py",
 )  # fmt: skip
 """What is marked `slow` as a whole; single tests of other files have the mark themselves."""
@@ -41,12 +43,14 @@ QUICK_SECONDS: Final = 1.0
 """A test that takes longer and is not marked `slow` is named at the end of a quick run."""
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what is slow, and bring it first: processes end together if the last tests are small."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark what is slow. One of several processes runs it first: at the end all are busy."""
     for item in items:
         if item.path.relative_to(TESTS).as_posix().startswith(SLOW):
             item.add_marker(pytest.mark.slow)
-    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+    if hasattr(config, "workerinput"):
+        slow = {item.path for item in items if item.get_closest_marker("slow")}
+        items.sort(key=lambda item: item.path not in slow)
 
 
 def pytest_terminal_summary(
