@@ -1,19 +1,79 @@
-"""Fixtures that every room's tests may use: a tiny model, and a watch over threads."""
+"""Fixtures and rules for every room's tests: a tiny model, a watch over threads, what is slow."""
 
 from __future__ import annotations
 
+import os
+import sys
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
 import pytest
-from make_model import make_model
+
+# Tests start hundreds of interpreters: none of them should compile the package again.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+# As many test processes as cores run at once. A test that is about threads sets their number.
+os.environ["OMP_NUM_THREADS"] = "1"
+
+TESTS: Final = Path(__file__).parent
+# Each client of httpx would load all authorities of this machine, in 50 ms. Servers of tests have
+# certificates of their own, and this folder has none.
+os.environ.pop("SSL_CERT_FILE", None)
+os.environ["SSL_CERT_DIR"] = str(TESTS)
+
+SLOW: Final = (
+    # Servers and commands are started.
+    "cli/test_imports.py", "deploy/", "doctor/", "e2e/",
+    # Kernels are compiled, or whole models computed, case by case.
+    "engines/batching/compute/test_cuda_build.py",
+    "engines/batching/compute/test_cuda_interpreter.py",
+    "engines/batching/compute/test_distances.py",
+    "engines/batching/compute/test_native_attention.py",
+    "engines/batching/compute/test_native_decoder.py",
+    "engines/batching/test_equality.py",
+    "engines/batching/test_soak.py",
+    "engines/threaded/test_engine.py",
+    "engines/threaded/test_pinned_prefixes.py",
+)  # fmt: skip
+"""What is marked `slow` as a whole; single tests of other files have the mark themselves."""
+QUICK_SECONDS: Final = 1.0
+"""A test that takes longer and is not marked `slow` is named at the end of a quick run."""
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark what is slow. One of several processes runs it first: at the end all are busy."""
+    for item in items:
+        if item.path.relative_to(TESTS).as_posix().startswith(SLOW):
+            item.add_marker(pytest.mark.slow)
+    if hasattr(config, "workerinput"):
+        slow = {item.path for item in items if item.get_closest_marker("slow")}
+        items.sort(key=lambda item: item.path not in slow)
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    """Name the tests that made a quick run slow."""
+    if "not slow" not in config.option.markexpr:
+        return
+    took = {
+        report.nodeid: report.duration
+        for report in terminalreporter.getreports("passed")
+        if report.when == "call" and report.duration > QUICK_SECONDS
+    }
+    for name, seconds in sorted(took.items(), key=lambda entry: -entry[1]):
+        terminalreporter.write_line(f"{name} took {seconds:.1f} s: mark it slow, or make it quick")
 
 
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A Llama of two layers with random weights and a real tokenizer."""
+    # Imported here: it takes seconds, and most tests need no model.
+    from make_model import make_model
+
     folder = tmp_path_factory.mktemp("models") / "tiny"
     make_model("tiny-llama", folder)
     return folder

@@ -3,33 +3,15 @@
 from __future__ import annotations
 
 import io
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from fake_hub import running_hub
+from programs import llmserve
 from server import running_server
 
 from llmserve.cli.conversation import Conversation
 from llmserve.settings import settings_table
-
-
-def llmserve(
-    *arguments: str, cwd: Path, stdin: str | None = None, **environment: str
-) -> subprocess.CompletedProcess[str]:
-    clean = {k: v for k, v in os.environ.items() if not k.startswith("LLMSERVE_")}
-    return subprocess.run(
-        [sys.executable, "-m", "llmserve", *arguments],
-        cwd=cwd,
-        env=clean | environment,
-        input=stdin,
-        capture_output=True,
-        text=True,
-        timeout=100,
-        check=False,
-    )
 
 
 def test_a_wrong_model_is_one_line_and_exit_code_two(tmp_path: Path) -> None:
@@ -40,7 +22,7 @@ def test_a_wrong_model_is_one_line_and_exit_code_two(tmp_path: Path) -> None:
 
 
 def test_a_misspelt_setting_names_the_nearest(tmp_path: Path) -> None:
-    done = llmserve("config", cwd=tmp_path, LLMSERVE_PROT="1")
+    done = llmserve("config", cwd=tmp_path, prot=1)
     assert done.returncode == 2
     assert "did you mean 'port'" in done.stderr
     (tmp_path / "llmserve.toml").write_text("hots = '::'\n")
@@ -50,7 +32,7 @@ def test_a_misspelt_setting_names_the_nearest(tmp_path: Path) -> None:
 
 
 def test_config_prints_the_tables_that_pages_embed(tmp_path: Path) -> None:
-    done = llmserve("config", "--table", cwd=tmp_path, LLMSERVE_HF_TOKEN="hush")
+    done = llmserve("config", "--table", cwd=tmp_path, hf_token="hush")
     assert (done.returncode, done.stdout) == (0, settings_table())
 
 
@@ -62,9 +44,7 @@ def test_reload_with_several_workers_is_refused(tmp_path: Path) -> None:
 
 def test_config_shows_where_each_value_came_from_and_no_secret(tmp_path: Path) -> None:
     (tmp_path / "llmserve.toml").write_text('port = 1\nmax_running = 2\napi_keys = ["hush-a"]\n')
-    done = llmserve(
-        "config", "--port", "3", cwd=tmp_path, LLMSERVE_MAX_RUNNING="5", LLMSERVE_HF_TOKEN="hush-b"
-    )
+    done = llmserve("config", "--port", "3", cwd=tmp_path, max_running=5, hf_token="hush-b")
     rows = {line.split()[0]: line for line in done.stdout.splitlines() if line.strip()}
     assert " 3 " in rows["port"]
     assert "flag --port" in rows["port"]
@@ -88,6 +68,7 @@ def test_models_lists_folders_and_tells_of_a_bad_manifest(tiny_model: Path, tmp_
     assert "did you mean 'dtype'" in done.stderr
 
 
+@pytest.mark.slow
 def test_generate_streams_one_prompt_to_stdout(tiny_model: Path, tmp_path: Path) -> None:
     # A server's settings of other models do not concern it.
     (tmp_path / "llmserve.toml").write_text('default_model = "demo"\npinned_models = ["demo"]\n')
@@ -99,6 +80,7 @@ def test_generate_streams_one_prompt_to_stdout(tiny_model: Path, tmp_path: Path)
     assert piped.stdout == first.stdout
 
 
+@pytest.mark.slow
 def test_generate_tells_of_a_broken_model(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
     done = llmserve("generate", "-m", str(tmp_path), "hello", cwd=tmp_path)
@@ -106,6 +88,7 @@ def test_generate_tells_of_a_broken_model(tmp_path: Path) -> None:
     assert "cannot be loaded" in done.stderr
 
 
+@pytest.mark.slow
 def test_pull_says_what_the_hub_said(tmp_path: Path) -> None:
     with running_hub() as hub:
         hub.repositories["org/name"] = {"config.json": b"{}", "model.safetensors": b"w" * 1000}
@@ -118,6 +101,7 @@ def test_pull_says_what_the_hub_said(tmp_path: Path) -> None:
     assert (tmp_path / "models" / "name" / "model.safetensors").stat().st_size == 1000
 
 
+@pytest.mark.slow
 def test_chat_streams_answers_and_survives_errors(
     tiny_model: Path,
     tmp_path: Path,

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from deploy.dockerfile import command, environment, instructions
+from programs import started
 from server import Server, free_port, running_server
 
 from llmserve.settings import load_settings
@@ -32,15 +33,10 @@ def image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @contextlib.contextmanager
 def container(folder: Path, model: Path, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
     """`docker run IMAGE ARGUMENTS`."""
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(
-            [*command("ENTRYPOINT"), str(model), *arguments], stdout=log, stderr=log
-        )
-    try:
+    with started(
+        (*command("ENTRYPOINT"), model, *arguments), folder / "log", stop_seconds=60
+    ) as process:
         yield process
-    finally:
-        process.terminate()
-        process.wait(60)
 
 
 def health(*arguments: str) -> int:

@@ -1,4 +1,4 @@
-"""The real Prometheus over four workers: counters, rules, and every expression of the dashboard."""
+"""The real Prometheus over two workers: counters, rules, and every expression of the dashboard."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ import yaml
 from bounded import run
 from crowd import Crowd
 from needs import needs
+from programs import started
 from server import Server, free_port, running_server
 
 from llmserve.errors import LLMServeError
@@ -80,34 +81,23 @@ def running_prometheus(folder: Path, target: int) -> Iterator[Prometheus]:
     (folder / "prometheus.yml").write_text(text)
     (folder / "alerts.yml").write_text((DEPLOY / "prometheus" / "alerts.yml").read_text())
     port = free_port()
-    with (folder / "prometheus.log").open("wb") as sink:
-        process = subprocess.Popen(
-            [
-                prometheus,
-                f"--config.file={folder / 'prometheus.yml'}",
-                f"--storage.tsdb.path={folder / 'data'}",
-                f"--web.listen-address=127.0.0.1:{port}",
-            ],
-            stdout=sink,
-            stderr=subprocess.STDOUT,
-        )
+    command = (
+        prometheus,
+        f"--config.file={folder / 'prometheus.yml'}",
+        f"--storage.tsdb.path={folder / 'data'}",
+        f"--web.listen-address=127.0.0.1:{port}",
+    )
+    log = folder / "prometheus.log"
     running = Prometheus(port)
-    try:
+    with started(command, log):
         deadline = time.monotonic() + 30
         while True:
-            assert time.monotonic() < deadline, (folder / "prometheus.log").read_text()
+            assert time.monotonic() < deadline, log.read_text()
             with contextlib.suppress(httpx.TransportError):
                 if httpx.get(running.url + "/-/ready").status_code == 200:
                     break
             time.sleep(0.05)
         yield running
-    finally:
-        process.terminate()
-        try:
-            process.wait(20)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
 
 
 @pytest.mark.parametrize(
@@ -205,8 +195,8 @@ def test_prometheus_sees_what_the_clients_sent_and_the_dashboard_has_data(
 ) -> None:
     async def test() -> None:
         needs("prometheus")
-        with running_server(tmp_path, tiny_model, workers=4) as server:
-            server.wait_for_log("is ready after", times=4)
+        with running_server(tmp_path, tiny_model, workers=2) as server:
+            server.wait_for_log("is ready after", times=2)
             with running_prometheus(tmp_path, server.port) as prometheus:
                 await asyncio.to_thread(until, lambda: bool(prometheus.query("up == 1")), "up")
                 sent = await make_everything_happen(server)

@@ -12,10 +12,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from programs import started
 from server import free_port
 
 START_SECONDS = 20.0
-STOP_SECONDS = 10.0
 NUM_TRIES = 5
 
 GOOD = """
@@ -63,38 +63,21 @@ def nginx(
         reason = "nginx is not installed"
         pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
     folder.mkdir(parents=True, exist_ok=True)
-    process, port = _start(program, folder, upstream, location, server, "ssl" if tls else "")
-    try:
-        yield port
-    finally:
-        process.terminate()
-        try:
-            process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-
-
-def _start(
-    program: str, folder: Path, upstream: int, location: str, server: str, tls: str
-) -> tuple[subprocess.Popen[bytes], int]:
-    """nginx cannot be asked for a free port: somebody may take ours in between."""
+    configuration = folder / "nginx.conf"
+    command = (program, "-p", folder, "-c", configuration, "-e", folder / "error.log")
+    # nginx cannot be asked for a free port: somebody may take ours in between.
     for _ in range(NUM_TRIES):
         port = free_port()
-        configuration = folder / "nginx.conf"
         configuration.write_text(
             CONFIGURATION.format(
                 folder=folder, port=port, upstream=upstream, location=location, server=server,
-                tls=tls,
+                tls="ssl" if tls else "",
             )
         )  # fmt: skip
-        process = subprocess.Popen(
-            [program, "-p", str(folder), "-c", str(configuration), "-e", f"{folder}/error.log"],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        if _listens(process, port):
-            return process, port
+        with started(command, folder / "nginx.log") as process:
+            if _listens(process, port):
+                yield port
+                return
     raise AssertionError(f"nginx does not start:\n{(folder / 'error.log').read_text()}")
 
 
@@ -104,8 +87,6 @@ def _listens(process: subprocess.Popen[bytes], port: int) -> bool:
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
             return process.poll() is None
         if time.monotonic() > deadline:
-            process.kill()
-            process.wait()
             break
         time.sleep(0.02)
     return False

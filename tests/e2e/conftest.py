@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,8 +27,25 @@ def nothing_left(request: pytest.FixtureRequest) -> Iterator[None]:
         request.getfixturevalue("demo").wait_for_load(0, 0)
 
 
+@pytest.fixture(scope="session")
+def plain(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Iterator[Server]:
+    """A model with random weights and no settings; for tests that leave the server as it was."""
+    with running_server(tmp_path_factory.mktemp("plain"), tiny_model) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def server(plain: Server) -> Server:
+    """The server that a file's tests talk to; a file that needs settings has its own."""
+    return plain
+
+
 @pytest.fixture
-def tiny(tiny_model: Path, tmp_path: Path) -> Iterator[Server]:
-    """A server of this test's own on a model with random weights."""
-    with running_server(tmp_path, tiny_model, max_running=1, max_waiting=2) as server:
-        yield server
+def connection(server: Server) -> Iterator[socket.socket]:
+    """A client without HTTP. What it did leaves nothing running, and no traceback."""
+    logged = len(server.log)
+    with socket.create_connection(("127.0.0.1", server.port), timeout=20) as opened:
+        yield opened
+    server.wait_for_load(0, 0)
+    assert "Traceback" not in server.log[logged:]
+    assert "ERROR" not in server.log[logged:]

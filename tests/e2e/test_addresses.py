@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import httpx
 import pytest
 from bounded import run
+from programs import llmserve
 from server import Server, free_port, running_server
 from websockets.asyncio.client import connect
 
@@ -59,21 +58,15 @@ def test_a_host_may_be_written_as_in_a_url(tiny_model: Path, tmp_path: Path, hos
         assert httpx.get(server.url + "/admin/status").status_code == 200  # it is loopback
         with pytest.raises(httpx.ConnectError):
             httpx.get(f"http://127.0.0.1:{server.port}/health")
-        benched = subprocess.run(
-            [sys.executable, "-m", "llmserve", "bench", server.url, "--requests", "2",
-             "--input-tokens", "8", "--output-tokens", "2"],
-            capture_output=True, text=True, timeout=100, check=False,
-        )  # fmt: skip
+        sizes = ("--requests", 2, "--input-tokens", 8, "--output-tokens", 2)
+        benched = llmserve("bench", server.url, *sizes)
         assert benched.returncode == 0, benched.stdout + benched.stderr
 
 
 def test_a_port_that_is_taken_is_told_as_a_url_has_it(tiny_model: Path, tmp_path: Path) -> None:
     port = free_port()
     with socket.create_server(("::1", port), family=socket.AF_INET6):
-        refused = subprocess.run(
-            [sys.executable, "-m", "llmserve", "serve", tiny_model,
-             "--host", "[::1]", "--port", str(port)],
-            capture_output=True, text=True, timeout=100, check=False, cwd=tmp_path,
-        )  # fmt: skip
+        address = ("--host", "[::1]", "--port", port)
+        refused = llmserve("serve", tiny_model, *address, cwd=tmp_path)
     assert refused.returncode != 0
     assert f"cannot listen on [::1]:{port}: " in refused.stdout + refused.stderr

@@ -10,7 +10,7 @@ import httpx
 import pytest
 from control_group import limited
 from gated_imports import gate_before
-from server import running_server
+from server import Server, running_server
 
 
 def test_services_called_like_us_do_not_stop_the_start(tiny_model: Path, tmp_path: Path) -> None:
@@ -86,9 +86,8 @@ def test_a_server_that_still_imports_can_be_stopped(tiny_model: Path, tmp_path: 
         assert "is ready after" not in server.log
 
 
-def test_the_log_says_what_the_start_took(tiny_model: Path, tmp_path: Path) -> None:
-    with running_server(tmp_path, tiny_model) as server:
-        log = server.log
+def test_the_log_says_what_the_start_took(plain: Server) -> None:
+    log = plain.log
     for beginning, stages in {
         "the port is open # after the start: ": [
             "imports and settings", "memory preflight", "supervisor",

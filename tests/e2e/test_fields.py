@@ -40,12 +40,6 @@ def server(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Iterat
 
 
 @pytest.fixture(scope="module")
-def keyless(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Iterator[Server]:
-    with running_server(tmp_path_factory.mktemp("keyless"), tiny_model) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
 def client(server: Server) -> Iterator[httpx.Client]:
     headers = {"Authorization": "Bearer k1"}
     with httpx.Client(base_url=server.url, headers=headers, timeout=30) as running:
@@ -298,14 +292,14 @@ def test_the_log_tells_each_once_of_a_client_and_metrics_count(
         ("x" * 30_000, "anonymous sends"),
     ],
 )
-def test_a_forwarded_address_is_an_address(keyless: Server, forwarded: str, told: str) -> None:
+def test_a_forwarded_address_is_an_address(plain: Server, forwarded: str, told: str) -> None:
     name = f"field-{zlib.crc32(forwarded.encode())}"
     headers = {"X-Forwarded-For": forwarded.encode("latin-1")}
-    answer = httpx.post(keyless.url + GENERATE, json=BODIES[GENERATE] | {name: 1}, headers=headers)
+    answer = httpx.post(plain.url + GENERATE, json=BODIES[GENERATE] | {name: 1}, headers=headers)
     assert_served(answer, name)
 
     async def test() -> None:
-        url = keyless.url.replace("http", "ws") + "/ws"
+        url = plain.url.replace("http", "ws") + "/ws"
         async with connect(url, additional_headers={"X-Forwarded-For": forwarded[:8000]}) as ws:
             await ws.send(json.dumps({"id": "a", "prompt": "hi", "max_tokens": 1, f"ws-{name}": 1}))
             while json.loads(await ws.recv())["type"] != "done":
@@ -313,11 +307,11 @@ def test_a_forwarded_address_is_an_address(keyless: Server, forwarded: str, told
 
     if forwarded.isascii():  # the client library sends no other
         run(test)
-    lines = [line for line in keyless.log.splitlines() if name in line]
+    lines = [line for line in plain.log.splitlines() if name in line]
     assert len(lines) == 1 + forwarded.isascii()
     assert all(told in line and len(line) < 400 for line in lines)
-    assert "compromised" not in keyless.log
-    assert "\x9b" not in keyless.log
+    assert "compromised" not in plain.log
+    assert "\x9b" not in plain.log
 
 
 def frames_of(server: Server, *sent: dict[str, Any], headers: bool = True) -> list[dict[str, Any]]:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 import socket
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from answers import Answers
-from server import Server, running_server
+from server import Server
 
 BODY = json.dumps({"prompt": "Once", "max_tokens": 3, "ignore_eos": True}).encode()
 STREAM = json.dumps({"prompt": "Once", "max_tokens": 400, "stream": True, "ignore_eos": True})
@@ -32,20 +30,6 @@ GARBAGE = {
     "large": b"GET /health HTTP/1.1\r\nHost: x\r\nX: " + b"x" * 40_000 + b"\r\n\r\n",
     **BROKEN,
 }
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Iterator[Server]:
-    with running_server(tmp_path_factory.mktemp("framing"), tiny_model) as running:
-        yield running
-
-
-@pytest.fixture
-def connection(server: Server) -> Iterator[socket.socket]:
-    with socket.create_connection(("127.0.0.1", server.port), timeout=20) as opened:
-        yield opened
-    server.wait_for_load(0, 0)
-    assert "Traceback" not in server.log
 
 
 @pytest.mark.parametrize("broken", BROKEN.values(), ids=BROKEN)

@@ -36,15 +36,6 @@ def server(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Iterat
         yield running
 
 
-@pytest.fixture
-def connection(server: Server) -> Iterator[socket.socket]:
-    with socket.create_connection(("127.0.0.1", server.port), timeout=20) as opened:
-        yield opened
-    server.wait_for_load(0, 0)
-    assert "Traceback" not in server.log
-    assert "ERROR" not in server.log
-
-
 @pytest.mark.parametrize(
     "head",
     [

@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +12,7 @@ import httpx
 import openai
 import pytest
 from bounded import run
+from programs import llmserve
 from server import Server, running_server
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
@@ -48,13 +47,9 @@ class House:
 
 
 def keys(folder: Path, *arguments: str) -> str:
-    return subprocess.run(
-        [sys.executable, "-m", "llmserve", "keys", *arguments, "--file", folder / "keys.json"],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=True,
-    ).stdout.strip()
+    done = llmserve("keys", *arguments, "--file", folder / "keys.json")
+    done.check_returncode()
+    return done.stdout.strip()
 
 
 @pytest.fixture(scope="module")

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from bounded import run
-from server import Server, running_server
+from server import Server
 from websockets.asyncio.client import connect
 
 from llmserve.api.edge.route import LARGE_BYTES
@@ -43,12 +41,6 @@ TWINS: list[tuple[str, Any]] = [
     (COMPLETIONS, {"prompt": [5, -1]}),
     (COMPLETIONS, {"prompt": "hi", "logprobs": 1}),
 ]
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Iterator[Server]:
-    with running_server(tmp_path_factory.mktemp("large"), tiny_model) as running:
-        yield running
 
 
 def post(server: Server, path: str, body: str) -> httpx.Response:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import pytest
+from programs import llmserve
 from server import Server, running_server
 
 
@@ -25,16 +24,6 @@ def server(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Iterat
     with running_server(folder, "first", workers=2, models_on_demand="second") as running:
         running.wait_for_log("is ready after", times=2)
         yield running
-
-
-def llmserve(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "llmserve", *arguments],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
 
 
 def ask(server: Server, model: str) -> httpx.Response:

@@ -5,43 +5,27 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import httpx
 import pytest
 from box import pids
+from programs import llmserve
 from server import Server, free_port, running_server
 
 
 def refused(folder: Path, *arguments: str) -> str:
     """What a server says that does not start."""
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("LLMSERVE_")}
-    done = subprocess.run(
-        [sys.executable, "-m", "llmserve", "serve", "--port", str(free_port()), *arguments],
-        cwd=folder,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    done = llmserve("serve", "--port", free_port(), *arguments, cwd=folder)
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
     return done.stderr
 
 
 def create_key(folder: Path, name: str, *models: str) -> None:
-    subprocess.run(
-        [sys.executable, "-m", "llmserve", "keys", "create", name, "--file", "keys.json"]
-        + [word for model in models for word in ("--model", model)],
-        cwd=folder,
-        check=True,
-        capture_output=True,
-        timeout=60,
-    )
+    chosen = [word for model in models for word in ("--model", model)]
+    llmserve("keys", "create", name, "--file", "keys.json", *chosen, cwd=folder).check_returncode()
 
 
 @pytest.fixture

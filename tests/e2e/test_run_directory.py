@@ -22,18 +22,13 @@ import pytest
 from bounded import run
 from box import pids, until, wait_until
 from crowd import Crowd
+from programs import llmserve
 from server import Server, running_server
 from small_disk import small_disk
 
 REQUEST = {"prompt": "hi", "max_tokens": 2, "temperature": 0}
 REQUESTS = 24
 ADMIN = {"Authorization": "Bearer operator"}
-
-
-def llmserve(*arguments: object) -> subprocess.CompletedProcess[str]:
-    """The command line, as an operator uses it."""
-    command = [sys.executable, "-m", "llmserve", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
 
 
 def test_a_run_directory_that_vanishes_comes_back_and_nobody_dies_of_it(

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from server import running_server
 
-EXAMPLES_PER_OPERATION = 40
+EXAMPLES_PER_OPERATION = 20
 
 
 @pytest.mark.timeout(300)

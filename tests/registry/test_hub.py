@@ -171,6 +171,7 @@ def test_a_download_that_fails_for_good_leaves_nothing_that_looks_whole(
     assert pull("org/name", tmp_path, endpoint=hub.url).is_dir()
 
 
+@pytest.mark.slow
 def test_serving_a_hub_id_downloads_it_first(
     hub: FakeHub, tiny_model: Path, tmp_path: Path
 ) -> None:

@@ -108,6 +108,7 @@ def test_steps_that_measure_are_alone_and_modules_exist() -> None:
             assert (scripts.parent / step.arguments[-1]).is_file()
 
 
+@pytest.mark.slow
 def test_models_come_and_go_on_a_cpu_as_they_will_on_a_device(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

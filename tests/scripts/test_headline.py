@@ -162,6 +162,7 @@ def test_the_wrapper_is_a_program() -> None:
     subprocess.run(["bash", "-n", wrapper], check=True, timeout=PATIENCE)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(SMOKE_SECONDS + 60)
 def test_a_smoke_run_measures_both_servers_and_writes_what_it_found(tmp_path: Path) -> None:
     path = os.pathsep.join(filter(None, (str(SCRIPTS), os.environ.get("PYTHONPATH"))))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import copy
 import functools
+import hashlib
 import os
-import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,10 @@ from llmserve.engines.batching.schedule.plan import Slice, StepPlan
 from llmserve.engines.batching.schedule.sequence import Sequence
 
 NUM_BLOCKS = 96
+LIBRARIES = Path(__file__).parents[2] / ".pytest_cache" / "d" / "native"
+"""Compiled once for all test processes and runs; `pytest --cache-clear` empties it. The name of a
+library tells what it was made of."""
+EMULATED_TILES = Path(__file__).with_name("emulated_tiles.h")
 
 
 class EmulatedTiles(Kernels):
@@ -44,22 +48,18 @@ class WithoutTiles(Kernels):
 
 
 @functools.cache
-def _folder() -> tempfile.TemporaryDirectory[str]:
-    return tempfile.TemporaryDirectory(prefix="llmserve-native-")
-
-
-@functools.cache
 def _load(use_tiles: bool) -> Kernels | str:
     kind = EmulatedTiles if use_tiles else WithoutTiles
-    plain = Kernels.load(Path(_folder().name))
+    plain = Kernels.load(LIBRARIES)
     if isinstance(plain, str) or (use_tiles and plain.has_tiles()):
         return plain
     options = build.OPTIONS
     try:
         if use_tiles:
-            header = str(Path(__file__).with_name("emulated_tiles.h"))
-            build.OPTIONS = (*options, "-include", header)
-        return kind.load(Path(_folder().name))
+            content = hashlib.sha256(EMULATED_TILES.read_bytes()).hexdigest()
+            emulated = ("-include", str(EMULATED_TILES), f"-DEMULATED_TILES_{content}")
+            build.OPTIONS = (*options, *emulated)
+        return kind.load(LIBRARIES)
     finally:
         build.OPTIONS = options
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import httpx
 from needs import needs
+from programs import started
 from server import free_port
 
 DEPLOY = Path(__file__).parents[2] / "scripts" / "deploy"
@@ -79,15 +80,10 @@ def running_proxy(folder: Path, upstreams: Sequence[int], **changes: str) -> Ite
     # A root's workers would be nobody, who may not read the test's folder.
     user = " user root;" if os.geteuid() == 0 else ""
     log = folder / "nginx.log"
-    with log.open("wb") as sink:
-        process = subprocess.Popen(
-            [nginx, "-p", folder, "-c", configuration, "-g", f"daemon off;{user}"],
-            stdout=sink,
-            stderr=subprocess.STDOUT,
-        )
+    command = (nginx, "-p", folder, "-c", configuration, "-g", f"daemon off;{user}")
     trust = ssl.create_default_context(cafile=str(folder / "tls" / "server.crt"))
     proxy = Proxy(port, plain_port, trust, log)
-    try:
+    with started(command, log) as process:
         deadline = time.monotonic() + 20
         while True:
             assert process.poll() is None, log.read_text()
@@ -97,10 +93,3 @@ def running_proxy(folder: Path, upstreams: Sequence[int], **changes: str) -> Ite
                 break
             time.sleep(0.02)
         yield proxy
-    finally:
-        process.terminate()
-        try:
-            process.wait(10)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import signal
 import socket
 import subprocess
@@ -13,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
+from programs import environment, started
 
 DEMO = Path(__file__).parents[2] / "models" / "demo"
 START_SECONDS = 90.0
@@ -100,27 +100,11 @@ def running_server(
     """`llmserve serve` with these models and settings, stopped at the end. `state` is the folder
     of its run directory, by default one below `tmp_path`."""
     port = free_port()
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("LLMSERVE_")}
-    environment["XDG_STATE_HOME"] = str(state or tmp_path / "state")
-    for name, value in settings.items():
-        environment[f"LLMSERVE_{name.upper()}"] = str(value)
+    env = environment(**settings) | {"XDG_STATE_HOME": str(state or tmp_path / "state")}
     log = tmp_path / "server.log"
-    with log.open("wb") as sink:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "llmserve", "serve", *map(str, models), "--port", str(port)],
-            cwd=tmp_path,
-            env=environment,
-            stdout=sink,
-            stderr=subprocess.STDOUT,
-        )
-    server = Server(process, port, log)
-    try:
+    command = (sys.executable, "-m", "llmserve", "serve", *models, "--port", port)
+    with started(command, log, cwd=tmp_path, env=env, stop_seconds=STOP_SECONDS) as process:
+        server = Server(process, port, log)
         if wait:
             server.wait_until("/health/ready", 200)
         yield server
-    finally:
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            server.stop()
-        if process.poll() is None:
-            process.kill()
-            process.wait()

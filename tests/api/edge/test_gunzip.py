@@ -66,7 +66,9 @@ def test_a_file_that_is_cut_short_is_refused() -> None:
         gunzip.check_complete()
 
 
-@pytest.mark.parametrize("data", [b"{}", b"\x1f\x8b nonsense", gzip.compress(b"x") + b"{}"])
+@pytest.mark.parametrize(
+    "data", [b"{}", b"\x1f\x8b nonsense", gzip.compress(b"x", mtime=0) + b"{}"]
+)
 def test_what_is_no_gzip_is_refused(data: bytes) -> None:
     with pytest.raises(InvalidRequest, match="Content-Encoding"):
         Gunzip(100).feed(data)

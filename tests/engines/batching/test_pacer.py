@@ -74,6 +74,7 @@ KINDS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("most", "least"), KINDS)
 @settings(max_examples=200, deadline=None)
 @given(machine=MACHINES)

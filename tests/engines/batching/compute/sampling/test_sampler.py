@@ -147,6 +147,7 @@ def test_filters_leave_what_transformers_leaves(
         assert left[token] > 0, "a token that transformers would not draw"
 
 
+@pytest.mark.slow
 def test_draws_follow_the_distribution() -> None:
     scores = torch.tensor([[0.1, 0.2, 0.3, 0.4]]).log()
     for params in ({}, {"top_k": 4}, {"top_p": 1.0, "min_p": 0.001}):

@@ -1,0 +1,15 @@
+"""The list of what is slow, in tests/conftest.py, names what there is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+TESTS = Path(__file__).parent
+
+
+def test_what_is_called_slow_exists(request: pytest.FixtureRequest) -> None:
+    conftest = request.config.pluginmanager.get_plugin(str(TESTS / "conftest.py"))
+    assert conftest is not None
+    assert [name for name in conftest.SLOW if not (TESTS / name).exists()] == []
