@@ -17,8 +17,8 @@ from llmserve.errors import ModelUnloaded
 def private_job(
     task: Task, model: str, on_done: Callable[[], None] = lambda: None
 ) -> Iterator[Job]:
-    """A job to run inside the context; on the way out it is cancelled if it still runs, because
-    whoever waited for it may have left.
+    """A job to run inside the context. It is cancelled on the way out if it still runs, because its
+    caller may have been cancelled.
 
     Raises:
         LLMServeError: the job failed.

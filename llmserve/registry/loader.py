@@ -107,7 +107,7 @@ class Loader:
         return self._registry.ready(name)
 
     async def load(self, model: ServedModel) -> None:
-        """Load it, or join whoever loads it already; returns when it is ready or broken.
+        """Load it, or wait for the load that is under way; returns when it is ready or broken.
 
         Raises:
             NotReady: the memory budget has no room and nothing can make any.
@@ -192,7 +192,7 @@ class Loader:
     def _load_is_over(self, model: ServedModel, task: asyncio.Task[None]) -> None:
         del self._loads[model]
         if not task.cancelled():
-            task.exception()  # told to whoever waits; nobody may be left who does
+            task.exception()  # retrieved here, as there may be no waiter left
 
     async def _load_in_turn(self, model: ServedModel) -> None:
         async with self._turn:
@@ -207,7 +207,7 @@ class Loader:
             await self._load(model)
 
     async def _load(self, model: ServedModel) -> None:
-        """The loader's boundary: whatever goes wrong is this model's error and nobody else's."""
+        """The loader's boundary: whatever goes wrong is this model's error and no other's."""
 
         stages = Stages()
 
@@ -308,7 +308,7 @@ class Loader:
             return False
         logger.info("model {} is evicted to make room", victim.spec.name)
         await self._drop(victim)
-        victim.is_on_demand = True  # nobody asked for it to go: the next request brings it back
+        victim.is_on_demand = True  # no operator unloaded it: the next request loads it again
         return True
 
     async def _sweep(self, idle_seconds: float) -> None:
@@ -318,7 +318,7 @@ class Loader:
             await self.unload_idle(idle_seconds)
 
     async def unload_idle(self, idle_seconds: float) -> None:
-        """Unload every model that nobody used for so long and that is not pinned."""
+        """Unload every model that has not been used for so long and is not pinned."""
         for model in self._registry.models:
             is_idle = self._registry.clock() - model.used_at >= idle_seconds
             if model.status is not ModelStatus.READY or model.is_pinned or not is_idle:

@@ -41,7 +41,7 @@ DEADLINE_GRACE_SECONDS: Final = 0.25
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A whole generation, collected. `logprobs` is `None` where nobody asked for them."""
+    """A whole generation, collected. `logprobs` is `None` where they were not asked for."""
 
     text: str
     token_ids: tuple[int, ...]
@@ -52,8 +52,8 @@ class Answer:
 class Generation:
     """A task that holds a place. Owned by the event loop.
 
-    The place is given back as soon as the engine lets go of the job, whoever reads the events, and
-    even if nobody ever does.
+    The place is given back as soon as the engine is done with the job, whether or not the events
+    are read.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class Generation:
         self.served = served
         self.prompt_tokens = len(task.prompt_ids)
         self._engine = served.generator
-        # Kept for whoever reads late: the model may have been unloaded by then.
+        # Kept, because the model may be unloaded before the last event is read.
         self.spelling = self._engine.spelling
         self._place = place
         self._record = record
@@ -168,7 +168,7 @@ class Generation:
         raise AssertionError("a stream ended without a terminal event")
 
     def cancel(self) -> None:
-        """End it now: nobody wants the rest."""
+        """End it now; the rest is not needed."""
         self._end_early(Cancelled(self.usage))
 
     def fail(self, error: LLMServeError) -> None:
@@ -210,7 +210,7 @@ class Generation:
             )
 
     def _on_push_out(self, error: QueueFull) -> None:
-        """The gate gave this place in the queue to a caller who has less."""
+        """The gate gave this place in the queue to a caller who has fewer."""
         if self._mailbox.post(Failed(error, self.usage)):
             self._job.cancel()
         self._place.give_back()

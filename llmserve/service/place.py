@@ -12,8 +12,8 @@ from llmserve.errors import QueueFull
 class Place:
     """A ticket for the gate, a lease of the model and a share of the key's limits.
 
-    Whatever a request wants of the model, it holds a place from admission until the engine is done
-    with it. The place is given back once, however often that is asked for. Owned by the event loop.
+    Every request that uses a model holds a place until the engine is done with it, whether or not
+    it generates. The place is given back once, however often `give_back` is called. Owned by the event loop.
     """
 
     def __init__(

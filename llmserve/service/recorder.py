@@ -17,8 +17,9 @@ from llmserve.observability.tracing import Moments, NullTracer, Tracer
 
 
 class Recorder:
-    """Everyone who wants to know. `log` is the accounting log, where there is one. Owned by the
-    event loop; each request has a `RequestRecord`."""
+    """Where the facts about requests go. `log` is the accounting log, if there is one.
+
+    Owned by the event loop; each request has a `RequestRecord`."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""One admission at the limiter, shared by all that one request has under way."""
+"""One admission at the limiter, shared by all the work of one request."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class Shares:
 
     def __init__(self, admission: Admission) -> None:
         self._admission = admission
-        self._left = 1  # of whoever takes shares
+        self._left = 1  # what `close` returns
         self._tokens = 0
 
     def take(self) -> Callable[[int], None]:

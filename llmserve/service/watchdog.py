@@ -23,8 +23,8 @@ BEAT_SECONDS: Final = 0.25
 
 
 class Watchdog:
-    """Tells the board how this worker is, and its clock that it runs. `row` is `None` where there
-    is no fleet.
+    """Reports this worker's state to the board, and ticks its clock. `row` is `None` where there is
+    no fleet.
 
     When an engine makes no step for `hang_seconds` although it has work, or a prompt is made into
     tokens for so long (by a chat template that loops, say), the requests that wait for it are
@@ -52,7 +52,7 @@ class Watchdog:
         self._preemptions: WeakKeyDictionary[Engine, int] = WeakKeyDictionary()
 
     async def run(self) -> None:
-        """Beat until cancelled; whoever beats no more has no row."""
+        """Beat until cancelled, then clear the row."""
         try:
             with self._clock.ticking():
                 while True:

@@ -1,4 +1,4 @@
-"""What a model's text means: a parser between the detokenized deltas and whoever writes them.
+"""What a model's text means: a parser between the detokenized deltas and their writer.
 
 A parser runs on the event loop, for each generation one, after the mailbox has merged what a slow
 reader left: it sees few, larger deltas. Stop strings are matched before it, on the raw text, as
