@@ -13,7 +13,8 @@ class Place:
     """A ticket for the gate, a lease of the model and a share of the key's limits.
 
     Every request that uses a model holds a place until the engine is done with it, whether or not
-    it generates. The place is given back once, however often `give_back` is called. Owned by the event loop.
+    it generates. The place is given back once, however often `give_back` is called. Owned by the
+    event loop.
     """
 
     def __init__(
