@@ -26,9 +26,11 @@ os.environ["SSL_CERT_DIR"] = str(TESTS)
 
 SLOW: Final = (
     # Servers and commands are started.
-    "cli/test_imports.py", "deploy/", "doctor/", "e2e/",
+    "cli/test_imports.py", "deploy/", "doctor/", "e2e/", "scripts/test_warm.py",
+    "workers/test_imports.py",
     # Kernels are compiled, or whole models computed, case by case.
     "engines/batching/compute/test_cuda_build.py",
+    "engines/batching/compute/test_cuda_compiled.py",
     "engines/batching/compute/test_cuda_interpreter.py",
     "engines/batching/compute/test_distances.py",
     "engines/batching/compute/test_native_attention.py",
@@ -39,7 +41,7 @@ SLOW: Final = (
     "engines/threaded/test_pinned_prefixes.py",
 )  # fmt: skip
 """What is marked `slow` as a whole; single tests of other files have the mark themselves."""
-QUICK_SECONDS: Final = 1.0
+QUICK_SECONDS: Final = 2.0
 """A test that takes longer and is not marked `slow` is named at the end of a quick run."""
 
 
