@@ -86,7 +86,7 @@ class BatchingEngine(Generator):
         self._why = why
         self._clock = clock
         self._prompts = PreparationPool(spec.name, clock)
-        self._computing: ModelComputation | None = None
+        self._computation: ModelComputation | None = None
         self._loop: StepLoop[Batch, RowState] | None = None
         self._scheduler: Scheduler | None = None
         self._running: set[Job] = set()
@@ -112,13 +112,13 @@ class BatchingEngine(Generator):
     @property
     def info(self) -> EngineInfo:
         """What was loaded."""
-        loaded, computing = self._model, self._computing
-        assert computing is not None, "the engine is not loaded"
+        loaded, computation = self._model, self._computation
+        assert computation is not None, "the engine is not loaded"
         return replace(
-            loaded.info(EngineKind.BATCHING, f"{self._why}; {computing.description}"),
-            max_context=min(loaded.max_context, computing.cache.num_tokens),
-            cache_bytes=computing.cache.num_bytes,
-            step_bytes=computing.step_bytes,
+            loaded.info(EngineKind.BATCHING, f"{self._why}; {computation.description}"),
+            max_context=min(loaded.max_context, computation.cache.num_tokens),
+            cache_bytes=computation.cache.num_bytes,
+            step_bytes=computation.step_bytes,
         )
 
     async def load(self, on_progress: OnProgress) -> None:
@@ -209,9 +209,9 @@ class BatchingEngine(Generator):
 
     def _let_go(self) -> None:
         """Drop the model and all that knows it: engine and loop know each other."""
-        if self._computing is not None:
-            self._computing.close()
-        self._computing = self._scheduler = self._loaded = self._loop = self._thread = None
+        if self._computation is not None:
+            self._computation.close()
+        self._computation = self._scheduler = self._loaded = self._loop = self._thread = None
         release_memory()
 
     @property
@@ -231,7 +231,7 @@ class BatchingEngine(Generator):
             GPU_TOKENS_PER_STEP if self._is_on_gpu else CPU_TOKENS_PER_STEP
         )
         with loss_told(self._device):
-            computing = build_computation(
+            computation = build_computation(
                 self._model,
                 self._layers,
                 CacheOptions(options.block_size, self._max_running, options.kv_cache_bytes, share),
@@ -240,18 +240,18 @@ class BatchingEngine(Generator):
                 cache_dir=options.cache_dir,
                 on_progress=report,
             )
-        logger.info("model {}: KV cache: {}", self._spec.name, computing.arithmetic)
-        logger.info("model {}: {}", self._spec.name, computing.description)
+        logger.info("model {}: KV cache: {}", self._spec.name, computation.arithmetic)
+        logger.info("model {}: {}", self._spec.name, computation.description)
         # Kept here: whoever waits for this thread may be gone, and `close` lets go of it.
-        self._computing = computing
+        self._computation = computation
 
     def _start(self, loop: asyncio.AbstractEventLoop) -> None:
-        computing = self._computing
-        if computing is None or self._is_closing:
+        computation = self._computation
+        if computation is None or self._is_closing:
             raise unloaded(self._spec.name)
-        options, most = self._options, computing.tokens_per_step
+        options, most = self._options, computation.tokens_per_step
         self._scheduler = Scheduler(
-            num_blocks=computing.cache.num_blocks,
+            num_blocks=computation.cache.num_blocks,
             block_size=options.block_size,
             max_tokens_per_step=most,
             max_sequences=self._max_running,
@@ -260,7 +260,7 @@ class BatchingEngine(Generator):
         wakes = Wakes(loop)
         self._loop = StepLoop(
             self._scheduler,
-            computing,
+            computation,
             partial(self._admit, wakes=wakes),
             wakes,
             pacer=Pacer(most, LEAST_TOKENS_ON_GPU if self._is_on_gpu else LEAST_TOKENS),

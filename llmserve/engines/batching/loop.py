@@ -30,7 +30,7 @@ from llmserve.errors import GenerationFailed, LLMServeError, ModelUnloaded
 STUCK_SECONDS: Final = 0.05
 """How long to wait if there is work and no step can be planned."""
 CHECK_SECONDS: Final = 10.0
-"""An idle loop checks the scheduler at most this often: it takes as long as there are blocks."""
+"""An idle loop checks the scheduler at most this often: with many blocks it takes milliseconds."""
 
 T = TypeVar("T")
 
