@@ -12,9 +12,11 @@ from measure.speed.ceilings import Ceilings
 from measure.speed.intrusion import Intrusion
 from measure.speed.limits import ModelShape, Workload, limit, prefill_seconds, step_seconds
 from measure.speed.report import LOOP, Results, as_markdown, draw
+from measure.speed.step_profile import StepProfile
 from transformers import AutoTokenizer
 
 from llmserve.bench.load import PROBE_SEED
+from llmserve.engines.step_report import StepParts, StepReport
 from llmserve.text.tokenizer import Tokenizer
 
 CEILINGS = Ceilings(10e9, {1: 20e9, 8: 100e9, 32: 400e9})
@@ -141,3 +143,16 @@ def test_the_hosts_part_of_a_step_is_told_beside_its_budget(tiny_model: Path) ->
     lines = parts.as_markdown().splitlines()
     assert len(lines) == 2 + len(host_parts.BUDGETS) + 1
     assert lines[-1].startswith("| the first four together | ")
+
+
+def test_a_profile_adds_up_the_reports_of_its_time() -> None:
+    profile = StepProfile()
+    report = StepReport(0.010, 4, 4, StepParts(0.001, 0.002, 0.005, 0.0005, 0.0015))
+    profile.add(report)  # too early
+    with profile.timed():
+        profile.add(report)
+        profile.add(report)
+    lines = profile.as_markdown().splitlines()
+    assert lines[2] == "| whole step | 10.00 | 100.0% |"
+    assert lines[5] == "| forward and sampling | 5.00 | 50.0% |"
+    assert len(lines) == 8

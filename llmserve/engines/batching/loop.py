@@ -30,7 +30,7 @@ from llmserve.errors import GenerationFailed, LLMServeError, ModelUnloaded
 STUCK_SECONDS: Final = 0.05
 """How long to wait if there is work and no step can be planned."""
 CHECK_SECONDS: Final = 10.0
-"""An idle loop checks the scheduler at most this often: it takes as long as there are blocks."""
+"""An idle loop checks the scheduler at most this often: with many blocks it takes milliseconds."""
 
 T = TypeVar("T")
 
@@ -167,8 +167,8 @@ class StepLoop(Generic[Prepared, Row]):
     def _step(self, plan: StepPlan, begun: float) -> None:
         """Compute a plan, publish its tokens, report."""
         planned_at = self._clock()
-        for part in plan.slices:
-            stream = self._streams[part.sequence]
+        for piece in plan.slices:
+            stream = self._streams[piece.sequence]
             if stream.job.first_token_at is None:
                 stream.start()
                 stream.job.last_step_at = planned_at  # each piece of a prompt is a sign of life
@@ -203,17 +203,17 @@ class StepLoop(Generic[Prepared, Row]):
             )
         )
 
-    def _attempt(self, parts: tuple[Slice, ...], attempts: _Attempts) -> None:
+    def _attempt(self, slices: tuple[Slice, ...], attempts: _Attempts) -> None:
         """Compute these slices of a plan.
 
         A step that fails is tried again in halves, until those sequences are found that make it
         fail; half a step also needs half the memory.
         """
-        sampled = [part.sequence for part in parts if part.is_sampled]
+        sampled = [piece.sequence for piece in slices if piece.is_sampled]
         rows = [self._streams[sequence].row for sequence in sampled]
         try:
             begun = self._clock()
-            prepared = self._computation.prepare(StepPlan(parts))
+            prepared = self._computation.prepare(StepPlan(slices))
             prepared_at = self._clock()
             # The last step's events are handed over while this one computes: the model releases
             # the GIL, and the event loop has it to itself.
@@ -227,12 +227,12 @@ class StepLoop(Generic[Prepared, Row]):
             failure = self._computation.diagnose(error)
             if self._computation.is_lost():
                 self._lose()
-            if len(parts) == 1 or self.is_lost:
-                attempts.failed.update({part.sequence: failure for part in parts})
+            if len(slices) == 1 or self.is_lost:
+                attempts.failed.update({piece.sequence: failure for piece in slices})
                 return
-            half = len(parts) // 2
-            self._attempt(parts[:half], attempts)
-            self._attempt(parts[half:], attempts)
+            half = len(slices) // 2
+            self._attempt(slices[:half], attempts)
+            self._attempt(slices[half:], attempts)
             return
         attempts.prepare_seconds += prepared_at - begun
         attempts.publish_seconds += flushed_at - prepared_at
@@ -247,7 +247,7 @@ class StepLoop(Generic[Prepared, Row]):
         """Record what was computed; returns the sequences that have a new token."""
         if attempts.failed:
             plan = StepPlan(tuple(p for p in plan.slices if p.sequence not in attempts.failed))
-        sampled = [part.sequence for part in plan.slices if part.is_sampled]
+        sampled = [piece.sequence for piece in plan.slices if piece.is_sampled]
         self._scheduler.commit(plan, [attempts.tokens[sequence][0] for sequence in sampled])
         return sampled
 

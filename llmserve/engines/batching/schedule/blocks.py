@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from itertools import chain
+from operator import ne
 
 from llmserve.engines.batching.schedule.invariant import require
 
@@ -76,15 +77,23 @@ class BlockPool:
         Raises:
             InvariantViolated: they differ, or a block is lost, or a hash is wrong.
         """
-        expected = Counter(chain.from_iterable(holders))
-        held = {block: count for block, count in enumerate(self._references) if count}
-        require(held == expected, "reference counts differ from those who hold the blocks")
+        # In a few passes of built-in functions: an idle engine does this with a large pool.
+        expected = [0] * self.num_blocks
+        for block in chain.from_iterable(holders):
+            require(0 <= block < self.num_blocks, "a block that does not exist is held")
+            expected[block] += 1
+        require(expected == self._references, "reference counts differ from those of the holders")
         free = {*self._free, *self._cached}
         require(len(free) == self.num_free, "a block is free twice")
-        require(free == set(range(self.num_blocks)) - held.keys(), "a block is lost")
+        require(len(free) == expected.count(0), "a block is lost")
+        is_known = not free or (min(free) >= 0 and max(free) < self.num_blocks)
+        require(is_known, "a block that does not exist is free")
+        require(not any(map(expected.__getitem__, free)), "a free block is held")
         require(not any(map(self._hashes.__getitem__, self._free)), "an uncached block has a hash")
-        hashes = {content: b for b, content in enumerate(self._hashes) if content is not None}
-        require(hashes == self._by_hash, "a hash leads to the wrong block")
+        cached = self.num_blocks - self._hashes.count(None)
+        require(len(self._by_hash) == cached, "a hash is lost")
+        wrong = map(ne, map(self._hashes.__getitem__, self._by_hash.values()), self._by_hash)
+        require(not any(wrong), "a hash leads to the wrong block")
 
     def _evict(self, block: int) -> None:
         content = self._hashes[block]

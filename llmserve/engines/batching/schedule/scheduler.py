@@ -154,7 +154,7 @@ class Scheduler:
         )
 
     def check(self) -> None:
-        """Look for contradictions. Takes as long as the pool has blocks, some 100 ns each.
+        """Look for contradictions. Takes some 200 ns for each block of the pool.
 
         Raises:
             InvariantViolated: blocks and sequences do not agree.

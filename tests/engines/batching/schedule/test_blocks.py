@@ -78,9 +78,12 @@ def test_of_two_blocks_with_the_same_content_the_first_is_found() -> None:
 def test_the_check_sees_a_reference_too_many_and_one_too_few() -> None:
     pool = BlockPool(2)
     block = pool.allocate()
-    for holders in ([], [[block, block]], [[block], [99]]):
+    for holders in ([], [[block, block]]):
         with pytest.raises(InvariantViolated, match="reference counts"):
             pool.check(holders)
+    for other in (2, -1):
+        with pytest.raises(InvariantViolated, match="does not exist"):
+            pool.check([[block], [other]])
 
 
 def test_the_check_sees_a_block_that_is_lost_and_one_that_is_free_twice() -> None:
@@ -91,6 +94,9 @@ def test_the_check_sees_a_block_that_is_lost_and_one_that_is_free_twice() -> Non
     pool._free += [lost, lost]
     with pytest.raises(InvariantViolated, match="free twice"):
         pool.check([])
+    pool._free[-2:] = [99]
+    with pytest.raises(InvariantViolated, match="does not exist"):
+        pool.check([])
 
 
 def test_the_check_sees_a_hash_that_leads_elsewhere() -> None:
@@ -99,4 +105,7 @@ def test_the_check_sees_a_hash_that_leads_elsewhere() -> None:
     pool.cache(blocks[0], b"a")
     pool._by_hash[b"a"] = blocks[1]
     with pytest.raises(InvariantViolated, match="wrong block"):
+        pool.check([blocks])
+    del pool._by_hash[b"a"]
+    with pytest.raises(InvariantViolated, match="hash is lost"):
         pool.check([blocks])
