@@ -25,7 +25,7 @@ async def build(
     folder: Path,
     max_running: int,
     kv_cache_bytes: int,
-    on_step: Callable[[str, StepReport], None] = lambda model, report: None,
+    on_step: Callable[[StepReport], None] = lambda report: None,
 ) -> Generator:
     """The engine that the server would take, loaded."""
     engine = build_engine(
@@ -34,7 +34,7 @@ async def build(
             lambda spec, report: folder,
             max_running=max_running,
             kv_cache_bytes=kv_cache_bytes,
-            on_step=on_step,
+            on_step=lambda model, report: on_step(report),
         ),
     )
     await engine.load(lambda progress: None)

@@ -15,7 +15,7 @@ PARTS = {
     "commit": "commit",
     "publish": "detokenize and publish",
 }
-"""The parts of a report, as the table names them."""
+"""Fields of `StepParts`, as the table names them."""
 
 
 class StepProfile:
@@ -27,13 +27,13 @@ class StepProfile:
         self._whole = 0.0
         self._seconds: Counter[str] = Counter()
 
-    def add(self, model: str, report: StepReport) -> None:
+    def add(self, report: StepReport) -> None:
         """Called after every step."""
         if self._is_timed and report.parts is not None:
             self._steps += 1
             self._whole += report.seconds
-            for part in PARTS:
-                self._seconds[part] += getattr(report.parts, part)
+            for field in PARTS:
+                self._seconds[field] += getattr(report.parts, field)
 
     @contextmanager
     def timed(self) -> Iterator[None]:
@@ -47,9 +47,9 @@ class StepProfile:
     def as_markdown(self) -> str:
         """Milliseconds per step and share of the whole."""
         lines = ["| part | ms per step | share |", "| --- | ---: | ---: |"]
-        rows = {"whole step": self._whole}
-        rows |= {title: self._seconds[part] for part, title in PARTS.items()}
-        for title, seconds in rows.items():
+        rows = [("whole step", self._whole)]
+        rows += [(part, self._seconds[field]) for field, part in PARTS.items()]
+        for part, seconds in rows:
             share = seconds / self._whole
-            lines.append(f"| {title} | {1000 * seconds / self._steps:.2f} | {share:.1%} |")
+            lines.append(f"| {part} | {1000 * seconds / self._steps:.2f} | {share:.1%} |")
         return "\n".join(lines)
