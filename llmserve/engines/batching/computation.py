@@ -23,7 +23,7 @@ class Computation(Protocol[Prepared, Row]):
 
     def compute(self, prepared: Prepared, rows: list[Row]) -> list[SampledToken]:
         """The next token of each sampled slice, in the plan's order; `rows` belong to the same
-        slices. Should release the GIL at once. ModelComputation a step again must be harmless.
+        slices. Should release the GIL at once. Computing a step again must be harmless.
         """
         ...
 

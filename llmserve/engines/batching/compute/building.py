@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from llmserve.engines.batching.compute.kv_cache import LayerShape
-from llmserve.engines.batching.compute.model_computation import ModelComputation, OnProgress
+from llmserve.engines.batching.compute.model_computation import ModelComputation
 from llmserve.engines.batching.compute.on_cpu import build_on_cpu
 from llmserve.engines.batching.compute.on_cuda import build_on_cuda
 from llmserve.engines.batching.compute.sizing import CacheOptions
+from llmserve.engines.progress import OnProgress
 from llmserve.engines.weights.loading import LoadedModel
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from llmserve.domain import LoadProgress
 from llmserve.engines.accelerator import answers
 from llmserve.engines.batching.compute.batch import Batch
 from llmserve.engines.batching.compute.kv_cache import KVCache
@@ -16,8 +15,6 @@ from llmserve.engines.batching.schedule.plan import StepPlan
 from llmserve.engines.failure import as_failure, release_memory
 from llmserve.engines.frames import forget_frames
 from llmserve.errors import LLMServeError
-
-OnProgress = Callable[[LoadProgress], None]
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from llmserve.domain import LoadProgress
 from llmserve.engines.batching.compute.forward import Forward
 from llmserve.engines.batching.compute.grouped_attention import GroupedAttention
 from llmserve.engines.batching.compute.kv_cache import KVCache, LayerShape
-from llmserve.engines.batching.compute.model_computation import ModelComputation, OnProgress
+from llmserve.engines.batching.compute.model_computation import ModelComputation
 from llmserve.engines.batching.compute.native.attention import NativeAttention
 from llmserve.engines.batching.compute.native.decoder import build_native
 from llmserve.engines.batching.compute.native.kernels import Kernels
@@ -23,6 +23,7 @@ from llmserve.engines.batching.compute.sampling.native_sampler import NativeSamp
 from llmserve.engines.batching.compute.sampling.torch_sampler import sample_tokens
 from llmserve.engines.batching.compute.sizing import CacheOptions, cpu_cache_size
 from llmserve.engines.batching.compute.transformers_forward import TransformersForward
+from llmserve.engines.progress import OnProgress
 from llmserve.engines.weights.loading import LoadedModel
 from llmserve.machine.allowance import free_memory
 

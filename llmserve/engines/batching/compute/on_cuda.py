@@ -23,12 +23,13 @@ from llmserve.engines.batching.compute.headroom import (
     measure_step,
 )
 from llmserve.engines.batching.compute.kv_cache import KVCache, LayerShape
-from llmserve.engines.batching.compute.model_computation import ModelComputation, OnProgress
+from llmserve.engines.batching.compute.model_computation import ModelComputation
 from llmserve.engines.batching.compute.runner import Runner
 from llmserve.engines.batching.compute.sizing import CacheOptions, CacheSize, gpu_cache_size
 from llmserve.engines.batching.compute.transformers_forward import TransformersForward
 from llmserve.engines.batching.compute.trial import Trial
 from llmserve.engines.frames import forget_frames
+from llmserve.engines.progress import OnProgress
 from llmserve.engines.weights.loading import LoadedModel
 from llmserve.errors import ModelBroken
 

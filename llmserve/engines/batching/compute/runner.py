@@ -39,7 +39,7 @@ class Runner:
     def compute(self, batch: Batch, rows: Sequence[RowState]) -> list[SampledToken]:
         """The tokens of the batch's sampled positions, in their order; `rows` belong to these.
 
-        ModelComputation a batch again is harmless: the same keys and values go to the same places.
+        Computing a batch again is harmless: the same keys and values go to the same places.
         """
         logits = self.forward(batch, self._cache)
         return sample(logits, rows, self._sample_tokens) if rows else []

@@ -10,7 +10,7 @@ import torch
 from llmserve.engines.batching.compute.attention import Variant
 from llmserve.engines.batching.compute.cuda.attention import Chip
 from llmserve.engines.batching.compute.cuda.graphs import CudaRecorder
-from llmserve.engines.batching.compute.cuda.launch import Layer, Rows
+from llmserve.engines.batching.compute.cuda.launch import CachedLayer, Rows
 from llmserve.engines.batching.compute.cuda.paged_decode import paged_decode
 from llmserve.engines.batching.compute.cuda.splits import num_splits
 from measure.gpu.contact.workload import device_seconds
@@ -42,7 +42,7 @@ def main() -> int:
 
 
 @torch.inference_mode()
-def _seconds(rows: Rows, layer: Layer, chip: Chip, splits: int) -> float:
+def _seconds(rows: Rows, layer: CachedLayer, chip: Chip, splits: int) -> float:
     """In a CUDA graph, as in service: launched from the host a small one would wait for Python."""
 
     def attend() -> None:
@@ -52,7 +52,7 @@ def _seconds(rows: Rows, layer: Layer, chip: Chip, splits: int) -> float:
 
 
 @torch.inference_mode()
-def _make(contexts: list[int], device: torch.device) -> tuple[Rows, Layer]:
+def _make(contexts: list[int], device: torch.device) -> tuple[Rows, CachedLayer]:
     counts = [-(-context // BLOCK_SIZE) for context in contexts]
     shape = (sum(counts) + 1, KV_HEADS, BLOCK_SIZE, HEAD_DIM)
     keys, values = (torch.randn(shape, dtype=torch.bfloat16, device=device) for _ in range(2))
@@ -72,7 +72,7 @@ def _make(contexts: list[int], device: torch.device) -> tuple[Rows, Layer]:
         tables.to(device),
         1,
     )
-    return rows, Layer(keys, values, Variant(HEAD_DIM**-0.5))
+    return rows, CachedLayer(keys, values, Variant(HEAD_DIM**-0.5))
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from llmserve.engines.batching.compute.attention import TorchAttention, Variant
 from llmserve.engines.batching.compute.cuda import flash_versions, gather
 from llmserve.engines.batching.compute.cuda.flash_versions import activate_paged
 from llmserve.engines.batching.compute.cuda.gather import Gather, fits, most_gathered
-from llmserve.engines.batching.compute.cuda.launch import Layer, Rows
+from llmserve.engines.batching.compute.cuda.launch import CachedLayer, Rows
 from llmserve.engines.batching.compute.cuda.varlen import Varlen
 from llmserve.engines.batching.compute.kv_cache import LayerShape
 
@@ -129,7 +129,7 @@ def test_flash_attention_is_asked_for_what_plain_torch_computes(
     rows = Rows(
         query, batch.query_starts, batch.context_lengths, batch.block_tables, batch.max_query
     )
-    layer = Layer(cache.keys[0], cache.values[0], variant)
+    layer = CachedLayer(cache.keys[0], cache.values[0], variant)
     if kind == "paged":
         actual = varlen().paged(rows, layer, batch.max_context)
     else:

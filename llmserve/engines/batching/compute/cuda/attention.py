@@ -10,7 +10,7 @@ import torch
 from llmserve.engines.batching.compute.attention import Variant
 from llmserve.engines.batching.compute.batch import Batch
 from llmserve.engines.batching.compute.cuda.gather import Gather, fits
-from llmserve.engines.batching.compute.cuda.launch import Layer, Rows
+from llmserve.engines.batching.compute.cuda.launch import CachedLayer, Rows
 from llmserve.engines.batching.compute.cuda.paged_decode import paged_decode
 from llmserve.engines.batching.compute.cuda.paged_prefill import paged_prefill
 from llmserve.engines.batching.compute.cuda.splits import all_splits, num_splits
@@ -65,13 +65,13 @@ class CudaAttention:
         self.used_varlen = False
         self._prefill: _Prefill | None = None
         # What `compile_all` has to compile for; `None` after it.
-        self._seen: dict[_Kind, tuple[Layer, torch.Tensor]] | None = {}
+        self._seen: dict[_Kind, tuple[CachedLayer, torch.Tensor]] | None = {}
 
     def attend(
         self, cache: KVCache, layer: int, batch: Batch, query: torch.Tensor, variant: Variant
     ) -> torch.Tensor:
         """See `Attention`. A row without context (the padding of a graph) gets zeros."""
-        where = Layer(cache.keys[layer], cache.values[layer], variant)
+        where = CachedLayer(cache.keys[layer], cache.values[layer], variant)
         query = query if query.stride(2) == 1 else query.contiguous()
         if self._seen is not None:
             self._seen.setdefault(_kind(query, where), (where, query[:1]))
@@ -128,7 +128,7 @@ class _Prefill:
         self._gather: Gather | None = None
 
     def attend(
-        self, query: torch.Tensor, layer: Layer, capability: int, varlen: Varlen | None
+        self, query: torch.Tensor, layer: CachedLayer, capability: int, varlen: Varlen | None
     ) -> torch.Tensor:
         rows = Rows(
             query=query,
@@ -146,7 +146,7 @@ class _Prefill:
         return varlen.gathered(rows, layer, self._gather, self.batch.max_context)
 
 
-def _kind(query: torch.Tensor, layer: Layer) -> _Kind:
+def _kind(query: torch.Tensor, layer: CachedLayer) -> _Kind:
     variant = layer.variant
     return _Kind(
         query.shape[1],

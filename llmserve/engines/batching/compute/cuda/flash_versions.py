@@ -11,7 +11,7 @@ from loguru import logger
 from torch.nn import attention
 
 from llmserve.engines.batching.compute.attention import Variant, attend_row
-from llmserve.engines.batching.compute.cuda.launch import Layer, Rows
+from llmserve.engines.batching.compute.cuda.launch import CachedLayer, Rows
 from llmserve.engines.batching.compute.cuda.varlen import Varlen
 from llmserve.engines.weights.agreement import agree
 
@@ -69,7 +69,7 @@ def _try_paged(device: torch.device, varlen: Varlen, block_size: int) -> None:
         tables,
         starts[1],
     )
-    actual = varlen.paged(rows, Layer(cells[0], cells[1], variant), max(contexts))
+    actual = varlen.paged(rows, CachedLayer(cells[0], cells[1], variant), max(contexts))
     for row, context in enumerate(contexts):
         own = slice(starts[row], starts[row + 1])
         # (2, kv_heads, context, head_dim)

@@ -10,7 +10,7 @@ import torch
 from llmserve.engines.batching.compute.kv_cache import LayerShape
 
 if TYPE_CHECKING:  # without Triton, `fits` is still needed
-    from llmserve.engines.batching.compute.cuda.launch import Layer, Rows
+    from llmserve.engines.batching.compute.cuda.launch import CachedLayer, Rows
 
 MAX_GATHERED_BYTES: Final = 256 * 2**20
 """Keys and values of one layer that a step may gather; longer contexts are read in their blocks."""
@@ -41,7 +41,7 @@ class Gather:
         blocks = rows.block_tables[row, position // block_size].long()
         return cls(starts, blocks, position % block_size)
 
-    def keys_and_values(self, layer: Layer) -> tuple[torch.Tensor, torch.Tensor]:
+    def keys_and_values(self, layer: CachedLayer) -> tuple[torch.Tensor, torch.Tensor]:
         """Of one layer, (num_context, kv_heads, head_dim) each."""
         return (
             layer.keys[self.blocks, :, self.offsets],

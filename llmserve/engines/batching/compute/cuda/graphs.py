@@ -19,7 +19,7 @@ from llmserve.engines.batching.compute.kv_cache import KVCache
 from llmserve.engines.frames import forget_frames
 
 
-class Recorder(Protocol):
+class GraphRecorder(Protocol):
     """Records work on fixed memory."""
 
     def record(self, work: Callable[[], None]) -> Callable[[], None]:
@@ -88,7 +88,7 @@ class GraphedForward:
         self,
         forward: Forward,
         cache: KVCache,
-        recorder: Recorder,
+        recorder: GraphRecorder,
         *,
         max_rows: int,
         max_context: int,

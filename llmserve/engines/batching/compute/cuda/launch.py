@@ -37,7 +37,7 @@ class Rows:
 
 
 @dataclass(frozen=True, slots=True)
-class Layer:
+class CachedLayer:
     """One layer's cache, (num_blocks, kv_heads, block_size, head_dim), and how it attends."""
 
     keys: torch.Tensor
@@ -54,7 +54,7 @@ class Layer:
         return query.shape[1] // self.kv_heads
 
 
-def kernel_arguments(rows: Rows, layer: Layer, tiling: Tiling) -> dict[str, Any]:
+def kernel_arguments(rows: Rows, layer: CachedLayer, tiling: Tiling) -> dict[str, Any]:
     """The arguments that decode and prefill have in common."""
     variant, head_dim = layer.variant, layer.keys.shape[3]
     softcap = variant.softcap

@@ -9,12 +9,12 @@ import torch
 import triton
 import triton.language as tl
 
-from llmserve.engines.batching.compute.cuda.launch import Layer, Rows, kernel_arguments
+from llmserve.engines.batching.compute.cuda.launch import CachedLayer, Rows, kernel_arguments
 from llmserve.engines.batching.compute.cuda.paged_kernel import LOG2_E, padded, paged_kernel
 from llmserve.engines.batching.compute.cuda.tiling import decode_tiling
 
 
-def paged_decode(rows: Rows, layer: Layer, capability: int, *, splits: int) -> torch.Tensor:
+def paged_decode(rows: Rows, layer: CachedLayer, capability: int, *, splits: int) -> torch.Tensor:
     """Attention of rows with one token each; the result has the shape of the query.
 
     `splits` is a power of two. Never waits for the device.

@@ -5,12 +5,12 @@ from __future__ import annotations
 
 import torch
 
-from llmserve.engines.batching.compute.cuda.launch import Layer, Rows, kernel_arguments
+from llmserve.engines.batching.compute.cuda.launch import CachedLayer, Rows, kernel_arguments
 from llmserve.engines.batching.compute.cuda.paged_kernel import paged_kernel
 from llmserve.engines.batching.compute.cuda.tiling import prefill_tiling
 
 
-def paged_prefill(rows: Rows, layer: Layer, capability: int) -> torch.Tensor:
+def paged_prefill(rows: Rows, layer: CachedLayer, capability: int) -> torch.Tensor:
     """Causal attention of rows of any length; the result has the shape of the query."""
     result = rows.query.new_empty(rows.query.shape)
     tiling = prefill_tiling(capability, layer.keys.shape[3], layer.keys.dtype)

@@ -14,7 +14,7 @@ import torch
 
 from llmserve.engines.batching.compute.attention import Variant
 from llmserve.engines.batching.compute.cuda.gather import Gather
-from llmserve.engines.batching.compute.cuda.launch import Layer, Rows
+from llmserve.engines.batching.compute.cuda.launch import CachedLayer, Rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +54,14 @@ class Varlen:
             and variant.sinks is None
         )
 
-    def gathered(self, rows: Rows, layer: Layer, gather: Gather, max_context: int) -> torch.Tensor:
+    def gathered(
+        self, rows: Rows, layer: CachedLayer, gather: Gather, max_context: int
+    ) -> torch.Tensor:
         """Rows of any length over a copy of their contexts."""
         keys, values = gather.keys_and_values(layer)
         return self._call(rows, layer, keys, values, gather.starts, max_context)
 
-    def paged(self, rows: Rows, layer: Layer, max_context: int) -> torch.Tensor:
+    def paged(self, rows: Rows, layer: CachedLayer, max_context: int) -> torch.Tensor:
         """Rows of any length through the block table; needs version 3 or 4."""
         return self._call(
             rows,
@@ -76,7 +78,7 @@ class Varlen:
     def _call(
         self,
         rows: Rows,
-        layer: Layer,
+        layer: CachedLayer,
         keys: torch.Tensor,
         values: torch.Tensor,
         context_starts: torch.Tensor | None,

@@ -18,7 +18,7 @@ from llmserve.engines.weights.agreement import agree, probe
 
 PROBE_TOKENS: Final = 8
 
-Place = tuple[nn.Module, str]
+Site = tuple[nn.Module, str]
 """A module, and the name of one of its layers."""
 
 
@@ -28,23 +28,23 @@ def pack_linears(model: Any, kernels: Kernels) -> int | str:
 
     A weight that is tied to the token table stays with torch, which reads that by rows.
     """
-    places = list(_places(model))
-    reason = _try_replaced(model, places)
+    sites = list(_sites(model))
+    reason = _try_replaced(model, sites)
     if reason is not None:
         return reason
     workspace = kernels.linear_workspace()
-    for parent, name in places:
+    for parent, name in sites:
         getattr(parent, name).pack(kernels, workspace)
-    return len(places)
+    return len(sites)
 
 
-def _try_replaced(model: Any, places: Sequence[Place]) -> str | None:
+def _try_replaced(model: Any, sites: Sequence[Site]) -> str | None:
     """Put a `PackedLinear`, not packed yet, at each place; or undo that and return why, if the
     model's answers change."""
     token_ids = probe(model, PROBE_TOKENS)
     expected = model(input_ids=token_ids, use_cache=False).logits[0]
-    originals = [getattr(parent, name) for parent, name in places]
-    for (parent, name), layer in zip(places, originals, strict=True):
+    originals = [getattr(parent, name) for parent, name in sites]
+    for (parent, name), layer in zip(sites, originals, strict=True):
         setattr(parent, name, PackedLinear(layer))
     try:
         actual = model(input_ids=token_ids, use_cache=False).logits[0]
@@ -57,7 +57,7 @@ def _try_replaced(model: Any, places: Sequence[Place]) -> str | None:
         if agree(expected.float(), actual.float(), model.dtype):
             return None
         reason = "its answers change when its linear layers are replaced"
-    for (parent, name), layer in zip(places, originals, strict=True):
+    for (parent, name), layer in zip(sites, originals, strict=True):
         setattr(parent, name, layer)
     return reason
 
@@ -106,7 +106,7 @@ class PackedLinear(nn.Module):
         return out.view(*x.shape[:-1], self.out_features)
 
 
-def _places(model: nn.Module) -> Iterator[Place]:
+def _sites(model: nn.Module) -> Iterator[Site]:
     """Layers that can be packed."""
     holders = Counter(
         parameter.data_ptr()
