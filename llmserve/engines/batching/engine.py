@@ -75,7 +75,6 @@ class BatchingEngine(Generator):
         options: EngineOptions,
         *,
         why: str,
-        clock: Callable[[], float] = awake_clock,
     ) -> None:
         self._spec = spec
         self._loaded: LoadedModel | None = loaded
@@ -84,8 +83,7 @@ class BatchingEngine(Generator):
         self._max_running = options.slots(EngineKind.BATCHING, loaded.device.type)
         self._num_threads = options.threads()
         self._why = why
-        self._clock = clock
-        self._prompts = PreparationPool(spec.name, clock)
+        self._prompts = PreparationPool(spec.name)
         self._computation: ModelComputation | None = None
         self._loop: StepLoop[Batch, RowState] | None = None
         self._scheduler: Scheduler | None = None
@@ -133,7 +131,7 @@ class BatchingEngine(Generator):
     async def prepare(
         self, requests: Sequence[GenerationRequest], caller: Caller, deadline: float, hold: Hold
     ) -> Sequence[Task]:
-        builder = TaskBuilder(self._spec, self.tokenizer, self.info, self._prompts, self._clock)
+        builder = TaskBuilder(self._spec, self.tokenizer, self.info, self._prompts, awake_clock)
         return await builder.build(requests, caller, deadline, hold)
 
     def fail_preparing(self, error: LLMServeError) -> int:
@@ -143,9 +141,9 @@ class BatchingEngine(Generator):
         """One after another, in steps shared with what runs."""
         seconds = []
         for prompt in prompts:
-            begun = self._clock()
+            begun = awake_clock()
             await self._generate(await self._aside(warm_up_task, self._model, prompt))
-            seconds.append(self._clock() - begun)
+            seconds.append(awake_clock() - begun)
         return WarmReport.of(seconds, [await self._pin(prefix) for prefix in prefixes])
 
     def start(self, job: Job) -> None:
@@ -173,7 +171,7 @@ class BatchingEngine(Generator):
             return EngineStats(seconds_preparing=self._prompts.seconds_running)
         loop, scheduled = self._loop, self._loop.stats
         busy_since = loop.busy_since
-        age = self._clock() - busy_since if busy_since is not None else None
+        age = awake_clock() - busy_since if busy_since is not None else None
         return EngineStats(
             running=len(self._running),
             seconds_since_step=float("inf") if loop.is_lost else age,
@@ -264,7 +262,7 @@ class BatchingEngine(Generator):
             partial(self._admit, wakes=wakes),
             wakes,
             pacer=Pacer(most, LEAST_TOKENS_ON_GPU if self._is_on_gpu else LEAST_TOKENS),
-            clock=self._clock,
+            clock=awake_clock,
             on_step=partial(options.on_step, self._spec.name),
         )
         self._thread = asyncio.ensure_future(loop.run_in_executor(self._pool, self._loop.run))
@@ -277,7 +275,7 @@ class BatchingEngine(Generator):
     def _admit(self, job: Job, wakes: Wakes) -> Stream[RowState]:
         """On the step loop's thread."""
         loaded = self._model
-        bridge = TokenBridge(job, loaded.tokenizer, loaded.eos_ids, self._clock, wakes.add)
+        bridge = TokenBridge(job, loaded.tokenizer, loaded.eos_ids, awake_clock, wakes.add)
         row = RowState(
             job.task.sampling,
             job.task.prompt_ids,
@@ -297,7 +295,7 @@ class BatchingEngine(Generator):
         loop = self._open_loop
         if loop is None:
             raise RuntimeError("the engine is closed")
-        job.last_step_at = self._clock()
+        job.last_step_at = awake_clock()
         loop.submit(job)
 
     async def _call(self, function: Callable[[Scheduler], T]) -> T:

@@ -71,14 +71,12 @@ class ThreadedEngine(Generator):
         *,
         why: str,
         loaded: LoadedModel | None = None,
-        clock: Callable[[], float] = awake_clock,
     ) -> None:
         self._spec = spec
         self._why = why
         self._max_running = options.slots(EngineKind.THREADED)
         self._fetch = options.fetch
         self._on_step = partial(options.on_step, spec.name)
-        self._clock = clock
         self._loaded = loaded
         self._running: set[Job] = set()
         self._idle = asyncio.Event()
@@ -92,7 +90,7 @@ class ThreadedEngine(Generator):
         self._warmer = ThreadPoolExecutor(1, f"generate-warm-{spec.name}", set_threads)
         self._warming: set[Job] = set()
         self._prefixes = PinnedPrefixes()
-        self._prompts = PreparationPool(spec.name, clock)
+        self._prompts = PreparationPool(spec.name)
 
     @property
     def capacity(self) -> int:
@@ -124,7 +122,7 @@ class ThreadedEngine(Generator):
     async def prepare(
         self, requests: Sequence[GenerationRequest], caller: Caller, deadline: float, hold: Hold
     ) -> Sequence[Task]:
-        builder = TaskBuilder(self._spec, self.tokenizer, self.info, self._prompts, self._clock)
+        builder = TaskBuilder(self._spec, self.tokenizer, self.info, self._prompts, awake_clock)
         return await builder.build(requests, caller, deadline, hold)
 
     def fail_preparing(self, error: LLMServeError) -> int:
@@ -134,9 +132,9 @@ class ThreadedEngine(Generator):
         """One after another, on the warmer's thread."""
         seconds = []
         for prompt in prompts:
-            begun = self._clock()
+            begun = awake_clock()
             await self._warm_up(prompt)
-            seconds.append(self._clock() - begun)
+            seconds.append(awake_clock() - begun)
         pins = [await self._on_warmer(self._pin, prefix) for prefix in prefixes]
         return WarmReport.of(seconds, (self._outcome(*pin) for pin in pins))
 
@@ -150,7 +148,7 @@ class ThreadedEngine(Generator):
 
     def stats(self) -> EngineStats:
         """How many jobs run, and how long the quietest of them has been silent."""
-        now = self._clock()
+        now = awake_clock()
         steps = [job.last_step_at for job in self._running if job.last_step_at is not None]
         age = now - min(steps) if steps else None
         tokens = sum(job.usage.total_tokens for job in self._running)
@@ -222,7 +220,7 @@ class ThreadedEngine(Generator):
         """The worker thread's whole life with a job; never raises."""
         request_id.set(job.task.request_id)
         try:
-            bridge = TokenBridge(job, self.tokenizer, self._model.eos_ids, self._clock)
+            bridge = TokenBridge(job, self.tokenizer, self._model.eos_ids, awake_clock)
             prefix = self._prefixes.longest_match(job.task.prompt_ids)
             job.cached_tokens = len(prefix.token_ids) if prefix is not None else 0
             bridge.start()
@@ -250,7 +248,7 @@ class ThreadedEngine(Generator):
             task.sampling, len(task.prompt_ids), model.eos_ids, model.device
         )
         prefill_tokens = len(task.prompt_ids) - job.cached_tokens
-        end_of_step = _EndOfStep(bridge, prefill_tokens, self._on_step, self._clock)
+        end_of_step = _EndOfStep(bridge, prefill_tokens, self._on_step)
         streamer: BaseStreamer = bridge
         if task.sampling.logprobs is not None:
             tap = LogprobsTap(bridge, task.sampling.logprobs)
@@ -311,16 +309,14 @@ class _EndOfStep(StoppingCriteria):
         bridge: TokenBridge,
         prefill_tokens: int,
         on_step: Callable[[StepReport], None],
-        clock: Callable[[], float],
     ) -> None:
         self._bridge = bridge
         self._tokens = prefill_tokens
         self._on_step = on_step
-        self._clock = clock
-        self._begun_at = clock()
+        self._begun_at = awake_clock()
 
     def __call__(self, input_ids: torch.Tensor, scores: Any, **kwargs: Any) -> torch.Tensor:
-        now = self._clock()
+        now = awake_clock()
         self._on_step(StepReport(now - self._begun_at, self._tokens, sampled=1))
         self._tokens, self._begun_at = 1, now
         is_over = self._bridge.is_over(int(input_ids[0, -1]))
