@@ -49,7 +49,7 @@ def test_what_cannot_be_done_is_told_per_worker_with_exit_code_1(server: Server)
     assert ran.returncode == 1
     assert ran.stderr.count("there is no model 'nobody'") == 2
     ran = llmserve("ps", "--url", "http://127.0.0.1:1")
-    assert (ran.returncode, ran.stdout) == (2, "")
+    assert (ran.returncode, ran.stdout) == (1, "")
 
 
 def test_the_first_request_loads_a_model_on_demand(server: Server) -> None:
@@ -76,7 +76,7 @@ def test_a_model_is_loaded_on_every_worker_and_on_those_that_come_later(server: 
     assert llmserve("warm", "third", "--url", server.url, "--prompt", "x").returncode == 0
     short = llmserve("warm", "third", "--url", server.url, "--prefix", "x")
     assert short.returncode == 1, "what was asked for was not done"
-    assert "a prefix is not kept: " in short.stderr
+    assert "a prefix was not pinned: " in short.stderr
     ran = llmserve("unload", "third", "--url", server.url, "--timeout", "5")
     assert ran.stdout.count("unload third in") == 2
     assert ask(server, "third").status_code == 503
