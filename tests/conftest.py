@@ -39,6 +39,7 @@ SLOW: Final = (
     "engines/batching/test_soak.py",
     "engines/threaded/test_engine.py",
     "engines/threaded/test_pinned_prefixes.py",
+    "engines/threaded/test_warming.py",
 )  # fmt: skip
 """What is marked `slow` as a whole; single tests of other files have the mark themselves."""
 QUICK_SECONDS: Final = 2.0

@@ -172,12 +172,15 @@ def test_whatever_becomes_of_the_series_files_metrics_answers(
     metrics = tmp_path / "run" / "metrics"
     with running_server(tmp_path, tiny_model, workers=2, run_dir=metrics.parent) as server:
         wait_until(lambda: server.metric("llmserve_worker_up") == 2, "two workers serve")
+        wait_until(lambda: 1 in pids(server), "both answer")
+        second = pids(server)[1]
         (metrics / "counter_1-2.db").write_bytes(b"abc")
         (metrics / "history.json").write_text("[]")
         assert server.metric("llmserve_worker_up") == 2
-        victim = next(metrics.glob(f"gauge_livesum_{pids(server)[1]}.*"))
+        victim = next(metrics.glob(f"gauge_livesum_{second}.*"))
         with victim.open("r+b") as file:
-            file.write(os.urandom(4096))
+            # Longer than the file, it says; as numbers the rest is less than 0.
+            file.write(b"\xff\xff\xff\x7f" + b"\xbf" * 4092)
         assert server.metric("llmserve_worker_up") <= 1
         server.wait_for_log("not all series in", times=1)
         assert httpx.post(server.url + "/generate", json=REQUEST, timeout=30).status_code == 200

@@ -61,6 +61,6 @@ def test_it_is_told() -> None:
     assert MemoryShare().arithmetic(ROOMY, 300) == "2,000 bytes free × 0.95"
     told = MemoryShare(0.5, 4000, 1, 9000, 70).arithmetic(ROOMY, 300)
     assert "at most 4,000 × 0.95 × 0.5 (this worker's part) - 300 that it has allocated" in told
-    assert "- 70 for steps of the models that are there" in told
+    assert "- 70 for steps of the models already there" in told
     assert "at most 9,000 (models_memory_bytes) - 300 of weights" in told
     assert "4,000 for the weights of models to come, shared by 2 models" in told

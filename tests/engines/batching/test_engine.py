@@ -3,105 +3,31 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import threading
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from bounded import run
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from engines.batching.asked import Asked, engine_of, generated, tokenizer_of
 
 from llmserve.domain import (
     Cancelled,
     Delta,
     EngineKind,
-    Event,
-    Failed,
-    Finish,
     LoadProgress,
     Message,
     ModelSpec,
-    SamplingParams,
     Started,
 )
-from llmserve.engines import accelerator
-from llmserve.engines.batching import engine as engine_module
-from llmserve.engines.batching.compute import model_computation, support
-from llmserve.engines.batching.compute.runner import Runner
+from llmserve.engines.batching.compute import support
 from llmserve.engines.batching.loop import StepLoop
-from llmserve.engines.engine import Generator
 from llmserve.engines.factory import build_engine
-from llmserve.engines.job import Job
-from llmserve.engines.mailbox import Mailbox
 from llmserve.engines.options import EngineOptions
-from llmserve.engines.task import Task
-from llmserve.errors import DeviceLost, ModelBroken, ModelUnloaded
-from llmserve.text.tokenizer import Tokenizer
+from llmserve.errors import ModelBroken, ModelUnloaded
 
 pytestmark = pytest.mark.usefixtures("no_thread_left")
-
-GREEDY = {"temperature": 0.0, "ignore_eos": True}
-
-
-@contextlib.asynccontextmanager
-async def engine_of(
-    folder: Path, kind: EngineKind = EngineKind.AUTO, **options: Any
-) -> AsyncIterator[Generator]:
-    spec = ModelSpec("tiny", path=folder, dtype="float32", device="cpu", engine=kind)
-    wanted: dict[str, Any] = {"max_running": 8, "torch_threads": 1}
-    engine = build_engine(spec, EngineOptions(lambda spec, report: folder, **wanted | options))
-    try:
-        await engine.load(lambda progress: None)
-        yield engine
-    finally:
-        await engine.close()
-
-
-def tokenizer_of(folder: Path) -> Tokenizer:
-    return Tokenizer(AutoTokenizer.from_pretrained(folder))
-
-
-class Asked:
-    """A job and what was told of it."""
-
-    def __init__(
-        self,
-        engine: Generator,
-        prompt: Sequence[int],
-        max_tokens: int,
-        *,
-        salt: str = "",
-        **params: Any,
-    ):
-        self.done = asyncio.Event()
-        sampling = SamplingParams(**GREEDY | params)
-        task = Task("id", tuple(prompt), sampling, max_tokens, cache_salt=salt)
-        self.job = Job(task, Mailbox(asyncio.get_running_loop()), on_done=self.done.set)
-        engine.start(self.job)
-
-    async def events(self) -> list[Event]:
-        told: list[Event] = []
-        while not (told and isinstance(told[-1], Finish | Failed | Cancelled)):
-            told.append(await self.job.mailbox.next())
-        await self.done.wait()
-        return told
-
-    async def tokens(self) -> list[int]:
-        return [
-            i for event in await self.events() if isinstance(event, Delta) for i in event.token_ids
-        ]
-
-
-def generated(folder: Path, prompt: Sequence[int], count: int) -> list[int]:
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
-    ids = torch.tensor([prompt])
-    model.generation_config.eos_token_id = None
-    with torch.inference_mode():
-        whole = model.generate(ids, do_sample=False, max_new_tokens=count, pad_token_id=0)
-    return list(whole[0, len(prompt) :].tolist())
 
 
 def test_a_model_that_batching_cannot_run_is_served_by_threads_with_the_reason(
@@ -291,85 +217,6 @@ def test_a_job_that_ends_while_it_is_handed_over_leaves_its_place(
                 asked = Asked(engine, (5, 6), 2)
             assert asked.done.is_set()
             assert engine.stats().running == 0
-
-    run(test)
-
-
-async def _ask_in_vain(engine: Generator) -> None:
-    """Until the engine refuses at once; what comes while its thread ends fails."""
-    while isinstance((await Asked(engine, (5, 6), 2).events())[-1], Failed):
-        pass
-
-
-def test_a_lost_device_fails_what_runs_and_what_comes(
-    tiny_model: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def lose(runner: Runner, batch: Any, rows: Any) -> Any:
-        raise RuntimeError("Triton Error [CUDA]: an illegal memory access was encountered")
-
-    async def test() -> None:
-        async with engine_of(tiny_model) as engine:
-            monkeypatch.setattr(Runner, "compute", lose)
-            monkeypatch.setattr(model_computation, "answers", lambda device: False)
-            asked = Asked(engine, (5, 6), 2)
-            assert isinstance((await asked.events())[-1], Failed)
-            assert engine.stats().seconds_since_step == float("inf")
-            with pytest.raises(RuntimeError):
-                await _ask_in_vain(engine)
-            assert engine.stats().running == 0
-            with pytest.raises(ModelUnloaded):
-                await engine.warm(("Hello",), ())
-
-    run(test)
-
-
-@pytest.mark.parametrize("name", ["compute", "prepare"])
-@pytest.mark.parametrize("is_alive", [True, False])
-def test_a_device_that_is_lost_at_the_first_token_is_told_as_such(
-    tiny_model: Path, monkeypatch: pytest.MonkeyPatch, name: str, is_alive: bool
-) -> None:
-    def fail(*args: Any) -> Any:
-        raise torch.AcceleratorError("an illegal memory access was encountered")
-
-    async def test() -> None:
-        monkeypatch.setattr(Runner, name, fail)
-        monkeypatch.setattr(model_computation, "answers", lambda device: is_alive)
-        with pytest.raises(ModelBroken, match="cannot generate") as told:
-            async with engine_of(tiny_model):
-                pass
-        assert isinstance(told.value, DeviceLost) is not is_alive
-
-    run(test)
-
-
-def test_a_device_that_is_lost_while_the_engine_is_built_is_told_as_such(
-    tiny_model: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fail(*args: Any, **kwargs: Any) -> Any:
-        raise torch.AcceleratorError("an illegal memory access was encountered")
-
-    async def test() -> None:
-        monkeypatch.setattr(engine_module, "build_computation", fail)
-        monkeypatch.setattr(accelerator, "answers", lambda device: False)
-        with pytest.raises(DeviceLost, match="illegal memory access"):
-            async with engine_of(tiny_model):
-                pass
-
-    run(test)
-
-
-def test_an_error_of_a_device_that_still_answers_is_its_requests_own(
-    tiny_model: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def refuse(runner: Runner, batch: Any, rows: Any) -> Any:
-        raise torch.AcceleratorError("invalid configuration argument")
-
-    async def test() -> None:
-        async with engine_of(tiny_model) as engine:
-            with monkeypatch.context() as patch:
-                patch.setattr(Runner, "compute", refuse)
-                assert isinstance((await Asked(engine, (5, 6), 2).events())[-1], Failed)
-            assert len(await Asked(engine, (5, 6), 2).tokens()) == 2
 
     run(test)
 

@@ -20,7 +20,7 @@ from llmserve.engines.options import EngineOptions
 from llmserve.engines.task import Task
 
 ROUNDS = 8
-REQUESTS = 400
+REQUESTS = 240
 AT_ONCE = 24
 POOL_TOKENS = 384
 """Small, so that blocks run out and requests are preempted all the time."""

@@ -3,146 +3,42 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import dataclasses
-import threading
-from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from bounded import run
+from engines.threaded.bench import (
+    GREEDY,
+    PROMPT,
+    bench,
+    first_delta,
+    tokens_of,
+)
 from transformers import AutoModelForCausalLM
 
 from llmserve.domain import (
     Cancelled,
-    Delta,
-    Event,
     Failed,
     Finish,
     FinishReason,
-    LoadProgress,
-    ModelSpec,
     SamplingParams,
     Started,
 )
 from llmserve.engines.job import Job
-from llmserve.engines.mailbox import Mailbox
-from llmserve.engines.options import EngineOptions
 from llmserve.engines.step_report import StepReport
-from llmserve.engines.task import Task
 from llmserve.engines.threaded import engine as threaded
 from llmserve.engines.threaded.engine import ThreadedEngine
 from llmserve.errors import (
     DeviceLost,
     GenerationFailed,
     ModelBroken,
-    ModelUnloaded,
     OutOfMemory,
 )
 
 pytestmark = pytest.mark.usefixtures("no_thread_left")
-
-PROMPT = tuple(range(300, 312))
-GREEDY = SamplingParams(temperature=0.0, ignore_eos=True)
-
-
-class Bench:
-    """A loaded engine and the jobs that a test gives it."""
-
-    def __init__(self, engine: ThreadedEngine) -> None:
-        self.engine = engine
-
-    @property
-    def model(self) -> Any:
-        return self.engine._model.model
-
-    def start(
-        self,
-        sampling: SamplingParams = GREEDY,
-        max_tokens: int = 12,
-        *,
-        is_cancelled: bool = False,
-        **fields: Any,
-    ) -> tuple[Job, Callable[[], Coroutine[Any, Any, list[Event]]]]:
-        """A started job, and a coroutine function that reads it until its slot is free."""
-        mailbox = Mailbox(asyncio.get_running_loop())
-        done = asyncio.Event()
-        task = Task("r", fields.pop("prompt_ids", PROMPT), sampling, max_tokens, **fields)
-        job = Job(task, mailbox, on_done=done.set)
-        if is_cancelled:
-            job.cancel()
-        self.engine.start(job)
-
-        async def events() -> list[Event]:
-            received = [await mailbox.next()]
-            while not isinstance(received[-1], Finish | Failed | Cancelled):
-                received.append(await mailbox.next())
-            await done.wait()
-            return received
-
-        return job, events
-
-    async def tokens(self, sampling: SamplingParams = GREEDY, **fields: Any) -> tuple[int, ...]:
-        _, events = self.start(sampling, **fields)
-        return tokens_of(await events())
-
-
-async def first_delta(job: Job) -> None:
-    """Wait until the job has made a token."""
-    while not isinstance(await job.mailbox.next(), Delta):
-        pass
-
-
-def tokens_of(events: list[Event]) -> tuple[int, ...]:
-    return tuple(i for event in events if isinstance(event, Delta) for i in event.token_ids)
-
-
-class Barrier:
-    """Holds up the forward passes of some threads, so that a test sees what is in the middle."""
-
-    def __init__(self, b: Bench, monkeypatch: pytest.MonkeyPatch, threads: str) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._is_open = threading.Event()
-        self._threads = threads
-        self._plain = b.model.forward
-        self.reached = asyncio.Event()
-        self.num_passes = 0
-        monkeypatch.setattr(b.model, "forward", self._forward)
-
-    def open(self) -> None:
-        self._is_open.set()
-
-    def _forward(self, *args: Any, **kwargs: Any) -> Any:
-        if threading.current_thread().name.startswith(self._threads):
-            self.num_passes += 1
-            self._loop.call_soon_threadsafe(self.reached.set)
-            assert self._is_open.wait(20)
-        return self._plain(*args, **kwargs)
-
-
-WARMER = "generate-warm-tiny"
-POOL = "generate-tiny"
-
-
-@contextlib.asynccontextmanager
-async def bench(folder: Path, max_running: int = 2, **options: Any) -> AsyncIterator[Bench]:
-    wanted: dict[str, Any] = {"max_running": max_running, "torch_threads": 1}
-    engine = ThreadedEngine(
-        ModelSpec("tiny", path=folder),
-        EngineOptions(lambda spec, on_progress: folder, **wanted | options),
-        why="test",
-    )
-    stages: list[LoadProgress] = []
-    try:
-        await engine.load(stages.append)
-        assert [s.stage for s in stages][-1] == "warm-up"
-        assert engine.stats().running == 0
-        yield Bench(engine)
-        assert engine.stats().running == 0
-    finally:
-        await engine.close()
 
 
 @pytest.mark.parametrize(
@@ -258,143 +154,6 @@ def test_closing_cancels_what_runs(tiny_model: Path) -> None:
             _, events = b.start(max_tokens=400)
             await b.engine.close()
             assert isinstance((await events())[-1], Cancelled)
-
-    run(test)
-
-
-def test_closing_while_loading_interrupts_the_load(tiny_model: Path) -> None:
-    async def test() -> None:
-        may_go_on, fetching = threading.Event(), asyncio.Event()
-        loop = asyncio.get_running_loop()
-
-        def fetch(spec: ModelSpec, on_progress: Callable[[LoadProgress], None]) -> Path:
-            loop.call_soon_threadsafe(fetching.set)
-            assert may_go_on.wait(20)
-            return tiny_model
-
-        engine = ThreadedEngine(
-            ModelSpec("tiny"), EngineOptions(fetch, max_running=1, torch_threads=1), why="test"
-        )
-        loading = asyncio.create_task(engine.load(lambda progress: None))
-        await fetching.wait()
-        closing = asyncio.create_task(engine.close())
-        await asyncio.sleep(0)
-        may_go_on.set()
-        await closing
-        with pytest.raises(ModelBroken, match="shutdown"):
-            await loading
-
-    run(test)
-
-
-@pytest.mark.parametrize(
-    ("prompts", "prefixes"), [(["Hello", "Hi"], []), ([], ["Hello there. "] * 2)]
-)
-def test_closing_ends_a_warm_up_that_is_under_way(
-    tiny_model: Path, monkeypatch: pytest.MonkeyPatch, prompts: list[str], prefixes: list[str]
-) -> None:
-    async def test() -> None:
-        async with bench(tiny_model) as b:
-            barrier = Barrier(b, monkeypatch, WARMER)
-            warming = asyncio.create_task(b.engine.warm(prompts, prefixes))
-            await barrier.reached.wait()
-            closing = asyncio.create_task(b.engine.close())
-            await asyncio.sleep(0)
-            barrier.open()
-            await closing
-            with pytest.raises(ModelUnloaded, match="tiny"):
-                await warming
-            with pytest.raises(ModelUnloaded, match="tiny"):
-                await b.engine.warm(prompts, prefixes)
-
-    run(test)
-
-
-def test_closing_while_loading_warms_up_ends_the_load(
-    tiny_model: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async def test() -> None:
-        engine = ThreadedEngine(
-            ModelSpec("tiny", path=tiny_model),
-            EngineOptions(lambda spec, on_progress: tiny_model, max_running=1, torch_threads=1),
-            why="test",
-        )
-        warming_up = asyncio.Event()
-
-        def on_progress(progress: LoadProgress) -> None:
-            if progress.stage == "warm-up":  # told on the event loop's thread
-                warming_up.set()
-
-        loading = asyncio.create_task(engine.load(on_progress))
-        await warming_up.wait()
-        await engine.close()
-        with pytest.raises(ModelUnloaded, match="tiny"):
-            await loading
-
-    run(test)
-
-
-def test_a_warm_up_that_nobody_waits_for_stops_within_a_token(
-    tiny_model: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async def test() -> None:
-        async with bench(tiny_model) as b:
-            barrier = Barrier(b, monkeypatch, WARMER)
-            warming = asyncio.create_task(b.engine.warm(["Hello", "Hi"], ["Hello there. "]))
-            await barrier.reached.wait()
-            warming.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await warming
-            barrier.open()
-            await asyncio.to_thread(b.engine._warmer.submit(lambda: None).result, 20)
-            assert barrier.num_passes == 1
-
-    run(test)
-
-
-@pytest.mark.parametrize(
-    ("raised", "expected"),
-    [(RuntimeError("bug"), GenerationFailed), (MemoryError(), OutOfMemory)],
-)
-def test_a_warm_up_that_fails_is_told_and_the_engine_serves_on(
-    tiny_model: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    raised: Exception,
-    expected: type[Exception],
-) -> None:
-    def failing(*args: Any, **kwargs: Any) -> Any:
-        raise raised
-
-    async def test() -> None:
-        async with bench(tiny_model) as b:
-            with monkeypatch.context() as patch:
-                patch.setattr(b.model, "forward", failing)
-                with pytest.raises(expected):
-                    await b.engine.warm(["Hello"], [])
-            assert len(await b.tokens()) == 12
-            assert len((await b.engine.warm(["Hello"], [])).prompt_seconds) == 1
-
-    run(test)
-
-
-def test_warming_takes_no_place_and_the_cache_in_use_is_told(
-    tiny_model: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async def test() -> None:
-        async with bench(tiny_model, max_running=1) as b:
-            assert b.engine.stats().cache_usage == 0.0
-            barrier = Barrier(b, monkeypatch, POOL)
-            _, events = b.start(max_tokens=3)
-            await barrier.reached.wait()
-            report = await b.engine.warm(["Hello", "Hi"], ["Hello there, how are you? "])
-            assert len(report.prompt_seconds) == 2
-            assert report.prefix_problems == (None,)
-            stats = b.engine.stats()
-            assert stats.running == 1
-            assert stats.cache_usage == len(PROMPT) / b.engine.info.max_context
-            barrier.open()
-            assert isinstance((await events())[-1], Finish)
-            assert b.engine.stats().cache_usage == 0.0
 
     run(test)
 
