@@ -40,6 +40,11 @@ SLOW: Final = (
     "engines/threaded/test_engine.py",
     "engines/threaded/test_pinned_prefixes.py",
     "engines/threaded/test_warming.py",
+    # Downloads, whole tokenizers, workers that take their time to leave.
+    "registry/test_hub.py", "registry/test_memory_of_models.py",
+    "scripts/test_gpu_contact.py", "scripts/test_headline.py", "scripts/test_make_model.py",
+    "text/test_control_tokens.py", "text/test_taint.py",
+    "workers/test_leaving_workers.py",
 )  # fmt: skip
 """What is marked `slow` as a whole; single tests of other files have the mark themselves."""
 QUICK_SECONDS: Final = 2.0
