@@ -24,12 +24,12 @@ class Target:
 
     @classmethod
     def parse(cls, url: str, api_key: str | None = None) -> Self:
-        """From a server's URL.
+        """From a server's URL; `http://` may be left out.
 
         Raises:
             ConfigurationError: it is not one.
         """
-        parts = server_url(url)
+        parts = server_url(url if "://" in url else f"http://{url}")
         is_tls = parts.scheme == "https"
         return cls(parts.hostname or "", port_of(parts), is_tls, parts.path, api_key)
 

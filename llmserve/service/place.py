@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 
 from llmserve.admission.gate import Gate, Ticket
@@ -57,7 +58,8 @@ class Place:
             on_admit()
             self._on_change()
 
-        try:
+        with contextlib.ExitStack() as refused:
+            refused.callback(self.give_back)
             self._ticket = self._gate.enter(
                 admitted,
                 caller=self._caller.name,
@@ -66,9 +68,7 @@ class Place:
                 patience_seconds=patience_seconds,
                 on_push_out=on_push_out,
             )
-        except Exception:
-            self.give_back()
-            raise
+            refused.pop_all()
         self._on_change()
 
     @property

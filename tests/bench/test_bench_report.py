@@ -59,7 +59,7 @@ def test_what_is_no_server_is_refused(url: str) -> None:
 def test_urls_are_read_with_and_without_v1() -> None:
     assert Target.parse("http://h:1/v1") == Target("h", 1, False, "")
     assert Target.parse("https://h/llm/v1/") == Target("h", 443, True, "/llm")
-    request = Target.parse("http://h:8000", "secret").request("POST", "/v1/completions", b"{}")
+    request = Target.parse("h:8000", "secret").request("POST", "/v1/completions", b"{}")
     assert request.startswith(b"POST /v1/completions HTTP/1.1\r\nHost: h:8000\r\n")
     assert b"Authorization: Bearer secret\r\n" in request
     assert request.endswith(b"\r\n\r\n{}")

@@ -99,7 +99,18 @@ def _expected(spec: ModelSpec, path: Path, prompts: list[list[int]]) -> list[lis
 async def _actual(
     spec: ModelSpec, path: Path, prompts: list[list[int]]
 ) -> tuple[str, list[list[int]]]:
-    engine = build_engine(
+    engine = small_engine(spec, path)
+    try:
+        await engine.load(lambda progress: None)
+        answers = await asyncio.gather(*(answer(engine, prompt) for prompt in prompts))
+        return engine.info.why, list(answers)
+    finally:
+        await engine.close()
+
+
+def small_engine(spec: ModelSpec, path: Path) -> Generator:
+    """An engine for this folder with a small cache and small steps, not loaded yet."""
+    return build_engine(
         spec,
         EngineOptions(
             lambda spec, report: path,
@@ -108,12 +119,6 @@ async def _actual(
             max_tokens_per_step=128,
         ),
     )
-    try:
-        await engine.load(lambda progress: None)
-        answers = await asyncio.gather(*(answer(engine, prompt) for prompt in prompts))
-        return engine.info.why, list(answers)
-    finally:
-        await engine.close()
 
 
 async def answer(engine: Generator, prompt: list[int]) -> list[int]:

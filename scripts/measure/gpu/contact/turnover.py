@@ -15,9 +15,7 @@ from random_models.presets import PRESETS
 
 from llmserve.domain import ModelSpec
 from llmserve.engines.engine import Generator
-from llmserve.engines.factory import build_engine
-from llmserve.engines.options import EngineOptions
-from measure.gpu.contact.equality import answer, prompts_of
+from measure.gpu.contact.equality import answer, prompts_of, small_engine
 
 PRESET: Final = "tiny-llama"
 ROUNDS: Final = 3
@@ -50,7 +48,7 @@ async def _run(spec: ModelSpec, path: Path) -> int:
 async def _round(spec: ModelSpec, path: Path) -> bool:
     """A serves alone, then while B is built, then beside B, then after B has gone."""
     prompts = prompts_of(PRESETS[PRESET].config().vocab_size)
-    first, second = _engine(spec, path), _engine(spec, path)
+    first, second = small_engine(spec, path), small_engine(spec, path)
     try:
         await first.load(lambda progress: None)
         expected = await _answers(first, prompts)
@@ -71,18 +69,6 @@ async def _round(spec: ModelSpec, path: Path) -> bool:
     verdict = "all equal" if is_right else "ANSWERS DIFFER"
     print(f"=> {meanwhile} times all answers while another model was built; {verdict}")
     return is_right
-
-
-def _engine(spec: ModelSpec, path: Path) -> Generator:
-    return build_engine(
-        spec,
-        EngineOptions(
-            lambda spec, report: path,
-            max_running=16,
-            kv_cache_bytes=32 * 2**20,
-            max_tokens_per_step=128,
-        ),
-    )
 
 
 async def _answers(engine: Generator, prompts: list[list[int]]) -> list[list[int]]:
