@@ -39,4 +39,4 @@ def test_a_server_that_does_not_answer(
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command[0])
 def test_a_url_that_is_none(command: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
-    assert exit_code(monkeypatch, *command, "localhost:8000") == WRONG_USE
+    assert exit_code(monkeypatch, *command, "ftp://localhost") == WRONG_USE
