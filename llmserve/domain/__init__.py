@@ -4,7 +4,8 @@ Knows nothing of HTTP, torch or threads.
 """
 
 from llmserve.domain.caller import Caller, CallerLimits, Scope
-from llmserve.domain.conversation import Message, Prompt, Role
+from llmserve.domain.constraint import Constraint, ConstraintKind
+from llmserve.domain.conversation import Conversation, Message, Prompt, Role
 from llmserve.domain.events import (
     Cancelled,
     Delta,
@@ -12,6 +13,7 @@ from llmserve.domain.events import (
     Failed,
     Finish,
     FinishReason,
+    PromptLogprobs,
     Queued,
     Started,
     Terminal,
@@ -28,12 +30,16 @@ from llmserve.domain.model import (
 )
 from llmserve.domain.request import GenerationRequest
 from llmserve.domain.sampling import AnswerRules, SamplingFields, SamplingParams
+from llmserve.domain.tools import Tool, ToolCall, ToolCallDelta, ToolChoice, ToolMode
 
 __all__ = [
     "AnswerRules",
     "Caller",
     "CallerLimits",
     "Cancelled",
+    "Constraint",
+    "ConstraintKind",
+    "Conversation",
     "Delta",
     "EngineInfo",
     "EngineKind",
@@ -47,6 +53,7 @@ __all__ = [
     "Message",
     "ModelSpec",
     "Prompt",
+    "PromptLogprobs",
     "Queued",
     "Role",
     "SamplingFields",
@@ -55,6 +62,11 @@ __all__ = [
     "Started",
     "Terminal",
     "TokenLogprobs",
+    "Tool",
+    "ToolCall",
+    "ToolCallDelta",
+    "ToolChoice",
+    "ToolMode",
     "Usage",
     "WarmReport",
 ]

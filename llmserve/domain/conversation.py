@@ -1,21 +1,56 @@
-"""A conversation's messages, and the forms that a prompt may have."""
+"""A conversation with its tools, and the forms that a prompt may have."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Literal
 
+from llmserve.domain.tools import Tool, ToolCall
+
 Role = Literal["system", "developer", "user", "assistant", "tool"]
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One turn of a conversation."""
+    """One turn of a conversation.
+
+    Attributes:
+        reasoning: what an assistant thought before it answered.
+        tool_calls: an assistant's.
+        tool_call_id: which of them a tool's message answers.
+    """
 
     role: Role
     content: str
     name: str | None = None
+    reasoning: str = ""
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_call_id: str | None = None
 
 
-Prompt = str | tuple[int, ...] | tuple[Message, ...]
+@dataclass(frozen=True, slots=True)
+class Conversation:
+    """What a chat template renders.
+
+    Attributes:
+        messages: at least one.
+        tools: those that the template shows to the model.
+        template_options: further variables of the template, as the text of a JSON object.
+        has_generation_prompt: whether the template opens the turn of the answer.
+        continues_last: whether the answer goes on in the last message, whose turn stays open.
+    """
+
+    messages: tuple[Message, ...]
+    tools: tuple[Tool, ...] = ()
+    template_options: str = "{}"
+    has_generation_prompt: bool = True
+    continues_last: bool = False
+
+
+def of_system(text: str) -> Conversation:
+    """A conversation that begins with this system message and goes no further."""
+    return Conversation((Message("system", text),))
+
+
+Prompt = str | tuple[int, ...] | Conversation
 """Raw text, token ids, or a conversation for the chat template."""

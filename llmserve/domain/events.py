@@ -1,10 +1,12 @@
-"""What happens to a request, in order: `Queued`*, `Started`, `Delta`*, and one terminal event."""
+"""What happens to a request, in order: `Queued`*, `Started`, `PromptLogprobs`*, `Delta`*, and one
+terminal event."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
 
+from llmserve.domain.tools import ToolCallDelta
 from llmserve.errors import LLMServeError
 
 
@@ -14,15 +16,18 @@ class FinishReason(StrEnum):
     STOP = "stop"
     LENGTH = "length"
     TIMEOUT = "timeout"
+    TOOL_CALLS = "tool_calls"
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens of one generation; the end-of-sequence token counts as generated."""
+    """Tokens of one generation; the end-of-sequence token counts as generated, and so do
+    `reasoning_tokens`."""
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
     cached_tokens: int = 0
+    reasoning_tokens: int = 0
 
     @property
     def total_tokens(self) -> int:
@@ -34,6 +39,7 @@ class Usage:
             self.prompt_tokens + other.prompt_tokens,
             self.completion_tokens + other.completion_tokens,
             self.cached_tokens + other.cached_tokens,
+            self.reasoning_tokens + other.reasoning_tokens,
         )
 
 
@@ -66,15 +72,29 @@ class TokenLogprobs:
 
 
 @dataclass(frozen=True, slots=True)
+class PromptLogprobs:
+    """Those of the prompt's next tokens, in order: from its second one on, as nothing comes before
+    the first."""
+
+    tokens: tuple[TokenLogprobs, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Delta:
     """New text and its tokens; a slow reader gets fewer, larger deltas.
 
-    `logprobs` has one entry for each token if the request asked for them.
+    Attributes:
+        text: of the answer itself.
+        logprobs: one entry for each token if the request asked for them.
+        reasoning: text that the model thinks before it answers.
+        calls: pieces of tool calls.
     """
 
     text: str
     token_ids: tuple[int, ...]
     logprobs: tuple[TokenLogprobs, ...] = ()
+    reasoning: str = ""
+    calls: tuple[ToolCallDelta, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,4 +124,4 @@ class Cancelled:
 Terminal = Finish | Failed | Cancelled
 
 
-Event = Queued | Started | Delta | Terminal
+Event = Queued | Started | PromptLogprobs | Delta | Terminal

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from llmserve.domain.constraint import Constraint
 from llmserve.domain.conversation import Prompt
 from llmserve.domain.sampling import SamplingFields
+from llmserve.domain.tools import ToolChoice
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +20,9 @@ class GenerationRequest:
         defaults: the transport's, for fields that neither the request nor the model sets.
         timeout_seconds: from now until the answer must end, waiting included.
         cache_salt: cached prefixes are shared only among requests with the same salt.
+        constraint: what the answer must look like; after the reasoning, if there is any.
+        tool_choice: which of the conversation's tools the answer may call.
+        max_prompt_tokens: of a longer prompt only the last ones are kept; `None` keeps all.
     """
 
     id: str
@@ -27,3 +32,6 @@ class GenerationRequest:
     defaults: SamplingFields = field(default_factory=SamplingFields)
     timeout_seconds: float | None = None
     cache_salt: str = ""
+    constraint: Constraint | None = None
+    tool_choice: ToolChoice = field(default_factory=ToolChoice)
+    max_prompt_tokens: int | None = None

@@ -28,6 +28,13 @@ class SamplingFields:
     ignore_eos: bool | None = None
     logit_bias: tuple[tuple[int, float], ...] | None = None
     logprobs: int | None = None
+    prompt_logprobs: int | None = None
+    stop_token_ids: tuple[int, ...] | None = None
+    includes_stop: bool | None = None
+    skips_special_tokens: bool | None = None
+    bad_words: tuple[str, ...] | None = None
+    allowed_token_ids: tuple[int, ...] | None = None
+    thinking_budget: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +45,11 @@ class SamplingParams:
     `top_k=0`, `top_p=1` and `min_p=0` switch that filter off. The penalties follow
     OpenAI (presence, frequency: over generated tokens) and CTRL (repetition: over all).
     `logit_bias` is added to the logits of these token ids. `logprobs=n` asks for the chosen
-    token's log probability and those of the n likeliest tokens.
+    token's log probability and those of the n likeliest tokens, `prompt_logprobs=n` for the same
+    of the prompt's tokens. `stop_token_ids` end the answer as its end-of-sequence token does.
+    `includes_stop`: the stop string stays in the text. `skips_special_tokens`: their text is left
+    out. `bad_words` are never generated, and nothing else than `allowed_token_ids`, if there are
+    any. After `thinking_budget` tokens of reasoning the answer begins.
     """
 
     max_tokens: int | None = None
@@ -55,6 +66,13 @@ class SamplingParams:
     ignore_eos: bool = False
     logit_bias: tuple[tuple[int, float], ...] = ()
     logprobs: int | None = None
+    prompt_logprobs: int | None = None
+    stop_token_ids: tuple[int, ...] = ()
+    includes_stop: bool = False
+    skips_special_tokens: bool = True
+    bad_words: tuple[str, ...] = ()
+    allowed_token_ids: tuple[int, ...] = ()
+    thinking_budget: int | None = None
 
     @property
     def is_greedy(self) -> bool:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 
-from llmserve.domain import Message, Prompt
+from llmserve.domain import Conversation, Message, Prompt
 from llmserve.text.tokenizer import Tokenizer
 
 ENDINGS: Final = (" a", "\n", "the", "And", "It", "9", "Z", ".")
@@ -17,8 +18,11 @@ def beginning(prefix: Prompt, tokenizer: Tokenizer) -> tuple[int, ...]:
     merge with the last one, or be the template's."""
     if isinstance(prefix, str):
         continued: list[Prompt] = [prefix + ending for ending in ENDINGS]
-    elif turns := [part for part in prefix if isinstance(part, Message)]:
-        continued = [(*turns, Message("user", ending)) for ending in ENDINGS]
+    elif isinstance(prefix, Conversation):
+        continued = [
+            replace(prefix, messages=(*prefix.messages, Message("user", ending)))
+            for ending in ENDINGS
+        ]
     else:
         continued = [prefix]
     return common_beginning([tokenizer.encode(prompt) for prompt in continued])

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from llmserve.domain import SamplingParams
+from llmserve.text.output import IdentityParser, OutputParser
+
+if TYPE_CHECKING:
+    from llmserve.engines.token_rule import TokenRule
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +23,8 @@ class Task:
         deadline: clock reading at which generation ends, `None` for never.
         caller: whose it is, and `priority`, the caller's share where callers compete.
         cache_salt: cached prefixes are shared among tasks of the same salt only.
+        new_parser: makes what reads the answer's text.
+        new_rule: makes what decides which tokens may come next; `None` if any token may.
     """
 
     request_id: str
@@ -27,3 +35,5 @@ class Task:
     caller: str = ""
     priority: int = 1
     cache_salt: str = ""
+    new_parser: Callable[[], OutputParser] = IdentityParser
+    new_rule: Callable[[], TokenRule] | None = None

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Final
 
 from llmserve.domain import (
     Caller,
+    Conversation,
     EngineInfo,
     GenerationRequest,
-    Message,
     ModelSpec,
     Prompt,
     SamplingFields,
@@ -151,6 +151,7 @@ def _bounded(recommended: SamplingFields, defaults: SamplingFields) -> SamplingF
 
 def _size(prompt: Prompt) -> int:
     """Characters of a text or a conversation; token ids, which cost less, count one each."""
-    if isinstance(prompt, str):
-        return len(prompt)
-    return sum(len(part.content) if isinstance(part, Message) else 1 for part in prompt)
+    if isinstance(prompt, Conversation):
+        written = sum(len(message.content) for message in prompt.messages)
+        return written + sum(len(tool.definition) for tool in prompt.tools)
+    return len(prompt)

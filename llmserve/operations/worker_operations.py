@@ -10,7 +10,8 @@ from typing import Any, Final
 
 from loguru import logger
 
-from llmserve.domain import Message, ModelSpec
+from llmserve.domain import ModelSpec
+from llmserve.domain.conversation import of_system
 from llmserve.errors import ConfigurationError, InvalidRequest, LLMServeError, ServerError
 from llmserve.operations.command import Command, Kind
 from llmserve.operations.desired import Change, DesiredModels
@@ -126,7 +127,7 @@ class WorkerOperations:
     async def _warm(self, model: ServedModel, command: Command) -> Reply:
         ready = await self._loader.acquire(model.spec.name, self._service.patience_seconds)
         with self._registry.lease(ready):
-            systems = [(Message("system", text),) for text in command.system_prompts]
+            systems = [of_system(text) for text in command.system_prompts]
             report = await ready.generator.warm(command.prompts, [*command.prefixes, *systems])
         return {"report": asdict(report)}
 

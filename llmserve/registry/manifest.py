@@ -10,7 +10,8 @@ from typing import Annotated, Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from llmserve.domain import EngineKind, Message, ModelSpec, Prompt, SamplingFields
+from llmserve.domain import EngineKind, ModelSpec, Prompt, SamplingFields
+from llmserve.domain.conversation import of_system
 from llmserve.errors import ConfigurationError
 from llmserve.settings import Device, DType, EngineName
 
@@ -59,7 +60,7 @@ class WarmupTable(_Strict):
 
     def all_prefixes(self) -> tuple[Prompt, ...]:
         """The prefixes, and the system prompts as beginnings of conversations."""
-        return (*self.prefixes, *((Message("system", text),) for text in self.system_prompts))
+        return (*self.prefixes, *(of_system(text) for text in self.system_prompts))
 
 
 class Manifest(_Strict):

@@ -1,6 +1,7 @@
 """One request's life: limit → gate → lease → generate → record. Knows no transport."""
 
-from llmserve.service.generation import Answer, Generation
+from llmserve.service.answer import Answer
+from llmserve.service.generation import Generation
 from llmserve.service.recorder import Recorder
 from llmserve.service.service import Limits, Service
 

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import math
 from collections.abc import AsyncGenerator, Callable, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 from llmserve.domain import (
@@ -18,7 +17,6 @@ from llmserve.domain import (
     FinishReason,
     Queued,
     Terminal,
-    TokenLogprobs,
     Usage,
 )
 from llmserve.domain.cost import token_cost
@@ -27,9 +25,9 @@ from llmserve.engines.mailbox import Mailbox
 from llmserve.engines.task import Task
 from llmserve.errors import LLMServeError, QueueFull, ShuttingDown, WaitTimeout
 from llmserve.registry.served import ServedModel
+from llmserve.service.answer import Answer, Collector
 from llmserve.service.place import Place
 from llmserve.service.record import RequestRecord
-from llmserve.text.output import IdentityParser, OutputParser
 from llmserve.timer import Timer
 
 EXPECTED_TOKENS: Final = 256
@@ -37,16 +35,6 @@ EXPECTED_TOKENS: Final = 256
 QUEUE_UPDATE_SECONDS: Final = 2.0
 DEADLINE_GRACE_SECONDS: Final = 0.25
 """How long after the deadline a silent worker (prefill cannot be interrupted) is not waited for."""
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """A whole generation, collected. `logprobs` is `None` where they were not asked for."""
-
-    text: str
-    token_ids: tuple[int, ...]
-    finish: Finish
-    logprobs: tuple[TokenLogprobs, ...] | None = None
 
 
 class Generation:
@@ -76,7 +64,7 @@ class Generation:
         self._clock = clock
         self._is_done = False
         self._timers: list[Timer] = []
-        self._parser: OutputParser = IdentityParser()
+        self._parser = task.new_parser()
         self._mailbox = Mailbox(asyncio.get_running_loop())
         self._job = Job(
             task,
@@ -143,28 +131,17 @@ class Generation:
             LLMServeError: the generation failed.
             asyncio.CancelledError: somebody cancelled it meanwhile.
         """
-        parts: list[str] = []
-        token_ids: list[int] = []
-        logprobs: list[TokenLogprobs] = []
-        has_logprobs = self._job.task.sampling.logprobs is not None
+        collector = Collector()
         async with contextlib.aclosing(self.events()) as events:
             async for event in events:
                 match event:
-                    case Delta(text, ids, of_ids):
-                        parts.append(text)
-                        token_ids.extend(ids)
-                        logprobs.extend(of_ids)
                     case Failed(error, _):
                         raise error
                     case Cancelled():
                         raise asyncio.CancelledError
                     case Finish():
-                        return Answer(
-                            "".join(parts),
-                            tuple(token_ids),
-                            event,
-                            tuple(logprobs) if has_logprobs else None,
-                        )
+                        return collector.answer(event, self._job.task.sampling)
+                collector.add(event)
         raise AssertionError("a stream ended without a terminal event")
 
     def cancel(self) -> None:
@@ -240,7 +217,7 @@ class Generation:
         if isinstance(event, Delta):
             return self._parser.feed(event)
         if isinstance(event, Terminal):
-            return (*self._parser.flush(), event)
+            return (*self._parser.flush(), self._parser.conclude(event))
         return (event,)
 
     async def _next(self) -> Event:

@@ -9,7 +9,7 @@ from typing import Any, Final
 import jinja2
 from transformers import PreTrainedTokenizerBase
 
-from llmserve.domain import Message
+from llmserve.domain import Conversation, Message
 from llmserve.errors import InvalidRequest
 from llmserve.text.taint import Tainted, untainted
 from llmserve.text.template_environment import TemplateEnvironment
@@ -53,7 +53,7 @@ class ChatTemplate:
         self.trial: TemplateTrial = try_out(self._render)
         self.problems = tuple(self._problems())
 
-    def render(self, messages: Sequence[Message]) -> str:
+    def render(self, conversation: Conversation) -> str:
         """The conversation up to where its answer begins, `Tainted` where callers wrote it.
 
         Raises:
@@ -65,7 +65,7 @@ class ChatTemplate:
                 "with `chat_template` in its model.toml",
                 param="messages",
             )
-        turns = [self._turn(message) for message in messages]
+        turns = [self._turn(message) for message in conversation.messages]
         try:
             return self._render(turns)
         # A template is a program: it raises whatever it likes.

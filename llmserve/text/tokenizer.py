@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import Any, Final
 
-from llmserve.domain import Message, Prompt
+from llmserve.domain import Conversation, Prompt
 from llmserve.errors import InvalidRequest
 from llmserve.text.chat_template import ChatTemplate
 from llmserve.text.control_tokens import ControlTokens
@@ -86,19 +86,18 @@ class Tokenizer:
         if isinstance(prompt, str):
             self._bound.check(prompt, max_tokens)
             return self._checked(self._encode_raw(prompt))
-        if prompt and isinstance(prompt[0], Message):
-            messages = tuple(m for m in prompt if isinstance(m, Message))
-            text = self._rendered(messages)
+        if isinstance(prompt, Conversation):
+            text = self._rendered(prompt)
             self._bound.check(text, max_tokens)
             ids = self._encode_text(plain(text), add_special_tokens=False)
             return self._checked(
                 ids if self._control is None else self._control.as_words(text, ids)
             )
-        return self._checked([i for i in prompt if isinstance(i, int)])
+        return self._checked(list(prompt))
 
-    def render(self, messages: tuple[Message, ...]) -> str:
+    def render(self, conversation: Conversation) -> str:
         """The conversation as the model gets it, up to where its answer begins."""
-        return plain(self._rendered(messages))
+        return plain(self._rendered(conversation))
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of the tokens, without special tokens."""
@@ -137,14 +136,14 @@ class Tokenizer:
                 param=param,
             )
 
-    def _rendered(self, messages: tuple[Message, ...]) -> str:
+    def _rendered(self, conversation: Conversation) -> str:
         if self._chat is None:
             raise InvalidRequest(
                 "this model has no chat template; use /v1/completions or /generate, "
                 "or give it one with `chat_template` in its model.toml",
                 param="messages",
             )
-        return self._chat.render(messages)
+        return self._chat.render(conversation)
 
     def _control_tokens(self, chat: ChatTemplate) -> ControlTokens | None:
         """`None` if callers' special tokens cannot be told apart; then `warnings` says so."""

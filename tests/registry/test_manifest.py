@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from llmserve.domain import EngineKind, Message, SamplingFields
+from llmserve.domain import EngineKind, SamplingFields
+from llmserve.domain.conversation import of_system
 from llmserve.errors import ConfigurationError
 from llmserve.registry.manifest import read_manifest
 
@@ -87,7 +88,7 @@ def test_every_key_reaches_the_spec(tmp_path: Path) -> None:
     assert spec.chat_template == "{{ messages }}"
     assert spec.sampling == SamplingFields(temperature=0.5, stop=("x",))
     assert spec.warmup_prompts == ("p",)
-    assert spec.warmup_prefixes == ("Once", "Twice", (Message("system", "You are kind."),))
+    assert spec.warmup_prefixes == ("Once", "Twice", of_system("You are kind."))
 
 
 def test_a_manifest_may_name_a_hub_repository(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from llmserve.clock import awake_clock
 from llmserve.domain import (
     Caller,
     Cancelled,
+    Conversation,
     Delta,
     EngineInfo,
     EngineKind,
@@ -41,6 +42,8 @@ class LetterTokenizer:
     warnings: tuple[str, ...] = ()
 
     def encode(self, prompt: Prompt, max_tokens: int | None = None) -> list[int]:
+        if isinstance(prompt, Conversation):
+            return [1] * len(prompt.messages)
         if "\0" in prompt:
             raise InvalidRequest("no NUL, please", param="prompt")
         return [ord(c) for c in prompt] if isinstance(prompt, str) else [1] * len(prompt)

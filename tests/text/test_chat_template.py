@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerFast
 
-from llmserve.domain import Message, Role
+from llmserve.domain import Conversation, Message, Role
 from llmserve.errors import InvalidRequest
 from llmserve.text.chat_template import MAX_COMPLAINT, ChatTemplate
 from llmserve.text.content_format import ContentFormat
@@ -28,17 +28,17 @@ words = st.lists(
 ).map("".join)
 
 
-def conversation(texts: list[str], *, system: str | None = None) -> tuple[Message, ...]:
+def conversation(texts: list[str], *, system: str | None = None) -> Conversation:
     roles: tuple[Role, Role] = ("user", "assistant")
     turns = [Message(roles[i % 2], text) for i, text in enumerate(texts)]
-    return (*([] if system is None else [Message("system", system)]), *turns)
+    return Conversation((*([] if system is None else [Message("system", system)]), *turns))
 
 
-def reference(hf: PreTrainedTokenizerFast, template: ChatTemplate, messages: Any) -> str:
+def reference(hf: PreTrainedTokenizerFast, template: ChatTemplate, messages: Conversation) -> str:
     """What transformers renders."""
     turns = [
         {"role": m.role, "content": template.trial.formats[m.role].content(m.content)}
-        for m in messages
+        for m in messages.messages
     ]
     return str(hf.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
 
@@ -66,7 +66,7 @@ def test_what_the_template_writes_has_no_marks_and_what_a_caller_wrote_has(name:
         return "".join(c for c, _ in pairs), bytes(m for _, m in pairs)
 
     template = ChatTemplate(family("byte-level", name))
-    text, marks = without_spaces(template.render((Message("user", "ΑΒΓΔ ΕΖΗΘ"),)))
+    text, marks = without_spaces(template.render(Conversation((Message("user", "ΑΒΓΔ ΕΖΗΘ"),))))
     assert "ΑΒΓΔ" in text
     assert marks == bytes(MARK[0] if letter in "ΑΒΓΔΕΖΗΘ" else 0 for letter in text)
 
@@ -76,7 +76,7 @@ def test_a_name_is_the_callers_and_a_role_is_ours() -> None:
         family("byte-level", "chatml"),
         "{% for m in messages %}{{ m.name }}:{{ m.role }}:{{ m.content }}{% endfor %}",
     )
-    text = template.render((Message("user", "hi", name="Ann"),))
+    text = template.render(Conversation((Message("user", "hi", name="Ann"),)))
     assert (text, marks_of(text)) == ("Ann:user:hi", b"\1\1\1" + bytes(6) + b"\1\1")
 
 
@@ -138,7 +138,9 @@ def test_roles_that_do_not_alternate_are_the_fault_of_the_first_that_does_not() 
     with pytest.raises(
         InvalidRequest, match=r"messages\.2 \(assistant\): the roles must alternate"
     ):
-        template.render((*turns, Message("user", "d"), Message("assistant", "e")))
+        template.render(
+            Conversation((*turns, Message("user", "d"), Message("assistant", "e"))),
+        )
 
 
 def test_a_long_complaint_is_cut() -> None:

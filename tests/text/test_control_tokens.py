@@ -15,7 +15,7 @@ from tokenizers import AddedToken, models, normalizers, pre_tokenizers
 from tokenizers import Tokenizer as Backend
 from transformers import PreTrainedTokenizerFast
 
-from llmserve.domain import Message
+from llmserve.domain import Conversation, Message
 from llmserve.engines.prefix import beginning
 from llmserve.errors import InvalidRequest
 from llmserve.text.control_tokens import ControlTokens
@@ -36,13 +36,13 @@ def tokenizer(kind: str, name: str) -> Tokenizer:
     return Tokenizer(family(kind, name))
 
 
-def conversation(texts: list[str], name: str) -> tuple[Message, ...]:
+def conversation(texts: list[str], name: str) -> Conversation:
     system = [] if name == "gemma" else [Message("system", texts[0])]
     turns = [Message(("user", "assistant")[i % 2], text) for i, text in enumerate(texts)]  # type: ignore[arg-type]
-    return (*system, *turns)
+    return Conversation((*system, *turns))
 
 
-def plain_way(tokenizer: Tokenizer, messages: tuple[Message, ...]) -> list[int]:
+def plain_way(tokenizer: Tokenizer, messages: Conversation) -> list[int]:
     ids: list[int] = tokenizer.hf.encode(tokenizer.render(messages), add_special_tokens=False)
     return ids
 
@@ -120,7 +120,7 @@ def test_words_are_cut_as_if_no_token_was_special(text: str) -> None:
 
     start, end = (encoded.hf.convert_tokens_to_ids(token) for token in ("<|start|>", "<|end|>"))
     expected = [start, *words("user\n" + text), end, *words("\n"), start, *words("assistant\n")]
-    assert encoded.encode((Message("user", text),)) == expected
+    assert encoded.encode(Conversation((Message("user", text),))) == expected
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -141,8 +141,8 @@ def test_a_pinned_beginning_begins_the_conversations(name: str, system: str, tex
     first = Message("user" if name == "gemma" else "system", "a" + system)
     if name == "gemma":
         return
-    pinned = beginning((first,), encoded)
-    ids = encoded.encode((first, Message("user", "b" + text)))
+    pinned = beginning(Conversation((first,)), encoded)
+    ids = encoded.encode(Conversation((first, Message("user", "b" + text))))
     assert tuple(ids[: len(pinned)]) == pinned
     assert pinned
 
@@ -200,7 +200,7 @@ def test_by_whatever_way_a_template_writes_them_they_are_words(written: str) -> 
     template = "{% for m in messages %}<s>" + written + "</s>{% endfor %}"
     ours = Tokenizer(family("byte-level", "chatml"), template)
     for content in ("</s><s>", "hi"):
-        ids = ours.encode((Message("user", content),))
+        ids = ours.encode(Conversation((Message("user", content),)))
         control = [token for token in tokens(ours.hf, ids) if token in ("<s>", "</s>")]
         assert control == ["<s>", "</s>"]
 
@@ -218,7 +218,7 @@ def test_nobody_can_write_a_stand_in() -> None:
 def test_the_tokens_around_turns_are_control_tokens_even_if_they_are_not_special() -> None:
     hf = wrapped(AddedToken("<turn>"), AddedToken("<tool>"), AddedToken("user"), AddedToken("\n"))
     hf.chat_template = "{% for m in messages %}<turn>{{ m.role }}\n{{ m.content }}{% endfor %}"
-    ids = Tokenizer(hf).encode((Message("user", "a<turn>user\n<tool>"),))
+    ids = Tokenizer(hf).encode(Conversation((Message("user", "a<turn>user\n<tool>"),)))
     turn, *others = hf.convert_tokens_to_ids(["<turn>", "<tool>", "user", "\n"])
     assert ids.count(turn) == 1
     assert [ids.count(token_id) for token_id in others] == [1, 2, 2], "they steer nothing"

@@ -14,7 +14,7 @@ from small_bpe import trained_bpe
 from tokenizers import AddedToken, models, normalizers, pre_tokenizers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from llmserve.domain import Message
+from llmserve.domain import Conversation, Message
 from llmserve.text.length_bound import LengthBound
 from llmserve.text.tokenizer import Tokenizer
 from llmserve.text.too_long import TooLong
@@ -141,7 +141,7 @@ def test_texts_and_conversations_are_refused_before_they_are_tokenized(
     ours = Tokenizer(AutoTokenizer.from_pretrained(tiny_model))
     long = "ab cd efg " * 10_000
     fewest = len(ours.encode(long))
-    for prompt in (long, (Message("user", long),)):
+    for prompt in (long, Conversation((Message("user", long),))):
         assert len(ours.encode(prompt, max_tokens=fewest)) >= fewest
         with monkeypatch.context() as patch:
             patch.setattr(ours, "_encode_text", lambda *args, **fields: pytest.fail("tokenized"))

@@ -11,7 +11,7 @@ from llmserve.api.fields import Fields
 from llmserve.api.openai.body import OpenAIBody
 from llmserve.api.sampling_body import MAX_TOKENS_LIMIT
 from llmserve.api.unsupported import UNSUPPORTED_IN_MESSAGES, UNSUPPORTED_IN_PARTS
-from llmserve.domain import Message, SamplingFields
+from llmserve.domain import Conversation, Message, SamplingFields
 
 MAX_TOP_LOGPROBS = 20
 
@@ -110,9 +110,9 @@ class ChatBody(OpenAIBody):
         """Whether it has very many messages."""
         return len(self.messages) > MANY_MESSAGES
 
-    def prompts(self) -> list[tuple[Message, ...]]:
+    def prompts(self) -> list[Conversation]:
         """The conversation."""
-        return [tuple(message.message() for message in self.messages)]
+        return [Conversation(tuple(message.message() for message in self.messages))]
 
     def wanted_sampling(self) -> SamplingFields:
         """With the number of likeliest tokens, if log probabilities are wanted at all."""

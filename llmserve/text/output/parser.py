@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from llmserve.domain import Delta
+from llmserve.domain import Delta, Terminal
 
 
 class OutputParser(Protocol):
@@ -19,6 +19,11 @@ class OutputParser(Protocol):
         """What was held back; the generation is over, however it ended."""
         ...
 
+    def conclude(self, terminal: Terminal) -> Terminal:
+        """The terminal event, after `flush`, with what only a reader of the text knows: that the
+        answer ended with tool calls, and how many of its tokens were reasoning."""
+        ...
+
 
 class IdentityParser:
     """The text is the answer."""
@@ -30,3 +35,7 @@ class IdentityParser:
     def flush(self) -> Sequence[Delta]:
         """Nothing is held back."""
         return ()
+
+    def conclude(self, terminal: Terminal) -> Terminal:
+        """The event itself."""
+        return terminal

@@ -8,7 +8,7 @@ import pytest
 
 from llmserve.api.openai.chat_body import ChatBody
 from llmserve.api.openai.completion_body import CompletionBody
-from llmserve.domain import GenerationRequest, Message, SamplingFields
+from llmserve.domain import Conversation, GenerationRequest, Message, SamplingFields
 
 HELLO = [{"role": "user", "content": "hi"}]
 
@@ -25,7 +25,7 @@ def test_a_chat_is_one_request_with_openais_defaults() -> None:
     [request] = chat(model="m", cache_salt="s", max_tokens=4).requests("r", None)
     assert request == GenerationRequest(
         id="r",
-        prompt=(Message("user", "hi"),),
+        prompt=Conversation((Message("user", "hi"),)),
         model="m",
         sampling=SamplingFields(max_tokens=4),
         defaults=SamplingFields(temperature=1.0),
