@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping
+from functools import cache
 from types import NoneType
 from typing import Any, ClassVar, Final
 
 from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
 from llmserve.api.unsupported import DEFAULTS, Defaults, asks_for_nothing
@@ -85,7 +87,7 @@ class Fields(BaseModel):
     def _without_absent(cls, sent: Any) -> Any:
         if not isinstance(sent, dict):
             return sent
-        if sent.keys() <= cls.__pydantic_fields__.keys() and None not in sent.values():
+        if sent.keys() <= cls._on_the_wire().keys() and None not in sent.values():
             return sent  # at once: a body of megabytes has a hundred thousand of these
         kept = {name: value for name, value in sent.items() if not cls._is_absent(name, value)}
         for name in kept:
@@ -93,15 +95,21 @@ class Fields(BaseModel):
         return kept
 
     @classmethod
+    @cache
+    def _on_the_wire(cls) -> Mapping[str, FieldInfo]:
+        """The fields by the names that clients know."""
+        return {field.alias or name: field for name, field in cls.model_fields.items()}
+
+    @classmethod
     def _is_absent(cls, name: str, value: Any) -> bool:
-        field = cls.model_fields.get(name)
+        field = cls._on_the_wire().get(name)
         if field is None:
             return asks_for_nothing(name, value, cls.defaults)
         return value is None and not field.is_required()
 
     @classmethod
     def _refuse_unserved(cls, name: str) -> None:
-        if name in cls.model_fields:
+        if name in cls._on_the_wire():
             return
         if name in cls.unsupported:
             raise PydanticCustomError(REFUSED, NOT_SUPPORTED, {"field": name})
@@ -118,6 +126,8 @@ class Fields(BaseModel):
         if self.__pydantic_extra__:
             unknown.add(at, path, self.__pydantic_extra__)
         for name, value in self.__dict__.items():
+            if value is None:
+                continue
             if isinstance(value, list):
                 if not (value and isinstance(value[0], Fields)):
                     continue  # texts or token ids, perhaps a million

@@ -1,8 +1,7 @@
 """Fields that we know and do not serve: refused by name, because they would change the answer.
 
 They are from OpenAI's API, from vLLM's additions to it, and from other servers, which have names
-of their own for constraints and for the length of an answer. Fields that do not change the answer
-(`metadata`, `store`, `prompt_cache_key`, …) are not here: they are treated as unknown.
+of their own for the length of an answer.
 """
 
 from __future__ import annotations
@@ -14,27 +13,15 @@ Defaults = Mapping[str, tuple[Any, ...]]
 
 UNSUPPORTED_FIELDS: Final = frozenset(
     {
-        "add_generation_prompt",
         "add_special_tokens",
         "allowed_token_ids",
         "audio",
         "bad_words",
         "best_of",
         "chat_template",
-        "chat_template_kwargs",
-        "continue_final_message",
         "documents",
-        "ebnf",
         "echo",
-        "function_call",
-        "functions",
-        "grammar",
-        "guided_choice",
-        "guided_grammar",
-        "guided_json",
-        "guided_regex",
         "include_stop_str_in_output",
-        "json_schema",
         "length_penalty",
         "logits_processors",
         "logprob_token_ids",
@@ -42,24 +29,17 @@ UNSUPPORTED_FIELDS: Final = frozenset(
         "mm_processor_kwargs",
         "modalities",
         "n_predict",
-        "parallel_tool_calls",
         "prompt_embeds",
         "prompt_logprobs",
-        "reasoning_effort",
-        "regex",
         "repetition_detection",
-        "response_format",
         "return_prompt_text",
         "return_token_ids",
         "return_tokens_as_token_ids",
         "skip_special_tokens",
         "spaces_between_special_tokens",
         "stop_token_ids",
-        "structured_outputs",
         "suffix",
         "thinking_token_budget",
-        "tool_choice",
-        "tools",
         "truncate_prompt_tokens",
         "use_beam_search",
         "verbosity",
@@ -70,23 +50,41 @@ UNSUPPORTED_FIELDS: Final = frozenset(
 
 SERVED_ELSEWHERE: Final = frozenset(
     {
+        "add_generation_prompt",
         "cache_salt",
+        "chat_template_kwargs",
+        "continue_final_message",
+        "ebnf",
+        "function_call",
+        "functions",
+        "grammar",
+        "guided_choice",
+        "guided_grammar",
+        "guided_json",
+        "guided_regex",
+        "include_reasoning",
+        "json_schema",
         "logit_bias",
         "logprobs",
         "max_completion_tokens",
         "messages",
         "n",
+        "parallel_tool_calls",
         "prompt",
+        "reasoning_effort",
+        "regex",
+        "response_format",
         "stream",
         "stream_options",
+        "structured_outputs",
+        "tool_choice",
+        "tools",
         "top_logprobs",
     }
 )
 """Fields that some of our routes serve; the others refuse them."""
 
-UNSUPPORTED_IN_MESSAGES: Final = frozenset(
-    {"audio", "function_call", "refusal", "tool_call_id", "tool_calls"}
-)
+UNSUPPORTED_IN_MESSAGES: Final = frozenset({"audio"})
 UNSUPPORTED_IN_PARTS: Final = frozenset(
     {
         "audio_url",
@@ -94,7 +92,6 @@ UNSUPPORTED_IN_PARTS: Final = frozenset(
         "image_embeds",
         "image_url",
         "input_audio",
-        "refusal",
         "thinking",
         "video_url",
     }
@@ -104,7 +101,6 @@ DEFAULTS: Final[Defaults] = {
     "add_generation_prompt": (True,),
     "best_of": (1,),
     "function_call": ("none", "auto"),
-    "include_obfuscation": (True, False),
     "length_penalty": (1, 1.0),
     "modalities": (["text"],),
     "parallel_tool_calls": (True, False),
@@ -116,7 +112,7 @@ DEFAULTS: Final[Defaults] = {
     "tool_choice": ("none", "auto"),
     "verbosity": ("medium",),
 }
-"""The documented defaults of fields that we do not serve: sending one asks for nothing."""
+"""The documented defaults of fields that a route does not serve: sending one asks for nothing."""
 
 
 def asks_for_nothing(name: str, value: Any, defaults: Defaults) -> bool:

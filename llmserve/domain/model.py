@@ -109,6 +109,7 @@ class EngineInfo:
 
     `warnings` are for the operator: what works otherwise than expected. `step_bytes` is the GPU
     memory that the largest step needs while it is computed, besides weights and cache.
+    `fingerprint` changes when model, weights or engine do.
     """
 
     kind: EngineKind
@@ -123,3 +124,4 @@ class EngineInfo:
     step_bytes: int = 0
     rules: AnswerRules = field(default_factory=AnswerRules)
     warnings: tuple[str, ...] = ()
+    fingerprint: str | None = None

@@ -59,6 +59,7 @@ class Generation:
         self._engine = served.generator
         # Kept, because the model may be unloaded before the last event is read.
         self.spelling = self._engine.spelling
+        self.fingerprint = self._engine.info.fingerprint
         self._place = place
         self._record = record
         self._clock = clock

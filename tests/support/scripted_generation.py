@@ -19,6 +19,7 @@ class ScriptedGeneration:
         self.id = "r1"
         self.model = "fake"
         self.prompt_tokens = 3
+        self.fingerprint = "fp_1"
         self.spelling = LetterTokenizer().spelling
         self._events = events
         self._answer = answer

@@ -7,6 +7,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from llmserve.api.constraint_fields import ConstraintFields
 from llmserve.api.edge.timeouts import earliest
 from llmserve.api.sampling_body import MAX_TOKENS_LIMIT, CacheSalt, SamplingBody, SamplingQuery
 from llmserve.domain import Cancelled, Finish, GenerationRequest, SamplingFields, Usage
@@ -37,7 +38,7 @@ class PromptQuery(SamplingQuery):
         return [request]
 
 
-class PromptBody(SamplingBody, PromptQuery):
+class PromptBody(ConstraintFields, SamplingBody, PromptQuery):
     """The same as JSON."""
 
     cache_salt: CacheSalt | None = None
@@ -45,7 +46,7 @@ class PromptBody(SamplingBody, PromptQuery):
     def requests(self, request_id: str, timeout_seconds: float | None) -> list[GenerationRequest]:
         """The one request."""
         [request] = super().requests(request_id, timeout_seconds)
-        return [replace(request, cache_salt=self.cache_salt or "")]
+        return [replace(request, cache_salt=self.cache_salt or "", constraint=self.constraint())]
 
 
 class GenerateBody(PromptBody):

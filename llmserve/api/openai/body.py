@@ -9,8 +9,11 @@ from typing import ClassVar
 
 from pydantic import Field, model_validator
 
+from llmserve.api.constraint_fields import ConstraintFields
 from llmserve.api.edge.timeouts import earliest
 from llmserve.api.fields import Fields
+from llmserve.api.openai.choices_writer import UsageWanted
+from llmserve.api.openai.no_op import MARK, NoOpFields
 from llmserve.api.sampling_body import CacheSalt, SamplingBody
 from llmserve.domain import GenerationRequest, Prompt, SamplingFields
 
@@ -21,9 +24,18 @@ class StreamOptions(Fields):
     """Only with `stream`."""
 
     include_usage: bool = Field(False, description="Send a last chunk with the usage.")
+    continuous_usage_stats: bool = Field(
+        False, description="With `include_usage`: every chunk has the usage so far (vLLM's field)."
+    )
+    include_obfuscation: bool = Field(
+        True,
+        description="Chunks of different lengths look alike with `obfuscation`; here they have "
+        "none, as false asks for.",
+        json_schema_extra=MARK,
+    )
 
 
-class OpenAIBody(SamplingBody):
+class OpenAIBody(NoOpFields, ConstraintFields, SamplingBody):
     """Several prompts, each with `n` choices. `sampling_defaults` are OpenAI's for the route."""
 
     sampling_defaults: ClassVar[SamplingFields]
@@ -33,11 +45,10 @@ class OpenAIBody(SamplingBody):
     stream: bool | None = Field(None, description="Answer as server-sent events.")
     stream_options: StreamOptions | None = None
     cache_salt: CacheSalt | None = None
-    user: str | None = Field(None, description="Accepted for compatibility; it changes nothing.")
 
     @model_validator(mode="after")
     def _options_only_with_stream(self) -> OpenAIBody:
-        if self.wants_usage and not self.stream:
+        if self.usage_wanted is not UsageWanted.NONE and not self.stream:
             raise ValueError("stream_options is for requests with `stream: true`")
         return self
 
@@ -47,9 +58,13 @@ class OpenAIBody(SamplingBody):
         return self.n or 1
 
     @property
-    def wants_usage(self) -> bool:
-        """Whether the stream ends with a usage chunk."""
-        return self.stream_options is not None and self.stream_options.include_usage
+    def usage_wanted(self) -> UsageWanted:
+        """Where in a stream the usage is told."""
+        options = self.stream_options or StreamOptions()
+        if not options.include_usage:
+            return UsageWanted.NONE
+        is_continuous = options.continuous_usage_stats
+        return UsageWanted.IN_EVERY_CHUNK if is_continuous else UsageWanted.AT_THE_END
 
     @property
     def num_requests(self) -> int:
@@ -67,6 +82,7 @@ class OpenAIBody(SamplingBody):
             defaults=self.sampling_defaults,
             timeout_seconds=earliest(self.timeout, timeout_seconds),
             cache_salt=self.cache_salt or "",
+            constraint=self.constraint(),
         )
         seed = sampling.seed
         choices = [

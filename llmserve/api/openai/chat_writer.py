@@ -2,30 +2,107 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
-from llmserve.api.openai.choices_writer import ChoicesWriter
+from llmserve.api.openai.choices_writer import ChoicesWriter, UsageWanted
 from llmserve.api.openai.logprobs import ChatLogprobs, LogprobsWriter, Spell
+from llmserve.domain import Delta, FinishReason, ToolCall, ToolCallDelta
+from llmserve.service import Answer, Generation
 
 
 class ChatWriter(ChoicesWriter):
-    """A choice is a message, and its chunks are deltas; the first one names the role."""
+    """A choice is a message, and its chunks are deltas; the first one names the role.
+
+    What the model thought is `reasoning_content`, and for clients of newer servers `reasoning`.
+    """
 
     prefix = "chatcmpl-"
     whole_object = "chat.completion"
     chunk_object = "chat.completion.chunk"
 
+    def __init__(
+        self,
+        generations: Sequence[Generation],
+        *,
+        choices_per_prompt: int,
+        usage_wanted: UsageWanted = UsageWanted.NONE,
+        has_reasoning: bool = True,
+        has_older_calls: bool = False,
+    ) -> None:
+        """Without `has_reasoning`, what the model thought is left out; `has_older_calls` is for
+        clients that know functions and no tools: an answer has one call, the first."""
+        super().__init__(
+            generations, choices_per_prompt=choices_per_prompt, usage_wanted=usage_wanted
+        )
+        self._has_reasoning = has_reasoning
+        self._has_older_calls = has_older_calls
+
+    def shown(self, delta: Delta) -> Delta:
+        if not self._has_reasoning:
+            delta = replace(delta, reasoning="")
+        if self._has_older_calls:
+            delta = replace(delta, calls=tuple(call for call in delta.calls if not call.index))
+        return delta
+
     def opening(self) -> dict[str, Any] | None:
         return {"delta": {"role": "assistant", "content": ""}}
 
-    def piece(self, text: str) -> dict[str, Any]:
-        return {"delta": {"content": text}}
+    def piece(self, delta: Delta) -> dict[str, Any]:
+        said: dict[str, Any] = {}
+        if delta.text or not (delta.reasoning or delta.calls):
+            said["content"] = delta.text
+        if delta.calls:
+            said |= self._calls([_piece_of_call(call) for call in delta.calls])
+        return {"delta": said | _reasoning(delta.reasoning)}
 
     def closing(self) -> dict[str, Any]:
         return {"delta": {}}
 
-    def content(self, text: str) -> dict[str, Any]:
-        return {"message": {"role": "assistant", "content": text, "refusal": None}}
+    def content(self, answer: Answer) -> dict[str, Any]:
+        message: dict[str, Any] = {
+            "role": "assistant",
+            "content": answer.text or (None if answer.calls else ""),
+            "refusal": None,
+        }
+        if answer.calls:
+            calls = answer.calls[:1] if self._has_older_calls else answer.calls
+            message |= self._calls([_whole_call(call) for call in calls])
+        return {"message": message | _reasoning(answer.reasoning if self._has_reasoning else "")}
+
+    def finish_reason(self, reason: FinishReason) -> str:
+        if reason is FinishReason.TOOL_CALLS and self._has_older_calls:
+            return "function_call"
+        return super().finish_reason(reason)
 
     def logprobs_writer(self, spelling: Spell) -> LogprobsWriter:
         return ChatLogprobs(spelling)
+
+    def _calls(self, calls: list[dict[str, Any]]) -> dict[str, Any]:
+        if not self._has_older_calls:
+            return {"tool_calls": calls}
+        functions = [call["function"] for call in calls]
+        arguments = "".join(function["arguments"] for function in functions)
+        return {"function_call": functions[0] | {"arguments": arguments}}
+
+
+def _reasoning(text: str) -> dict[str, Any]:
+    return {"reasoning_content": text, "reasoning": text} if text else {}
+
+
+def _piece_of_call(piece: ToolCallDelta) -> dict[str, Any]:
+    function = {"arguments": piece.arguments}
+    if piece.name is None:
+        return {"index": piece.index, "function": function}
+    return {
+        "index": piece.index,
+        "id": piece.id,
+        "type": "function",
+        "function": {"name": piece.name} | function,
+    }
+
+
+def _whole_call(call: ToolCall) -> dict[str, Any]:
+    function = {"name": call.name, "arguments": call.arguments}
+    return {"id": call.id, "type": "function", "function": function}

@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from enum import Enum, auto
 from typing import Any, ClassVar, Final
 
 from llmserve.api.error_shape import openai_error
@@ -17,6 +19,14 @@ DONE: Final = b"data: [DONE]\n\n"
 
 MAX_LOGPROBS_PER_CHUNK: Final = 64
 """With 20 alternatives each, these take a few milliseconds to write."""
+
+
+class UsageWanted(Enum):
+    """Where in a stream the client wants the usage."""
+
+    NONE = auto()
+    AT_THE_END = auto()
+    IN_EVERY_CHUNK = auto()
 
 
 class ChoicesWriter(ABC):
@@ -33,13 +43,19 @@ class ChoicesWriter(ABC):
     chunk_object: ClassVar[str]
 
     def __init__(
-        self, generations: Sequence[Generation], *, choices_per_prompt: int, wants_usage: bool
+        self,
+        generations: Sequence[Generation],
+        *,
+        choices_per_prompt: int,
+        usage_wanted: UsageWanted = UsageWanted.NONE,
     ) -> None:
         self._id = self.prefix + generations[0].id
         self._model = generations[0].model
         self._created = int(time.time())
         self._choices_per_prompt = choices_per_prompt
-        self._wants_usage = wants_usage
+        self._usage_wanted = usage_wanted
+        self._fingerprint = generations[0].fingerprint
+        self._usages = [Usage(prompt_tokens=g.prompt_tokens) for g in generations]
         self._logprobs = [self.logprobs_writer(g.spelling) for g in generations]
         self._opened: set[int] = set()
 
@@ -54,22 +70,26 @@ class ChoicesWriter(ABC):
         yield from self._opening(index)
         match event:
             case Delta():
-                yield from self._pieces(index, event)
+                so_far = self._usages[index]
+                made = so_far.completion_tokens + len(event.token_ids)
+                self._usages[index] = replace(so_far, completion_tokens=made)
+                yield from self._pieces(index, self.shown(event))
             case Finish():
-                yield self._chunk(_choice(index, self.closing(), event))
+                self._usages[index] = event.usage
+                yield self._chunk(self._choice(index, self.closing(), event))
 
     def end(self, usages: Sequence[Usage]) -> Iterator[bytes]:
         """The usage, if it was asked for, and `[DONE]`."""
-        if self._wants_usage:
+        if self._usage_wanted is not UsageWanted.NONE:
             yield data(self._body(self.chunk_object, []) | {"usage": self._usage(usages)})
         yield DONE
 
     def whole(self, answers: Sequence[Answer]) -> dict[str, Any]:
         """Every choice, and the usage."""
         choices = [
-            _choice(
+            self._choice(
                 index,
-                self.content(answer.text),
+                self.content(answer),
                 answer.finish,
                 None if answer.logprobs is None else logprobs.body(answer.logprobs),
             )
@@ -78,21 +98,29 @@ class ChoicesWriter(ABC):
         usage = self._usage([answer.finish.usage for answer in answers])
         return self._body(self.whole_object, choices) | {"usage": usage}
 
+    def shown(self, delta: Delta) -> Delta:
+        """What the client wants of a delta."""
+        return delta
+
     @abstractmethod
     def opening(self) -> dict[str, Any] | None:
         """What a choice's first chunk contains, if it has one of its own."""
 
     @abstractmethod
-    def piece(self, text: str) -> dict[str, Any]:
-        """What a chunk with text contains."""
+    def piece(self, delta: Delta) -> dict[str, Any]:
+        """What a chunk with this delta contains."""
 
     @abstractmethod
     def closing(self) -> dict[str, Any]:
         """What the chunk with the finish reason contains."""
 
     @abstractmethod
-    def content(self, text: str) -> dict[str, Any]:
+    def content(self, answer: Answer) -> dict[str, Any]:
         """What a choice of a whole answer contains."""
+
+    def finish_reason(self, reason: FinishReason) -> str:
+        """OpenAI has no word for a deadline; `length` is its word for an answer cut short."""
+        return "length" if reason is FinishReason.TIMEOUT else reason.value
 
     @abstractmethod
     def logprobs_writer(self, spelling: Spell) -> LogprobsWriter:
@@ -102,24 +130,33 @@ class ChoicesWriter(ABC):
         opening = self.opening()
         if opening is not None and index not in self._opened:
             self._opened.add(index)
-            yield self._chunk(_choice(index, opening))
+            yield self._chunk(self._choice(index, opening))
 
     def _pieces(self, index: int, delta: Delta) -> Iterator[bytes]:
         """A delta, in several chunks if many log probabilities piled up for a slow reader.
 
         A token whose text is held back has a chunk of its own, without text.
         """
-        text, tokens = delta.text, delta.logprobs
-        while text or tokens:
+        tokens = delta.logprobs
+        says_something = bool(delta.text or delta.reasoning or delta.calls)
+        while says_something or tokens:
             now, tokens = tokens[:MAX_LOGPROBS_PER_CHUNK], tokens[MAX_LOGPROBS_PER_CHUNK:]
             logprobs = self._logprobs[index].body(now) if now else None
-            yield self._chunk(_choice(index, self.piece(text), logprobs=logprobs))
-            text = ""
+            yield self._chunk(self._choice(index, self.piece(delta), logprobs=logprobs))
+            delta, says_something = Delta("", ()), False
 
     def _chunk(self, choice: dict[str, Any]) -> bytes:
-        # With include_usage, every chunk but the last has OpenAI's null usage.
-        extra = {"usage": None} if self._wants_usage else {}
-        return data(self._body(self.chunk_object, [choice]) | extra)
+        return data(self._body(self.chunk_object, [choice]) | self._usage_of_chunk())
+
+    def _usage_of_chunk(self) -> dict[str, Any]:
+        """Where a usage is wanted, every chunk but the last has OpenAI's null."""
+        match self._usage_wanted:
+            case UsageWanted.NONE:
+                return {}
+            case UsageWanted.AT_THE_END:
+                return {"usage": None}
+            case UsageWanted.IN_EVERY_CHUNK:
+                return {"usage": self._usage(self._usages)}
 
     def _body(self, kind: str, choices: list[dict[str, Any]]) -> dict[str, Any]:
         return {
@@ -127,6 +164,7 @@ class ChoicesWriter(ABC):
             "object": kind,
             "created": self._created,
             "model": self._model,
+            "system_fingerprint": self._fingerprint,
             "choices": choices,
         }
 
@@ -144,28 +182,27 @@ class ChoicesWriter(ABC):
             "completion_tokens": completion_tokens,
             "total_tokens": prompt_tokens + completion_tokens,
             "prompt_tokens_details": {"cached_tokens": cached_tokens},
+            "completion_tokens_details": {
+                "reasoning_tokens": sum(usage.reasoning_tokens for usage in usages)
+            },
         }
 
+    def _choice(
+        self,
+        index: int,
+        content: dict[str, Any],
+        finish: Finish | None = None,
+        logprobs: dict[str, Any] | None = None,
+    ) -> dict[str, Any]:
+        """One choice, of a chunk or of a whole answer.
 
-def _choice(
-    index: int,
-    content: dict[str, Any],
-    finish: Finish | None = None,
-    logprobs: dict[str, Any] | None = None,
-) -> dict[str, Any]:
-    """One choice, of a chunk or of a whole answer.
-
-    `stop_reason` is an extension: the stop string that matched, or "timeout".
-    """
-    reasons: dict[str, Any] = {"finish_reason": None}
-    if finish is not None:
-        reasons = {"finish_reason": _finish_reason(finish), "stop_reason": _stop_reason(finish)}
-    return {"index": index, **content, "logprobs": logprobs, **reasons}
-
-
-def _finish_reason(finish: Finish) -> str:
-    """OpenAI has no word for a deadline; `length` is its word for an answer that was cut short."""
-    return "stop" if finish.reason is FinishReason.STOP else "length"
+        `stop_reason` is an extension: the stop string that matched, or "timeout".
+        """
+        reasons: dict[str, Any] = {"finish_reason": None}
+        if finish is not None:
+            reason = self.finish_reason(finish.reason)
+            reasons = {"finish_reason": reason, "stop_reason": _stop_reason(finish)}
+        return {"index": index, **content, "logprobs": logprobs, **reasons}
 
 
 def _stop_reason(finish: Finish) -> str | None:

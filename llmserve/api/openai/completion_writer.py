@@ -6,6 +6,8 @@ from typing import Any
 
 from llmserve.api.openai.choices_writer import ChoicesWriter
 from llmserve.api.openai.logprobs import CompletionLogprobs, LogprobsWriter, Spell
+from llmserve.domain import Delta
+from llmserve.service import Answer
 
 
 class CompletionWriter(ChoicesWriter):
@@ -18,14 +20,14 @@ class CompletionWriter(ChoicesWriter):
     def opening(self) -> dict[str, Any] | None:
         return None
 
-    def piece(self, text: str) -> dict[str, Any]:
-        return {"text": text}
+    def piece(self, delta: Delta) -> dict[str, Any]:
+        return {"text": delta.text}
 
     def closing(self) -> dict[str, Any]:
         return {"text": ""}
 
-    def content(self, text: str) -> dict[str, Any]:
-        return {"text": text}
+    def content(self, answer: Answer) -> dict[str, Any]:
+        return {"text": answer.text}
 
     def logprobs_writer(self, spelling: Spell) -> LogprobsWriter:
         return CompletionLogprobs(spelling)

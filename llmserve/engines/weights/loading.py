@@ -27,6 +27,7 @@ from llmserve.engines.accelerator import as_device_loss, make_current
 from llmserve.engines.idle_gpus import why_idle
 from llmserve.engines.weights.checkpoint import NoCheckpoint, checkpoint_in
 from llmserve.engines.weights.devices import Placement, place
+from llmserve.engines.weights.fingerprint import fingerprint, hash_of_files
 from llmserve.engines.weights.footprint import stored_bytes
 from llmserve.engines.weights.recommended import read_recommended
 from llmserve.errors import ModelBroken
@@ -57,6 +58,7 @@ class LoadedModel:
     weight_bytes: int
     rules: AnswerRules = field(default_factory=AnswerRules)
     warnings: tuple[str, ...] = ()
+    hash_of_files: str = ""
 
     @property
     def vocab(self) -> int:
@@ -76,6 +78,7 @@ class LoadedModel:
             sampling=self.sampling,
             rules=self.rules,
             warnings=(*self.warnings, *self.tokenizer.warnings),
+            fingerprint=fingerprint(self.hash_of_files, kind, self.device.type, self.dtype),
         )
 
 
@@ -174,6 +177,7 @@ def _load(spec: ModelSpec, folder: Path, hf_tokenizer: Any) -> LoadedModel:
         weight_bytes=sum(p.numel() * p.element_size() for p in model.parameters()),
         rules=recommended.rules,
         warnings=warnings,
+        hash_of_files=hash_of_files(folder, sorted(checkpoint.names)),
     )
 
 

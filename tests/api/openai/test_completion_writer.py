@@ -15,7 +15,7 @@ FINISH = Finish(FinishReason.LENGTH, Usage(3, 2))
 
 def writer(count: int = 1) -> CompletionWriter:
     generations = [ScriptedGeneration() for _ in range(count)]
-    return CompletionWriter(generations, choices_per_prompt=1, wants_usage=False)  # type: ignore[arg-type]
+    return CompletionWriter(generations, choices_per_prompt=1)  # type: ignore[arg-type]
 
 
 def test_a_stream_is_texts_without_an_opening() -> None:
