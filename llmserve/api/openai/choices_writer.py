@@ -155,7 +155,8 @@ def _choice(
 ) -> dict[str, Any]:
     """One choice, of a chunk or of a whole answer.
 
-    `stop_reason` is an extension: the stop string that matched, or "timeout".
+    `stop_reason` is an extension: the stop string that matched, the id of the token of
+    `stop_token_ids` that came, or "timeout".
     """
     reasons: dict[str, Any] = {"finish_reason": None}
     if finish is not None:
@@ -168,5 +169,7 @@ def _finish_reason(finish: Finish) -> str:
     return "stop" if finish.reason is FinishReason.STOP else "length"
 
 
-def _stop_reason(finish: Finish) -> str | None:
-    return "timeout" if finish.reason is FinishReason.TIMEOUT else finish.stop_string
+def _stop_reason(finish: Finish) -> str | int | None:
+    if finish.reason is FinishReason.TIMEOUT:
+        return "timeout"
+    return finish.stop_token if finish.stop_string is None else finish.stop_string
