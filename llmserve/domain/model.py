@@ -108,7 +108,8 @@ class EngineInfo:
     """A loaded engine, as the log and `/v1/models` describe it.
 
     `warnings` are for the operator: what works otherwise than expected. `step_bytes` is the GPU
-    memory that the largest step needs while it is computed, besides weights and cache.
+    memory that the largest step needs while it is computed, besides weights and cache. `eos_ids`
+    end an answer.
     """
 
     kind: EngineKind
@@ -122,4 +123,5 @@ class EngineInfo:
     cache_bytes: int = 0
     step_bytes: int = 0
     rules: AnswerRules = field(default_factory=AnswerRules)
+    eos_ids: tuple[int, ...] = ()
     warnings: tuple[str, ...] = ()

@@ -151,6 +151,7 @@ class TaskBuilder:
                 "lower it",
                 param="min_tokens",
             )
+        self._check_allowed(sampling)
         return Task(
             request_id=request.id,
             prompt_ids=prompt_ids,
@@ -161,6 +162,20 @@ class TaskBuilder:
             priority=caller.priority,
             cache_salt=request.cache_salt,
         )
+
+    def _check_allowed(self, sampling: SamplingParams) -> None:
+        """
+        Raises:
+            InvalidRequest: of the allowed tokens none could be the first.
+        """
+        ends = (*self._info.eos_ids, *sampling.stop_token_ids) if sampling.min_tokens else ()
+        allowed = set(sampling.allowed_token_ids)
+        if allowed and allowed <= {*self._info.rules.suppressed, *ends}:
+            raise InvalidRequest(
+                "of allowed_token_ids none can be generated: each ends the answer, before "
+                "min_tokens, or is one that this model never generates; allow others",
+                param="allowed_token_ids",
+            )
 
     def _sampling(self, request: GenerationRequest) -> SamplingParams:
         return SamplingParams.resolve(

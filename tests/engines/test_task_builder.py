@@ -63,6 +63,7 @@ def tasks_of(
         parameters=1,
         weight_bytes=4,
         rules=rules or AnswerRules(),
+        eos_ids=(2,),
     )
     spec = ModelSpec("m", sampling=operator or SamplingFields())
     tasks: list[Task] = []
@@ -87,15 +88,27 @@ def tasks_of(
     [
         ({"stop_token_ids": (5, VOCAB)}, "stop_token_ids"),
         ({"allowed_token_ids": (VOCAB,)}, "allowed_token_ids"),
+        ({"allowed_token_ids": (4, 5)}, "allowed_token_ids"),
+        (
+            {"allowed_token_ids": (4, 2, 7), "stop_token_ids": (7,), "min_tokens": 1},
+            "allowed_token_ids",
+        ),
         ({"thinking_budget": 5}, "thinking_token_budget"),
     ],
 )
 def test_what_cannot_be_served_is_refused_by_the_fields_name(
     fields: dict[str, Any], param: str
 ) -> None:
+    rules = AnswerRules(suppressed=(4, 5))
     with pytest.raises(InvalidRequest) as refused:
-        tasks_of(SamplingFields(**fields))
+        tasks_of(SamplingFields(**fields), rules=rules)
     assert refused.value.param == param
+
+
+def test_only_ends_may_be_allowed_where_an_answer_may_be_empty() -> None:
+    [task] = tasks_of(SamplingFields(allowed_token_ids=(2,)))
+    assert task.new_rule is not None
+    assert allowed(task.new_rule(), VOCAB) == {2}
 
 
 def test_a_request_without_rules_has_none() -> None:

@@ -75,6 +75,7 @@ class LoadedModel:
             weight_bytes=self.weight_bytes,
             sampling=self.sampling,
             rules=self.rules,
+            eos_ids=self.eos_ids,
             warnings=(*self.warnings, *self.tokenizer.warnings),
         )
 
