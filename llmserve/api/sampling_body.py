@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, TypeVar
 
 from pydantic import BeforeValidator, Field
 
@@ -11,10 +11,16 @@ from llmserve.api.generation_body import GenerationBody
 from llmserve.api.unsupported import SERVED_ELSEWHERE, UNSUPPORTED_FIELDS
 from llmserve.domain import SamplingFields
 
+T = TypeVar("T")
+
 MAX_TOKENS_LIMIT = 10_000_000
 """Far beyond any context: a bound on integers until the model is known."""
 
+MAX_TOKEN_ID = 2**31 - 1
 SEED_LIMIT = 2**63 - 1
+MAX_STOP_TOKENS = 64
+MAX_BAD_WORDS = 64
+MAX_ALLOWED_TOKENS = 4096
 MAX_BIASED_TOKENS = 1024
 
 
@@ -55,6 +61,17 @@ LogitBias = Annotated[
 ]
 
 
+TokenId = Annotated[int, Field(ge=0, le=MAX_TOKEN_ID)]
+
+# fail_fast: a body of megabytes would otherwise have a million errors, one for each item.
+StopTokenIds = Annotated[list[TokenId], Field(max_length=MAX_STOP_TOKENS, fail_fast=True)]
+BadWord = Annotated[str, Field(min_length=1, max_length=128)]
+BadWordList = Annotated[list[BadWord], Field(max_length=MAX_BAD_WORDS, fail_fast=True)]
+AllowedTokenIds = Annotated[
+    list[TokenId], Field(min_length=1, max_length=MAX_ALLOWED_TOKENS, fail_fast=True)
+]
+
+
 class SamplingQuery(GenerationBody):
     """Fields with OpenAI's and vLLM's names and ranges."""
 
@@ -92,6 +109,18 @@ class SamplingQuery(GenerationBody):
         None, ge=0, le=MAX_TOKENS_LIMIT, description="No end of sequence before this many tokens."
     )
     ignore_eos: bool | None = Field(None, description="Go on after an end-of-sequence token.")
+    include_stop_str_in_output: bool | None = Field(
+        None, description="Keep the stop string, or the text of the token, that ended the answer."
+    )
+    skip_special_tokens: bool | None = Field(
+        None, description="Leave special tokens out of the text (the default)."
+    )
+    thinking_token_budget: int | None = Field(
+        None,
+        ge=0,
+        le=MAX_TOKENS_LIMIT,
+        description="End the reasoning after this many tokens, so that the answer begins.",
+    )
     timeout: float | None = Field(
         None,
         gt=0,
@@ -111,9 +140,12 @@ class SamplingQuery(GenerationBody):
             repetition_penalty=self.repetition_penalty,
             presence_penalty=self.presence_penalty,
             frequency_penalty=self.frequency_penalty,
-            stop=None if self.stop is None else tuple(self.stop),
+            stop=_tuple(self.stop),
             seed=self.seed,
             ignore_eos=self.ignore_eos,
+            includes_stop=self.include_stop_str_in_output,
+            skips_special_tokens=self.skip_special_tokens,
+            thinking_budget=self.thinking_token_budget,
         )
 
 
@@ -123,11 +155,35 @@ class SamplingBody(SamplingQuery):
     logit_bias: LogitBias | None = Field(
         None, description="Added to the logits of these token ids: -100 bans, 100 all but forces."
     )
+    stop_token_ids: StopTokenIds | None = Field(
+        None,
+        description="These tokens end the answer, too: their text is left out, `min_tokens` holds "
+        "them back, and `ignore_eos` does not concern them.",
+    )
+    bad_words: BadWordList | None = Field(
+        None,
+        description="Never generated, with or without a space before them. What is banned is how "
+        "the tokenizer writes each: other tokens may spell the same, and a longer word that is "
+        "written with tokens of its own may contain it. Where nothing else could come, the ban "
+        "gives way.",
+    )
+    allowed_token_ids: AllowedTokenIds | None = Field(
+        None,
+        description="Only these tokens are generated. If no end-of-sequence token is among them, "
+        "the answer ends at `max_tokens` or a stop string.",
+    )
 
     def sampling(self, max_tokens: int | None) -> SamplingFields:
         """These fields, as the service takes them."""
-        fields = super().sampling(max_tokens)
-        if self.logit_bias is None:
-            return fields
-        bias = tuple((int(token_id), value) for token_id, value in self.logit_bias.items())
-        return replace(fields, logit_bias=bias)
+        bias = self.logit_bias
+        return replace(
+            super().sampling(max_tokens),
+            logit_bias=None if bias is None else tuple((int(i), bias[i]) for i in bias),
+            stop_token_ids=_tuple(self.stop_token_ids),
+            bad_words=_tuple(self.bad_words),
+            allowed_token_ids=_tuple(self.allowed_token_ids),
+        )
+
+
+def _tuple(listed: list[T] | None) -> tuple[T, ...] | None:
+    return None if listed is None else tuple(listed)

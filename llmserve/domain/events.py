@@ -99,11 +99,13 @@ class Delta:
 
 @dataclass(frozen=True, slots=True)
 class Finish:
-    """Terminal: the generation ended well. `stop_string` is the one that matched, if any."""
+    """Terminal: the generation ended well. `stop_string` is the one that matched, if any;
+    `stop_token` the one of the request's `stop_token_ids` that ended it."""
 
     reason: FinishReason
     usage: Usage
     stop_string: str | None = None
+    stop_token: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

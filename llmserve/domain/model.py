@@ -107,9 +107,9 @@ class EngineStats:
 class EngineInfo:
     """A loaded engine, as the log and `/v1/models` describe it.
 
-    `warnings` are for the operator: what works otherwise than expected. `step_bytes` is the GPU
-    memory that the largest step needs while it is computed, besides weights and cache.
-    `fingerprint` changes when model, weights or engine do.
+        `warnings` are for the operator: what works otherwise than expected. `step_bytes` is the GPU
+    memory that the largest step needs while it is computed, besides weights and cache. `eos_ids`
+    end an answer. `fingerprint` changes when model, weights or engine do.
     """
 
     kind: EngineKind
@@ -123,5 +123,6 @@ class EngineInfo:
     cache_bytes: int = 0
     step_bytes: int = 0
     rules: AnswerRules = field(default_factory=AnswerRules)
+    eos_ids: tuple[int, ...] = ()
     warnings: tuple[str, ...] = ()
     fingerprint: str | None = None

@@ -112,9 +112,11 @@ class AnswerRules:
     Attributes:
         stop: strings that end an answer.
         suppressed: token ids that are never generated.
+        banned: sequences of several token ids that are never generated.
         ignored: what its generation_config.json asks for that this server does not do.
     """
 
     stop: tuple[str, ...] = ()
     suppressed: tuple[int, ...] = ()
+    banned: tuple[tuple[int, ...], ...] = ()
     ignored: tuple[str, ...] = ()

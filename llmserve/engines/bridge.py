@@ -57,9 +57,12 @@ class TokenBridge(TextIteratorStreamer):
     ) -> None:
         super().__init__(tokenizer.hf, skip_prompt=True)
         self._job = job
-        self._eos_ids = () if job.task.sampling.ignore_eos else eos_ids
-        self._detokenizer = tokenizer.detokenizer(job.task.prompt_ids)
-        self._stop = StopMatcher(job.task.sampling.stop)
+        task, sampling = job.task, job.task.sampling
+        # `ignore_eos` is about the model's own.
+        self._end_ids = {*(() if sampling.ignore_eos else eos_ids), *sampling.stop_token_ids}
+        shown = task.shown_tokens if sampling.skips_special_tokens else tokenizer.special_ids
+        self._detokenizer = tokenizer.detokenizer(task.prompt_ids, shown)
+        self._stop = StopMatcher(sampling.stop, is_kept=sampling.includes_stop)
         self._clock = clock
         self._wake = wake
         self._is_prompt_due = True
@@ -91,7 +94,7 @@ class TokenBridge(TextIteratorStreamer):
     def accept(self, token_id: int, logprobs: TokenLogprobs | None = None) -> None:
         """One generated token; see `put`."""
         self._count(token_id)
-        if token_id in self._eos_ids:
+        if token_id in self._end_ids and not self._job.task.sampling.includes_stop:
             return
         text = self._detokenizer.push(token_id)
         is_screened = self._job.completion_tokens > self._job.task.sampling.min_tokens
@@ -111,15 +114,15 @@ class TokenBridge(TextIteratorStreamer):
             return
         if self._matched is None:
             self._flush()
-        self._post(Finish(self._reason(), self.usage, self._matched))
+        self._post(Finish(self._reason(), self.usage, self._matched, self._stop_token()))
 
     def fail(self, error: LLMServeError) -> None:
         """Generation broke: post the error as the terminal event."""
         self._post(Failed(error, self.usage))
 
     def is_over(self, token_id: int) -> bool:
-        """Whether generation ends with this token: end of sequence, cancel or deadline."""
-        return token_id in self._eos_ids or self._job.is_cancelled or self._is_late()
+        """Whether generation ends with this token: an end token, cancel or deadline."""
+        return token_id in self._end_ids or self._job.is_cancelled or self._is_late()
 
     def _post(self, event: Event) -> None:
         self._job.mailbox.post(event, self._wake)
@@ -148,8 +151,13 @@ class TokenBridge(TextIteratorStreamer):
         return deadline is not None and self._clock() >= deadline
 
     def _reason(self) -> FinishReason:
-        if self._matched is not None or self._last_token in self._eos_ids:
+        if self._matched is not None or self._last_token in self._end_ids:
             return FinishReason.STOP
         if self._job.completion_tokens >= self._job.task.max_tokens:
             return FinishReason.LENGTH
         return FinishReason.TIMEOUT
+
+    def _stop_token(self) -> int | None:
+        """The token that the request named and that ended the answer."""
+        is_named = self._last_token in self._job.task.sampling.stop_token_ids
+        return self._last_token if is_named and self._matched is None else None

@@ -25,6 +25,7 @@ class Task:
         cache_salt: cached prefixes are shared among tasks of the same salt only.
         new_parser: makes what reads the answer's text.
         new_rule: makes what decides which tokens may come next; `None` if any token may.
+        shown_tokens: special tokens whose text the parser reads.
     """
 
     request_id: str
@@ -37,3 +38,4 @@ class Task:
     cache_salt: str = ""
     new_parser: Callable[[], OutputParser] = IdentityParser
     new_rule: Callable[[], TokenRule] | None = None
+    shown_tokens: frozenset[int] = frozenset()

@@ -19,6 +19,9 @@ from llmserve.domain import (
 )
 from llmserve.engines.engine import Hold
 from llmserve.engines.preparation import PreparationPool
+from llmserve.engines.rules.bad_words import TokenSequence, sequences_of
+from llmserve.engines.rules.every_rule import EveryRule
+from llmserve.engines.rules.of_sampling import rules_of
 from llmserve.engines.task import Task
 from llmserve.errors import InvalidRequest, PromptTooLong, WaitTimeout
 from llmserve.text.too_long import TooLong
@@ -60,22 +63,28 @@ class TaskBuilder:
         """A task for each request, as `Generator.prepare`; equal prompts are encoded once."""
         begun_at = self._clock()
         encoded: dict[Prompt, tuple[int, ...]] = {}
+        banned: dict[tuple[str, ...], tuple[TokenSequence, ...]] = {(): ()}
         try:
             async with awake_timeout(max(LEAST_SECONDS, deadline - begun_at), self._clock):
                 for request in requests:
-                    if request.prompt in encoded:
-                        continue
-                    ids = await self._encode(request, caller, hold)
-                    encoded[request.prompt] = tuple(ids)
+                    if request.prompt not in encoded:
+                        ids = await self._encode(request, caller, hold)
+                        encoded[request.prompt] = tuple(ids)
+                    words = self._sampling(request).bad_words
+                    if words not in banned:
+                        banned[words] = await self._ban(words, caller, hold)
         except TimeoutError:
             raise WaitTimeout(
                 f"the prompt was not made into tokens within {self._clock() - begun_at:.1f} s, "
                 "when this request's time was over; send a shorter one, allow it more time, or try "
                 "again later"
             ) from None
-        return [
-            self._task(request, encoded[request.prompt], caller, deadline) for request in requests
-        ]
+        tasks = []
+        for request in requests:
+            task = self._task(request, encoded[request.prompt], caller, deadline)
+            own = self._info.rules.banned
+            tasks.append(_ruled(task, (*own, *banned[task.sampling.bad_words])))
+        return tasks
 
     async def _encode(
         self,
@@ -97,6 +106,18 @@ class TaskBuilder:
             max_tokens = self._sampling(request).max_tokens or 1
             raise PromptTooLong(error.fewest, max_tokens, max_context, is_exact=False) from None
 
+    async def _ban(
+        self, words: tuple[str, ...], caller: Caller, hold: Hold
+    ) -> tuple[TokenSequence, ...]:
+        """The tokens of bad words, found on a thread of the pool."""
+        return await self._pool.run(
+            partial(sequences_of, words, self._tokenizer),
+            size=sum(map(len, words)),
+            caller=caller.name,
+            priority=caller.priority,
+            on_end=hold(),
+        )
+
     def _task(
         self,
         request: GenerationRequest,
@@ -113,6 +134,14 @@ class TaskBuilder:
             raise PromptTooLong(len(prompt_ids), sampling.max_tokens or 1, info.max_context)
         biased = [token_id for token_id, _ in sampling.logit_bias]
         self._tokenizer.check(biased, param="logit_bias")
+        self._tokenizer.check(sampling.stop_token_ids, param="stop_token_ids")
+        self._tokenizer.check(sampling.allowed_token_ids, param="allowed_token_ids")
+        if request.sampling.thinking_budget is not None:
+            raise InvalidRequest(
+                "this server does not know how this model marks its reasoning; leave "
+                "thinking_token_budget out",
+                param="thinking_token_budget",
+            )
         max_tokens = min(room, sampling.max_tokens or room)
         if request.sampling.min_tokens is None:  # the model's own wish gives way
             sampling = replace(sampling, min_tokens=min(sampling.min_tokens, max_tokens))
@@ -122,6 +151,7 @@ class TaskBuilder:
                 "lower it",
                 param="min_tokens",
             )
+        self._check_allowed(sampling)
         return Task(
             request_id=request.id,
             prompt_ids=prompt_ids,
@@ -133,6 +163,20 @@ class TaskBuilder:
             cache_salt=request.cache_salt,
         )
 
+    def _check_allowed(self, sampling: SamplingParams) -> None:
+        """
+        Raises:
+            InvalidRequest: of the allowed tokens none could be the first.
+        """
+        ends = (*self._info.eos_ids, *sampling.stop_token_ids) if sampling.min_tokens else ()
+        allowed = set(sampling.allowed_token_ids)
+        if allowed and allowed <= {*self._info.rules.suppressed, *ends}:
+            raise InvalidRequest(
+                "of allowed_token_ids none can be generated: each ends the answer, before "
+                "min_tokens, or is one that this model never generates; allow others",
+                param="allowed_token_ids",
+            )
+
     def _sampling(self, request: GenerationRequest) -> SamplingParams:
         return SamplingParams.resolve(
             request.sampling,
@@ -140,6 +184,14 @@ class TaskBuilder:
             _bounded(self._info.sampling, request.defaults),
             request.defaults,
         )
+
+
+def _ruled(task: Task, banned: tuple[TokenSequence, ...]) -> Task:
+    """With the rules of its sampling."""
+    rules = rules_of(task.sampling, banned)
+    if not rules:
+        return task
+    return replace(task, new_rule=lambda: EveryRule([new_rule() for new_rule in rules]))
 
 
 def _bounded(recommended: SamplingFields, defaults: SamplingFields) -> SamplingFields:

@@ -39,11 +39,21 @@ class SamplingTable(_Strict):
     frequency_penalty: float | None = Field(None, ge=-2, le=2)
     max_tokens: int | None = Field(None, ge=1)
     stop: list[Annotated[str, Field(min_length=1)]] | None = None
+    stop_token_ids: list[Annotated[int, Field(ge=0)]] | None = None
+    skip_special_tokens: bool | None = None
+    bad_words: list[Annotated[str, Field(min_length=1)]] | None = None
+    thinking_token_budget: int | None = Field(None, ge=0)
 
     def fields(self) -> SamplingFields:
         """The table as `SamplingFields`."""
-        values = self.model_dump(exclude={"stop"})
-        return SamplingFields(**values, stop=None if self.stop is None else tuple(self.stop))
+        values: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in self
+        }
+        return SamplingFields(
+            skips_special_tokens=values.pop("skip_special_tokens"),
+            thinking_budget=values.pop("thinking_token_budget"),
+            **values,
+        )
 
 
 class WarmupTable(_Strict):

@@ -28,6 +28,7 @@ from llmserve.registry.served import ServedModel
 from llmserve.service.answer import Answer, Collector
 from llmserve.service.place import Place
 from llmserve.service.record import RequestRecord
+from llmserve.text.spelling import Spelling, shown
 from llmserve.timer import Timer
 
 EXPECTED_TOKENS: Final = 256
@@ -58,8 +59,9 @@ class Generation:
         self.prompt_tokens = len(task.prompt_ids)
         self._engine = served.generator
         # Kept, because the model may be unloaded before the last event is read.
-        self.spelling = self._engine.spelling
         self.fingerprint = self._engine.info.fingerprint
+        self._spelling = self._engine.spelling
+        self._skips_special_tokens = task.sampling.skips_special_tokens
         self._place = place
         self._record = record
         self._clock = clock
@@ -98,6 +100,11 @@ class Generation:
     def usage(self) -> Usage:
         """Tokens so far."""
         return self._job.usage
+
+    def spelling(self, token_id: int) -> Spelling:
+        """How a token of the answer is written by itself."""
+        known = self._spelling(token_id)
+        return known if self._skips_special_tokens else shown(known)
 
     @property
     def silent_seconds(self) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 REPLACEMENT: Final = "\ufffd"
@@ -19,7 +19,7 @@ class Spelling:
     Attributes:
         text: as shown: part of a character is U+FFFD, a special token has its name.
         utf8: the token's bytes, which for part of a character differ from those of `text`.
-        is_in_text: whether it appears in an answer's text; special tokens do not.
+        is_in_text: whether it appears in an answer's text; special tokens do not, as a rule.
     """
 
     text: str
@@ -38,6 +38,11 @@ def spell(text: str, piece: str | bytes | None) -> Spelling:
     if REPLACEMENT not in text:
         return Spelling(text, text.encode())
     return Spelling(text, _bytes_of(piece, text))
+
+
+def shown(spelling: Spelling) -> Spelling:
+    """The spelling where special tokens are not left out."""
+    return replace(spelling, is_in_text=bool(spelling.text))
 
 
 def _bytes_of(piece: str | bytes | None, text: str) -> bytes:

@@ -1,4 +1,4 @@
-"""Stop strings: found across deltas and never emitted, with no more text held back than needed."""
+"""Stop strings: found across deltas, with no more text held back than needed."""
 
 from __future__ import annotations
 
@@ -18,11 +18,12 @@ class StopMatcher:
 
     The match that ends first wins (the longest of those), so the outcome does not depend on
     how the text was cut into pieces. Only a suffix that is a proper prefix of a stop string
-    is held back.
+    is held back. The match itself is not emitted, unless it `is_kept`.
     """
 
-    def __init__(self, stop_strings: tuple[str, ...] = ()) -> None:
+    def __init__(self, stop_strings: tuple[str, ...] = (), *, is_kept: bool = False) -> None:
         self._stop_strings = stop_strings
+        self._is_kept = is_kept
         self._held = ""
 
     def feed(self, text: str) -> Screened:
@@ -34,7 +35,8 @@ class StopMatcher:
         if match is not None:
             self._held = ""
             start, stop_string = match
-            return Screened(buffer[:start], stop_string)
+            end = start + len(stop_string) if self._is_kept else start
+            return Screened(buffer[:end], stop_string)
         keep = max(_overlap(buffer, stop_string) for stop_string in self._stop_strings)
         cut = len(buffer) - keep
         self._held = buffer[cut:]

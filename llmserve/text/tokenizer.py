@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Final
 
 from llmserve.domain import Conversation, Prompt
@@ -95,22 +95,33 @@ class Tokenizer:
             )
         return self._checked(list(prompt))
 
+    def encode_bare(self, text: str) -> list[int]:
+        """Token ids of a text without those that the tokenizer puts around every text. They may be
+        outside the vocabulary of the model."""
+        return self._encode_text(text, add_special_tokens=False)
+
     def render(self, conversation: Conversation) -> str:
         """The conversation as the model gets it, up to where its answer begins."""
         return plain(self._rendered(conversation))
 
-    def decode(self, ids: Sequence[int]) -> str:
-        """The text of the tokens, without special tokens."""
-        if self._backend is not None:
-            return str(self._backend.decode(ids, skip_special_tokens=True))
-        with self._lock:
-            return str(
-                self._hf.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
-            )
+    def decode(self, ids: Sequence[int], shown: frozenset[int] = frozenset()) -> str:
+        """The text of the tokens; of special tokens only of those `shown`."""
+        return self._decode(ids) if not shown else self._decode_but(self.special_ids - shown, ids)
 
-    def detokenizer(self, prompt_ids: Sequence[int]) -> Detokenizer:
-        """An incremental detokenizer for what follows this prompt."""
-        return Detokenizer(self.decode, context=prompt_ids)
+    @cached_property
+    def special_ids(self) -> frozenset[int]:
+        """The tokens that `decode` leaves out unless they are to be shown."""
+        if self._backend is not None:
+            added = self._backend.get_added_tokens_decoder().items()
+            return frozenset(i for i, token in added if token.special)
+        return frozenset(self._hf.all_special_ids)
+
+    def detokenizer(
+        self, prompt_ids: Sequence[int], shown: frozenset[int] = frozenset()
+    ) -> Detokenizer:
+        """An incremental detokenizer for what follows this prompt; `shown` as in `decode`."""
+        decode = partial(self._decode_but, self.special_ids - shown) if shown else self._decode
+        return Detokenizer(decode, context=prompt_ids)
 
     def spelling(self, token_id: int) -> Spelling:
         """How a single token is written inside a text (at its beginning it may differ)."""
@@ -134,6 +145,21 @@ class Tokenizer:
             raise InvalidRequest(
                 f"token id {wrong} is outside the vocabulary of {self.vocab_size} tokens",
                 param=param,
+            )
+
+    def _decode_but(self, hidden: frozenset[int], ids: Sequence[int]) -> str:
+        return self._decode([i for i in ids if i not in hidden], skip_special_tokens=False)
+
+    def _decode(self, ids: Sequence[int], *, skip_special_tokens: bool = True) -> str:
+        if self._backend is not None:
+            return str(self._backend.decode(ids, skip_special_tokens=skip_special_tokens))
+        with self._lock:
+            return str(
+                self._hf.decode(
+                    ids,
+                    skip_special_tokens=skip_special_tokens,
+                    clean_up_tokenization_spaces=False,
+                )
             )
 
     def _rendered(self, conversation: Conversation) -> str:

@@ -76,6 +76,6 @@ def test_a_default_is_compared_with_its_kind() -> None:
 
 
 def test_false_is_no_absence_where_the_default_is_true() -> None:
-    assert not asks_for_nothing("skip_special_tokens", False, DEFAULTS)
-    assert asks_for_nothing("skip_special_tokens", True, DEFAULTS)
+    assert not asks_for_nothing("spaces_between_special_tokens", False, DEFAULTS)
+    assert asks_for_nothing("spaces_between_special_tokens", True, DEFAULTS)
     assert asks_for_nothing("parallel_tool_calls", False, DEFAULTS)

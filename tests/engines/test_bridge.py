@@ -200,3 +200,91 @@ def test_the_text_ends_before_the_stop_string_or_where_the_model_ends_it(
     assert text_of(events) == text.partition(stop)[0]
     matched = stop if stop in text else None
     assert events[-1] == Finish(FinishReason.STOP, Usage(2, job.completion_tokens), matched)
+
+
+def test_ignore_eos_is_about_the_models_own_ends(tokenizer: Tokenizer) -> None:
+    def feed(bridge: TokenBridge, job: Job, clock: Clock) -> None:
+        assert not bridge.is_over(EOS)
+        assert bridge.is_over(301)
+        say(bridge, [300, EOS, 301])
+        bridge.end()
+
+    events, _ = collect(tokenizer, feed, SamplingParams(ignore_eos=True, stop_token_ids=(301,)))
+    assert text_of(events) == tokenizer.decode([300])
+    assert events[-1] == Finish(FinishReason.STOP, Usage(2, 3), stop_token=301)
+
+
+def test_an_end_that_the_request_names_is_told_and_the_models_own_is_not(
+    tokenizer: Tokenizer,
+) -> None:
+    def feed(bridge: TokenBridge, job: Job, clock: Clock) -> None:
+        say(bridge, [EOS])
+        bridge.end()
+
+    for named, told in (((EOS,), EOS), ((301,), None)):
+        events, _ = collect(tokenizer, feed, SamplingParams(stop_token_ids=named))
+        assert events[-1] == Finish(FinishReason.STOP, Usage(2, 1), stop_token=told)
+
+
+def test_an_end_that_is_included_is_shown_if_special_tokens_are(tokenizer: Tokenizer) -> None:
+    def feed(bridge: TokenBridge, job: Job, clock: Clock) -> None:
+        say(bridge, [*tokenizer.encode("hi"), EOS])
+        bridge.end()
+
+    name = tokenizer.hf.convert_ids_to_tokens(EOS)
+    for is_skipping, text in ((True, "hi"), (False, "hi" + name)):
+        sampling = SamplingParams(includes_stop=True, skips_special_tokens=is_skipping)
+        events, _ = collect(tokenizer, feed, sampling)
+        assert text_of(events) == text
+        told = [i for event in events if isinstance(event, Delta) for i in event.token_ids]
+        assert told[-1] == EOS
+        assert isinstance(events[-1], Finish)
+        assert events[-1].reason is FinishReason.STOP
+
+
+def test_a_stop_string_inside_an_included_stop_token_is_what_ended_it(
+    tokenizer: Tokenizer,
+) -> None:
+    *ids, last = tokenizer.encode("a b")
+
+    def feed(bridge: TokenBridge, job: Job, clock: Clock) -> None:
+        say(bridge, ids)
+        with pytest.raises(StopStringMatched):
+            say(bridge, [last])
+
+    sampling = SamplingParams(stop=("b",), stop_token_ids=(last,), includes_stop=True)
+    events, job = collect(tokenizer, feed, sampling)
+    assert text_of(events) == "a b"
+    assert events[-1] == Finish(FinishReason.STOP, job.usage, "b")
+
+
+def test_a_stop_string_that_is_complete_only_at_the_end_is_kept_too(tokenizer: Tokenizer) -> None:
+    half = tokenizer.encode("😀")[:-1]
+
+    def feed(bridge: TokenBridge, job: Job, clock: Clock) -> None:
+        say(bridge, [*tokenizer.encode("hi"), *half])
+        bridge.end()
+
+    for is_kept, text in ((False, "hi"), (True, "hi\ufffd")):
+        sampling = SamplingParams(stop=("\ufffd",), includes_stop=is_kept)
+        events, _ = collect(tokenizer, feed, sampling)
+        assert text_of(events) == text
+
+
+def test_of_special_tokens_only_those_that_the_parser_reads_are_shown(
+    tokenizer: Tokenizer,
+) -> None:
+    async def run(sampling: SamplingParams) -> str:
+        task = Task("r", (5, 6), sampling, 9, shown_tokens=frozenset({1}))
+        job = Job(task, Mailbox(asyncio.get_running_loop()), on_done=lambda: None)
+        bridge = TokenBridge(job, tokenizer, (), Clock())
+        for token_id in (1, EOS):
+            bridge.accept(token_id)
+        bridge.end()
+        event = await job.mailbox.next()
+        assert isinstance(event, Delta)
+        return event.text
+
+    names = tokenizer.hf.convert_ids_to_tokens([1, EOS])
+    assert asyncio.run(run(PLAIN)) == names[0]
+    assert asyncio.run(run(SamplingParams(skips_special_tokens=False))) == "".join(names)

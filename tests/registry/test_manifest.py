@@ -38,6 +38,10 @@ def folder_with(tmp_path: Path, manifest: str) -> Path:
         ("aliases = ['a b']", "aliases.0: "),
         ("[sampling]\ntemperature = 3.0", "sampling.temperature: "),
         ("[sampling]\ntop_p = nan", "sampling.top_p: "),
+        ("[sampling]\nstop_token_ids = [-1]", "sampling.stop_token_ids.0: "),
+        ("[sampling]\nbad_words = ['']", "sampling.bad_words.0: "),
+        ("[sampling]\nthinking_token_budget = -1", "sampling.thinking_token_budget: "),
+        ("[sampling]\nskip_special_tokens = 'no'", "sampling.skip_special_tokens: "),
         ("hub_id = '../etc'", "hub_id: "),
         ("path = 'a'\nhub_id = 'b/c'", "path and hub_id exclude each other"),
         ("revision = 'main'", "revision needs a hub_id"),
@@ -73,6 +77,10 @@ def test_every_key_reaches_the_spec(tmp_path: Path) -> None:
         [sampling]
         temperature = 0.5
         stop = ["x"]
+        stop_token_ids = [5, 6]
+        skip_special_tokens = false
+        bad_words = ["darn"]
+        thinking_token_budget = 100
         [warmup]
         prompts = ["p"]
         prefixes = ["Once", "Twice"]
@@ -86,7 +94,14 @@ def test_every_key_reaches_the_spec(tmp_path: Path) -> None:
     assert (spec.dtype, spec.device, spec.engine) == ("bfloat16", "cuda:1", EngineKind.THREADED)
     assert (spec.max_context, spec.trust_remote_code) == (99, True)
     assert spec.chat_template == "{{ messages }}"
-    assert spec.sampling == SamplingFields(temperature=0.5, stop=("x",))
+    assert spec.sampling == SamplingFields(
+        temperature=0.5,
+        stop=("x",),
+        stop_token_ids=(5, 6),
+        skips_special_tokens=False,
+        bad_words=("darn",),
+        thinking_budget=100,
+    )
     assert spec.warmup_prompts == ("p",)
     assert spec.warmup_prefixes == ("Once", "Twice", of_system("You are kind."))
 

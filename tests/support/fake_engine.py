@@ -48,6 +48,9 @@ class LetterTokenizer:
             raise InvalidRequest("no NUL, please", param="prompt")
         return [ord(c) for c in prompt] if isinstance(prompt, str) else [1] * len(prompt)
 
+    def encode_bare(self, text: str) -> list[int]:
+        return [ord(c) for c in text]
+
     def check(self, ids: Sequence[int], *, param: str) -> None:
         if any(i >= self.vocab_size for i in ids):
             raise InvalidRequest("no such letter", param=param)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cache
 
 import pytest
 import tokenizers
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from small_bpe import byte_fallback, trained_bpe
-from tokenizers import decoders, models, pre_tokenizers
+from tokenizers import AddedToken, decoders, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
 
 from llmserve.text.detokenizer import (
     MAX_CHARACTER_BYTES,
@@ -227,3 +229,78 @@ def test_a_long_prompt_of_equally_long_characters_may_end_anywhere(
     edge = len(whole) - num_cut
     ids = [*whole[edge:], *bpe.encode("🧿中 b").ids]
     assert "".join(answer(bpe, ids, whole[:edge])) == rest + "🧿中 b"
+
+
+MARKERS = ("<s>", "<|a b|>", "[é中]")
+"""Texts of special tokens."""
+
+
+@cache
+def with_markers(make: Callable[[], tokenizers.Tokenizer], *, strips: bool = False) -> Tokenizer:
+    """With special tokens; where it `strips`, a text loses its first space, as in Llama 2."""
+    bpe = tokenizers.Tokenizer.from_str(make().to_str())
+    if strips:
+        bpe.decoder = decoders.Sequence([bpe.decoder, decoders.Strip(" ", 1, 0)])
+    bpe.add_special_tokens([AddedToken(text, normalized=False) for text in MARKERS])
+    return Tokenizer(PreTrainedTokenizerFast(tokenizer_object=bpe))
+
+
+def shown_and_expected(
+    data: st.DataObject, tokenizer: Tokenizer, ids: list[int]
+) -> tuple[frozenset[int], str]:
+    """Special tokens to show, and what the tokenizer itself says of the tokens that are left."""
+    shown = data.draw(st.frozensets(st.sampled_from(sorted(tokenizer.special_ids)), min_size=1))
+    left = [i for i in ids if i in shown or i not in tokenizer.special_ids]
+    return shown, tokenizer.hf.backend_tokenizer.decode(left, skip_special_tokens=False)
+
+
+def streamed(tokenizer: Tokenizer, ids: list[int], shown: frozenset[int]) -> str:
+    detokenizer = tokenizer.detokenizer([], shown)
+    return "".join([*(detokenizer.push(i) for i in ids), detokenizer.flush()])
+
+
+@pytest.mark.parametrize("strips", [False, True])
+@quick
+@given(data=st.data())
+def test_special_tokens_among_arbitrary_ones_are_shown_as_the_tokenizer_does(
+    data: st.DataObject, strips: bool
+) -> None:
+    tokenizer = with_markers(trained_bpe, strips=strips)
+    token = st.one_of(
+        st.integers(0, len(tokenizer.hf) - 1), st.sampled_from(sorted(tokenizer.special_ids))
+    )
+    ids = data.draw(st.lists(token, max_size=60))
+    shown, expected = shown_and_expected(data, tokenizer, ids)
+    assert streamed(tokenizer, ids, shown) == expected == tokenizer.decode(ids, shown)
+
+
+@pytest.mark.parametrize("strips", [False, True])
+@quick
+@given(data=st.data())
+def test_special_tokens_among_bytes_are_shown_as_the_tokenizer_does(
+    data: st.DataObject, strips: bool
+) -> None:
+    tokenizer = with_markers(byte_fallback, strips=strips)
+    special = st.sampled_from(sorted(tokenizer.special_ids)).map(lambda i: [i])
+    text = st.text("ab 中é😀", max_size=4).map(tokenizer.encode_bare)
+    half = st.sampled_from("中é😀").map(lambda c: tokenizer.encode_bare("a" + c)[:-1])
+    broken = st.tuples(half, special).map(lambda parts: [*parts[0], *parts[1]])
+    chunks = data.draw(st.lists(st.one_of(special, text, broken), max_size=12))
+    ids = [i for chunk in chunks for i in chunk]
+    shown = tokenizer.special_ids
+    expected = tokenizer.hf.backend_tokenizer.decode(ids, skip_special_tokens=False)
+    assert streamed(tokenizer, ids, shown) == expected == tokenizer.decode(ids, shown)
+
+
+@pytest.mark.parametrize("make", [trained_bpe, byte_fallback])
+def test_a_special_token_that_is_shown_settles_what_was_held(
+    make: Callable[[], tokenizers.Tokenizer],
+) -> None:
+    tokenizer = with_markers(make)
+    [marker] = tokenizer.encode("<s>")
+    half = tokenizer.encode_bare("🧿")[:-1]
+    detokenizer = tokenizer.detokenizer(tokenizer.encode("a"), frozenset({marker}))
+    assert [detokenizer.push(i) for i in half] == [""] * len(half)
+    assert detokenizer.push(marker) == tokenizer.decode(half) + "<s>"
+    assert detokenizer.push(marker) == "<s>"
+    assert detokenizer.flush() == ""

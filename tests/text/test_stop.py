@@ -24,8 +24,8 @@ def reference(text: str, stops: list[str]) -> tuple[str, str | None]:
     return text, None
 
 
-def screen(parts: list[str], stops: list[str]) -> tuple[str, str | None]:
-    matcher = StopMatcher(tuple(stops))
+def screen(parts: list[str], stops: list[str], *, is_kept: bool = False) -> tuple[str, str | None]:
+    matcher = StopMatcher(tuple(stops), is_kept=is_kept)
     out = ""
     for part in parts:
         screened = matcher.feed(part)
@@ -42,6 +42,12 @@ def test_the_outcome_does_not_depend_on_how_the_text_is_cut(
     edges = [0, *sorted(min(c, len(text)) for c in cuts), len(text)]
     parts = [text[a:b] for a, b in pairwise(edges)]
     assert screen(parts, stops) == reference(text, stops)
+
+
+@given(texts, stop_lists)
+def test_a_match_that_is_kept_ends_the_text(text: str, stops: list[str]) -> None:
+    before, matched = reference(text, stops)
+    assert screen(list(text), stops, is_kept=True) == (before + (matched or ""), matched)
 
 
 @given(texts, stop_lists)

@@ -65,6 +65,40 @@ def test_a_conversation_ends_where_the_answer_begins(tokenizer: Tokenizer) -> No
     assert tokenizer.decode(ids) == "user\nhi\nassistant\n", "special tokens have no text"
 
 
+def test_of_special_tokens_those_that_are_shown_have_text(tokenizer: Tokenizer) -> None:
+    ids = tokenizer.encode(Conversation((Message("user", "hi"),)))
+    start, end = tokenizer.hf.convert_tokens_to_ids(["<|im_start|>", "<|im_end|>"])
+    assert {start, end} <= tokenizer.special_ids
+    assert tokenizer.decode(ids, frozenset({end})) == "user\nhi<|im_end|>\nassistant\n"
+    assert tokenizer.decode(ids, tokenizer.special_ids) == tokenizer.hf.decode(ids)
+
+
+def test_the_special_tokens_of_a_slow_tokenizer_are_shown_too() -> None:
+    class Slow:
+        """One letter for each id, and one special token."""
+
+        chat_template = None
+        all_special_ids = (0,)
+
+        def __len__(self) -> int:
+            return 26
+
+        def decode(
+            self, ids: list[int], *, skip_special_tokens: bool, clean_up_tokenization_spaces: bool
+        ) -> str:
+            assert not clean_up_tokenization_spaces
+            letters = ["<s>", *"bcdef"]
+            return "".join(letters[i] for i in ids if i or not skip_special_tokens)
+
+    slow = Tokenizer(Slow())
+    assert slow.decode([0, 1, 2]) == "bc"
+    assert slow.decode([0, 1, 2], slow.special_ids) == "<s>bc"
+
+
+def test_bare_text_has_no_tokens_around_it(tokenizer: Tokenizer) -> None:
+    assert tokenizer.decode(tokenizer.encode_bare(" fox")) == " fox"
+
+
 def test_eight_threads_get_what_one_gets(tokenizer: Tokenizer) -> None:
     texts = [f"the little fox number {i} " * 20 for i in range(64)]
     expected = [tokenizer.encode(text) for text in texts]

@@ -196,7 +196,8 @@ class ChoicesWriter(ABC):
     ) -> dict[str, Any]:
         """One choice, of a chunk or of a whole answer.
 
-        `stop_reason` is an extension: the stop string that matched, or "timeout".
+        `stop_reason` is an extension: the stop string that matched, the id of the token of
+        `stop_token_ids` that came, or "timeout".
         """
         reasons: dict[str, Any] = {"finish_reason": None}
         if finish is not None:
@@ -205,5 +206,7 @@ class ChoicesWriter(ABC):
         return {"index": index, **content, "logprobs": logprobs, **reasons}
 
 
-def _stop_reason(finish: Finish) -> str | None:
-    return "timeout" if finish.reason is FinishReason.TIMEOUT else finish.stop_string
+def _stop_reason(finish: Finish) -> str | int | None:
+    if finish.reason is FinishReason.TIMEOUT:
+        return "timeout"
+    return finish.stop_token if finish.stop_string is None else finish.stop_string

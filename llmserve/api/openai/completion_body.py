@@ -8,12 +8,11 @@ from typing import Annotated, Any, ClassVar
 from pydantic import Discriminator, Field, Tag
 
 from llmserve.api.openai.body import OpenAIBody
-from llmserve.api.sampling_body import MAX_TOKENS_LIMIT
+from llmserve.api.sampling_body import MAX_TOKENS_LIMIT, TokenId
 from llmserve.api.unsupported import DEFAULTS, Defaults
 from llmserve.domain import Prompt, SamplingFields
 
 MAX_LOGPROBS = 5
-TokenId = Annotated[int, Field(ge=0, le=2**31 - 1)]
 Text = Annotated[str, Field(min_length=1)]
 # fail_fast: a body of megabytes would otherwise have a million errors, one for each item.
 TokenIds = Annotated[list[TokenId], Field(min_length=1, fail_fast=True)]

@@ -42,8 +42,9 @@ def build_processors(
         )
     if params.logit_bias:
         chain.append(LogitBias(params.logit_bias))
-    if params.min_tokens > 0 and eos_ids:
-        chain.append(NoEosBefore(params.min_tokens, eos_ids, prompt_tokens))
+    end_ids = (*eos_ids, *params.stop_token_ids)
+    if params.min_tokens > 0 and end_ids:
+        chain.append(NoEosBefore(params.min_tokens, end_ids, prompt_tokens))
     if not params.is_greedy:
         chain.extend(_warpers(params))
         chain.append(Draw(params.seed, device))
@@ -98,18 +99,19 @@ class LogitBias(LogitsProcessor):
 
 
 class NoEosBefore(LogitsProcessor):
-    """Prevents the end-of-sequence tokens until `min_tokens` others were generated."""
+    """Prevents the tokens that end an answer until `min_tokens` others were generated."""
 
-    def __init__(self, min_tokens: int, eos_ids: tuple[int, ...], prompt_tokens: int) -> None:
+    def __init__(self, min_tokens: int, end_ids: tuple[int, ...], prompt_tokens: int) -> None:
         self._until = prompt_tokens + min_tokens
-        self._eos_ids = list(eos_ids)
+        self._end_ids = end_ids
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         """Mask the end tokens in scores, shape (1, vocab)."""
         if input_ids.shape[1] >= self._until:
             return scores
         masked = scores.clone()
-        masked[:, self._eos_ids] = -torch.inf
+        # A token that a request names may have an embedding and no score.
+        masked[:, [i for i in self._end_ids if i < scores.shape[1]]] = -torch.inf
         return masked
 
 

@@ -30,7 +30,7 @@ from llmserve.engines.weights.devices import Placement, place
 from llmserve.engines.weights.fingerprint import fingerprint, hash_of_files
 from llmserve.engines.weights.footprint import stored_bytes
 from llmserve.engines.weights.recommended import read_recommended
-from llmserve.errors import ModelBroken
+from llmserve.errors import InvalidRequest, ModelBroken
 from llmserve.text.tokenizer import Tokenizer
 
 DEFAULT_CONTEXT: Final = 2048
@@ -77,6 +77,7 @@ class LoadedModel:
             weight_bytes=self.weight_bytes,
             sampling=self.sampling,
             rules=self.rules,
+            eos_ids=self.eos_ids,
             warnings=(*self.warnings, *self.tokenizer.warnings),
             fingerprint=fingerprint(self.hash_of_files, kind, self.device.type, self.dtype),
         )
@@ -158,14 +159,16 @@ def _load(spec: ModelSpec, folder: Path, hf_tokenizer: Any) -> LoadedModel:
     pad_id = next((i for i in (hf_tokenizer.pad_token_id, *eos_ids) if i is not None), 0)
     # Every parameter is decided per request; the model's own defaults must not interfere.
     model.generation_config = GenerationConfig(pad_token_id=pad_id)
+    tokenizer = Tokenizer(
+        hf_tokenizer,
+        spec.chat_template,
+        model.get_input_embeddings().num_embeddings,
+        parse_special_tokens=spec.parse_special_tokens,
+    )
+    _check_stops(spec, tokenizer)
     return LoadedModel(
         model=model,
-        tokenizer=Tokenizer(
-            hf_tokenizer,
-            spec.chat_template,
-            model.get_input_embeddings().num_embeddings,
-            parse_special_tokens=spec.parse_special_tokens,
-        ),
+        tokenizer=tokenizer,
         eos_ids=eos_ids,
         pad_id=pad_id,
         sampling=recommended.sampling,
@@ -179,6 +182,15 @@ def _load(spec: ModelSpec, folder: Path, hf_tokenizer: Any) -> LoadedModel:
         warnings=warnings,
         hash_of_files=hash_of_files(folder, sorted(checkpoint.names)),
     )
+
+
+def _check_stops(spec: ModelSpec, tokenizer: Tokenizer) -> None:
+    try:
+        tokenizer.check(spec.sampling.stop_token_ids or (), param="stop_token_ids")
+    except InvalidRequest as error:
+        raise ModelBroken(
+            f"model {spec.name!r} has wrong stop_token_ids in its model.toml: {error.message}"
+        ) from error
 
 
 def _take_custom_generate(model: Any, folder: Path, spec: ModelSpec) -> None:

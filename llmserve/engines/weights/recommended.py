@@ -82,8 +82,8 @@ def read_recommended(folder: Path, tokenizer: Any, max_context: int, vocab: int)
     # As in transformers: banning an end token would keep answers from ending.
     suppressed += [i for i in ids.known("bad_words_ids", alone) if i not in eos_ids]
     ignored += _ignored(fields, max_context)
-    if long := [word for word in words if len(word) > 1]:
-        ignored.append(described("bad_words_ids", long, "of several tokens"))
+    longer = [word for word in words if len(word) > 1]
+    banned = [word for word in longer if ids.known("bad_words_ids", word) == list(word)]
     if hidden := [text for text in stops if any(special in text for special in specials)]:
         ignored.append(described("stop_strings", hidden, "answers contain no special tokens"))
         stops = [text for text in stops if text not in hidden]
@@ -93,6 +93,7 @@ def read_recommended(folder: Path, tokenizer: Any, max_context: int, vocab: int)
         rules=AnswerRules(
             stop=tuple(stops),
             suppressed=tuple(dict.fromkeys(suppressed)),
+            banned=tuple(dict.fromkeys(banned)),
             ignored=tuple(ignored),
         ),
     )

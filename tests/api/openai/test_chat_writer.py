@@ -73,6 +73,7 @@ def test_the_finish_reason_has_a_chunk_of_its_own() -> None:
     for finish, reason, stop_reason in (
         (Finish(FinishReason.STOP, Usage()), "stop", None),
         (Finish(FinishReason.STOP, Usage(), "END"), "stop", "END"),
+        (Finish(FinishReason.STOP, Usage(), stop_token=0), "stop", 0),
         (Finish(FinishReason.LENGTH, Usage()), "length", None),
         (Finish(FinishReason.TIMEOUT, Usage()), "length", "timeout"),
     ):

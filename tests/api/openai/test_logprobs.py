@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from fake_engine import FakeEngine
+from fake_engine import FakeEngine, LetterTokenizer
 from fastapi.testclient import TestClient
 from small_bpe import trained_bpe
 from transformers import PreTrainedTokenizerFast
@@ -17,6 +17,7 @@ from llmserve.api.openai.choices_writer import MAX_LOGPROBS_PER_CHUNK
 from llmserve.api.openai.logprobs import ChatLogprobs, CompletionLogprobs
 from llmserve.domain import SamplingParams, TokenLogprobs
 from llmserve.engines.job import Job
+from llmserve.text.spelling import Spelling
 from llmserve.text.tokenizer import Tokenizer
 
 HELLO = {"messages": [{"role": "user", "content": "hi"}]}
@@ -239,6 +240,31 @@ def test_a_special_token_is_named_and_takes_no_room_in_the_text(bpe: Tokenizer) 
     at = ids.index(end)
     assert body["tokens"][at] == "<|end|>"
     assert body["text_offset"][at] == body["text_offset"][at + 1] == len("fox")
+
+
+def test_a_special_token_that_is_shown_takes_its_room(
+    client: TestClient, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch, bpe: Tokenizer
+) -> None:
+    end = bpe.hf.eos_token_id
+    ids = [*bpe.encode("fox"), end, *bpe.encode("the")]
+    monkeypatch.setattr(engine, "tokenizer", Spelled(bpe))
+    answers(engine, monkeypatch, [("", one) for one in told(bpe, ids)])
+    at = ids.index(end)
+    for is_skipping, room in ((True, 0), (False, len("<|end|>"))):
+        body = {"prompt": "x", "logprobs": 0, "skip_special_tokens": is_skipping}
+        [choice] = client.post("/v1/completions", json=body).json()["choices"]
+        offsets = choice["logprobs"]["text_offset"]
+        assert offsets[at + 1] - offsets[at] == room
+
+
+class Spelled(LetterTokenizer):
+    """Spells as another one does."""
+
+    def __init__(self, other: Tokenizer) -> None:
+        self._other = other
+
+    def spelling(self, token_id: int) -> Spelling:
+        return self._other.spelling(token_id)
 
 
 def test_of_tokens_that_are_written_alike_the_likeliest_is_shown(bpe: Tokenizer) -> None:

@@ -60,11 +60,19 @@ class Asked:
         max_tokens: int,
         *,
         salt: str = "",
+        shown_tokens: frozenset[int] = frozenset(),
         **params: Any,
     ):
         self.done = asyncio.Event()
         sampling = SamplingParams(**GREEDY | params)
-        task = Task("id", tuple(prompt), sampling, max_tokens, cache_salt=salt)
+        task = Task(
+            "id",
+            tuple(prompt),
+            sampling,
+            max_tokens,
+            cache_salt=salt,
+            shown_tokens=shown_tokens,
+        )
         self.job = Job(task, Mailbox(asyncio.get_running_loop()), on_done=self.done.set)
         engine.start(self.job)
 

@@ -33,7 +33,8 @@ class Letters:
 
     hf = None
 
-    def detokenizer(self, prompt_ids: Sequence[int]) -> Detokenizer:
+    def detokenizer(self, prompt_ids: Sequence[int], shown: frozenset[int]) -> Detokenizer:
+        assert not shown, "there are no special letters"
         if POISON + 1 in prompt_ids:
             raise ValueError("a prompt that breaks the tokenizer")
         return Detokenizer(lambda ids: "".join(chr(97 + i % 26) for i in ids), ())

@@ -72,6 +72,16 @@ def test_no_end_token_before_min_tokens() -> None:
     assert scores.tolist() == [[0.0] * 4], "the model's logits are not ours to change"
 
 
+def test_min_tokens_hold_stop_tokens_back_where_they_have_a_score() -> None:
+    params = SamplingParams(temperature=0.0, min_tokens=2, stop_token_ids=(1, 4))
+    for eos_ids in ((3,), ()):
+        chain = build_processors(params, 3, eos_ids, CPU)
+        assert set(chain(IDS, torch.zeros(1, 4))[0].isinf().nonzero()[:, 0].tolist()) == {
+            1,
+            *eos_ids,
+        }
+
+
 def test_masked_tokens_are_never_drawn_and_nothing_is_nan() -> None:
     scores = torch.full((1, 1000), -torch.inf)
     scores[0, 7] = 0.0

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from llmserve.domain import ModelSpec
+import pytest
+
+from llmserve.domain import ModelSpec, SamplingFields
 from llmserve.engines.weights.loading import load_model
+from llmserve.errors import ModelBroken
 
 
 def test_a_token_counts_if_it_has_a_logit(tiny_model: Path) -> None:
@@ -17,3 +20,12 @@ def test_a_token_counts_if_it_has_a_logit(tiny_model: Path) -> None:
     assert loaded.vocab == rows
     loaded.model.config.vocab_size = rows - 64  # a head that was padded
     assert loaded.vocab == rows - 64
+
+
+def test_an_operators_stop_token_without_an_embedding_is_told_when_the_model_is_loaded(
+    tiny_model: Path,
+) -> None:
+    sampling = SamplingFields(stop_token_ids=(5, 10**6))
+    spec = ModelSpec("tiny", path=tiny_model, device="cpu", sampling=sampling)
+    with pytest.raises(ModelBroken, match=r"stop_token_ids in its model\.toml: token id 1000000"):
+        load_model(spec, tiny_model, lambda progress: None)

@@ -90,9 +90,11 @@ def test_stop_strings_and_suppressed_tokens_hold_always(tokenizer: Any, tmp_path
         tmp_path,
         stop_strings=["\nUser:", "<|im_end|>"],
         suppress_tokens=[5, 6],
-        bad_words_ids=[[6], [7], [EOS]],
+        bad_words_ids=[[6], [7], [EOS], [5, 8], [8, EOS]],
     )
-    assert recommended.rules == AnswerRules(stop=("\nUser:",), suppressed=(5, 6, 7))
+    assert recommended.rules == AnswerRules(
+        stop=("\nUser:",), suppressed=(5, 6, 7), banned=((5, 8), (8, EOS))
+    )
 
 
 @pytest.mark.parametrize(
@@ -108,7 +110,6 @@ def test_stop_strings_and_suppressed_tokens_hold_always(tokenizer: Any, tmp_path
         ({"guidance_scale": 1.5}, "guidance_scale = 1.5"),
         ({"sequence_bias": [[[5], -1.0]]}, "sequence_bias = [[[5], -1.0]]"),
         ({"chat_format": "chatml"}, 'chat_format = "chatml"'),
-        ({"bad_words_ids": [[5, 6]]}, "bad_words_ids = [[5, 6]] (of several tokens)"),
         (
             {"do_sample": False, "temperature": 0.6},
             "temperature = 0.6 (do_sample is false)",
@@ -213,12 +214,13 @@ def test_of_a_list_the_good_ids_hold(tokenizer: Any, tmp_path: Path) -> None:
         tokenizer,
         tmp_path,
         suppress_tokens=[5, VOCAB, VOCAB - 1],
-        bad_words_ids=[[6], [-1]],
+        bad_words_ids=[[6], [-1], [5, VOCAB], [5, 6]],
         eos_token_id=[7, VOCAB],
     )
     assert recommended.rules.suppressed == (5, VOCAB - 1, 6)
+    assert recommended.rules.banned == ((5, 6),)
     assert set(recommended.eos_ids) == {7, EOS}
-    assert len(recommended.rules.ignored) == 3
+    assert len(recommended.rules.ignored) == 4
 
 
 @pytest.mark.parametrize(

@@ -38,7 +38,7 @@ class RowState:
         self.params = params
         self._random = random.Random(params.seed)  # noqa: S311  # tokens, not secrets
         # A token may have an embedding and no logit.
-        self.eos_ids = [i for i in eos_ids if i < vocab]
+        self.eos_ids = [i for i in (*eos_ids, *params.stop_token_ids) if i < vocab]
         self.bias = [(i, value) for i, value in params.logit_bias if i < vocab]
         self._num_generated = 0
         self._drawn: float | None = None

@@ -265,6 +265,14 @@ def test_no_end_before_min_tokens_were_made() -> None:
     assert 2 not in [tokens(scores, [each])[0] for _ in range(2)]
 
 
+def test_a_stop_token_is_held_back_as_an_end_is_if_it_has_a_logit() -> None:
+    scores = torch.zeros(1, VOCAB)
+    scores[0, 9] = 9.0
+    each = row(min_tokens=2, stop_token_ids=(9, VOCAB))
+    assert 9 not in [tokens(scores, [each])[0] for _ in range(2)]
+    assert tokens(scores, [each]) == [9]
+
+
 def test_a_bias_forces_and_bans() -> None:
     scores = logits(2)
     best = int(scores[1].argmax())
