@@ -267,7 +267,7 @@ def _raises(error: Exception, render: Callable[..., str], *args: Any) -> bool:
 
 
 def _first(raises: Callable[[int], bool], count: int) -> int:
-    """The number of the first thing with which rendering raises; with all `count` of them it does."""
+    """The number of the first of `count` things with which rendering raises; with all it does."""
     first, last = 0, count - 1
     while first < last:
         middle = (first + last) // 2

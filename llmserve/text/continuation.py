@@ -6,6 +6,7 @@ the words through the template.
 
 from __future__ import annotations
 
+import secrets
 from dataclasses import replace
 from typing import Final
 
@@ -13,7 +14,7 @@ from llmserve.domain import Conversation
 from llmserve.errors import InvalidRequest
 from llmserve.text.taint import plain, unmarked
 
-TAG: Final = "\ue004CONTINUED\ue005"
+TAG: Final = f"CONTINUED{secrets.randbits(64)}"
 SPACED: Final = TAG + " "
 """The space shows whether the template strips the words."""
 
@@ -55,4 +56,6 @@ def cut(rendered: str, conversation: Conversation) -> str:
             param=f"messages.{len(conversation.messages) - 1}",
         )
     kept = unmarked(rendered)[:end]
+    if TAG in kept:  # the template writes the words more than once
+        kept = unmarked(kept.replace(SPACED, "").replace(TAG, ""))
     return kept if text.startswith(SPACED, end) else kept.rstrip()
