@@ -12,6 +12,7 @@ from llmserve.domain import (
     Conversation,
     EngineInfo,
     GenerationRequest,
+    Message,
     ModelSpec,
     Prompt,
     SamplingFields,
@@ -204,6 +205,11 @@ def _bounded(recommended: SamplingFields, defaults: SamplingFields) -> SamplingF
 def _size(prompt: Prompt) -> int:
     """Characters of a text or a conversation; token ids, which cost less, count one each."""
     if isinstance(prompt, Conversation):
-        written = sum(len(message.content) for message in prompt.messages)
+        written = sum(map(_written, prompt.messages)) + len(prompt.template_options)
         return written + sum(len(tool.definition) for tool in prompt.tools)
     return len(prompt)
+
+
+def _written(message: Message) -> int:
+    calls = sum(len(call.name) + len(call.arguments) for call in message.tool_calls)
+    return len(message.content) + len(message.reasoning) + calls

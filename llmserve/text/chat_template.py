@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from traceback import walk_tb
 from typing import Any, Final
 
 import jinja2
 from transformers import PreTrainedTokenizerBase
 
-from llmserve.domain import Conversation, Message
+from llmserve.domain import Conversation, Tool
 from llmserve.errors import InvalidRequest
-from llmserve.text.taint import Tainted, untainted
+from llmserve.text.continuation import cut, tagged
+from llmserve.text.taint import MARK, marks_of, plain, tainted, untainted
 from llmserve.text.template_environment import TemplateEnvironment
-from llmserve.text.template_trial import TemplateTrial, Turn, try_out
+from llmserve.text.template_options import template_options
+from llmserve.text.template_trial import TemplateTrial, frame_of, try_out
+from llmserve.text.turn_forms import TurnForms
+from llmserve.text.turn_trial import FRAMED, TOOL, TOOL_NAME, try_turns
+from llmserve.text.turns import Turn, Turns
 
 MAX_COMPLAINT: Final = 300
 """At most so many characters of a template's own error are shown to a client."""
+
+MAX_NAME: Final = 64
+"""At most so many characters of a tool's name are."""
 
 TEMPLATE_FILE: Final = "<template>"
 """What Jinja calls a template without a file, in tracebacks."""
@@ -30,7 +41,9 @@ class ChatTemplate:
         marks_words: whether it marks callers' characters; a tokenizer that has its own renderer
             does not.
         trial: which formats the template takes, and what it does with plain conversations.
+        forms: in which it takes tools, calls, results and reasoning.
         problems: what an operator should know about that.
+        frame: what is written around callers' words, in conversations with tools and without.
     """
 
     def __init__(self, hf_tokenizer: Any, given: str | None = None) -> None:
@@ -38,26 +51,31 @@ class ChatTemplate:
         self._hf = hf_tokenizer
         self._given = given
         self._compiled: jinja2.Template | None = None
+        self._compiled_for_tools: jinja2.Template | None = None
+        self._globals: frozenset[str] = frozenset()
         self._broken: Exception | None = None
         self.name = _name(hf_tokenizer, given)
         self.marks_words: bool = (
             type(hf_tokenizer).apply_chat_template is PreTrainedTokenizerBase.apply_chat_template
         )
         if self.marks_words:
-            try:
-                source = hf_tokenizer.get_chat_template(given)
-                self._compiled = TemplateEnvironment().compiled(source)
-            # The model still serves raw prompts; a conversation gets this error.
-            except Exception as error:
-                self._broken = error
+            self._compile()
         self.trial: TemplateTrial = try_out(self._render)
         self.problems = tuple(self._problems())
+        self.forms: TurnForms = try_turns(self._render, self.trial.formats)
+        self.frame = "\0".join((self.trial.frame, self._frame_of_tools()))
+
+    @property
+    def shows_tools(self) -> bool:
+        """Whether the template shows tools to the model, or we do in a generic form."""
+        return self.forms.shows_tools
 
     def render(self, conversation: Conversation) -> str:
         """The conversation up to where its answer begins, `Tainted` where callers wrote it.
 
         Raises:
-            InvalidRequest: the template raised an error, or leaves out what users say.
+            InvalidRequest: the template raised an error, or leaves out what users say; a template
+                option is the server's; a message cannot be continued.
         """
         if "user" in self.trial.lost:
             raise InvalidRequest(
@@ -65,13 +83,98 @@ class ChatTemplate:
                 "with `chat_template` in its model.toml",
                 param="messages",
             )
-        turns = [self._turn(message) for message in conversation.messages]
+        if conversation.continues_last:
+            return cut(self._rendered(tagged(conversation)), conversation)
+        return self._rendered(conversation)
+
+    def opening(self, conversation: Conversation, rendered: str) -> str:
+        """What the model has already said of its answer, by what was `rendered`: all that follows
+        the last character of a caller's. It begins with the end of an earlier turn.
+
+        Of a conversation whose last message goes on this message is part of the answer.
+        """
+        text = plain(rendered)
+        opening = text[marks_of(rendered).rfind(MARK) + 1 :]
+        if conversation.continues_last:
+            if self.marks_words:
+                return opening
+            last = conversation.messages[-1]
+            return text[max(0, text.rfind((last.content or last.reasoning).strip())) :]
+        if 0 < len(opening) < len(text) or not conversation.has_generation_prompt:
+            return opening
+        # Nobody wrote anything, or it is not known what: the difference is the generation prompt.
+        before = plain(self._rendered(replace(conversation, has_generation_prompt=False)))
+        return text.removeprefix(before) if text.startswith(before) else ""
+
+    def _compile(self) -> None:
+        environment = TemplateEnvironment()
+        self._globals = frozenset(environment.globals)
         try:
-            return self._render(turns)
+            source = self._hf.get_chat_template(self._given)
+            self._compiled = self._compiled_for_tools = environment.compiled(source)
+        # The model still serves raw prompts; a conversation gets this error.
+        except Exception as error:
+            self._broken = error
+        named = self._hf.chat_template
+        if self._given is None and isinstance(named, dict) and "tool_use" in named:
+            with suppress(jinja2.TemplateError):  # as if there were none
+                self._compiled_for_tools = environment.compiled(named["tool_use"])
+
+    def _rendered(self, conversation: Conversation) -> str:
+        special = self._hf.special_tokens_map if self.marks_words else {}
+        options = template_options(conversation.template_options, {*self._globals, *special})
+        tools = _definitions(conversation.tools)
+        written = Turns(conversation, self.forms, [] if self.shows_tools else tools)
+        has_prompt = conversation.has_generation_prompt and not conversation.continues_last
+
+        def render(turns: Sequence[Turn], tools: Sequence[Any]) -> str:
+            return self._render(
+                turns,
+                tools=tainted(tools) if tools and self.shows_tools else None,
+                add_generation_prompt=has_prompt,
+                **options,
+            )
+
+        try:
+            return render(written.turns, tools)
         # A template is a program: it raises whatever it likes.
         except Exception as error:
-            complaint = self._complaint(error, self._at_fault(turns, error))
-            raise InvalidRequest(complaint, param="messages") from error
+            raise self._refusal(error, conversation, written, tools, render) from error
+
+    def _refusal(
+        self,
+        error: Exception,
+        conversation: Conversation,
+        written: Turns,
+        tools: Sequence[Any],
+        render: Callable[[Sequence[Turn], Sequence[Any]], str],
+    ) -> InvalidRequest:
+        """For the client, with the tool or the message that makes the template raise the error."""
+        if self._broken is not None:
+            return InvalidRequest(self._complaint(error, "messages"), param="messages")
+
+        def raises(num_turns: int, num_tools: int) -> bool:
+            return _raises(error, render, written.turns[:num_turns], tools[:num_tools])
+
+        num_turns, num_tools = len(written.turns), len(tools)
+        if num_tools and self.shows_tools and not raises(num_turns, 0):
+            number = _first(lambda count: raises(num_turns, count), num_tools)
+            what = f"tools.{number} ({conversation.tools[number].name[:MAX_NAME]})"
+            return InvalidRequest(self._complaint(error, what), param="tools")
+        number = num_turns - 1
+        if raises(number, num_tools):  # else it is the last one, however the conversation began
+            number = _first(lambda count: raises(count, num_tools), num_turns)
+        origin = written.origins[number]
+        what = f"messages.{origin} ({conversation.messages[origin].role})"
+        return InvalidRequest(self._complaint(error, what), param="messages")
+
+    def _frame_of_tools(self) -> str:
+        tool = Tool(TOOL_NAME, json.dumps(TOOL))
+        for history in FRAMED:
+            conversation = Conversation(history, (tool,), has_generation_prompt=False)
+            with suppress(InvalidRequest):
+                return frame_of(self.render(conversation))
+        return ""
 
     def _problems(self) -> Iterator[str]:
         if self.trial.lost:
@@ -82,50 +185,36 @@ class ChatTemplate:
     def _loss(self) -> str:
         return f"{self.name} loses the words of {', '.join(self.trial.lost)} messages"
 
-    def _turn(self, message: Message) -> Turn:
-        """A message for the template. The caller's text is marked; the role is the server's."""
-        formats = self.trial.formats
-        content = formats.get(message.role, formats["system"]).content(Tainted(message.content))
-        name = {"name": Tainted(message.name)} if message.name else {}
-        return {"role": message.role, "content": content} | name
-
-    def _render(self, turns: Sequence[Turn], *, add_generation_prompt: bool = True) -> str:
+    def _render(
+        self,
+        turns: Sequence[Turn],
+        *,
+        tools: Sequence[Any] | None = None,
+        add_generation_prompt: bool = True,
+        **options: Any,
+    ) -> str:
         if self._broken is not None:
             raise self._broken.with_traceback(None)
-        if self._compiled is None:
+        template = self._compiled if tools is None else self._compiled_for_tools
+        if template is None:
+            shown = {} if tools is None else {"tools": untainted(list(tools))}
             rendered = self._hf.apply_chat_template(
                 untainted(list(turns)),
                 chat_template=self._given,
                 tokenize=False,
                 add_generation_prompt=add_generation_prompt,
+                **shown,
+                **untainted(options),
             )
             return str(rendered)
-        return self._compiled.render(
+        return template.render(
             messages=list(turns),
-            tools=None,
+            tools=tools,
             documents=None,
             add_generation_prompt=add_generation_prompt,
             **self._hf.special_tokens_map,
+            **options,
         )
-
-    def _at_fault(self, turns: Sequence[Turn], error: Exception) -> str:
-        """The first message that makes the template raise this error."""
-        if self._broken is not None:
-            return "messages"
-
-        def raises(count: int) -> bool:
-            try:
-                self._render(turns[:count])
-            except Exception as other:
-                return (type(other), str(other)) == (type(error), str(error))
-            return False
-
-        first, last = 0, len(turns) - 1
-        if raises(last):  # else it is the last one, however the conversation began
-            while first < last:
-                middle = (first + last) // 2
-                first, last = (first, middle) if raises(middle + 1) else (middle + 1, last)
-        return f"messages.{last} ({turns[last]['role']})"
 
     def _complaint(self, error: Exception, what: str) -> str:
         text = str(error)[:MAX_COMPLAINT] or "no reason given"
@@ -147,3 +236,40 @@ def _name(hf_tokenizer: Any, given: str | None) -> str:
     if isinstance(hf_tokenizer.chat_template, dict):
         return "the model's chat template 'default'"
     return "the model's chat template"
+
+
+def _definitions(tools: Sequence[Tool]) -> list[Any]:
+    """The definitions as JSON-like values.
+
+    Raises:
+        InvalidRequest: one is no JSON.
+    """
+    definitions = []
+    for number, tool in enumerate(tools):
+        try:
+            definitions.append(json.loads(tool.definition))
+        except (ValueError, RecursionError) as error:
+            raise InvalidRequest(
+                f"tools.{number} cannot be read: {error}", param=f"tools.{number}"
+            ) from None
+    return definitions
+
+
+def _raises(error: Exception, render: Callable[..., str], *args: Any) -> bool:
+    """Whether rendering this raises the same error."""
+    try:
+        render(*args)
+    except Exception as other:
+        # Where the recursion is noticed, and so what is said of it, depends on the stack.
+        is_same = str(other) == str(error) or isinstance(error, RecursionError)
+        return is_same and type(other) is type(error)
+    return False
+
+
+def _first(raises: Callable[[int], bool], count: int) -> int:
+    """The number of the first of `count` things with which rendering raises; with all it does."""
+    first, last = 0, count - 1
+    while first < last:
+        middle = (first + last) // 2
+        first, last = (first, middle) if raises(middle + 1) else (middle + 1, last)
+    return last

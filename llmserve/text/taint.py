@@ -12,10 +12,13 @@ from collections.abc import (
     Mapping,
     ValuesView,
 )
+from functools import partial
 from typing import Any, Final, Self, SupportsIndex
 
 MARK: Final = b"\1"
 NO_MARK: Final = b"\0"
+CONTINUED: Final = b"\2"
+"""The mark on what a caller wrote in a message that the answer continues."""
 
 STAND_IN: Final = "\ue000{}\ue001"
 STAND_INS: Final = re.compile("\ue000([0-9]+)\ue001")
@@ -36,7 +39,7 @@ class Tainted(str):
     _marks: bytes
 
     def __new__(cls, text: str, marks: bytes | None = None) -> Self:
-        """`marks` has `MARK` or `NO_MARK` for each character; without it, all are marked."""
+        """`marks` has a mark or `NO_MARK` for each character; without it, all have `MARK`."""
         self = super().__new__(cls, text)
         self._marks = MARK * len(text) if marks is None else marks
         return self
@@ -149,6 +152,11 @@ def concat(pieces: Iterable[str]) -> str:
     return Tainted(text, b"".join(map(marks_of, pieces)))
 
 
+def tainted(value: Any, mark: bytes = MARK) -> Any:
+    """A copy of a JSON-like value in which every string, keys included, is a caller's."""
+    return _mapped(value, lambda text: Tainted(text, mark * len(text)))
+
+
 def untainted(value: Any) -> Any:
     """A copy of a JSON-like value in which every string is plain. Other objects are not copied."""
     return _mapped(value, plain)
@@ -183,6 +191,13 @@ def traced(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     those places are marked; if not, because they were changed or are hidden in an object, the whole
     result is.
     """
+    return traced_as(lambda text: text, function, *args, **kwargs)
+
+
+def traced_as(
+    written: Callable[[Tainted], str], function: Callable[..., Any], *args: Any, **kwargs: Any
+) -> Any:
+    """As `traced`, for a function that writes a marked string as `written` says."""
     args = tuple(list(arg) if isinstance(arg, Iterator) else arg for arg in args)
     if not is_tainted((args, kwargs)):
         return function(*args, **kwargs)
@@ -193,23 +208,25 @@ def traced(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         return made
     if is_tainted(bare):
         return Tainted(plain(made))
-    tainted: list[Tainted] = []
-
-    def stand_in(text: str) -> str:
-        if not isinstance(text, Tainted):
-            return text
-        tainted.append(text)
-        return STAND_IN.format(len(tainted) - 1)
-
+    marked: list[Tainted] = []
+    stand_in = partial(_stand_in, marked)
     try:
         outline = plain(function(*_mapped(args, stand_in), **_mapped(kwargs, stand_in)))
         pieces = STAND_INS.split(outline)  # text, number, text, number, …, text
         for i in range(1, len(pieces), 2):
-            pieces[i] = tainted[int(pieces[i])]
+            pieces[i] = written(marked[int(pieces[i])])
         rebuilt = concat(pieces)
     except Exception:  # the function may fail on a stand-in in any way
         return Tainted(plain(made))
     return rebuilt if rebuilt == made else Tainted(plain(made))
+
+
+def _stand_in(marked: list[Tainted], text: str) -> str:
+    """What stands for a marked string, which joins the others."""
+    if not isinstance(text, Tainted):
+        return text
+    marked.append(text)
+    return STAND_IN.format(len(marked) - 1)
 
 
 def _mapped(value: Any, change: Callable[[str], str]) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from functools import partial, wraps
 from typing import Any, Final
@@ -14,7 +15,17 @@ from jinja2.utils import Cycler
 from jinja2.visitor import NodeTransformer
 from transformers.utils.chat_template_utils import _compile_jinja_template
 
-from llmserve.text.taint import CONTAINERS, Tainted, concat, is_tainted, traced, unmarked
+from llmserve.text.taint import (
+    CONTAINERS,
+    Tainted,
+    concat,
+    is_tainted,
+    marks_of,
+    plain,
+    traced,
+    traced_as,
+    unmarked,
+)
 
 BUILDING_FILTERS: Final = (
     "capitalize",
@@ -30,7 +41,6 @@ BUILDING_FILTERS: Final = (
     "safe",
     "striptags",
     "title",
-    "tojson",
     "truncate",
     "upper",
     "urlencode",
@@ -69,6 +79,7 @@ class TemplateEnvironment(ImmutableSandboxedEnvironment):
         self.filters.update(base.filters)
         self.filters.update((name, _tracing(self.filters[name])) for name in BUILDING_FILTERS)
         self.filters.update(string=_string, trim=_trim, replace=_replace)
+        self.filters["tojson"] = partial(traced_as, _inside_json, base.filters["tojson"])
 
     def compiled(self, source: str) -> jinja2.Template:
         """Compile a template.
@@ -129,6 +140,22 @@ def _trim(value: Any, chars: str | None = None) -> str:
 def _replace(value: Any, old: Any, new: Any, count: int | None = None) -> str:
     times = -1 if count is None else count
     return unmarked(_string(value)).replace(_string(old), _string(new), times)
+
+
+def _inside_json(text: Tainted) -> Tainted:
+    """As JSON has it between quotation marks; a character's escape has the character's mark."""
+    letters, marks = plain(text), marks_of(text)
+    escaped = _escaped(letters)
+    if len(escaped) == len(letters):
+        return Tainted(escaped, marks)
+    if marks == marks[:1] * len(marks):
+        return Tainted(escaped, marks[:1] * len(escaped))
+    pairs = zip(letters, marks, strict=True)
+    return Tainted(escaped, b"".join(bytes((mark,)) * len(_escaped(c)) for c, mark in pairs))
+
+
+def _escaped(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)[1:-1]
 
 
 def _tracing(function: Callable[..., Any]) -> Callable[..., Any]:

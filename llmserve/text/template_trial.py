@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 from llmserve.text.content_format import ContentFormat
-from llmserve.text.taint import MARK, Tainted, marks_of
+from llmserve.text.taint import NO_MARK, Tainted, marks_of
+from llmserve.text.turns import Turn
 
 WORDS: Final = {
     "user": "brastiver",
@@ -28,14 +29,19 @@ first."""
 
 FRAMED: Final = (("system", "user", "assistant", "user"), ("user", "assistant", "user"), ("user",))
 
-Turn = dict[str, Any]
-
 
 class Render(Protocol):
     """Applies a template; raises whatever the template raises."""
 
-    def __call__(self, turns: Sequence[Turn], *, add_generation_prompt: bool = True) -> str:
-        """The text of these turns, whose contents are in the formats that are being tried."""
+    def __call__(
+        self,
+        turns: Sequence[Turn],
+        *,
+        tools: Sequence[Any] | None = None,
+        add_generation_prompt: bool = True,
+    ) -> str:
+        """The text of these turns, whose contents are in the formats that are being tried, and of
+        tools as JSON-like definitions."""
         ...
 
 
@@ -119,6 +125,11 @@ def _frame(render: Render, formats: Mapping[str, ContentFormat]) -> str:
             text = render(_turns(conversation, formats), add_generation_prompt=False)
         except Exception:  # noqa: S112 - the next one; errors have been noted
             continue
-        pairs = zip(text, marks_of(text), strict=True)
-        return "".join("\0" if mark == MARK[0] else str(letter) for letter, mark in pairs)
+        return frame_of(text)
     return ""
+
+
+def frame_of(text: str) -> str:
+    """What a template itself wrote of a text; each character that a caller wrote is `\\0`."""
+    pairs = zip(text, marks_of(text), strict=True)
+    return "".join(str(letter) if mark == NO_MARK[0] else "\0" for letter, mark in pairs)

@@ -12,6 +12,7 @@ from llmserve.errors import InvalidRequest
 from llmserve.text.chat_template import ChatTemplate
 from llmserve.text.control_tokens import ControlTokens
 from llmserve.text.detokenizer import Detokenizer
+from llmserve.text.encoded import Encoded
 from llmserve.text.length_bound import LengthBound
 from llmserve.text.spelling import Spelling, spell
 from llmserve.text.taint import plain
@@ -73,8 +74,18 @@ class Tokenizer:
             return self._chat.problems
         return (*self._chat.problems, CANNOT_TELL)
 
+    @property
+    def takes_tools(self) -> bool:
+        """Whether the chat template itself shows tools to the model; if there is one that does not,
+        they are shown in a generic form."""
+        return self._chat is not None and self._chat.shows_tools
+
     def encode(self, prompt: Prompt, max_tokens: int | None = None) -> list[int]:
-        """Token ids of a prompt.
+        """The token ids alone, as `encoded`."""
+        return self.encoded(prompt, max_tokens).ids
+
+    def encoded(self, prompt: Prompt, max_tokens: int | None = None) -> Encoded:
+        """A prompt's token ids, and how it opens the answer.
 
         Takes time in proportion to the text: call it off the event loop. A text that by its length
         alone must have more than `max_tokens` is not tokenized.
@@ -85,15 +96,16 @@ class Tokenizer:
         """
         if isinstance(prompt, str):
             self._bound.check(prompt, max_tokens)
-            return self._checked(self._encode_raw(prompt))
+            return Encoded(self._checked(self._encode_raw(prompt)))
         if isinstance(prompt, Conversation):
-            text = self._rendered(prompt)
+            chat = self._template()
+            text = chat.render(prompt)
             self._bound.check(text, max_tokens)
             ids = self._encode_text(plain(text), add_special_tokens=False)
-            return self._checked(
-                ids if self._control is None else self._control.as_words(text, ids)
-            )
-        return self._checked(list(prompt))
+            if self._control is not None:
+                ids = self._control.as_words(text, ids)
+            return Encoded(self._checked(ids), chat.opening(prompt, text))
+        return Encoded(self._checked(list(prompt)))
 
     def encode_bare(self, text: str) -> list[int]:
         """Token ids of a text without those that the tokenizer puts around every text. They may be
@@ -102,7 +114,7 @@ class Tokenizer:
 
     def render(self, conversation: Conversation) -> str:
         """The conversation as the model gets it, up to where its answer begins."""
-        return plain(self._rendered(conversation))
+        return plain(self._template().render(conversation))
 
     def decode(self, ids: Sequence[int], shown: frozenset[int] = frozenset()) -> str:
         """The text of the tokens; of special tokens only of those `shown`."""
@@ -162,21 +174,21 @@ class Tokenizer:
                 )
             )
 
-    def _rendered(self, conversation: Conversation) -> str:
+    def _template(self) -> ChatTemplate:
         if self._chat is None:
             raise InvalidRequest(
                 "this model has no chat template; use /v1/completions or /generate, "
                 "or give it one with `chat_template` in its model.toml",
                 param="messages",
             )
-        return self._chat.render(conversation)
+        return self._chat
 
     def _control_tokens(self, chat: ChatTemplate) -> ControlTokens | None:
         """`None` if callers' special tokens cannot be told apart; then `warnings` says so."""
         if self._backend is None or not chat.marks_words:
             return None
         try:
-            return ControlTokens(self._hf, chat.trial.frame)
+            return ControlTokens(self._hf, chat.frame)
         # A tokenizer with parts in Python cannot be copied and may raise anything.
         except Exception:
             return None
