@@ -17,6 +17,7 @@ from llmserve.domain import (
     SamplingFields,
     SamplingParams,
 )
+from llmserve.domain.request import WHATEVER_FITS
 from llmserve.engines.engine import Hold
 from llmserve.engines.preparation import PreparationPool
 from llmserve.engines.task import Task
@@ -87,14 +88,20 @@ class TaskBuilder:
         max_context = self._info.max_context
         try:
             return await self._pool.run(
-                partial(self._tokenizer.encode, request.prompt, max_context),
+                partial(
+                    self._tokenizer.encode,
+                    request.prompt,
+                    max_context if request.max_prompt_tokens is None else None,
+                    add_special_tokens=request.adds_special_tokens,
+                ),
                 size=_size(request.prompt),
                 caller=caller.name,
                 priority=caller.priority,
                 on_end=hold(),
             )
         except TooLong as error:
-            max_tokens = self._sampling(request).max_tokens or 1
+            sampling = self._sampling(request)
+            max_tokens = sampling.max_tokens or _fewest(sampling)
             raise PromptTooLong(error.fewest, max_tokens, max_context, is_exact=False) from None
 
     def _task(
@@ -108,12 +115,14 @@ class TaskBuilder:
         if not prompt_ids:
             raise InvalidRequest("the prompt is empty; send at least one token", param="prompt")
         sampling = self._sampling(request)
+        prompt_ids = self._last(request, sampling, prompt_ids)
         room = info.max_context - len(prompt_ids)
-        if room < 1:
-            raise PromptTooLong(len(prompt_ids), sampling.max_tokens or 1, info.max_context)
+        fewest = _fewest(sampling)
+        if room < fewest:
+            raise PromptTooLong(len(prompt_ids), sampling.max_tokens or fewest, info.max_context)
         biased = [token_id for token_id, _ in sampling.logit_bias]
         self._tokenizer.check(biased, param="logit_bias")
-        max_tokens = min(room, sampling.max_tokens or room)
+        max_tokens = room if sampling.max_tokens is None else min(room, sampling.max_tokens)
         if request.sampling.min_tokens is None:  # the model's own wish gives way
             sampling = replace(sampling, min_tokens=min(sampling.min_tokens, max_tokens))
         if sampling.min_tokens > max_tokens:
@@ -133,6 +142,15 @@ class TaskBuilder:
             cache_salt=request.cache_salt,
         )
 
+    def _last(
+        self, request: GenerationRequest, sampling: SamplingParams, prompt_ids: tuple[int, ...]
+    ) -> tuple[int, ...]:
+        """What the request keeps of its prompt."""
+        most = request.max_prompt_tokens
+        if most == WHATEVER_FITS:
+            most = max(1, self._info.max_context - (sampling.max_tokens or _fewest(sampling)))
+        return prompt_ids if most is None else prompt_ids[-most:]
+
     def _sampling(self, request: GenerationRequest) -> SamplingParams:
         return SamplingParams.resolve(
             request.sampling,
@@ -140,6 +158,11 @@ class TaskBuilder:
             _bounded(self._info.sampling, request.defaults),
             request.defaults,
         )
+
+
+def _fewest(sampling: SamplingParams) -> int:
+    """Tokens that the context must have room for, beside the prompt."""
+    return 0 if sampling.max_tokens == 0 else 1
 
 
 def _bounded(recommended: SamplingFields, defaults: SamplingFields) -> SamplingFields:

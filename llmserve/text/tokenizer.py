@@ -73,8 +73,10 @@ class Tokenizer:
             return self._chat.problems
         return (*self._chat.problems, CANNOT_TELL)
 
-    def encode(self, prompt: Prompt, max_tokens: int | None = None) -> list[int]:
-        """Token ids of a prompt.
+    def encode(
+        self, prompt: Prompt, max_tokens: int | None = None, *, add_special_tokens: bool = True
+    ) -> list[int]:
+        """Token ids of a prompt; a text's with those that the tokenizer puts before every text.
 
         Takes time in proportion to the text: call it off the event loop. A text that by its length
         alone must have more than `max_tokens` is not tokenized.
@@ -85,6 +87,8 @@ class Tokenizer:
         """
         if isinstance(prompt, str):
             self._bound.check(prompt, max_tokens)
+            if not add_special_tokens:
+                return self._checked(self._encode_text(prompt, add_special_tokens=False))
             return self._checked(self._encode_raw(prompt))
         if isinstance(prompt, Conversation):
             text = self._rendered(prompt)
