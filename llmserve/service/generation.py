@@ -55,10 +55,12 @@ class Generation:
         self.id = task.request_id
         self.model = served.spec.name
         self.served = served
+        self.prompt_ids = task.prompt_ids
         self.prompt_tokens = len(task.prompt_ids)
         self._engine = served.generator
         # Kept, because the model may be unloaded before the last event is read.
         self.spelling = self._engine.spelling
+        self.decode = self._engine.decode
         self._place = place
         self._record = record
         self._clock = clock

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from llmserve.api.openai.choices_writer import ChoicesWriter
-from llmserve.api.openai.logprobs import ChatLogprobs, LogprobsWriter, Spell
+from llmserve.api.openai.logprobs import ChatLogprobs, LogprobsWriter, Spell, as_ids
 
 
 class ChatWriter(ChoicesWriter):
@@ -14,6 +14,7 @@ class ChatWriter(ChoicesWriter):
     prefix = "chatcmpl-"
     whole_object = "chat.completion"
     chunk_object = "chat.completion.chunk"
+    has_one_prompt = True
 
     def opening(self) -> dict[str, Any] | None:
         return {"delta": {"role": "assistant", "content": ""}}
@@ -28,4 +29,4 @@ class ChatWriter(ChoicesWriter):
         return {"message": {"role": "assistant", "content": text, "refusal": None}}
 
     def logprobs_writer(self, spelling: Spell) -> LogprobsWriter:
-        return ChatLogprobs(spelling)
+        return ChatLogprobs(as_ids(spelling) if self.shown.tokens_as_ids else spelling)

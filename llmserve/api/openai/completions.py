@@ -8,11 +8,9 @@ from llmserve.api.answer import answer
 from llmserve.api.container import identify
 from llmserve.api.edge.route import keyed_route
 from llmserve.api.error_shape import openai_error
-from llmserve.api.exchange import Exchange, TheExchange
-from llmserve.api.openai.body import OpenAIBody
+from llmserve.api.exchange import TheExchange
 from llmserve.api.openai.chat_body import ChatBody
 from llmserve.api.openai.chat_writer import ChatWriter
-from llmserve.api.openai.choices_writer import ChoicesWriter
 from llmserve.api.openai.completion_body import CompletionBody
 from llmserve.api.openai.completion_writer import CompletionWriter
 
@@ -22,20 +20,26 @@ router = APIRouter(prefix="/v1", route_class=keyed_route(identify, openai_error)
 @router.post("/chat/completions", response_class=Response)
 async def chat_completions(body: ChatBody, exchange: TheExchange) -> Response:
     """Continue a conversation."""
-    return await _complete(exchange, body, ChatWriter)
+    generations = await exchange.open(body)
+    writer = ChatWriter(
+        generations,
+        choices_per_prompt=body.choices_per_prompt,
+        wants_usage=body.wants_usage,
+        shown=body.shown,
+    )
+    return await answer(exchange, generations, writer, is_streamed=bool(body.stream))
 
 
 @router.post("/completions", response_class=Response)
 async def completions(body: CompletionBody, exchange: TheExchange) -> Response:
     """Continue one or several prompts."""
-    return await _complete(exchange, body, CompletionWriter)
-
-
-async def _complete(
-    exchange: Exchange, body: OpenAIBody, writer_class: type[ChoicesWriter]
-) -> Response:
     generations = await exchange.open(body)
-    writer = writer_class(
-        generations, choices_per_prompt=body.choices_per_prompt, wants_usage=body.wants_usage
+    writer = CompletionWriter(
+        generations,
+        choices_per_prompt=body.choices_per_prompt,
+        wants_usage=body.wants_usage,
+        shown=body.shown,
+        num_top=body.logprobs,
+        echoed=body.echoed,
     )
     return await answer(exchange, generations, writer, is_streamed=bool(body.stream))
