@@ -18,11 +18,13 @@ from llmserve.domain import (
     Failed,
     Finish,
     FinishReason,
+    PromptLogprobs,
     Started,
     TokenLogprobs,
     Usage,
 )
 from llmserve.engines.job import Job
+from llmserve.engines.scores import Scores
 from llmserve.errors import LLMServeError
 from llmserve.text.stop import StopMatcher
 from llmserve.text.tokenizer import Tokenizer
@@ -79,6 +81,11 @@ class TokenBridge(TextIteratorStreamer):
         self._job.started_at = self._job.last_step_at = self._clock()
         self._post(Started(len(self._job.task.prompt_ids), cached_tokens=self._job.cached_tokens))
 
+    def tell(self, scores: Scores) -> None:
+        """Log probabilities of the prompt's next tokens, before the first one is accepted."""
+        self._job.last_step_at = self._clock()
+        self._post(PromptLogprobs(scores.tokens(self._job.task.sampling.prompt_logprobs or 0)))
+
     def put(self, value: torch.Tensor) -> None:
         """Take the prompt (first call) or the newest token, shape (1,).
 
@@ -94,7 +101,11 @@ class TokenBridge(TextIteratorStreamer):
     def accept(self, token_id: int, logprobs: TokenLogprobs | None = None) -> None:
         """One generated token; see `put`."""
         self._count(token_id)
-        if token_id in self._end_ids and not self._job.task.sampling.includes_stop:
+        is_end = token_id in self._end_ids
+        if is_end and not self._job.task.sampling.includes_stop:
+            if logprobs is not None and self._job.task.sampling.prompt_logprobs is not None:
+                # lm-eval takes the last of all entries for that of a generated token.
+                self._post(Delta("", (token_id,), (logprobs,)))
             return
         text = self._detokenizer.push(token_id)
         is_screened = self._job.completion_tokens > self._job.task.sampling.min_tokens

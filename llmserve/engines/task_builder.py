@@ -18,6 +18,7 @@ from llmserve.domain import (
     SamplingFields,
     SamplingParams,
 )
+from llmserve.domain.request import WHATEVER_FITS
 from llmserve.engines.engine import Hold
 from llmserve.engines.preparation import PreparationPool
 from llmserve.engines.rules.bad_words import TokenSequence, sequences_of
@@ -97,14 +98,20 @@ class TaskBuilder:
         max_context = self._info.max_context
         try:
             return await self._pool.run(
-                partial(self._tokenizer.encode, request.prompt, max_context),
+                partial(
+                    self._tokenizer.encode,
+                    request.prompt,
+                    max_context if request.max_prompt_tokens is None else None,
+                    add_special_tokens=request.adds_special_tokens,
+                ),
                 size=_size(request.prompt),
                 caller=caller.name,
                 priority=caller.priority,
                 on_end=hold(),
             )
         except TooLong as error:
-            max_tokens = self._sampling(request).max_tokens or 1
+            sampling = self._sampling(request)
+            max_tokens = sampling.max_tokens or _fewest(sampling)
             raise PromptTooLong(error.fewest, max_tokens, max_context, is_exact=False) from None
 
     async def _ban(
@@ -130,9 +137,11 @@ class TaskBuilder:
         if not prompt_ids:
             raise InvalidRequest("the prompt is empty; send at least one token", param="prompt")
         sampling = self._sampling(request)
+        prompt_ids = self._last(request, sampling, prompt_ids)
         room = info.max_context - len(prompt_ids)
-        if room < 1:
-            raise PromptTooLong(len(prompt_ids), sampling.max_tokens or 1, info.max_context)
+        fewest = _fewest(sampling)
+        if room < fewest:
+            raise PromptTooLong(len(prompt_ids), sampling.max_tokens or fewest, info.max_context)
         biased = [token_id for token_id, _ in sampling.logit_bias]
         self._tokenizer.check(biased, param="logit_bias")
         self._tokenizer.check(sampling.stop_token_ids, param="stop_token_ids")
@@ -143,7 +152,7 @@ class TaskBuilder:
                 "thinking_token_budget out",
                 param="thinking_token_budget",
             )
-        max_tokens = min(room, sampling.max_tokens or room)
+        max_tokens = room if sampling.max_tokens is None else min(room, sampling.max_tokens)
         if request.sampling.min_tokens is None:  # the model's own wish gives way
             sampling = replace(sampling, min_tokens=min(sampling.min_tokens, max_tokens))
         if sampling.min_tokens > max_tokens:
@@ -178,6 +187,15 @@ class TaskBuilder:
                 param="allowed_token_ids",
             )
 
+    def _last(
+        self, request: GenerationRequest, sampling: SamplingParams, prompt_ids: tuple[int, ...]
+    ) -> tuple[int, ...]:
+        """What the request keeps of its prompt."""
+        most = request.max_prompt_tokens
+        if most == WHATEVER_FITS:
+            most = max(1, self._info.max_context - (sampling.max_tokens or _fewest(sampling)))
+        return prompt_ids if most is None else prompt_ids[-most:]
+
     def _sampling(self, request: GenerationRequest) -> SamplingParams:
         return SamplingParams.resolve(
             request.sampling,
@@ -193,6 +211,11 @@ def _ruled(task: Task, banned: tuple[TokenSequence, ...]) -> Task:
     if not rules:
         return task
     return replace(task, new_rule=lambda: EveryRule([new_rule() for new_rule in rules]))
+
+
+def _fewest(sampling: SamplingParams) -> int:
+    """Tokens that the context must have room for, beside the prompt."""
+    return 0 if sampling.max_tokens == 0 else 1
 
 
 def _bounded(recommended: SamplingFields, defaults: SamplingFields) -> SamplingFields:

@@ -32,6 +32,7 @@ from llmserve.engines.batching.compute.building import build_computation
 from llmserve.engines.batching.compute.kv_cache import LayerShape
 from llmserve.engines.batching.compute.model_computation import ModelComputation
 from llmserve.engines.batching.compute.sampling.row_state import RowState
+from llmserve.engines.batching.compute.scoring import most_scored
 from llmserve.engines.batching.compute.sizing import CacheOptions
 from llmserve.engines.batching.loop import StepLoop
 from llmserve.engines.batching.pacer import LEAST_TOKENS, LEAST_TOKENS_ON_GPU, Pacer
@@ -106,6 +107,10 @@ class BatchingEngine(Generator):
     @property
     def spelling(self) -> Callable[[int], Spelling]:
         return self.tokenizer.spelling
+
+    @property
+    def decode(self) -> Callable[[Sequence[int]], str]:
+        return self.tokenizer.decode
 
     @property
     def info(self) -> EngineInfo:
@@ -253,6 +258,7 @@ class BatchingEngine(Generator):
             block_size=options.block_size,
             max_tokens_per_step=most,
             max_sequences=self._max_running,
+            max_scored_per_step=min(most, most_scored(self._model.vocab, self._is_on_gpu)),
             is_caching=options.prefix_caching,
         )
         wakes = Wakes(loop)

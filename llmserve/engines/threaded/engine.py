@@ -32,7 +32,7 @@ from llmserve.domain import (
 from llmserve.engines.accelerator import answers, make_current
 from llmserve.engines.bridge import StopStringMatched, TokenBridge
 from llmserve.engines.engine import Generator, Hold
-from llmserve.engines.failure import as_failure, release_memory
+from llmserve.engines.failure import as_failure, no_numbers, release_memory
 from llmserve.engines.frames import forget_frames
 from llmserve.engines.job import Job
 from llmserve.engines.options import EngineOptions
@@ -46,6 +46,7 @@ from llmserve.engines.task_builder import TaskBuilder
 from llmserve.engines.threaded.logits_processors import build_processors
 from llmserve.engines.threaded.logprobs import LogprobsTap
 from llmserve.engines.threaded.pinned_prefixes import Pinned, PinnedPrefixes, PrefixRefused, pin
+from llmserve.engines.threaded.prompt_logprobs import LOGIT_BYTES, prompt_scores
 from llmserve.engines.warmup import warm_up, warm_up_task
 from llmserve.engines.weights.loading import LoadedModel, load_model
 from llmserve.errors import GenerationFailed, LLMServeError, OutOfMemory
@@ -105,6 +106,10 @@ class ThreadedEngine(Generator):
     @property
     def spelling(self) -> Callable[[int], Spelling]:
         return self.tokenizer.spelling
+
+    @property
+    def decode(self) -> Callable[[Sequence[int]], str]:
+        return self.tokenizer.decode
 
     @property
     def info(self) -> EngineInfo:
@@ -244,6 +249,11 @@ class ThreadedEngine(Generator):
         make_current(model.device)
         # input_ids, (1, prompt_tokens)
         input_ids = torch.tensor([task.prompt_ids], dtype=torch.long, device=model.device)
+        if task.sampling.prompt_logprobs is not None:
+            self._score(job, bridge, input_ids, task.sampling.prompt_logprobs)
+        if job.is_cancelled or not task.max_tokens:
+            bridge.end()
+            return
         processors = build_processors(
             task.sampling, len(task.prompt_ids), model.eos_ids, model.device
         )
@@ -268,6 +278,18 @@ class ThreadedEngine(Generator):
             streamer=streamer,
             **({} if prefix is None else {"past_key_values": prefix.copy_cache()}),
         )
+
+    def _score(self, job: Job, bridge: TokenBridge, input_ids: torch.Tensor, num_top: int) -> None:
+        model, begun = self._model, awake_clock()
+        most = max(1, LOGIT_BYTES // (4 * model.vocab))
+        for scores in prompt_scores(model.model, input_ids, num_top, most):
+            if not scores.are_numbers:
+                raise no_numbers()
+            bridge.tell(scores)
+            self._on_step(StepReport(awake_clock() - begun, len(scores), sampled=0))
+            begun = awake_clock()
+            if job.is_cancelled:
+                return
 
     def _pin(self, prefix: Prompt) -> tuple[tuple[int, ...], str | None]:
         """Keep a prefix's cache; its tokens, and why it is not kept. On the warmer's thread.

@@ -12,8 +12,9 @@ from llmserve.engines.batching.compute.kv_cache import KVCache
 from llmserve.engines.batching.compute.sampling.row_state import RowState
 from llmserve.engines.batching.compute.sampling.sampler import sample
 from llmserve.engines.batching.compute.sampling.torch_sampler import SampleTokens, sample_tokens
-from llmserve.engines.batching.sampled_token import SampledToken
+from llmserve.engines.batching.compute.scoring import score
 from llmserve.engines.batching.schedule.plan import StepPlan
+from llmserve.engines.batching.step_result import StepResult
 
 
 class Runner:
@@ -36,10 +37,14 @@ class Runner:
         return Batch.from_plan(plan, self._cache.block_size, self.device)
 
     @torch.inference_mode()
-    def compute(self, batch: Batch, rows: Sequence[RowState]) -> list[SampledToken]:
-        """The tokens of the batch's sampled positions, in their order; `rows` belong to these.
+    def compute(self, batch: Batch, rows: Sequence[RowState]) -> StepResult:
+        """The tokens of the batch's sampled positions, in their order; `rows` belong to these. And
+        the scores of its targets.
 
         Computing a batch again is harmless: the same keys and values go to the same places.
         """
         logits = self.forward(batch, self._cache)
-        return sample(logits, rows, self._sample_tokens) if rows else []
+        # First, as the sampler may overwrite the logits, and nothing may fail after it.
+        scores = [] if batch.targets is None else score(logits[len(rows) :], batch.targets)
+        logits = logits[: len(rows)]
+        return StepResult(sample(logits, rows, self._sample_tokens) if rows else [], scores)
