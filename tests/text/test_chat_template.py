@@ -375,7 +375,11 @@ def test_what_a_template_refuses_of_a_history_names_the_message() -> None:
     cases = [
         ("llama-3.1", (user, twice, result), r"messages\.1 \(assistant\): one call at a time"),
         ("channels", (user, result), r"messages\.1 \(tool\): a result without a call"),
-        ("mistral", (Message("developer", "Hi"), user), r"messages\.0 \(developer\): only users"),
+        (
+            "mistral-tools",
+            (Message("developer", "Hi"), user),
+            r"messages\.0 \(developer\): only users",
+        ),
     ]
     for name, messages, match in cases:
         template = template_of(name)
