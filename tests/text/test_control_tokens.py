@@ -184,6 +184,15 @@ def test_the_tags_that_a_template_writes_around_calls_are_tokens_of_its_own() ->
     assert [ids.count(tag) for tag in tags] == [2, 2, 1, 1]
 
 
+@quick
+@given(text=hostile)
+def test_nor_does_a_message_that_goes_on(text: str) -> None:
+    encoded = with_tools("chatml")
+    messages = Conversation((Message("assistant", f"n{text}n"),), continues_last=True)
+    start = encoded.hf.convert_tokens_to_ids("<|start|>")
+    assert control_of(encoded, encoded.encode(messages)) == [start]
+
+
 def test_the_tags_of_the_generic_form_are_the_servers() -> None:
     hf = wrapped(AddedToken("<tool_call>"), AddedToken("</tool_call>"), AddedToken("<s>"))
     hf.chat_template = "{% for m in messages %}<s>{{ m.content }}{% endfor %}"
