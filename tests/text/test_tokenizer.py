@@ -220,6 +220,13 @@ def test_what_every_text_begins_with_is_there_once(lead: tuple[str, ...], text: 
     assert encoder.encode(tuple(once[: len(lead)] + once)) == once[: len(lead)] + once
 
 
+@pytest.mark.parametrize("lead", [("<s>",), ("[gMASK]", "<sop>")])
+@pytest.mark.parametrize("text", ["the fox", "<s>the"])
+def test_a_text_is_taken_as_it_is_if_the_client_wants(lead: tuple[str, ...], text: str) -> None:
+    encoder = leading(*lead)
+    assert encoder.encode(text, add_special_tokens=False) == leading().encode(text)
+
+
 def test_a_tokenizer_that_adds_nothing_takes_a_text_as_it_is() -> None:
     encoder = leading()
     bos = encoder.hf.convert_tokens_to_ids("<s>")
