@@ -20,7 +20,7 @@ from llmserve.text.output.calls.object_calls import ObjectCalls
 from llmserve.text.output.calls.python_calls import PythonCalls
 from llmserve.text.output.calls.tag_calls import TagCalls
 from llmserve.text.output.harmony import HarmonySyntax
-from llmserve.text.output.syntax import MarkedSyntax
+from llmserve.text.output.syntax import FamilySyntax, MarkedSyntax
 from llmserve.text.output.thinking import Thinking
 
 THINK: Final = Thinking("<think>", "</think>")
@@ -158,9 +158,7 @@ GRANITE: Final = MarkedSyntax(
 
 PHI_4: Final = MarkedSyntax(
     "phi_4",
-    ObjectCalls(
-        begin="<|tool_call|>", end="<|/tool_call|>", space="", in_list=True, between=None
-    ),
+    ObjectCalls(begin="<|tool_call|>", end="<|/tool_call|>", space="", in_list=True, between=None),
     THINK,
 )
 
@@ -171,7 +169,7 @@ HARMONY: Final = HarmonySyntax()
 GENERIC: Final = replace(HERMES, name="generic")
 """For models without a syntax of their own, whose prompts show them this one."""
 
-FAMILIES: Final = {
+FAMILIES: Final[dict[str, FamilySyntax]] = {
     family.name: family
     for family in (
         HERMES,

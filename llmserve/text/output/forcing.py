@@ -32,10 +32,8 @@ def marked_grammar(
     text = lark.rule("text", "/(.|\\n)*/")
     if form.is_bare:
         other = "[" if "[" in after[:4] else "{"
-        return lark.grammar(f'{region} | /([^\\s\\{other}](.|\\n)*)?/')
-    if begin in lark.special:
-        called = f"{text} {region}"
-    else:
-        called = f"{lark.text_until(begin)} {after}"
+        return lark.grammar(f"{region} | /([^\\s\\{other}](.|\\n)*)?/")
+    is_token = lark.is_token(begin)
+    called = f"{text} {region}" if is_token else f"{lark.text_until(begin)} {after}"
     once = lark.rule("called", called)
     return lark.grammar(f"{once}* {text}" if choice.is_parallel else f"{once} | {text}")

@@ -9,7 +9,6 @@ stands, and what it is called, is told in a header whose parts have no fixed ord
 
 from __future__ import annotations
 
-import json
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -42,6 +41,11 @@ _HEADER: Final = regex.compile(
 )
 _CHANNEL: Final = regex.compile(r"<\|channel\|>\s*(\w+)")
 _RECIPIENT: Final = regex.compile(r"\bto=([^\s<]+)")
+_ANALYSIS: Final = Thinking(
+    f"{CHANNEL}analysis{MESSAGE}",
+    f"{CHANNEL}final{MESSAGE}",
+    closing=f"{END}{_ANSWERING}{CHANNEL}final{MESSAGE}",
+)
 _BODY_ENDS: Final = Marks((END, CALL, RETURN, START))
 _TEXT_ENDS: Final = Marks((END, CALL, RETURN, START, CHANNEL))
 _FUNCTIONS: Final = "functions."
@@ -57,15 +61,13 @@ class HarmonySyntax:
     """
 
     name: str = "harmony"
-    can_force: bool = True
     covers_reasoning: bool = True
     markers: tuple[str, ...] = (START, CHANNEL, CONSTRAIN, MESSAGE, END, CALL, RETURN)
-    thinking: Thinking | None = Thinking(
-        f"{CHANNEL}analysis{MESSAGE}",
-        f"{CHANNEL}final{MESSAGE}",
-        closing=f"{END}{_ANSWERING}{CHANNEL}final{MESSAGE}",
-        by_default=True,
-    )
+    thinking: Thinking | None = _ANALYSIS
+
+    def starts_in_reasoning(self, opening: str) -> bool:
+        """Whether the channel of the answer itself is still to come: any other may come first."""
+        return f"{CHANNEL}final{MESSAGE}" not in opening
 
     def new_ids(self, source: random.Random) -> NewId:
         return openai_ids(source)
@@ -76,7 +78,6 @@ class HarmonySyntax:
         return HarmonyReader(source, pieces, calls, opening)
 
     def write(self, calls: Sequence[ToolCall]) -> str:
-        """These calls as the model would write them at the beginning of an answer."""
         return f"{CALL}{_ANSWERING}".join(
             f"{CHANNEL}commentary to={_FUNCTIONS}{call.name} {CONSTRAIN}json{MESSAGE}"
             f"{call.arguments}"
@@ -112,6 +113,8 @@ class HarmonyReader:
     ) -> None:
         self._source = source
         self._calls = calls
+        if calls is not None:
+            calls.on_begin = self._on_call
         self._text = _Channel(pieces.add_text)
         self._reasoning = _Channel(pieces.add_reasoning)
         self.is_thinking = False
@@ -121,8 +124,7 @@ class HarmonyReader:
             header, message, _ = opening[begun:].partition(MESSAGE)
             source.give_back(header + message)
 
-    def on_call(self) -> None:
-        """What was read is a call."""
+    def _on_call(self) -> None:
         self._source.forget()
 
     def steps(self) -> Steps[None]:

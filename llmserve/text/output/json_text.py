@@ -14,7 +14,7 @@ from llmserve.text.output.source import Source, Steps
 SPACE: Final = r"[ \t\r\n]*+"
 STRING: Final = r'"(?:[^"\\]|\\.)*+"'
 
-_BEGIN: Final = regex.compile(SPACE + r'(?=[^ \t\r\n])')
+_BEGIN: Final = regex.compile(SPACE + r"(?=[^ \t\r\n])")
 _SCALAR: Final = regex.compile(r"[\w.+-]++(?=[^\w.+-])", regex.DOTALL)
 _STRUCTURE: Final = re.compile(r'["{}\[\]]')
 _STRING_STOP: Final = re.compile(r'["\\]')

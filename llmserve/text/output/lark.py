@@ -19,16 +19,22 @@ SPACING: Final = {
 
 
 class Lark:
-    """The rules of one grammar. `tokens` are the delimiters that are tokens of their own: they are
-    matched as tokens, and as text nowhere."""
+    """The rules of one grammar.
 
-    def __init__(self, tokens: Mapping[str, int], special: frozenset[str] = frozenset()) -> None:
-        """`special`: those of them that no text can contain."""
+    `tokens` are the delimiters that llguidance takes for special tokens: they are matched as tokens,
+    and no text contains them. Other delimiters are text, whether or not the vocabulary has a token
+    for them: a token that has text is matched by it.
+    """
+
+    def __init__(self, tokens: Mapping[str, int]) -> None:
         self._tokens = tokens
-        self.special = special
         markers = sorted(map(re.escape, tokens), key=len, reverse=True)
         self._markers = re.compile(f"({'|'.join(markers)})") if markers else None
         self._rules: dict[str, str] = {}
+
+    def is_token(self, marker: str) -> bool:
+        """Whether a delimiter is one of `tokens`."""
+        return marker in self._tokens
 
     def literal(self, text: str) -> str:
         """A text in a rule's body; delimiters in it are tokens."""
@@ -46,8 +52,8 @@ class Lark:
         return unique
 
     def text_until(self, end: str, length: str = "*") -> str:
-        """A rule for any text up to this delimiter, which is part of it. `length` is a quantifier."""
-        marker = next((m for m in self.special if end.endswith(m)), None)
+        """A rule for any text and this delimiter after it. `length` is a quantifier."""
+        marker = next((m for m in self._tokens if end.endswith(m)), None)
         if marker is not None:
             return self.rule("text", f"/(.|\\n){length}/ {self.literal(marker)}")
         return self.rule("text", f"/(.|\\n){length}/ {json.dumps(end)}", "[lazy]")
@@ -65,7 +71,7 @@ class Lark:
         between two that are there."""
         rest = ""
         first = [] if any(key in required for key in pairs) else ['""']
-        for key, pair in reversed(pairs.items()):
+        for key, pair in reversed(tuple(pairs.items())):
             begun = self.rule("pairs", f"{pair} {rest}")
             first = [begun] if key in required else [*first, begun]
             follow = f"{json.dumps(comma)} {begun}"
@@ -81,3 +87,10 @@ class Lark:
 def any_of(bodies: list[str]) -> str:
     """One of these bodies."""
     return bodies[0] if len(bodies) == 1 else "(" + " | ".join(bodies) + ")"
+
+
+def repeated(least: int, most: int | None) -> str:
+    """The quantifier for so many."""
+    if most is None:
+        return f"{{{least},}}" if least else "*"
+    return f"{{{least},{most}}}"

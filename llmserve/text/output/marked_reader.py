@@ -29,6 +29,8 @@ class MarkedReader:
     ) -> None:
         self._source = source
         self._calls = calls
+        if calls is not None:
+            calls.on_begin = self._on_call
         self._form = form
         self._thinking = thinking
         self.is_thinking = thinking is not None and thinking.is_open(opening)
@@ -37,8 +39,7 @@ class MarkedReader:
         self._reasoning = Trimmed(pieces.add_reasoning, is_fresh=True)
         self._is_unclosed = False
 
-    def on_call(self) -> None:
-        """What was read is a call."""
+    def _on_call(self) -> None:
         self._source.forget()
         self._text.drop()
 
@@ -57,9 +58,7 @@ class MarkedReader:
     def _reason(self, thinking: Thinking) -> Steps[None]:
         form = self._form
         triggers = form.triggers if form is not None and form.ends_reasoning else ()
-        mark = yield from self._source.until(
-            Marks((thinking.end, *triggers)), self._reasoning.add
-        )
+        mark = yield from self._source.until(Marks((thinking.end, *triggers)), self._reasoning.add)
         if mark is None:
             self._reasoning.flush()
             return

@@ -26,7 +26,9 @@ class Marks:
         self.literals = tuple(dict.fromkeys(literals))
         alternatives = "|".join(map(re.escape, self.literals))
         self._pattern = re.compile(alternatives or "(?!)")
-        self._first = re.compile("|".join(sorted({re.escape(m[0]) for m in self.literals})) or "(?!)")
+        self._first = re.compile(
+            "|".join(sorted({re.escape(m[0]) for m in self.literals})) or "(?!)"
+        )
         self._longest = max(map(len, self.literals), default=1)
 
     def search(self, text: str, start: int) -> re.Match[str] | None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from llmserve.domain import Tool, ToolChoice
+from llmserve.domain import Tool, ToolCall, ToolChoice
 from llmserve.text.output.calls.form import CallForm
 from llmserve.text.output.forcing import marked_grammar
 from llmserve.text.output.lark import Lark
@@ -51,13 +51,13 @@ class OutputSyntax(Protocol):
         ...
 
     @property
-    def can_force(self) -> bool:
-        """Whether `grammar` can force calls."""
-        ...
-
-    @property
     def covers_reasoning(self) -> bool:
         """Whether `grammar` is for the whole answer; otherwise for what follows the reasoning."""
+        ...
+
+    def starts_in_reasoning(self, opening: str) -> bool:
+        """Whether an answer that is opened like this, by the rendered prompt after its last
+        message, is in the midst of reasoning."""
         ...
 
     def new_ids(self, source: random.Random) -> NewId:
@@ -71,7 +71,19 @@ class OutputSyntax(Protocol):
         ...
 
     def grammar(self, lark: Lark, tools: Sequence[Tool], choice: ToolChoice) -> str:
-        """The grammar of an answer that calls these tools, if it must or when it does."""
+        """The grammar of an answer that calls these tools, if it must or when it does.
+
+        Raises:
+            InvalidRequest: nobody knows how this syntax is written.
+        """
+        ...
+
+
+class FamilySyntax(OutputSyntax, Protocol):
+    """One that is known so well that it can be written, too."""
+
+    def write(self, calls: Sequence[ToolCall]) -> str:
+        """These calls as the model would write them, at the beginning of an answer."""
         ...
 
 
@@ -84,13 +96,15 @@ class MarkedSyntax:
     thinking: Thinking | None = None
     has_short_ids: bool = False
 
-    can_force = True
     covers_reasoning = False
 
     @property
     def markers(self) -> tuple[str, ...]:
         of_thinking = () if self.thinking is None else self.thinking.markers
         return (*of_thinking, *self.calls.markers)
+
+    def starts_in_reasoning(self, opening: str) -> bool:
+        return self.thinking is not None and self.thinking.is_open(opening)
 
     def new_ids(self, source: random.Random) -> NewId:
         return mistral_ids(source) if self.has_short_ids else openai_ids(source)
@@ -100,6 +114,9 @@ class MarkedSyntax:
     ) -> Reader:
         form = None if calls is None else self.calls
         return MarkedReader(source, pieces, calls, form, self.thinking, opening)
+
+    def write(self, calls: Sequence[ToolCall]) -> str:
+        return self.calls.write(calls)
 
     def grammar(self, lark: Lark, tools: Sequence[Tool], choice: ToolChoice) -> str:
         return marked_grammar(lark, self.calls, tools, choice, follows=self.thinking is not None)

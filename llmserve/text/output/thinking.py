@@ -16,17 +16,16 @@ class Thinking:
     Attributes:
         closing: what ends it so that the answer itself begins; `end` if empty.
         around: delimiters around the answer that follows; empty where there are none.
-        by_default: whether an answer begins with reasoning though its prompt does not open it.
     """
 
     start: str
     end: str
     closing: str = ""
     around: tuple[str, ...] = ()
-    by_default: bool = False
 
     @property
     def markers(self) -> tuple[str, ...]:
+        """Both delimiters."""
         return (self.start, self.end)
 
     def is_open(self, opening: str) -> bool:
@@ -35,4 +34,5 @@ class Thinking:
 
     @cached_property
     def begins(self) -> Any:
+        """The pattern of `start`, with white space before it."""
         return regex.compile(r"[ \t\r\n]*+" + regex.escape(self.start))

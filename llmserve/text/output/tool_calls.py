@@ -40,13 +40,12 @@ class ToolCalls:
         tools: Sequence[Tool],
         emit: Callable[[ToolCallDelta], None],
         new_id: NewId,
-        on_begin: Callable[[], None],
     ) -> None:
-        """`on_begin` is called when what was read turns out to be a call."""
         self._schemas = {tool.name: schema_of(tool) for tool in tools}
         self._emit = emit
         self._new_id = new_id
-        self._on_begin = on_begin
+        self.on_begin: Callable[[], None] | None = None
+        """Called when what was read turns out to be a call: set by who reads it."""
         self._ids: set[str] = set()
         self.count = 0
 
@@ -62,7 +61,8 @@ class ToolCalls:
         """A call begins; the model may have given it an id."""
         if not self.knows(name):
             logger.warning("the model called {!r}, which is none of the request's tools", name)
-        self._on_begin()
+        if self.on_begin is not None:
+            self.on_begin()
         call_id = own_id or self._new_id()
         while call_id in self._ids:
             call_id = self._new_id()

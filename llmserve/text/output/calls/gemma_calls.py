@@ -12,7 +12,7 @@ import regex
 from llmserve.domain import Tool, ToolCall
 from llmserve.text.output.calls.form import Outcome
 from llmserve.text.output.json_text import decoded
-from llmserve.text.output.lark import Lark, any_of
+from llmserve.text.output.lark import Lark, any_of, repeated
 from llmserve.text.output.source import Marks, Source, Steps
 from llmserve.text.output.tool_calls import ToolCalls, schema_of
 from llmserve.text.output.typed import referred, types_of
@@ -106,9 +106,7 @@ class _Values:
         return '"{}"' if "object" in types else '"[]"'
 
     def _string(self, of: Mapping[str, Any]) -> str:
-        least, most = of.get("minLength") or 0, of.get("maxLength")
-        open_ended = "" if most is None else most
-        length = f"{{{least},{open_ended}}}" if least or most is not None else "*"
+        length = repeated(of.get("minLength") or 0, of.get("maxLength"))
         return f"({self._lark.literal(QUOTE)} {self._lark.text_until(QUOTE, length)})"
 
     def _object(self, of: Mapping[str, Any], depth: int) -> str:

@@ -65,9 +65,7 @@ class HeaderCalls:
     def read(self, trigger: str, source: Source, calls: ToolCalls) -> Steps[Outcome]:
         is_first = True
         while True:
-            if (self.begin or not is_first) and (
-                yield from source.match(self._call_begin)
-            ) is None:
+            if (self.begin or not is_first) and (yield from source.match(self._call_begin)) is None:
                 break
             head = yield from source.match(self._head)
             if head is None:
@@ -124,14 +122,10 @@ class HeaderCalls:
     @cached_property
     def _head(self) -> Any:
         """Names have none of the characters that delimiters are made of."""
-        named = regex.escape(self.head.format(name="\0", index="\1"))
-        spaced = named.replace(r"\n", r"[ \t\r\n]*+").replace("\n", r"[ \t\r\n]*+")
-        return regex.compile(
-            r"[ \t\r\n]*+"
-            + spaced.replace("\0", r"(?P<name>[^\s<>\[\]{}|:]++)" + self.extra).replace(
-                "\1", r"(?P<index>\d++)"
-            )
-        )
+        written = self.head.format(name="\0", index="\1")
+        spaced = r"[ \t\r\n]*+".join(map(regex.escape, ("", *written.split("\n"))))
+        name = r"(?P<name>[^\s<>\[\]{}|:]++)" + self.extra
+        return regex.compile(spaced.replace("\0", name).replace("\1", r"(?P<index>\d++)"))
 
     @cached_property
     def _call_end(self) -> Any:

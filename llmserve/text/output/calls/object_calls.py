@@ -24,9 +24,7 @@ from llmserve.text.output.source import Source, Steps
 from llmserve.text.output.tool_calls import ToolCalls, schema_of
 
 _OPEN: Final = regex.compile(SPACE + r"\{", regex.DOTALL)
-_KEY: Final = regex.compile(
-    SPACE + ",?" + SPACE + f"(?P<key>{STRING})" + SPACE + ":", regex.DOTALL
-)
+_KEY: Final = regex.compile(SPACE + ",?" + SPACE + f"(?P<key>{STRING})" + SPACE + ":", regex.DOTALL)
 _NAME: Final = regex.compile(SPACE + f"(?P<name>{STRING})", regex.DOTALL)
 _CLOSE: Final = regex.compile(SPACE + ",?" + SPACE + r"\}")
 _LIST: Final = regex.compile(SPACE + r"\[")
@@ -90,8 +88,7 @@ class ObjectCalls:
 
     def write(self, calls: Sequence[ToolCall]) -> str:
         objects = [
-            f'{{"name": {json.dumps(call.name)}, "{self.key}": {call.arguments}}}'
-            for call in calls
+            f'{{"name": {json.dumps(call.name)}, "{self.key}": {call.arguments}}}' for call in calls
         ]
         before, after = self.begin + self.space, self.space + self.end
         if self.in_list:

@@ -107,8 +107,9 @@ def _value(lark: Lark, of: Any, root: dict[str, Any], *, is_strict: bool) -> str
         return '("True" | "False")'
     if types == {"null"}:
         return '"None"'
-    definitions = {key: root[key] for key in ("$defs", "definitions") if key in root}
-    return lark.json({**(of if isinstance(of, dict) else {}), **definitions}, is_strict=is_strict)
+    whole: dict[str, Any] = dict(of) if isinstance(of, dict) else {}
+    whole |= {key: root[key] for key in ("$defs", "definitions") if key in root}
+    return lark.json(whole, is_strict=is_strict)
 
 
 def _arguments(source: Source, written: list[str]) -> Steps[bool]:

@@ -13,12 +13,14 @@ import regex
 from llmserve.domain import Tool, ToolCall
 from llmserve.text.output.calls.form import Outcome
 from llmserve.text.output.calls.region import end_of_region, pattern_of_end
-from llmserve.text.output.lark import Lark, any_of
+from llmserve.text.output.lark import Lark, any_of, repeated
 from llmserve.text.output.source import Marks, Source, Steps
 from llmserve.text.output.tool_calls import ToolCalls, schema_of
 from llmserve.text.output.typed import argument_json, referred, types_of
 
 _SPACE: Final = r"[ \t\r\n]*+"
+_KEY: Final = r'(?P<key>[^<>"\n]++)'
+_LINE: Final = "\n"
 _WORD: Final = r"""[^\s<>"]++"""
 
 
@@ -139,13 +141,13 @@ class TagCalls:
         properties = {**{key: {} for key in required}, **(schema.get("properties") or {})}
         if not properties and schema.get("additionalProperties") is not False:
             before, after = self._key("\0").split("\0")
-            key = f"{lark.literal(chr(10) + before)} /[A-Za-z_][A-Za-z0-9_.-]*/"
+            key = f"{lark.literal(_LINE + before)} /[A-Za-z_][A-Za-z0-9_.-]*/"
             value = lark.text_until(self.value_space + self.value_end)
             return [f"({key} {lark.literal(after)} {value})*"]
         parts = []
         for key, of in properties.items():
             value = self._value(lark, referred(of, schema), schema, is_strict=tool.is_strict)
-            part = f"{lark.literal(chr(10) + self._key(key))} {value}"
+            part = f"{lark.literal(_LINE + self._key(key))} {value}"
             parts.append(part if key in required else f"({part})?")
         return parts
 
@@ -160,8 +162,7 @@ class TagCalls:
             return any_of([lark.literal(_written(value) + end) for value in values])
         if not types or "string" in types:
             least, most = of.get("minLength") or 0, of.get("maxLength")
-            length = "*" if not least and most is None else f"{{{least},{'' if most is None else most}}}"
-            return lark.text_until(end, length)
+            return lark.text_until(end, repeated(least, most))
         definitions = {key: root[key] for key in ("$defs", "definitions") if key in root}
         return f"{lark.json({**of, **definitions}, is_strict=is_strict)} {lark.literal(end)}"
 
@@ -173,17 +174,18 @@ class TagCalls:
 
     @property
     def _closing(self) -> str:
-        return (f"\n{self.call_end}" if self.call_end else "") + f"\n{self.end}"
+        call_end = f"\n{self.call_end}" if self.call_end else ""
+        return f"{call_end}\n{self.end}"
 
     @cached_property
     def _name(self) -> Any:
-        end = regex.escape(self.name_end) if self.name_end else "(?=[^\\w.-])"
+        end = regex.escape(self.name_end) if self.name_end else r"(?=[^\w.-])"
         return regex.compile(f"{_SPACE}{regex.escape(self.name_begin)}(?P<name>{_WORD}){end}")
 
     @cached_property
     def _keyed(self) -> Any:
         end = _SPACE.join(map(regex.escape, self.key_end.split("\n")))
-        return regex.compile(f"{_SPACE}{regex.escape(self.key_begin)}(?P<key>[^<>\n]++){end}")
+        return regex.compile(f"{_SPACE}{regex.escape(self.key_begin)}{_KEY}{end}")
 
     @cached_property
     def _call_end(self) -> Any:
