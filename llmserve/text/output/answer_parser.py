@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 from llmserve.domain import Delta, Finish, FinishReason, Terminal
@@ -78,6 +78,3 @@ class AnswerParser:
         if self._end_id in token_ids:
             return token_ids.index(self._end_id) + 1
         return len(token_ids)
-
-
-ParserFactory = Callable[[], AnswerParser]

@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import Any, Final
 
 import regex
+from loguru import logger
 from transformers.utils.chat_parsing import ResponseParser
 from transformers.utils.chat_parsing.content_parsers import process_field
 from transformers.utils.chat_parsing.response_templates import load_response_template
@@ -147,6 +148,7 @@ class TemplateReader:
         self._reasoning = Trimmed(pieces.add_reasoning, is_fresh=True)
         self.is_thinking = False
         self.num_thoughts = 0
+        self._is_broken = False
         for event in parser.initial_events:  # the prompt's, not the answer's
             if event["type"] != "region_chunk" and event["field"] in REASONING:
                 self._think(event["type"] == "region_open")
@@ -157,17 +159,28 @@ class TemplateReader:
     def steps(self) -> Steps[None]:
         """All of the text, as it comes."""
         while True:
-            text, start = self._source.window()
-            self._handle(self._parser.feed(self._source.take(len(text))) if text[start:] else [])
+            text, _ = self._source.window()
+            self._feed(self._source.take(len(text)))
             if self._source.is_over:
                 break
             yield
         was_thinking = self.is_thinking
-        _, events = self._parser.finalize()
-        self._handle(events)
+        if not self._is_broken:
+            self._handle(self._parser.finalize()[1])
         self.is_thinking = was_thinking
         self._reasoning.flush()
         self._text.flush()
+
+    def _feed(self, text: str) -> None:
+        """Text that the template's patterns cannot take, and all after it, is text."""
+        try:
+            if not self._is_broken:
+                self._handle(self._parser.feed(text))
+                return
+        except (ValueError, KeyError) as error:
+            logger.warning("the response_template cannot read what the model wrote: {}", error)
+            self._is_broken = True
+        self._text.add(text)
 
     def _handle(self, events: list[dict[str, Any]]) -> None:
         for event in events:

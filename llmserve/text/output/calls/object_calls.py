@@ -29,6 +29,7 @@ _NAME: Final = regex.compile(SPACE + f"(?P<name>{STRING})", regex.DOTALL)
 _CLOSE: Final = regex.compile(SPACE + ",?" + SPACE + r"\}")
 _LIST: Final = regex.compile(SPACE + r"\[")
 _NEXT: Final = regex.compile(SPACE + r"[,;]?" + SPACE + r"(?=\{)")
+_TOLERATED: Final = ("type", "id")
 _ARGUMENTS: Final = ("arguments", "parameters")
 
 
@@ -133,7 +134,9 @@ class ObjectCalls:
                         calls.begin(name)
                         is_begun = True
                         calls.arguments("".join(early))
-                case word if word in _ARGUMENTS and not is_begun and not early:
+                case word if (
+                    word in _ARGUMENTS and not is_begun and not early and (name or not is_bare)
+                ):
                     if name is not None:
                         calls.begin(name)
                         is_begun = True
@@ -143,6 +146,8 @@ class ObjectCalls:
                         if is_begun:
                             calls.malformed("its arguments are not complete")
                         return False
+                case word if is_bare and not is_begun and word not in _TOLERATED:
+                    return False  # an answer in JSON, which must not be held back
                 case _:
                     if not (yield from json_value(source, lambda _: None)):
                         return is_whole

@@ -58,8 +58,8 @@ class TagCalls:
 
     @property
     def markers(self) -> tuple[str, ...]:
-        tags = (self.key_begin, *self.key_end.split("\n"), self.value_end)
-        return (self.begin, self.end, *tags)
+        tags = (self.begin, self.end, self.key_begin, *self.key_end.split("\n"), self.value_end)
+        return tuple(tag for tag in tags if tag.startswith("<") and tag.endswith(">"))
 
     @property
     def ends(self) -> tuple[str, ...]:
