@@ -223,8 +223,8 @@ class HarmonyReader:
 class _Channel(Trimmed):
     """What goes to one field of the answer; its messages are joined by an empty line."""
 
-    def __init__(self, emit: Callable[[str], None]) -> None:
-        super().__init__(self._joined, is_fresh=True)
+    def __init__(self, emit: Callable[[str], None], *, is_fresh: bool = False) -> None:
+        super().__init__(self._joined, is_fresh=is_fresh)
         self._to = emit
         self._is_used = self._is_next = False
 

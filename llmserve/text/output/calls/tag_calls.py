@@ -66,11 +66,10 @@ class TagCalls:
         return (self.end,)
 
     def read(self, trigger: str, source: Source, calls: ToolCalls) -> Steps[Outcome]:
-        if trigger != self.begin:
-            source.record()
-            source.give_back(trigger)
         is_first = True
-        while (name := (yield from source.match(self._name))) is not None:
+        named = self._name if trigger == self.begin else self._rest_of_name
+        while (name := (yield from source.match(named))) is not None:
+            named = self._name
             outcome = yield from self._call(name["name"], source, calls)
             if outcome is not Outcome.CLOSED:
                 return outcome
@@ -115,6 +114,7 @@ class TagCalls:
             of = properties.get(key["key"]) if isinstance(properties, dict) else None
             begun = f"{before}{json.dumps(key['key'], ensure_ascii=False)}: "
             if mark is None:
+                value = _without_begun(value, self.value_space + self.value_end)
                 is_text = types_of(of, schema) <= {"string"}
                 cut = json.dumps(value, ensure_ascii=False)[:-1] if is_text else value
                 calls.arguments(begun + cut)
@@ -124,7 +124,7 @@ class TagCalls:
             calls.arguments(begun + argument_json(value, of, schema))
             before = ", "
         has_begun = before != "{"
-        closed = yield from source.match(self._call_end, even_cut=has_begun)
+        closed = yield from source.match(self._call_end)
         if closed is None:
             if not has_begun:
                 return Outcome.MALFORMED
@@ -179,8 +179,12 @@ class TagCalls:
 
     @cached_property
     def _name(self) -> Any:
+        return regex.compile(_SPACE + regex.escape(self.name_begin) + self._rest_of_name.pattern)
+
+    @cached_property
+    def _rest_of_name(self) -> Any:
         end = regex.escape(self.name_end) if self.name_end else r"(?=[^\w.-])"
-        return regex.compile(f"{_SPACE}{regex.escape(self.name_begin)}(?P<name>{_WORD}){end}")
+        return regex.compile(f"(?P<name>{_WORD}){end}")
 
     @cached_property
     def _keyed(self) -> Any:
@@ -200,3 +204,9 @@ class TagCalls:
 
 def _written(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _without_begun(text: str, end: str) -> str:
+    """The text without the beginning of its end."""
+    begun = (end[:length] for length in range(len(end) - 1, 0, -1))
+    return next((text.removesuffix(part) for part in begun if text.endswith(part)), text)
