@@ -178,7 +178,7 @@ class HarmonyReader:
 
         arguments = Trimmed(add, is_fresh=True)
         mark = yield from self._source.until(_BODY_ENDS, arguments.add)
-        if not written:
+        if not written and mark is not None:
             calls.arguments("{}")
         elif decoded("".join(written)) is None:
             calls.malformed("its arguments are no JSON")
@@ -194,7 +194,9 @@ class HarmonyReader:
         mark = yield from self._source.until(_BODY_ENDS, channel.add)
         if mark is None:
             channel.flush()
-        elif mark == START:
+            return None
+        channel.drop()
+        if mark == START:
             self._source.give_back(mark)
         return mark
 
