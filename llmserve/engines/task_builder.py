@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from llmserve.domain import (
     Caller,
+    Constraint,
     Conversation,
     EngineInfo,
     GenerationRequest,
@@ -25,6 +26,8 @@ from llmserve.text.too_long import TooLong
 from llmserve.timer import awake_timeout
 
 if TYPE_CHECKING:
+    from llmserve.engines.constraints.compiler import ConstraintCompiler
+    from llmserve.engines.token_rule import AnswerRule
     from llmserve.text.tokenizer import Tokenizer
 
 LEAST_SECONDS: Final = 1.0
@@ -43,12 +46,15 @@ class TaskBuilder:
         info: EngineInfo,
         pool: PreparationPool,
         clock: Callable[[], float],
+        compiler: ConstraintCompiler | None = None,
     ) -> None:
+        """Without a compiler, requests with a constraint are refused."""
         self._spec = spec
         self._tokenizer = tokenizer
         self._info = info
         self._pool = pool
         self._clock = clock
+        self._compiler = compiler
 
     async def build(
         self,
@@ -60,9 +66,12 @@ class TaskBuilder:
         """A task for each request, as `Generator.prepare`; equal prompts are encoded once."""
         begun_at = self._clock()
         encoded: dict[Prompt, tuple[int, ...]] = {}
+        rules: dict[Constraint | None, Callable[[], AnswerRule] | None] = {None: None}
         try:
             async with awake_timeout(max(LEAST_SECONDS, deadline - begun_at), self._clock):
                 for request in requests:
+                    if request.constraint not in rules:
+                        rules[request.constraint] = await self._compile(request, caller, hold)
                     if request.prompt in encoded:
                         continue
                     ids = await self._encode(request, caller, hold)
@@ -74,8 +83,24 @@ class TaskBuilder:
                 "again later"
             ) from None
         return [
-            self._task(request, encoded[request.prompt], caller, deadline) for request in requests
+            replace(
+                self._task(request, encoded[request.prompt], caller, deadline),
+                new_rule=rules[request.constraint],
+            )
+            for request in requests
         ]
+
+    async def _compile(
+        self, request: GenerationRequest, caller: Caller, hold: Hold
+    ) -> Callable[[], AnswerRule] | None:
+        if request.constraint is None:
+            return None
+        if self._compiler is None:
+            raise InvalidRequest(
+                "this model's answers cannot be constrained; leave it out",
+                param=request.constraint.param,
+            )
+        return await self._compiler.compile(request.constraint, caller=caller, hold=hold)
 
     async def _encode(
         self,

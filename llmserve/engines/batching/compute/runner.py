@@ -9,6 +9,7 @@ import torch
 from llmserve.engines.batching.compute.batch import Batch
 from llmserve.engines.batching.compute.forward import Forward
 from llmserve.engines.batching.compute.kv_cache import KVCache
+from llmserve.engines.batching.compute.sampling.masks import MaskThreads
 from llmserve.engines.batching.compute.sampling.row_state import RowState
 from llmserve.engines.batching.compute.sampling.sampler import sample
 from llmserve.engines.batching.compute.sampling.torch_sampler import SampleTokens, sample_tokens
@@ -30,6 +31,7 @@ class Runner:
         self.device = device
         self._sample_tokens = sample_tokens
         self._cache = cache
+        self._mask_threads = MaskThreads()
 
     def prepare(self, plan: StepPlan) -> Batch:
         """The plan as tensors; the part of a step that is Python."""
@@ -41,5 +43,14 @@ class Runner:
 
         Computing a batch again is harmless: the same keys and values go to the same places.
         """
-        logits = self.forward(batch, self._cache)
-        return sample(logits, rows, self._sample_tokens) if rows else []
+        masks = self._mask_threads.begin(rows)
+        try:
+            logits = self.forward(batch, self._cache)
+        finally:
+            if masks is not None:  # after a failure, too: its threads use what the rows own
+                masks.settle()
+        return sample(logits, rows, self._sample_tokens, masks) if rows else []
+
+    def close(self) -> None:
+        """End the threads."""
+        self._mask_threads.close()
