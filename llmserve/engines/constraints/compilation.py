@@ -26,7 +26,9 @@ MAX_CHARS: Final = 2**18
 MAX_CHOICES: Final = 5000
 MAX_SECONDS: Final = 2.0
 """For the parts of a schema one by one; a single one takes no longer."""
-LIMITS: Final = LLParserLimits(max_grammar_size=100_000, verbose_errors=False)
+LIMITS: Final = LLParserLimits(
+    initial_lexer_fuel=250_000, max_grammar_size=100_000, verbose_errors=False
+)
 JSON_OPTIONS: Final[JsonCompileOptions] = {
     "whitespace_flexible": False,
     "item_separator": ", ?",

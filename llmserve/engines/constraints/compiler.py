@@ -13,6 +13,7 @@ from llmserve.clock import awake_clock
 from llmserve.domain import Caller, Constraint, ConstraintKind
 from llmserve.engines.constraints.combined import AfterTokens
 from llmserve.engines.constraints.compilation import Compiled, compile_constraint
+from llmserve.engines.constraints.deep_stack import on_deep_stack
 from llmserve.engines.constraints.vocabulary import Vocabulary
 from llmserve.engines.engine import Hold
 from llmserve.engines.preparation import PreparationPool
@@ -134,7 +135,7 @@ class ConstraintCompiler:
 
 def _compiled(constraint: Constraint, vocabulary: Vocabulary) -> Compiled | _Refusal:
     try:
-        return compile_constraint(constraint, vocabulary)
+        return on_deep_stack(lambda: compile_constraint(constraint, vocabulary))
     except InvalidRequest as error:
         return _Refusal(error.message)
 

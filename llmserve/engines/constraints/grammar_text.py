@@ -10,6 +10,8 @@ from typing import Any, Final
 from llguidance.gbnf_to_lark import gbnf_to_lark
 
 MAX_NESTING: Final = 100
+MAX_RULES: Final = 1000
+_RULE: Final = re.compile(r"^[ \t]*[?!]?[\w-]+(?:\[[^\]\n]*\])?(?:\.\d+)?[ \t]*(?:::=|:)", re.MULTILINE)
 _TOKEN: Final = re.compile(
     r'"(?:\\.|[^"\\\n])*"'  # a literal
     r"|(?://|\#)[^\n]*"  # a comment
@@ -28,6 +30,8 @@ def to_lark(text: str, rewrite: Callable[[Any], str]) -> str:
     Raises:
         GrammarRefused: it cannot be read.
     """
+    if sum(1 for _ in _RULE.finditer(text)) > MAX_RULES:
+        raise GrammarRefused(f"it has more than {MAX_RULES:,} rules; split it")
     if _is_gbnf(text):
         _check_nesting(text)
         try:
