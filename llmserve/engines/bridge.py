@@ -25,6 +25,7 @@ from llmserve.domain import (
 )
 from llmserve.engines.job import Job
 from llmserve.engines.scores import Scores
+from llmserve.engines.token_rule import AnswerRule
 from llmserve.errors import LLMServeError
 from llmserve.text.stop import StopMatcher
 from llmserve.text.tokenizer import Tokenizer
@@ -56,7 +57,9 @@ class TokenBridge(TextIteratorStreamer):
         eos_ids: Collection[int],
         clock: Callable[[], float],
         wake: Callable[[Callable[[], None]], None] | None = None,
+        rule: AnswerRule | None = None,
     ) -> None:
+        """`rule` is told of each token before `is_over` is asked."""
         super().__init__(tokenizer.hf, skip_prompt=True)
         self._job = job
         task, sampling = job.task, job.task.sampling
@@ -67,6 +70,7 @@ class TokenBridge(TextIteratorStreamer):
         self._stop = StopMatcher(sampling.stop, is_kept=sampling.includes_stop)
         self._clock = clock
         self._wake = wake
+        self._rule = rule
         self._is_prompt_due = True
         self._last_token: int | None = None
         self._matched: str | None = None
@@ -132,8 +136,14 @@ class TokenBridge(TextIteratorStreamer):
         self._post(Failed(error, self.usage))
 
     def is_over(self, token_id: int) -> bool:
-        """Whether generation ends with this token: an end token, cancel or deadline."""
-        return token_id in self._end_ids or self._job.is_cancelled or self._is_late()
+        """Whether generation ends with this token: an end token, a complete answer, cancel or
+        deadline."""
+        is_whole = token_id in self._end_ids or self._is_complete
+        return is_whole or self._job.is_cancelled or self._is_late()
+
+    @property
+    def _is_complete(self) -> bool:
+        return self._rule is not None and self._rule.is_complete
 
     def _post(self, event: Event) -> None:
         self._job.mailbox.post(event, self._wake)
@@ -162,7 +172,8 @@ class TokenBridge(TextIteratorStreamer):
         return deadline is not None and self._clock() >= deadline
 
     def _reason(self) -> FinishReason:
-        if self._matched is not None or self._last_token in self._end_ids:
+        is_whole = self._last_token in self._end_ids or self._is_complete
+        if self._matched is not None or is_whole:
             return FinishReason.STOP
         if self._job.completion_tokens >= self._job.task.max_tokens:
             return FinishReason.LENGTH

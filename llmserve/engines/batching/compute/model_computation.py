@@ -57,4 +57,5 @@ class ModelComputation:
 
     def close(self) -> None:
         """Release the model, which attends in its former way again, where it still can."""
+        self.runner.close()
         self.close_forward()
