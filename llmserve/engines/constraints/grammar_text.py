@@ -11,7 +11,9 @@ from llguidance.gbnf_to_lark import gbnf_to_lark
 
 MAX_NESTING: Final = 100
 MAX_RULES: Final = 1000
-_RULE: Final = re.compile(r"^[ \t]*[?!]?[\w-]+(?:\[[^\]\n]*\])?(?:\.\d+)?[ \t]*(?:::=|:)", re.MULTILINE)
+_RULE: Final = re.compile(
+    r"^[ \t]*[?!]?[\w-]+(?:\[[^\]\n]*\])?(?:\.\d+)?[ \t]*(?:::=|:)", re.MULTILINE
+)
 _TOKEN: Final = re.compile(
     r'"(?:\\.|[^"\\\n])*"'  # a literal
     r"|(?://|\#)[^\n]*"  # a comment
