@@ -163,11 +163,7 @@ def _within_lark(schema: Any) -> str:
         raise _Refused(
             f"{impossible_at}: no finite text fits, as it contains itself; break the ring"
         )
-    written = json.loads(read.text())
-    if written is False:
-        raise _Refused("#: the schema is false, which allows nothing")
-    rest = {} if written is True else written
-    return json.dumps({"x-guidance": JSON_OPTIONS, **rest})
+    return json.dumps({"x-guidance": JSON_OPTIONS, **json.loads(read.text())})
 
 
 def _parsed(source: str) -> Any:

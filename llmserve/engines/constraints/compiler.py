@@ -138,6 +138,11 @@ def _compiled(constraint: Constraint, vocabulary: Vocabulary) -> Compiled | _Ref
         return on_deep_stack(lambda: compile_constraint(constraint, vocabulary))
     except InvalidRequest as error:
         return _Refusal(error.message)
+    except BaseException as error:
+        if isinstance(error, Exception):
+            raise
+        # A panic in Rust is none; llguidance may have met what it did not expect.
+        return _Refusal("#: the grammar compiler failed on it; write it in another way")
 
 
 def _new_rule(compiled: Compiled, after: tuple[int, ...]) -> AnswerRule:

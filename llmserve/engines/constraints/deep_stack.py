@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Final, TypeVar
 
 STACK_BYTES: Final = 2**28
-"""Reserved, and taken only as far as it is used: 4,000 schemas that refer to each other take half."""
+"""Reserved, and taken only as far as it is used."""
 
 _LOCK: Final = threading.Lock()
 T = TypeVar("T")

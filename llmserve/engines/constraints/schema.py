@@ -86,15 +86,16 @@ class Schema:
         self._num_schemas = self._num_values = 0
         self.definitions: dict[str, Any] = {}
         self.parts: list[tuple[str, dict[str, Any]]] = []
-        self.root = self._read(document, "#", 0)
+        root = self._read(document, "#", 0)
+        if root is False:
+            raise SchemaRefused("#", "the schema is false, which allows nothing")
+        self.root: dict[str, Any] = {} if root is True else root
         self._drain()
         self._check_conjunctions()
 
-    def text(self, root: Any = None) -> str:
+    def text(self, part: dict[str, Any] | None = None) -> str:
         """The rewritten document, or one of its parts with all definitions, as JSON."""
-        root = self.root if root is None else root
-        if not isinstance(root, dict):
-            return json.dumps(root)
+        root = self.root if part is None else part
         return json.dumps({**root, "$defs": self.definitions} if self.definitions else root)
 
     def named(self, name: str) -> Any:
