@@ -39,7 +39,7 @@ async def answer(
         return JSON(writer.whole(answers))
 
     # The log probabilities of a long answer are megabytes, and others' streams must not wait.
-    has_logprobs = any(one.logprobs for one in answers)
+    has_logprobs = any(one.logprobs or one.prompt_logprobs for one in answers)
     return await asyncio.to_thread(whole) if has_logprobs else whole()
 
 

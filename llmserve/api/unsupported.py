@@ -13,12 +13,9 @@ Defaults = Mapping[str, tuple[Any, ...]]
 
 UNSUPPORTED_FIELDS: Final = frozenset(
     {
-        "add_special_tokens",
         "audio",
-        "best_of",
         "chat_template",
         "documents",
-        "echo",
         "length_penalty",
         "logits_processors",
         "logprob_token_ids",
@@ -27,14 +24,10 @@ UNSUPPORTED_FIELDS: Final = frozenset(
         "modalities",
         "n_predict",
         "prompt_embeds",
-        "prompt_logprobs",
         "repetition_detection",
         "return_prompt_text",
-        "return_token_ids",
-        "return_tokens_as_token_ids",
         "spaces_between_special_tokens",
         "suffix",
-        "truncate_prompt_tokens",
         "use_beam_search",
         "verbosity",
         "web_search_options",
@@ -45,12 +38,15 @@ UNSUPPORTED_FIELDS: Final = frozenset(
 SERVED_ELSEWHERE: Final = frozenset(
     {
         "add_generation_prompt",
+        "add_special_tokens",
         "allowed_token_ids",
         "bad_words",
+        "best_of",
         "cache_salt",
         "chat_template_kwargs",
         "continue_final_message",
         "ebnf",
+        "echo",
         "function_call",
         "functions",
         "grammar",
@@ -67,9 +63,12 @@ SERVED_ELSEWHERE: Final = frozenset(
         "n",
         "parallel_tool_calls",
         "prompt",
+        "prompt_logprobs",
         "reasoning_effort",
         "regex",
         "response_format",
+        "return_token_ids",
+        "return_tokens_as_token_ids",
         "stop_token_ids",
         "stream",
         "stream_options",
@@ -77,6 +76,7 @@ SERVED_ELSEWHERE: Final = frozenset(
         "tool_choice",
         "tools",
         "top_logprobs",
+        "truncate_prompt_tokens",
     }
 )
 """Fields that some of our routes serve; the others refuse them."""

@@ -63,12 +63,14 @@ class Started:
 class TokenLogprobs:
     """Natural log probabilities from the model's own logits, before any sampling parameter.
 
-    `top` holds the likeliest tokens and their log probabilities, best first.
+    `top` holds the likeliest tokens and their log probabilities, best first. `rank` is the token's
+    own place among all, 1 for the likeliest; known for a prompt's tokens only.
     """
 
     token_id: int
     logprob: float
     top: tuple[tuple[int, float], ...] = ()
+    rank: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

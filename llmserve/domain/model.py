@@ -27,6 +27,8 @@ class ModelSpec:
     Exactly one of `path` (weights on disk) and `hub_id` is set. `argument` is what the operator
     wrote for this model; the catalog finds the model again by it. `parse_special_tokens` lets text
     in messages become special tokens. With `require_gpu`, `auto` never means the CPU.
+    `output_syntax` says how answers are read: the name of a syntax or a `response_template` as JSON
+    text; `None` finds it out.
     """
 
     name: str
@@ -42,6 +44,7 @@ class ModelSpec:
     trust_remote_code: bool = False
     chat_template: str | None = None
     parse_special_tokens: bool = False
+    output_syntax: str | None = None
     sampling: SamplingFields = field(default_factory=SamplingFields)
     warmup_prompts: tuple[str, ...] = ()
     warmup_prefixes: tuple[Prompt, ...] = ()

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Final
 
 from llmserve.domain.constraint import Constraint
 from llmserve.domain.conversation import Prompt
 from llmserve.domain.sampling import SamplingFields
 from llmserve.domain.tools import ToolChoice
+
+WHATEVER_FITS: Final = -1
+"""As `max_prompt_tokens`: as many as the model's context holds beside the answer's `max_tokens`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +27,7 @@ class GenerationRequest:
         constraint: what the answer must look like; after the reasoning, if there is any.
         tool_choice: which of the conversation's tools the answer may call.
         max_prompt_tokens: of a longer prompt only the last ones are kept; `None` keeps all.
+        adds_special_tokens: a text begins with what the tokenizer puts before every text.
     """
 
     id: str
@@ -35,3 +40,4 @@ class GenerationRequest:
     constraint: Constraint | None = None
     tool_choice: ToolChoice = field(default_factory=ToolChoice)
     max_prompt_tokens: int | None = None
+    adds_special_tokens: bool = True

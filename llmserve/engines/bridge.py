@@ -18,11 +18,14 @@ from llmserve.domain import (
     Failed,
     Finish,
     FinishReason,
+    PromptLogprobs,
     Started,
     TokenLogprobs,
     Usage,
 )
 from llmserve.engines.job import Job
+from llmserve.engines.scores import Scores
+from llmserve.engines.token_rule import AnswerRule
 from llmserve.errors import LLMServeError
 from llmserve.text.stop import StopMatcher
 from llmserve.text.tokenizer import Tokenizer
@@ -54,7 +57,9 @@ class TokenBridge(TextIteratorStreamer):
         eos_ids: Collection[int],
         clock: Callable[[], float],
         wake: Callable[[Callable[[], None]], None] | None = None,
+        rule: AnswerRule | None = None,
     ) -> None:
+        """`rule` is told of each token before `is_over` is asked."""
         super().__init__(tokenizer.hf, skip_prompt=True)
         self._job = job
         task, sampling = job.task, job.task.sampling
@@ -65,6 +70,7 @@ class TokenBridge(TextIteratorStreamer):
         self._stop = StopMatcher(sampling.stop, is_kept=sampling.includes_stop)
         self._clock = clock
         self._wake = wake
+        self._rule = rule
         self._is_prompt_due = True
         self._last_token: int | None = None
         self._matched: str | None = None
@@ -78,6 +84,11 @@ class TokenBridge(TextIteratorStreamer):
         """The job has its thread and prefill begins."""
         self._job.started_at = self._job.last_step_at = self._clock()
         self._post(Started(len(self._job.task.prompt_ids), cached_tokens=self._job.cached_tokens))
+
+    def tell(self, scores: Scores) -> None:
+        """Log probabilities of the prompt's next tokens, before the first one is accepted."""
+        self._job.last_step_at = self._clock()
+        self._post(PromptLogprobs(scores.tokens(self._job.task.sampling.prompt_logprobs or 0)))
 
     def put(self, value: torch.Tensor) -> None:
         """Take the prompt (first call) or the newest token, shape (1,).
@@ -94,7 +105,11 @@ class TokenBridge(TextIteratorStreamer):
     def accept(self, token_id: int, logprobs: TokenLogprobs | None = None) -> None:
         """One generated token; see `put`."""
         self._count(token_id)
-        if token_id in self._end_ids and not self._job.task.sampling.includes_stop:
+        is_end = token_id in self._end_ids
+        if is_end and not self._job.task.sampling.includes_stop:
+            if logprobs is not None and self._job.task.sampling.prompt_logprobs is not None:
+                # lm-eval takes the last of all entries for that of a generated token.
+                self._post(Delta("", (token_id,), (logprobs,)))
             return
         text = self._detokenizer.push(token_id)
         is_screened = self._job.completion_tokens > self._job.task.sampling.min_tokens
@@ -121,8 +136,14 @@ class TokenBridge(TextIteratorStreamer):
         self._post(Failed(error, self.usage))
 
     def is_over(self, token_id: int) -> bool:
-        """Whether generation ends with this token: an end token, cancel or deadline."""
-        return token_id in self._end_ids or self._job.is_cancelled or self._is_late()
+        """Whether generation ends with this token: an end token, a complete answer, cancel or
+        deadline."""
+        is_whole = token_id in self._end_ids or self._is_complete
+        return is_whole or self._job.is_cancelled or self._is_late()
+
+    @property
+    def _is_complete(self) -> bool:
+        return self._rule is not None and self._rule.is_complete
 
     def _post(self, event: Event) -> None:
         self._job.mailbox.post(event, self._wake)
@@ -151,7 +172,8 @@ class TokenBridge(TextIteratorStreamer):
         return deadline is not None and self._clock() >= deadline
 
     def _reason(self) -> FinishReason:
-        if self._matched is not None or self._last_token in self._end_ids:
+        is_whole = self._last_token in self._end_ids or self._is_complete
+        if self._matched is not None or is_whole:
             return FinishReason.STOP
         if self._job.completion_tokens >= self._job.task.max_tokens:
             return FinishReason.LENGTH

@@ -67,6 +67,10 @@ class ChosenEngine(Generator):
         return self._chosen.spelling
 
     @property
+    def decode(self) -> Callable[[Sequence[int]], str]:
+        return self._chosen.decode
+
+    @property
     def info(self) -> EngineInfo:
         """What was loaded and how; only after `load`."""
         return self._chosen.info

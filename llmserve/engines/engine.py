@@ -71,6 +71,11 @@ class Generator(Engine):
         """How the text of a token id is written; only after `load`. It goes on working when the
         engine is closed."""
 
+    @property
+    @abstractmethod
+    def decode(self) -> Callable[[Sequence[int]], str]:
+        """The text of tokens, without special ones; as `spelling`."""
+
     @abstractmethod
     async def prepare(
         self,

@@ -24,6 +24,11 @@ def as_failure(error: Exception) -> LLMServeError:
     return GenerationFailed(f"the model failed while generating ({type(error).__name__})")
 
 
+def no_numbers() -> GenerationFailed:
+    """The model computed NaN."""
+    return GenerationFailed("the model's logits are not numbers; the checkpoint may be damaged")
+
+
 def release_memory() -> None:
     """Collect reference cycles, and return torch's cached memory to the device.
 

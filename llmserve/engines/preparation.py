@@ -190,6 +190,11 @@ class PreparationPool:
             self._dispatch()
 
 
+def older(*ages: float | None) -> float | None:
+    """The largest of the ages that there are."""
+    return max((age for age in ages if age is not None), default=None)
+
+
 def _end(job: _Job, error: BaseException) -> None:
     if not job.answer.done():
         job.answer.set_exception(error)

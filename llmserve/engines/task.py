@@ -10,7 +10,7 @@ from llmserve.domain import SamplingParams
 from llmserve.text.output import IdentityParser, OutputParser
 
 if TYPE_CHECKING:
-    from llmserve.engines.token_rule import TokenRule
+    from llmserve.engines.token_rule import AnswerRule
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,5 +37,5 @@ class Task:
     priority: int = 1
     cache_salt: str = ""
     new_parser: Callable[[], OutputParser] = IdentityParser
-    new_rule: Callable[[], TokenRule] | None = None
+    new_rule: Callable[[], AnswerRule] | None = None
     shown_tokens: frozenset[int] = frozenset()

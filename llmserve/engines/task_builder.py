@@ -18,17 +18,21 @@ from llmserve.domain import (
     SamplingFields,
     SamplingParams,
 )
+from llmserve.domain.request import WHATEVER_FITS
 from llmserve.engines.engine import Hold
 from llmserve.engines.preparation import PreparationPool
-from llmserve.engines.rules.bad_words import TokenSequence, sequences_of
-from llmserve.engines.rules.every_rule import EveryRule
-from llmserve.engines.rules.of_sampling import rules_of
+from llmserve.engines.restrictions import NewRule, Restrictions
 from llmserve.engines.task import Task
 from llmserve.errors import InvalidRequest, PromptTooLong, WaitTimeout
+from llmserve.text.encoded import Encoded
+from llmserve.text.output import IdentityParser
 from llmserve.text.too_long import TooLong
 from llmserve.timer import awake_timeout
 
 if TYPE_CHECKING:
+    from llmserve.engines.constraints.compiler import ConstraintCompiler
+    from llmserve.text.output import OutputParser
+    from llmserve.text.output.output_reader import OutputReader
     from llmserve.text.tokenizer import Tokenizer
 
 LEAST_SECONDS: Final = 1.0
@@ -47,12 +51,18 @@ class TaskBuilder:
         info: EngineInfo,
         pool: PreparationPool,
         clock: Callable[[], float],
+        compiler: ConstraintCompiler | None = None,
+        reader: OutputReader | None = None,
     ) -> None:
+        """Without a compiler, requests with a constraint are refused; without a reader, answers are
+        plain text."""
         self._spec = spec
         self._tokenizer = tokenizer
         self._info = info
         self._pool = pool
         self._clock = clock
+        self._reader = reader
+        self._restrictions = Restrictions(tokenizer, reader, compiler, pool, info.rules.banned)
 
     async def build(
         self,
@@ -63,28 +73,28 @@ class TaskBuilder:
     ) -> list[Task]:
         """A task for each request, as `Generator.prepare`; equal prompts are encoded once."""
         begun_at = self._clock()
-        encoded: dict[Prompt, tuple[int, ...]] = {}
-        banned: dict[tuple[str, ...], tuple[TokenSequence, ...]] = {(): ()}
+        encoded: dict[Prompt, Encoded] = {}
+        rules: dict[tuple[object, ...], NewRule | None] = {}
+        tasks: list[Task] = []
         try:
             async with awake_timeout(max(LEAST_SECONDS, deadline - begun_at), self._clock):
                 for request in requests:
                     if request.prompt not in encoded:
-                        ids = await self._encode(request, caller, hold)
-                        encoded[request.prompt] = tuple(ids)
-                    words = self._sampling(request).bad_words
-                    if words not in banned:
-                        banned[words] = await self._ban(words, caller, hold)
+                        encoded[request.prompt] = await self._encode(request, caller, hold)
+                    prompt = encoded[request.prompt]
+                    task = self._task(request, prompt, caller, deadline)
+                    key = _restricted_by(request, task.sampling)
+                    if key not in rules:
+                        rules[key] = await self._restrictions.of(
+                            request, task.sampling, prompt.opening, caller, hold
+                        )
+                    tasks.append(replace(task, new_rule=rules[key]))
         except TimeoutError:
             raise WaitTimeout(
                 f"the prompt was not made into tokens within {self._clock() - begun_at:.1f} s, "
                 "when this request's time was over; send a shorter one, allow it more time, or try "
                 "again later"
             ) from None
-        tasks = []
-        for request in requests:
-            task = self._task(request, encoded[request.prompt], caller, deadline)
-            own = self._info.rules.banned
-            tasks.append(_ruled(task, (*own, *banned[task.sampling.bad_words])))
         return tasks
 
     async def _encode(
@@ -92,58 +102,48 @@ class TaskBuilder:
         request: GenerationRequest,
         caller: Caller,
         hold: Hold,
-    ) -> list[int]:
+    ) -> Encoded:
         """On a thread of the pool, which may go on though the caller has left."""
         max_context = self._info.max_context
         try:
             return await self._pool.run(
-                partial(self._tokenizer.encode, request.prompt, max_context),
+                partial(
+                    self._tokenizer.encoded,
+                    request.prompt,
+                    max_context if request.max_prompt_tokens is None else None,
+                    add_special_tokens=request.adds_special_tokens,
+                ),
                 size=_size(request.prompt),
                 caller=caller.name,
                 priority=caller.priority,
                 on_end=hold(),
             )
         except TooLong as error:
-            max_tokens = self._sampling(request).max_tokens or 1
+            sampling = self._sampling(request)
+            max_tokens = sampling.max_tokens or _fewest(sampling)
             raise PromptTooLong(error.fewest, max_tokens, max_context, is_exact=False) from None
-
-    async def _ban(
-        self, words: tuple[str, ...], caller: Caller, hold: Hold
-    ) -> tuple[TokenSequence, ...]:
-        """The tokens of bad words, found on a thread of the pool."""
-        return await self._pool.run(
-            partial(sequences_of, words, self._tokenizer),
-            size=sum(map(len, words)),
-            caller=caller.name,
-            priority=caller.priority,
-            on_end=hold(),
-        )
 
     def _task(
         self,
         request: GenerationRequest,
-        prompt_ids: tuple[int, ...],
+        prompt: Encoded,
         caller: Caller,
         deadline: float,
     ) -> Task:
         info = self._info
-        if not prompt_ids:
+        if not prompt.ids:
             raise InvalidRequest("the prompt is empty; send at least one token", param="prompt")
         sampling = self._sampling(request)
+        prompt_ids = self._last(request, sampling, prompt.ids)
         room = info.max_context - len(prompt_ids)
-        if room < 1:
-            raise PromptTooLong(len(prompt_ids), sampling.max_tokens or 1, info.max_context)
+        fewest = _fewest(sampling)
+        if room < fewest:
+            raise PromptTooLong(len(prompt_ids), sampling.max_tokens or fewest, info.max_context)
         biased = [token_id for token_id, _ in sampling.logit_bias]
         self._tokenizer.check(biased, param="logit_bias")
         self._tokenizer.check(sampling.stop_token_ids, param="stop_token_ids")
         self._tokenizer.check(sampling.allowed_token_ids, param="allowed_token_ids")
-        if request.sampling.thinking_budget is not None:
-            raise InvalidRequest(
-                "this server does not know how this model marks its reasoning; leave "
-                "thinking_token_budget out",
-                param="thinking_token_budget",
-            )
-        max_tokens = min(room, sampling.max_tokens or room)
+        max_tokens = room if sampling.max_tokens is None else min(room, sampling.max_tokens)
         if request.sampling.min_tokens is None:  # the model's own wish gives way
             sampling = replace(sampling, min_tokens=min(sampling.min_tokens, max_tokens))
         if sampling.min_tokens > max_tokens:
@@ -153,6 +153,7 @@ class TaskBuilder:
                 param="min_tokens",
             )
         self._check_allowed(sampling)
+        new_parser, shown_tokens = self._reading(request, prompt.opening)
         return Task(
             request_id=request.id,
             prompt_ids=prompt_ids,
@@ -162,6 +163,22 @@ class TaskBuilder:
             caller=caller.name,
             priority=caller.priority,
             cache_salt=request.cache_salt,
+            new_parser=new_parser,
+            shown_tokens=shown_tokens,
+        )
+
+    def _reading(
+        self, request: GenerationRequest, opening: str
+    ) -> tuple[Callable[[], OutputParser], frozenset[int]]:
+        """What reads the answer, and the special tokens that it must see. Answers to raw prompts
+        mean nothing but their text."""
+        reader, prompt, choice = self._reader, request.prompt, request.tool_choice
+        if reader is None or not isinstance(prompt, Conversation):
+            return IdentityParser, frozenset()
+        reads_calls = reader.reads_calls(prompt.tools, choice)
+        return (
+            reader.parser_factory(prompt.tools, choice, opening),
+            reader.shown_tokens(reads_calls=reads_calls),
         )
 
     def _check_allowed(self, sampling: SamplingParams) -> None:
@@ -178,6 +195,15 @@ class TaskBuilder:
                 param="allowed_token_ids",
             )
 
+    def _last(
+        self, request: GenerationRequest, sampling: SamplingParams, prompt_ids: list[int]
+    ) -> tuple[int, ...]:
+        """What the request keeps of its prompt."""
+        most = request.max_prompt_tokens
+        if most == WHATEVER_FITS:
+            most = max(1, self._info.max_context - (sampling.max_tokens or _fewest(sampling)))
+        return tuple(prompt_ids if most is None else prompt_ids[-most:])
+
     def _sampling(self, request: GenerationRequest) -> SamplingParams:
         return SamplingParams.resolve(
             request.sampling,
@@ -187,12 +213,17 @@ class TaskBuilder:
         )
 
 
-def _ruled(task: Task, banned: tuple[TokenSequence, ...]) -> Task:
-    """With the rules of its sampling."""
-    rules = rules_of(task.sampling, banned)
-    if not rules:
-        return task
-    return replace(task, new_rule=lambda: EveryRule([new_rule() for new_rule in rules]))
+def _restricted_by(request: GenerationRequest, sampling: SamplingParams) -> tuple[object, ...]:
+    """All that the rule of an answer depends on."""
+    return (
+        request.prompt, request.constraint, request.tool_choice,
+        sampling.bad_words, sampling.allowed_token_ids, sampling.thinking_budget,
+    )  # fmt: skip
+
+
+def _fewest(sampling: SamplingParams) -> int:
+    """Tokens that the context must have room for, beside the prompt."""
+    return 0 if sampling.max_tokens == 0 else 1
 
 
 def _bounded(recommended: SamplingFields, defaults: SamplingFields) -> SamplingFields:

@@ -30,3 +30,12 @@ class TokenRule(Protocol):
     def accept(self, token_id: int) -> None:
         """The next token was chosen."""
         ...
+
+
+class AnswerRule(TokenRule, Protocol):
+    """A rule that also knows where the answer ends."""
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether nothing but the end can follow: the answer ends here, end token or not."""
+        ...

@@ -8,11 +8,12 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Final
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from llmserve.domain import EngineKind, ModelSpec, Prompt, SamplingFields
 from llmserve.domain.conversation import of_system
 from llmserve.errors import ConfigurationError
+from llmserve.registry.output_table import STRICT, FieldTable, OutputTable, SyntaxTable
 from llmserve.settings import Device, DType, EngineName
 
 MANIFEST: Final = "model.toml"
@@ -24,7 +25,7 @@ Name = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[^\s\x00-\x
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+    model_config = STRICT
 
 
 class SamplingTable(_Strict):
@@ -86,6 +87,7 @@ class Manifest(_Strict):
     max_context: int | None = Field(None, ge=1)
     trust_remote_code: bool | None = None
     chat_template: str | None = None
+    output: OutputTable = OutputTable()
     sampling: SamplingTable = SamplingTable()
     warmup: WarmupTable = WarmupTable()
 
@@ -123,6 +125,7 @@ def read_manifest(folder: Path, *, trust_remote_code: bool = False) -> ModelSpec
         max_context=manifest.max_context,
         trust_remote_code=trust_remote_code if trust is None else trust,
         chat_template=_template(manifest.chat_template, file),
+        output_syntax=manifest.output.text(),
         sampling=manifest.sampling.fields(),
         warmup_prompts=tuple(manifest.warmup.prompts),
         warmup_prefixes=manifest.warmup.all_prefixes(),
@@ -140,17 +143,28 @@ def _parse(file: Path) -> Manifest:
 
 
 def _problem(problem: Any) -> str:
-    key = ".".join(str(part) for part in problem["loc"])
+    loc = [str(part) for part in problem["loc"]]
+    if loc[:2] == ["output", "syntax"]:
+        del loc[2:3]  # pydantic's word for which of the two forms it is
+    key = ".".join(loc)
     if problem["type"] != "extra_forbidden":
         return f"{key}: {problem['msg']}" if key else str(problem["msg"])
-    tables: dict[str, type[BaseModel]] = {"sampling": SamplingTable, "warmup": WarmupTable}
-    is_nested = len(problem["loc"]) > 1
-    table = tables[str(problem["loc"][0])] if is_nested else Manifest
-    near = difflib.get_close_matches(str(problem["loc"][-1]), table.model_fields, n=1)
+    table = _TABLES.get(tuple(loc[:-1]), FieldTable)
+    near = difflib.get_close_matches(loc[-1], table.model_fields, n=1)
     hint = (
         f"; did you mean {near[0]!r}?" if near else f"; there are {', '.join(table.model_fields)}"
     )
     return f"unknown key {key!r}{hint}"
+
+
+_TABLES: Final[dict[tuple[str, ...], type[BaseModel]]] = {
+    (): Manifest,
+    ("sampling",): SamplingTable,
+    ("warmup",): WarmupTable,
+    ("output",): OutputTable,
+    ("output", "syntax"): SyntaxTable,
+}
+"""By their place in the file; the tables of `output.syntax.fields` have names of their own."""
 
 
 def _template(template: str | None, file: Path) -> str | None:

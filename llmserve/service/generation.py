@@ -56,10 +56,12 @@ class Generation:
         self.id = task.request_id
         self.model = served.spec.name
         self.served = served
+        self.prompt_ids = task.prompt_ids
         self.prompt_tokens = len(task.prompt_ids)
         self._engine = served.generator
         # Kept, because the model may be unloaded before the last event is read.
         self.fingerprint = self._engine.info.fingerprint
+        self.decode = self._engine.decode
         self._spelling = self._engine.spelling
         self._skips_special_tokens = task.sampling.skips_special_tokens
         self._place = place

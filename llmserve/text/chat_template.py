@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from traceback import walk_tb
+from types import MappingProxyType
 from typing import Any, Final
 
 import jinja2
@@ -28,6 +29,8 @@ MAX_COMPLAINT: Final = 300
 
 MAX_NAME: Final = 64
 """At most so many characters of a tool's name are."""
+
+NO_OPTIONS: Final[Mapping[str, Any]] = MappingProxyType({})
 
 TEMPLATE_FILE: Final = "<template>"
 """What Jinja calls a template without a file, in tracebacks."""
@@ -103,7 +106,10 @@ class ChatTemplate:
         if 0 < len(opening) < len(text) or not conversation.has_generation_prompt:
             return opening
         # Nobody wrote anything, or it is not known what: the difference is the generation prompt.
-        before = plain(self._rendered(replace(conversation, has_generation_prompt=False)))
+        try:
+            before = plain(self._rendered(replace(conversation, has_generation_prompt=False)))
+        except InvalidRequest:  # the template wants one
+            return ""
         return text.removeprefix(before) if text.startswith(before) else ""
 
     def _compile(self) -> None:
@@ -132,7 +138,7 @@ class ChatTemplate:
                 turns,
                 tools=tainted(tools) if tools and self.shows_tools else None,
                 add_generation_prompt=has_prompt,
-                **options,
+                options=options,
             )
 
         try:
@@ -191,7 +197,7 @@ class ChatTemplate:
         *,
         tools: Sequence[Any] | None = None,
         add_generation_prompt: bool = True,
-        **options: Any,
+        options: Mapping[str, Any] = NO_OPTIONS,
     ) -> str:
         if self._broken is not None:
             raise self._broken.with_traceback(None)
@@ -204,7 +210,7 @@ class ChatTemplate:
                 tokenize=False,
                 add_generation_prompt=add_generation_prompt,
                 **shown,
-                **untainted(options),
+                **untainted(dict(options)),
             )
             return str(rendered)
         return template.render(

@@ -80,12 +80,17 @@ class Tokenizer:
         they are shown in a generic form."""
         return self._chat is not None and self._chat.shows_tools
 
-    def encode(self, prompt: Prompt, max_tokens: int | None = None) -> list[int]:
+    def encode(
+        self, prompt: Prompt, max_tokens: int | None = None, *, add_special_tokens: bool = True
+    ) -> list[int]:
         """The token ids alone, as `encoded`."""
-        return self.encoded(prompt, max_tokens).ids
+        return self.encoded(prompt, max_tokens, add_special_tokens=add_special_tokens).ids
 
-    def encoded(self, prompt: Prompt, max_tokens: int | None = None) -> Encoded:
-        """A prompt's token ids, and how it opens the answer.
+    def encoded(
+        self, prompt: Prompt, max_tokens: int | None = None, *, add_special_tokens: bool = True
+    ) -> Encoded:
+        """A prompt's token ids, a text's with those that the tokenizer puts before every text; and
+        how it opens the answer.
 
         Takes time in proportion to the text: call it off the event loop. A text that by its length
         alone must have more than `max_tokens` is not tokenized.
@@ -96,6 +101,8 @@ class Tokenizer:
         """
         if isinstance(prompt, str):
             self._bound.check(prompt, max_tokens)
+            if not add_special_tokens:
+                return Encoded(self._checked(self.encode_bare(prompt)))
             return Encoded(self._checked(self._encode_raw(prompt)))
         if isinstance(prompt, Conversation):
             chat = self._template()

@@ -47,6 +47,17 @@ def folder_with(tmp_path: Path, manifest: str) -> Path:
         ("revision = 'main'", "revision needs a hub_id"),
         ("chat_template = 'missing.jinja'", "missing.jinja"),
         ("path = [", "cannot be read"),
+        ("[output]\nsyntx = 'hermes'", "'output.syntx'; did you mean 'syntax'"),
+        ("[output]\nsyntax = 'hermse'", "output.syntax: Value error, there is no syntax 'hermse'"),
+        ("[output]\nsyntax = 'hermse'", "did you mean 'hermes'"),
+        ("[output]\nsyntax = 'x'", "there are hermes, qwen_xml"),
+        ("[output]\nsyntax = 3", "output.syntax: "),
+        ("[output.syntax]\nstart_anchr = 'x'", "'output.syntax.start_anchr'; did you mean"),
+        (
+            "[output.syntax.fields.a]\nopn = 'x'",
+            "'output.syntax.fields.a.opn'; did you mean 'open'",
+        ),
+        ("[output.syntax]\nstart_anchor = 'x'", "output.syntax.fields: Field required"),
     ],
 )
 def test_a_mistake_is_told_with_file_and_key(tmp_path: Path, manifest: str, told: str) -> None:
@@ -74,6 +85,8 @@ def test_every_key_reaches_the_spec(tmp_path: Path) -> None:
         max_context = 99
         trust_remote_code = true
         chat_template = "t.jinja"
+        [output]
+        syntax = "hermes"
         [sampling]
         temperature = 0.5
         stop = ["x"]

@@ -29,7 +29,9 @@ class HeldTokenizer(LetterTokenizer):
         self.begun = threading.Event()
         self.may_end = threading.Event()
 
-    def encode(self, prompt: Prompt, max_tokens: int | None = None) -> list[int]:
+    def encode(
+        self, prompt: Prompt, max_tokens: int | None = None, *, add_special_tokens: bool = True
+    ) -> list[int]:
         self.encoded.append(prompt)
         if isinstance(prompt, str) and prompt.startswith("wait"):
             self.begun.set()

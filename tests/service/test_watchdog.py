@@ -107,7 +107,9 @@ def test_a_prompt_that_hangs_is_told_and_those_who_wait_for_it_fail(tmp_path: Pa
     may_end = threading.Event()
 
     class Looping(LetterTokenizer):
-        def encode(self, prompt: Prompt, max_tokens: int | None = None) -> list[int]:
+        def encode(
+            self, prompt: Prompt, max_tokens: int | None = None, *, add_special_tokens: bool = True
+        ) -> list[int]:
             assert may_end.wait(20)
             return super().encode(prompt)
 

@@ -41,7 +41,9 @@ class LetterTokenizer:
     vocab_size = 128
     warnings: tuple[str, ...] = ()
 
-    def encode(self, prompt: Prompt, max_tokens: int | None = None) -> list[int]:
+    def encode(
+        self, prompt: Prompt, max_tokens: int | None = None, *, add_special_tokens: bool = True
+    ) -> list[int]:
         if isinstance(prompt, Conversation):
             return [1] * len(prompt.messages)
         if "\0" in prompt:
@@ -57,6 +59,9 @@ class LetterTokenizer:
 
     def spelling(self, token_id: int) -> Spelling:
         return Spelling(chr(token_id), chr(token_id).encode())
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return "".join(map(chr, ids))
 
 
 class FakeEngine(Generator):
@@ -97,6 +102,10 @@ class FakeEngine(Generator):
     @property
     def spelling(self) -> Callable[[int], Spelling]:
         return self.tokenizer.spelling
+
+    @property
+    def decode(self) -> Callable[[Sequence[int]], str]:
+        return self.tokenizer.decode
 
     async def prepare(
         self, requests: Sequence[GenerationRequest], caller: Caller, deadline: float, hold: Hold

@@ -14,13 +14,18 @@ class ScriptedGeneration:
     """What writers and the answer read of a `Generation`."""
 
     def __init__(
-        self, events: Sequence[Event] = (), answer: Answer | Exception | None = None
+        self,
+        events: Sequence[Event] = (),
+        answer: Answer | Exception | None = None,
+        prompt: Sequence[int] = (104, 101, 121),
     ) -> None:
         self.id = "r1"
         self.model = "fake"
-        self.prompt_tokens = 3
+        self.prompt_ids = tuple(prompt)
+        self.prompt_tokens = len(prompt)
         self.fingerprint = "fp_1"
         self.spelling = LetterTokenizer().spelling
+        self.decode = LetterTokenizer().decode
         self._events = events
         self._answer = answer
 

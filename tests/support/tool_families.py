@@ -336,7 +336,7 @@ TOOL_FAMILIES: Final = {
     "hermes": HERMES,
     "thinking": THINKING,
     "llama-3.1": LLAMA_3_1,
-    "mistral": MISTRAL_TOOLS,
+    "mistral-tools": MISTRAL_TOOLS,
     "channels": CHANNELS,
     "deepseek": DEEPSEEK,
     "xml": XML,

@@ -375,7 +375,11 @@ def test_what_a_template_refuses_of_a_history_names_the_message() -> None:
     cases = [
         ("llama-3.1", (user, twice, result), r"messages\.1 \(assistant\): one call at a time"),
         ("channels", (user, result), r"messages\.1 \(tool\): a result without a call"),
-        ("mistral", (Message("developer", "Hi"), user), r"messages\.0 \(developer\): only users"),
+        (
+            "mistral-tools",
+            (Message("developer", "Hi"), user),
+            r"messages\.0 \(developer\): only users",
+        ),
     ]
     for name, messages, match in cases:
         template = template_of(name)
@@ -404,6 +408,13 @@ def test_options_are_variables_of_the_template_and_their_strings_are_the_callers
     for name in ("messages", "bos_token", "eos_token", "raise_exception", "namespace", "range"):
         with pytest.raises(InvalidRequest, match=f"{name} is set by the server"):
             template.render(replace(conversation(["hi"]), template_options=json.dumps({name: "x"})))
+
+
+def test_an_option_may_have_any_other_name() -> None:
+    source = "{% for m in messages %}{{ m.content }}{% endfor %}{{ turns }}{{ options }}"
+    template = ChatTemplate(family("byte-level", "chatml"), source)
+    options = json.dumps({"turns": "a", "options": "b", "no name": 1, "": 2, "_x": 3})
+    assert template.render(replace(conversation(["hi"]), template_options=options)) == "hiab"
 
 
 def test_options_that_a_template_does_not_like_are_the_callers_fault() -> None:
@@ -471,6 +482,9 @@ def test_the_opening_is_found_though_it_is_not_known_who_wrote_what() -> None:
     assert (text, set(marks_of(text))) == ("HI[A]", {1})
     assert template.opening(messages, text) == "[A]"
     assert template.opening(replace(messages, has_generation_prompt=False), "HI") == "HI"
+    refuses = "{% if not add_generation_prompt %}{{ raise_exception('no prompt') }}{% endif %}"
+    wanting = ChatTemplate(family("byte-level", "chatml"), refuses + words)
+    assert wanting.opening(messages, wanting.render(messages)) == ""
 
 
 def test_a_tokenizer_with_its_own_code_is_given_tools_and_options() -> None:

@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 from small_bpe import trained_bpe
 from tokenizers import AddedToken, models, normalizers, pre_tokenizers
 from tokenizers import Tokenizer as Backend
+from tool_families import TAGS, TOOL_FAMILIES, tool_family
+from tool_talk import talk
 from transformers import PreTrainedTokenizerFast
 
 from llmserve.domain import Conversation, Message
@@ -153,6 +155,52 @@ def test_raw_prompts_keep_their_special_tokens(kind: str) -> None:
     ids = encoded.encode("<|start|>hi<|end|>")
     assert len(control_of(encoded, ids)) == 2
     assert ids == encoded.hf.encode("<|start|>hi<|end|>")
+
+
+@cache
+def with_tools(name: str) -> Tokenizer:
+    return Tokenizer(tool_family(name) if name in TOOL_FAMILIES else family("byte-level", name))
+
+
+@pytest.mark.parametrize("name", [*TOOL_FAMILIES, "chatml", "gemma"])
+@quick
+@given(text=st.lists(st.one_of(hostile, st.sampled_from(TAGS)), min_size=1).map("".join))
+def test_neither_tools_nor_calls_nor_results_write_control_tokens(name: str, text: str) -> None:
+    encoded = with_tools(name)
+    assert encoded._control is not None
+    control = {*encoded._control._names}
+
+    def steering(said: str) -> list[int]:
+        ids = encoded.encode(talk(said, asked=said, ends=True))
+        return [i for i in ids if i in control]
+
+    assert steering(f"n{text}n") == steering("n" + re.sub(r"[^\s]", "n", text) + "n")
+
+
+def test_the_tags_that_a_template_writes_around_calls_are_tokens_of_its_own() -> None:
+    encoded = with_tools("hermes")
+    tags = encoded.hf.convert_tokens_to_ids(list(TAGS))
+    ids = encoded.encode(talk("".join(TAGS)))
+    assert [ids.count(tag) for tag in tags] == [2, 2, 1, 1]
+
+
+@quick
+@given(text=hostile)
+def test_nor_does_a_message_that_goes_on(text: str) -> None:
+    encoded = with_tools("chatml")
+    messages = Conversation((Message("assistant", f"n{text}n"),), continues_last=True)
+    start = encoded.hf.convert_tokens_to_ids("<|start|>")
+    assert control_of(encoded, encoded.encode(messages)) == [start]
+
+
+def test_the_tags_of_the_generic_form_are_the_servers() -> None:
+    hf = wrapped(AddedToken("<tool_call>"), AddedToken("</tool_call>"), AddedToken("<s>"))
+    hf.chat_template = "{% for m in messages %}<s>{{ m.content }}{% endfor %}"
+    encoded = Tokenizer(hf)
+    assert not encoded.takes_tools
+    ids = encoded.encode(talk("<tool_call>"))
+    first, last = hf.convert_tokens_to_ids(["<tool_call>", "</tool_call>"])
+    assert (ids.count(first), ids.count(last)) == (2, 2), "in the wording, and around the call"
 
 
 def settled(hf: PreTrainedTokenizerFast, *pieces: str, frame: str = "") -> list[int]:

@@ -10,13 +10,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmserve.text.taint import (
+    CONTINUED,
     MARK,
     Tainted,
     concat,
     is_tainted,
     marks_of,
     plain,
+    tainted,
     traced,
+    traced_as,
     unmarked,
     untainted,
 )
@@ -143,3 +146,27 @@ def test_of_unmarked_strings_nothing_is_marked() -> None:
 
 def test_an_iterator_is_read_once() -> None:
     assert traced("-".join, iter([Tainted("A"), "b"])) == "A-b"
+
+
+def test_a_value_is_marked_at_every_depth_with_the_mark_that_is_asked_for() -> None:
+    value = {"a": ["b", 1, None, {"c": ("d",)}]}
+    for mark in (MARK, CONTINUED):
+        marked = tainted(value, mark)
+        assert marked == value
+        assert [marks_of(key) for key in marked] == [mark]
+        assert marks_of(marked["a"][0]) == marks_of(marked["a"][3]["c"][0]) == mark
+    assert not is_tainted(value)
+
+
+def test_how_a_function_writes_a_marked_string_may_be_said() -> None:
+    def quoted(text: str) -> str:
+        return "".join(f"[{letter}]" for letter in text)
+
+    def written(text: Tainted) -> Tainted:
+        return Tainted(quoted(plain(text)))
+
+    def function(text: str) -> str:
+        return "<" + (text if text.startswith("\ue000") else quoted(text)) + ">"
+
+    made = traced_as(written, function, Tainted("AB"))
+    assert (made, marks_of(made)) == ("<[A][B]>", b"\0" + MARK * 6 + b"\0")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import jinja2
@@ -10,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers.utils.chat_template_utils import render_jinja_template
 
-from llmserve.text.taint import MARK, Tainted, marks_of, plain
+from llmserve.text.taint import MARK, Tainted, concat, marks_of, plain
 from llmserve.text.template_environment import BUILDING_FILTERS, TemplateEnvironment
 
 CALLERS = "AB \n{}%"
@@ -143,3 +144,35 @@ def test_of_every_filter_it_is_known_whether_it_makes_strings() -> None:
     ).split(" ")
     exact = ["replace", "string", "tojson", "trim"]
     assert sorted(TemplateEnvironment().filters) == sorted([*BUILDING_FILTERS, *hand_on, *exact])
+
+
+@pytest.mark.parametrize(
+    "text", ["a", 'a"b', "\\", "\n\t", "é\u2028", "\ud800", "", "\ue0000\ue001"]
+)
+@pytest.mark.parametrize(
+    "source",
+    [
+        "{{ [x] | tojson }}",
+        "{{ {'k': {x: [x, 1, none]}} | tojson(indent=2) }}",
+        "{{ ('T' ~ x ~ 'U') | tojson(separators=(',', ':')) }}",
+    ],
+)
+def test_exactly_the_callers_characters_and_their_escapes_have_marks_in_json(
+    source: str, text: str
+) -> None:
+    rendered = render(source, text)
+    assert rendered == reference(source, text)
+    inner = json.dumps(text, ensure_ascii=False)[1:-1]
+    ours = reference(source, "@").split("@")
+    pieces = [Tainted(inner)] * (2 * len(ours) - 1)
+    assert marks_of(rendered) == marks_of(concat(
+        ours[i // 2] if i % 2 == 0 else piece for i, piece in enumerate(pieces)
+    ))  # fmt: skip
+
+
+@pytest.mark.parametrize("options", ["ensure_ascii=True", "sort_keys=True"])
+def test_in_other_json_at_least_the_callers_characters_have_marks(options: str) -> None:
+    source = "{{ {'z': x, x: 'y'} | tojson(" + options + ") }}"
+    rendered = render(source, "é")
+    assert rendered == reference(source, "é")
+    assert all(mark for c, mark in zip(rendered, marks_of(rendered), strict=True) if c in "é\\u9")

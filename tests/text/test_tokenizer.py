@@ -15,6 +15,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from llmserve.domain import Conversation, Message
 from llmserve.errors import InvalidRequest
+from llmserve.text.encoded import Encoded
 from llmserve.text.tokenizer import Tokenizer
 
 
@@ -219,6 +220,13 @@ def test_what_every_text_begins_with_is_there_once(lead: tuple[str, ...], text: 
     assert encoder.encode(tuple(once[: len(lead)] + once)) == once[: len(lead)] + once
 
 
+@pytest.mark.parametrize("lead", [("<s>",), ("[gMASK]", "<sop>")])
+@pytest.mark.parametrize("text", ["the fox", "<s>the"])
+def test_a_text_is_taken_as_it_is_if_the_client_wants(lead: tuple[str, ...], text: str) -> None:
+    encoder = leading(*lead)
+    assert encoder.encode(text, add_special_tokens=False) == leading().encode(text)
+
+
 def test_a_tokenizer_that_adds_nothing_takes_a_text_as_it_is() -> None:
     encoder = leading()
     bos = encoder.hf.convert_tokens_to_ids("<s>")
@@ -267,3 +275,19 @@ def test_the_demo_model_takes_callers_special_tokens_as_words() -> None:
     start, end = hf.convert_tokens_to_ids(["<|im_start|>", "<|im_end|>"])
     assert [i for i in ids if i in (start, end)] == [start, end, start]
     assert hf.decode(ids) == demo.render(messages)
+
+
+def test_a_conversation_comes_with_its_opening_and_raw_prompts_without() -> None:
+    hf = AutoTokenizer.from_pretrained(Path(__file__).parents[2] / "models" / "demo")
+    demo = Tokenizer(hf, "{% for m in messages %}{{ m.content }};{% endfor %}<|im_start|>")
+    messages = Conversation((Message("user", "hi"),))
+    assert demo.encoded(messages).opening == ";<|im_start|>"
+    assert demo.encoded(messages).ids == demo.encode(messages)
+    assert demo.encoded("hi;") == Encoded(demo.encode("hi;"))
+    assert demo.encoded((1, 2)) == Encoded([1, 2], "")
+
+
+def test_whether_tools_are_shown_by_the_template_is_told(tokenizer: Tokenizer) -> None:
+    words = "{% for m in messages %}{{ m.content }}{% endfor %}"
+    assert Tokenizer(tokenizer.hf, "{{ tools | tojson if tools }}" + words).takes_tools
+    assert not Tokenizer(tokenizer.hf, words).takes_tools

@@ -14,7 +14,7 @@ CALL_FORMS = {
     "hermes": CallForm(),
     "thinking": CallForm(),
     "llama-3.1": CallForm(),
-    "mistral": CallForm(has_short_ids=True),
+    "mistral-tools": CallForm(has_short_ids=True),
     "channels": CallForm(),
     "deepseek": CallForm(takes_text=True, no_content=NoContent.NULL, splits=True),
     "xml": CallForm(wraps_text=True),
@@ -42,7 +42,7 @@ def test_families_get_their_calls_in_the_form_that_they_want(name: str) -> None:
     assert forms.takes_results
     assert forms.calls == CALL_FORMS[name]
     assert forms.knows_developer == (name == "channels")
-    assert forms.takes_system == (name != "mistral")
+    assert forms.takes_system == (name != "mistral-tools")
     assert forms.reasoning_key == ("thinking" if name == "channels" else "reasoning_content")
 
 

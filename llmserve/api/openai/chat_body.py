@@ -12,6 +12,7 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 from llmserve.api.openai.body import OpenAIBody
 from llmserve.api.openai.messages import ChatMessage
 from llmserve.api.openai.no_op import ChatNoOpFields
+from llmserve.api.openai.shown import Shown
 from llmserve.api.openai.tools import (
     MAX_TOOLS,
     FunctionChoiceIn,
@@ -166,6 +167,14 @@ class ChatBody(ChatNoOpFields, OpenAIBody):
         choice = self.tool_choice if self.tool_choice is not None else self.function_call
         may_be_several = self.parallel_tool_calls is not False and not self.functions
         return chosen(choice, is_parallel=may_be_several)
+
+    @property
+    def shown(self) -> Shown:
+        return replace(
+            super().shown,
+            reasoning=self.include_reasoning is not False,
+            older_calls=bool(self.functions),
+        )
 
     def prompts(self) -> list[Conversation]:
         """The conversation. With the choice `none` the model is not shown any tools."""

@@ -2,47 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from llmserve.api.openai.choices_writer import ChoicesWriter, UsageWanted
-from llmserve.api.openai.logprobs import ChatLogprobs, LogprobsWriter, Spell
+from llmserve.api.openai.choices_writer import ChoicesWriter
+from llmserve.api.openai.logprobs import ChatLogprobs, LogprobsWriter, Spell, as_ids
 from llmserve.domain import Delta, FinishReason, ToolCall, ToolCallDelta
-from llmserve.service import Answer, Generation
+from llmserve.service import Answer
 
 
 class ChatWriter(ChoicesWriter):
     """A choice is a message, and its chunks are deltas; the first one names the role.
 
-    What the model thought is `reasoning_content`, and for clients of newer servers `reasoning`.
+    What the model thought is `reasoning_content`, and for clients of newer servers `reasoning`. A
+    client that knows functions and no tools gets one call, the first.
     """
 
     prefix = "chatcmpl-"
     whole_object = "chat.completion"
     chunk_object = "chat.completion.chunk"
+    has_one_prompt = True
 
-    def __init__(
-        self,
-        generations: Sequence[Generation],
-        *,
-        choices_per_prompt: int,
-        usage_wanted: UsageWanted = UsageWanted.NONE,
-        has_reasoning: bool = True,
-        has_older_calls: bool = False,
-    ) -> None:
-        """Without `has_reasoning`, what the model thought is left out; `has_older_calls` is for
-        clients that know functions and no tools: an answer has one call, the first."""
-        super().__init__(
-            generations, choices_per_prompt=choices_per_prompt, usage_wanted=usage_wanted
-        )
-        self._has_reasoning = has_reasoning
-        self._has_older_calls = has_older_calls
-
-    def shown(self, delta: Delta) -> Delta:
-        if not self._has_reasoning:
+    def wanted(self, delta: Delta) -> Delta:
+        if not self.shown.reasoning:
             delta = replace(delta, reasoning="")
-        if self._has_older_calls:
+        if self.shown.older_calls:
             delta = replace(delta, calls=tuple(call for call in delta.calls if not call.index))
         return delta
 
@@ -67,20 +51,20 @@ class ChatWriter(ChoicesWriter):
             "refusal": None,
         }
         if answer.calls:
-            calls = answer.calls[:1] if self._has_older_calls else answer.calls
+            calls = answer.calls[:1] if self.shown.older_calls else answer.calls
             message |= self._calls([_whole_call(call) for call in calls])
-        return {"message": message | _reasoning(answer.reasoning if self._has_reasoning else "")}
+        return {"message": message | _reasoning(answer.reasoning if self.shown.reasoning else "")}
 
     def finish_reason(self, reason: FinishReason) -> str:
-        if reason is FinishReason.TOOL_CALLS and self._has_older_calls:
+        if reason is FinishReason.TOOL_CALLS and self.shown.older_calls:
             return "function_call"
         return super().finish_reason(reason)
 
     def logprobs_writer(self, spelling: Spell) -> LogprobsWriter:
-        return ChatLogprobs(spelling)
+        return ChatLogprobs(as_ids(spelling) if self.shown.tokens_as_ids else spelling)
 
     def _calls(self, calls: list[dict[str, Any]]) -> dict[str, Any]:
-        if not self._has_older_calls:
+        if not self.shown.older_calls:
             return {"tool_calls": calls}
         functions = [call["function"] for call in calls]
         arguments = "".join(function["arguments"] for function in functions)

@@ -24,9 +24,7 @@ async def chat_completions(body: ChatBody, exchange: TheExchange) -> Response:
     writer = ChatWriter(
         generations,
         choices_per_prompt=body.choices_per_prompt,
-        usage_wanted=body.usage_wanted,
-        has_reasoning=body.include_reasoning is not False,
-        has_older_calls=bool(body.functions),
+        shown=body.shown,
     )
     return await answer(exchange, generations, writer, is_streamed=bool(body.stream))
 
@@ -36,6 +34,10 @@ async def completions(body: CompletionBody, exchange: TheExchange) -> Response:
     """Continue one or several prompts."""
     generations = await exchange.open(body)
     writer = CompletionWriter(
-        generations, choices_per_prompt=body.choices_per_prompt, usage_wanted=body.usage_wanted
+        generations,
+        choices_per_prompt=body.choices_per_prompt,
+        shown=body.shown,
+        num_top=body.logprobs,
+        echoed=body.echoed,
     )
     return await answer(exchange, generations, writer, is_streamed=bool(body.stream))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Protocol, TypeVar
 
-from llmserve.engines.batching.sampled_token import SampledToken
 from llmserve.engines.batching.schedule.plan import StepPlan
+from llmserve.engines.batching.step_result import StepResult
 from llmserve.errors import LLMServeError
 
 Prepared = TypeVar("Prepared")
@@ -21,9 +21,9 @@ class Computation(Protocol[Prepared, Row]):
         """The part of a step that needs the GIL."""
         ...
 
-    def compute(self, prepared: Prepared, rows: list[Row]) -> list[SampledToken]:
-        """The next token of each sampled slice, in the plan's order; `rows` belong to the same
-        slices. Should release the GIL at once. Computing a step again must be harmless.
+    def compute(self, prepared: Prepared, rows: list[Row]) -> StepResult:
+        """The next token of each sampled slice, in the plan's order, whose `rows` these are, and
+        what is scored. Should release the GIL at once. Computing a step again must be harmless.
         """
         ...
 

@@ -32,6 +32,7 @@ from llmserve.engines.batching.compute.building import build_computation
 from llmserve.engines.batching.compute.kv_cache import LayerShape
 from llmserve.engines.batching.compute.model_computation import ModelComputation
 from llmserve.engines.batching.compute.sampling.row_state import RowState
+from llmserve.engines.batching.compute.scoring import most_scored
 from llmserve.engines.batching.compute.sizing import CacheOptions
 from llmserve.engines.batching.loop import StepLoop
 from llmserve.engines.batching.pacer import LEAST_TOKENS, LEAST_TOKENS_ON_GPU, Pacer
@@ -39,13 +40,15 @@ from llmserve.engines.batching.schedule.scheduler import Scheduler
 from llmserve.engines.batching.stream import Stream
 from llmserve.engines.batching.wakes import Wakes
 from llmserve.engines.bridge import TokenBridge
+from llmserve.engines.constraints.compiler import ConstraintCompiler
+from llmserve.engines.constraints.vocabulary import Vocabulary
 from llmserve.engines.engine import Generator, Hold
 from llmserve.engines.failure import release_memory
 from llmserve.engines.job import Job
 from llmserve.engines.memory_share import MemoryShare
 from llmserve.engines.options import EngineOptions
 from llmserve.engines.prefix import beginning
-from llmserve.engines.preparation import PreparationPool
+from llmserve.engines.preparation import PreparationPool, older
 from llmserve.engines.private_job import private_job, unloaded
 from llmserve.engines.progress import OnProgress, interruptible
 from llmserve.engines.task import Task
@@ -84,6 +87,8 @@ class BatchingEngine(Generator):
         self._num_threads = options.threads()
         self._why = why
         self._prompts = PreparationPool(spec.name)
+        vocabulary = Vocabulary(loaded.tokenizer, loaded.vocab, loaded.eos_ids)
+        self._compiler = ConstraintCompiler(spec.name, vocabulary)
         self._computation: ModelComputation | None = None
         self._loop: StepLoop[Batch, RowState] | None = None
         self._scheduler: Scheduler | None = None
@@ -106,6 +111,10 @@ class BatchingEngine(Generator):
     @property
     def spelling(self) -> Callable[[int], Spelling]:
         return self.tokenizer.spelling
+
+    @property
+    def decode(self) -> Callable[[Sequence[int]], str]:
+        return self.tokenizer.decode
 
     @property
     def info(self) -> EngineInfo:
@@ -131,11 +140,19 @@ class BatchingEngine(Generator):
     async def prepare(
         self, requests: Sequence[GenerationRequest], caller: Caller, deadline: float, hold: Hold
     ) -> Sequence[Task]:
-        builder = TaskBuilder(self._spec, self.tokenizer, self.info, self._prompts, awake_clock)
+        builder = TaskBuilder(
+            self._spec,
+            self.tokenizer,
+            self.info,
+            self._prompts,
+            awake_clock,
+            self._compiler,
+            self._model.reader,
+        )
         return await builder.build(requests, caller, deadline, hold)
 
     def fail_preparing(self, error: LLMServeError) -> int:
-        return self._prompts.fail(error)
+        return self._prompts.fail(error) + self._compiler.fail(error)
 
     async def warm(self, prompts: Sequence[str], prefixes: Sequence[Prompt]) -> WarmReport:
         """One after another, in steps shared with what runs."""
@@ -168,14 +185,14 @@ class BatchingEngine(Generator):
     def stats(self) -> EngineStats:
         """The engine after its last step."""
         if self._loop is None:
-            return EngineStats(seconds_preparing=self._prompts.seconds_running)
+            return EngineStats(seconds_preparing=self._seconds_preparing)
         loop, scheduled = self._loop, self._loop.stats
         busy_since = loop.busy_since
         age = awake_clock() - busy_since if busy_since is not None else None
         return EngineStats(
             running=len(self._running),
             seconds_since_step=float("inf") if loop.is_lost else age,
-            seconds_preparing=self._prompts.seconds_running,
+            seconds_preparing=self._seconds_preparing,
             cache_usage=scheduled.blocks_used / scheduled.blocks_total,
             waiting=scheduled.waiting,
             blocks_used=scheduled.blocks_used,
@@ -183,10 +200,15 @@ class BatchingEngine(Generator):
             preemptions=scheduled.preemptions,
         )
 
+    @property
+    def _seconds_preparing(self) -> float | None:
+        return older(self._prompts.seconds_running, self._compiler.seconds_running)
+
     async def close(self) -> None:
         """Cancel what runs, wait for the thread, drop the model."""
         self._is_closing = True
         self._prompts.close(unloaded(self._spec.name))
+        self._compiler.close(unloaded(self._spec.name))
         if self._loop is not None:
             self._loop.close()
         if self._thread is not None:
@@ -253,6 +275,7 @@ class BatchingEngine(Generator):
             block_size=options.block_size,
             max_tokens_per_step=most,
             max_sequences=self._max_running,
+            max_scored_per_step=min(most, most_scored(self._model.vocab, self._is_on_gpu)),
             is_caching=options.prefix_caching,
         )
         wakes = Wakes(loop)
@@ -275,13 +298,15 @@ class BatchingEngine(Generator):
     def _admit(self, job: Job, wakes: Wakes) -> Stream[RowState]:
         """On the step loop's thread."""
         loaded = self._model
-        bridge = TokenBridge(job, loaded.tokenizer, loaded.eos_ids, awake_clock, wakes.add)
+        rule = None if job.task.new_rule is None else job.task.new_rule()
+        bridge = TokenBridge(job, loaded.tokenizer, loaded.eos_ids, awake_clock, wakes.add, rule)
         row = RowState(
             job.task.sampling,
             job.task.prompt_ids,
             loaded.eos_ids,
             loaded.vocab,
             loaded.device,
+            rule,
         )
         return Stream(job, bridge, row)
 

@@ -23,7 +23,9 @@ from llmserve.engines.batching.schedule.sequence import Sequence
 from llmserve.engines.batching.schedule.stats import SchedulerStats
 from llmserve.engines.batching.stream import Admit, Stream
 from llmserve.engines.batching.wakes import Wakes
+from llmserve.engines.failure import no_numbers
 from llmserve.engines.job import Job
+from llmserve.engines.scores import Scores
 from llmserve.engines.step_report import StepParts, StepReport
 from llmserve.errors import GenerationFailed, LLMServeError, ModelUnloaded
 
@@ -40,6 +42,7 @@ class _Attempts:
     """What came of one plan: a step that fails is tried again in halves."""
 
     tokens: dict[Sequence, tuple[int, TokenLogprobs | None]] = field(default_factory=dict)
+    scores: dict[Sequence, Scores] = field(default_factory=dict)
     failed: dict[Sequence, LLMServeError] = field(default_factory=dict)
     num_failures: int = 0
     prepare_seconds: float = 0.0
@@ -181,10 +184,7 @@ class StepLoop(Generic[Prepared, Row]):
         commit_begun = self._clock()
         sampled = self._commit(plan, attempts)
         committed_at = self._clock()
-        for sequence in sampled:
-            stream = self._streams[sequence]
-            if stream.accept(*attempts.tokens[sequence]):
-                self._remove(stream)
+        self._publish(plan, attempts)
         ended = self._clock()
         if not attempts.num_failures:  # what was tried again teaches nothing
             self._pacer.learn(plan, ended - begun)
@@ -203,6 +203,22 @@ class StepLoop(Generic[Prepared, Row]):
             )
         )
 
+    def _publish(self, plan: StepPlan, attempts: _Attempts) -> None:
+        for piece in plan.slices:
+            sequence = piece.sequence
+            if sequence in attempts.failed:
+                continue
+            stream = self._streams[sequence]
+            if sequence in attempts.scores:
+                stream.tell(attempts.scores[sequence])
+            is_over = sequence.max_new_tokens == 0 and piece.end == sequence.num_tokens
+            if is_over:
+                stream.end()
+            elif sequence in attempts.tokens:
+                is_over = stream.accept(*attempts.tokens[sequence])
+            if is_over:
+                self._remove(stream)
+
     def _attempt(self, slices: tuple[Slice, ...], attempts: _Attempts) -> None:
         """Compute these slices of a plan.
 
@@ -219,7 +235,7 @@ class StepLoop(Generic[Prepared, Row]):
             # the GIL, and the event loop has it to itself.
             self._wakes.flush()
             flushed_at = self._clock()
-            tokens = self._computation.compute(prepared, rows)
+            result = self._computation.compute(prepared, rows)
             computed_at = self._clock()
         # The worker's boundary: whatever a model raises ends the fewest requests.
         except Exception as error:
@@ -237,9 +253,15 @@ class StepLoop(Generic[Prepared, Row]):
         attempts.prepare_seconds += prepared_at - begun
         attempts.publish_seconds += flushed_at - prepared_at
         attempts.compute_seconds += computed_at - flushed_at
-        for sequence, token in zip(sampled, tokens, strict=True):
+        scored = [piece.sequence for piece in slices if piece.scored]
+        for sequence, scores in zip(scored, result.scores, strict=True):
+            if scores.are_numbers:
+                attempts.scores[sequence] = scores
+            else:
+                attempts.failed[sequence] = no_numbers()
+        for sequence, token in zip(sampled, result.tokens, strict=True):
             if token.token_id is None:
-                attempts.failed[sequence] = _no_numbers()
+                attempts.failed[sequence] = no_numbers()
             else:
                 attempts.tokens[sequence] = (token.token_id, token.logprobs)
 
@@ -248,7 +270,8 @@ class StepLoop(Generic[Prepared, Row]):
         if attempts.failed:
             plan = StepPlan(tuple(p for p in plan.slices if p.sequence not in attempts.failed))
         sampled = [piece.sequence for piece in plan.slices if piece.is_sampled]
-        self._scheduler.commit(plan, [attempts.tokens[sequence][0] for sequence in sampled])
+        next_ids = [attempts.tokens[sequence][0] for sequence in sampled]
+        self._scheduler.commit(plan, next_ids, attempts.scores)
         return sampled
 
     def _check_scheduler(self) -> None:
@@ -300,10 +323,6 @@ class StepLoop(Generic[Prepared, Row]):
         while self._calls:
             self._calls.popleft()[1].set_exception(error)
         self._wakes.flush()
-
-
-def _no_numbers() -> GenerationFailed:
-    return GenerationFailed("the model's logits are not numbers; the checkpoint may be damaged")
 
 
 def _lost() -> GenerationFailed:

@@ -11,6 +11,7 @@ from llmserve.engines.batching.computation import Row
 from llmserve.engines.batching.schedule.sequence import Sequence
 from llmserve.engines.bridge import StopStringMatched, TokenBridge
 from llmserve.engines.job import Job
+from llmserve.engines.scores import Scores
 from llmserve.errors import LLMServeError
 
 
@@ -39,6 +40,13 @@ class Stream(Generic[Row]):
             self._is_started = True
             self.job.cached_tokens = self.sequence.num_cached
             self.bridge.start()
+            if self.sequence.scoring is not None:
+                for scores in self.sequence.scoring.take_found():
+                    self.tell(scores)
+
+    def tell(self, scores: Scores) -> None:
+        """Publish log probabilities of the prompt's next tokens."""
+        self.bridge.tell(scores)
 
     def accept(self, token_id: int, logprobs: TokenLogprobs | None) -> bool:
         """Publish a token; returns whether it was the last one and the stream has ended."""
@@ -54,7 +62,7 @@ class Stream(Generic[Row]):
         return False
 
     def end(self) -> None:
-        """It was cancelled."""
+        """It was cancelled, or nothing was to be generated."""
         self.bridge.end()
 
     def fail(self, error: LLMServeError) -> None:

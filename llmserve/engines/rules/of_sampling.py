@@ -14,7 +14,7 @@ from llmserve.engines.token_rule import TokenRule
 def rules_of(
     sampling: SamplingParams, banned: tuple[TokenSequence, ...]
 ) -> list[Callable[[], TokenRule]]:
-    """What makes each of them, in the order in which `EveryRule` is to ask them. `banned` are the
+    """What makes each of them, in the order in which they are asked. `banned` are the
     tokens of the bad words. The rule of `thinking_budget` needs the model's markers as well."""
     rules: list[Callable[[], TokenRule]] = []
     if sampling.allowed_token_ids:

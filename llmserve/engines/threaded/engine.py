@@ -31,13 +31,15 @@ from llmserve.domain import (
 )
 from llmserve.engines.accelerator import answers, make_current
 from llmserve.engines.bridge import StopStringMatched, TokenBridge
+from llmserve.engines.constraints.compiler import ConstraintCompiler
+from llmserve.engines.constraints.vocabulary import Vocabulary
 from llmserve.engines.engine import Generator, Hold
-from llmserve.engines.failure import as_failure, release_memory
+from llmserve.engines.failure import as_failure, no_numbers, release_memory
 from llmserve.engines.frames import forget_frames
 from llmserve.engines.job import Job
 from llmserve.engines.options import EngineOptions
 from llmserve.engines.prefix import beginning
-from llmserve.engines.preparation import PreparationPool
+from llmserve.engines.preparation import PreparationPool, older
 from llmserve.engines.private_job import private_job, unloaded
 from llmserve.engines.progress import OnProgress, interruptible
 from llmserve.engines.step_report import StepReport
@@ -46,6 +48,8 @@ from llmserve.engines.task_builder import TaskBuilder
 from llmserve.engines.threaded.logits_processors import build_processors
 from llmserve.engines.threaded.logprobs import LogprobsTap
 from llmserve.engines.threaded.pinned_prefixes import Pinned, PinnedPrefixes, PrefixRefused, pin
+from llmserve.engines.threaded.prompt_logprobs import LOGIT_BYTES, prompt_scores
+from llmserve.engines.token_rule import AnswerRule
 from llmserve.engines.warmup import warm_up, warm_up_task
 from llmserve.engines.weights.loading import LoadedModel, load_model
 from llmserve.errors import GenerationFailed, LLMServeError, OutOfMemory
@@ -91,6 +95,7 @@ class ThreadedEngine(Generator):
         self._warming: set[Job] = set()
         self._prefixes = PinnedPrefixes()
         self._prompts = PreparationPool(spec.name)
+        self._compiler: ConstraintCompiler | None = None
 
     @property
     def capacity(self) -> int:
@@ -107,6 +112,10 @@ class ThreadedEngine(Generator):
         return self.tokenizer.spelling
 
     @property
+    def decode(self) -> Callable[[Sequence[int]], str]:
+        return self.tokenizer.decode
+
+    @property
     def info(self) -> EngineInfo:
         """What was loaded."""
         return self._model.info(EngineKind.THREADED, self._why)
@@ -116,17 +125,28 @@ class ThreadedEngine(Generator):
         loop = asyncio.get_running_loop()
         if self._loaded is None:
             self._loaded = await loop.run_in_executor(self._pool, self._load, on_progress)
+        vocabulary = Vocabulary(self.tokenizer, self._model.vocab, self._model.eos_ids)
+        self._compiler = ConstraintCompiler(self._spec.name, vocabulary)
         on_progress(LoadProgress("warm-up"))
         await warm_up(self, self._spec, lambda: self._is_lost)
 
     async def prepare(
         self, requests: Sequence[GenerationRequest], caller: Caller, deadline: float, hold: Hold
     ) -> Sequence[Task]:
-        builder = TaskBuilder(self._spec, self.tokenizer, self.info, self._prompts, awake_clock)
+        builder = TaskBuilder(
+            self._spec,
+            self.tokenizer,
+            self.info,
+            self._prompts,
+            awake_clock,
+            self._compiler,
+            self._model.reader,
+        )
         return await builder.build(requests, caller, deadline, hold)
 
     def fail_preparing(self, error: LLMServeError) -> int:
-        return self._prompts.fail(error)
+        compiling = 0 if self._compiler is None else self._compiler.fail(error)
+        return self._prompts.fail(error) + compiling
 
     async def warm(self, prompts: Sequence[str], prefixes: Sequence[Prompt]) -> WarmReport:
         """One after another, on the warmer's thread."""
@@ -152,11 +172,12 @@ class ThreadedEngine(Generator):
         steps = [job.last_step_at for job in self._running if job.last_step_at is not None]
         age = now - min(steps) if steps else None
         tokens = sum(job.usage.total_tokens for job in self._running)
+        compiling = None if self._compiler is None else self._compiler.seconds_running
         room = self._max_running * self._loaded.max_context if self._loaded is not None else 1
         return EngineStats(
             running=len(self._running),
             seconds_since_step=float("inf") if self._is_lost else age,
-            seconds_preparing=self._prompts.seconds_running,
+            seconds_preparing=older(self._prompts.seconds_running, compiling),
             cache_usage=min(1.0, tokens / room),
             pinned_bytes=self._prefixes.num_bytes,
         )
@@ -165,6 +186,8 @@ class ThreadedEngine(Generator):
         """Cancel what runs, loading included, wait for the threads, drop the model."""
         self._is_closing = True
         self._prompts.close(unloaded(self._spec.name))
+        if self._compiler is not None:
+            self._compiler.close(unloaded(self._spec.name))
         for job in (*self._running, *self._warming):
             job.cancel()
         await self._idle.wait()
@@ -220,14 +243,15 @@ class ThreadedEngine(Generator):
         """The worker thread's whole life with a job; never raises."""
         request_id.set(job.task.request_id)
         try:
-            bridge = TokenBridge(job, self.tokenizer, self._model.eos_ids, awake_clock)
+            rule = None if job.task.new_rule is None else job.task.new_rule()
+            bridge = TokenBridge(job, self.tokenizer, self._model.eos_ids, awake_clock, rule=rule)
             prefix = self._prefixes.longest_match(job.task.prompt_ids)
             job.cached_tokens = len(prefix.token_ids) if prefix is not None else 0
             bridge.start()
             if job.is_cancelled:
                 bridge.end()
             else:
-                self._generate(job, bridge, prefix)
+                self._generate(job, bridge, prefix, rule)
         except StopStringMatched:
             pass
         # The worker's boundary: whatever a model raises ends this request and no other.
@@ -239,16 +263,23 @@ class ThreadedEngine(Generator):
             self._is_lost = self._is_lost or not answers(self._model.device)
 
     @torch.inference_mode()
-    def _generate(self, job: Job, bridge: TokenBridge, prefix: Pinned | None) -> None:
+    def _generate(
+        self, job: Job, bridge: TokenBridge, prefix: Pinned | None, rule: AnswerRule | None
+    ) -> None:
         model, task = self._model, job.task
         make_current(model.device)
         # input_ids, (1, prompt_tokens)
         input_ids = torch.tensor([task.prompt_ids], dtype=torch.long, device=model.device)
+        if task.sampling.prompt_logprobs is not None:
+            self._score(job, bridge, input_ids, task.sampling.prompt_logprobs)
+        if job.is_cancelled or not task.max_tokens:
+            bridge.end()
+            return
         processors = build_processors(
-            task.sampling, len(task.prompt_ids), model.eos_ids, model.device
+            task.sampling, len(task.prompt_ids), model.eos_ids, model.device, rule
         )
         prefill_tokens = len(task.prompt_ids) - job.cached_tokens
-        end_of_step = _EndOfStep(bridge, prefill_tokens, self._on_step)
+        end_of_step = _EndOfStep(bridge, prefill_tokens, self._on_step, rule)
         streamer: BaseStreamer = bridge
         if task.sampling.logprobs is not None:
             tap = LogprobsTap(bridge, task.sampling.logprobs)
@@ -268,6 +299,18 @@ class ThreadedEngine(Generator):
             streamer=streamer,
             **({} if prefix is None else {"past_key_values": prefix.copy_cache()}),
         )
+
+    def _score(self, job: Job, bridge: TokenBridge, input_ids: torch.Tensor, num_top: int) -> None:
+        model, begun = self._model, awake_clock()
+        most = max(1, LOGIT_BYTES // (4 * model.vocab))
+        for scores in prompt_scores(model.model, input_ids, num_top, most):
+            if not scores.are_numbers:
+                raise no_numbers()
+            bridge.tell(scores)
+            self._on_step(StepReport(awake_clock() - begun, len(scores), sampled=0))
+            begun = awake_clock()
+            if job.is_cancelled:
+                return
 
     def _pin(self, prefix: Prompt) -> tuple[tuple[int, ...], str | None]:
         """Keep a prefix's cache; its tokens, and why it is not kept. On the warmer's thread.
@@ -309,8 +352,10 @@ class _EndOfStep(StoppingCriteria):
         bridge: TokenBridge,
         prefill_tokens: int,
         on_step: Callable[[StepReport], None],
+        rule: AnswerRule | None,
     ) -> None:
         self._bridge = bridge
+        self._rule = rule
         self._tokens = prefill_tokens
         self._on_step = on_step
         self._begun_at = awake_clock()
@@ -319,5 +364,8 @@ class _EndOfStep(StoppingCriteria):
         now = awake_clock()
         self._on_step(StepReport(now - self._begun_at, self._tokens, sampled=1))
         self._tokens, self._begun_at = 1, now
-        is_over = self._bridge.is_over(int(input_ids[0, -1]))
+        token_id = int(input_ids[0, -1])
+        if self._rule is not None:
+            self._rule.accept(token_id)
+        is_over = self._bridge.is_over(token_id)
         return torch.full((input_ids.shape[0],), is_over, device=input_ids.device)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+import numpy as np
 import torch
 from transformers import (
     LogitsProcessor,
@@ -21,6 +22,8 @@ from transformers import (
 )
 
 from llmserve.domain import SamplingParams
+from llmserve.engines.token_mask import forbidden_tokens
+from llmserve.engines.token_rule import TokenRule, Words
 
 MIN_NOISE: Final = 2.0**-25
 """A float32 exponential draw is 0 once in 2**24; unclamped, that token would always win."""
@@ -31,8 +34,22 @@ def build_processors(
     prompt_tokens: int,
     eos_ids: tuple[int, ...],
     device: torch.device,
+    rule: TokenRule | None = None,
 ) -> LogitsProcessorList:
-    """The processors of one request, in the order of transformers: penalties, then warpers."""
+    """The processors of one request, in the order of transformers: penalties, then warpers. What
+    the rule forbids comes between them."""
+    chain = _adjustments(params, prompt_tokens, eos_ids)
+    if rule is not None:
+        chain = LogitsProcessorList([Restricted(rule, chain)])
+    if not params.is_greedy:
+        chain.extend(_warpers(params))
+        chain.append(Draw(params.seed, device))
+    return chain
+
+
+def _adjustments(
+    params: SamplingParams, prompt_tokens: int, eos_ids: tuple[int, ...]
+) -> LogitsProcessorList:
     chain = LogitsProcessorList()
     if params.repetition_penalty != 1.0:
         chain.append(RepetitionPenaltyLogitsProcessor(params.repetition_penalty))
@@ -45,9 +62,6 @@ def build_processors(
     end_ids = (*eos_ids, *params.stop_token_ids)
     if params.min_tokens > 0 and end_ids:
         chain.append(NoEosBefore(params.min_tokens, end_ids, prompt_tokens))
-    if not params.is_greedy:
-        chain.extend(_warpers(params))
-        chain.append(Draw(params.seed, device))
     return chain
 
 
@@ -112,6 +126,35 @@ class NoEosBefore(LogitsProcessor):
         masked = scores.clone()
         # A token that a request names may have an embedding and no score.
         masked[:, [i for i in self._end_ids if i < scores.shape[1]]] = -torch.inf
+        return masked
+
+
+class Restricted(LogitsProcessor):
+    """Leaves the tokens that a rule allows, after everything else that changes scores.
+
+    A rule wins over biases and minimum lengths: where they leave none of its tokens, the model's
+    own scores decide among these.
+    """
+
+    def __init__(self, rule: TokenRule, adjustments: LogitsProcessorList) -> None:
+        self._rule = rule
+        self._adjustments = adjustments
+        self._words: Words | None = None
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        """Adjust and mask scores, shape (1, vocab)."""
+        adjusted: torch.Tensor = self._adjustments(input_ids, scores)
+        if self._rule.is_idle:
+            return adjusted
+        vocab = scores.shape[-1]
+        if self._words is None:
+            self._words = np.empty(-(-vocab // 32), np.int32)
+        self._words[:] = -1
+        self._rule.restrict(self._words)
+        forbidden = forbidden_tokens(self._words[None], vocab).to(scores.device)
+        masked = adjusted.masked_fill(forbidden, -torch.inf)
+        if bool(masked.isneginf().all()):
+            masked = scores.masked_fill(forbidden, -torch.inf)
         return masked
 
 

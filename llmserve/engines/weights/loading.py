@@ -31,6 +31,8 @@ from llmserve.engines.weights.fingerprint import fingerprint, hash_of_files
 from llmserve.engines.weights.footprint import stored_bytes
 from llmserve.engines.weights.recommended import read_recommended
 from llmserve.errors import InvalidRequest, ModelBroken
+from llmserve.text.output.choice import choose_syntax
+from llmserve.text.output.output_reader import OutputReader
 from llmserve.text.tokenizer import Tokenizer
 
 DEFAULT_CONTEXT: Final = 2048
@@ -42,7 +44,8 @@ class LoadedModel:
     """A model ready to generate.
 
     `sampling` is what its generation_config.json recommends, `rules` what it requires of every
-    answer; `eos_ids` end an answer. `warnings` are for the operator.
+    answer; `eos_ids` end an answer. `warnings` are for the operator. `reader` knows what the text of
+    an answer means.
     """
 
     model: Any
@@ -59,6 +62,7 @@ class LoadedModel:
     rules: AnswerRules = field(default_factory=AnswerRules)
     warnings: tuple[str, ...] = ()
     hash_of_files: str = ""
+    reader: OutputReader | None = None
 
     @property
     def vocab(self) -> int:
@@ -181,6 +185,7 @@ def _load(spec: ModelSpec, folder: Path, hf_tokenizer: Any) -> LoadedModel:
         rules=recommended.rules,
         warnings=warnings,
         hash_of_files=hash_of_files(folder, sorted(checkpoint.names)),
+        reader=_reader(spec, hf_tokenizer, config.model_type),
     )
 
 
@@ -191,6 +196,16 @@ def _check_stops(spec: ModelSpec, tokenizer: Tokenizer) -> None:
         raise ModelBroken(
             f"model {spec.name!r} has wrong stop_token_ids in its model.toml: {error.message}"
         ) from error
+
+
+def _reader(spec: ModelSpec, hf_tokenizer: Any, model_type: str) -> OutputReader:
+    """How answers are read; the log says why so."""
+    own = hf_tokenizer.chat_template
+    templates = own.values() if isinstance(own, dict) else [own or ""]
+    source = spec.chat_template or "\n".join(templates)
+    chosen = choose_syntax(hf_tokenizer, source, model_type, spec.output_syntax)
+    logger.info("model {}: answers are read as {}: {}", spec.name, chosen.name, chosen.why)
+    return OutputReader(chosen, hf_tokenizer)
 
 
 def _take_custom_generate(model: Any, folder: Path, spec: ModelSpec) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from scripted_generation import ScriptedGeneration
 
 from llmserve.api.openai.chat_writer import ChatWriter
-from llmserve.api.openai.choices_writer import UsageWanted
+from llmserve.api.openai.shown import TEXT_AND_LOGPROBS, Shown, UsageWanted
 from llmserve.domain import (
     Cancelled,
     Delta,
@@ -30,14 +30,10 @@ ROLE = {"role": "assistant", "content": ""}
 
 
 def writer(
-    count: int = 1, choices_per_prompt: int = 1, *, usage_wanted: UsageWanted = UsageWanted.NONE
+    count: int = 1, choices_per_prompt: int = 1, *, shown: Shown = TEXT_AND_LOGPROBS
 ) -> ChatWriter:
     generations = [ScriptedGeneration() for _ in range(count)]
-    return ChatWriter(
-        generations,  # type: ignore[arg-type]
-        choices_per_prompt=choices_per_prompt,
-        usage_wanted=usage_wanted,
-    )
+    return ChatWriter(generations, choices_per_prompt=choices_per_prompt, shown=shown)  # type: ignore[arg-type]
 
 
 def parsed(frames: Sequence[bytes]) -> list[dict[str, Any]]:
@@ -116,7 +112,7 @@ def test_a_cancelled_choice_has_no_finish_reason() -> None:
 def test_done_is_last_and_before_it_the_usage_if_it_is_wanted() -> None:
     usages = [Usage(3, 1, 2), Usage(3, 4, 3)]
     assert [*writer(2).end(usages)] == [b"data: [DONE]\n\n"]
-    chat = writer(2, 2, usage_wanted=UsageWanted.AT_THE_END)
+    chat = writer(2, 2, shown=Shown(usage=UsageWanted.AT_THE_END))
     [_, piece] = parsed([*chat.frames(0, Delta("a", (7,)))])
     assert piece["usage"] is None
     *chunks, done = chat.end(usages)
@@ -200,7 +196,7 @@ def test_what_it_thought_is_beside_what_it_says() -> None:
 
 
 def test_who_does_not_want_the_thoughts_gets_no_empty_chunks_for_them() -> None:
-    chat = ChatWriter([ScriptedGeneration()], choices_per_prompt=1, has_reasoning=False)  # type: ignore[list-item]
+    chat = writer(shown=Shown(reasoning=False))
     assert deltas(chat, Delta("", (1,), reasoning="hm"), Delta("yes", (2,))) == [{"content": "yes"}]
     answer = Answer("yes", (1, 2), Finish(FinishReason.STOP, Usage()), reasoning="hm")
     [choice] = chat.whole([answer])["choices"]
@@ -208,7 +204,7 @@ def test_who_does_not_want_the_thoughts_gets_no_empty_chunks_for_them() -> None:
 
 
 def test_a_client_that_knows_functions_alone_gets_one_call_in_its_form() -> None:
-    chat = ChatWriter([ScriptedGeneration()], choices_per_prompt=1, has_older_calls=True)  # type: ignore[list-item]
+    chat = writer(shown=Shown(older_calls=True))
     first, more = deltas(chat, *CALLS)
     assert first == {"function_call": {"name": "f", "arguments": ""}}
     assert more == {"function_call": {"arguments": '{"a": 1}'}}
@@ -237,7 +233,7 @@ def test_calls_of_a_whole_answer_have_their_ids() -> None:
 
 
 def test_every_chunk_may_have_the_usage_so_far() -> None:
-    chat = writer(usage_wanted=UsageWanted.IN_EVERY_CHUNK)
+    chat = writer(shown=Shown(usage=UsageWanted.IN_EVERY_CHUNK))
     events = (Delta("a", (7, 8)), Delta("b", (9,)), Finish(FinishReason.STOP, Usage(3, 4)))
     chunks = parsed([frame for event in events for frame in chat.frames(0, event)])
     assert [chunk["usage"]["completion_tokens"] for chunk in chunks] == [0, 2, 3, 4]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,13 +13,15 @@ from llmserve.domain import Cancelled, Event, Failed, Finish, SamplingParams
 from llmserve.engines.batching.loop import StepLoop
 from llmserve.engines.batching.pacer import Pacer
 from llmserve.engines.batching.sampled_token import SampledToken
-from llmserve.engines.batching.schedule.plan import StepPlan
+from llmserve.engines.batching.schedule.plan import Slice, StepPlan
 from llmserve.engines.batching.schedule.scheduler import Scheduler
+from llmserve.engines.batching.step_result import StepResult
 from llmserve.engines.batching.stream import Stream
 from llmserve.engines.batching.wakes import Wakes
 from llmserve.engines.bridge import TokenBridge
 from llmserve.engines.job import Job
 from llmserve.engines.mailbox import Mailbox
+from llmserve.engines.scores import Scores
 from llmserve.engines.step_report import StepReport
 from llmserve.engines.task import Task
 from llmserve.errors import GenerationFailed, LLMServeError, OutOfMemory
@@ -44,6 +47,15 @@ class Lost(RuntimeError):
     """The device is gone."""
 
 
+def letter_scores(part: Slice) -> Scores:
+    """Token i has the log probability -i, and the only likeliest token is i + 1."""
+    ids = part.sequence.token_ids[part.scored.start + 1 : part.scored.stop + 1]
+    places = range(part.scored.start + 1, part.scored.stop + 1)
+    logprobs = [-float(place) for place in places]
+    top = array("i", [place + 1 for place in places])
+    return Scores(1, array("i", ids), array("f", logprobs), top, top, array("f", logprobs))
+
+
 @dataclass
 class NextLetter:
     """A `Computation` that answers every row with the next letter; `most` slices are the memory it
@@ -65,7 +77,7 @@ class NextLetter:
         self.now += self.seconds
         return plan
 
-    def compute(self, plan: StepPlan, rows: list[None]) -> list[SampledToken]:
+    def compute(self, plan: StepPlan, rows: list[None]) -> StepResult:
         self.now += 2 * self.seconds
         self.plans.append(plan)
         self.entered.set()
@@ -78,7 +90,8 @@ class NextLetter:
             raise ValueError("poison")
         sampled = [part for part in plan.slices if part.is_sampled]
         assert len(rows) == len(sampled)
-        return [SampledToken(self.answer(part.sequence.token_ids)) for part in sampled]
+        tokens = [SampledToken(self.answer(part.sequence.token_ids)) for part in sampled]
+        return StepResult(tokens, [letter_scores(part) for part in plan.slices if part.scored])
 
     def diagnose(self, error: Exception) -> LLMServeError:
         if isinstance(error, MemoryError):
@@ -92,9 +105,20 @@ class NextLetter:
 class Machine:
     """A loop without a thread, and what it told."""
 
-    def __init__(self, computation: NextLetter, *, num_blocks: int = 64, tokens: int = 64) -> None:
+    def __init__(
+        self,
+        computation: NextLetter,
+        *,
+        num_blocks: int = 64,
+        tokens: int = 64,
+        scored: int | None = None,
+    ) -> None:
         self.scheduler = Scheduler(
-            num_blocks=num_blocks, block_size=4, max_tokens_per_step=tokens, max_sequences=16
+            num_blocks=num_blocks,
+            block_size=4,
+            max_tokens_per_step=tokens,
+            max_sequences=16,
+            max_scored_per_step=scored,
         )
         self.reports: list[StepReport] = []
         self.computation = computation

@@ -95,7 +95,7 @@ class Machine:
         plan = self.scheduler.plan()
         assert plan.slices, "work, and nothing planned"
         rows = [self.rows[part.sequence] for part in plan.slices if part.is_sampled]
-        choices = self.computation.compute(self.computation.prepare(plan), rows)
+        choices = self.computation.compute(self.computation.prepare(plan), rows).tokens
         self.scheduler.commit(plan, [choice.token_id for choice in choices])
 
     def run(self, sequences: list[Sequence], new_tokens: int = NEW_TOKENS) -> list[list[int]]:

@@ -8,6 +8,7 @@ from typing import Self
 import numpy as np
 import torch
 
+from llmserve.engines.batching.compute.scoring import Targets
 from llmserve.engines.batching.schedule.plan import StepPlan
 
 
@@ -22,11 +23,13 @@ class Batch:
         query_starts: (num_rows + 1,) int32, where each row's tokens begin among all.
         context_lengths: (num_rows,) int32, tokens of each row in the cache after this step.
         block_tables: (num_rows, max_blocks) int32, padded with 0.
-        sampled: (num_sampled,) int64, indices of the tokens whose logits are needed.
+        sampled: (num_sampled,) int64, indices of the tokens whose logits are needed: first those
+            that choose a next token, then those that score a prompt's token.
         num_decode: how many rows, the first ones, have one token.
         max_query: tokens of the longest row.
         max_context: the largest context length.
         prefill_context: context lengths of the rows past `num_decode`, added up.
+        targets: what is scored, if anything.
     """
 
     token_ids: torch.Tensor
@@ -40,6 +43,7 @@ class Batch:
     max_query: int
     max_context: int
     prefill_context: int
+    targets: Targets | None = None
 
     @classmethod
     def from_plan(cls, plan: StepPlan, block_size: int, device: torch.device) -> Self:
@@ -54,6 +58,7 @@ class Batch:
         positions: list[int] = []
         query_starts = [0]
         sampled: list[int] = []
+        scored: list[int] = []
         for row, part in enumerate(plan.slices):
             used = -(-part.end // block_size)
             block_tables[row, :used] = part.sequence.blocks[:used]
@@ -70,6 +75,7 @@ class Batch:
             query_starts.append(len(token_ids))
             if part.is_sampled:
                 sampled.append(len(token_ids) - 1)
+            scored += (begin + position - part.start for position in part.scored)
 
         def long(values: list[int]) -> torch.Tensor:
             return torch.tensor(values, dtype=torch.int64).to(device, non_blocking=True)
@@ -84,9 +90,10 @@ class Batch:
             query_starts=short(query_starts),
             context_lengths=short(contexts),
             block_tables=torch.from_numpy(block_tables).to(device, non_blocking=True),
-            sampled=long(sampled),
+            sampled=long(sampled + scored),
             num_decode=sum(1 for part in plan.slices if part.length == 1),
             max_query=max(part.length for part in plan.slices),
             max_context=max(contexts),
             prefill_context=sum(part.end for part in plan.slices if part.length > 1),
+            targets=Targets.of(plan.slices, device),
         )

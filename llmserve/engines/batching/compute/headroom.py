@@ -18,7 +18,9 @@ from llmserve.engines.batching.compute.grouped_attention import rows_at_once
 from llmserve.engines.batching.compute.kv_cache import KVCache, LayerShape
 from llmserve.engines.batching.compute.runner import Runner
 from llmserve.engines.batching.compute.sampling.row_state import RowState
+from llmserve.engines.batching.compute.scoring import most_scored
 from llmserve.engines.batching.schedule.plan import Slice, StepPlan
+from llmserve.engines.batching.schedule.scoring import Scoring
 from llmserve.engines.batching.schedule.sequence import Sequence
 from llmserve.engines.failure import release_memory
 from llmserve.engines.frames import forget_frames
@@ -30,6 +32,10 @@ DEAREST: Final = SamplingParams(
 )
 """Parameters with which the sampler needs most memory: it copies all logits, and sorts them, as no
 small number of tokens makes up the share."""
+
+
+DEAREST_TOP: Final = 20
+"""Likeliest tokens in each place of a prompt that is scored."""
 
 
 class Memory(Protocol):
@@ -140,6 +146,7 @@ class LargestStep:
         wanted = max(-(-(num_tokens - rows) // max(1, longest - 1)), self._most_copied // longest)
         prompts = min(rows, num_tokens - rows, wanted)
         decode = rows - prompts
+        left = most_scored(self._loaded.vocab, is_on_gpu=True)
         slices = [
             self._slice(self._max_context if row < self._long_rows else 1, 1)
             for row in range(decode)
@@ -147,13 +154,17 @@ class LargestStep:
         for number in range(prompts):
             length = (num_tokens - decode + number) // prompts
             context = min(longest, max(length, self._most_copied // prompts))
-            slices.append(self._slice(context, length))
+            scored = min(left, length - 1)
+            left -= scored
+            slices.append(self._slice(context, length, scored))
         return StepPlan(tuple(slices))
 
-    def _slice(self, context: int, length: int) -> Slice:
+    def _slice(self, context: int, length: int, scored: int = 0) -> Slice:
         blocks = [0] * -(-context // self._block_size)
-        sequence = Sequence([1] * context, blocks=blocks)
-        return Slice(sequence, context - length, length, is_sampled=True)
+        scoring = Scoring(DEAREST_TOP, context - 1) if scored else None
+        sequence = Sequence([1] * context, scoring=scoring, blocks=blocks)
+        start = context - length
+        return Slice(sequence, start, length, True, range(start, start + scored))
 
 
 def measure_step(

@@ -10,8 +10,8 @@ from llmserve.engines.batching.compute.batch import Batch
 from llmserve.engines.batching.compute.kv_cache import KVCache
 from llmserve.engines.batching.compute.runner import Runner
 from llmserve.engines.batching.compute.sampling.row_state import RowState
-from llmserve.engines.batching.sampled_token import SampledToken
 from llmserve.engines.batching.schedule.plan import StepPlan
+from llmserve.engines.batching.step_result import StepResult
 from llmserve.engines.failure import as_failure, release_memory
 from llmserve.engines.frames import forget_frames
 from llmserve.errors import LLMServeError
@@ -40,8 +40,8 @@ class ModelComputation:
         """The plan as tensors."""
         return self.runner.prepare(plan)
 
-    def compute(self, batch: Batch, rows: list[RowState]) -> list[SampledToken]:
-        """The sampled positions' tokens; `rows` are their sampling states."""
+    def compute(self, batch: Batch, rows: list[RowState]) -> StepResult:
+        """The sampled positions' tokens, whose sampling states are `rows`, and the scores."""
         return self.runner.compute(batch, rows)
 
     def diagnose(self, error: Exception) -> LLMServeError:
@@ -57,4 +57,5 @@ class ModelComputation:
 
     def close(self) -> None:
         """Release the model, which attends in its former way again, where it still can."""
+        self.runner.close()
         self.close_forward()

@@ -11,13 +11,15 @@ from llmserve.engines.batching.schedule.sequence import Sequence
 class Slice:
     """Tokens `start` to `start + length` of a sequence, whose blocks reach that far.
 
-    `is_sampled` if the slice ends with the newest token: its logits choose the next one.
+    `is_sampled` if the slice ends with the newest token: its logits choose the next one. `scored`:
+    positions among them whose logits score the prompt's next token.
     """
 
     sequence: Sequence
     start: int
     length: int
     is_sampled: bool
+    scored: range = range(0)
 
     @property
     def end(self) -> int:

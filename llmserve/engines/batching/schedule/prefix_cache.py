@@ -29,7 +29,7 @@ class PrefixCache:
     def match(self, sequence: Sequence) -> list[int]:
         """Blocks of the longest cached prefix that leaves at least one token to compute."""
         most = (sequence.num_tokens - 1) // self._block_size
-        self._extend(sequence.block_hashes, sequence.token_ids, most, sequence.cache_salt)
+        self.extend_hashes(sequence, most)
         return self._cached(sequence.block_hashes[:most])
 
     def find(self, token_ids: tuple[int, ...]) -> list[int]:
@@ -38,13 +38,17 @@ class PrefixCache:
         self._extend(hashes, token_ids, len(token_ids) // self._block_size, "")
         return self._cached(hashes)
 
+    def extend_hashes(self, sequence: Sequence, count: int) -> None:
+        """Compute the hashes of a sequence's first `count` blocks, which are full of tokens."""
+        self._extend(sequence.block_hashes, sequence.token_ids, count, sequence.cache_salt)
+
     def register(self, sequence: Sequence, num_before: int) -> None:
         """Cache the blocks that became full since `num_before` tokens were computed."""
         size = self._block_size
         first, last = num_before // size, sequence.num_computed // size
         if first == last:
             return
-        self._extend(sequence.block_hashes, sequence.token_ids, last, sequence.cache_salt)
+        self.extend_hashes(sequence, last)
         for index in range(first, last):
             self._pool.cache(sequence.blocks[index], sequence.block_hashes[index])
 

@@ -22,8 +22,9 @@ class Room:
         return 0 < num_running >= self._pool.num_free
 
     def fits(self, sequence: Sequence, shared: list[int], num_running: int) -> bool:
-        """Whether all its tokens and one more fit; pins are dropped for it if nothing else runs."""
-        needed = self._tables.num_blocks_for(sequence.num_tokens + 1)
+        """Whether all its tokens, and one more if any is generated, fit; pins are dropped for it if
+        nothing else runs."""
+        needed = self._tables.num_blocks_for(sequence.num_tokens + min(1, sequence.max_new_tokens))
         while True:
             held = sum(1 for block in shared if self._pool.is_held(block))
             if needed - held <= self._pool.num_free - num_running:

@@ -3,17 +3,25 @@ left of the step."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Final
+
 from llmserve.engines.batching.schedule.blocks import BlockPool
+from llmserve.engines.batching.schedule.budget import Budget
 from llmserve.engines.batching.schedule.fair_share import FairShare
 from llmserve.engines.batching.schedule.invariant import require
 from llmserve.engines.batching.schedule.pins import Pins
 from llmserve.engines.batching.schedule.plan import Slice, StepPlan
 from llmserve.engines.batching.schedule.prefix_cache import PrefixCache
 from llmserve.engines.batching.schedule.room import Room
+from llmserve.engines.batching.schedule.score_cache import ScoreCache
 from llmserve.engines.batching.schedule.sequence import Sequence
 from llmserve.engines.batching.schedule.stats import SchedulerStats
 from llmserve.engines.batching.schedule.tables import BlockTables
 from llmserve.engines.batching.schedule.waiting_queue import WaitingQueue
+from llmserve.engines.scores import Scores
+
+NO_SCORES: Final[Mapping[Sequence, Scores]] = {}
 
 
 class Scheduler:
@@ -33,8 +41,11 @@ class Scheduler:
         block_size: int,
         max_tokens_per_step: int,
         max_sequences: int,
+        max_scored_per_step: int | None = None,
         is_caching: bool = True,
     ) -> None:
+        """`max_scored_per_step`: prompt tokens that are scored in one step, at least 1; all if
+        absent."""
         if max_sequences > max_tokens_per_step:
             raise ValueError(
                 f"max_sequences is {max_sequences} and a step takes {max_tokens_per_step} tokens"
@@ -42,10 +53,12 @@ class Scheduler:
         self._block_size = block_size
         self._max_tokens = max_tokens_per_step
         self._max_sequences = max_sequences
+        self._max_scored = max_scored_per_step or max_tokens_per_step
         self._is_caching = is_caching
         self._pool = BlockPool(num_blocks)
         self._tables = BlockTables(self._pool, block_size)
         self._cache = PrefixCache(self._pool, block_size)
+        self._scores = ScoreCache(self._cache, block_size)
         self._pins = Pins(self._pool, self._cache)
         self._room = Room(self._pool, self._tables, self._pins)
         self._shares = FairShare()
@@ -106,16 +119,22 @@ class Scheduler:
         left = self._max_tokens - len(lengths)
         if prefill_tokens is not None:
             left = min(left, prefill_tokens)
-        left = self._continue_prefill(begun, left, lengths)
+        budget = Budget(left, self._max_scored)
+        self._continue_prefill(begun, budget, lengths)
         if self._preemptions == preemptions:
-            self._admit(left, lengths)
+            self._admit(budget, lengths)
         slices = [_slice(sequence, length) for sequence, length in lengths.items()]
         slices.sort(key=lambda part: part.length > 1)
         return StepPlan(tuple(slices))
 
-    def commit(self, plan: StepPlan, next_ids: list[int]) -> None:
+    def commit(
+        self,
+        plan: StepPlan,
+        next_ids: list[int],
+        scores: Mapping[Sequence, Scores] = NO_SCORES,
+    ) -> None:
         """Record that a step was computed; `next_ids` are the tokens of the sampled slices, in the
-        plan's order.
+        plan's order, and `scores` those of sequences with prompt tokens to score.
 
         Raises:
             ValueError: there is not one token for each sampled slice; nothing is changed.
@@ -132,6 +151,8 @@ class Scheduler:
             sequence.num_computed = part.end
             if self._is_caching:
                 self._cache.register(sequence, part.start)
+            if part.scored:
+                self._scored(part, scores[sequence])
             if next_id is not None:
                 sequence.token_ids.append(next_id)
                 self._shares.charge(sequence.caller, sequence.priority, 0, 1)
@@ -170,44 +191,63 @@ class Scheduler:
     def _continue_prefill(
         self,
         begun: list[Sequence],
-        left: int,
+        budget: Budget,
         lengths: dict[Sequence, int],
-    ) -> int:
-        """Place slices of prompts that were begun; returns how many tokens the step has left."""
+    ) -> None:
+        """Place slices of prompts that were begun."""
         for sequence in begun:
-            length = min(left, sequence.num_tokens - sequence.num_computed)
+            start = sequence.num_computed
+            length = budget.length(sequence, start)
             if length < 1:
                 break
             if sequence in self._running and self._place(sequence, length, lengths):
-                left -= length
+                budget.spend(sequence, start, length)
         for sequence in begun:
             self._shares.charge(sequence.caller, sequence.priority, lengths.get(sequence, 0), 0)
-        return left
 
-    def _admit(self, left: int, lengths: dict[Sequence, int]) -> None:
+    def _admit(self, budget: Budget, lengths: dict[Sequence, int]) -> None:
         """Let waiting sequences run, in order, until one finds no room.
 
         There are tokens left only if all begun prompts were placed to their end: at most one prompt
         is ever partly computed, and no newcomer can take the blocks that it still needs.
         """
-        while left > 0 and len(self._running) < self._max_sequences:
+        while budget.tokens > 0 and len(self._running) < self._max_sequences:
             sequence = self._waiting.first()
             if sequence is None or self._room.is_full(len(self._running)):
                 return
-            shared = self._cache.match(sequence) if self._is_caching else []
-            if not self._room.fits(sequence, shared, len(self._running)):
+            shared = self._shared(sequence)
+            start = len(shared) * self._block_size
+            length = budget.length(sequence, start)
+            if length < 1 or not self._room.fits(sequence, shared, len(self._running)):
                 return
             self._waiting.remove(sequence)
             self._running[sequence] = None
             self._tables.open(sequence, shared)
             if not sequence.num_preemptions:
                 sequence.num_cached = sequence.num_computed
-            length = min(left, sequence.num_tokens - sequence.num_computed)
-            self._tables.extend(sequence, sequence.num_computed + length)
+            self._tables.extend(sequence, start + length)
             # Charged now, not when computed: else one caller could take every free place of a step.
             self._shares.charge(sequence.caller, sequence.priority, length, 0)
             lengths[sequence] = length
-            left -= length
+            budget.spend(sequence, start, length)
+
+    def _shared(self, sequence: Sequence) -> list[int]:
+        """Cached blocks with which a sequence may begin: the position after them is one that it
+        scores at the latest, if there is any left."""
+        if not self._is_caching:
+            return []
+        shared, scoring = self._cache.match(sequence), sequence.scoring
+        if scoring is None:
+            return shared
+        self._scores.find(sequence)
+        return shared if scoring.is_over else shared[: scoring.num_scored // self._block_size]
+
+    def _scored(self, part: Slice, scores: Scores) -> None:
+        scoring = part.sequence.scoring
+        assert scoring is not None, "only such sequences have positions to score"
+        scoring.num_scored = part.scored.stop
+        if self._is_caching:
+            self._scores.keep(part.sequence, scores)
 
     def _place(self, sequence: Sequence, length: int, lengths: dict[Sequence, int]) -> bool:
         """Give a running sequence a slice, preempting others for blocks if need be; `False` if it
@@ -243,4 +283,8 @@ class Scheduler:
 
 def _slice(sequence: Sequence, length: int) -> Slice:
     start = sequence.num_computed
-    return Slice(sequence, start, length, start + length == len(sequence.token_ids))
+    is_sampled = start + length == len(sequence.token_ids) and sequence.max_new_tokens > 0
+    scoring = sequence.scoring
+    if scoring is None:
+        return Slice(sequence, start, length, is_sampled)
+    return Slice(sequence, start, length, is_sampled, scoring.wanted(start, start + length))

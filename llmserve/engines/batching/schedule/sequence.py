@@ -6,6 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Self
 
+from llmserve.engines.batching.schedule.scoring import Scoring
 from llmserve.engines.task import Task
 
 
@@ -19,7 +20,8 @@ class Sequence:
         priority: the caller's; 4 gets four times what 1 gets.
         cache_salt: prefixes are shared only among sequences with the same salt.
         max_new_tokens: bound on what is generated, so that a request which could never fit into
-            the pool is refused at once.
+            the pool is refused at once. Where it is 0, the prompt is only computed.
+        scoring: how far its prompt's log probabilities are; `None` if nobody wants them.
         num_computed: how many tokens, from the first on, have their keys and values in the cache.
         num_cached: how many tokens were found in the prefix cache when it first ran.
         num_preemptions: how often it lost its blocks and had to be computed again.
@@ -32,6 +34,7 @@ class Sequence:
     priority: int = 1
     cache_salt: str = ""
     max_new_tokens: int = 1
+    scoring: Scoring | None = None
     num_computed: int = 0
     num_cached: int = 0
     num_preemptions: int = 0
@@ -42,7 +45,12 @@ class Sequence:
     def of(cls, task: Task) -> Self:
         """Nothing of the task is computed yet."""
         return cls(
-            list(task.prompt_ids), task.caller, task.priority, task.cache_salt, task.max_tokens
+            list(task.prompt_ids),
+            task.caller,
+            task.priority,
+            task.cache_salt,
+            task.max_tokens,
+            Scoring.of(task),
         )
 
     @property

@@ -7,7 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmserve.engines.batching.compute.batch import Batch
+from llmserve.engines.batching.compute.cuda.decode_buffers import DecodeBuffers
 from llmserve.engines.batching.schedule.plan import Slice, StepPlan
+from llmserve.engines.batching.schedule.scoring import Scoring
 from llmserve.engines.batching.schedule.sequence import Sequence
 
 
@@ -58,3 +60,35 @@ def test_every_token_has_its_place(drawn: tuple[StepPlan, int]) -> None:
     assert kinds == {torch.int64}
     kinds = {tensor.dtype for tensor in (batch.query_starts, batch.context_lengths)}
     assert kinds == {torch.int32} == {batch.block_tables.dtype}
+
+
+def test_what_is_scored_comes_after_what_is_sampled() -> None:
+    prompts = [Sequence(list(range(n, n + 9)), blocks=[0, 1, 2], scoring=Scoring(k, 8)) for n, k in
+               ((100, 1), (200, 3))]  # fmt: skip
+    plain = Sequence(list(range(300, 309)), blocks=[3, 4, 5])
+    slices = (
+        Slice(plain, 8, 1, is_sampled=True),
+        Slice(prompts[0], 2, 4, is_sampled=False, scored=range(3, 6)),
+        Slice(prompts[1], 6, 3, is_sampled=True, scored=range(6, 8)),
+    )
+    batch = Batch.from_plan(StepPlan(slices), 4, torch.device("cpu"))
+    assert batch.sampled.tolist() == [0, 7, 2, 3, 4, 5, 6]
+    assert batch.targets is not None
+    assert batch.targets.token_ids.tolist() == [104, 105, 106, 207, 208]
+    assert batch.targets.slices == ((3, 1), (2, 3))
+
+
+def test_no_graph_runs_a_row_that_is_scored() -> None:
+    def batch(scored: range) -> Batch:
+        """One row decodes, before it one reads a single token of its prompt."""
+        reading = Sequence([1] * 9, blocks=[0, 1, 2], scoring=Scoring(1, 8))
+        slices = (
+            Slice(reading, 4, 1, is_sampled=not scored, scored=scored),
+            Slice(Sequence([2], blocks=[3]), 0, 1, is_sampled=True),
+        )
+        return Batch.from_plan(StepPlan(slices), 4, torch.device("cpu"))
+
+    buffers = DecodeBuffers(4, 4, torch.device("cpu"))
+    assert buffers.holds(batch(range(0)))
+    assert batch(range(4, 5)).sampled.tolist() == [1, 0]
+    assert not buffers.holds(batch(range(4, 5)))

@@ -145,7 +145,9 @@ def test_the_largest_step_has_all_rows_all_tokens_and_the_longest_contexts(
 ) -> None:
     batch = Steps(tiny_model).run(num_tokens)
     assert batch.token_ids.shape == (num_tokens,)
-    assert batch.sampled.shape[0] == min(6, num_tokens)
+    scored = 0 if batch.targets is None else len(batch.targets.token_ids)
+    assert batch.sampled.shape[0] == min(6, num_tokens) + scored
+    assert scored == num_tokens - min(6, num_tokens), "all but each row's last token"
     assert int(batch.slots.max()) < 4
     assert batch.max_context == (47 if num_tokens == 280 else 48)
     if num_tokens >= 40:
@@ -158,7 +160,7 @@ def test_the_largest_step_has_all_rows_all_tokens_and_the_longest_contexts(
 def test_no_step_is_larger_than_its_rows_may_be(tiny_model: Path) -> None:
     batch = Steps(tiny_model).run(4096)
     assert batch.token_ids.shape == (6 * 48,)
-    assert batch.sampled.shape == (6,)
+    assert batch.sampled.shape == (6 * 48,), "6 are sampled, the others scored"
 
 
 def test_attention_in_torch_is_tried_with_all_the_decode_rows_that_it_copies_at_once(

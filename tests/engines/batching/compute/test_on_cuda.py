@@ -98,7 +98,7 @@ def tokens_of(computation: ModelComputation, vocab: int) -> list[list[int]]:
     for _ in range(12):
         plan = scheduler.plan()
         rows = [states[part.sequence] for part in plan.slices if part.is_sampled]
-        choices = computation.compute(computation.prepare(plan), rows)
+        choices = computation.compute(computation.prepare(plan), rows).tokens
         scheduler.commit(plan, [choice.token_id or 0 for choice in choices])
     return [sequence.token_ids for sequence in sequences]
 

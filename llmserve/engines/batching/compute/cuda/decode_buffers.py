@@ -67,10 +67,11 @@ class DecodeBuffers:
         self._sampled = torch.arange(max_rows, dtype=torch.int64, device=device)
 
     def holds(self, batch: Batch) -> bool:
-        """Whether every row of the batch decodes one token, and the batch fits."""
+        """Whether every row of the batch decodes one token, none is scored, and the batch fits."""
         rows, width = batch.block_tables.shape
         return (
-            batch.num_decode == rows == batch.sampled.shape[0]
+            batch.targets is None
+            and batch.num_decode == rows == batch.sampled.shape[0]
             and rows <= self._token_ids.shape[0]
             and width <= self._block_tables.shape[1]
         )

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import torch
 
 from llmserve.domain import SamplingParams
+from llmserve.engines.token_rule import TokenRule
 
 LEAST_ROOM: Final = 64
 """Room for different tokens of an answer at the start."""
@@ -25,6 +26,8 @@ class RowState:
         prompt_ids: (num_ids,) int64 on the device, the prompt's different tokens; `None` if no
             penalty needs them.
         answer: the answer's tokens; `None` if no penalty needs them.
+        vocab: how many tokens have a logit.
+        rule: which tokens may come next; `None` if any may.
     """
 
     def __init__(
@@ -34,8 +37,11 @@ class RowState:
         eos_ids: Sequence[int],
         vocab: int,
         device: torch.device,
+        rule: TokenRule | None = None,
     ) -> None:
         self.params = params
+        self.rule = rule
+        self.vocab = vocab
         self._random = random.Random(params.seed)  # noqa: S311  # tokens, not secrets
         # A token may have an embedding and no logit.
         self.eos_ids = [i for i in (*eos_ids, *params.stop_token_ids) if i < vocab]
@@ -54,6 +60,11 @@ class RowState:
     def is_plain(self) -> bool:
         """Whether `adjust` leaves its logits as they are."""
         return self.answer is None and not self.bias and not self.must_go_on
+
+    @property
+    def is_restricted(self) -> bool:
+        """Whether its rule has a say in the next token."""
+        return self.rule is not None and not self.rule.is_idle
 
     @property
     def is_filtered(self) -> bool:
@@ -79,6 +90,8 @@ class RowState:
         self._drawn = None
         if self.answer is not None:
             self.answer.add(token_id)
+        if self.rule is not None:
+            self.rule.accept(token_id)
 
 
 class AnswerTokens:

@@ -8,6 +8,7 @@ import torch
 
 from llmserve.domain import TokenLogprobs
 from llmserve.engines.batching.compute.sampling.adjustments import adjust
+from llmserve.engines.batching.compute.sampling.masks import Masks
 from llmserve.engines.batching.compute.sampling.row_state import RowState
 from llmserve.engines.batching.compute.sampling.torch_sampler import SampleTokens, sample_tokens
 from llmserve.engines.batching.sampled_token import SampledToken
@@ -15,15 +16,24 @@ from llmserve.engines.batching.sampled_token import SampledToken
 
 @torch.inference_mode()
 def sample(
-    logits: torch.Tensor, rows: Sequence[RowState], sample_tokens: SampleTokens = sample_tokens
+    logits: torch.Tensor,
+    rows: Sequence[RowState],
+    sample_tokens: SampleTokens = sample_tokens,
+    masks: Masks | None = None,
 ) -> list[SampledToken]:
     """Choose from logits (num_rows, vocab) in float32, which may be overwritten; greedy and sampled
-    rows mix.
+    rows mix. `masks` are those of the rows that have a rule.
 
     Logprobs are the model's own: temperature, filters and penalties do not change them.
     """
     wanted = WantedLogprobs(logits, rows)
-    adjust(logits, rows)
+    if masks is None:
+        adjust(logits, rows)
+    else:
+        masks.check()
+        kept = masks.keep(logits, rows)
+        adjust(logits, rows)
+        masks.apply(logits, kept)
     chosen = sample_tokens(logits, rows)
     logprobs = wanted.of(chosen)
     # Last, when nothing can fail any more, as a step that fails is tried again.

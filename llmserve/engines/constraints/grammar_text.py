@@ -1,0 +1,78 @@
+"""Grammars of requests: GBNF becomes Lark, and the JSON schemas within are read like any other."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from typing import Any, Final
+
+from llguidance.gbnf_to_lark import gbnf_to_lark
+
+MAX_NESTING: Final = 100
+MAX_RULES: Final = 1000
+_RULE: Final = re.compile(
+    r"^[ \t]*[?!]?[\w-]+(?:\[[^\]\n]*\])?(?:\.\d+)?[ \t]*(?:::=|:)", re.MULTILINE
+)
+_TOKEN: Final = re.compile(
+    r'"(?:\\.|[^"\\\n])*"'  # a literal
+    r"|(?://|\#)[^\n]*"  # a comment
+    r"|/(?:\\.|[^/\\\n])+/"  # an expression
+    r"|%json\b|[(\[{]|[)\]}]|::="
+)
+
+
+class GrammarRefused(ValueError):
+    """The text is no grammar that can be served; says why."""
+
+
+def to_lark(text: str, rewrite: Callable[[Any], str]) -> str:
+    """The grammar in llguidance's Lark; `rewrite` makes the text of each schema after `%json`.
+
+    Raises:
+        GrammarRefused: it cannot be read.
+    """
+    if sum(1 for _ in _RULE.finditer(text)) > MAX_RULES:
+        raise GrammarRefused(f"it has more than {MAX_RULES:,} rules; split it")
+    if _is_gbnf(text):
+        _check_nesting(text)
+        try:
+            text = gbnf_to_lark(text)
+        # A parser of text that strangers write: it raises plain exceptions.
+        except Exception as error:
+            raise GrammarRefused(f"it is no GBNF: {error}") from None
+    return _rewritten(text, rewrite)
+
+
+def _is_gbnf(text: str) -> bool:
+    return any(match[0] == "::=" for match in _TOKEN.finditer(text))
+
+
+def _check_nesting(text: str) -> None:
+    deepest = depth = 0
+    for match in _TOKEN.finditer(text):
+        depth += (match[0] in "([{") - (match[0] in ")]}")
+        deepest = max(deepest, depth)
+    if deepest > MAX_NESTING:
+        raise GrammarRefused(f"its groups are nested more than {MAX_NESTING} deep")
+
+
+def _rewritten(text: str, rewrite: Callable[[Any], str]) -> str:
+    decoder = json.JSONDecoder()
+    written: list[str] = []
+    at = copied = 0
+    while match := _TOKEN.search(text, at):
+        at = match.end()
+        if match[0] != "%json":
+            continue
+        begin = at + len(text[at:]) - len(text[at:].lstrip())
+        try:
+            schema, end = decoder.raw_decode(text, begin)
+        except (ValueError, RecursionError) as error:
+            raise GrammarRefused(f"after %json comes no JSON: {error}") from None
+        written += [text[copied:at], " ", rewrite(schema)]
+        at = copied = end
+    lark = "".join([*written, text[copied:]])
+    outside = "".join([*written[::3], text[copied:]])
+    _check_nesting(outside)
+    return lark
