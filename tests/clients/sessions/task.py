@@ -21,6 +21,7 @@ City = Literal["Oslo", "Paris", "Rome"]
 Unit = Literal["celsius", "fahrenheit"]
 
 URL: Final = sys.argv[1] + "/v1"
+MODEL: Final = sys.argv[2]
 
 
 class Stop(BaseModel):

@@ -8,10 +8,9 @@ from collections.abc import Iterable
 from typing import Any
 
 import openai
-from task import MAX_TOKENS, NAME, QUESTION, RESULT, TOOL, URL, WISH, Trip, Weather, tell
+from task import MAX_TOKENS, MODEL, NAME, QUESTION, RESULT, TOOL, URL, WISH, Trip, Weather, tell
 
 client = openai.OpenAI(base_url=URL, api_key="none", max_retries=0, timeout=60)
-MODEL = client.models.list().data[0].id
 CREATE: dict[str, Any] = {"model": MODEL, "max_tokens": MAX_TOKENS, "temperature": 0}
 NAMED = {"type": "function", "function": {"name": NAME}}
 ASKED = [{"role": "user", "content": QUESTION}]
@@ -129,6 +128,8 @@ async def asynchronous() -> dict[str, Any]:
 
 tell(
     version=openai.__version__,
+    models=[model.id for model in client.models.list()],
+    model=client.models.retrieve(MODEL).to_dict(),
     call=call_of(
         client.chat.completions.create(
             **CREATE, messages=ASKED, tools=[TOOL], tool_choice=NAMED, parallel_tool_calls=False
