@@ -11,7 +11,6 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
-import pytest
 from needs import needs, needs_installed
 
 CLIENTS: Final = Path(__file__).parents[1] / "clients"
