@@ -87,7 +87,7 @@ class Fields(BaseModel):
     def _without_absent(cls, sent: Any) -> Any:
         if not isinstance(sent, dict):
             return sent
-        if sent.keys() <= cls._on_the_wire().keys() and None not in sent.values():
+        if sent.keys() <= cls.on_the_wire().keys() and None not in sent.values():
             return sent  # at once: a body of megabytes has a hundred thousand of these
         kept = {name: value for name, value in sent.items() if not cls._is_absent(name, value)}
         for name in kept:
@@ -96,20 +96,20 @@ class Fields(BaseModel):
 
     @classmethod
     @cache
-    def _on_the_wire(cls) -> Mapping[str, FieldInfo]:
+    def on_the_wire(cls) -> Mapping[str, FieldInfo]:
         """The fields by the names that clients know."""
         return {field.alias or name: field for name, field in cls.model_fields.items()}
 
     @classmethod
     def _is_absent(cls, name: str, value: Any) -> bool:
-        field = cls._on_the_wire().get(name)
+        field = cls.on_the_wire().get(name)
         if field is None:
             return asks_for_nothing(name, value, cls.defaults)
         return value is None and not field.is_required()
 
     @classmethod
     def _refuse_unserved(cls, name: str) -> None:
-        if name in cls._on_the_wire():
+        if name in cls.on_the_wire():
             return
         if name in cls.unsupported:
             raise PydanticCustomError(REFUSED, NOT_SUPPORTED, {"field": name})

@@ -79,6 +79,9 @@ class ChatBody(ChatNoOpFields, OpenAIBody):
             description="Handed to the chat template; `none` also as `enable_thinking: false`.",
         )
     )
+    verbosity: Literal["low", "medium", "high"] | None = Field(
+        None, description="Handed to the chat template."
+    )
     include_reasoning: bool | None = Field(
         None, description="False leaves out what the model thought (vLLM's field)."
     )
@@ -212,4 +215,6 @@ class ChatBody(ChatNoOpFields, OpenAIBody):
             yield "reasoning_effort", self.reasoning_effort
             if self.reasoning_effort == "none":
                 yield "enable_thinking", False
+        if self.verbosity is not None:
+            yield "verbosity", self.verbosity
         yield from (self.chat_template_kwargs or {}).items()

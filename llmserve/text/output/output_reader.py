@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from functools import cached_property, partial
 from typing import Any
 
-from llmserve.domain import Tool, ToolChoice, ToolMode
+from llmserve.domain import SyntaxInfo, Tool, ToolChoice, ToolMode
 from llmserve.errors import InvalidRequest
 from llmserve.text.output.choice import ChosenSyntax
 from llmserve.text.output.lark import Lark
@@ -29,6 +29,12 @@ class OutputReader:
         added = hf_tokenizer.added_tokens_decoder
         self._ids = {str(token.content): token_id for token_id, token in added.items()}
         self._special = frozenset(str(token.content) for token in added.values() if token.special)
+
+    @property
+    def info(self) -> SyntaxInfo:
+        """For `/v1/models`."""
+        chosen = self.chosen
+        return SyntaxInfo(chosen.name, chosen.is_own, chosen.has_reasoning, chosen.why)
 
     def parser_factory(
         self,
