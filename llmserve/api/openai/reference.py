@@ -23,7 +23,7 @@ class Status(StrEnum):
     NO_OP = "no-op"
     REFUSED = "refused"
     TOLD = "ignored, and told so"
-    ABSENT = "–"
+    ABSENT = "-"
 
 
 OPENAI_CHAT: Final = (
