@@ -81,6 +81,7 @@ class BatchingEngine(Generator):
     ) -> None:
         self._spec = spec
         self._loaded: LoadedModel | None = loaded
+        self._vocab = loaded.vocab  # now: native kernels take the weights, and the head's rows
         self._layers = layers
         self._options = options
         self._max_running = options.slots(EngineKind.BATCHING, loaded.device.type)
@@ -275,7 +276,7 @@ class BatchingEngine(Generator):
             block_size=options.block_size,
             max_tokens_per_step=most,
             max_sequences=self._max_running,
-            max_scored_per_step=min(most, most_scored(self._model.vocab, self._is_on_gpu)),
+            max_scored_per_step=min(most, most_scored(self._vocab, self._is_on_gpu)),
             is_caching=options.prefix_caching,
         )
         wakes = Wakes(loop)
@@ -304,7 +305,7 @@ class BatchingEngine(Generator):
             job.task.sampling,
             job.task.prompt_ids,
             loaded.eos_ids,
-            loaded.vocab,
+            self._vocab,
             loaded.device,
             rule,
         )
