@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -123,7 +124,7 @@ def choose_syntax(
     ):
         if template:
             read = TemplateSyntax(template, origin)
-            family = next((f for f in FAMILIES.values() if _agree(read, f)), None)
+            family = next((f for f in _candidates() if _agree(read, f)), None)
             if family is not None:
                 return ChosenSyntax(family, f"the {origin} reads like it")
             return ChosenSyntax(read, f"the {origin}")
@@ -155,6 +156,14 @@ class _Known:
             if end in self._added or end in self._template:
                 return replace(syntax, thinking=thinking)
         return replace(syntax, thinking=None)
+
+
+def _candidates() -> Iterator[FamilySyntax]:
+    """The families, each with its reasoning and without."""
+    for family in FAMILIES.values():
+        yield family
+        if isinstance(family, MarkedSyntax) and family.thinking is not None:
+            yield replace(family, thinking=None)
 
 
 def _agree(template: TemplateSyntax, family: FamilySyntax) -> bool:
