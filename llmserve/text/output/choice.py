@@ -181,7 +181,7 @@ def _agree(template: TemplateSyntax, family: FamilySyntax) -> bool:
 
 
 def _read(syntax: OutputSyntax, text: str) -> tuple[str, str, list[Any]]:
-    parser = new_parser(syntax, (_TOOL,), "", random.Random(0), None)
+    parser = new_parser(syntax, (_TOOL,), "", random.SystemRandom(), None)
     read = [*parser.feed(Delta(text, ())), *parser.flush()]
     calls: dict[int, list[ToolCallDelta]] = {}
     for piece in (piece for delta in read for piece in delta.calls):

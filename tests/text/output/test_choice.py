@@ -105,5 +105,5 @@ def test_a_template_that_reads_like_a_family_is_read_as_that_family() -> None:
 
 
 def test_a_template_that_is_not_valid_is_told() -> None:
-    with pytest.raises(ConfigurationError, match="output.syntax in model.toml"):
+    with pytest.raises(ConfigurationError, match=r"output\.syntax in model\.toml"):
         choose_syntax(marked_tokenizer(()), None, "llama", '{"fields": {"content": {}}}')

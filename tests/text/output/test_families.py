@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from loguru import logger
-from reading import TOOLS, Read, read
+from reading import Read, read
 
 from llmserve.domain import ToolCall
 from llmserve.text.output.families import FAMILIES, HARMONY

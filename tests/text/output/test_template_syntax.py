@@ -106,7 +106,7 @@ def test_long_text_is_read_as_one(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_a_template_that_is_not_valid_is_told_with_its_origin(template: dict[str, Any]) -> None:
-    with pytest.raises(ConfigurationError, match="model.toml"):
+    with pytest.raises(ConfigurationError, match=r"model\.toml"):
         TemplateSyntax(template, "model.toml")
 
 

@@ -14,7 +14,7 @@ import regex
 from llmserve.domain import Tool, ToolCall
 from llmserve.text.output.calls.form import Outcome
 from llmserve.text.output.calls.region import end_of_region, pattern_of_end
-from llmserve.text.output.lark import Lark, any_of
+from llmserve.text.output.lark import Lark, any_of, repeated
 from llmserve.text.output.source import Source, Steps
 from llmserve.text.output.tool_calls import ToolCalls, schema_of
 from llmserve.text.output.typed import types_of
@@ -22,6 +22,9 @@ from llmserve.text.output.typed import types_of
 _LIST: Final = regex.compile(r"[ \t\r\n]*+\[")
 _HEAD: Final = regex.compile(r"[ \t\r\n]*+,?[ \t\r\n]*+(?P<name>[A-Za-z_][\w.-]*+)\(")
 _STRUCTURE: Final = regex.compile(r"""["'()\[\]{}]""")
+_OF_TEXTS: Final = frozenset({"type", "title", "description", "minLength", "maxLength", "default"})
+"""Keywords of a schema whose texts may stand in single quotes, too, as models prefer them."""
+
 _CONSTANTS: Final = {"true": True, "false": False, "null": None}
 """As JSON writes them: models mix the two, and grammars write JSON inside a call."""
 
@@ -109,7 +112,12 @@ def _value(lark: Lark, of: Any, root: dict[str, Any], *, is_strict: bool) -> str
         return '"None"'
     whole: dict[str, Any] = dict(of) if isinstance(of, dict) else {}
     whole |= {key: root[key] for key in ("$defs", "definitions") if key in root}
-    return lark.json(whole, is_strict=is_strict)
+    as_json = lark.json(whole, is_strict=is_strict)
+    if types != {"string"} or not set(of) <= _OF_TEXTS:
+        return as_json
+    length = repeated(of.get("minLength") or 0, of.get("maxLength"))
+    single = lark.rule("quoted", f"/'[^'\\\\\\n]{length}'/")
+    return f"({as_json} | {single})"
 
 
 def _arguments(source: Source, written: list[str]) -> Steps[bool]:
