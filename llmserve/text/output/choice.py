@@ -20,14 +20,18 @@ from llmserve.text.output.families import (
     GRANITE,
     HARMONY,
     HERMES,
+    JAMBA,
     KIMI,
     LLAMA_JSON,
     LLAMA_PYTHON,
     MINIMAX,
     MISTRAL,
     MISTRAL_JSON,
+    NEMOTRON,
     PHI_4,
     QWEN_XML,
+    SEED,
+    SEED_THINK,
     THINK,
 )
 from llmserve.text.output.new_parser import new_parser
@@ -44,13 +48,16 @@ BY_TEMPLATE: Final[tuple[tuple[str, OutputSyntax], ...]] = (
     (r"\[TOOL_CALLS\].*\[ARGS\]", MISTRAL),
     (r"\[TOOL_CALLS\]", MISTRAL_JSON),
     (r"<minimax:tool_call>", MINIMAX),
+    (r"<seed:tool_call>", SEED),
+    (r"<TOOLCALL>", NEMOTRON),
+    (r"<tool_calls>", JAMBA),
     (r"<function=.*<parameter=", QWEN_XML),
     (r"<arg_key>", GLM),
     (r"<tool_call>", HERMES),
     (r"<\|/?tool\|>|<\|/tool_call\|>", PHI_4),
     (r"<\|start_of_role\|>.*<\|tool_call\|>|<\|tool_list\|>", GRANITE),
     (r"\[func\w*\(", LLAMA_PYTHON),
-    (r"<\|python_tag\|>|\"parameters\": dictionary|\"parameters\": ", LLAMA_JSON),
+    (r"<\|python_tag\|>|\"parameters\": dictionary|\"name\": .{,80}\"parameters\": ", LLAMA_JSON),
 )
 """The first whose pattern a chat template contains: what it writes, or asks the model to write."""
 
@@ -65,7 +72,7 @@ BY_TYPE: Final[dict[str, OutputSyntax]] = {
 THINKINGS: Final = (
     THINK,
     Thinking("[THINK]", "[/THINK]"),
-    Thinking("<seed:think>", "</seed:think>"),
+    SEED_THINK,
     Thinking("◁think▷", "◁/think▷"),
 )
 
@@ -139,12 +146,17 @@ def choose_syntax(
     return ChosenSyntax(syntax, "nothing shows a syntax of the model's own", is_own=False)
 
 
+def _added_vocab(hf_tokenizer: Any) -> frozenset[str]:
+    added = getattr(hf_tokenizer, "added_tokens_decoder", {})
+    return frozenset(str(token.content) for token in added.values())
+
+
 class _Known:
     """The delimiters that a model knows: tokens of its own, or texts in its chat template."""
 
     def __init__(self, hf_tokenizer: Any, chat_template: str) -> None:
         self._template = chat_template
-        self._added = set(hf_tokenizer.get_added_vocab())
+        self._added = _added_vocab(hf_tokenizer)
 
     def with_thinking(self, syntax: OutputSyntax) -> OutputSyntax:
         """The syntax with the model's own delimiters of reasoning, or none."""

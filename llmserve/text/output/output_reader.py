@@ -26,7 +26,7 @@ class OutputReader:
         self.chosen = chosen
         self._syntax = chosen.syntax
         self._hf = hf_tokenizer
-        added = hf_tokenizer.added_tokens_decoder
+        added = getattr(hf_tokenizer, "added_tokens_decoder", {})
         self._ids = {str(token.content): token_id for token_id, token in added.items()}
         self._special = frozenset(str(token.content) for token in added.values() if token.special)
 
