@@ -146,4 +146,8 @@ class OutputReader:
         )
 
     def _tokens(self, text: str) -> tuple[int, ...]:
+        """A token of its own, or as the text is tokenized by itself: within other text, a delimiter
+        that is no token may be cut differently."""
+        if text in self._ids:
+            return (self._ids[text],)
         return tuple(self._hf.encode(text, add_special_tokens=False))

@@ -171,7 +171,7 @@ class TemplateReader:
                 self._think(event["type"] == "region_open")
 
     def _on_call(self) -> None:
-        self._text.drop()
+        self._text.drop(is_inside=True)
 
     def steps(self) -> Steps[None]:
         """All of the text, as it comes."""

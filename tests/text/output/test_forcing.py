@@ -136,6 +136,7 @@ def test_a_text_cannot_contain_the_delimiter_that_ends_it() -> None:
     "schema",
     [
         {"type": "object"},
+        {"properties": {"a": {"type": "integer"}}},
         {"type": "object", "properties": {"a": {}}, "required": ["a", "b"]},
         {
             "type": "object",
@@ -151,12 +152,11 @@ def test_a_text_cannot_contain_the_delimiter_that_ends_it() -> None:
 )  # fmt: skip
 def test_schemas_of_every_kind_make_grammars(syntax: FamilySyntax, schema: dict[str, Any]) -> None:
     tools = (tool("f", schema),)
-    for seed in (1, 2):
-        written = walk(grammar_of(syntax, tools, ONE), seed)
-        if written is not None:
-            ((name, arguments),) = read(syntax, written, tools=tools).calls
-            assert name == "f"
-            assert jsonschema_rs.is_valid(schema, json.loads(arguments)), written
+    written = walk(grammar_of(syntax, tools, ONE), 1, max_tokens=1000)
+    if written is not None:
+        ((name, arguments),) = read(syntax, written, tools=tools).calls
+        assert name == "f"
+        assert jsonschema_rs.is_valid(schema, json.loads(arguments)), written
 
 
 def test_keywords_that_cannot_be_enforced_are_an_error_of_strict_tools_only() -> None:

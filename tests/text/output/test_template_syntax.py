@@ -59,7 +59,7 @@ def test_reasoning_text_and_calls_are_told_apart() -> None:
     syntax = TemplateSyntax(NAMED, "a template")
     written = "{{ Hm. }} I look. @weather(city=3;days=3;)@ @ping()@ ((Oh.))"
     assert read(syntax, written) == Read(
-        "I look.Oh.", "Hm.", (("weather", '{"city": "3", "days": 3}'), ("ping", "{}"))
+        "I look. Oh.", "Hm.", (("weather", '{"city": "3", "days": 3}'), ("ping", "{}"))
     )
     assert read(syntax, written, tools=None).text.startswith("I look. @weather(city")
 
@@ -90,7 +90,7 @@ def test_long_text_is_read_as_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("llmserve.text.output.template_syntax.RENEWED_AFTER", 5)
     syntax = TemplateSyntax(IN_JSON, "a template")
     written = 'Hello [ there. [[{"name": "ping", "arguments": {}}]] And [so on.'
-    expected = Read("Hello [ there.And [so on.", "", (("ping", "{}"),))
+    expected = Read("Hello [ there. And [so on.", "", (("ping", "{}"),))
     assert read(syntax, written, range(len(written))) == expected
 
 

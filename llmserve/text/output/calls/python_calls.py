@@ -16,7 +16,7 @@ from llmserve.text.output.calls.form import Outcome
 from llmserve.text.output.calls.region import end_of_region, pattern_of_end
 from llmserve.text.output.lark import Lark, any_of, repeated
 from llmserve.text.output.source import Source, Steps
-from llmserve.text.output.tool_calls import ToolCalls, schema_of
+from llmserve.text.output.tool_calls import ToolCalls, members_of, schema_of
 from llmserve.text.output.typed import types_of
 
 _LIST: Final = regex.compile(r"[ \t\r\n]*+\[")
@@ -94,8 +94,7 @@ class PythonCalls:
 def _rule(lark: Lark, tool: Tool) -> str:
     """A call's rule: the parameters in the schema's order; what else it allows is left out."""
     schema = schema_of(tool)
-    required = schema.get("required") or []
-    properties = {**{key: {} for key in required}, **(schema.get("properties") or {})}
+    properties, required = members_of(schema)
     pairs = {
         key: f"{json.dumps(key + '=')} {_value(lark, of, schema, is_strict=tool.is_strict)}"
         for key, of in properties.items()
