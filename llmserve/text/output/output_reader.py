@@ -26,7 +26,7 @@ class OutputReader:
         self.chosen = chosen
         self._syntax = chosen.syntax
         self._hf = hf_tokenizer
-        added = hf_tokenizer.added_tokens_decoder
+        added = getattr(hf_tokenizer, "added_tokens_decoder", {})
         self._ids = {str(token.content): token_id for token_id, token in added.items()}
         self._special = frozenset(str(token.content) for token in added.values() if token.special)
 
@@ -152,4 +152,8 @@ class OutputReader:
         )
 
     def _tokens(self, text: str) -> tuple[int, ...]:
+        """A token of its own, or as the text is tokenized by itself: within other text, a delimiter
+        that is no token may be cut differently."""
+        if text in self._ids:
+            return (self._ids[text],)
         return tuple(self._hf.encode(text, add_special_tokens=False))

@@ -127,7 +127,7 @@ def test_arguments_come_as_they_are_written() -> None:
 def test_white_space_around_delimiters_is_no_text() -> None:
     written = f"<think>\n Hm. \n</think>\n\nYes. \n\n{PING}\n{PING}\n\n And so on.\n"
     assert read(HERMES, written) == Read(
-        "Yes.And so on.\n", "Hm.", (("ping", "{}"), ("ping", "{}"))
+        "Yes.\n\n And so on.\n", "Hm.", (("ping", "{}"), ("ping", "{}"))
     )
 
 

@@ -14,14 +14,17 @@ import regex
 from llmserve.domain import Tool, ToolCall
 from llmserve.text.output.calls.form import Outcome
 from llmserve.text.output.calls.region import end_of_region, pattern_of_end
-from llmserve.text.output.lark import Lark, any_of
+from llmserve.text.output.lark import Lark, any_of, repeated
 from llmserve.text.output.source import Source, Steps
-from llmserve.text.output.tool_calls import ToolCalls, schema_of
+from llmserve.text.output.tool_calls import ToolCalls, members_of, schema_of
 from llmserve.text.output.typed import types_of
 
 _LIST: Final = regex.compile(r"[ \t\r\n]*+\[")
 _HEAD: Final = regex.compile(r"[ \t\r\n]*+,?[ \t\r\n]*+(?P<name>[A-Za-z_][\w.-]*+)\(")
 _STRUCTURE: Final = regex.compile(r"""["'()\[\]{}]""")
+_OF_TEXTS: Final = frozenset({"type", "title", "description", "minLength", "maxLength", "default"})
+"""Keywords of a schema whose texts may stand in single quotes, too, as models prefer them."""
+
 _CONSTANTS: Final = {"true": True, "false": False, "null": None}
 """As JSON writes them: models mix the two, and grammars write JSON inside a call."""
 
@@ -91,8 +94,7 @@ class PythonCalls:
 def _rule(lark: Lark, tool: Tool) -> str:
     """A call's rule: the parameters in the schema's order; what else it allows is left out."""
     schema = schema_of(tool)
-    required = schema.get("required") or []
-    properties = {**{key: {} for key in required}, **(schema.get("properties") or {})}
+    properties, required = members_of(schema)
     pairs = {
         key: f"{json.dumps(key + '=')} {_value(lark, of, schema, is_strict=tool.is_strict)}"
         for key, of in properties.items()
@@ -109,7 +111,12 @@ def _value(lark: Lark, of: Any, root: dict[str, Any], *, is_strict: bool) -> str
         return '"None"'
     whole: dict[str, Any] = dict(of) if isinstance(of, dict) else {}
     whole |= {key: root[key] for key in ("$defs", "definitions") if key in root}
-    return lark.json(whole, is_strict=is_strict)
+    as_json = lark.json(whole, is_strict=is_strict)
+    if types != {"string"} or not set(of) <= _OF_TEXTS:
+        return as_json
+    length = repeated(of.get("minLength") or 0, of.get("maxLength"))
+    single = lark.rule("quoted", f"/'[^'\\\\\\n]{length}'/")
+    return f"({as_json} | {single})"
 
 
 def _arguments(source: Source, written: list[str]) -> Steps[bool]:
