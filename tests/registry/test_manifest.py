@@ -108,7 +108,7 @@ def test_every_key_reaches_the_spec(tmp_path: Path) -> None:
     assert (spec.dtype, spec.device, spec.engine) == ("bfloat16", "cuda:1", EngineKind.THREADED)
     assert (spec.max_context, spec.trust_remote_code) == (99, True)
     assert spec.chat_template == "{{ messages }}"
-<<<<<<< HEAD
+    assert spec.output_syntax == "hermes"
     assert spec.sampling == SamplingFields(
         temperature=0.5,
         stop=("x",),
@@ -117,10 +117,6 @@ def test_every_key_reaches_the_spec(tmp_path: Path) -> None:
         bad_words=("darn",),
         thinking_budget=100,
     )
-=======
-    assert spec.output_syntax == "hermes"
-    assert spec.sampling == SamplingFields(temperature=0.5, stop=("x",))
->>>>>>> syntaxes
     assert spec.warmup_prompts == ("p",)
     assert spec.warmup_prefixes == ("Once", "Twice", of_system("You are kind."))
 
