@@ -44,8 +44,8 @@ class LoadedModel:
     """A model ready to generate.
 
     `sampling` is what its generation_config.json recommends, `rules` what it requires of every
-    answer; `eos_ids` end an answer. `warnings` are for the operator. `reader` knows what the text of
-    an answer means.
+    answer; `eos_ids` end an answer. `warnings` are for the operator. `reader` knows what the text
+    of an answer means.
     """
 
     model: Any
