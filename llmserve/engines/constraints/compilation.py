@@ -115,7 +115,7 @@ def _checked(grammar: str, vocabulary: Vocabulary, tokenizer: LLTokenizer) -> Co
         raise _Refused(_told(matcher.get_error()))
     if not np.frombuffer(mask, np.uint8).any():
         raise _Refused("it allows no text at all; change it so that something fits")
-    return Compiled(matcher, vocabulary.vocab, len(mask) // 4)
+    return Compiled(matcher, vocabulary.vocab, -(-tokenizer.vocab_size // 32))
 
 
 def _told(error: str) -> str:
