@@ -19,8 +19,8 @@ from measure.constraints.steps import step_seconds
 from measure.speed.loop_alone import build
 
 ROWS = 8
-TOKENS = 96
-ROUNDS = 6
+TOKENS = 64
+ROUNDS = 3
 CACHE_BYTES = 2**28
 
 
