@@ -26,6 +26,8 @@ MAX_CHARS: Final = 2**18
 MAX_CHOICES: Final = 5000
 MAX_SECONDS: Final = 2.0
 """For the parts of a schema one by one; a single one takes no longer."""
+CULPRIT_SECONDS: Final = 0.5
+"""For the search of what is at fault in a schema that was refused as a whole."""
 LIMITS: Final = LLParserLimits(
     initial_lexer_fuel=250_000, max_grammar_size=100_000, verbose_errors=False
 )
@@ -151,7 +153,7 @@ def _culprit(schema: Schema, why: str, tokenizer: LLTokenizer) -> str:
         if matcher.is_error() and _told(matcher.get_error()) == why:
             is_pattern = "pattern" in part and ("regex" in why or "look" in why)
             return f"{pointer}/pattern" if is_pattern else pointer
-        if time.monotonic() - begun > MAX_SECONDS:
+        if time.monotonic() - begun > CULPRIT_SECONDS:
             break
     return "#"
 
@@ -169,7 +171,7 @@ def _within_lark(schema: Any) -> str:
 def _parsed(source: str) -> Any:
     try:
         document = json.loads(source, parse_constant=_no_number)
-        json.dumps(document, ensure_ascii=False).encode()
+        json.dumps(document, ensure_ascii=False, allow_nan=False).encode()
     except UnicodeEncodeError:
         raise _Refused("#: half of a surrogate pair is no character; send the whole pair") from None
     except ValueError as error:
