@@ -8,9 +8,10 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pytest
+from shared_servers import SharedServers
 
 # Tests start hundreds of interpreters: none of them should compile the package again.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
@@ -59,6 +60,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if hasattr(config, "workerinput"):
         slow = {item.path for item in items if item.get_closest_marker("slow")}
         items.sort(key=lambda item: item.path not in slow)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> SharedServers | None:
+    """Files that share a server run in one process."""
+    return SharedServers(config, log) if config.getvalue("dist") == "loadfile" else None
 
 
 def pytest_terminal_summary(

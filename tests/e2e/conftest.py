@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 import socket
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from box import pids, wait_until
 from server import DEMO, Server, running_server
 
 
@@ -32,6 +34,38 @@ def plain(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Iterato
     """A model with random weights and no settings; for tests that leave the server as it was."""
     with running_server(tmp_path_factory.mktemp("plain"), tiny_model) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def pair_folder(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
+    """Where the pair was started: its settings file, `models` and `run` lie here."""
+    folder = tmp_path_factory.mktemp("pair")
+    for name in ("first", "second", "third"):
+        shutil.copytree(tiny_model, folder / "models" / name)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def running_pair(pair_folder: Path) -> Iterator[Server]:
+    with running_server(
+        pair_folder,
+        "first",
+        workers=2,
+        max_running=8,
+        models_on_demand="second",
+        run_dir=pair_folder / "run",
+    ) as running:
+        yield running
+        assert running.stop() == 0
+        assert "Traceback" not in running.log
+
+
+@pytest.fixture
+def pair(running_pair: Server) -> Server:
+    """Two workers that serve `first`, and `second` on demand. A test may end a worker or restart
+    both: the next one begins when two serve again."""
+    wait_until(lambda: len(pids(running_pair)) == 2, "two workers serve")
+    return running_pair
 
 
 @pytest.fixture(scope="module")
