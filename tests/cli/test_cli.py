@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from fake_hub import running_hub
 from programs import llmserve
-from server import running_server
+from server import Server
 
 from llmserve.cli.conversation import Conversation
 from llmserve.settings import settings_table
@@ -103,19 +103,16 @@ def test_pull_says_what_the_hub_said(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_chat_streams_answers_and_survives_errors(
-    tiny_model: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    plain: Server, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with running_server(tmp_path, tiny_model) as server:
-        monkeypatch.setattr("sys.stdin", io.StringIO("hello\n\nagain\n"))
-        fields = {"max_tokens": 4, "temperature": 0}
-        Conversation(server.url, fields, "be brief", None).run()
-        assert server.metric("llmserve_request_success_total") == 2
-        monkeypatch.setattr("sys.stdin", io.StringIO("hello\n"))
-        Conversation(server.url, {"model": "nobody"}, None, None).run()
-        assert "'nobody' is not served" in " ".join(capsys.readouterr().out.split())
+    before = plain.metric("llmserve_request_success_total")
+    monkeypatch.setattr("sys.stdin", io.StringIO("hello\n\nagain\n"))
+    fields = {"max_tokens": 4, "temperature": 0}
+    Conversation(plain.url, fields, "be brief", None).run()
+    assert plain.metric("llmserve_request_success_total") - before == 2
+    monkeypatch.setattr("sys.stdin", io.StringIO("hello\n"))
+    Conversation(plain.url, {"model": "nobody"}, None, None).run()
+    assert "'nobody' is not served" in " ".join(capsys.readouterr().out.split())
     monkeypatch.setattr("sys.stdin", io.StringIO("hello\n"))
     Conversation("http://127.0.0.1:9", {}, None, None).run()
     assert "127.0.0.1:9" in capsys.readouterr().out

@@ -12,7 +12,7 @@ import httpx
 import openai
 import pytest
 from bounded import run
-from server import Server, running_server
+from server import Server, idle_server
 from websockets.asyncio.client import connect
 
 CHAT = "/v1/chat/completions"
@@ -29,14 +29,8 @@ ABSENCES = (None, False, "", [], {})
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Iterator[Server]:
-    with running_server(
-        tmp_path_factory.mktemp("fields"),
-        tiny_model,
-        cors_origins="https://ui.example",
-        api_keys="k1,k2",
-    ) as running:
-        yield running
+def server(guarded: Server) -> Server:
+    return guarded
 
 
 @pytest.fixture(scope="module")
@@ -363,7 +357,7 @@ def test_a_cancel_may_have_private_fields_too(server: Server) -> None:
 
 
 def test_a_strict_server_refuses_them(tiny_model: Path, tmp_path: Path) -> None:
-    with running_server(tmp_path, tiny_model, strict_fields=True) as server:
+    with idle_server(tmp_path, tiny_model, strict_fields=True) as server:
         for path, body, param in (
             (CHAT, chat(message={"own": 1}), "messages.0.own"),
             (CHAT, parts(cache_control={"type": "x"}), "messages.0.content.0.cache_control"),

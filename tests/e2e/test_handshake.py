@@ -13,7 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 from answers import Answers
-from server import Server, running_server
+from server import Server, idle_server, running_server
 
 KEY = b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
 VERSION = b"Sec-WebSocket-Version: 13\r\n"
@@ -213,7 +213,7 @@ def test_a_socket_behind_a_body_that_nobody_wanted_outlives_the_idle_time(
     tiny_model: Path, tmp_path: Path
 ) -> None:
     with (
-        running_server(tmp_path, tiny_model, idle_connection_seconds=1) as server,
+        idle_server(tmp_path, tiny_model, idle_connection_seconds=1) as server,
         socket.create_connection(("127.0.0.1", server.port), timeout=20) as connection,
     ):
         answers = Answers(connection)
@@ -238,7 +238,7 @@ def test_strangers_cannot_fill_the_server_with_handshakes_and_it_stops_in_silenc
     ]
     settings = {"max_connections": 12, "header_timeout_seconds": 1, "api_keys": "k"}
     with (
-        running_server(tmp_path, tiny_model, **settings) as server,
+        idle_server(tmp_path, tiny_model, **settings) as server,
         contextlib.ExitStack() as stack,
     ):
         for request in requests * 4:

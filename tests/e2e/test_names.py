@@ -12,7 +12,7 @@ import httpx
 import pytest
 from box import pids
 from programs import llmserve
-from server import Server, free_port, running_server
+from server import Server, free_port, idle_server, running_server
 
 
 def refused(folder: Path, *arguments: str) -> str:
@@ -119,12 +119,11 @@ def test_a_name_that_means_nothing_ends_the_start(
 def test_models_on_demand_count_as_served(folder: Path) -> None:
     create_key(folder, "team", "v1")
     settings = {
-        "models_on_demand": "*",
         "default_model": "v1",
         "pinned_models": "v1",
         "keys_file": folder / "keys.json",
     }
-    with running_server(folder, "current", **settings) as server:
+    with idle_server(folder, "current,*", **settings) as server:
         # The file changes while the server runs: it is told, and nobody dies of it.
         create_key(folder, "other", "v2")
         deadline = time.monotonic() + 30

@@ -9,7 +9,6 @@ from collections.abc import Callable
 import httpx
 from server import Server
 
-
 POLL_SECONDS = 0.2
 """Every question about a box costs each of its workers a few milliseconds."""
 

@@ -9,9 +9,18 @@ from xdist.scheduler import LoadFileScheduling
 
 FILES: Final[Mapping[str, tuple[str, ...]]] = {
     "pair": (
-        "e2e/test_workers.py", "e2e/test_run_directory.py", "e2e/test_models.py",
-        "e2e/test_shutdown.py",
+        "deploy/test_prometheus.py", "e2e/test_models.py", "e2e/test_run_directory.py",
+        "e2e/test_shutdown.py", "e2e/test_workers.py",
     ),
+    "demo": (
+        "deploy/test_nginx.py", "doctor/test_examination.py", "e2e/test_crowd.py",
+        "e2e/test_docs_page.py", "e2e/test_road.py",
+    ),
+    "plain": (
+        "cli/test_cli.py", "e2e/test_box.py", "e2e/test_framing.py", "e2e/test_http_versions.py",
+        "e2e/test_large_bodies.py",
+    ),
+    "guarded": ("e2e/test_fields.py", "e2e/test_malformed.py", "scripts/test_warm.py"),
 }  # fmt: skip
 """The files, below `tests`, that use a server, by its fixture's name."""
 
