@@ -60,9 +60,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Mark what is slow. One of several processes runs it first: at the end all are busy."""
     for item in items:
         file = item.path.relative_to(TESTS).as_posix()
-        for server, files in FILES.items():
-            if server in getattr(item, "fixturenames", ()) and file not in files:
-                raise pytest.UsageError(f"{file} uses {server}: add it to shared_servers.FILES")
+        for servers, files in FILES.items():
+            used = [name for name in servers if name in getattr(item, "fixturenames", ())]
+            if used and file not in files:
+                raise pytest.UsageError(f"{file} uses {used}: add it to shared_servers.FILES")
         if file.startswith(SLOW):
             item.add_marker(pytest.mark.slow)
     if hasattr(config, "workerinput"):

@@ -7,24 +7,24 @@ from typing import Final
 
 from xdist.scheduler import LoadFileScheduling
 
-FILES: Final[Mapping[str, tuple[str, ...]]] = {
-    "pair": (
+FILES: Final[Mapping[tuple[str, ...], tuple[str, ...]]] = {
+    ("pair",): (
         "deploy/test_prometheus.py", "e2e/test_models.py", "e2e/test_run_directory.py",
         "e2e/test_shutdown.py", "e2e/test_workers.py",
     ),
-    "demo": (
+    ("demo",): (
         "deploy/test_nginx.py", "doctor/test_examination.py", "e2e/test_crowd.py",
         "e2e/test_docs_page.py", "e2e/test_road.py",
     ),
-    "plain": (
-        "cli/test_cli.py", "e2e/test_box.py", "e2e/test_framing.py", "e2e/test_http_versions.py",
-        "e2e/test_large_bodies.py",
+    ("plain", "guarded"): (
+        "cli/test_cli.py", "e2e/test_box.py", "e2e/test_fields.py", "e2e/test_framing.py",
+        "e2e/test_http_versions.py", "e2e/test_large_bodies.py", "e2e/test_malformed.py",
+        "scripts/test_warm.py",
     ),
-    "guarded": ("e2e/test_fields.py", "e2e/test_malformed.py", "scripts/test_warm.py"),
 }  # fmt: skip
-"""The files, below `tests`, that use a server, by its fixture's name."""
+"""The files, below `tests`, that use these servers, which are fixtures' names."""
 
-_SERVERS: Final = {"tests/" + file: server for server, files in FILES.items() for file in files}
+_FIRSTS: Final = {"tests/" + file: files[0] for files in FILES.values() for file in files}
 
 
 class SharedServers(LoadFileScheduling):
@@ -32,4 +32,4 @@ class SharedServers(LoadFileScheduling):
 
     def _split_scope(self, nodeid: str) -> str:
         file = str(super()._split_scope(nodeid))
-        return _SERVERS.get(file, file)
+        return _FIRSTS.get(file, file)
