@@ -114,12 +114,12 @@ class Machine:
 
 
 @pytest.fixture(scope="module")
-def layers(loaded: LoadedModel) -> list[LayerShape]:
+def layers(loaded: LoadedModel) -> tuple[LayerShape, ...]:
     return layer_shapes(loaded)
 
 
 def computation_of(
-    loaded: LoadedModel, layers: list[LayerShape], num_blocks: int
+    loaded: LoadedModel, layers: tuple[LayerShape, ...], num_blocks: int
 ) -> ModelComputation:
     per_block = sum(layer.bytes_per_token(torch.float32) for layer in layers) * BLOCK
     return build_computation(loaded, layers, CacheOptions(BLOCK, 1000, per_block * num_blocks))
@@ -127,7 +127,7 @@ def computation_of(
 
 @pytest.fixture
 def computation(
-    loaded: LoadedModel, layers: list[LayerShape], expected: list[list[int]]
+    loaded: LoadedModel, layers: tuple[LayerShape, ...], expected: list[list[int]]
 ) -> Iterator[ModelComputation]:
     computation = computation_of(loaded, layers, 120)
     assert computation.cache.num_blocks == 120
@@ -165,7 +165,7 @@ def test_prefix_hits_change_nothing(
 
 
 def test_a_tiny_pool_that_preempts_changes_nothing(
-    loaded: LoadedModel, layers: list[LayerShape], prompts: list[list[int]]
+    loaded: LoadedModel, layers: tuple[LayerShape, ...], prompts: list[list[int]]
 ) -> None:
     short = [prompt for prompt in prompts if len(prompt) < 20]
     expected = [generated(loaded, prompt, 24) for prompt in short]
