@@ -123,10 +123,15 @@ def demo(running_demo: Server) -> Iterator[Server]:
 
 @pytest.fixture(scope="session")
 def plain(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Iterator[Server]:
-    """A model with random weights and no settings; for tests that leave the server as it was."""
+    """A model with random weights and no settings; for tests that leave the server as it was.
+    `threaded` is the same model by the other engine."""
     from server import running_server
 
-    with running_server(tmp_path_factory.mktemp("plain"), tiny_model) as running:
+    folder = tmp_path_factory.mktemp("plain")
+    threaded = folder / "threaded"
+    shutil.copytree(tiny_model, threaded)
+    (threaded / "model.toml").write_text('engine = "threaded"\n')
+    with running_server(folder, tiny_model, threaded) as running:
         yield running
 
 

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import openai
 import pytest
 import torch
-from server import Server, running_server
+from server import Server
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 MESSAGES = [{"role": "user", "content": "Which port?"}]
 PROMPT = "Once upon a time"
-ENGINES = ("threaded", "auto")
 
 
 class Reference:
@@ -42,19 +39,9 @@ def reference(tiny_model: Path) -> Reference:
     return Reference(tiny_model)
 
 
-@pytest.fixture(scope="module")
-def server(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    folder = tmp_path_factory.mktemp("logprobs")
-    for engine in ENGINES:
-        shutil.copytree(tiny_model, folder / "models" / engine)
-        (folder / "models" / engine / "model.toml").write_text(f"engine = '{engine}'\n")
-    with running_server(folder, *ENGINES) as running:
-        yield running
-
-
-@pytest.fixture(params=ENGINES)
+@pytest.fixture(params=["threaded", "tiny"])
 def model(request: pytest.FixtureRequest) -> str:
-    """The same model by another engine."""
+    """The same model by each engine."""
     return str(request.param)
 
 
