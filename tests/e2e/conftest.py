@@ -1,12 +1,25 @@
-"""The server that an end-to-end test talks to if its file has none of its own."""
+"""The server that an end-to-end test talks to if its file has none of its own, and one more."""
 
 from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
-from server import Server
+from server import Server, running_server
+
+
+@pytest.fixture(scope="session")
+def strict(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Iterator[Server]:
+    """It refuses fields that it does not know, and obeys special tokens in messages."""
+    with running_server(
+        tmp_path_factory.mktemp("strict"),
+        tiny_model,
+        strict_fields=True,
+        parse_special_tokens=True,
+    ) as running:
+        yield running
 
 
 @pytest.fixture(scope="module")

@@ -247,7 +247,7 @@ def test_a_retiring_worker_says_close_once_and_still_takes_websockets(
     requests = [post(STREAM), post(BODY), post(BODY, version=b"1.0"), HANDSHAKE]
     with idle_server(tmp_path, tiny_model) as server, contextlib.ExitStack() as stack:
         kept = [
-            stack.enter_context(socket.create_connection(("127.0.0.1", server.port), timeout=20))
+            stack.enter_context(socket.create_connection(("127.0.0.1", server.port), timeout=60))
             for _ in requests
         ]
         for connection in kept:

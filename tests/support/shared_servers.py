@@ -16,10 +16,10 @@ FILES: Final[Mapping[tuple[str, ...], tuple[str, ...]]] = {
         "deploy/test_nginx.py", "doctor/test_examination.py", "e2e/test_crowd.py",
         "e2e/test_docs_page.py", "e2e/test_road.py",
     ),
-    ("plain", "guarded"): (
-        "cli/test_cli.py", "e2e/test_box.py", "e2e/test_fields.py", "e2e/test_framing.py",
-        "e2e/test_http_versions.py", "e2e/test_large_bodies.py", "e2e/test_logprobs.py",
-        "e2e/test_malformed.py", "scripts/test_warm.py",
+    ("plain", "guarded", "strict"): (
+        "cli/test_cli.py", "e2e/test_box.py", "e2e/test_conversations.py", "e2e/test_fields.py",
+        "e2e/test_framing.py", "e2e/test_http_versions.py", "e2e/test_large_bodies.py",
+        "e2e/test_logprobs.py", "e2e/test_malformed.py", "scripts/test_warm.py",
     ),
 }  # fmt: skip
 """The files, below `tests`, that use these servers, which are fixtures' names."""
