@@ -18,8 +18,9 @@ FILES: Final[Mapping[tuple[str, ...], tuple[str, ...]]] = {
     ),
     ("plain", "guarded", "strict"): (
         "cli/test_cli.py", "e2e/test_box.py", "e2e/test_conversations.py", "e2e/test_fields.py",
-        "e2e/test_framing.py", "e2e/test_http_versions.py", "e2e/test_large_bodies.py",
-        "e2e/test_logprobs.py", "e2e/test_malformed.py", "scripts/test_warm.py",
+        "e2e/test_framing.py", "e2e/test_handshake.py", "e2e/test_http_versions.py",
+        "e2e/test_large_bodies.py", "e2e/test_logprobs.py", "e2e/test_malformed.py",
+        "scripts/test_warm.py",
     ),
 }  # fmt: skip
 """The files, below `tests`, that use these servers, which are fixtures' names."""
