@@ -109,9 +109,7 @@ def test_the_server_for_development_starts_and_tells_where(
     tiny_model: Path, tmp_path: Path
 ) -> None:
     address = tmp_path / "address"
-    with running_server(
-        tmp_path, tiny_model, wait=False, reload=True, address_file=address
-    ) as server:
+    with idle_server(tmp_path, tiny_model, reload=True, address_file=address) as server:
         server.wait_until("/health", 200)
         assert address.read_text().strip() == server.url
         server.stop()
