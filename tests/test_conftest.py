@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from shared_servers import FILES
 
 TESTS = Path(__file__).parent
 
@@ -13,3 +14,9 @@ def test_what_is_called_slow_exists(request: pytest.FixtureRequest) -> None:
     conftest = request.config.pluginmanager.get_plugin(str(TESTS / "conftest.py"))
     assert conftest is not None
     assert [name for name in conftest.SLOW if not (TESTS / name).exists()] == []
+
+
+def test_files_that_share_a_server_exist() -> None:
+    files = [file for group in FILES.values() for file in group]
+    assert [file for file in files if not (TESTS / file).exists()] == []
+    assert len(files) == len(set(files))

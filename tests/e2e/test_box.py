@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import signal
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import httpx
 import pytest
 from control_group import limited
 from gated_imports import gate_before
-from server import Server, running_server
+from server import Server, idle_server, running_server
 
 
 def test_services_called_like_us_do_not_stop_the_start(tiny_model: Path, tmp_path: Path) -> None:
@@ -26,29 +27,29 @@ def test_services_called_like_us_do_not_stop_the_start(tiny_model: Path, tmp_pat
         "port": "tcp://10.0.0.2:8000",
         "service_host": "10.0.0.2",
     }
-    with running_server(tmp_path, tiny_model, **links) as server:
+    with idle_server(tmp_path, tiny_model, **links) as server:
         assert server.wait_until("/health/ready", 200).json()["status"] == "ready"
         assert server.stop() == 0
 
 
-@pytest.mark.parametrize("engine", ["threaded", "batching"])
-def test_a_quota_bounds_threads_cache_and_preflight(
-    tiny_model: Path, tmp_path: Path, engine: str
-) -> None:
+def test_a_quota_bounds_threads_cache_and_preflight(tiny_model: Path, tmp_path: Path) -> None:
     most = 2 * 2**30
+    engines = ("threaded", "batching")
+    for engine in engines:
+        shutil.copytree(tiny_model, tmp_path / "models" / engine)
+        (tmp_path / "models" / engine / "model.toml").write_text(f"engine = '{engine}'\n")
     with (
         limited(processors=1.5, memory_bytes=most),
-        running_server(tmp_path, tiny_model, engine=engine, max_running=1) as server,
+        running_server(tmp_path, *engines, max_running=1) as server,
     ):
         log = server.log
-    assert re.search(r"1 at once, 1 CPU threads", log)
+    assert len(re.findall(r"1 at once, 1 CPU threads", log)) == len(engines)
     free = re.search(r"memory preflight: the host: .* of ([\d.]+) GiB free", log)
     assert free is not None
     assert float(free[1]) <= 2.0
-    if engine == "batching":
-        cached = re.search(r"of ([\d,]+) bytes free", log)
-        assert cached is not None
-        assert int(cached[1].replace(",", "")) < most
+    cached = re.search(r"of ([\d,]+) bytes free", log)
+    assert cached is not None
+    assert int(cached[1].replace(",", "")) < most
 
 
 @pytest.mark.parametrize("engine", ["batching", "threaded"])
@@ -108,9 +109,7 @@ def test_the_server_for_development_starts_and_tells_where(
     tiny_model: Path, tmp_path: Path
 ) -> None:
     address = tmp_path / "address"
-    with running_server(
-        tmp_path, tiny_model, wait=False, reload=True, address_file=address
-    ) as server:
+    with idle_server(tmp_path, tiny_model, reload=True, address_file=address) as server:
         server.wait_until("/health", 200)
         assert address.read_text().strip() == server.url
         server.stop()

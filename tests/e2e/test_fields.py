@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import httpx
 import openai
 import pytest
 from bounded import run
-from server import Server, running_server
+from server import Server
 from websockets.asyncio.client import connect
 
 CHAT = "/v1/chat/completions"
@@ -29,14 +28,8 @@ ABSENCES = (None, False, "", [], {})
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Iterator[Server]:
-    with running_server(
-        tmp_path_factory.mktemp("fields"),
-        tiny_model,
-        cors_origins="https://ui.example",
-        api_keys="k1,k2",
-    ) as running:
-        yield running
+def server(guarded: Server) -> Server:
+    return guarded
 
 
 @pytest.fixture(scope="module")
@@ -366,22 +359,21 @@ def test_a_cancel_may_have_private_fields_too(server: Server) -> None:
     run(test)
 
 
-def test_a_strict_server_refuses_them(tiny_model: Path, tmp_path: Path) -> None:
-    with running_server(tmp_path, tiny_model, strict_fields=True) as server:
-        for path, body, param in (
-            (CHAT, chat(message={"own": 1}), "messages.0.own"),
-            (CHAT, parts(cache_control={"type": "x"}), "messages.0.content.0.cache_control"),
-            (CHAT, chat(stream=True, stream_options={"own": 1}), "stream_options.own"),
-            (CHAT, chat(metadata={"a": "b"}), "metadata"),
-            (CHAT, chat(body=1), "body"),
-            (CHAT, chat(query=1), "query"),
-            (COMPLETIONS, BODIES[COMPLETIONS] | {"own": 1}, "own"),
-            (GENERATE, BODIES[GENERATE] | {"max-tokens": 1}, "max-tokens"),
-        ):
-            words = assert_refused(httpx.post(server.url + path, json=body), param)
-            assert "is not a field of this request" in words
-            assert_served(httpx.post(server.url + path, json=BODIES[path] | {"own": None}))
-        assert_refused(httpx.get(server.url + "/stream?prompt=hi&own=1"), "own")
-        for frame in ({"prompt": "hi", "own": 1}, {"type": "cancel", "own": 1}):
-            [refused] = frames_of(server, {"id": "a"} | frame, headers=False)
-            assert refused["error"]["param"] == "own"
+def test_a_strict_server_refuses_them(strict: Server) -> None:
+    for path, body, param in (
+        (CHAT, chat(message={"own": 1}), "messages.0.own"),
+        (CHAT, parts(cache_control={"type": "x"}), "messages.0.content.0.cache_control"),
+        (CHAT, chat(stream=True, stream_options={"own": 1}), "stream_options.own"),
+        (CHAT, chat(metadata={"a": "b"}), "metadata"),
+        (CHAT, chat(body=1), "body"),
+        (CHAT, chat(query=1), "query"),
+        (COMPLETIONS, BODIES[COMPLETIONS] | {"own": 1}, "own"),
+        (GENERATE, BODIES[GENERATE] | {"max-tokens": 1}, "max-tokens"),
+    ):
+        words = assert_refused(httpx.post(strict.url + path, json=body), param)
+        assert "is not a field of this request" in words
+        assert_served(httpx.post(strict.url + path, json=BODIES[path] | {"own": None}))
+    assert_refused(httpx.get(strict.url + "/stream?prompt=hi&own=1"), "own")
+    for frame in ({"prompt": "hi", "own": 1}, {"type": "cancel", "own": 1}):
+        [refused] = frames_of(strict, {"id": "a"} | frame, headers=False)
+        assert refused["error"]["param"] == "own"

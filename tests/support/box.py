@@ -9,6 +9,9 @@ from collections.abc import Callable
 import httpx
 from server import Server
 
+POLL_SECONDS = 0.2
+"""Every question about a box costs each of its workers a few milliseconds."""
+
 
 def pids(server: Server) -> dict[int, int]:
     """The process of each worker that serves, by number."""
@@ -21,11 +24,11 @@ def wait_until(holds: Callable[[], bool], what: str, seconds: float = 60.0) -> N
     deadline = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < deadline, f"never: {what}"
-        time.sleep(0.05)
+        time.sleep(POLL_SECONDS)
 
 
 async def until(holds: Callable[[], bool], seconds: float = 90.0) -> None:
     """Ask in a thread until something is so."""
     async with asyncio.timeout(seconds):
         while not await asyncio.to_thread(holds):
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(POLL_SECONDS)

@@ -84,7 +84,7 @@ async def answer(
         request_id="r",
         prompt_ids=tuple(engine.tokenizer.encode(prompt)),
         sampling=sampling,
-        max_tokens=12,
+        max_tokens=8,
     )
     engine.start(Job(task, mailbox, on_done=done.set))
     tokens: list[int] = []
