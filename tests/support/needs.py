@@ -1,9 +1,10 @@
-"""Servers and tools that a test needs: CI must have them, elsewhere the test is skipped."""
+"""Servers, tools and environments that a test needs: CI must have them, elsewhere the test is skipped."""
 
 from __future__ import annotations
 
 import os
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -15,3 +16,12 @@ def needs(name: str) -> str:
         pytest.skip(f"{name} is missing; install it to run this test")
     assert path is not None, f"{name} is missing, and CI must have it"
     return path
+
+
+def needs_installed(folder: Path) -> Path:
+    """An environment that scripts/test installs."""
+    is_whole = (folder / ".llmserve-stamp").is_file()
+    if not is_whole and not os.environ.get("CI"):
+        pytest.skip(f"{folder.name} is not installed; `scripts/test tests/clients` does it")
+    assert is_whole, f"{folder.name} is not installed, and CI must have it"
+    return folder

@@ -1,0 +1,66 @@
+"""Sessions of client libraries with a server: a script for each, run to its end. (Not a test.)"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+from needs import needs, needs_installed
+
+CLIENTS: Final = Path(__file__).parents[1] / "clients"
+SESSIONS: Final = CLIENTS / "sessions"
+SESSION_SECONDS: Final = 100.0
+
+Report = dict[str, Any]
+
+
+def main_session(script: str, *arguments: object) -> Report:
+    """In the main environment."""
+    return _report(sys.executable, script, arguments)
+
+
+def python_session(script: str, *arguments: object) -> Report:
+    """In the environment of heavy libraries."""
+    environment = needs_installed(Path(f"{sys.prefix}-clients"))
+    return _report(str(environment / "bin" / "python"), script, arguments)
+
+
+def node_session(script: str, *arguments: object) -> Report:
+    """In Node."""
+    needs_installed(CLIENTS / "node_modules")
+    return _report(needs("node"), script, arguments)
+
+
+def _report(program: str, script: str, arguments: tuple[object, ...]) -> Report:
+    """The last line that it prints is its report."""
+    done = subprocess.run(
+        [program, SESSIONS / script, *map(str, arguments)],
+        env=_environment(),
+        capture_output=True,
+        text=True,
+        timeout=SESSION_SECONDS,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-8000:]
+    report: Report = json.loads(done.stdout.splitlines()[-1])
+    return report
+
+
+def _environment() -> dict[str, str]:
+    """Without what would send a client elsewhere, to a hub, or to somebody's statistics."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("OPENAI_", "LANGCHAIN_", "LANGSMITH_", "LITELLM_", "SSL_CERT_"))
+    }
+    return kept | {
+        "ANONYMIZED_TELEMETRY": "False",
+        "HF_HUB_OFFLINE": "1",
+        "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+        "NO_PROXY": "127.0.0.1",
+    }
