@@ -70,7 +70,8 @@ class UnknownFields:
 
 
 class Fields(BaseModel):
-    """What a client sends, at any depth; null and absence mean the same.
+    """What a client sends, at any depth; null and absence mean the same. So do false and anything
+    empty in the fields of `may_be_empty`, as clients of many servers send them.
 
     A field that asks for nothing is dropped. One of `unsupported` or `served_elsewhere` is an
     error that names it. One that nobody knows is kept, so that the client can be told (`unknown`).
@@ -81,13 +82,15 @@ class Fields(BaseModel):
     unsupported: ClassVar[frozenset[str]] = frozenset()
     served_elsewhere: ClassVar[frozenset[str]] = frozenset()
     defaults: ClassVar[Defaults] = DEFAULTS
+    may_be_empty: ClassVar[frozenset[str]] = frozenset()
 
     @model_validator(mode="before")
     @classmethod
     def _without_absent(cls, sent: Any) -> Any:
         if not isinstance(sent, dict):
             return sent
-        if sent.keys() <= cls.on_the_wire().keys() and None not in sent.values():
+        is_known = sent.keys() <= cls.on_the_wire().keys() and None not in sent.values()
+        if is_known and cls.may_be_empty.isdisjoint(sent):
             return sent  # at once: a body of megabytes has a hundred thousand of these
         kept = {name: value for name, value in sent.items() if not cls._is_absent(name, value)}
         for name in kept:
@@ -105,6 +108,8 @@ class Fields(BaseModel):
         field = cls.on_the_wire().get(name)
         if field is None:
             return asks_for_nothing(name, value, cls.defaults)
+        if name in cls.may_be_empty:
+            return asks_for_nothing(name, value, {})
         return value is None and not field.is_required()
 
     @classmethod

@@ -9,7 +9,6 @@ import sys
 from pathlib import Path
 from typing import Any, Final
 
-import pytest
 from needs import needs, needs_installed
 
 CLIENTS: Final = Path(__file__).parents[1] / "clients"

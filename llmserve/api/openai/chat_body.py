@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Final, Literal
 import orjson
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
+from llmserve.api.constraint_fields import ConstraintFields
 from llmserve.api.openai.body import OpenAIBody
 from llmserve.api.openai.messages import ChatMessage
 from llmserve.api.openai.no_op import ChatNoOpFields
@@ -43,6 +44,9 @@ class ChatBody(ChatNoOpFields, OpenAIBody):
     """POST /v1/chat/completions."""
 
     sampling_defaults: ClassVar = SamplingFields(temperature=1.0)
+    may_be_empty: ClassVar = ConstraintFields.may_be_empty | {
+        "chat_template_kwargs", "function_call", "functions", "tool_choice", "tools",
+    }  # fmt: skip
 
     messages: list[ChatMessage] = Field(
         min_length=1, fail_fast=True, description="The conversation so far."

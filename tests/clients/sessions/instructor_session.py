@@ -8,7 +8,7 @@ from typing import Any
 import instructor
 import openai
 from instructor.core import InstructorRetryException
-from task import MAX_TOKENS, MODEL, QUESTION, URL, WISH, Stop, Trip, Weather, tell
+from task import MAX_TOKENS, MODEL, QUESTION, URL, WISH, Trip, Weather, tell
 
 client = openai.OpenAI(base_url=URL, api_key="none", max_retries=0, timeout=60)
 CREATE: dict[str, Any] = {"model": MODEL, "max_tokens": MAX_TOKENS, "temperature": 0}
@@ -17,7 +17,9 @@ MODES = (instructor.Mode.TOOLS, instructor.Mode.JSON_SCHEMA)
 
 def ask(mode: instructor.Mode, form: Any, words: str, **more: Any) -> Any:
     return instructor.from_openai(client, mode=mode).create(
-        **CREATE | more, messages=[{"role": "user", "content": words}], response_model=form,
+        **CREATE | more,
+        messages=[{"role": "user", "content": words}],
+        response_model=form,
         max_retries=1,
     )
 

@@ -32,7 +32,9 @@ def get_weather(city: City, unit: Unit) -> str:
 
 
 forced = chat.bind_tools([get_weather], tool_choice=NAME, parallel_tool_calls=False)
-required = chat.bind_tools([get_weather], tool_choice="required", strict=True, parallel_tool_calls=False)
+required = chat.bind_tools(
+    [get_weather], tool_choice="required", strict=True, parallel_tool_calls=False
+)
 shown = chat.bind_tools([get_weather], tool_choice="none")
 
 

@@ -65,9 +65,7 @@ def round_trip(*, stream: bool) -> dict[str, Any]:
             "finish_reason": choice.finish_reason,
             "usage": answer.usage.to_dict(),
         }
-    with client.chat.completions.stream(
-        **asked, stream_options={"include_usage": True}
-    ) as events:
+    with client.chat.completions.stream(**asked, stream_options={"include_usage": True}) as events:
         text = "".join(event.delta for event in events if event.type == "content.delta")
         whole = events.get_final_completion()
     assert text == whole.choices[0].message.content
@@ -84,9 +82,7 @@ def structured() -> dict[str, Any]:
 
 
 def streamed_structure() -> dict[str, Any]:
-    with client.chat.completions.stream(
-        **CREATE, messages=WISHED, response_format=Trip
-    ) as events:
+    with client.chat.completions.stream(**CREATE, messages=WISHED, response_format=Trip) as events:
         for _ in events:
             pass
         return events.get_final_completion().choices[0].message.parsed.model_dump()
@@ -120,8 +116,13 @@ def refused(**wrong: Any) -> dict[str, Any]:
 async def asynchronous() -> dict[str, Any]:
     async with openai.AsyncOpenAI(base_url=URL, api_key="none", max_retries=0, timeout=60) as aside:
         stream = await aside.chat.completions.create(
-            **CREATE, messages=ASKED, tools=[TOOL], tool_choice="required", stream=True,
-            stream_options={"include_usage": True}, parallel_tool_calls=False,
+            **CREATE,
+            messages=ASKED,
+            tools=[TOOL],
+            tool_choice="required",
+            stream=True,
+            stream_options={"include_usage": True},
+            parallel_tool_calls=False,
         )
         return streamed_call([chunk async for chunk in stream])
 
@@ -137,8 +138,13 @@ tell(
     ),
     streamed_call=streamed_call(
         client.chat.completions.create(
-            **CREATE, messages=ASKED, tools=[TOOL], tool_choice=NAMED, stream=True,
-            stream_options={"include_usage": True}, parallel_tool_calls=False,
+            **CREATE,
+            messages=ASKED,
+            tools=[TOOL],
+            tool_choice=NAMED,
+            stream=True,
+            stream_options={"include_usage": True},
+            parallel_tool_calls=False,
         )
     ),
     asynchronous_call=asyncio.run(asynchronous()),
@@ -149,9 +155,14 @@ tell(
     streamed_structure=streamed_structure(),
     error=refused(temperature=-1),
     streamed_error=refused(temperature=-1, stream=True),
-    error_of_a_choice=refused(tools=[TOOL], tool_choice={"type": "function", "function": {"name": "x"}}),
+    error_of_a_choice=refused(
+        tools=[TOOL], tool_choice={"type": "function", "function": {"name": "x"}}
+    ),
     error_of_a_schema=refused(
-        response_format={"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "nonsense"}}}
+        response_format={
+            "type": "json_schema",
+            "json_schema": {"name": "x", "schema": {"type": "nonsense"}},
+        }
     ),
     unknown_model=refused(model="nobody"),
 )
