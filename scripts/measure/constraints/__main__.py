@@ -20,7 +20,7 @@ from measure.speed.loop_alone import build
 
 ROWS = 8
 TOKENS = 64
-ROUNDS = 3
+ROUNDS = 2
 CACHE_BYTES = 2**28
 
 
@@ -44,11 +44,11 @@ async def _measure(folder: Path, *, is_quick: bool) -> str:
     try:
         steps = await step_seconds(engine, reports, ROWS, tokens, rounds)
         count, seconds = (5, 3.0) if is_quick else (100, 60.0)
-        print("the steps are measured", file=sys.stderr)
+        print("\n".join(_steps_table(steps)), flush=True)
         quiet, beside = await itl_beside_compiling(engine, count, seconds)
     finally:
         await engine.close()
-    return "\n".join([*_steps_table(steps), "", *_itl_table(quiet, beside, count, seconds)])
+    return "\n".join(["", *_itl_table(quiet, beside, count, seconds)])
 
 
 def _steps_table(steps: dict[str, list[float]]) -> list[str]:
