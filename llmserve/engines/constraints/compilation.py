@@ -11,7 +11,7 @@ import numpy as np
 from llguidance import LLMatcher, LLParserLimits, LLTokenizer
 
 from llmserve.domain import Constraint, ConstraintKind
-from llmserve.engines.constraints.grammar_text import GrammarRefused, to_lark
+from llmserve.engines.constraints.grammar_text import GrammarRefused, to_lark, unforced
 from llmserve.engines.constraints.pattern import PatternRefused, portable
 from llmserve.engines.constraints.rule import GrammarRule
 from llmserve.engines.constraints.satisfiable import impossible
@@ -111,10 +111,12 @@ def _grammar(schema: str) -> str:
 
 def _checked(grammar: str, vocabulary: Vocabulary, tokenizer: LLTokenizer) -> Compiled:
     """The grammar, if a first token can follow from it."""
-    matcher = LLMatcher(tokenizer, grammar, log_level=0, limits=LIMITS)
+    matcher = LLMatcher(tokenizer, unforced(grammar), log_level=0, limits=LIMITS)
     mask = b"" if matcher.is_error() else matcher.compute_bitmask()
     if matcher.is_error():
-        raise _Refused(_told(matcher.get_error()))
+        # What it says of the grammar as it came is about what the client wrote.
+        plain = LLMatcher(tokenizer, grammar, log_level=0, limits=LIMITS)
+        raise _Refused(_told(plain.get_error() or matcher.get_error()))
     if not np.frombuffer(mask, np.uint8).any():
         raise _Refused("it allows no text at all; change it so that something fits")
     return Compiled(matcher, vocabulary.vocab, -(-tokenizer.vocab_size // 32))

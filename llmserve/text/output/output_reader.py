@@ -104,6 +104,12 @@ class OutputReader:
         begins after `reasoning_end`."""
         return self._syntax.starts_in_reasoning(opening)
 
+    def has_reasoned(self, opening: str) -> bool:
+        """Whether the prompt has closed the reasoning, so that the answer has none."""
+        thinking = self._syntax.thinking
+        closed = thinking is not None and thinking.end in opening
+        return closed and not self.starts_in_reasoning(opening)
+
     @cached_property
     def reasoning_start(self) -> tuple[int, ...]:
         """The tokens that open reasoning; empty if there is none."""
