@@ -49,7 +49,7 @@ SLOW: Final = (
     # Downloads, whole tokenizers, workers that take their time to leave.
     "registry/test_hub.py", "registry/test_memory_of_models.py",
     "scripts/test_gpu_contact.py", "scripts/test_headline.py", "scripts/test_make_model.py",
-    "text/test_control_tokens.py", "text/test_taint.py",
+    "text/test_control_tokens.py",
     "workers/test_leaving_workers.py",
 )  # fmt: skip
 """What is marked `slow` as a whole; single tests of other files have the mark themselves."""

@@ -70,26 +70,25 @@ def test_wrong_settings_end_it_with_a_word_about_them(tmp_path: Path) -> None:
 def test_gunicorn_streams_counts_over_its_workers_and_drains(
     tiny_model: Path, tmp_path: Path
 ) -> None:
-    settings = {"models": "[]", "models_on_demand": tiny_model, "workers": 2}
-    with running_gunicorn(tmp_path, **settings) as server:
+    with running_gunicorn(tmp_path, models=tiny_model, workers=2) as server:
         server.wait_until("/health/ready", 200)
+        server.wait_for_log("is ready after", times=2)
         request = {"prompt": "hi", "max_tokens": 5, "stream": True, "ignore_eos": True}
         headers = {"Connection": "close"}
         for _ in range(8):
-            answer = httpx.post(server.url + "/generate", json=request, headers=headers, timeout=60)
+            answer = httpx.post(server.url + "/generate", json=request, headers=headers, timeout=30)
             assert answer.text.count("event: done") == 1
         assert server.metric("llmserve_request_success_total") == 8
-        until(lambda: server.metric("llmserve_worker_up") == 2, "two workers are up")
+        assert server.metric("llmserve_worker_up") == 2
         before = workers_of(server)
         assert sorted(before) == [0, 1]
         os.kill(before[0], signal.SIGKILL)
-        until(lambda: workers_of(server).get(0, before[0]) != before[0], "another one serves")
-        logged = len(server.log)
+        server.wait_for_log("is ready after", times=3)
         until(lambda: server.metric("llmserve_worker_up") == 2, "two workers again")
         assert server.metric("llmserve_request_success_total") == 8, "the dead one's counts stay"
         assert server.stop(signal.SIGTERM) == 0
         assert list((tmp_path / "state" / "llmserve").iterdir()) == []
-        assert "ERROR" not in server.log[logged:]
+        assert "ERROR" not in server.log.rpartition("is ready after")[2]
 
 
 def test_under_gunicorn_too_a_run_directory_that_vanishes_comes_back(

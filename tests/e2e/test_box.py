@@ -8,10 +8,18 @@ import signal
 from pathlib import Path
 
 import httpx
-import pytest
 from control_group import limited
 from gated_imports import gate_before
 from server import Server, idle_server, running_server
+
+
+def by_each_engine(model: Path, folder: Path) -> tuple[str, ...]:
+    """Put copies of a model into `models`; each is named after the engine that serves it."""
+    engines = ("batching", "threaded")
+    for engine in engines:
+        shutil.copytree(model, folder / "models" / engine)
+        (folder / "models" / engine / "model.toml").write_text(f"engine = '{engine}'\n")
+    return engines
 
 
 def test_services_called_like_us_do_not_stop_the_start(tiny_model: Path, tmp_path: Path) -> None:
@@ -34,10 +42,7 @@ def test_services_called_like_us_do_not_stop_the_start(tiny_model: Path, tmp_pat
 
 def test_a_quota_bounds_threads_cache_and_preflight(tiny_model: Path, tmp_path: Path) -> None:
     most = 2 * 2**30
-    engines = ("threaded", "batching")
-    for engine in engines:
-        shutil.copytree(tiny_model, tmp_path / "models" / engine)
-        (tmp_path / "models" / engine / "model.toml").write_text(f"engine = '{engine}'\n")
+    engines = by_each_engine(tiny_model, tmp_path)
     with (
         limited(processors=1.5, memory_bytes=most),
         running_server(tmp_path, *engines, max_running=1) as server,
@@ -52,26 +57,29 @@ def test_a_quota_bounds_threads_cache_and_preflight(tiny_model: Path, tmp_path: 
     assert int(cached[1].replace(",", "")) < most
 
 
-@pytest.mark.parametrize("engine", ["batching", "threaded"])
 def test_the_port_answers_while_torch_is_still_being_imported(
-    tiny_model: Path, tmp_path: Path, engine: str
+    tiny_model: Path, tmp_path: Path
 ) -> None:
+    engines = by_each_engine(tiny_model, tmp_path)
     with (
         gate_before("torch", tmp_path) as gate,
-        running_server(tmp_path, tiny_model, wait=False, engine=engine) as server,
+        running_server(tmp_path, *engines, wait=False) as server,
     ):
         assert server.wait_until("/health", 200).json()["status"] == "alive"
         body = server.wait_until("/health/ready", 503).json()
-        (model,) = body["models"]
-        assert (body["status"], model["stage"]) == ("loading", "imports")
+        assert [model["status"] for model in body["models"]] == ["loading"] * 2
+        assert (body["status"], body["models"][0]["stage"]) == ("loading", "imports")
         assert server.metric("llmserve_worker_up") == 1
-        refused = httpx.post(server.url + "/generate", json={"prompt": "Hello"}, timeout=20)
-        assert (refused.status_code, refused.json()["error"]["code"]) == (503, "model_loading")
+        request = {"prompt": "Hello", "max_tokens": 2}
+        asked = [request | {"model": engine} for engine in engines]
+        for body in asked:
+            refused = httpx.post(server.url + "/generate", json=body, timeout=20)
+            assert refused.status_code == 503
+            assert refused.json()["error"]["code"] == "model_loading"
         gate.open()
         server.wait_until("/health/ready", 200)
-        assert httpx.post(
-            server.url + "/generate", json={"prompt": "Hello", "max_tokens": 2}, timeout=20
-        ).is_success
+        for body in asked:
+            assert httpx.post(server.url + "/generate", json=body, timeout=20).is_success
 
 
 def test_a_server_that_still_imports_can_be_stopped(tiny_model: Path, tmp_path: Path) -> None:

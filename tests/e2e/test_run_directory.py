@@ -21,7 +21,7 @@ from pathlib import Path
 import httpx
 import pytest
 from bounded import run
-from box import pids, until, wait_until
+from box import is_replaced, pids, until, wait_until
 from crowd import Crowd
 from programs import llmserve
 from server import Server, idle_server, running_server
@@ -40,7 +40,8 @@ def test_a_run_directory_that_vanishes_comes_back_and_nobody_dies_of_it(
     successes = partial(pair.metric, "llmserve_request_success_total")
 
     async def test() -> None:
-        before, done_before, deaths_before = pids(pair), successes(), deaths()
+        (survivor, victim), done_before = pids(pair).values(), successes()
+        deaths_before = deaths()
         async with Crowd(pair.url, 4, max_tokens=40, pause_seconds=0.7) as crowd:
             await crowd.until(8)
             # In one move: what is removed file by file may come back before the last one goes.
@@ -48,12 +49,12 @@ def test_a_run_directory_that_vanishes_comes_back_and_nobody_dies_of_it(
             shutil.rmtree(tmp_path / "gone")
             assert await asyncio.to_thread(pair.metric, "llmserve_worker_up") >= 1
             # A worker that dies now is replaced: what that takes is not in the directory.
-            os.kill(before[1], signal.SIGKILL)
-            await until(lambda: pids(pair).get(1) not in (None, before[1]))
+            os.kill(victim, signal.SIGKILL)
+            await until(lambda: is_replaced(pair, victim))
             await crowd.until(len(crowd.outcomes) + 8)
             outcomes = await crowd.stop()
         assert pair.process.poll() is None
-        assert pids(pair)[0] == before[0]
+        assert survivor in pids(pair).values()
         assert stat.S_IMODE(run_dir.stat().st_mode) == 0o700
         done = await asyncio.to_thread(llmserve, "ps", "--url", pair.url)
         assert (done.returncode, done.stderr) == (0, "")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import httpx
 from bounded import run
-from box import pids, until
+from box import is_replaced, pids, until
 from crowd import Crowd
 from hanging_model import make_hanging_model
 from server import Server, idle_server, running_server
@@ -29,14 +29,15 @@ def deaths(server: Server) -> float:
 
 def test_a_killed_worker_takes_only_its_own_streams_with_it(pair: Server) -> None:
     async def test() -> None:
-        before, done_before, ended_before = pids(pair), successes(pair), deaths(pair)
+        (survivor, victim), done_before = pids(pair).values(), successes(pair)
+        ended_before = deaths(pair)
         async with Crowd(pair.url, 12, max_tokens=60, pause_seconds=PAUSE_SECONDS) as crowd:
             await crowd.until(32)
             counted = await asyncio.to_thread(successes, pair)
-            os.kill(before[1], signal.SIGKILL)
+            os.kill(victim, signal.SIGKILL)
             killed_at = time.monotonic()
             assert await asyncio.to_thread(successes, pair) >= counted
-            await until(lambda: pids(pair).get(1) not in (None, before[1]))
+            await until(lambda: is_replaced(pair, victim))
             after = len(crowd.outcomes)
             await crowd.until(after + 32)
             outcomes = await crowd.stop()
@@ -45,7 +46,7 @@ def test_a_killed_worker_takes_only_its_own_streams_with_it(pair: Server) -> Non
         # The client saw its connection close; nobody waits for ever, nobody is lied to.
         assert all(o.error in ("RemoteProtocolError", "ReadError") for o in failed)
         assert all(o.begun_at < killed_at for o in failed)
-        assert pids(pair)[0] == before[0]
+        assert survivor in pids(pair).values()
         done = sum(o.is_done for o in outcomes)
         # What the dead worker had counted is still there.
         assert successes(pair) - done_before >= done

@@ -19,6 +19,12 @@ def pids(server: Server) -> dict[int, int]:
     return {w["worker"]: w["pid"] for w in status["workers"] if w["state"] == "serving"}
 
 
+def is_replaced(server: Server, victim: int) -> bool:
+    """Whether two workers serve and none of them is this process."""
+    serving = pids(server).values()
+    return len(serving) == 2 and victim not in serving
+
+
 def wait_until(holds: Callable[[], bool], what: str, seconds: float = 60.0) -> None:
     """Ask until something is so."""
     deadline = time.monotonic() + seconds
