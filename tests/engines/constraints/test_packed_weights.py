@@ -1,4 +1,4 @@
-"""Where kernels have packed the weights, as on a CPU with bfloat16, nothing else is lost with them."""
+"""Where kernels have packed the weights, as on a CPU with bfloat16, nothing else is lost."""
 
 from __future__ import annotations
 
