@@ -88,7 +88,8 @@ class BatchingEngine(Generator):
         self._num_threads = options.threads()
         self._why = why
         self._prompts = PreparationPool(spec.name)
-        vocabulary = Vocabulary(loaded.tokenizer, loaded.vocab, loaded.eos_ids)
+        self._vocab = loaded.vocab  # asked now: kernels that pack the weights leave none to count
+        vocabulary = Vocabulary(loaded.tokenizer, self._vocab, loaded.eos_ids)
         self._compiler = ConstraintCompiler(spec.name, vocabulary)
         self._computation: ModelComputation | None = None
         self._loop: StepLoop[Batch, RowState] | None = None
