@@ -32,7 +32,7 @@ os.environ["SSL_CERT_DIR"] = str(TESTS)
 
 SLOW: Final = (
     # Servers and commands are started.
-    "cli/test_imports.py", "deploy/", "doctor/", "e2e/", "scripts/test_warm.py",
+    "cli/test_imports.py", "clients/", "deploy/", "doctor/", "e2e/", "scripts/test_warm.py",
     "workers/test_imports.py",
     # Kernels are compiled, or whole models computed, case by case.
     "engines/batching/compute/test_cuda_build.py",

@@ -6,14 +6,16 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
 
 from needs import needs, needs_installed
 
 CLIENTS: Final = Path(__file__).parents[1] / "clients"
 SESSIONS: Final = CLIENTS / "sessions"
-SESSION_SECONDS: Final = 100.0
+SESSION_SECONDS: Final = 110.0
 
 Report = dict[str, Any]
 
@@ -23,10 +25,13 @@ def main_session(script: str, *arguments: object) -> Report:
     return _report(sys.executable, script, arguments)
 
 
-def python_session(script: str, *arguments: object) -> Report:
-    """In the environment of heavy libraries."""
+def python_session(
+    script: str, *arguments: object, cache: Path | None = None, seconds: float = SESSION_SECONDS
+) -> Report:
+    """In the environment of heavy libraries; `cache` is the folder of what they keep of data."""
     environment = needs_installed(Path(f"{sys.prefix}-clients"))
-    return _report(str(environment / "bin" / "python"), script, arguments)
+    kept = {} if cache is None else {"HF_DATASETS_CACHE": str(cache)}
+    return _report(str(environment / "bin" / "python"), script, arguments, kept, seconds)
 
 
 def node_session(script: str, *arguments: object) -> Report:
@@ -35,14 +40,20 @@ def node_session(script: str, *arguments: object) -> Report:
     return _report(needs("node"), script, arguments)
 
 
-def _report(program: str, script: str, arguments: tuple[object, ...]) -> Report:
+def _report(
+    program: str,
+    script: str,
+    arguments: tuple[object, ...],
+    more: Mapping[str, str] = MappingProxyType({}),
+    seconds: float = SESSION_SECONDS,
+) -> Report:
     """The last line that it prints is its report."""
     done = subprocess.run(
         [program, SESSIONS / script, *map(str, arguments)],
-        env=_environment(),
+        env=_environment() | more,
         capture_output=True,
         text=True,
-        timeout=SESSION_SECONDS,
+        timeout=seconds,
         check=False,
     )
     assert done.returncode == 0, done.stderr[-8000:]

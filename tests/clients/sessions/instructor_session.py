@@ -12,12 +12,15 @@ from task import MAX_TOKENS, MODEL, QUESTION, URL, WISH, Trip, Weather, tell
 
 client = openai.OpenAI(base_url=URL, api_key="none", max_retries=0, timeout=60)
 CREATE: dict[str, Any] = {"model": MODEL, "max_tokens": MAX_TOKENS, "temperature": 0}
-MODES = (instructor.Mode.TOOLS, instructor.Mode.JSON_SCHEMA)
+MODES: dict[instructor.Mode, dict[str, Any]] = {
+    instructor.Mode.TOOLS: {"parallel_tool_calls": False},
+    instructor.Mode.JSON_SCHEMA: {},
+}
 
 
 def ask(mode: instructor.Mode, form: Any, words: str, **more: Any) -> Any:
     return instructor.from_openai(client, mode=mode).create(
-        **CREATE | more,
+        **CREATE | MODES[mode] | more,
         messages=[{"role": "user", "content": words}],
         response_model=form,
         max_retries=1,
@@ -28,7 +31,9 @@ def partial(mode: instructor.Mode) -> dict[str, Any]:
     """The form as it fills; the last one is whole."""
     parts = list(
         instructor.from_openai(client, mode=mode).create_partial(
-            **CREATE, messages=[{"role": "user", "content": WISH}], response_model=Trip
+            **CREATE | MODES[mode],
+            messages=[{"role": "user", "content": WISH}],
+            response_model=Trip,
         )
     )
     return {"parts": len(parts), "last": parts[-1].model_dump()}
@@ -36,7 +41,10 @@ def partial(mode: instructor.Mode) -> dict[str, Any]:
 
 def usage_of(mode: instructor.Mode) -> dict[str, Any]:
     _, completion = instructor.from_openai(client, mode=mode).create_with_completion(
-        **CREATE, messages=[{"role": "user", "content": WISH}], response_model=Trip, max_retries=1
+        **CREATE | MODES[mode],
+        messages=[{"role": "user", "content": WISH}],
+        response_model=Trip,
+        max_retries=1,
     )
     return completion.usage.to_dict()
 

@@ -98,6 +98,7 @@ called = forced.invoke([ASKED])
 result = get_weather.invoke(call)
 assert isinstance(result, ToolMessage)
 history = [ASKED, called, result]
+plain = OpenAI(**SETTINGS | {"max_tokens": 8}, extra_body={"ignore_eos": True})
 wrong = ChatOpenAI(**SETTINGS | {"temperature": -1})
 tell(
     version=version("langchain-openai"),
@@ -111,8 +112,8 @@ tell(
     structure_by_a_call=chat.with_structured_output(Trip, method="function_calling")
     .invoke(WISH)
     .model_dump(),
-    text=OpenAI(**SETTINGS | {"max_tokens": 8}).invoke(WISH),
-    streamed_text="".join(OpenAI(**SETTINGS | {"max_tokens": 8}).stream(WISH)),
+    text=plain.invoke(WISH),
+    streamed_text="".join(plain.stream(WISH)),
     error=refused(lambda: wrong.invoke([ASKED])),
     streamed_error=refused(lambda: list(wrong.stream([ASKED]))),
 )

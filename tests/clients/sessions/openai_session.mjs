@@ -41,7 +41,7 @@ function answerOf(completion) {
 
 const streamed = (more) => client.chat.completions.stream({ ...create, ...withUsage, ...more });
 
-/** The client runs the tool itself: forced in the first step, not offered in the second. */
+/** The client runs the tool itself, and stops after a call that was forced. */
 async function ranTools() {
   let given;
   const runner = client.chat.completions.runTools({
@@ -59,7 +59,8 @@ async function ranTools() {
     ],
     tool_choice: forced.tool_choice,
   });
-  return { text: await runner.finalContent().catch(() => null), given, roles: runner.messages.map((message) => message.role) };
+  await runner.done();
+  return { given, roles: runner.messages.map((message) => message.role) };
 }
 
 const called = await client.chat.completions.create({ ...create, messages: asked, ...forced });

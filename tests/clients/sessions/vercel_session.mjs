@@ -12,7 +12,14 @@ const provider = createOpenAICompatible({
   supportsStructuredOutputs: true,
 });
 const model = provider(MODEL);
-const settings = { model, temperature: 0, maxOutputTokens: TASK.max_tokens, maxRetries: 0 };
+const settings = {
+  model,
+  temperature: 0,
+  maxOutputTokens: TASK.max_tokens,
+  maxRetries: 0,
+  // Sent as it is.
+  providerOptions: { llmserve: { parallel_tool_calls: false } },
+};
 const get_weather = tool({
   description: TASK.tool.function.description,
   inputSchema: Weather,

@@ -1,0 +1,38 @@
+"""litellm, by the names of two of its providers: calls, answers of a form, exceptions."""
+
+from __future__ import annotations
+
+import pytest
+from client_answers import check_call, check_same_answer, check_trip
+from client_session import Report, python_session
+from server import Server
+
+
+@pytest.fixture(scope="module")
+def reports(server: Server) -> Report:
+    return python_session("litellm_session.py", server.url, "demo")
+
+
+@pytest.fixture(params=["openai", "hosted_vllm"])
+def report(request: pytest.FixtureRequest, reports: Report) -> Report:
+    told: Report = reports[request.param]
+    return told
+
+
+@pytest.mark.parametrize("call", ["call", "streamed_call", "asynchronous_call"])
+def test_it_is_told_of_a_call(report: Report, call: str) -> None:
+    check_call(report[call])
+
+
+def test_a_result_is_answered_the_same_streamed_and_whole(report: Report) -> None:
+    check_same_answer(report["answer"], report["streamed_answer"])
+
+
+@pytest.mark.parametrize("answer", ["structured", "streamed_structure"])
+def test_it_is_given_answers_of_a_form(report: Report, answer: str) -> None:
+    check_trip(report[answer])
+
+
+@pytest.mark.parametrize("error", ["error", "streamed_error"])
+def test_it_raises_its_own_exception(report: Report, error: str) -> None:
+    assert report[error] == {"exception": "BadRequestError", "status": 400, "names_it": True}
