@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import gc
 import os
+import shutil
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final
 
 import pytest
+from shared_servers import FILES, SharedServers
+
+if TYPE_CHECKING:
+    from server import Server
 
 # Tests start hundreds of interpreters: none of them should compile the package again.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
@@ -43,7 +49,7 @@ SLOW: Final = (
     # Downloads, whole tokenizers, workers that take their time to leave.
     "registry/test_hub.py", "registry/test_memory_of_models.py",
     "scripts/test_gpu_contact.py", "scripts/test_headline.py", "scripts/test_make_model.py",
-    "text/test_control_tokens.py", "text/test_taint.py",
+    "text/test_control_tokens.py",
     "workers/test_leaving_workers.py",
 )  # fmt: skip
 """What is marked `slow` as a whole; single tests of other files have the mark themselves."""
@@ -51,14 +57,36 @@ QUICK_SECONDS: Final = 2.0
 """A test that takes longer and is not marked `slow` is named at the end of a quick run."""
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_collection(session: pytest.Session) -> Generator[None, object, object]:
+    """What test files import, torch above all, lives to the end: no collection looks at it."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Mark what is slow. One of several processes runs it first: at the end all are busy."""
     for item in items:
-        if item.path.relative_to(TESTS).as_posix().startswith(SLOW):
+        file = item.path.relative_to(TESTS).as_posix()
+        for servers, files in FILES.items():
+            used = [name for name in servers if name in getattr(item, "fixturenames", ())]
+            if used and file not in files:
+                raise pytest.UsageError(f"{file} uses {used}: add it to shared_servers.FILES")
+        if file.startswith(SLOW):
             item.add_marker(pytest.mark.slow)
     if hasattr(config, "workerinput"):
         slow = {item.path for item in items if item.get_closest_marker("slow")}
         items.sort(key=lambda item: item.path not in slow)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> SharedServers | None:
+    """Files that share a server run in one process."""
+    return SharedServers(config, log) if config.getvalue("dist") == "loadfile" else None
 
 
 def pytest_terminal_summary(
@@ -85,6 +113,91 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models") / "tiny"
     make_model("tiny-llama", folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def running_demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    from server import DEMO, running_server
+
+    with running_server(
+        tmp_path_factory.mktemp("demo"), DEMO, max_waiting=512, log_level="DEBUG"
+    ) as running:
+        yield running
+
+
+@pytest.fixture
+def demo(running_demo: Server) -> Iterator[Server]:
+    """The demo model, as scripts/serve starts it, with room for 200 streams to wait. After a test
+    nothing runs and nothing waits."""
+    yield running_demo
+    running_demo.wait_for_load(0, 0)
+
+
+@pytest.fixture(scope="session")
+def plain(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Iterator[Server]:
+    """A model with random weights and no settings; for tests that leave the server as it was.
+    `threaded` is the same model by the other engine."""
+    from server import running_server
+
+    folder = tmp_path_factory.mktemp("plain")
+    threaded = folder / "threaded"
+    shutil.copytree(tiny_model, threaded)
+    (threaded / "model.toml").write_text('engine = "threaded"\n')
+    with running_server(folder, tiny_model, threaded) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def guarded(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Iterator[Server]:
+    """Like `plain`, with keys, a page of elsewhere that may call it, and small bounds."""
+    from server import running_server
+
+    with running_server(
+        tmp_path_factory.mktemp("guarded"),
+        tiny_model,
+        api_keys="k1,k2,schlüssel",
+        admin_keys="an-admin-key",
+        cors_origins="https://ui.example",
+        max_body_bytes=200_000,
+        max_waiting=40,
+    ) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def pair_folder(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
+    """Where the pair was started: its settings file, `models` and `run` lie here."""
+    folder = tmp_path_factory.mktemp("pair")
+    for name in ("first", "second", "third"):
+        shutil.copytree(tiny_model, folder / "models" / name)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def running_pair(pair_folder: Path) -> Iterator[Server]:
+    from server import running_server
+
+    with running_server(
+        pair_folder,
+        "first",
+        workers=2,
+        max_running=8,
+        models_on_demand="second",
+        run_dir=pair_folder / "run",
+    ) as running:
+        yield running
+        assert running.stop() == 0
+        assert "Traceback" not in running.log
+
+
+@pytest.fixture
+def pair(running_pair: Server) -> Server:
+    """Two workers that serve `first`, and `second` on demand. A test may end a worker or restart
+    both: the next one begins when two serve again."""
+    from box import pids, wait_until
+
+    wait_until(lambda: len(pids(running_pair)) == 2, "two workers serve")
+    return running_pair
 
 
 @pytest.fixture

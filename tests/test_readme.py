@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from llmserve.api.openai.reference import table
 from llmserve.errors import LLMServeError
 from llmserve.settings import Settings, settings_table
 
@@ -61,6 +62,13 @@ def test_the_settings_table_is_the_one_that_settings_make() -> None:
     assert between[1].strip() == settings_table().strip(), (
         "paste the output of: llmserve config --table"
     )
+
+
+def test_the_table_of_fields_is_the_one_that_bodies_make() -> None:
+    page = words(ROOT / "llmserve" / "api" / "README.md")
+    between = re.search(r"<!-- fields:.*?-->\n(.*?)<!-- end", page, re.DOTALL)
+    assert between is not None
+    assert between[1].strip() == table(), "paste the output of: llmserve fields"
 
 
 def test_the_speed_is_the_one_that_was_measured_last() -> None:

@@ -184,6 +184,16 @@ def test_lists_are_json_or_words_between_commas(text: str) -> None:
     assert load_settings({"models": text}).settings.models == ("a", "b")
 
 
+def test_a_server_may_load_on_demand_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LLMSERVE_MODELS", "[]")
+    monkeypatch.setenv("LLMSERVE_MODELS_ON_DEMAND", "later")
+    settings = load_settings().settings
+    assert (settings.models, settings.models_on_demand) == ((), ("later",))
+    for name, value in to_environment(settings).items():
+        monkeypatch.setenv(name, value)
+    assert load_settings().settings == settings, "a worker's are its supervisor's"
+
+
 def test_secrets_are_in_no_representation() -> None:
     settings = load_settings({"api_keys": "hush,hash", "hf_token": "hush"}).settings
     assert "hush" not in repr(settings) + shown(settings.api_keys) + shown(settings.hf_token)

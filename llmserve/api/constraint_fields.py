@@ -59,6 +59,8 @@ class StructuredOutputs(Fields):
 class ConstraintFields(Fields):
     """At most one of them is set."""
 
+    may_be_empty: ClassVar[frozenset[str]] = frozenset({"response_format", "structured_outputs"})
+
     response_format: ResponseFormat | None = Field(
         None, description="What the answer must look like: text, any JSON object, or a JSON schema."
     )

@@ -70,7 +70,8 @@ class UnknownFields:
 
 
 class Fields(BaseModel):
-    """What a client sends, at any depth; null and absence mean the same.
+    """What a client sends, at any depth; null and absence mean the same. So do false and anything
+    empty in the fields of `may_be_empty`, as clients of many servers send them.
 
     A field that asks for nothing is dropped. One of `unsupported` or `served_elsewhere` is an
     error that names it. One that nobody knows is kept, so that the client can be told (`unknown`).
@@ -81,13 +82,15 @@ class Fields(BaseModel):
     unsupported: ClassVar[frozenset[str]] = frozenset()
     served_elsewhere: ClassVar[frozenset[str]] = frozenset()
     defaults: ClassVar[Defaults] = DEFAULTS
+    may_be_empty: ClassVar[frozenset[str]] = frozenset()
 
     @model_validator(mode="before")
     @classmethod
     def _without_absent(cls, sent: Any) -> Any:
         if not isinstance(sent, dict):
             return sent
-        if sent.keys() <= cls._on_the_wire().keys() and None not in sent.values():
+        is_known = sent.keys() <= cls.on_the_wire().keys() and None not in sent.values()
+        if is_known and cls.may_be_empty.isdisjoint(sent):
             return sent  # at once: a body of megabytes has a hundred thousand of these
         kept = {name: value for name, value in sent.items() if not cls._is_absent(name, value)}
         for name in kept:
@@ -96,20 +99,22 @@ class Fields(BaseModel):
 
     @classmethod
     @cache
-    def _on_the_wire(cls) -> Mapping[str, FieldInfo]:
+    def on_the_wire(cls) -> Mapping[str, FieldInfo]:
         """The fields by the names that clients know."""
         return {field.alias or name: field for name, field in cls.model_fields.items()}
 
     @classmethod
     def _is_absent(cls, name: str, value: Any) -> bool:
-        field = cls._on_the_wire().get(name)
+        field = cls.on_the_wire().get(name)
         if field is None:
             return asks_for_nothing(name, value, cls.defaults)
+        if name in cls.may_be_empty:
+            return asks_for_nothing(name, value, {})
         return value is None and not field.is_required()
 
     @classmethod
     def _refuse_unserved(cls, name: str) -> None:
-        if name in cls._on_the_wire():
+        if name in cls.on_the_wire():
             return
         if name in cls.unsupported:
             raise PydanticCustomError(REFUSED, NOT_SUPPORTED, {"field": name})

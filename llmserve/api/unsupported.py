@@ -16,10 +16,13 @@ UNSUPPORTED_FIELDS: Final = frozenset(
         "audio",
         "chat_template",
         "documents",
+        "ec_transfer_params",
+        "kv_transfer_params",
         "length_penalty",
         "logits_processors",
         "logprob_token_ids",
         "max_new_tokens",
+        "media_io_kwargs",
         "mm_processor_kwargs",
         "modalities",
         "n_predict",
@@ -28,8 +31,10 @@ UNSUPPORTED_FIELDS: Final = frozenset(
         "return_prompt_text",
         "spaces_between_special_tokens",
         "suffix",
+        "truncation_side",
         "use_beam_search",
-        "verbosity",
+        "vllm_xargs",
+        "watermarking",
         "web_search_options",
     }
 )
@@ -77,6 +82,7 @@ SERVED_ELSEWHERE: Final = frozenset(
         "tools",
         "top_logprobs",
         "truncate_prompt_tokens",
+        "verbosity",
     }
 )
 """Fields that some of our routes serve; the others refuse them."""
@@ -107,6 +113,7 @@ DEFAULTS: Final[Defaults] = {
     "service_tier": ("auto", "default"),
     "spaces_between_special_tokens": (True,),
     "tool_choice": ("none", "auto"),
+    "truncation_side": ("left",),
     "verbosity": ("medium",),
 }
 """The documented defaults of fields that a route does not serve: sending one asks for nothing."""

@@ -27,6 +27,10 @@ COMMANDS: Final = {
     ),
     "models": ("local", "List the models under models/."),
     "config": ("local", "Show the effective settings and where each comes from."),
+    "fields": (
+        "fields",
+        "List every field of OpenAI's and vLLM's references, and what becomes of it here.",
+    ),
     "pull": ("local", "Download a model from the hub into models/."),
     "health": ("health", "Ask a running server whether it is healthy."),
     "ps": (

@@ -26,6 +26,7 @@ from llmserve.domain.model import (
     EngineStats,
     LoadProgress,
     ModelSpec,
+    SyntaxInfo,
     WarmReport,
 )
 from llmserve.domain.request import GenerationRequest
@@ -60,6 +61,7 @@ __all__ = [
     "SamplingParams",
     "Scope",
     "Started",
+    "SyntaxInfo",
     "Terminal",
     "TokenLogprobs",
     "Tool",

@@ -107,12 +107,30 @@ class EngineStats:
 
 
 @dataclass(frozen=True, slots=True)
+class SyntaxInfo:
+    """How a model's answers are read.
+
+    Attributes:
+        name: of its syntax of tool calls.
+        is_own: whether the model was trained on it; otherwise prompts explain a generic one.
+        has_reasoning: whether answers may begin with reasoning.
+        why: for the operator.
+    """
+
+    name: str
+    is_own: bool
+    has_reasoning: bool
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class EngineInfo:
     """A loaded engine, as the log and `/v1/models` describe it.
 
         `warnings` are for the operator: what works otherwise than expected. `step_bytes` is the GPU
     memory that the largest step needs while it is computed, besides weights and cache. `eos_ids`
-    end an answer. `fingerprint` changes when model, weights or engine do.
+    end an answer. `fingerprint` changes when model, weights or engine do. `syntax` is
+    `None` where answers are plain text.
     """
 
     kind: EngineKind
@@ -129,3 +147,4 @@ class EngineInfo:
     eos_ids: tuple[int, ...] = ()
     warnings: tuple[str, ...] = ()
     fingerprint: str | None = None
+    syntax: SyntaxInfo | None = None

@@ -158,9 +158,10 @@ def _any_of(forms: Sequence[NewRule]) -> AnswerRule:
 
 def _after_reasoning(form: NewRule, reader: OutputReader, opening: str) -> AnswerRule:
     start = reader.reasoning_start
+    may_begin = len(start) == 1 and not reader.has_reasoned(opening)
     return AfterReasoning(
         form(),
-        start[0] if len(start) == 1 else None,
+        start[0] if may_begin else None,
         reader.reasoning_end,
         is_inside=reader.starts_in_reasoning(opening),
     )

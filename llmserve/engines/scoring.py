@@ -5,6 +5,7 @@ from __future__ import annotations
 from array import array
 from typing import Any, Final
 
+import numpy as np
 import torch
 
 from llmserve.engines.scores import Scores
@@ -19,10 +20,9 @@ def score_tokens(logits: torch.Tensor, token_ids: torch.Tensor, num_top: int) ->
     count = min(num_top, logits.shape[-1])
     values, places = [], []
     for rows, ids in zip(torch.split(logits, ROWS), torch.split(token_ids, ROWS), strict=True):
-        own, best = _own(rows, ids), rows.topk(count)
-        ranks = (rows > own).sum(-1, keepdim=True) + 1
-        values.append(torch.cat((own, best.values), -1) - rows.logsumexp(-1, keepdim=True))
-        places.append(torch.cat((ids[:, None], ranks, best.indices), -1))
+        own, (best, best_ids) = _own(rows, ids), _best(rows, count)
+        values.append(torch.cat((own, best), -1) - rows.logsumexp(-1, keepdim=True))
+        places.append(torch.cat((ids[:, None], _ranks(rows, own), best_ids), -1))
     # Each copy waits for the device.
     logprobs, numbers = torch.cat(values).cpu(), torch.cat(places).int().cpu()
     return Scores(
@@ -40,6 +40,25 @@ def _own(rows: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
     vocab = rows.shape[-1]
     own = rows.gather(-1, ids.clamp(max=vocab - 1)[:, None])
     return own.masked_fill_(ids[:, None] >= vocab, -torch.inf)
+
+
+def _best(rows: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """The largest logits and their tokens, (num_rows, count) each."""
+    if count != 1 or rows.device.type != "cpu":
+        values, ids = rows.topk(count)
+        return values, ids
+    # 64 rows of 49,152 on one thread: torch takes 20 ms for it, numpy 1.5 ms.
+    best = torch.from_numpy(rows.numpy().argmax(-1, keepdims=True))
+    return rows.gather(-1, best), best
+
+
+def _ranks(rows: torch.Tensor, own: torch.Tensor) -> torch.Tensor:
+    """1 + how many tokens are likelier, (num_rows, 1)."""
+    if rows.device.type != "cpu":
+        return (rows > own).sum(-1, keepdim=True) + 1
+    # The same: torch 21 ms, numpy 6 ms.
+    likelier = np.count_nonzero(rows.numpy() > own.numpy(), axis=-1, keepdims=True)
+    return torch.from_numpy(np.asarray(likelier)) + 1
 
 
 def _packed(code: Any, column: torch.Tensor) -> array[Any]:

@@ -15,7 +15,7 @@ class ModelsSettings(BaseModel):
     models: Words = Field(
         ("demo",),
         description="Models to serve: names under `models_dir`, paths, or hub ids. "
-        "The first is the default.",
+        "The first is the default. May be empty (`[]`) beside `models_on_demand`.",
     )
     models_on_demand: Words = Field(
         (), description="Models that the first request for them loads; `*`: all of `models_dir`."

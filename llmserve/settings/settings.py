@@ -59,6 +59,6 @@ class Settings(
 
     @model_validator(mode="after")
     def _something_to_serve(self) -> Self:
-        if not self.models:
-            raise ValueError("models is empty; name at least one")
+        if not self.models and not self.models_on_demand:
+            raise ValueError("models and models_on_demand are empty; name at least one model")
         return self

@@ -70,9 +70,9 @@ def serve(
     ):
         pinned = settings.model_copy(update={"run_dir": directory.path, "port": port})
         stages.enter("supervisor")
+        models = ", ".join(settings.models or settings.models_on_demand)
         logger.info("llmserve serves {} on http://{} with the run directory {}",
-                    ", ".join(settings.models), authority(settings.host, pinned.port),
-                    directory.path)  # fmt: skip
+                    models, authority(settings.host, pinned.port), directory.path)  # fmt: skip
         metrics, board = Metrics(directory.held_path / METRICS), make_board()
         supervisor = Supervisor(
             pinned,

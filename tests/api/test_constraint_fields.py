@@ -43,7 +43,6 @@ def format_of(schema: object, **more: Any) -> dict[str, Any]:
         ),
         ({"structured_outputs": {"json": SCHEMA}}, "json_schema", TEXT, "structured_outputs.json"),
         ({"structured_outputs": {"json": TEXT}}, "json_schema", TEXT, "structured_outputs.json"),
-        ({"structured_outputs": {"json": {}}}, "json_schema", "{}", "structured_outputs.json"),
         (
             {"structured_outputs": {"json_object": True}},
             "json_object", "", "structured_outputs.json_object",

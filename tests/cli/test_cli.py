@@ -8,9 +8,12 @@ from pathlib import Path
 import pytest
 from fake_hub import running_hub
 from programs import llmserve
-from server import running_server
+from server import Server
+from typer.testing import CliRunner
 
+from llmserve.cli import once
 from llmserve.cli.conversation import Conversation
+from llmserve.cli.main import app
 from llmserve.settings import settings_table
 
 
@@ -69,15 +72,22 @@ def test_models_lists_folders_and_tells_of_a_bad_manifest(tiny_model: Path, tmp_
 
 
 @pytest.mark.slow
-def test_generate_streams_one_prompt_to_stdout(tiny_model: Path, tmp_path: Path) -> None:
+def test_generate_streams_one_prompt_to_stdout(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # A server's settings of other models do not concern it.
     (tmp_path / "llmserve.toml").write_text('default_model = "demo"\npinned_models = ["demo"]\n')
     arguments = ("generate", "-m", str(tiny_model), "--seed", "1", "--max-tokens", "8")
     first = llmserve(*arguments, "hello", cwd=tmp_path)
     assert first.returncode == 0, first.stderr
     assert first.stdout.strip()
-    piped = llmserve(*arguments, "-", cwd=tmp_path, stdin="hello")
-    assert piped.stdout == first.stdout
+    asked: list[tuple[object, ...]] = []
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(once, "generate_once", lambda *given: asked.append(given[:-1]))
+    for prompt in ("hello", "-"):
+        CliRunner().invoke(app, [*arguments, prompt], input="hello", catch_exceptions=False)
+    assert asked[0] == asked[1], "a piped prompt is asked as another one"
+    assert asked[0][1] == "hello"
 
 
 @pytest.mark.slow
@@ -103,19 +113,16 @@ def test_pull_says_what_the_hub_said(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_chat_streams_answers_and_survives_errors(
-    tiny_model: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    plain: Server, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with running_server(tmp_path, tiny_model) as server:
-        monkeypatch.setattr("sys.stdin", io.StringIO("hello\n\nagain\n"))
-        fields = {"max_tokens": 4, "temperature": 0}
-        Conversation(server.url, fields, "be brief", None).run()
-        assert server.metric("llmserve_request_success_total") == 2
-        monkeypatch.setattr("sys.stdin", io.StringIO("hello\n"))
-        Conversation(server.url, {"model": "nobody"}, None, None).run()
-        assert "'nobody' is not served" in " ".join(capsys.readouterr().out.split())
+    before = plain.metric("llmserve_request_success_total")
+    monkeypatch.setattr("sys.stdin", io.StringIO("hello\n\nagain\n"))
+    fields = {"max_tokens": 4, "temperature": 0}
+    Conversation(plain.url, fields, "be brief", None).run()
+    assert plain.metric("llmserve_request_success_total") - before == 2
+    monkeypatch.setattr("sys.stdin", io.StringIO("hello\n"))
+    Conversation(plain.url, {"model": "nobody"}, None, None).run()
+    assert "'nobody' is not served" in " ".join(capsys.readouterr().out.split())
     monkeypatch.setattr("sys.stdin", io.StringIO("hello\n"))
     Conversation("http://127.0.0.1:9", {}, None, None).run()
     assert "127.0.0.1:9" in capsys.readouterr().out

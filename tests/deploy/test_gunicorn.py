@@ -97,8 +97,9 @@ def test_under_gunicorn_too_a_run_directory_that_vanishes_comes_back(
     # So deep that no socket's address has room for it.
     run_dir = tmp_path / ("deep" * 20) / "run"
     run_dir.parent.mkdir()
-    with running_gunicorn(tmp_path, models=tiny_model, workers=2, run_dir=run_dir) as server:
-        server.wait_for_log("is ready after", times=2)
+    settings = {"models": "[]", "models_on_demand": tiny_model, "workers": 2, "run_dir": run_dir}
+    with running_gunicorn(tmp_path, **settings) as server:
+        server.wait_until("/health/ready", 200)
         until(lambda: sorted(workers_of(server)) == [0, 1], "both workers answer")
         before = workers_of(server)
         run_dir.rename(tmp_path / "gone")
@@ -119,7 +120,8 @@ def test_sighup_reads_the_settings_again_and_a_given_run_directory_stays(
     tiny_model: Path, tmp_path: Path
 ) -> None:
     file = tmp_path / "llmserve.toml"
-    file.write_text(f'models = ["{tiny_model}"]\n')
+    settings = f'models = []\nmodels_on_demand = ["{tiny_model}"]\n'
+    file.write_text(settings)
     run_dir = tmp_path / "run"
     run_dir.mkdir()
     # More workers than the settings say: the workers must be told, or they find no slot.
@@ -127,14 +129,13 @@ def test_sighup_reads_the_settings_again_and_a_given_run_directory_stays(
     with running_gunicorn(
         tmp_path, "--workers", "2", run_dir=run_dir, address_file=address
     ) as server:
-        server.wait_for_log("is ready after", times=2)
+        server.wait_until("/health/ready", 200)
+        until(lambda: sorted(workers_of(server)) == [0, 1], "both workers answer")
         assert address.read_text().strip() == server.url
-        assert sorted(workers_of(server)) == [0, 1]
         models = server.url + "/v1/models"
         assert httpx.get(models).status_code == 200
-        file.write_text(f'models = ["{tiny_model}"]\napi_keys = ["secret"]\n')
+        file.write_text(settings + 'api_keys = ["secret"]\n')
         server.process.send_signal(signal.SIGHUP)
-        server.wait_for_log("is ready after", times=4)
         # Asked often enough to meet every worker; an old one still lets everybody in.
         until(lambda: all(is_refused(models) for _ in range(12)), "every worker wants a key")
         assert address.exists(), "it outlives a reload"

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from deploy.dockerfile import command, environment, instructions
 from programs import started
-from server import Server, free_port, running_server
+from server import Server, free_port, idle_server
 
 from llmserve.settings import load_settings
 
@@ -31,11 +31,9 @@ def image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @contextlib.contextmanager
-def container(folder: Path, model: Path, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
+def container(folder: Path, *arguments: object) -> Iterator[subprocess.Popen[bytes]]:
     """`docker run IMAGE ARGUMENTS`."""
-    with started(
-        (*command("ENTRYPOINT"), model, *arguments), folder / "log", stop_seconds=60
-    ) as process:
+    with started((*command("ENTRYPOINT"), *arguments), folder / "log", stop_seconds=60) as process:
         yield process
 
 
@@ -67,17 +65,20 @@ def test_the_health_check_follows_the_port(
     image: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
     port = free_port()
-    arguments: tuple[str, ...] = ()
+    arguments: tuple[object, ...] = ()
     if where == "flag":
-        arguments = ("--port", str(port))
+        arguments = (tiny_model, "--port", str(port))
     elif where == "free":
         arguments = ("--port", "0")
     elif where == "environment":
         monkeypatch.setenv("LLMSERVE_PORT", str(port))
     else:
         (image / "llmserve.toml").write_text(f"port = {port}\n")
+    if where != "flag":  # then it has no model to load, and is ready all the same
+        monkeypatch.setenv("LLMSERVE_MODELS", "[]")
+        monkeypatch.setenv("LLMSERVE_MODELS_ON_DEMAND", str(tiny_model))
     assert health() == 1
-    with container(image, tiny_model, *arguments) as process:
+    with container(image, *arguments) as process:
         server = Server(process, port, image / "log")
         server.wait_for_log("accepts connections", times=1)
         assert health() == 0
@@ -89,8 +90,7 @@ def test_the_health_check_follows_the_port(
 
 def test_a_server_that_is_killed_is_not_well(image: Path, tiny_model: Path) -> None:
     # The address stays behind, as in a container that is started again.
-    with running_server(image, tiny_model, wait=False,
-                        address_file=image / "llmserve.address") as server:  # fmt: skip
+    with idle_server(image, tiny_model, address_file=image / "llmserve.address") as server:
         server.wait_until("/health", 200)
         assert health() == 0
         server.process.kill()

@@ -14,7 +14,7 @@ from bounded import run
 from deploy.instance import running_instance
 from needs import needs
 from proxy import Proxy, configure, running_proxy
-from server import DEMO, free_port, running_server
+from server import Server, free_port
 from upstream import Upstream, running_upstream
 from websockets.asyncio.client import connect
 
@@ -160,12 +160,9 @@ async def until_open(first: Upstream, second: Upstream, count: int) -> None:
         await asyncio.sleep(0.005)
 
 
-def test_the_real_server_behind_the_real_proxy(tmp_path: Path) -> None:
+def test_the_real_server_behind_the_real_proxy(demo: Server, tmp_path: Path) -> None:
     async def test() -> None:
-        with (
-            running_server(tmp_path, DEMO) as server,
-            running_proxy(tmp_path, [server.port]) as proxy,
-        ):
+        with running_proxy(tmp_path, [demo.port]) as proxy:
             client = openai.AsyncOpenAI(
                 base_url=proxy.url + "/v1",
                 api_key="none",

@@ -23,7 +23,7 @@ from bounded import run
 from crowd import Crowd
 from needs import needs
 from programs import started
-from server import Server, free_port, running_server
+from server import Server, free_port
 
 from llmserve.errors import LLMServeError
 from llmserve.observability import gpu
@@ -191,30 +191,28 @@ async def make_everything_happen(server: Server) -> int:
 
 
 def test_prometheus_sees_what_the_clients_sent_and_the_dashboard_has_data(
-    tiny_model: Path, tmp_path: Path
+    pair: Server, tmp_path: Path
 ) -> None:
     async def test() -> None:
         needs("prometheus")
-        with running_server(tmp_path, tiny_model, workers=2) as server:
-            server.wait_for_log("is ready after", times=2)
-            with running_prometheus(tmp_path, server.port) as prometheus:
-                await asyncio.to_thread(until, lambda: bool(prometheus.query("up == 1")), "up")
-                sent = await make_everything_happen(server)
-                counted = 'sum(llmserve_http_requests_total{route="/generate"})'
-                await asyncio.to_thread(until, lambda: prometheus.value(counted) == sent, counted)
-                os.kill(await asyncio.to_thread(a_worker, server), signal.SIGKILL)
+        counted = 'sum(llmserve_http_requests_total{route="/generate"})'
+        restarts = "sum(llmserve_worker_restarts_total)"
+        with running_prometheus(tmp_path, pair.port) as prometheus:
+            await asyncio.to_thread(until, lambda: bool(prometheus.query("up == 1")), "up")
+            had, restarted = prometheus.value(counted), prometheus.value(restarts)
+            sent = had + await make_everything_happen(pair)
+            await asyncio.to_thread(until, lambda: prometheus.value(counted) == sent, counted)
+            os.kill(await asyncio.to_thread(a_worker, pair), signal.SIGKILL)
+            await asyncio.to_thread(
+                until, lambda: prometheus.value(restarts) == restarted + 1, "a restart"
+            )
+            assert prometheus.value(counted) == sent, "a dead worker's counts stay"
+            for expression in expressions():
+                if any(name in expression for name in WITHOUT_DATA):
+                    continue
                 await asyncio.to_thread(
-                    until,
-                    lambda: prometheus.value("sum(llmserve_worker_restarts_total)") == 1,
-                    "a restart",
+                    until, lambda e=expression: bool(prometheus.query(e)), expression
                 )
-                assert prometheus.value(counted) == sent, "a dead worker's counts stay"
-                for expression in expressions():
-                    if any(name in expression for name in WITHOUT_DATA):
-                        continue
-                    await asyncio.to_thread(
-                        until, lambda e=expression: bool(prometheus.query(e)), expression
-                    )
 
     run(test, seconds=110)
 

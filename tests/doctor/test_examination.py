@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 from doctor.conftest import Examine, report
 from doctor.fake_llmserve import Behaviour
-from server import DEMO, free_port, running_server
+from server import Server, free_port
 
 from llmserve.doctor import Verdict
 
@@ -118,11 +116,9 @@ def test_with_a_key_and_nothing_in_between_everything_is_well(
     assert behaviour.cancelled >= 1
 
 
-def test_the_demo_model_without_a_proxy_has_no_problem(tmp_path: Path) -> None:
+def test_the_demo_model_without_a_proxy_has_no_problem(demo: Server) -> None:
     announced: list[str] = []
-    with running_server(tmp_path, DEMO) as server:
-        found = report(server.url, idle_seconds=0.5, announce=announced.append)
-        server.wait_for_load(0, 0)
+    found = report(demo.url, idle_seconds=0.5, announce=announced.append)
     problems = [f for f in found.findings if f.verdict in {Verdict.PROBLEM, Verdict.WARNING}]
     assert problems == []
     assert {finding.name for finding in found.findings} == EVERYTHING

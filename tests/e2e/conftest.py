@@ -1,4 +1,4 @@
-"""Servers that several end-to-end tests share."""
+"""The server that an end-to-end test talks to if its file has none of its own, and one more."""
 
 from __future__ import annotations
 
@@ -7,30 +7,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from server import DEMO, Server, running_server
+from server import Server, running_server
 
 
 @pytest.fixture(scope="session")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """The demo model, as scripts/serve starts it, with room for 200 streams to wait."""
+def strict(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Iterator[Server]:
+    """It refuses fields that it does not know, and obeys special tokens in messages."""
     with running_server(
-        tmp_path_factory.mktemp("demo"), DEMO, max_waiting=512, log_level="DEBUG"
-    ) as server:
-        yield server
-
-
-@pytest.fixture(autouse=True)
-def nothing_left(request: pytest.FixtureRequest) -> Iterator[None]:
-    """After a test on the shared server nothing runs and nothing waits."""
-    yield
-    if "demo" in request.fixturenames:
-        request.getfixturevalue("demo").wait_for_load(0, 0)
-
-
-@pytest.fixture(scope="session")
-def plain(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Iterator[Server]:
-    """A model with random weights and no settings; for tests that leave the server as it was."""
-    with running_server(tmp_path_factory.mktemp("plain"), tiny_model) as running:
+        tmp_path_factory.mktemp("strict"),
+        tiny_model,
+        strict_fields=True,
+        parse_special_tokens=True,
+    ) as running:
         yield running
 
 

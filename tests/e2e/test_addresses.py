@@ -10,7 +10,7 @@ import httpx
 import pytest
 from bounded import run
 from programs import llmserve
-from server import Server, free_port, running_server
+from server import Server, free_port, idle_server, running_server
 from websockets.asyncio.client import connect
 
 
@@ -35,6 +35,9 @@ def test_everybody_by_ipv6_is_everybody_by_ipv4_too(tiny_model: Path, tmp_path: 
         assert "at ::1 " in clients[1]
         assert websocket_answers(server, "127.0.0.1")
         assert "::ffff:" not in server.log
+        sizes = ("--requests", 2, "--input-tokens", 8, "--output-tokens", 2)
+        benched = llmserve("bench", f"http://[::1]:{server.port}", *sizes)
+        assert benched.returncode == 0, benched.stdout + benched.stderr
 
 
 def websocket_answers(server: Server, host: str) -> bool:
@@ -51,16 +54,13 @@ def websocket_answers(server: Server, host: str) -> bool:
 
 @pytest.mark.parametrize("host", ["[::1]", "::1"])
 def test_a_host_may_be_written_as_in_a_url(tiny_model: Path, tmp_path: Path, host: str) -> None:
-    with running_server(tmp_path, tiny_model, wait=False, host=host) as server:
+    with idle_server(tmp_path, tiny_model, wait=False, host=host) as server:
         server.url = f"http://[::1]:{server.port}"
         server.wait_until("/health/ready", 200)
         assert f"on http://[::1]:{server.port}" in server.log
         assert httpx.get(server.url + "/admin/status").status_code == 200  # it is loopback
         with pytest.raises(httpx.ConnectError):
             httpx.get(f"http://127.0.0.1:{server.port}/health")
-        sizes = ("--requests", 2, "--input-tokens", 8, "--output-tokens", 2)
-        benched = llmserve("bench", server.url, *sizes)
-        assert benched.returncode == 0, benched.stdout + benched.stderr
 
 
 def test_a_port_that_is_taken_is_told_as_a_url_has_it(tiny_model: Path, tmp_path: Path) -> None:

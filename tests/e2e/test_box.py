@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import re
+import shutil
 import signal
 from pathlib import Path
 
 import httpx
-import pytest
 from control_group import limited
 from gated_imports import gate_before
-from server import Server, running_server
+from server import Server, idle_server, running_server
+
+
+def by_each_engine(model: Path, folder: Path) -> tuple[str, ...]:
+    """Put copies of a model into `models`; each is named after the engine that serves it."""
+    engines = ("batching", "threaded")
+    for engine in engines:
+        shutil.copytree(model, folder / "models" / engine)
+        (folder / "models" / engine / "model.toml").write_text(f"engine = '{engine}'\n")
+    return engines
 
 
 def test_services_called_like_us_do_not_stop_the_start(tiny_model: Path, tmp_path: Path) -> None:
@@ -26,51 +35,51 @@ def test_services_called_like_us_do_not_stop_the_start(tiny_model: Path, tmp_pat
         "port": "tcp://10.0.0.2:8000",
         "service_host": "10.0.0.2",
     }
-    with running_server(tmp_path, tiny_model, **links) as server:
+    with idle_server(tmp_path, tiny_model, **links) as server:
         assert server.wait_until("/health/ready", 200).json()["status"] == "ready"
         assert server.stop() == 0
 
 
-@pytest.mark.parametrize("engine", ["threaded", "batching"])
-def test_a_quota_bounds_threads_cache_and_preflight(
-    tiny_model: Path, tmp_path: Path, engine: str
-) -> None:
+def test_a_quota_bounds_threads_cache_and_preflight(tiny_model: Path, tmp_path: Path) -> None:
     most = 2 * 2**30
+    engines = by_each_engine(tiny_model, tmp_path)
     with (
         limited(processors=1.5, memory_bytes=most),
-        running_server(tmp_path, tiny_model, engine=engine, max_running=1) as server,
+        running_server(tmp_path, *engines, max_running=1) as server,
     ):
         log = server.log
-    assert re.search(r"1 at once, 1 CPU threads", log)
+    assert len(re.findall(r"1 at once, 1 CPU threads", log)) == len(engines)
     free = re.search(r"memory preflight: the host: .* of ([\d.]+) GiB free", log)
     assert free is not None
     assert float(free[1]) <= 2.0
-    if engine == "batching":
-        cached = re.search(r"of ([\d,]+) bytes free", log)
-        assert cached is not None
-        assert int(cached[1].replace(",", "")) < most
+    cached = re.search(r"of ([\d,]+) bytes free", log)
+    assert cached is not None
+    assert int(cached[1].replace(",", "")) < most
 
 
-@pytest.mark.parametrize("engine", ["batching", "threaded"])
 def test_the_port_answers_while_torch_is_still_being_imported(
-    tiny_model: Path, tmp_path: Path, engine: str
+    tiny_model: Path, tmp_path: Path
 ) -> None:
+    engines = by_each_engine(tiny_model, tmp_path)
     with (
         gate_before("torch", tmp_path) as gate,
-        running_server(tmp_path, tiny_model, wait=False, engine=engine) as server,
+        running_server(tmp_path, *engines, wait=False) as server,
     ):
         assert server.wait_until("/health", 200).json()["status"] == "alive"
         body = server.wait_until("/health/ready", 503).json()
-        (model,) = body["models"]
-        assert (body["status"], model["stage"]) == ("loading", "imports")
+        assert [model["status"] for model in body["models"]] == ["loading"] * 2
+        assert (body["status"], body["models"][0]["stage"]) == ("loading", "imports")
         assert server.metric("llmserve_worker_up") == 1
-        refused = httpx.post(server.url + "/generate", json={"prompt": "Hello"}, timeout=20)
-        assert (refused.status_code, refused.json()["error"]["code"]) == (503, "model_loading")
+        request = {"prompt": "Hello", "max_tokens": 2}
+        asked = [request | {"model": engine} for engine in engines]
+        for body in asked:
+            refused = httpx.post(server.url + "/generate", json=body, timeout=20)
+            assert refused.status_code == 503
+            assert refused.json()["error"]["code"] == "model_loading"
         gate.open()
         server.wait_until("/health/ready", 200)
-        assert httpx.post(
-            server.url + "/generate", json={"prompt": "Hello", "max_tokens": 2}, timeout=20
-        ).is_success
+        for body in asked:
+            assert httpx.post(server.url + "/generate", json=body, timeout=20).is_success
 
 
 def test_a_server_that_still_imports_can_be_stopped(tiny_model: Path, tmp_path: Path) -> None:
@@ -108,9 +117,7 @@ def test_the_server_for_development_starts_and_tells_where(
     tiny_model: Path, tmp_path: Path
 ) -> None:
     address = tmp_path / "address"
-    with running_server(
-        tmp_path, tiny_model, wait=False, reload=True, address_file=address
-    ) as server:
+    with idle_server(tmp_path, tiny_model, reload=True, address_file=address) as server:
         server.wait_until("/health", 200)
         assert address.read_text().strip() == server.url
         server.stop()

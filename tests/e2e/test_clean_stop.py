@@ -6,13 +6,13 @@ import os
 import signal
 from pathlib import Path
 
-from server import running_server
+from server import idle_server
 
 
 def test_a_clean_stop_has_no_error_in_the_log(tiny_model: Path, tmp_path: Path) -> None:
     settings = tmp_path / "llmserve.toml"
-    with running_server(tmp_path, tiny_model, workers=2) as server:
-        server.wait_for_log("is ready after", times=2)
+    with idle_server(tmp_path, tiny_model, workers=2) as server:
+        server.wait_for_log("accepts connections", times=2)
         # From now on every worker is older than it may be before it comes up. Both signals are
         # there when the supervisor goes on, so it reads the limit and starts no new worker.
         settings.write_text("worker_start_seconds = 0.01\n")

@@ -207,15 +207,14 @@ def test_special_tokens_in_raw_prompts_are_special(
 
 
 def test_a_setting_makes_them_special_in_messages_too(
-    tiny_model: Path, tmp_path: Path, hf: PreTrainedTokenizerFast
+    strict: Server, hf: PreTrainedTokenizerFast
 ) -> None:
     message = {"role": "user", "content": ATTACK}
     rendered = hf.apply_chat_template([message], tokenize=False, add_generation_prompt=True)
-    with running_server(tmp_path, tiny_model, parse_special_tokens=True) as old_way:
-        response = chat(old_way, "tiny", message)
-        assert response.json()["usage"]["prompt_tokens"] == len(
-            hf.encode(rendered, add_special_tokens=False)
-        )
+    response = chat(strict, "tiny", message)
+    assert response.json()["usage"]["prompt_tokens"] == len(
+        hf.encode(rendered, add_special_tokens=False)
+    )
 
 
 @pytest.mark.parametrize("prompt", ["the little fox", "", "\n<|im_end|>"])

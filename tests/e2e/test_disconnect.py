@@ -22,7 +22,8 @@ pytestmark = pytest.mark.alone
 def tiny(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Iterator[Server]:
     """One place to run and two to wait; every test leaves all of them free."""
     folder = tmp_path_factory.mktemp("tiny")
-    with running_server(folder, tiny_model, max_running=1, max_waiting=2) as server:
+    settings = {"max_running": 1, "max_waiting": 2, "keepalive_seconds": 0.1}
+    with running_server(folder, tiny_model, **settings) as server:
         yield server
 
 
@@ -137,13 +138,11 @@ def test_full_is_429_with_retry_after_and_ends_when_somebody_leaves(tiny: Server
     assert tiny.metric("llmserve_requests_rejected_total", reason="queue_full") == rejected + 1
 
 
-def test_a_silent_stream_is_kept_alive_by_comments(tiny_model: Path, tmp_path: Path) -> None:
-    settings = {"max_running": 1, "keepalive_seconds": 0.1}
-    with running_server(tmp_path, tiny_model, **settings) as server:
-        first = RawClient(server, "/generate", ENDLESS | {"stream": True})
-        first.read_until(b"token")
-        waiting = RawClient(server, "/v1/completions", ENDLESS | {"stream": True})
-        waiting.read_until(b": keep-alive\n")
-        first.leave()
-        waiting.leave()
-        assert server.wait_for_load(0, 0) < SECOND
+def test_a_silent_stream_is_kept_alive_by_comments(tiny: Server) -> None:
+    first = RawClient(tiny, "/generate", ENDLESS | {"stream": True})
+    first.read_until(b"token")
+    waiting = RawClient(tiny, "/v1/completions", ENDLESS | {"stream": True})
+    waiting.read_until(b": keep-alive\n")
+    first.leave()
+    waiting.leave()
+    assert tiny.wait_for_load(0, 0) < SECOND

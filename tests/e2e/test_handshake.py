@@ -7,13 +7,12 @@ import json
 import signal
 import socket
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import pytest
 from answers import Answers
-from server import Server, running_server
+from server import Server, idle_server
 
 KEY = b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
 VERSION = b"Sec-WebSocket-Version: 13\r\n"
@@ -27,13 +26,6 @@ CHUNKED = b"Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n"
 HEALTH = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"
 FRAME = b"\x81\x83\0\0\0\0{}}"
 """A text that is no JSON, which is answered."""
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Iterator[Server]:
-    folder = tmp_path_factory.mktemp("handshake")
-    with running_server(folder, tiny_model, header_timeout_seconds=2) as running:
-        yield running
 
 
 @pytest.mark.parametrize(
@@ -92,12 +84,18 @@ def test_what_cannot_be_a_websocket_is_served_as_if_it_did_not_ask(
 
 
 def test_a_body_that_was_announced_and_does_not_come_keeps_nothing(
-    connection: socket.socket,
+    tiny_model: Path, tmp_path: Path
 ) -> None:
-    connection.sendall(HEAD + WS + b"Content-Length: 3\r\n\r\n")
-    answers = Answers(connection)
-    assert answers.error() == (404, "not_found")
-    assert answers.rest() == b""
+    with (
+        idle_server(tmp_path, tiny_model, header_timeout_seconds=2) as server,
+        socket.create_connection(("127.0.0.1", server.port), timeout=20) as connection,
+    ):
+        connection.sendall(HEAD + WS + b"Content-Length: 3\r\n\r\n")
+        answers = Answers(connection)
+        assert answers.error() == (404, "not_found")
+        assert answers.rest() == b""
+        assert "Traceback" not in server.log
+        assert "ERROR" not in server.log
 
 
 def test_http_1_0_has_no_websockets(connection: socket.socket) -> None:
@@ -213,7 +211,7 @@ def test_a_socket_behind_a_body_that_nobody_wanted_outlives_the_idle_time(
     tiny_model: Path, tmp_path: Path
 ) -> None:
     with (
-        running_server(tmp_path, tiny_model, idle_connection_seconds=1) as server,
+        idle_server(tmp_path, tiny_model, idle_connection_seconds=1) as server,
         socket.create_connection(("127.0.0.1", server.port), timeout=20) as connection,
     ):
         answers = Answers(connection)
@@ -238,7 +236,7 @@ def test_strangers_cannot_fill_the_server_with_handshakes_and_it_stops_in_silenc
     ]
     settings = {"max_connections": 12, "header_timeout_seconds": 1, "api_keys": "k"}
     with (
-        running_server(tmp_path, tiny_model, **settings) as server,
+        idle_server(tmp_path, tiny_model, **settings) as server,
         contextlib.ExitStack() as stack,
     ):
         for request in requests * 4:

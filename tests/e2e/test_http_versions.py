@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from server import Server, running_server
+from server import Server, idle_server
 
 CLIENT = Path(__file__).with_name("Client.java")
 BODY = json.dumps({"prompt": "Once", "max_tokens": 3, "ignore_eos": True}).encode()
@@ -245,9 +245,9 @@ def test_a_retiring_worker_says_close_once_and_still_takes_websockets(
     tiny_model: Path, tmp_path: Path
 ) -> None:
     requests = [post(STREAM), post(BODY), post(BODY, version=b"1.0"), HANDSHAKE]
-    with running_server(tmp_path, tiny_model) as server, contextlib.ExitStack() as stack:
+    with idle_server(tmp_path, tiny_model) as server, contextlib.ExitStack() as stack:
         kept = [
-            stack.enter_context(socket.create_connection(("127.0.0.1", server.port), timeout=20))
+            stack.enter_context(socket.create_connection(("127.0.0.1", server.port), timeout=60))
             for _ in requests
         ]
         for connection in kept:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import openai
 import pytest
 import torch
-from server import Server, running_server
+from server import Server
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 MESSAGES = [{"role": "user", "content": "Which port?"}]
@@ -40,13 +39,10 @@ def reference(tiny_model: Path) -> Reference:
     return Reference(tiny_model)
 
 
-@pytest.fixture(scope="module", params=["threaded", "auto"])
-def server(
-    request: pytest.FixtureRequest, tiny_model: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Server]:
-    folder = tmp_path_factory.mktemp(request.param)
-    with running_server(folder, tiny_model, engine=request.param) as running:
-        yield running
+@pytest.fixture(params=["threaded", "tiny"])
+def model(request: pytest.FixtureRequest) -> str:
+    """The same model by each engine."""
+    return str(request.param)
 
 
 @pytest.fixture(scope="module")
@@ -55,19 +51,19 @@ def client(server: Server) -> openai.OpenAI:
 
 
 def test_a_bias_for_a_token_that_is_not_there_is_refused(
-    client: openai.OpenAI, reference: Reference
+    client: openai.OpenAI, reference: Reference, model: str
 ) -> None:
     vocab = len(reference.logprobs([1]))
     for token_id in (vocab, 10**9):
         with pytest.raises(openai.BadRequestError, match="vocabulary") as refused:
             client.chat.completions.create(
-                model="tiny", messages=MESSAGES, logit_bias={str(token_id): 1}
+                model=model, messages=MESSAGES, logit_bias={str(token_id): 1}
             )
         assert refused.value.param == "logit_bias"
 
 
 def test_a_bias_of_100_forces_a_token_and_of_minus_100_bans_it(
-    client: openai.OpenAI, reference: Reference
+    client: openai.OpenAI, reference: Reference, model: str
 ) -> None:
     ids = reference.chat_ids()
     [fox] = reference.tokenizer(" fox", add_special_tokens=False)["input_ids"][:1]
@@ -75,7 +71,7 @@ def test_a_bias_of_100_forces_a_token_and_of_minus_100_bans_it(
     text = reference.tokenizer.decode([fox])
     for temperature in (0.0, 1.0):
         forced = client.chat.completions.create(
-            model="tiny",
+            model=model,
             messages=MESSAGES,
             temperature=temperature,
             max_tokens=4,
@@ -83,7 +79,7 @@ def test_a_bias_of_100_forces_a_token_and_of_minus_100_bans_it(
         )
         assert forced.choices[0].message.content == text * 4
     banned = client.chat.completions.create(
-        model="tiny",
+        model=model,
         messages=MESSAGES,
         temperature=0,
         max_tokens=1,
@@ -99,18 +95,20 @@ def test_a_bias_of_100_forces_a_token_and_of_minus_100_bans_it(
     )
 
 
-def test_the_native_route_takes_a_bias_too(server: Server, reference: Reference) -> None:
+def test_the_native_route_takes_a_bias_too(
+    server: Server, reference: Reference, model: str
+) -> None:
     [fox] = reference.tokenizer(" fox", add_special_tokens=False)["input_ids"][:1]
-    body = {"prompt": PROMPT, "max_tokens": 3, "logit_bias": {str(fox): 100}}
+    body = {"model": model, "prompt": PROMPT, "max_tokens": 3, "logit_bias": {str(fox): 100}}
     answer = httpx.post(server.url + "/generate", json=body, timeout=30).json()
     assert answer["result"] == reference.tokenizer.decode([fox]) * 3
 
 
 def test_the_first_tokens_numbers_are_the_models(
-    client: openai.OpenAI, reference: Reference
+    client: openai.OpenAI, reference: Reference, model: str
 ) -> None:
     answer = client.chat.completions.create(
-        model="tiny",
+        model=model,
         messages=MESSAGES,
         seed=7,
         temperature=1.7,
@@ -132,9 +130,9 @@ def test_the_first_tokens_numbers_are_the_models(
     assert text == answer.choices[0].message.content
 
 
-def test_a_streamed_chat_tells_what_a_whole_one_tells(client: openai.OpenAI) -> None:
+def test_a_streamed_chat_tells_what_a_whole_one_tells(client: openai.OpenAI, model: str) -> None:
     asked = {
-        "model": "tiny",
+        "model": model,
         "messages": MESSAGES,
         "temperature": 0,
         "max_tokens": 12,
@@ -155,10 +153,10 @@ def test_a_streamed_chat_tells_what_a_whole_one_tells(client: openai.OpenAI) -> 
 
 
 def test_completions_tell_of_every_choice_streamed_and_whole(
-    client: openai.OpenAI, reference: Reference
+    client: openai.OpenAI, reference: Reference, model: str
 ) -> None:
     prompts = [PROMPT, "The fox"]
-    asked = {"model": "tiny", "prompt": prompts, "temperature": 0, "max_tokens": 8, "logprobs": 2}
+    asked = {"model": model, "prompt": prompts, "temperature": 0, "max_tokens": 8, "logprobs": 2}
     choices = client.completions.create(**asked).choices
     for prompt, choice in zip(prompts, choices, strict=True):
         told = choice.logprobs
@@ -180,26 +178,26 @@ def test_completions_tell_of_every_choice_streamed_and_whole(
     assert [streamed[0], streamed[1]] == whole
 
 
-def test_no_top_is_the_chosen_token_alone(client: openai.OpenAI) -> None:
+def test_no_top_is_the_chosen_token_alone(client: openai.OpenAI, model: str) -> None:
     [choice] = client.completions.create(
-        model="tiny", prompt=PROMPT, max_tokens=3, logprobs=0
+        model=model, prompt=PROMPT, max_tokens=3, logprobs=0
     ).choices
     assert choice.logprobs is not None
     pairs = zip(choice.logprobs.tokens, choice.logprobs.token_logprobs, strict=True)
     assert choice.logprobs.top_logprobs == [{token: value} for token, value in pairs]
     [chat] = client.chat.completions.create(
-        model="tiny", messages=MESSAGES, max_tokens=3, logprobs=True
+        model=model, messages=MESSAGES, max_tokens=3, logprobs=True
     ).choices
     assert chat.logprobs is not None
     assert [entry.top_logprobs for entry in chat.logprobs.content or []] == [[]] * 3
 
 
 def test_half_a_character_is_told_in_the_chunk_of_its_token(
-    client: openai.OpenAI, reference: Reference
+    client: openai.OpenAI, reference: Reference, model: str
 ) -> None:
     lead = reference.tokenizer.convert_tokens_to_ids("ð")  # 0xF0, an emoji's first byte
     stream = client.chat.completions.create(
-        model="tiny",
+        model=model,
         messages=MESSAGES,
         max_tokens=3,
         logprobs=True,

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import httpx
 import openai
 import pytest
-from server import Server, running_server
+from server import Server
 
 CHAT = "/v1/chat/completions"
 COMPLETIONS = "/v1/completions"
@@ -73,12 +72,8 @@ BODIES = [
 
 
 @pytest.fixture(scope="module")
-def server(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory):  # type: ignore[no-untyped-def]
-    folder = tmp_path_factory.mktemp("malformed")
-    with running_server(
-        folder, tiny_model, max_body_bytes=200_000, max_waiting=40, api_keys="k1,schlüssel"
-    ) as running:
-        yield running
+def server(guarded: Server) -> Server:
+    return guarded
 
 
 @pytest.fixture(scope="module")

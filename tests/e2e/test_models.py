@@ -3,27 +3,19 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import time
-from collections.abc import Iterator
-from pathlib import Path
 
 import httpx
 import pytest
 from programs import llmserve
-from server import Server, running_server
+from server import Server
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Iterator[Server]:
+@pytest.fixture
+def server(pair: Server) -> Server:
     """Two workers that serve `first`; `second` is loaded by the first request for it."""
-    folder = tmp_path_factory.mktemp("models")
-    for name in ("first", "second", "third"):
-        shutil.copytree(tiny_model, folder / "models" / name)
-    with running_server(folder, "first", workers=2, models_on_demand="second") as running:
-        running.wait_for_log("is ready after", times=2)
-        yield running
+    return pair
 
 
 def ask(server: Server, model: str) -> httpx.Response:

@@ -15,15 +15,16 @@ import sys
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import httpx
 import pytest
 from bounded import run
-from box import pids, until, wait_until
+from box import is_replaced, pids, until, wait_until
 from crowd import Crowd
 from programs import llmserve
-from server import Server, running_server
+from server import Server, idle_server, running_server
 from small_disk import small_disk
 
 REQUEST = {"prompt": "hi", "max_tokens": 2, "temperature": 0}
@@ -32,45 +33,44 @@ ADMIN = {"Authorization": "Bearer operator"}
 
 
 def test_a_run_directory_that_vanishes_comes_back_and_nobody_dies_of_it(
-    tiny_model: Path, tmp_path: Path
+    pair: Server, pair_folder: Path, tmp_path: Path
 ) -> None:
-    run_dir = tmp_path / "run"
+    run_dir = pair_folder / "run"
+    deaths = partial(pair.metric, "llmserve_worker_restarts_total", reason="died")
+    successes = partial(pair.metric, "llmserve_request_success_total")
 
     async def test() -> None:
-        with running_server(tmp_path, tiny_model, workers=2, run_dir=run_dir) as server:
-            await until(lambda: len(pids(server)) == 2)
-            before = pids(server)
-            async with Crowd(server.url, 4, max_tokens=40) as crowd:
-                await crowd.until(8)
-                # In one move: what is removed file by file may come back before the last one goes.
-                run_dir.rename(tmp_path / "gone")
-                shutil.rmtree(tmp_path / "gone")
-                assert await asyncio.to_thread(server.metric, "llmserve_worker_up") >= 1
-                # A worker that dies now is replaced: what that takes is not in the directory.
-                os.kill(before[1], signal.SIGKILL)
-                await until(lambda: pids(server).get(1) not in (None, before[1]))
-                await crowd.until(len(crowd.outcomes) + 8)
-                outcomes = await crowd.stop()
-            assert server.process.poll() is None
-            assert pids(server)[0] == before[0]
-            assert stat.S_IMODE(run_dir.stat().st_mode) == 0o700
-            done = await asyncio.to_thread(llmserve, "ps", "--url", server.url)
-            assert (done.returncode, done.stderr) == (0, "")
-            assert all(str(pid) in done.stdout for pid in pids(server).values())
-            # What the living count is there again; what the dead one had counted is lost and told.
-            await until(lambda: server.metric("llmserve_worker_up") == 2)
-            assert 0 < server.metric("llmserve_request_success_total") <= len(outcomes)
-            assert server.metric("llmserve_worker_restarts_total", reason="died") == 1
-            assert "had vanished and was made again" in server.log
-            assert "Traceback" not in server.log
-            assert server.stop() == 0
+        (survivor, victim), done_before = pids(pair).values(), successes()
+        deaths_before = deaths()
+        async with Crowd(pair.url, 4, max_tokens=40, pause_seconds=0.7) as crowd:
+            await crowd.until(8)
+            # In one move: what is removed file by file may come back before the last one goes.
+            run_dir.rename(tmp_path / "gone")
+            shutil.rmtree(tmp_path / "gone")
+            assert await asyncio.to_thread(pair.metric, "llmserve_worker_up") >= 1
+            # A worker that dies now is replaced: what that takes is not in the directory.
+            os.kill(victim, signal.SIGKILL)
+            await until(lambda: is_replaced(pair, victim))
+            await crowd.until(len(crowd.outcomes) + 8)
+            outcomes = await crowd.stop()
+        assert pair.process.poll() is None
+        assert survivor in pids(pair).values()
+        assert stat.S_IMODE(run_dir.stat().st_mode) == 0o700
+        done = await asyncio.to_thread(llmserve, "ps", "--url", pair.url)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert all(str(pid) in done.stdout for pid in pids(pair).values())
+        # What the living count is there again; what the dead one had counted is lost and told.
+        await until(lambda: pair.metric("llmserve_worker_up") == 2)
+        assert 0 < successes() <= done_before + len(outcomes)
+        assert deaths() - deaths_before == 1
+        assert "had vanished and was made again" in pair.log
 
     run(test, seconds=200)
 
 
 def test_ps_says_which_worker_cannot_be_reached(tiny_model: Path, tmp_path: Path) -> None:
     run_dir = tmp_path / "run"
-    with running_server(tmp_path, tiny_model, workers=2, run_dir=run_dir) as server:
+    with idle_server(tmp_path, tiny_model, workers=2, run_dir=run_dir) as server:
         wait_until(lambda: len(pids(server)) == 2, "two workers serve")
         silent = pids(server)[1]
         # A worker takes its place back within a second, but not while it is stopped.
@@ -119,7 +119,7 @@ def test_one_that_became_another_users_is_not_used(tiny_model: Path, tmp_path: P
     nobody = pwd.getpwnam("nobody").pw_uid
     with (
         contextlib.ExitStack() as stack,
-        running_server(tmp_path, tiny_model, workers=2, run_dir=run_dir) as server,
+        idle_server(tmp_path, tiny_model, workers=2, run_dir=run_dir) as server,
     ):
         stack.callback(shutil.rmtree, outside)
         wait_until(lambda: len(pids(server)) == 2, "two workers serve")
@@ -154,7 +154,7 @@ def test_one_that_became_another_users_is_not_used(tiny_model: Path, tmp_path: P
         assert server.metric("llmserve_worker_up") == 2
         # One that is started now has nobody to meet, and serves.
         os.kill(before[1], signal.SIGKILL)
-        server.wait_for_log("is ready after", times=3)
+        server.wait_for_log("accepts connections", times=3)
         answer = httpx.get(server.url + "/admin/status", timeout=20)
         assert answer.status_code == 200
         assert len(answer.json()["workers"]) + len(answer.json()["silent"]) == 2
@@ -170,7 +170,7 @@ def test_whatever_becomes_of_the_series_files_metrics_answers(
     tiny_model: Path, tmp_path: Path
 ) -> None:
     metrics = tmp_path / "run" / "metrics"
-    with running_server(tmp_path, tiny_model, workers=2, run_dir=metrics.parent) as server:
+    with idle_server(tmp_path, tiny_model, workers=2, run_dir=metrics.parent) as server:
         wait_until(lambda: server.metric("llmserve_worker_up") == 2, "two workers serve")
         wait_until(lambda: 1 in pids(server), "both answer")
         second = pids(server)[1]
@@ -216,7 +216,7 @@ def test_who_keeps_the_accounting_logs_lock_holds_up_no_stop(
 def test_by_default_it_lies_in_the_state_folder_and_is_gone_afterwards(
     tiny_model: Path, tmp_path: Path
 ) -> None:
-    with running_server(tmp_path, tiny_model) as server:
+    with idle_server(tmp_path, tiny_model) as server:
         (run_dir,) = (tmp_path / "state" / "llmserve").iterdir()
         assert f"with the run directory {run_dir}" in server.log
         assert stat.S_IMODE(run_dir.stat().st_mode) == 0o700
@@ -228,12 +228,12 @@ def test_a_path_that_is_too_long_for_a_sockets_address_is_served_from_all_the_sa
     tiny_model: Path, tmp_path: Path
 ) -> None:
     state = tmp_path / ("a-very-long-name-" * 12)  # in letters and in bytes over every limit
-    with running_server(tmp_path, tiny_model, state=state, workers=2) as server:
-        server.wait_for_log("is ready after", times=2)
+    with idle_server(tmp_path, tiny_model, state=state, workers=2) as server:
+        wait_until(lambda: len(pids(server)) == 2, "two workers serve")
         done = llmserve("ps", "--url", server.url)
         assert (done.returncode, done.stderr) == (0, "")
-        loaded = llmserve("warm", "--url", server.url)
-        assert loaded.stdout.count("warm tiny in") == 2, loaded.stderr
+        unloaded = llmserve("unload", "tiny", "--url", server.url)
+        assert unloaded.stdout.count("unload tiny in") == 2, unloaded.stderr
         assert server.stop() == 0
         assert "Traceback" not in server.log
 

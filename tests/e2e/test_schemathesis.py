@@ -14,7 +14,7 @@ EXAMPLES_PER_OPERATION = 20
 
 @pytest.mark.timeout(300)
 def test_no_request_of_the_schema_is_a_server_error(tiny_model: Path, tmp_path: Path) -> None:
-    with running_server(tmp_path, tiny_model, request_timeout_seconds=2) as server:
+    with running_server(tmp_path, tiny_model, request_timeout_seconds=1) as server:
         done = subprocess.run(
             [
                 str(Path(sys.executable).with_name("schemathesis")),

@@ -10,50 +10,48 @@ from pathlib import Path
 
 import httpx
 from bounded import run
-from box import pids, until
+from box import is_replaced, pids, until
 from crowd import Crowd
 from hanging_model import make_hanging_model
-from server import Server, running_server
+from server import Server, idle_server, running_server
 
-WORKERS = 3
+PAUSE_SECONDS = 0.7
+"""Of a client between two requests: a worker that starts needs the processors, too."""
 
 
 def successes(server: Server) -> float:
     return server.metric("llmserve_request_success_total")
 
 
-def test_a_killed_worker_takes_only_its_own_streams_with_it(
-    tiny_model: Path, tmp_path: Path
-) -> None:
+def deaths(server: Server) -> float:
+    return server.metric("llmserve_worker_restarts_total", reason="died")
+
+
+def test_a_killed_worker_takes_only_its_own_streams_with_it(pair: Server) -> None:
     async def test() -> None:
-        with running_server(tmp_path, tiny_model, workers=WORKERS) as server:
-            server.wait_for_log("is ready after", times=WORKERS)
-            await until(lambda: len(pids(server)) == WORKERS)
-            before = pids(server)
-            async with Crowd(server.url, 16, max_tokens=60) as crowd:
-                await crowd.until(32)
-                counted = await asyncio.to_thread(successes, server)
-                os.kill(before[2], signal.SIGKILL)
-                killed_at = time.monotonic()
-                assert await asyncio.to_thread(successes, server) >= counted
-                await until(lambda: pids(server).get(2) not in (None, before[2]))
-                after = len(crowd.outcomes)
-                await crowd.until(after + 32)
-                outcomes = await crowd.stop()
-            failed = [o for o in outcomes if not o.is_done]
-            assert len(failed) <= 16
-            # The client saw its connection close; nobody waits for ever, nobody is lied to.
-            assert all(o.error in ("RemoteProtocolError", "ReadError") for o in failed)
-            assert all(o.begun_at < killed_at for o in failed)
-            assert {n: pid for n, pid in pids(server).items() if n != 2} == {
-                n: pid for n, pid in before.items() if n != 2
-            }
-            done = sum(o.is_done for o in outcomes)
-            # What the dead worker had counted is still there.
-            assert successes(server) >= done
-            assert server.metric("llmserve_worker_restarts_total", reason="died") == 1
-            assert server.metric("llmserve_num_requests_running") == 0
-            assert server.stop() == 0
+        (survivor, victim), done_before = pids(pair).values(), successes(pair)
+        ended_before = deaths(pair)
+        async with Crowd(pair.url, 12, max_tokens=60, pause_seconds=PAUSE_SECONDS) as crowd:
+            await crowd.until(32)
+            counted = await asyncio.to_thread(successes, pair)
+            os.kill(victim, signal.SIGKILL)
+            killed_at = time.monotonic()
+            assert await asyncio.to_thread(successes, pair) >= counted
+            await until(lambda: is_replaced(pair, victim))
+            after = len(crowd.outcomes)
+            await crowd.until(after + 32)
+            outcomes = await crowd.stop()
+        failed = [o for o in outcomes if not o.is_done]
+        assert len(failed) <= 12
+        # The client saw its connection close; nobody waits for ever, nobody is lied to.
+        assert all(o.error in ("RemoteProtocolError", "ReadError") for o in failed)
+        assert all(o.begun_at < killed_at for o in failed)
+        assert survivor in pids(pair).values()
+        done = sum(o.is_done for o in outcomes)
+        # What the dead worker had counted is still there.
+        assert successes(pair) - done_before >= done
+        assert deaths(pair) - ended_before == 1
+        assert pair.metric("llmserve_num_requests_running") == 0
 
     run(test, seconds=200)
 
@@ -96,7 +94,7 @@ def test_a_worker_whose_event_loop_is_stuck_is_killed_with_its_stacks_in_the_log
 ) -> None:
     async def test() -> None:
         settings = {"workers": 2, "worker_timeout_seconds": 3.0}
-        with running_server(tmp_path, tiny_model, **settings) as server:
+        with idle_server(tmp_path, tiny_model, **settings) as server:
             await until(lambda: len(pids(server)) == 2)
             first = pids(server)[0]
             os.kill(first, signal.SIGSTOP)
@@ -108,24 +106,21 @@ def test_a_worker_whose_event_loop_is_stuck_is_killed_with_its_stacks_in_the_log
     run(test, seconds=200)
 
 
-def test_a_rolling_restart_drops_no_request(tiny_model: Path, tmp_path: Path) -> None:
+def test_a_rolling_restart_drops_no_request(pair: Server) -> None:
     async def test() -> None:
-        with running_server(tmp_path, tiny_model, workers=2) as server:
-            await until(lambda: len(pids(server)) == 2)
-            before = set(pids(server).values())
-            async with (
-                Crowd(server.url, 4, max_tokens=60) as strangers,
-                Crowd(server.url, 4, keeps_connections=True, max_tokens=60) as regulars,
-            ):
-                await strangers.until(8)
-                server.process.send_signal(signal.SIGHUP)
-                await until(lambda: "rolling restart is done" in server.log, seconds=150)
-                await regulars.until(len(regulars.outcomes) + 8)
-                outcomes = [*await strangers.stop(), *await regulars.stop()]
-            assert [o for o in outcomes if not o.is_done] == []
-            assert before.isdisjoint(pids(server).values())
-            assert "Traceback" not in server.log
-            assert server.stop() == 0
+        before, logged = set(pids(pair).values()), len(pair.log)
+        fields = {"max_tokens": 30, "pause_seconds": PAUSE_SECONDS}
+        async with (
+            Crowd(pair.url, 4, **fields) as strangers,
+            Crowd(pair.url, 4, keeps_connections=True, **fields) as regulars,
+        ):
+            await strangers.until(8)
+            pair.process.send_signal(signal.SIGHUP)
+            await until(lambda: "rolling restart is done" in pair.log[logged:], seconds=150)
+            await regulars.until(len(regulars.outcomes) + 8)
+            outcomes = [*await strangers.stop(), *await regulars.stop()]
+        assert [o for o in outcomes if not o.is_done] == []
+        assert before.isdisjoint(pids(pair).values())
 
     run(test, seconds=250)
 
@@ -151,16 +146,13 @@ def test_sigterm_under_load_cuts_no_stream_without_a_word(tiny_model: Path, tmp_
     run(test, seconds=200)
 
 
-def test_long_lived_streams_are_spread_over_all_workers(tiny_model: Path, tmp_path: Path) -> None:
+def test_long_lived_streams_are_spread_over_all_workers(pair: Server) -> None:
     async def test() -> None:
-        settings = {"workers": 2, "max_running": 8}
-        with running_server(tmp_path, tiny_model, **settings) as server:
-            await until(lambda: len(pids(server)) == 2)
-            async with Crowd(server.url, 12, max_tokens=400) as crowd:
-                await until(lambda: sum(running(server)) == 12)
-                spread = running(server)
-                await crowd.stop()
-            assert min(spread) >= 5, spread
+        async with Crowd(pair.url, 12, max_tokens=400) as crowd:
+            await until(lambda: sum(running(pair)) == 12)
+            spread = running(pair)
+            await crowd.stop()
+        assert min(spread) >= 5, spread
 
     run(test, seconds=200)
 
@@ -174,7 +166,7 @@ def test_a_worker_that_does_not_answer_is_reported_and_not_waited_for(
     tiny_model: Path, tmp_path: Path
 ) -> None:
     async def test() -> None:
-        with running_server(tmp_path, tiny_model, workers=2) as server:
+        with idle_server(tmp_path, tiny_model, workers=2) as server:
             await until(lambda: len(pids(server)) == 2)
             stopped = pids(server)[1]
             os.kill(stopped, signal.SIGSTOP)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -107,6 +108,7 @@ def test_every_key_reaches_the_spec(tmp_path: Path) -> None:
     assert (spec.dtype, spec.device, spec.engine) == ("bfloat16", "cuda:1", EngineKind.THREADED)
     assert (spec.max_context, spec.trust_remote_code) == (99, True)
     assert spec.chat_template == "{{ messages }}"
+    assert spec.output_syntax == "hermes"
     assert spec.sampling == SamplingFields(
         temperature=0.5,
         stop=("x",),
@@ -122,3 +124,30 @@ def test_every_key_reaches_the_spec(tmp_path: Path) -> None:
 def test_a_manifest_may_name_a_hub_repository(tmp_path: Path) -> None:
     spec = read_manifest(folder_with(tmp_path, "hub_id = 'org/name'\nrevision = 'v1'"))
     assert (spec.path, spec.hub_id, spec.revision) == (None, "org/name", "v1")
+
+
+def test_a_syntax_may_be_a_response_template(tmp_path: Path) -> None:
+    manifest = """
+    [output.syntax]
+    start_anchor = "<bot>"
+    [output.syntax.fields.content]
+    [output.syntax.fields.tool_calls]
+    open = ["[[", "{{"]
+    close = "]]"
+    content = "json"
+    transform = {function = "{content}"}
+    """
+    syntax = read_manifest(folder_with(tmp_path, manifest)).output_syntax
+    assert syntax is not None
+    assert json.loads(syntax) == {
+        "start_anchor": "<bot>",
+        "fields": {
+            "content": {},
+            "tool_calls": {
+                "open": ["[[", "{{"],
+                "close": "]]",
+                "content": "json",
+                "transform": {"function": "{content}"},
+            },
+        },
+    }

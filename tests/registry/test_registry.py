@@ -55,6 +55,7 @@ def test_the_default_is_the_first_or_the_one_that_is_named() -> None:
     specs = [ModelSpec("a"), ModelSpec("b", aliases=("bee",))]
     assert Registry(specs).find(None).spec.name == "a"
     assert Registry(specs, default="bee").find(None).spec.name == "b"
+    assert Registry([], on_demand=specs).find(None).spec.name == "a"
     with pytest.raises(ModelNotFound):
         Registry(specs, default="gone").find(None)
     with pytest.raises(ModelNotFound):

@@ -9,17 +9,10 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from server import Server, free_port, running_server
+from server import Server, free_port
 
 WARM = Path(__file__).parents[2] / "scripts" / "warm"
 ADMIN_KEY = "an-admin-key"
-
-
-@pytest.fixture(scope="module")
-def guarded(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Server:
-    folder = tmp_path_factory.mktemp("warm")
-    with running_server(folder, tiny_model, admin_keys=ADMIN_KEY) as server:
-        yield server
 
 
 def warm(*arguments: str, key: str | None = ADMIN_KEY) -> subprocess.CompletedProcess[str]:

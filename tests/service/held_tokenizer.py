@@ -25,14 +25,14 @@ class HeldTokenizer(LetterTokenizer):
     """Keeps its thread while a prompt says `wait` and the test does not let go."""
 
     def __init__(self) -> None:
-        self.encoded: list[Prompt] = []
+        self.asked: list[Prompt] = []
         self.begun = threading.Event()
         self.may_end = threading.Event()
 
     def encode(
         self, prompt: Prompt, max_tokens: int | None = None, *, add_special_tokens: bool = True
     ) -> list[int]:
-        self.encoded.append(prompt)
+        self.asked.append(prompt)
         if isinstance(prompt, str) and prompt.startswith("wait"):
             self.begun.set()
             assert self.may_end.wait(20)

@@ -42,7 +42,7 @@ def test_a_key_over_its_limit_is_told_before_its_prompt_is_read(caller: Caller, 
             for _ in range(3):
                 with pytest.raises(RateLimited):
                     await h.ask("again", caller)
-            assert h.tokenizer.encoded == [first]
+            assert h.tokenizer.asked == [first]
 
     run(test)
 
@@ -69,7 +69,7 @@ def test_a_full_queue_refuses_before_the_prompt_is_read() -> None:
             async with h.service.open(GenerationRequest("r", "hi"), Caller()):
                 with pytest.raises(QueueFull):
                     await h.ask("again")
-            assert h.tokenizer.encoded == ["hi"]
+            assert h.tokenizer.asked == ["hi"]
 
     run(test)
 
@@ -84,7 +84,7 @@ def test_a_wait_that_would_be_too_long_is_refused_before_the_prompt_is_read() ->
             async with h.service.open(GenerationRequest("r", "ho"), Caller()):
                 with pytest.raises(DeadlineUnreachable):
                     await h.ask("again", timeout_seconds=5)
-            assert h.tokenizer.encoded == ["hi", "ho"]
+            assert h.tokenizer.asked == ["hi", "ho"]
 
     run(test)
 
@@ -122,7 +122,7 @@ def test_the_deadline_holds_in_the_queue_before_the_threads() -> None:
                 await h.ask("third", timeout_seconds=0.02)
             await h.let_go()
             await asyncio.gather(first, second)
-            assert "third" not in h.tokenizer.encoded, "nobody waits for it any more"
+            assert "third" not in h.tokenizer.asked, "nobody waits for it any more"
 
     run(test)
 
@@ -199,7 +199,7 @@ def test_several_requests_are_charged_once_each_and_their_prompts_as_often() -> 
             requests = [GenerationRequest("r", prompt) for prompt in ("abc", "de", "abc")]
             async with h.service.open_all(requests, caller):
                 assert h.left(caller) == (6, 42)
-                assert h.tokenizer.encoded == ["abc", "de"]
+                assert h.tokenizer.asked == ["abc", "de"]
                 with pytest.raises(RateLimited, match="open requests"):
                     await h.ask(caller=caller)
                 h.engines["fake"].finish_all()

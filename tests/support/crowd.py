@@ -40,7 +40,8 @@ class Outcome:
 class Crowd:
     """Clients that ask again and again until `stop`. Run by the test's event loop.
 
-    `keeps_connections=False` opens a connection per request.
+    `keeps_connections=False` opens a connection per request. Each client waits `pause_seconds`
+    after an answer: without, a crowd takes what processor time there is.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class Crowd:
         size: int,
         *,
         keeps_connections: bool = False,
+        pause_seconds: float = 0.0,
         headers: dict[str, str] | None = None,
         **fields: object,
     ) -> None:
@@ -57,6 +59,7 @@ class Crowd:
         self._size = size
         self._headers = (headers or {}) | ({} if keeps_connections else {"Connection": "close"})
         self._body = BODY | fields
+        self._pause_seconds = pause_seconds
         self._is_stopped = False
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -99,6 +102,7 @@ class Crowd:
                 outcome.error = type(error).__name__
                 if isinstance(error, httpx.ConnectError):
                     return  # nobody is there any more
+            await asyncio.sleep(self._pause_seconds)
 
     async def _ask(self, outcome: Outcome) -> None:
         async with self._client.stream("POST", self._url, json=self._body) as answer:

@@ -32,6 +32,7 @@ from llmserve.engines.preparation import PreparationPool
 from llmserve.engines.task import Task
 from llmserve.engines.task_builder import TaskBuilder
 from llmserve.errors import InvalidRequest, LLMServeError, ModelUnloaded
+from llmserve.text.encoded import Encoded
 from llmserve.text.spelling import Spelling
 
 
@@ -49,6 +50,11 @@ class LetterTokenizer:
         if "\0" in prompt:
             raise InvalidRequest("no NUL, please", param="prompt")
         return [ord(c) for c in prompt] if isinstance(prompt, str) else [1] * len(prompt)
+
+    def encoded(
+        self, prompt: Prompt, max_tokens: int | None = None, *, add_special_tokens: bool = True
+    ) -> Encoded:
+        return Encoded(self.encode(prompt, max_tokens, add_special_tokens=add_special_tokens))
 
     def encode_bare(self, text: str) -> list[int]:
         return [ord(c) for c in text]

@@ -67,3 +67,13 @@ def walk(
         assert matcher.consume_token(token_id), matcher.get_error()
         ids.append(token_id)
     return str(hf.decode([i for i in ids if i != 256])) if matcher.is_accepting() else None
+
+
+def accepts(
+    grammar: str, text: str, special: tuple[str, ...] = (), plain: tuple[str, ...] = ()
+) -> bool:
+    """Whether a grammar allows this text as a whole answer."""
+    matcher = llguidance.LLMatcher(_ll_tokenizer(special, plain), grammar, log_level=0)
+    assert not matcher.is_error(), matcher.get_error()
+    ids = marked_tokenizer(special, plain).encode(text, add_special_tokens=False)
+    return matcher.try_consume_tokens(ids) == len(ids) and bool(matcher.is_accepting())

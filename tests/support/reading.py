@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import random
 from collections.abc import Sequence
@@ -76,7 +77,7 @@ def answered(
     parser = new_parser(syntax, tools, opening, random.Random(7), None)
     collector = Collector()
     edges = sorted({0, len(written), *(cut for cut in cuts if cut < len(written))})
-    for start, end in zip(edges, edges[1:], strict=False):
+    for start, end in itertools.pairwise(edges):
         for delta in parser.feed(Delta(written[start:end], (start,))):
             collector.add(delta)
     for delta in parser.flush():

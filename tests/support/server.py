@@ -41,7 +41,7 @@ class Server:
                 response = httpx.get(self.url + path, timeout=5)
                 if response.status_code == status:
                     return response
-            time.sleep(0.02)
+            time.sleep(0.1)
         raise AssertionError(f"{path} did not answer {status} within {seconds} s:\n{self.log}")
 
     def wait_for_log(self, words: str, times: int, seconds: float = START_SECONDS) -> None:
@@ -87,6 +87,13 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def idle_server(
+    tmp_path: Path, model: str | Path, **settings: object
+) -> contextlib.AbstractContextManager[Server]:
+    """A server whose first request loads the model. Until then it costs a fifth of another."""
+    return running_server(tmp_path, models="[]", models_on_demand=model, **settings)
 
 
 @contextlib.contextmanager

@@ -24,6 +24,8 @@ MAX_PROMPT_LOGPROBS = 20
 class StreamOptions(Fields):
     """Only with `stream`."""
 
+    may_be_empty: ClassVar = frozenset({"include_obfuscation"})
+
     include_usage: bool = Field(False, description="Send a last chunk with the usage.")
     continuous_usage_stats: bool = Field(
         False, description="With `include_usage`: every chunk has the usage so far (vLLM's field)."

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Final, Literal
 import orjson
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
+from llmserve.api.constraint_fields import ConstraintFields
 from llmserve.api.openai.body import OpenAIBody
 from llmserve.api.openai.messages import ChatMessage
 from llmserve.api.openai.no_op import ChatNoOpFields
@@ -43,6 +44,9 @@ class ChatBody(ChatNoOpFields, OpenAIBody):
     """POST /v1/chat/completions."""
 
     sampling_defaults: ClassVar = SamplingFields(temperature=1.0)
+    may_be_empty: ClassVar = ConstraintFields.may_be_empty | {
+        "chat_template_kwargs", "function_call", "functions", "tool_choice", "tools",
+    }  # fmt: skip
 
     messages: list[ChatMessage] = Field(
         min_length=1, fail_fast=True, description="The conversation so far."
@@ -78,6 +82,9 @@ class ChatBody(ChatNoOpFields, OpenAIBody):
             None,
             description="Handed to the chat template; `none` also as `enable_thinking: false`.",
         )
+    )
+    verbosity: Literal["low", "medium", "high"] | None = Field(
+        None, description="Handed to the chat template."
     )
     include_reasoning: bool | None = Field(
         None, description="False leaves out what the model thought (vLLM's field)."
@@ -212,4 +219,6 @@ class ChatBody(ChatNoOpFields, OpenAIBody):
             yield "reasoning_effort", self.reasoning_effort
             if self.reasoning_effort == "none":
                 yield "enable_thinking", False
+        if self.verbosity is not None:
+            yield "verbosity", self.verbosity
         yield from (self.chat_template_kwargs or {}).items()

@@ -58,6 +58,9 @@ class ChatMessage(Fields):
     """One turn. An answer of ours that comes back in a next turn has OpenAI's null fields."""
 
     unsupported: ClassVar = UNSUPPORTED_IN_MESSAGES
+    may_be_empty: ClassVar = frozenset(
+        {"function_call", "reasoning", "reasoning_content", "refusal", "tool_call_id", "tool_calls"}
+    )
 
     role: Literal["system", "developer", "user", "assistant", "tool", "function"]
     content: Content | None = None

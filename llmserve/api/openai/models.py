@@ -51,6 +51,13 @@ def _body(model: ServedModel) -> dict[str, Any]:
             "device": info.device,
             "engine": {"kind": info.kind.value, "why": info.why},
         }
+        if info.syntax is not None:
+            body["tools"] = {
+                "syntax": info.syntax.name,
+                "native": info.syntax.is_own,
+                "why": info.syntax.why,
+            }
+            body["reasoning"] = info.syntax.has_reasoning
         if info.rules.ignored:
             body["ignored_generation_config"] = list(info.rules.ignored)
     if model.warnings:

@@ -43,6 +43,9 @@ class NoOpFields(Fields):
     prompt_cache_retention: Literal["in-memory", "in_memory", "24h"] | None = Field(
         None, description="A hint how long prefixes are kept.", json_schema_extra=MARK
     )
+    prompt_cache_options: dict[str, Any] | None = Field(
+        None, description="Hints how prefixes are kept.", json_schema_extra=MARK
+    )
     service_tier: Literal["auto", "default", "flex", "scale", "priority"] | None = Field(
         None,
         description="There is one tier, and the answer says `default`.",

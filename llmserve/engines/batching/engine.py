@@ -81,13 +81,15 @@ class BatchingEngine(Generator):
     ) -> None:
         self._spec = spec
         self._loaded: LoadedModel | None = loaded
+        self._vocab = loaded.vocab  # now: native kernels take the weights, and the head's rows
         self._layers = layers
         self._options = options
         self._max_running = options.slots(EngineKind.BATCHING, loaded.device.type)
         self._num_threads = options.threads()
         self._why = why
         self._prompts = PreparationPool(spec.name)
-        vocabulary = Vocabulary(loaded.tokenizer, loaded.vocab, loaded.eos_ids)
+        self._vocab = loaded.vocab  # asked now: kernels that pack the weights leave none to count
+        vocabulary = Vocabulary(loaded.tokenizer, self._vocab, loaded.eos_ids)
         self._compiler = ConstraintCompiler(spec.name, vocabulary)
         self._computation: ModelComputation | None = None
         self._loop: StepLoop[Batch, RowState] | None = None
@@ -275,7 +277,7 @@ class BatchingEngine(Generator):
             block_size=options.block_size,
             max_tokens_per_step=most,
             max_sequences=self._max_running,
-            max_scored_per_step=min(most, most_scored(self._model.vocab, self._is_on_gpu)),
+            max_scored_per_step=min(most, most_scored(self._vocab, self._is_on_gpu)),
             is_caching=options.prefix_caching,
         )
         wakes = Wakes(loop)
@@ -304,7 +306,7 @@ class BatchingEngine(Generator):
             job.task.sampling,
             job.task.prompt_ids,
             loaded.eos_ids,
-            loaded.vocab,
+            self._vocab,
             loaded.device,
             rule,
         )

@@ -11,7 +11,7 @@ import numpy as np
 from llguidance import LLMatcher, LLParserLimits, LLTokenizer
 
 from llmserve.domain import Constraint, ConstraintKind
-from llmserve.engines.constraints.grammar_text import GrammarRefused, to_lark
+from llmserve.engines.constraints.grammar_text import GrammarRefused, to_lark, unforced
 from llmserve.engines.constraints.pattern import PatternRefused, portable
 from llmserve.engines.constraints.rule import GrammarRule
 from llmserve.engines.constraints.satisfiable import impossible
@@ -26,6 +26,8 @@ MAX_CHARS: Final = 2**18
 MAX_CHOICES: Final = 5000
 MAX_SECONDS: Final = 2.0
 """For the parts of a schema one by one; a single one takes no longer."""
+CULPRIT_SECONDS: Final = 0.5
+"""For the search of what is at fault in a schema that was refused as a whole."""
 LIMITS: Final = LLParserLimits(
     initial_lexer_fuel=250_000, max_grammar_size=100_000, verbose_errors=False
 )
@@ -109,10 +111,12 @@ def _grammar(schema: str) -> str:
 
 def _checked(grammar: str, vocabulary: Vocabulary, tokenizer: LLTokenizer) -> Compiled:
     """The grammar, if a first token can follow from it."""
-    matcher = LLMatcher(tokenizer, grammar, log_level=0, limits=LIMITS)
+    matcher = LLMatcher(tokenizer, unforced(grammar), log_level=0, limits=LIMITS)
     mask = b"" if matcher.is_error() else matcher.compute_bitmask()
     if matcher.is_error():
-        raise _Refused(_told(matcher.get_error()))
+        # What it says of the grammar as it came is about what the client wrote.
+        plain = LLMatcher(tokenizer, grammar, log_level=0, limits=LIMITS)
+        raise _Refused(_told(plain.get_error() or matcher.get_error()))
     if not np.frombuffer(mask, np.uint8).any():
         raise _Refused("it allows no text at all; change it so that something fits")
     return Compiled(matcher, vocabulary.vocab, -(-tokenizer.vocab_size // 32))
@@ -151,7 +155,7 @@ def _culprit(schema: Schema, why: str, tokenizer: LLTokenizer) -> str:
         if matcher.is_error() and _told(matcher.get_error()) == why:
             is_pattern = "pattern" in part and ("regex" in why or "look" in why)
             return f"{pointer}/pattern" if is_pattern else pointer
-        if time.monotonic() - begun > MAX_SECONDS:
+        if time.monotonic() - begun > CULPRIT_SECONDS:
             break
     return "#"
 
@@ -169,7 +173,7 @@ def _within_lark(schema: Any) -> str:
 def _parsed(source: str) -> Any:
     try:
         document = json.loads(source, parse_constant=_no_number)
-        json.dumps(document, ensure_ascii=False).encode()
+        json.dumps(document, ensure_ascii=False, allow_nan=False).encode()
     except UnicodeEncodeError:
         raise _Refused("#: half of a surrogate pair is no character; send the whole pair") from None
     except ValueError as error:

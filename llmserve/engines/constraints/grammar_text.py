@@ -44,6 +44,24 @@ def to_lark(text: str, rewrite: Callable[[Any], str]) -> str:
     return _rewritten(text, rewrite)
 
 
+def unforced(grammar: str) -> str:
+    """The same grammar, as Lark in which llguidance looks ahead for no text that must follow.
+
+    Where it does, it tokenizes that text; a delimiter in it, such as `<think>` in an enum, then
+    comes as the delimiter's own token, which the grammar does not take.
+    """
+    if grammar.startswith("{"):
+        first = json.loads(grammar)["grammars"][0]
+        schema = first.get("json_schema")
+        of_schema = f"start: %json {json.dumps(schema)}\n"
+        grammar = first["lark_grammar"] if schema is None else of_schema
+    options, rules = {}, grammar
+    if grammar.startswith("%llguidance"):
+        line, _, rules = grammar.partition("\n")
+        options = json.loads(line.removeprefix("%llguidance"))
+    return f"%llguidance {json.dumps(options | {'no_forcing': True})}\n{rules}"
+
+
 def _is_gbnf(text: str) -> bool:
     return any(match[0] == "::=" for match in _TOKEN.finditer(text))
 

@@ -28,7 +28,7 @@ def impossible(schema: Schema) -> str | None:
         return None
     for pointer, part in reversed(schema.parts):
         if not _is_finite(part, finite):
-            return pointer
+            return str(pointer)
     return "#"
 
 

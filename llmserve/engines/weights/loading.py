@@ -44,8 +44,8 @@ class LoadedModel:
     """A model ready to generate.
 
     `sampling` is what its generation_config.json recommends, `rules` what it requires of every
-    answer; `eos_ids` end an answer. `warnings` are for the operator. `reader` knows what the text of
-    an answer means.
+    answer; `eos_ids` end an answer. `warnings` are for the operator. `reader` knows what the text
+    of an answer means.
     """
 
     model: Any
@@ -83,6 +83,7 @@ class LoadedModel:
             rules=self.rules,
             eos_ids=self.eos_ids,
             warnings=(*self.warnings, *self.tokenizer.warnings),
+            syntax=None if self.reader is None else self.reader.info,
             fingerprint=fingerprint(self.hash_of_files, kind, self.device.type, self.dtype),
         )
 

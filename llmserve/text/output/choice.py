@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -19,14 +20,18 @@ from llmserve.text.output.families import (
     GRANITE,
     HARMONY,
     HERMES,
+    JAMBA,
     KIMI,
     LLAMA_JSON,
     LLAMA_PYTHON,
     MINIMAX,
     MISTRAL,
     MISTRAL_JSON,
+    NEMOTRON,
     PHI_4,
     QWEN_XML,
+    SEED,
+    SEED_THINK,
     THINK,
 )
 from llmserve.text.output.new_parser import new_parser
@@ -43,13 +48,16 @@ BY_TEMPLATE: Final[tuple[tuple[str, OutputSyntax], ...]] = (
     (r"\[TOOL_CALLS\].*\[ARGS\]", MISTRAL),
     (r"\[TOOL_CALLS\]", MISTRAL_JSON),
     (r"<minimax:tool_call>", MINIMAX),
+    (r"<seed:tool_call>", SEED),
+    (r"<TOOLCALL>", NEMOTRON),
+    (r"<tool_calls>", JAMBA),
     (r"<function=.*<parameter=", QWEN_XML),
     (r"<arg_key>", GLM),
     (r"<tool_call>", HERMES),
     (r"<\|/?tool\|>|<\|/tool_call\|>", PHI_4),
     (r"<\|start_of_role\|>.*<\|tool_call\|>|<\|tool_list\|>", GRANITE),
     (r"\[func\w*\(", LLAMA_PYTHON),
-    (r"<\|python_tag\|>|\"parameters\": dictionary|\"parameters\": ", LLAMA_JSON),
+    (r"<\|python_tag\|>|\"parameters\": dictionary|\"name\": .{,80}\"parameters\": ", LLAMA_JSON),
 )
 """The first whose pattern a chat template contains: what it writes, or asks the model to write."""
 
@@ -64,7 +72,7 @@ BY_TYPE: Final[dict[str, OutputSyntax]] = {
 THINKINGS: Final = (
     THINK,
     Thinking("[THINK]", "[/THINK]"),
-    Thinking("<seed:think>", "</seed:think>"),
+    SEED_THINK,
     Thinking("◁think▷", "◁/think▷"),
 )
 
@@ -123,7 +131,7 @@ def choose_syntax(
     ):
         if template:
             read = TemplateSyntax(template, origin)
-            family = next((f for f in FAMILIES.values() if _agree(read, f)), None)
+            family = next((f for f in _candidates() if _agree(read, f)), None)
             if family is not None:
                 return ChosenSyntax(family, f"the {origin} reads like it")
             return ChosenSyntax(read, f"the {origin}")
@@ -138,12 +146,17 @@ def choose_syntax(
     return ChosenSyntax(syntax, "nothing shows a syntax of the model's own", is_own=False)
 
 
+def _added_vocab(hf_tokenizer: Any) -> frozenset[str]:
+    added = getattr(hf_tokenizer, "added_tokens_decoder", {})
+    return frozenset(str(token.content) for token in added.values())
+
+
 class _Known:
     """The delimiters that a model knows: tokens of its own, or texts in its chat template."""
 
     def __init__(self, hf_tokenizer: Any, chat_template: str) -> None:
         self._template = chat_template
-        self._added = set(hf_tokenizer.get_added_vocab())
+        self._added = _added_vocab(hf_tokenizer)
 
     def with_thinking(self, syntax: OutputSyntax) -> OutputSyntax:
         """The syntax with the model's own delimiters of reasoning, or none."""
@@ -155,6 +168,14 @@ class _Known:
             if end in self._added or end in self._template:
                 return replace(syntax, thinking=thinking)
         return replace(syntax, thinking=None)
+
+
+def _candidates() -> Iterator[FamilySyntax]:
+    """The families, each with its reasoning and without."""
+    for family in FAMILIES.values():
+        yield family
+        if isinstance(family, MarkedSyntax) and family.thinking is not None:
+            yield replace(family, thinking=None)
 
 
 def _agree(template: TemplateSyntax, family: FamilySyntax) -> bool:
@@ -172,7 +193,7 @@ def _agree(template: TemplateSyntax, family: FamilySyntax) -> bool:
 
 
 def _read(syntax: OutputSyntax, text: str) -> tuple[str, str, list[Any]]:
-    parser = new_parser(syntax, (_TOOL,), "", random.Random(0), None)
+    parser = new_parser(syntax, (_TOOL,), "", random.SystemRandom(), None)
     read = [*parser.feed(Delta(text, ())), *parser.flush()]
     calls: dict[int, list[ToolCallDelta]] = {}
     for piece in (piece for delta in read for piece in delta.calls):

@@ -75,6 +75,24 @@ MINIMAX: Final = MarkedSyntax(
     THINK,
 )
 
+SEED_THINK: Final = Thinking("<seed:think>", "</seed:think>")
+
+SEED: Final = MarkedSyntax(
+    "seed",
+    TagCalls(
+        begin="<seed:tool_call>",
+        end="</seed:tool_call>",
+        name_begin="<function=",
+        name_end=">",
+        key_begin="<parameter=",
+        key_end=">",
+        value_end="</parameter>",
+        call_end="</function>",
+        space="\n",
+    ),
+    SEED_THINK,
+)
+
 LLAMA_JSON: Final = MarkedSyntax(
     "llama_json",
     ObjectCalls(
@@ -162,6 +180,18 @@ PHI_4: Final = MarkedSyntax(
     THINK,
 )
 
+NEMOTRON: Final = MarkedSyntax(
+    "nemotron",
+    ObjectCalls(begin="<TOOLCALL>", end="</TOOLCALL>", space="", in_list=True, between=None),
+    THINK,
+)
+
+JAMBA: Final = MarkedSyntax(
+    "jamba",
+    ObjectCalls(begin="<tool_calls>", end="</tool_calls>", in_list=True, between=None),
+    THINK,
+)
+
 GEMMA_4: Final = MarkedSyntax("gemma_4", GemmaCalls(), Thinking("<|channel>thought", "<channel|>"))
 
 HARMONY: Final = HarmonySyntax()
@@ -176,6 +206,7 @@ FAMILIES: Final[dict[str, FamilySyntax]] = {
         QWEN_XML,
         GLM,
         MINIMAX,
+        SEED,
         LLAMA_JSON,
         LLAMA_PYTHON,
         MISTRAL,
@@ -185,6 +216,8 @@ FAMILIES: Final[dict[str, FamilySyntax]] = {
         KIMI,
         GRANITE,
         PHI_4,
+        NEMOTRON,
+        JAMBA,
         GEMMA_4,
         HARMONY,
         GENERIC,

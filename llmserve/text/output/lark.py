@@ -21,9 +21,9 @@ SPACING: Final = {
 class Lark:
     """The rules of one grammar.
 
-    `tokens` are the delimiters that llguidance takes for special tokens: they are matched as tokens,
-    and no text contains them. Other delimiters are text, whether or not the vocabulary has a token
-    for them: a token that has text is matched by it.
+    `tokens` are the delimiters that llguidance takes for special tokens: they are matched as
+    tokens, and no text contains them. Other delimiters are text, whether or not the vocabulary has
+    a token for them: a token that has text is matched by it.
     """
 
     def __init__(self, tokens: Mapping[str, int]) -> None:

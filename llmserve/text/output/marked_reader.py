@@ -41,7 +41,7 @@ class MarkedReader:
 
     def _on_call(self) -> None:
         self._source.forget()
-        self._text.drop()
+        self._text.drop(is_inside=True)
 
     def steps(self) -> Steps[None]:
         """Reasoning, then the answer."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from functools import cached_property, partial
 from typing import Any
 
-from llmserve.domain import Tool, ToolChoice, ToolMode
+from llmserve.domain import SyntaxInfo, Tool, ToolChoice, ToolMode
 from llmserve.errors import InvalidRequest
 from llmserve.text.output.choice import ChosenSyntax
 from llmserve.text.output.lark import Lark
@@ -26,9 +26,15 @@ class OutputReader:
         self.chosen = chosen
         self._syntax = chosen.syntax
         self._hf = hf_tokenizer
-        added = hf_tokenizer.added_tokens_decoder
+        added = getattr(hf_tokenizer, "added_tokens_decoder", {})
         self._ids = {str(token.content): token_id for token_id, token in added.items()}
         self._special = frozenset(str(token.content) for token in added.values() if token.special)
+
+    @property
+    def info(self) -> SyntaxInfo:
+        """For `/v1/models`."""
+        chosen = self.chosen
+        return SyntaxInfo(chosen.name, chosen.is_own, chosen.has_reasoning, chosen.why)
 
     def parser_factory(
         self,
@@ -98,6 +104,12 @@ class OutputReader:
         begins after `reasoning_end`."""
         return self._syntax.starts_in_reasoning(opening)
 
+    def has_reasoned(self, opening: str) -> bool:
+        """Whether the prompt has closed the reasoning, so that the answer has none."""
+        thinking = self._syntax.thinking
+        closed = thinking is not None and thinking.end in opening
+        return closed and not self.starts_in_reasoning(opening)
+
     @cached_property
     def reasoning_start(self) -> tuple[int, ...]:
         """The tokens that open reasoning; empty if there is none."""
@@ -146,4 +158,8 @@ class OutputReader:
         )
 
     def _tokens(self, text: str) -> tuple[int, ...]:
+        """A token of its own, or as the text is tokenized by itself: within other text, a delimiter
+        that is no token may be cut differently."""
+        if text in self._ids:
+            return (self._ids[text],)
         return tuple(self._hf.encode(text, add_special_tokens=False))

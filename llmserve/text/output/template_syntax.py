@@ -26,6 +26,8 @@ from llmserve.text.output.typed import argument_json
 
 REASONING: Final = ("reasoning_content", "thinking", "reasoning")
 CALLS: Final = "tool_calls"
+RENEWED_AFTER: Final = 50_000
+"""Characters."""
 
 
 class TemplateSyntax:
@@ -86,9 +88,22 @@ class TemplateSyntax:
     def reader(
         self, source: Source, pieces: Pieces, calls: ToolCalls | None, opening: str
     ) -> TemplateReader:
-        template = self._without if calls is None else self._with_calls
-        parser = ResponseParser(template, prefix=opening)
+        parser = self.new_parser(opening, reads_calls=calls is not None)
         return TemplateReader(self, parser, source, pieces, calls)
+
+    def new_parser(self, opening: str, *, reads_calls: bool) -> Any:
+        """A parser that has read this prompt."""
+        template = self._with_calls if reads_calls else self._without
+        return ResponseParser(template, prefix=opening)
+
+    @cached_property
+    def has_plain_content(self) -> bool:
+        """Whether what stands in no other field is the answer, so that no other is open then."""
+        return self._template.implicit == "content" and set(self._fields) <= {
+            "content",
+            CALLS,
+            *REASONING,
+        }
 
     def grammar(self, lark: Lark, tools: Sequence[Tool], choice: ToolChoice) -> str:
         raise InvalidRequest(
@@ -148,13 +163,15 @@ class TemplateReader:
         self._reasoning = Trimmed(pieces.add_reasoning, is_fresh=True)
         self.is_thinking = False
         self.num_thoughts = 0
-        self._is_broken = False
+        self._is_broken = self._is_calling = False
+        self._pending = ""  # what may have to be text after all
+        self._num_chars = 0
         for event in parser.initial_events:  # the prompt's, not the answer's
             if event["type"] != "region_chunk" and event["field"] in REASONING:
                 self._think(event["type"] == "region_open")
 
     def _on_call(self) -> None:
-        self._text.drop()
+        self._text.drop(is_inside=True)
 
     def steps(self) -> Steps[None]:
         """All of the text, as it comes."""
@@ -172,15 +189,31 @@ class TemplateReader:
         self._text.flush()
 
     def _feed(self, text: str) -> None:
-        """Text that the template's patterns cannot take, and all after it, is text."""
+        """A call that the template's patterns cannot take, and all after it, is text."""
+        pending = self._pending + text
         try:
             if not self._is_broken:
-                self._handle(self._parser.feed(text))
+                events = self._parser.feed(text)
+                self._handle(events)
+                shown = sum(len(e.get("text", "")) for e in events if e["field"] != CALLS)
+                has_ended = any(e["type"] == "region_close" for e in events)
+                self._pending = "" if has_ended and not self._is_calling else pending[shown:]
+                self._renew(len(text))
                 return
         except (ValueError, KeyError) as error:
             logger.warning("the response_template cannot read what the model wrote: {}", error)
             self._is_broken = True
-        self._text.add(text)
+        self._text.add(pending)
+        self._pending = ""
+
+    def _renew(self, num_chars: int) -> None:
+        """A parser keeps all it was fed, and copies it each time: begin a new one within long
+        text. Long reasoning and long calls are left to one."""
+        self._num_chars += num_chars
+        is_plain = not (self._is_calling or self.is_thinking or self._pending)
+        if self._num_chars > RENEWED_AFTER and is_plain and self._syntax.has_plain_content:
+            self._parser = self._syntax.new_parser("", reads_calls=self._calls is not None)
+            self._num_chars = 0
 
     def _handle(self, events: list[dict[str, Any]]) -> None:
         for event in events:
@@ -191,13 +224,18 @@ class TemplateReader:
                     self._think(kind == "region_open")
                 case "region_chunk", field if field != CALLS:
                     self._text.add(event["text"])
+                case "region_open", field if field == CALLS:
+                    self._is_calling = True
                 case "region_close", field if field == CALLS:
+                    self._is_calling = False
                     self._call(event["value"])
 
     def _think(self, is_begun: bool) -> None:
         self.is_thinking = is_begun
         self.num_thoughts += is_begun
         self._text.drop()
+        if not is_begun and not self._source.is_over:
+            self._reasoning.drop()
 
     def _call(self, value: dict[str, Any]) -> None:
         calls = self._calls

@@ -81,6 +81,15 @@ class ToolCalls:
 
 
 def schema_of(tool: Tool) -> dict[str, Any]:
-    """The JSON schema of a tool's arguments."""
+    """The JSON schema of a tool's arguments, which are an object."""
     schema = json.loads(tool.parameters)
-    return schema if isinstance(schema, dict) else {}
+    return {"type": "object", **(schema if isinstance(schema, dict) else {})}
+
+
+def members_of(schema: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """The properties of an object's schema, and which are required; those are among them."""
+    properties = schema.get("properties")
+    required = schema.get("required")
+    names = [key for key in required if isinstance(key, str)] if isinstance(required, list) else []
+    declared = properties if isinstance(properties, dict) else {}
+    return {**declared, **{key: {} for key in names if key not in declared}}, names

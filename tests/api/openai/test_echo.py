@@ -58,7 +58,6 @@ def writer(
     return CompletionWriter(
         generations,  # type: ignore[arg-type]
         choices_per_prompt=count,
-        wants_usage=False,
         shown=Shown(logprobs=num_top is not None, **shown),
         num_top=num_top,
         echoed=[echoed],
@@ -173,7 +172,6 @@ def test_the_best_answers_are_those_with_the_likeliest_tokens() -> None:
     completion = CompletionWriter(
         [ScriptedGeneration() for _ in answers],  # type: ignore[arg-type]
         choices_per_prompt=4,
-        wants_usage=False,
         shown=Shown(best=2, logprobs=False),
     )
     body = completion.whole(answers)

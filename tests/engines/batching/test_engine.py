@@ -14,6 +14,7 @@ from engines.batching.asked import Asked, engine_of, generated, tokenizer_of
 
 from llmserve.domain import (
     Cancelled,
+    Conversation,
     Delta,
     EngineKind,
     LoadProgress,
@@ -192,14 +193,18 @@ def test_a_pinned_prefix_is_there_before_anyone_asked(tiny_model: Path) -> None:
     async def test() -> None:
         async with engine_of(tiny_model) as engine:
             system = Message("system", "You are a patient teacher. " * 12)
-            report = await engine.warm(("Hello",), ((system,), "short", "long " * 5000))
+            report = await engine.warm(
+                ("Hello",), (Conversation((system,)), "short", "long " * 5000)
+            )
             assert len(report.prompt_seconds) == 1
             assert report.prefix_tokens[0] >= 32
             assert report.prefix_problems[0] is None
             assert report.prefix_tokens[1:] == (0, 0)
             assert "lengthen it" in str(report.prefix_problems[1])
             assert "shorten it" in str(report.prefix_problems[2])
-            question = tokenizer_of(tiny_model).encode((system, Message("user", "Why?")))
+            question = tokenizer_of(tiny_model).encode(
+                Conversation((system, Message("user", "Why?"))),
+            )
             asked = Asked(engine, question, 2)
             await asked.tokens()
             assert asked.job.cached_tokens == report.prefix_tokens[0]

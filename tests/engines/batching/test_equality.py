@@ -13,6 +13,7 @@ from transformers import GenerationConfig
 
 from llmserve.domain import ModelSpec, SamplingParams
 from llmserve.engines.batching.compute.building import build_computation
+from llmserve.engines.batching.compute.kv_cache import LayerShape
 from llmserve.engines.batching.compute.model_computation import ModelComputation
 from llmserve.engines.batching.compute.sampling.row_state import RowState
 from llmserve.engines.batching.compute.sizing import CacheOptions
@@ -112,15 +113,23 @@ class Machine:
         raise AssertionError("not done")
 
 
-def computation_of(loaded: LoadedModel, num_blocks: int) -> ModelComputation:
-    layers = layer_shapes(loaded)
+@pytest.fixture(scope="module")
+def layers(loaded: LoadedModel) -> tuple[LayerShape, ...]:
+    return layer_shapes(loaded)
+
+
+def computation_of(
+    loaded: LoadedModel, layers: tuple[LayerShape, ...], num_blocks: int
+) -> ModelComputation:
     per_block = sum(layer.bytes_per_token(torch.float32) for layer in layers) * BLOCK
     return build_computation(loaded, layers, CacheOptions(BLOCK, 1000, per_block * num_blocks))
 
 
 @pytest.fixture
-def computation(loaded: LoadedModel, expected: list[list[int]]) -> Iterator[ModelComputation]:
-    computation = computation_of(loaded, 120)
+def computation(
+    loaded: LoadedModel, layers: tuple[LayerShape, ...], expected: list[list[int]]
+) -> Iterator[ModelComputation]:
+    computation = computation_of(loaded, layers, 120)
     assert computation.cache.num_blocks == 120
     yield computation
     computation.close()
@@ -156,15 +165,15 @@ def test_prefix_hits_change_nothing(
 
 
 def test_a_tiny_pool_that_preempts_changes_nothing(
-    loaded: LoadedModel, prompts: list[list[int]]
+    loaded: LoadedModel, layers: tuple[LayerShape, ...], prompts: list[list[int]]
 ) -> None:
     short = [prompt for prompt in prompts if len(prompt) < 20]
-    expected = [generated(loaded, prompt, 40) for prompt in short]
-    computation = computation_of(loaded, 9)
+    expected = [generated(loaded, prompt, 24) for prompt in short]
+    computation = computation_of(loaded, layers, 9)
     try:
         for is_caching in (False, True):
             machine = Machine(loaded, computation, budget=32, is_caching=is_caching)
-            assert machine.run([machine.add(prompt) for prompt in short], 40) == expected
+            assert machine.run([machine.add(prompt) for prompt in short], 24) == expected
             assert machine.scheduler.stats().preemptions > 0
             machine.scheduler.check()
     finally:

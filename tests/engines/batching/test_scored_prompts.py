@@ -95,7 +95,7 @@ def test_a_long_scored_prompt_leaves_the_streams_their_tokens() -> None:
     run(test)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(seed=st.integers(0, 2**32), scored=st.integers(1, 9), num_blocks=st.integers(12, 20))
 def test_every_token_is_told_once_whatever_is_preempted_and_found(
     seed: int, scored: int, num_blocks: int

@@ -17,6 +17,7 @@ from transformers.cache_utils import DynamicSlidingWindowLayer
 
 import llmserve.engines.threaded.engine as threaded
 from llmserve.domain import (
+    Conversation,
     Delta,
     Failed,
     Finish,
@@ -83,7 +84,7 @@ async def answer(
         request_id="r",
         prompt_ids=tuple(engine.tokenizer.encode(prompt)),
         sampling=sampling,
-        max_tokens=12,
+        max_tokens=8,
     )
     engine.start(Job(task, mailbox, on_done=done.set))
     tokens: list[int] = []
@@ -330,9 +331,9 @@ def test_a_system_prompt_is_pinned_as_its_template_writes_it(tiny_model: Path) -
     async def test() -> None:
         async with engine_for(tiny_model) as engine:
             system = Message("system", "You are a helpful assistant who knows everything.")
-            prompt = (system, Message("user", "Hello there!"))
+            prompt = Conversation((system, Message("user", "Hello there!")))
             plain, _ = await answer(engine, prompt)
-            report = await engine.warm(["Hello"], [(system,)])
+            report = await engine.warm(["Hello"], [Conversation((system,))])
             assert len(report.prompt_seconds) == 1
             tokens, cached = await answer(engine, prompt)
             assert (tokens, cached) == (plain, report.prefix_tokens[0])

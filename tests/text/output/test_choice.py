@@ -45,6 +45,9 @@ OTHER_TEMPLATE: dict[str, Any] = {
         ("[TOOL_CALLS]{{ name }}[ARGS]", "mistral"),
         ("[TOOL_CALLS] [", "mistral_json"),
         ("<minimax:tool_call>", "minimax"),
+        ("<seed:tool_call>", "seed"),
+        ("<TOOLCALL>[", "nemotron"),
+        ("<tool_calls>[", "jamba"),
         ("<tool_call>\\n<function=f>\\n<parameter=x>", "qwen_xml"),
         ("<tool_call>{{ name }}\\n<arg_key>", "glm"),
         ("<tool_call>\\n{\"name\": <function-name>", "hermes"),
@@ -52,6 +55,7 @@ OTHER_TEMPLATE: dict[str, Any] = {
         ("<|start_of_role|>assistant<|end_of_role|><|tool_call|>", "granite"),
         ("[func_name1(params_name1=value)]", "llama_python"),
         ('{"name": function name, "parameters": dictionary}', "llama_json"),
+        ('\'{"name": "\' + call.name + \'", "parameters": \'', "llama_json"),
         ("{{ messages }}", "generic"),
     ],
 )  # fmt: skip
@@ -105,5 +109,5 @@ def test_a_template_that_reads_like_a_family_is_read_as_that_family() -> None:
 
 
 def test_a_template_that_is_not_valid_is_told() -> None:
-    with pytest.raises(ConfigurationError, match="output.syntax in model.toml"):
+    with pytest.raises(ConfigurationError, match=r"output\.syntax in model\.toml"):
         choose_syntax(marked_tokenizer(()), None, "llama", '{"fields": {"content": {}}}')

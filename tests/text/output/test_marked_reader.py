@@ -104,6 +104,7 @@ def test_arguments_that_are_malformed_stay_as_they_were_written(
         (LLAMA_JSON, '<|python_tag|>{"name": "weather", "parameters": {"city": "a"}}', None),
         (LLAMA_JSON, '{"type": "function", "name": "weather", "parameters": {"city": "a"}}', None),
         (LLAMA_PYTHON, "[weather(city='a')]", None),
+        (LLAMA_PYTHON, "<|python_start|>[weather(city='a')]<|python_end|>", None),
         (MISTRAL, '[TOOL_CALLS]weather[CALL_ID]123456789[ARGS]{"city": "a"}', None),
         (MISTRAL_JSON, '[TOOL_CALLS] [{"name": "weather", "arguments": {"city": "a"}}]', None),
         (GRANITE, '<|tool_call|>{"name": "weather", "arguments": {"city": "a"}}', None),
@@ -127,7 +128,7 @@ def test_arguments_come_as_they_are_written() -> None:
 def test_white_space_around_delimiters_is_no_text() -> None:
     written = f"<think>\n Hm. \n</think>\n\nYes. \n\n{PING}\n{PING}\n\n And so on.\n"
     assert read(HERMES, written) == Read(
-        "Yes.And so on.\n", "Hm.", (("ping", "{}"), ("ping", "{}"))
+        "Yes.\n\n And so on.\n", "Hm.", (("ping", "{}"), ("ping", "{}"))
     )
 
 
@@ -158,6 +159,12 @@ def test_delimiters_around_the_answer_are_left_out() -> None:
 def test_an_end_that_was_missing_is_left_out_when_it_comes() -> None:
     call = '<tool_call>{"name": "ping", "arguments": {}} and </tool_call>so.'
     assert read(HERMES, call) == Read("andso.", "", (("ping", "{}"),))
+
+
+def test_text_may_follow_calls_that_have_no_delimiter() -> None:
+    expected = Read("So.", "", (("ping", "{}"),))
+    assert read(LLAMA_PYTHON, "[ping()] So.") == expected
+    assert read(LLAMA_JSON, '{"name": "ping", "parameters": {}} So.') == expected
 
 
 def test_an_answer_in_json_is_no_call_though_calls_have_no_delimiter() -> None:

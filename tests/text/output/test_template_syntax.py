@@ -59,7 +59,7 @@ def test_reasoning_text_and_calls_are_told_apart() -> None:
     syntax = TemplateSyntax(NAMED, "a template")
     written = "{{ Hm. }} I look. @weather(city=3;days=3;)@ @ping()@ ((Oh.))"
     assert read(syntax, written) == Read(
-        "I look.Oh.", "Hm.", (("weather", '{"city": "3", "days": 3}'), ("ping", "{}"))
+        "I look. Oh.", "Hm.", (("weather", '{"city": "3", "days": 3}'), ("ping", "{}"))
     )
     assert read(syntax, written, tools=None).text.startswith("I look. @weather(city")
 
@@ -83,7 +83,15 @@ def test_what_a_pattern_cannot_take_is_text() -> None:
     fields: dict[str, Any] = json.loads(json.dumps(NAMED["fields"]))
     fields["tool_calls"]["open_pattern"] = r"@(?P<name>\w+)?\("
     syntax = TemplateSyntax({**NAMED, "fields": fields}, "a template")
-    assert read(syntax, "So @()@ and on.", [6, 9]).text.endswith(")@ and on.")
+    assert read(syntax, "So @()@ and on.", [2, 6, 9]) == Read("So @()@ and on.")
+
+
+def test_long_text_is_read_as_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("llmserve.text.output.template_syntax.RENEWED_AFTER", 5)
+    syntax = TemplateSyntax(IN_JSON, "a template")
+    written = 'Hello [ there. [[{"name": "ping", "arguments": {}}]] And [so on.'
+    expected = Read("Hello [ there. And [so on.", "", (("ping", "{}"),))
+    assert read(syntax, written, range(len(written))) == expected
 
 
 @pytest.mark.parametrize(
@@ -98,7 +106,7 @@ def test_what_a_pattern_cannot_take_is_text() -> None:
     ],
 )
 def test_a_template_that_is_not_valid_is_told_with_its_origin(template: dict[str, Any]) -> None:
-    with pytest.raises(ConfigurationError, match="model.toml"):
+    with pytest.raises(ConfigurationError, match=r"model\.toml"):
         TemplateSyntax(template, "model.toml")
 
 

@@ -14,7 +14,7 @@ from llmserve.text.output.calls.form import Outcome
 from llmserve.text.output.json_text import decoded
 from llmserve.text.output.lark import Lark, any_of, repeated
 from llmserve.text.output.source import Marks, Source, Steps
-from llmserve.text.output.tool_calls import ToolCalls, schema_of
+from llmserve.text.output.tool_calls import ToolCalls, members_of, schema_of
 from llmserve.text.output.typed import referred, types_of
 
 QUOTE: Final = '<|"|>'
@@ -68,9 +68,7 @@ class GemmaCalls:
         bodies = []
         for tool in tools:
             schema = schema_of(tool)
-            arguments = _Values(lark, schema, is_strict=tool.is_strict).rule(
-                {"type": "object", **schema}, _DEPTH
-            )
+            arguments = _Values(lark, schema, is_strict=tool.is_strict).rule(schema, _DEPTH)
             named = lark.literal(f"call:{tool.name}")
             bodies.append(lark.rule("call", f"{named} {arguments} {lark.literal(_END)}"))
         return any_of(bodies)
@@ -110,8 +108,7 @@ class _Values:
         return f"({self._lark.literal(QUOTE)} {self._lark.text_until(QUOTE, length)})"
 
     def _object(self, of: Mapping[str, Any], depth: int) -> str:
-        required = of.get("required") or []
-        properties = {**{key: {} for key in required}, **(of.get("properties") or {})}
+        properties, required = members_of(of)
         pairs = {
             key: f"{json.dumps(key + ':')} {self.rule(properties[key], depth - 1)}"
             for key in sorted(properties)

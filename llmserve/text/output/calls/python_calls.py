@@ -13,15 +13,19 @@ import regex
 
 from llmserve.domain import Tool, ToolCall
 from llmserve.text.output.calls.form import Outcome
-from llmserve.text.output.calls.region import end_of_region, pattern_of_end
-from llmserve.text.output.lark import Lark, any_of
+from llmserve.text.output.calls.region import end_of_region
+from llmserve.text.output.lark import Lark, any_of, repeated
 from llmserve.text.output.source import Source, Steps
-from llmserve.text.output.tool_calls import ToolCalls, schema_of
+from llmserve.text.output.tool_calls import ToolCalls, members_of, schema_of
 from llmserve.text.output.typed import types_of
 
 _LIST: Final = regex.compile(r"[ \t\r\n]*+\[")
+_END: Final = regex.compile(r"[ \t\r\n]*+\]")
 _HEAD: Final = regex.compile(r"[ \t\r\n]*+,?[ \t\r\n]*+(?P<name>[A-Za-z_][\w.-]*+)\(")
 _STRUCTURE: Final = regex.compile(r"""["'()\[\]{}]""")
+_OF_TEXTS: Final = frozenset({"type", "title", "description", "minLength", "maxLength", "default"})
+"""Keywords of a schema whose texts may stand in single quotes, too, as models prefer them."""
+
 _CONSTANTS: Final = {"true": True, "false": False, "null": None}
 """As JSON writes them: models mix the two, and grammars write JSON inside a call."""
 
@@ -29,25 +33,28 @@ _CONSTANTS: Final = {"true": True, "false": False, "null": None}
 @dataclass(frozen=True, slots=True)
 class PythonCalls:
     """A list of calls with keyword arguments. A call's arguments are passed on as a whole, when it
-    is complete. An answer that begins with a list whose first name is a tool's is one, too."""
+    is complete. An answer that begins with a list whose first name is a tool's is one, too.
 
-    begin: str = ""
-    end: str = ""
+    Attributes:
+        around: delimiters that a model may write around the list, though nobody asked for them.
+    """
+
+    around: tuple[str, ...] = ("<|python_start|>", "<|python_end|>")
     between: str | None = None
     ends_reasoning: bool = False
     is_bare: bool = True
 
     @property
     def triggers(self) -> tuple[str, ...]:
-        return (self.begin,) if self.begin else ()
+        return self.around[:1]
 
     @property
     def markers(self) -> tuple[str, ...]:
-        return tuple(marker for marker in (self.begin, self.end) if marker)
+        return self.around
 
     @property
     def ends(self) -> tuple[str, ...]:
-        return (self.end,) if self.end else ()
+        return self.around[1:]
 
     def read(self, trigger: str, source: Source, calls: ToolCalls) -> Steps[Outcome]:
         if (yield from source.match(_LIST)) is None:
@@ -72,7 +79,8 @@ class PythonCalls:
         if is_first:
             return Outcome.MALFORMED
         source.forget()
-        return (yield from end_of_region(source, pattern_of_end("]", self.end)))
+        outcome = yield from end_of_region(source, _END)
+        return Outcome.UNCLOSED if trigger else outcome
 
     def write(self, calls: Sequence[ToolCall]) -> str:
         written = []
@@ -80,19 +88,18 @@ class PythonCalls:
             arguments = json.loads(call.arguments)
             pairs = ", ".join(f"{key}={value!r}" for key, value in arguments.items())
             written.append(f"{call.name}({pairs})")
-        return f"{self.begin}[{', '.join(written)}]{self.end}"
+        return f"[{', '.join(written)}]"
 
     def rules(self, lark: Lark, tools: Sequence[Tool], *, is_parallel: bool) -> str:
         body = any_of([lark.rule("call", _rule(lark, tool)) for tool in tools])
         more = f'(", " {body})*' if is_parallel else ""
-        return f'"[" {body} {more} "]" {lark.literal(self.end)}'
+        return f'"[" {body} {more} "]"'
 
 
 def _rule(lark: Lark, tool: Tool) -> str:
     """A call's rule: the parameters in the schema's order; what else it allows is left out."""
     schema = schema_of(tool)
-    required = schema.get("required") or []
-    properties = {**{key: {} for key in required}, **(schema.get("properties") or {})}
+    properties, required = members_of(schema)
     pairs = {
         key: f"{json.dumps(key + '=')} {_value(lark, of, schema, is_strict=tool.is_strict)}"
         for key, of in properties.items()
@@ -109,7 +116,12 @@ def _value(lark: Lark, of: Any, root: dict[str, Any], *, is_strict: bool) -> str
         return '"None"'
     whole: dict[str, Any] = dict(of) if isinstance(of, dict) else {}
     whole |= {key: root[key] for key in ("$defs", "definitions") if key in root}
-    return lark.json(whole, is_strict=is_strict)
+    as_json = lark.json(whole, is_strict=is_strict)
+    if types != {"string"} or not set(of) <= _OF_TEXTS:
+        return as_json
+    length = repeated(of.get("minLength") or 0, of.get("maxLength"))
+    single = lark.rule("quoted", f"/'[^'\\\\\\n]{length}'/")
+    return f"({as_json} | {single})"
 
 
 def _arguments(source: Source, written: list[str]) -> Steps[bool]:

@@ -15,7 +15,7 @@ from llmserve.text.output.calls.form import Outcome
 from llmserve.text.output.calls.region import end_of_region, pattern_of_end
 from llmserve.text.output.lark import Lark, any_of, repeated
 from llmserve.text.output.source import Marks, Source, Steps
-from llmserve.text.output.tool_calls import ToolCalls, schema_of
+from llmserve.text.output.tool_calls import ToolCalls, members_of, schema_of
 from llmserve.text.output.typed import argument_json, referred, types_of
 
 _SPACE: Final = r"[ \t\r\n]*+"
@@ -137,8 +137,7 @@ class TagCalls:
 
     def _parameters(self, lark: Lark, tool: Tool) -> list[str]:
         schema = schema_of(tool)
-        required = schema.get("required") or []
-        properties = {**{key: {} for key in required}, **(schema.get("properties") or {})}
+        properties, required = members_of(schema)
         if not properties and schema.get("additionalProperties") is not False:
             before, after = self._key("\0").split("\0")
             key = f"{lark.literal(_LINE + before)} /[A-Za-z_][A-Za-z0-9_.-]*/"

@@ -34,6 +34,9 @@ def test_every_token_has_its_place(drawn: tuple[StepPlan, int]) -> None:
     batch = Batch.from_plan(plan, size, torch.device("cpu"))
     place = 0
     sampled = []
+    token_ids, positions, slots = (
+        tensor.tolist() for tensor in (batch.token_ids, batch.positions, batch.slots)
+    )
     for row, part in enumerate(plan.slices):
         assert int(batch.query_starts[row]) == place
         assert int(batch.context_lengths[row]) == part.end
@@ -42,10 +45,10 @@ def test_every_token_has_its_place(drawn: tuple[StepPlan, int]) -> None:
             part.sequence.blocks[:used] + [0] * (batch.block_tables.shape[1] - used)
         )
         for position in range(part.start, part.end):
-            assert int(batch.token_ids[place]) == part.sequence.token_ids[position]
-            assert int(batch.positions[place]) == position
+            assert token_ids[place] == part.sequence.token_ids[position]
+            assert positions[place] == position
             block = part.sequence.blocks[position // size]
-            assert int(batch.slots[place]) == block * size + position % size
+            assert slots[place] == block * size + position % size
             place += 1
         if part.is_sampled:
             sampled.append(place - 1)

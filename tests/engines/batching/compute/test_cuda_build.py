@@ -3,9 +3,13 @@ spill of registers, and within the shared memory that a program may have there."
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import re
-import subprocess
+import shutil
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +20,7 @@ pytest.importorskip("triton", reason="triton is missing; pip install triton")
 
 import triton
 from triton.backends.compiler import GPUTarget
-from triton.compiler import ASTSource
+from triton.compiler import ASTSource, CompiledKernel
 
 from llmserve.engines.batching.compute.cuda.kv_write import STRIDES, _write_kernel
 from llmserve.engines.batching.compute.cuda.paged_decode import _reduce_kernel
@@ -67,9 +71,19 @@ BUILDS = [
 ]  # fmt: skip
 
 
-@pytest.fixture(autouse=True)
-def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
+@pytest.fixture(scope="module", autouse=True)
+def _kept_builds(request: pytest.FixtureRequest) -> Iterator[None]:
+    """What was built before is not built again. Triton names a build by everything that it depends
+    on: the kernel's source, the options, Triton itself. What no test asked for is removed."""
+    assert request.config.cache is not None
+    folder, begun = request.config.cache.mkdir("triton"), time.time()
+    with triton.knobs.cache.scope(), triton.knobs.nvidia.scope():
+        triton.knobs.cache.dir = str(folder)
+        triton.knobs.nvidia.dump_ptxas_log = True
+        yield
+    for entry in folder.iterdir():
+        if entry.stat().st_mtime < begun:
+            shutil.rmtree(entry)
 
 
 def build(kernel: Any, capability: int, element: str, constants: dict[str, Any], **options: int):
@@ -93,29 +107,24 @@ def build(kernel: Any, capability: int, element: str, constants: dict[str, Any],
         if kind.startswith("*") and name not in SLICED_TENSORS
     }
     source = ASTSource(kernel, types, constants, aligned)
-    return triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options)
+    told = io.StringIO()
+    with contextlib.redirect_stdout(told):
+        built = triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options)
+    if told.getvalue():
+        assembler_log(built).write_text(told.getvalue())
+    os.utime(assembler_log(built).parent)  # it is of use
+    return built
 
 
-def spilled_bytes(ptx: str, folder: Path) -> int:
-    """What the assembler has to put into memory for lack of registers."""
-    source = folder / "kernel.ptx"
-    source.write_text(ptx)
-    (architecture,) = re.findall(r"\.target (sm_\w+)", ptx)
-    tools = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
-    is_new = int(re.sub(r"\D", "", architecture)) >= 100 and (tools / "ptxas-blackwell").exists()
-    assembled = subprocess.run(
-        [
-            tools / ("ptxas-blackwell" if is_new else "ptxas"),
-            *("-v", "--gpu-name", architecture, "-o", folder / "kernel.cubin", source),
-        ],
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=100,
-    )
-    stores, loads = re.findall(
-        r"(\d+) bytes spill stores, (\d+) bytes spill loads", assembled.stderr
-    )[0]
+def assembler_log(built: CompiledKernel) -> Path:
+    """The log lies beside what was built."""
+    return Path(next(iter(built.metadata_group.values()))).with_name("assembler.log")
+
+
+def spilled_bytes(built: CompiledKernel) -> int:
+    """What the assembler had to put into memory for lack of registers."""
+    log = assembler_log(built).read_text()
+    ((stores, loads),) = re.findall(r"(\d+) bytes spill stores, (\d+) bytes spill loads", log)
     return int(stores) + int(loads)
 
 
@@ -123,7 +132,6 @@ def check(
     tiling: Tiling,
     capability: int,
     shape: tuple[int, int, str, dict[str, bool]],
-    folder: Path,
     **constants: Any,
 ) -> None:
     head_dim, group, element, variant = shape
@@ -146,25 +154,21 @@ def check(
         num_stages=tiling.stages,
     )
     assert built.metadata.shared <= SHARED_KIB[capability] * 1024
-    assert spilled_bytes(built.asm["ptx"], folder) == 0
+    assert spilled_bytes(built) == 0
 
 
 @pytest.mark.parametrize(("capability", "shape"), BUILDS)
-def test_decode_fits(
-    capability: int, shape: tuple[int, int, str, dict[str, bool]], tmp_path: Path
-) -> None:
+def test_decode_fits(capability: int, shape: tuple[int, int, str, dict[str, bool]]) -> None:
     head_dim, group, element, _ = shape
     tiling = decode_tiling(capability // 10, group, head_dim, DTYPES[element])
-    check(tiling, capability, shape, tmp_path, SPLITS=16, IS_DECODE=True)
+    check(tiling, capability, shape, SPLITS=16, IS_DECODE=True)
 
 
 @pytest.mark.parametrize(("capability", "shape"), BUILDS)
-def test_prefill_fits(
-    capability: int, shape: tuple[int, int, str, dict[str, bool]], tmp_path: Path
-) -> None:
+def test_prefill_fits(capability: int, shape: tuple[int, int, str, dict[str, bool]]) -> None:
     head_dim, _, element, _ = shape
     tiling = prefill_tiling(capability // 10, head_dim, DTYPES[element])
-    check(tiling, capability, shape, tmp_path, SPLITS=1, IS_DECODE=False)
+    check(tiling, capability, shape, SPLITS=1, IS_DECODE=False)
 
 
 @pytest.mark.parametrize("capability", [75, 90])

@@ -23,7 +23,7 @@ CONTEXT = 256
 BLOCK = 8
 PROMPTS = ([*range(3, 73)], [*range(90, 40, -1)])
 """Of 70 and 50 tokens, far beyond every window and chunk here."""
-NEW_TOKENS = 40
+NEW_TOKENS = 24
 
 _SHAPE: dict[str, Any] = {
     "vocab_size": 128,

@@ -4,6 +4,7 @@ keys."""
 
 from __future__ import annotations
 
+import functools
 import statistics
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,7 @@ from llmserve.engines.weights.loading import load_model
 LENGTHS = (1, 2, 15, 16, 17, 31, 32, 33, 64, 95)
 
 
+@functools.lru_cache(maxsize=1)
 def grouped(group: int, head_dim: int, window: int | None = None) -> Any:
     """A model with `group` query heads for each of two KV heads."""
     settings: dict[str, Any] = {

@@ -1,0 +1,1 @@
+"""What constrained output costs a step, and those who run beside it."""

@@ -1,0 +1,36 @@
+"""Test files that share a server run in one process, one after another."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from xdist.scheduler import LoadFileScheduling
+
+FILES: Final[Mapping[tuple[str, ...], tuple[str, ...]]] = {
+    ("pair",): (
+        "deploy/test_prometheus.py", "e2e/test_models.py", "e2e/test_run_directory.py",
+        "e2e/test_shutdown.py", "e2e/test_workers.py",
+    ),
+    ("demo",): (
+        "deploy/test_nginx.py", "doctor/test_examination.py", "e2e/test_crowd.py",
+        "e2e/test_docs_page.py", "e2e/test_road.py",
+    ),
+    ("plain", "guarded", "strict"): (
+        "cli/test_cli.py", "e2e/test_box.py", "e2e/test_conversations.py", "e2e/test_fields.py",
+        "e2e/test_framing.py", "e2e/test_handshake.py", "e2e/test_http_versions.py",
+        "e2e/test_large_bodies.py", "e2e/test_logprobs.py", "e2e/test_malformed.py",
+        "scripts/test_warm.py",
+    ),
+}  # fmt: skip
+"""The files, below `tests`, that use these servers, which are fixtures' names."""
+
+_FIRSTS: Final = {"tests/" + file: files[0] for files in FILES.values() for file in files}
+
+
+class SharedServers(LoadFileScheduling):
+    """Like `--dist loadfile`, but these files are one."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = str(super()._split_scope(nodeid))
+        return _FIRSTS.get(file, file)
