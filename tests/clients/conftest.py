@@ -9,7 +9,9 @@ from server import DEMO, Server, running_server
 
 
 @pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """The demo model."""
-    with running_server(tmp_path_factory.mktemp("clients"), DEMO) as running:
+def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """The demo model. A field that it would ignore is refused: no library may send one."""
+    with running_server(tmp_path_factory.mktemp("host"), DEMO, strict_fields=True) as running:
         yield running
+        running.wait_for_load(0, 0)
+        assert "Traceback" not in running.log

@@ -9,8 +9,8 @@ from server import Server
 
 
 @pytest.fixture(scope="module")
-def report(server: Server) -> Report:
-    return python_session("langchain_session.py", server.url, "demo")
+def report(host: Server) -> Report:
+    return python_session("langchain_session.py", host.url, "demo")
 
 
 @pytest.mark.parametrize("call", ["call", "streamed_call", "asynchronous_call"])

@@ -9,8 +9,8 @@ from server import Server
 
 
 @pytest.fixture(scope="module")
-def reports(server: Server) -> Report:
-    return python_session("litellm_session.py", server.url, "demo")
+def reports(host: Server) -> Report:
+    return python_session("litellm_session.py", host.url, "demo")
 
 
 @pytest.fixture(params=["openai", "hosted_vllm"])
@@ -20,12 +20,12 @@ def report(request: pytest.FixtureRequest, reports: Report) -> Report:
 
 
 @pytest.mark.parametrize("call", ["call", "streamed_call", "asynchronous_call"])
-def test_it_is_told_of_a_call(report: Report, call: str) -> None:
-    check_call(report[call])
+def test_it_is_told_of_a_call(reports: Report, call: str) -> None:
+    check_call(reports["calls"][call])
 
 
-def test_a_result_is_answered_the_same_streamed_and_whole(report: Report) -> None:
-    check_same_answer(report["answer"], report["streamed_answer"])
+def test_a_result_is_answered_the_same_streamed_and_whole(reports: Report) -> None:
+    check_same_answer(reports["calls"]["answer"], reports["calls"]["streamed_answer"])
 
 
 @pytest.mark.parametrize("answer", ["structured", "streamed_structure"])

@@ -15,8 +15,8 @@ from server import Server
 
 
 @pytest.fixture(scope="module")
-def report(server: Server) -> Report:
-    return node_session("openai_session.mjs", server.url, "demo")
+def report(host: Server) -> Report:
+    return node_session("openai_session.mjs", host.url, "demo")
 
 
 @pytest.mark.parametrize("call", ["call", "streamed_call"])

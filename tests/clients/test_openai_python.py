@@ -15,8 +15,8 @@ from server import Server
 
 
 @pytest.fixture(scope="module")
-def report(server: Server) -> Report:
-    return main_session("openai_session.py", server.url, "demo")
+def report(host: Server) -> Report:
+    return main_session("openai_session.py", host.url, "demo")
 
 
 @pytest.mark.parametrize("call", ["call", "streamed_call", "asynchronous_call"])

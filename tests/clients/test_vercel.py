@@ -9,8 +9,8 @@ from server import Server
 
 
 @pytest.fixture(scope="module")
-def report(server: Server) -> Report:
-    return node_session("vercel_session.mjs", server.url, "demo")
+def report(host: Server) -> Report:
+    return node_session("vercel_session.mjs", host.url, "demo")
 
 
 @pytest.mark.parametrize("way", ["whole", "streamed"])

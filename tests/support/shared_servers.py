@@ -8,6 +8,11 @@ from typing import Final
 from xdist.scheduler import LoadFileScheduling
 
 FILES: Final[Mapping[tuple[str, ...], tuple[str, ...]]] = {
+    ("host",): (
+        "clients/test_guidellm.py", "clients/test_instructor.py", "clients/test_langchain.py",
+        "clients/test_litellm.py", "clients/test_lm_eval.py", "clients/test_openai_node.py",
+        "clients/test_openai_python.py", "clients/test_pydantic_ai.py", "clients/test_vercel.py",
+    ),
     ("pair",): (
         "deploy/test_prometheus.py", "e2e/test_models.py", "e2e/test_run_directory.py",
         "e2e/test_shutdown.py", "e2e/test_workers.py",
