@@ -1,4 +1,4 @@
-"""What a test needs of its machine: CI must have it, elsewhere the test is skipped."""
+"""What a test needs installed: CI must have it, elsewhere the test is skipped."""
 
 from __future__ import annotations
 

@@ -31,10 +31,9 @@ def get_weather(city: City, unit: Unit) -> str:
     return RESULT
 
 
-forced = chat.bind_tools([get_weather], tool_choice=NAME, parallel_tool_calls=False)
-required = chat.bind_tools(
-    [get_weather], tool_choice="required", strict=True, parallel_tool_calls=False
-)
+offered: dict[str, Any] = {"strict": True, "parallel_tool_calls": False}
+forced = chat.bind_tools([get_weather], tool_choice=NAME, **offered)
+required = chat.bind_tools([get_weather], tool_choice="required", **offered)
 shown = chat.bind_tools([get_weather], tool_choice="none")
 
 

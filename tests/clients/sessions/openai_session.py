@@ -65,15 +65,15 @@ def round_trip(*, stream: bool) -> dict[str, Any]:
             "finish_reason": choice.finish_reason,
             "usage": answer.usage.to_dict(),
         }
-    with client.chat.completions.stream(**asked, stream_options={"include_usage": True}) as events:
-        text = "".join(event.delta for event in events if event.type == "content.delta")
-        whole = events.get_final_completion()
-    assert text == whole.choices[0].message.content
-    return {
-        "text": text,
-        "finish_reason": whole.choices[0].finish_reason,
-        "usage": whole.usage.to_dict(),
-    }
+    text, told = "", {}
+    for chunk in client.chat.completions.create(
+        **asked, stream=True, stream_options={"include_usage": True}
+    ):
+        told |= {"usage": chunk.usage.to_dict()} if chunk.usage else {}
+        for choice in chunk.choices:
+            told |= {"finish_reason": choice.finish_reason} if choice.finish_reason else {}
+            text += choice.delta.content or ""
+    return {"text": text, **told}
 
 
 def structured() -> dict[str, Any]:
