@@ -10,7 +10,7 @@ from llmserve.engines.rules.bits import allow_only, as_ids
 from llmserve.engines.token_rule import Words
 
 START, END, LINE = 3, 4, 5
-VOCAB = 70
+VOCAB = 96
 
 
 class Letters:
