@@ -117,9 +117,11 @@ def test_one_that_became_another_users_is_not_used(tiny_model: Path, tmp_path: P
     outside.chmod(0o755)
     run_dir, heard = outside / "run", outside / "heard"
     nobody = pwd.getpwnam("nobody").pw_uid
+    secret = tmp_path / "a-secret"
+    secret.symlink_to(tiny_model)
     with (
         contextlib.ExitStack() as stack,
-        idle_server(tmp_path, tiny_model, workers=2, run_dir=run_dir) as server,
+        idle_server(tmp_path, f"{tiny_model},{secret}", workers=2, run_dir=run_dir) as server,
     ):
         stack.callback(shutil.rmtree, outside)
         wait_until(lambda: len(pids(server)) == 2, "two workers serve")
@@ -148,8 +150,8 @@ def test_one_that_became_another_users_is_not_used(tiny_model: Path, tmp_path: P
         server.wait_for_log("belongs to another user", times=3)
         # The workers still meet in the one that they hold.
         assert pids(server) == before
-        body = {"prompts": ["a secret"]}
-        answer = httpx.post(server.url + "/admin/warm", json=body, timeout=60)
+        body = {"model": "a-secret"}
+        answer = httpx.post(server.url + "/admin/unload", json=body, timeout=60)
         assert (answer.status_code, answer.json()["ok"]) == (200, True)
         assert server.metric("llmserve_worker_up") == 2
         # One that is started now has nobody to meet, and serves.
@@ -158,7 +160,7 @@ def test_one_that_became_another_users_is_not_used(tiny_model: Path, tmp_path: P
         answer = httpx.get(server.url + "/admin/status", timeout=20)
         assert answer.status_code == 200
         assert len(answer.json()["workers"]) + len(answer.json()["silent"]) == 2
-        assert httpx.post(server.url + "/generate", json=REQUEST, timeout=30).status_code == 200
+        assert httpx.post(server.url + "/generate", json=REQUEST, timeout=60).status_code == 200
         assert heard.read_bytes() == b""
         assert sorted(run_dir.rglob("*")) == there
         assert server.stop() == 0
@@ -183,7 +185,7 @@ def test_whatever_becomes_of_the_series_files_metrics_answers(
             file.write(b"\xff\xff\xff\x7f" + b"\xbf" * 4092)
         assert server.metric("llmserve_worker_up") <= 1
         server.wait_for_log("not all series in", times=1)
-        assert httpx.post(server.url + "/generate", json=REQUEST, timeout=30).status_code == 200
+        assert httpx.post(server.url + "/generate", json=REQUEST, timeout=60).status_code == 200
         metrics.rename(tmp_path / "taken")
         metrics.touch()
         assert server.metric("llmserve_worker_up") <= 1

@@ -1,4 +1,4 @@
-"""Rules made of rules: one that begins later, and several that hold together."""
+"""Several rules that hold together."""
 
 from __future__ import annotations
 
@@ -8,39 +8,6 @@ import numpy as np
 from loguru import logger
 
 from llmserve.engines.token_rule import AnswerRule, TokenRule, Words
-
-
-class AfterTokens:
-    """A rule that begins once some tokens have come, such as those that end the reasoning."""
-
-    def __init__(self, rule: AnswerRule, after: tuple[int, ...]) -> None:
-        self._rule = rule
-        self._after = after
-        self._last: tuple[int, ...] = ()
-        self._has_begun = not after
-
-    @property
-    def is_idle(self) -> bool:
-        """Whether it has not begun, or its rule is idle."""
-        return not self._has_begun or self._rule.is_idle
-
-    @property
-    def is_complete(self) -> bool:
-        """Whether it has begun and its rule is complete."""
-        return self._has_begun and self._rule.is_complete
-
-    def restrict(self, words: Words) -> None:
-        """As its rule, once it has begun."""
-        if self._has_begun:
-            self._rule.restrict(words)
-
-    def accept(self, token_id: int) -> None:
-        """Look for the tokens, or pass it on."""
-        if self._has_begun:
-            self._rule.accept(token_id)
-            return
-        self._last = (*self._last, token_id)[-len(self._after) :]
-        self._has_begun = self._last == self._after
 
 
 class AllOf:

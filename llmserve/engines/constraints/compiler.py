@@ -11,7 +11,6 @@ from typing import Final
 
 from llmserve.clock import awake_clock
 from llmserve.domain import Caller, Constraint, ConstraintKind
-from llmserve.engines.constraints.combined import AfterTokens
 from llmserve.engines.constraints.compilation import Compiled, compile_constraint
 from llmserve.engines.constraints.deep_stack import on_deep_stack
 from llmserve.engines.constraints.vocabulary import Vocabulary
@@ -66,12 +65,11 @@ class ConstraintCompiler:
     async def compile(
         self,
         constraint: Constraint,
-        after: tuple[int, ...] = (),
         *,
         caller: Caller = ANONYMOUS,
         hold: Hold = _no_hold,
     ) -> Callable[[], AnswerRule]:
-        """What makes a new rule for each answer; it begins once the tokens `after` have come.
+        """What makes a new rule for each answer.
 
         `hold` is called if this begins work, which goes on though the caller leaves.
 
@@ -91,7 +89,7 @@ class ConstraintCompiler:
             raise InvalidRequest(
                 f"{constraint.param} cannot be served: {compiled.why}", param=constraint.param
             )
-        return partial(_new_rule, compiled, after)
+        return compiled.new_rule
 
     def fail(self, error: LLMServeError) -> int:
         """Whoever waits gets this error; returns how many compilations that ends."""
@@ -143,8 +141,3 @@ def _compiled(constraint: Constraint, vocabulary: Vocabulary) -> Compiled | _Ref
             raise
         # A panic in Rust is none; llguidance may have met what it did not expect.
         return _Refusal("#: the grammar compiler failed on it; write it in another way")
-
-
-def _new_rule(compiled: Compiled, after: tuple[int, ...]) -> AnswerRule:
-    rule = compiled.new_rule()
-    return AfterTokens(rule, after) if after else rule

@@ -22,7 +22,7 @@ from transformers import (
 )
 
 from llmserve.domain import SamplingParams
-from llmserve.engines.token_mask import forbidden_tokens
+from llmserve.engines.token_mask import logit_limits
 from llmserve.engines.token_rule import TokenRule, Words
 
 MIN_NOISE: Final = 2.0**-25
@@ -151,10 +151,10 @@ class Restricted(LogitsProcessor):
             self._words = np.empty(-(-vocab // 32), np.int32)
         self._words[:] = -1
         self._rule.restrict(self._words)
-        forbidden = forbidden_tokens(self._words[None], vocab).to(scores.device)
-        masked = adjusted.masked_fill(forbidden, -torch.inf)
+        limits = logit_limits(self._words[None], vocab).to(scores)
+        masked = torch.minimum(adjusted, limits)
         if bool(masked.isneginf().all()):
-            masked = scores.masked_fill(forbidden, -torch.inf)
+            masked = torch.minimum(scores, limits)
         return masked
 
 

@@ -57,7 +57,7 @@ class OutputReader:
 
     def grammar(self, tools: Sequence[Tool], choice: ToolChoice) -> str | None:
         """The grammar (Lark, for llguidance) of answers that must call tools, or that call strict
-        ones or only some; `None` if any text will do.
+        ones, only some or only once; `None` if any text will do.
 
         It is for what follows the reasoning, or, if `covers_reasoning`, for the whole answer.
 
@@ -77,8 +77,8 @@ class OutputReader:
                 f"{', '.join(tool.name for tool in tools)}",
                 param="tool_choice",
             )
-        is_free = len(allowed) == len(tools) and not any(tool.is_strict for tool in tools)
-        if choice.mode is ToolMode.AUTO and is_free:
+        is_any = len(allowed) == len(tools) and not any(tool.is_strict for tool in tools)
+        if choice.mode is ToolMode.AUTO and is_any and choice.is_parallel:
             return None
         return self._syntax.grammar(self._lark(), allowed, choice)
 

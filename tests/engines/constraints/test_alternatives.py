@@ -8,7 +8,7 @@ from llmserve.engines.constraints.alternatives import AnyOf
 from llmserve.engines.rules.bits import allow_only, as_ids
 from llmserve.engines.token_rule import Words
 
-VOCAB = 40
+VOCAB = 64
 
 
 class Only:

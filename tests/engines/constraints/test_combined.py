@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 from loguru import logger
 
-from llmserve.engines.constraints.combined import AfterTokens, AllOf
+from llmserve.engines.constraints.combined import AllOf
 from llmserve.engines.token_rule import Words
 
 
@@ -33,7 +32,7 @@ class Only:
         self.seen.append(token_id)
 
 
-def left(rule: AllOf | AfterTokens) -> set[int]:
+def left(rule: AllOf) -> set[int]:
     words = np.full(2, -1, np.int32)
     rule.restrict(words)
     bits = np.unpackbits(words.view(np.uint8), bitorder="little")
@@ -67,26 +66,3 @@ def test_without_a_form_others_hold_and_nothing_ends() -> None:
     assert not rule.is_complete
     assert AllOf(None, []).is_idle
     assert AllOf(Only(1, length=0), []).is_complete
-
-
-@pytest.mark.parametrize(
-    ("tokens", "begins_at"),
-    [([7, 8, 9], 3), ([7, 7, 8, 9], 4), ([7, 8, 7, 8, 9], 5), ([8, 9, 7], None), ([7, 8], None)],
-)
-def test_a_rule_begins_once_its_tokens_have_come(tokens: list[int], begins_at: int | None) -> None:
-    inner = Only(1, length=1)
-    rule = AfterTokens(inner, (7, 8, 9))
-    begun = None
-    for count, token_id in enumerate(tokens, 1):
-        assert rule.is_idle
-        assert len(left(rule)) == 64
-        rule.accept(token_id)
-        if not rule.is_idle and begun is None:
-            begun = count
-    assert begun == begins_at
-    assert inner.seen == []
-    if begun is not None:
-        assert left(rule) == {1}
-        assert not rule.is_complete
-        rule.accept(1)
-        assert rule.is_complete

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 from bounded import run
-from engines.constraints.small import allowed, of_schema, small_vocabulary, token
+from engines.constraints.small import allowed, of_schema, small_vocabulary
 
 from llmserve.domain import Constraint, ConstraintKind
 from llmserve.engines.constraints import compiler as module
@@ -115,19 +115,6 @@ def test_whoever_waits_is_told_when_the_engine_closes(monkeypatch: pytest.Monkey
         with pytest.raises(ModelUnloaded):
             await compiler.compile(of_schema({}))
         counted.go.set()
-
-    run(test)
-
-
-def test_it_begins_after_the_tokens_that_it_is_given() -> None:
-    async def test() -> None:
-        compiler = ConstraintCompiler("m", small_vocabulary())
-        end = token("</think>")
-        rule = (await compiler.compile(of_schema({"const": 1}), after=(end,)))()
-        assert rule.is_idle
-        rule.accept(end)
-        assert len(allowed(rule)) == 1
-        compiler.close(GONE)
 
     run(test)
 

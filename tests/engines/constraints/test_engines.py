@@ -34,8 +34,8 @@ from llmserve.domain import (
     GenerationRequest,
     SamplingFields,
 )
-from llmserve.engines.constraints.combined import AfterTokens
 from llmserve.engines.constraints.compilation import compile_constraint
+from llmserve.engines.constraints.reasoning import AfterReasoning
 from llmserve.engines.constraints.vocabulary import Vocabulary
 from llmserve.engines.engine import Generator
 from llmserve.engines.job import Job
@@ -273,8 +273,8 @@ def test_it_begins_after_the_reasoning(tiny_model: Path, kind: EngineKind) -> No
             assert task.new_rule is not None
             rule = task.new_rule
 
-            def late() -> AfterTokens:
-                return AfterTokens(rule(), ids[2:4])
+            def late() -> AfterReasoning:
+                return AfterReasoning(rule(), None, ids[2:4], is_inside=True)
 
             seeded = replace(task, sampling=replace(task.sampling, seed=5), new_rule=late)
             answer = await finished(e, seeded)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from engines.rules.vocabulary import allowed
 
 from llmserve.engines.constraints.reasoning import AfterReasoning
@@ -10,7 +11,7 @@ from llmserve.engines.rules.bits import allow_only, as_ids
 from llmserve.engines.token_rule import Words
 
 START, END, LINE = 3, 4, 5
-VOCAB = 70
+VOCAB = 96
 
 
 class Letters:
@@ -72,3 +73,21 @@ def test_where_nothing_opens_or_ends_reasoning_the_form_holds_at_once() -> None:
         rule = AfterReasoning(Letters(), start, end, is_inside=inside)
         assert not rule.is_idle
         assert allowed(rule, VOCAB) == {40, 41}
+
+
+@pytest.mark.parametrize(
+    ("tokens", "begins_at"),
+    [([7, 8, 9], 3), ([7, 7, 8, 9], 4), ([7, 8, 7, 8, 9], 5), ([8, 9, 7], None), ([7, 8], None)],
+)
+def test_the_end_of_reasoning_may_be_several_tokens(
+    tokens: list[int], begins_at: int | None
+) -> None:
+    rule = AfterReasoning(Letters(), None, (7, 8, 9), is_inside=True)
+    begun = None
+    for count, token_id in enumerate(tokens, 1):
+        assert rule.is_idle
+        assert len(allowed(rule, VOCAB)) == VOCAB
+        rule.accept(token_id)
+        if not rule.is_idle and begun is None:
+            begun = count
+    assert begun == begins_at

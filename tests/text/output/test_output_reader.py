@@ -105,3 +105,12 @@ def test_a_call_of_nothing_cannot_be_required() -> None:
         a_reader().grammar((), REQUIRED)
     with pytest.raises(InvalidRequest, match=r"names pong, and the tools are weather, ping"):
         a_reader().grammar(TOOLS, ToolChoice(ToolMode.REQUIRED, ("pong",)))
+
+
+def test_one_call_at_most_is_a_grammar_though_none_must_be_made() -> None:
+    reader = a_reader(HERMES, CALLS)
+    free = reader.grammar(TOOLS, ToolChoice())
+    once = reader.grammar(TOOLS, ToolChoice(is_parallel=False))
+    assert free is None
+    assert once is not None
+    assert once != reader.grammar(TOOLS, ToolChoice(ToolMode.REQUIRED, is_parallel=False))

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 
 from llmserve.engines.batching.compute.sampling.row_state import RowState
-from llmserve.engines.token_mask import forbidden_tokens
+from llmserve.engines.token_mask import logit_limits
 
 MAX_THREADS: Final = 4
 """They run beside the forward pass, which has the cores on a CPU."""
@@ -85,30 +85,30 @@ class Masks:
 
         Where biases and minimum lengths leave none of a row's tokens, those of `kept` are used.
         """
-        forbidden = self._forbidden(logits)
+        limits = self._limits(logits)
         if kept is None:
             if len(self._restricted) == len(logits):
-                logits.masked_fill_(forbidden, -torch.inf)
+                torch.minimum(logits, limits, out=logits)
                 return
             for place, index in enumerate(self._restricted):
-                logits[index].masked_fill_(forbidden[place], -torch.inf)
+                torch.minimum(logits[index], limits[place], out=logits[index])
             return
-        masked = logits[self._restricted].masked_fill_(forbidden, -torch.inf)
+        masked = torch.minimum(logits[self._restricted], limits)
         is_empty = masked.amax(-1, keepdim=True).isneginf()
-        kept.masked_fill_(forbidden, -torch.inf)
-        logits[self._restricted] = torch.where(is_empty, kept, masked)
+        logits[self._restricted] = torch.where(is_empty, torch.minimum(kept, limits), masked)
 
-    def _forbidden(self, logits: torch.Tensor) -> torch.Tensor:
-        """(len(restricted), vocab)"""
+    def _limits(self, logits: torch.Tensor) -> torch.Tensor:
+        """(len(restricted), vocab); see `logit_limits`."""
         vocab = logits.shape[-1]
         if logits.device.type == "cpu":
-            return forbidden_tokens(self._words, vocab)
+            return logit_limits(self._words, vocab)
         # A bit for each token is copied, and the device unpacks it.
         words = torch.from_numpy(self._words).to(logits.device)
         bits = torch.arange(32, dtype=torch.int32, device=logits.device)
         allowed = ((words[:, :, None] >> bits) & 1).flatten(1)
-        width = allowed.shape[-1]
-        return torch.nn.functional.pad(allowed, (0, max(0, vocab - width)))[:, :vocab] == 0
+        missing = max(0, vocab - allowed.shape[1])
+        allowed = torch.nn.functional.pad(allowed, (0, missing))[:, :vocab]
+        return torch.where(allowed == 1, torch.inf, -torch.inf).to(logits.dtype)
 
 
 def _restrict(
