@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from llmserve.api.openai.reference import table
-
 
 def fields() -> None:
-    """Print every field of OpenAI's and vLLM's routes and what becomes of it, as Markdown."""
+    """List every field of OpenAI's and vLLM's references, and what becomes of it here."""
+    from llmserve.api.openai.reference import table
+
     print(table())

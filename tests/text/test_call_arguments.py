@@ -18,6 +18,14 @@ def test_what_is_no_object_is_none(text: str) -> None:
     assert arguments_object(text) is None
 
 
+@pytest.mark.parametrize(
+    "text", ['{"a": "\\ud83d"}', '{"\\ude00": 1}', '{"a": [{"b": "x\\udfffy"}]}']
+)
+def test_half_of_a_surrogate_pair_makes_no_object(text: str) -> None:
+    assert arguments_object(text) is None
+    assert arguments_object('{"a": "\\ud83d\\ude00"}') == {"a": "\U0001f600"}
+
+
 def test_what_python_parses_and_does_not_follow_is_none() -> None:
     assert arguments_object('{"a":' * 900 + "1" + "}" * 900) is None
 

@@ -32,6 +32,8 @@ def to_lark(text: str, rewrite: Callable[[Any], str]) -> str:
     Raises:
         GrammarRefused: it cannot be read.
     """
+    if text.lstrip().startswith("{"):  # llguidance's own form of grammars, which nothing bounds
+        raise GrammarRefused("JSON is no grammar; send Lark or GBNF, or a JSON schema as such")
     if sum(1 for _ in _RULE.finditer(text)) > MAX_RULES:
         raise GrammarRefused(f"it has more than {MAX_RULES:,} rules; split it")
     if _is_gbnf(text):
@@ -49,17 +51,32 @@ def unforced(grammar: str) -> str:
 
     Where it does, it tokenizes that text; a delimiter in it, such as `<think>` in an enum, then
     comes as the delimiter's own token, which the grammar does not take.
+
+    Raises:
+        GrammarRefused: its options are no JSON object.
     """
     if grammar.startswith("{"):
         first = json.loads(grammar)["grammars"][0]
         schema = first.get("json_schema")
         of_schema = f"start: %json {json.dumps(schema)}\n"
         grammar = first["lark_grammar"] if schema is None else of_schema
-    options, rules = {}, grammar
-    if grammar.startswith("%llguidance"):
-        line, _, rules = grammar.partition("\n")
-        options = json.loads(line.removeprefix("%llguidance"))
+    options, rules = _options(grammar)
     return f"%llguidance {json.dumps(options | {'no_forcing': True})}\n{rules}"
+
+
+def _options(grammar: str) -> tuple[dict[str, Any], str]:
+    """What a grammar says of itself in its first line, and the rest."""
+    text = grammar.lstrip()
+    if not text.startswith("%llguidance"):
+        return {}, grammar
+    text = text.removeprefix("%llguidance").lstrip(" \t")
+    try:
+        options, end = json.JSONDecoder().raw_decode(text)
+    except ValueError as error:
+        raise GrammarRefused(f"after %llguidance comes no JSON: {error}") from None
+    if not isinstance(options, dict):
+        raise GrammarRefused("after %llguidance comes no JSON object")
+    return options, text[end:]
 
 
 def _is_gbnf(text: str) -> bool:

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from fractions import Fraction
 from typing import Any, Final
 
+from llmserve.engines.constraints.common_multiple import common_multiple
 from llmserve.engines.constraints.disjoint import are_disjoint, conjuncts
 from llmserve.engines.constraints.json_pointer import child, resolve
 from llmserve.engines.constraints.keywords import (
@@ -40,7 +41,7 @@ MAX_MOST: Final = 2**31 - 1
 MAX_EXACT: Final = 2**53
 """Beyond it neighbouring integers are the same number for many readers of JSON."""
 MAX_DIVISOR: Final = 1024
-"""As a decimal number's digits; the grammar has a state for each remainder."""
+"""As a decimal number's digits, of what holds together; the grammar has a state per remainder."""
 MAX_PATTERN_PROPERTIES: Final = 16
 """Of one object: no two of them may match the same name, and every pair is compared."""
 MAX_TOGETHER: Final = {"pattern": 3, "multipleOf": 2}
@@ -305,6 +306,11 @@ class Schema:
                     raise SchemaRefused(
                         pointer, f"{keyword} holds more than {most} times for one value; merge them"
                     )
+            divisors = [each["multipleOf"] for each in together if "multipleOf" in each]
+            if common_multiple(divisors) > MAX_DIVISOR:
+                raise SchemaRefused(
+                    pointer, f"multipleOf together may have digits up to {MAX_DIVISOR}; drop one"
+                )
 
 
 def _draft(document: Any) -> str | None:
@@ -365,17 +371,13 @@ def _bound(at: str, keyword: str, value: Any) -> Any:
 
 def _divisor(at: str, value: float) -> float:
     """A divisor that is exact in binary: a validator divides, and 0.07 / 0.01 is no integer."""
-    exact = Fraction(str(value))
-    if exact != Fraction(value):
+    if Fraction(str(value)) != Fraction(value):
         raise SchemaRefused(
             at,
             f"multipleOf {value} has no exact binary value, and validators disagree on what it "
             "divides; use an integer of smaller units, or a text with a pattern",
         )
-    digits = exact
-    while digits.denominator > 1:
-        digits *= 10
-    if digits > MAX_DIVISOR:
+    if common_multiple([value]) > MAX_DIVISOR:
         raise SchemaRefused(at, f"multipleOf may have digits up to {MAX_DIVISOR}; leave it out")
     return value
 

@@ -47,6 +47,7 @@ REFUSED: dict[str, Any] = {
         ]
     },
     "divisor": {"type": "integer", "multipleOf": 1000003},
+    "divisors": {"type": "integer", "allOf": [{"multipleOf": 1021}, {"multipleOf": 1019}]},
     "twins": {
         "allOf": [{"$ref": "#/$defs/a"}, {"$ref": "#/$defs/b"}],
         "$defs": {
@@ -58,6 +59,7 @@ REFUSED: dict[str, Any] = {
 HARMLESS: dict[str, Any] = {
     "doubled": chain(30, lambda i: {"anyOf": [{"$ref": f"#/$defs/d{i}"}] * 2}),
     "doubled in all": chain(30, lambda i: {"allOf": [{"$ref": f"#/$defs/d{i}"}] * 2}),
+    "divisors": {"allOf": [{"multipleOf": 0.5}, {"multipleOf": 64}, {"type": "number"}]},
     "most items": {"type": "array", "maxItems": 10**9},
     "boxes": nested(6, lambda x: {"type": "array", "minItems": 999, "items": x}, {}),
     "most length": {"type": "string", "maxLength": 10**9},
@@ -103,6 +105,13 @@ def test_what_is_no_json_is_refused(source: str) -> None:
          + "\n".join(f"R{i}: R{i + 1} R{i + 1}" for i in range(30)) + '\nR30: "a"'),
         (ConstraintKind.GRAMMAR, "start: %json {"), (ConstraintKind.GRAMMAR, "start: start"),
         (ConstraintKind.GRAMMAR, 'start: "a" %json {"not": {}}'),
+        (ConstraintKind.GRAMMAR, "{"), (ConstraintKind.GRAMMAR, "{}"),
+        (ConstraintKind.GRAMMAR, '{"grammars": []}'), (ConstraintKind.GRAMMAR, '{"grammars": [1]}'),
+        (ConstraintKind.GRAMMAR, ' {"grammars": [{"json_schema": {"type": "integer"}}]}'),
+        (ConstraintKind.GRAMMAR, '{"grammars": [{"lark_grammar": "start: /a/"}]}'),
+        (ConstraintKind.GRAMMAR, '%llguidance words\nstart: "a"'),
+        (ConstraintKind.GRAMMAR, '%llguidance [1]\nstart: "a"'),
+        (ConstraintKind.GRAMMAR, "%llguidance"),
     ],
 )  # fmt: skip
 def test_what_is_no_grammar_is_refused(kind: ConstraintKind, source: str) -> None:
@@ -123,6 +132,7 @@ def test_what_is_no_grammar_is_refused(kind: ConstraintKind, source: str) -> Non
         (ConstraintKind.GRAMMAR, 'root ::= item ("," item)*\nitem ::= [0-9]+ | "x-y"', "12,x-y"),
         (ConstraintKind.GRAMMAR, 'start: "%json {" NAME // %json {\nNAME: /[a-z"]+/', '%json {a"'),
         (ConstraintKind.GRAMMAR, 'start: "<" %json {"const": {"a": 1}} ">"', '<{"a": 1}>'),
+        (ConstraintKind.GRAMMAR, '\n%llguidance {"x":\n1} // words\nstart: "ab"', "ab"),
     ],
 )
 def test_texts_of_the_language_are_followed_to_their_end(
