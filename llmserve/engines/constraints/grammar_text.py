@@ -11,6 +11,9 @@ from llguidance.gbnf_to_lark import gbnf_to_lark
 
 MAX_NESTING: Final = 100
 MAX_RULES: Final = 1000
+MAX_SYMBOLS: Final = 5000
+"""Names and literals. llguidance searches all that may come next for each item that it adds, and
+holds the GIL while it takes a token: 20,000 items stop every answer for seconds."""
 _RULE: Final = re.compile(
     r"^[ \t]*[?!]?[\w-]+(?:\[[^\]\n]*\])?(?:\.\d+)?[ \t]*(?:::=|:)", re.MULTILINE
 )
@@ -20,6 +23,7 @@ _TOKEN: Final = re.compile(
     r"|/(?:\\.|[^/\\\n])+/"  # an expression
     r"|%json\b|[(\[{]|[)\]}]|::="
 )
+_SYMBOL: Final = re.compile(rf"{_TOKEN.pattern}|(?P<name>[\w-]+)")
 
 
 class GrammarRefused(ValueError):
@@ -92,6 +96,18 @@ def _check_nesting(text: str) -> None:
         raise GrammarRefused(f"its groups are nested more than {MAX_NESTING} deep")
 
 
+def _check_size(text: str) -> None:
+    count = sum(
+        match["name"] is not None or (match[0][0] in '"/' and match[0][:2] != "//")
+        for match in _SYMBOL.finditer(text)
+    )
+    if count > MAX_SYMBOLS:
+        raise GrammarRefused(
+            f"it has {count:,} names and literals and may have {MAX_SYMBOLS:,}; write some of them "
+            "as one expression"
+        )
+
+
 def _rewritten(text: str, rewrite: Callable[[Any], str]) -> str:
     decoder = json.JSONDecoder()
     written: list[str] = []
@@ -110,4 +126,5 @@ def _rewritten(text: str, rewrite: Callable[[Any], str]) -> str:
     lark = "".join([*written, text[copied:]])
     outside = "".join([*written[::3], text[copied:]])
     _check_nesting(outside)
+    _check_size(outside)
     return lark

@@ -112,6 +112,9 @@ def test_what_is_no_json_is_refused(source: str) -> None:
         (ConstraintKind.GRAMMAR, '%llguidance words\nstart: "a"'),
         (ConstraintKind.GRAMMAR, '%llguidance [1]\nstart: "a"'),
         (ConstraintKind.GRAMMAR, "%llguidance"),
+        (ConstraintKind.GRAMMAR, "start: " + ' | '.join(['"a"'] * 5001)),
+        (ConstraintKind.GRAMMAR, "start: " + "a? " * 5001 + '\na: "a"'),
+        (ConstraintKind.GRAMMAR, "root ::= " + '"a"? ' * 5001),
     ],
 )  # fmt: skip
 def test_what_is_no_grammar_is_refused(kind: ConstraintKind, source: str) -> None:
