@@ -9,11 +9,15 @@ from server import DEMO, Server, running_server
 
 
 @pytest.fixture(scope="session")
-def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def demo_host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """The demo model, in the arithmetic that lm-eval's backend has. A field that it would ignore is
     refused: no library may send one."""
     with running_server(
-        tmp_path_factory.mktemp("host"), DEMO, strict_fields=True, device="cpu", dtype="float32"
+        tmp_path_factory.mktemp("demo_host"),
+        DEMO,
+        strict_fields=True,
+        device="cpu",
+        dtype="float32",
     ) as running:
         yield running
         running.wait_for_load(0, 0)

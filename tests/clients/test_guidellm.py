@@ -8,8 +8,8 @@ from client_session import python_session
 from server import DEMO, Server
 
 
-def test_a_short_benchmark_ends_well(host: Server, tmp_path: Path) -> None:
-    report = python_session("guidellm_session.py", host.url, "demo", DEMO, tmp_path)
+def test_a_short_benchmark_ends_well(demo_host: Server, tmp_path: Path) -> None:
+    report = python_session("guidellm_session.py", demo_host.url, "demo", DEMO, tmp_path)
     assert report["counts"] == {"successful": 8, "errored": 0, "incomplete": 0}
     assert report["output_tokens"] == [8] * 8
     assert all(tokens >= 32 for tokens in report["prompt_tokens"])

@@ -11,8 +11,8 @@ by_each_mode = pytest.mark.parametrize("mode", ["TOOLS", "JSON_SCHEMA"])
 
 
 @pytest.fixture(scope="module")
-def report(host: Server) -> Report:
-    return python_session("instructor_session.py", host.url, "demo")
+def report(demo_host: Server) -> Report:
+    return python_session("instructor_session.py", demo_host.url, "demo")
 
 
 @by_each_mode

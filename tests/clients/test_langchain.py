@@ -9,8 +9,8 @@ from server import Server
 
 
 @pytest.fixture(scope="module")
-def report(host: Server) -> Report:
-    return python_session("langchain_session.py", host.url, "demo")
+def report(demo_host: Server) -> Report:
+    return python_session("langchain_session.py", demo_host.url, "demo")
 
 
 @pytest.mark.parametrize("call", ["call", "streamed_call", "asynchronous_call"])

@@ -9,8 +9,8 @@ from server import Server
 
 
 @pytest.fixture(scope="module")
-def reports(host: Server) -> Report:
-    return python_session("litellm_session.py", host.url, "demo")
+def reports(demo_host: Server) -> Report:
+    return python_session("litellm_session.py", demo_host.url, "demo")
 
 
 @pytest.fixture(params=["openai", "hosted_vllm"])

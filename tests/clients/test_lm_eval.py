@@ -15,9 +15,11 @@ pytestmark = pytest.mark.timeout(300)
 
 
 @pytest.fixture(scope="module")
-def report(host: Server, tmp_path_factory: pytest.TempPathFactory) -> Report:
+def report(demo_host: Server, tmp_path_factory: pytest.TempPathFactory) -> Report:
     cache: Path = tmp_path_factory.mktemp("datasets")
-    return python_session("lm_eval_session.py", host.url, "demo", DEMO, cache=cache, seconds=250)
+    return python_session(
+        "lm_eval_session.py", demo_host.url, "demo", DEMO, cache=cache, seconds=250
+    )
 
 
 def numbers(answers: Any) -> Iterator[float]:

@@ -15,8 +15,8 @@ from server import Server
 
 
 @pytest.fixture(scope="module")
-def report(host: Server) -> Report:
-    return node_session("openai_session.mjs", host.url, "demo")
+def report(demo_host: Server) -> Report:
+    return node_session("openai_session.mjs", demo_host.url, "demo")
 
 
 @pytest.mark.parametrize("call", ["call", "streamed_call"])

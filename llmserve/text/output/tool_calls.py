@@ -11,6 +11,7 @@ from typing import Any, Final
 from loguru import logger
 
 from llmserve.domain import Tool, ToolCallDelta
+from llmserve.text.output.closed import closed
 
 NewId = Callable[[], str]
 
@@ -81,9 +82,14 @@ class ToolCalls:
 
 
 def schema_of(tool: Tool) -> dict[str, Any]:
-    """The JSON schema of a tool's arguments, which are an object."""
-    schema = json.loads(tool.parameters)
-    return {"type": "object", **(schema if isinstance(schema, dict) else {})}
+    """The JSON schema of a tool's arguments, which are an object.
+
+    Objects that declare their properties have no others, unless they say so: otherwise an answer
+    that must be a call could go on with new ones for ever.
+    """
+    read = json.loads(tool.parameters)
+    schema = {"type": "object", **(read if isinstance(read, dict) else {})}
+    return schema if '"allOf"' in tool.parameters else closed(schema)
 
 
 def members_of(schema: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
