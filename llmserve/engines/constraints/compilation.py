@@ -29,8 +29,12 @@ MAX_SECONDS: Final = 2.0
 CULPRIT_SECONDS: Final = 0.5
 """For the search of what is at fault in a schema that was refused as a whole."""
 LIMITS: Final = LLParserLimits(
-    initial_lexer_fuel=250_000, max_grammar_size=100_000, verbose_errors=False
+    initial_lexer_fuel=250_000,
+    max_grammar_size=100_000,
+    max_lexer_states=100_000,
+    verbose_errors=False,
 )
+"""A lexer's states take 400 bytes each, and stay as long as its grammar."""
 JSON_OPTIONS: Final[JsonCompileOptions] = {
     "whitespace_flexible": False,
     "item_separator": ", ?",
@@ -42,17 +46,26 @@ JSON_OPTIONS: Final[JsonCompileOptions] = {
 _SLOW: Final = ("pattern", "format", "multipleOf", "patternProperties", "allOf")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Compiled:
-    """A constraint for one vocabulary; each answer gets a copy."""
+    """A constraint for one vocabulary; each answer gets a copy.
+
+    The copies share the states of their lexer, which become more with every answer and are bounded.
+    Once a copy has failed, all may: it `is_spent`, and the constraint is to be compiled again.
+    """
 
     matcher: LLMatcher
     vocab: int
     num_words: int
+    is_spent: bool = False
 
     def new_rule(self) -> GrammarRule:
         """A rule at its beginning; takes microseconds."""
-        return GrammarRule(self.matcher.deep_copy(), self.vocab, self.num_words)
+        return GrammarRule(self.matcher.deep_copy(), self.vocab, self.num_words, self._spend)
+
+    def _spend(self) -> None:
+        """Called by the thread that samples."""
+        self.is_spent = True
 
 
 def compile_constraint(constraint: Constraint, vocabulary: Vocabulary) -> Compiled:

@@ -19,7 +19,8 @@ from llmserve.engines.preparation import PreparationPool
 from llmserve.engines.token_rule import AnswerRule
 from llmserve.errors import InvalidRequest, LLMServeError
 
-MAX_ENTRIES: Final = 256
+MAX_ENTRIES: Final = 64
+"""Each takes up to 40 MiB, as `LIMITS` has it."""
 MAX_CHARS: Final = 2**22
 """Characters of all constraints in the cache: a grammar takes memory in proportion."""
 
@@ -44,7 +45,8 @@ class ConstraintCompiler:
     own, so that a prompt never waits for a grammar.
 
     Equal constraints are compiled once, also while the first of them is still being compiled.
-    What was compiled or refused is kept, least recently used first to go.
+    What was compiled or refused is kept, least recently used first to go; what is spent is compiled
+    again.
     """
 
     def __init__(
@@ -80,7 +82,7 @@ class ConstraintCompiler:
         """
         key = (constraint.kind, constraint.source)
         compiled = self._cache.get(key)
-        if compiled is None:
+        if compiled is None or (isinstance(compiled, Compiled) and compiled.is_spent):
             # A caller who leaves does not take it away from the others.
             compiled = await asyncio.shield(self._flight(key, caller, hold))
         else:
@@ -124,6 +126,8 @@ class ConstraintCompiler:
         del self._flights[key]
         if flight.cancelled() or flight.exception() is not None:
             return
+        if self._cache.pop(key, None) is not None:  # it was spent
+            self._chars -= len(key[1])
         self._cache[key] = flight.result()
         self._chars += len(key[1])
         while len(self._cache) > MAX_ENTRIES or self._chars > MAX_CHARS:

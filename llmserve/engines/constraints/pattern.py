@@ -39,14 +39,14 @@ _REPEAT: Final = re.compile(r"\{(\d+)(,(\d*))?\}")
 
 
 class PatternRefused(ValueError):
-    """The expression is too large; says how it could be smaller."""
+    """The expression cannot be served; says how it could be."""
 
 
 def portable(pattern: str) -> str:
     """The expression with portable shorthands. What is no expression stays none.
 
     Raises:
-        PatternRefused: it is too long, too deep, or repeats too much.
+        PatternRefused: it is too long, too deep, repeats too much, or ends within an escape.
     """
     return _Scanner(pattern).scan()
 
@@ -81,7 +81,9 @@ class _Scanner:
             self._grow(1)
             return self._character_class()
         self._at += 1
-        if letter == "\\" and self._at < len(pattern):
+        if letter == "\\":
+            if self._at == len(pattern):  # llguidance would drop it
+                raise PatternRefused("it ends in a backslash that escapes nothing; double it")
             self._grow(1)
             return self._escape(NARROW)
         if letter == "(":

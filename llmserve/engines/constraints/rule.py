@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from llguidance import LLMatcher
 
@@ -15,10 +17,13 @@ class GrammarRule:
     Once nothing but the end may come, only the model's end-of-sequence tokens are allowed.
     """
 
-    def __init__(self, matcher: LLMatcher, vocab: int, num_words: int) -> None:
+    def __init__(
+        self, matcher: LLMatcher, vocab: int, num_words: int, on_failure: Callable[[], None]
+    ) -> None:
         """The matcher belongs to this rule; its masks have `num_words` words of 32 tokens, and the
-        first `vocab` tokens have a logit."""
+        first `vocab` tokens have a logit. `on_failure` is called before `restrict` raises."""
         self._matcher = matcher
+        self._on_failure = on_failure
         self._vocab = vocab
         self._mask: Words = np.zeros(num_words, np.int32)
         self._is_current = False
@@ -42,6 +47,7 @@ class GrammarRule:
         if not self._is_current:
             self._matcher.unsafe_compute_mask_ptr(self._mask.ctypes.data, self._mask.nbytes)
             if self._matcher.is_error():
+                self._on_failure()
                 raise GenerationFailed(
                     "the answer's grammar became too complex to go on with; simplify it"
                 )

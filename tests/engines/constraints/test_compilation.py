@@ -93,6 +93,7 @@ def test_what_is_no_json_is_refused(source: str) -> None:
 @pytest.mark.parametrize(
     ("kind", "source"),
     [
+        (ConstraintKind.REGEX, "\\"), (ConstraintKind.REGEX, "a\\\\\\"),
         (ConstraintKind.REGEX, "(a"), (ConstraintKind.REGEX, "(?=a)"),
         (ConstraintKind.REGEX, "[^\\s\\S]"), (ConstraintKind.CHOICE, "[]"),
         (ConstraintKind.CHOICE, '"a"'), (ConstraintKind.CHOICE, '[""]'),

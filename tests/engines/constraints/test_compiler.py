@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import threading
 from collections.abc import Callable
 
 import pytest
 from bounded import run
+<<<<<<< HEAD
 from engines.constraints.small import allowed, of_schema, small_vocabulary
+=======
+from engines.constraints.small import allowed, of_schema, small_vocabulary, token
+from llguidance import LLParserLimits
+>>>>>>> attack
 
 from llmserve.domain import Constraint, ConstraintKind
+from llmserve.engines.constraints import compilation
 from llmserve.engines.constraints import compiler as module
 from llmserve.engines.constraints.compilation import Compiled, compile_constraint
 from llmserve.engines.constraints.compiler import ConstraintCompiler
 from llmserve.engines.constraints.vocabulary import Vocabulary
-from llmserve.errors import InvalidRequest, ModelUnloaded
+from llmserve.engines.token_rule import AnswerRule
+from llmserve.errors import GenerationFailed, InvalidRequest, ModelUnloaded
 
 pytestmark = pytest.mark.usefixtures("no_thread_left")
 GONE = ModelUnloaded("gone")
@@ -97,6 +105,38 @@ def test_the_cache_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         await compiler.compile(of_schema({"const": 4}))
         await compiler.compile(of_schema({"const": 4}))
         assert counted.count == 6
+        compiler.close(GONE)
+
+    run(test)
+
+
+def use_up(new_rule: Callable[[], AnswerRule]) -> None:
+    """Write answers until one fails."""
+    choose = random.Random(0).choice
+    for rule in iter(new_rule, None):
+        for _ in range(200):
+            rule.accept(choose(allowed(rule)))
+
+
+def test_what_answers_have_used_up_is_compiled_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    limits = LLParserLimits(max_lexer_states=3000, verbose_errors=False)
+    monkeypatch.setattr(compilation, "LIMITS", limits)
+
+    async def test() -> None:
+        counted = Counted(monkeypatch)
+        counted.go.set()
+        compiler = ConstraintCompiler("m", small_vocabulary())
+        many = Constraint(ConstraintKind.REGEX, r"(.*[a-m].{18}b(.|\n)*){3}")
+        old_rule = await compiler.compile(many)
+        with pytest.raises(GenerationFailed):
+            use_up(old_rule)
+        with pytest.raises(GenerationFailed):
+            allowed(old_rule())
+        new_rule = await compiler.compile(many)
+        assert allowed(new_rule())
+        assert counted.count == 2
+        await compiler.compile(many)
+        assert counted.count == 2
         compiler.close(GONE)
 
     run(test)
