@@ -9,12 +9,8 @@ from collections.abc import Callable
 
 import pytest
 from bounded import run
-<<<<<<< HEAD
 from engines.constraints.small import allowed, of_schema, small_vocabulary
-=======
-from engines.constraints.small import allowed, of_schema, small_vocabulary, token
 from llguidance import LLParserLimits
->>>>>>> attack
 
 from llmserve.domain import Constraint, ConstraintKind
 from llmserve.engines.constraints import compilation
