@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from engines.rules.vocabulary import allowed
+from engines.rules.vocabulary import allowed, forbidden
 
 from llmserve.engines.constraints.reasoning import AfterReasoning
 from llmserve.engines.rules.bits import allow_only, as_ids
@@ -72,3 +72,13 @@ def test_where_nothing_opens_or_ends_reasoning_the_form_holds_at_once() -> None:
         rule = AfterReasoning(Letters(), start, end, is_inside=inside)
         assert not rule.is_idle
         assert allowed(rule, VOCAB) == {40, 41}
+
+
+def test_reasoning_cannot_end_the_answer_before_it_has_begun() -> None:
+    rule = AfterReasoning(Letters(), START, (END,), is_inside=True, ends_of_answer=(6, 33))
+    for _ in range(2):
+        assert not rule.is_idle
+        assert forbidden(rule, 64) == {6, 33}
+        rule.accept(40)
+    rule.accept(END)
+    assert allowed(rule, 64) == {40, 41}
