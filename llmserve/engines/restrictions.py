@@ -43,6 +43,7 @@ class Restrictions:
         reader: `None` where answers are plain text.
         compiler: `None` where nothing can be constrained.
         banned: what the model itself never generates.
+        eos_ids: what ends its answers.
     """
 
     tokenizer: Tokenizer
@@ -50,6 +51,7 @@ class Restrictions:
     compiler: ConstraintCompiler | None
     pool: PreparationPool
     banned: tuple[TokenSequence, ...] = ()
+    eos_ids: tuple[int, ...] = ()
 
     async def of(
         self,
@@ -91,7 +93,7 @@ class Restrictions:
         form = forms[0] if len(forms) == 1 else partial(_any_of, forms)
         if self.reader is None or covers_reasoning or not isinstance(request.prompt, Conversation):
             return form
-        return partial(_after_reasoning, form, self.reader, opening)
+        return partial(_after_reasoning, form, self.reader, opening, self.eos_ids)
 
     def _calls(self, request: GenerationRequest) -> Constraint | None:
         """The form of calls, where an answer must have them, or where its text has a form, too."""
@@ -156,7 +158,9 @@ def _any_of(forms: Sequence[NewRule]) -> AnswerRule:
     return AnyOf([make() for make in forms])
 
 
-def _after_reasoning(form: NewRule, reader: OutputReader, opening: str) -> AnswerRule:
+def _after_reasoning(
+    form: NewRule, reader: OutputReader, opening: str, eos_ids: tuple[int, ...]
+) -> AnswerRule:
     start = reader.reasoning_start
     may_begin = len(start) == 1 and not reader.has_reasoned(opening)
     return AfterReasoning(
@@ -164,4 +168,5 @@ def _after_reasoning(form: NewRule, reader: OutputReader, opening: str) -> Answe
         start[0] if may_begin else None,
         reader.reasoning_end,
         is_inside=reader.starts_in_reasoning(opening),
+        ends_of_answer=eos_ids,
     )

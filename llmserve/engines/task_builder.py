@@ -62,7 +62,9 @@ class TaskBuilder:
         self._pool = pool
         self._clock = clock
         self._reader = reader
-        self._restrictions = Restrictions(tokenizer, reader, compiler, pool, info.rules.banned)
+        self._restrictions = Restrictions(
+            tokenizer, reader, compiler, pool, info.rules.banned, tuple(info.eos_ids)
+        )
 
     async def build(
         self,

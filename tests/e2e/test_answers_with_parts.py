@@ -103,6 +103,17 @@ def test_a_format_holds_for_what_follows_the_reasoning(server: Server, engine: s
     assert 1 <= reasoning_tokens <= 5
 
 
+def test_reasoning_does_not_end_an_answer_that_must_have_a_form(
+    server: Server, engine: str
+) -> None:
+    fields = {"thinking_token_budget": 3, "logit_bias": {"256": 100}, "n": 3}
+    for choice in asked(server, engine, response_format=FORMAT, **fields)["choices"]:
+        jsonschema.validate(json.loads(choice["message"]["content"]), SCHEMA)
+    fields |= {"tools": TOOLS, "tool_choice": "required", "parallel_tool_calls": False}
+    for choice in asked(server, engine, **fields)["choices"]:
+        assert choice["finish_reason"] == "tool_calls"
+
+
 def test_without_reasoning_a_format_holds_from_the_beginning(server: Server, engine: str) -> None:
     answer = asked(server, engine, reasoning_effort="none", response_format=FORMAT, n=3)
     for choice in answer["choices"]:

@@ -138,6 +138,8 @@ def _checked(grammar: str, vocabulary: Vocabulary, tokenizer: LLTokenizer) -> Co
 def _told(error: str) -> str:
     """llguidance's words in one line, and what helps."""
     line = " ".join(error.split("<state>")[0].split()).replace("<non-verbose/>", "").strip()
+    if "NoExtensionBias" in line:  # its word for rules that lead back to themselves
+        return "it allows no text that ends; break the ring of its rules"
     return f"{line[:300] or 'it is too large'}; change it"
 
 

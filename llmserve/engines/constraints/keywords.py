@@ -12,6 +12,9 @@ FORMATS: Final = (
 )  # fmt: skip
 """Those that are enforced. Others are annotations, as the standard has it for all of them."""
 
+MAX_OPTIONS: Final = 1000
+"""Of one anyOf, without constants: the grammar compares each with all others at every token."""
+
 
 def is_count(value: Any) -> bool:
     """A non-negative integer; 3.0 is one."""
@@ -45,10 +48,21 @@ def _is_schemas(value: Any) -> bool:
     return isinstance(value, list) and bool(value)
 
 
+def _is_options(value: Any) -> bool:
+    return _is_schemas(value) and sum(map(_is_structure, value)) <= MAX_OPTIONS
+
+
+def _is_structure(schema: Any) -> bool:
+    return not (isinstance(schema, dict) and ("const" in schema or "enum" in schema))
+
+
 _COUNT: Final = (is_count, "a non-negative integer")
 _NUMBER: Final = (is_number, "a number")
 _SCHEMA: Final = (_is_schema, "a schema (an object, true or false)")
 _SCHEMAS: Final = (_is_schemas, "a list of at least one schema")
+_OPTIONS: Final = (
+    _is_options, f"a list of at least one schema, {MAX_OPTIONS:,} at most without const and enum"
+)  # fmt: skip
 _MAP: Final = (lambda value: isinstance(value, dict), "an object")
 _TEXT: Final = (lambda value: isinstance(value, str), "a text")
 _FLAG: Final = (lambda value: isinstance(value, bool), "true or false")
@@ -57,7 +71,7 @@ SHAPES: Final[dict[str, tuple[Callable[[Any], bool], str]]] = {
     "type": (_is_types, f"one of {', '.join(TYPES)}, or a list of them without repetitions"),
     "enum": (lambda value: isinstance(value, list) and bool(value), "a list of at least one value"),
     "const": (lambda value: True, "any value"),
-    "allOf": _SCHEMAS, "anyOf": _SCHEMAS, "oneOf": _SCHEMAS,
+    "allOf": _SCHEMAS, "anyOf": _OPTIONS, "oneOf": _SCHEMAS,
     "$ref": _TEXT, "pattern": _TEXT, "format": _TEXT, "$id": _TEXT, "$schema": _TEXT,
     "properties": _MAP, "patternProperties": _MAP, "$defs": _MAP, "definitions": _MAP,
     "additionalProperties": _SCHEMA, "not": _SCHEMA, "if": _SCHEMA, "then": _SCHEMA,

@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import numpy as np
 
+from llmserve.engines.rules.bits import as_ids, forbid
 from llmserve.engines.token_rule import AnswerRule, Words
 
 
 class AfterReasoning:
-    """Idle during the reasoning. Where the model opens the reasoning itself, its first token may do
-    so, or begin the answer."""
+    """Within the reasoning any token may come but those that would end the answer before it has
+    begun. Where the model opens the reasoning itself, its first token may do so, or begin the
+    answer."""
 
     def __init__(
-        self, rule: AnswerRule, start: int | None, end: tuple[int, ...], *, is_inside: bool
+        self,
+        rule: AnswerRule,
+        start: int | None,
+        end: tuple[int, ...],
+        *,
+        is_inside: bool,
+        ends_of_answer: tuple[int, ...] = (),
     ) -> None:
         """
         Args:
@@ -20,7 +28,9 @@ class AfterReasoning:
             start: the token that opens reasoning; `None` if there is no such token.
             end: the tokens that end it; empty for models that do not reason.
             is_inside: whether the prompt ends in the midst of reasoning.
+            ends_of_answer: the model's end-of-sequence tokens.
         """
+        self._ends_of_answer = as_ids(ends_of_answer)
         self._rule = rule
         self._end = end
         self._is_inside = is_inside and bool(end)
@@ -29,8 +39,8 @@ class AfterReasoning:
 
     @property
     def is_idle(self) -> bool:
-        """Whether this is reasoning, or the rule is idle."""
-        return self._is_inside or self._rule.is_idle
+        """Whether any token may come."""
+        return not len(self._ends_of_answer) if self._is_inside else self._rule.is_idle
 
     @property
     def is_complete(self) -> bool:
@@ -40,6 +50,7 @@ class AfterReasoning:
     def restrict(self, words: Words) -> None:
         """As the rule; the first token may open the reasoning, too."""
         if self._is_inside:
+            forbid(words, self._ends_of_answer)
             return
         if self._start is None:
             self._rule.restrict(words)

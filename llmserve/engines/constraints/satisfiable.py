@@ -12,18 +12,16 @@ def impossible(schema: Schema) -> str | None:
     document does not need it.
 
     The least fixed point: a definition can be finite if one of its forms needs only definitions
-    that can be.
+    that can be. What is referred to comes after what refers to it, mostly: the last go first.
     """
     finite: set[str] = set()
     while True:
-        found = {
-            name
-            for name, each in schema.definitions.items()
-            if name not in finite and _is_finite(each, finite)
-        }
-        if not found:
+        known = len(finite)
+        for name, each in reversed(schema.definitions.items()):
+            if name not in finite and _is_finite(each, finite):
+                finite.add(name)
+        if len(finite) == known:
             break
-        finite |= found
     if _is_finite(schema.root, finite):
         return None
     for pointer, part in reversed(schema.parts):

@@ -46,6 +46,7 @@ REFUSED: dict[str, Any] = {
             for i in range(5)
         ]
     },
+    "options": {"anyOf": [{"type": "array", "maxItems": i} for i in range(1001)]},
     "divisor": {"type": "integer", "multipleOf": 1000003},
     "divisors": {"type": "integer", "allOf": [{"multipleOf": 1021}, {"multipleOf": 1019}]},
     "twins": {
@@ -60,6 +61,7 @@ HARMLESS: dict[str, Any] = {
     "doubled": chain(30, lambda i: {"anyOf": [{"$ref": f"#/$defs/d{i}"}] * 2}),
     "doubled in all": chain(30, lambda i: {"allOf": [{"$ref": f"#/$defs/d{i}"}] * 2}),
     "divisors": {"allOf": [{"multipleOf": 0.5}, {"multipleOf": 64}, {"type": "number"}]},
+    "constants": {"anyOf": [{"const": i} for i in range(3000)]},
     "most items": {"type": "array", "maxItems": 10**9},
     "boxes": nested(6, lambda x: {"type": "array", "minItems": 999, "items": x}, {}),
     "most length": {"type": "string", "maxLength": 10**9},
@@ -145,6 +147,11 @@ def test_texts_of_the_language_are_followed_to_their_end(
     rule = rule_of(Constraint(kind, source))
     assert follow(rule, text)
     assert can_end(rule)
+
+
+def test_a_grammar_of_which_no_text_ends_is_told_as_such() -> None:
+    with pytest.raises(InvalidRequest, match="allows no text that ends"):
+        rule_of(Constraint(ConstraintKind.GRAMMAR, "root ::= root"))
 
 
 @pytest.mark.parametrize(

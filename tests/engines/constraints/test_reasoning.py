@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from engines.rules.vocabulary import allowed
+from engines.rules.vocabulary import allowed, forbidden
 
 from llmserve.engines.constraints.reasoning import AfterReasoning
 from llmserve.engines.rules.bits import allow_only, as_ids
@@ -91,3 +91,13 @@ def test_the_end_of_reasoning_may_be_several_tokens(
         if not rule.is_idle and begun is None:
             begun = count
     assert begun == begins_at
+
+
+def test_reasoning_cannot_end_the_answer_before_it_has_begun() -> None:
+    rule = AfterReasoning(Letters(), START, (END,), is_inside=True, ends_of_answer=(6, 33))
+    for _ in range(2):
+        assert not rule.is_idle
+        assert forbidden(rule, VOCAB) == {6, 33}
+        rule.accept(40)
+    rule.accept(END)
+    assert allowed(rule, VOCAB) == {40, 41}
