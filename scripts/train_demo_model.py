@@ -1,11 +1,10 @@
 #!/usr/bin/env python3
 """Trains models/demo: a small Llama and its tokenizer, on a corpus that is written here.
 
-First stories and dialogues, then, from a lower learning rate on, tools and JSON among them.
 Deterministic for a given machine and version of torch. Ends by asking every question of
-demo_corpus/faq.toml, tools and fillings; exits with 1 if fewer than 95 % are answered right.
+demo_corpus/faq.toml; exits with 1 if fewer than 95 % are answered right.
 
-    scripts/train_demo_model.py [--out models/demo] [--steps 2000] [--threads 1] [--begin-with DIR]
+    scripts/train_demo_model.py [--out models/demo] [--steps 2000] [--threads 1]
 """
 
 from __future__ import annotations
@@ -17,10 +16,9 @@ import itertools
 import math
 import random
 import sys
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import torch
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -30,8 +28,6 @@ from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTra
 sys.path.insert(0, str(Path(__file__).parent))
 from demo_corpus.dialogues import read_faq, write_dialogue
 from demo_corpus.stories import write_story
-from demo_corpus.tool_exam import examine
-from demo_corpus.tools import write_with_tools
 
 SEED: Final = 7
 VOCABULARY: Final = 2048
@@ -42,10 +38,6 @@ LONG_SHARE: Final = 0.15
 
 STORY_SHARE: Final = 0.55
 LEARNING_RATE: Final = 4e-3
-TOOL_STEPS: Final = 600
-TOOL_LEARNING_RATE: Final = 1.5e-3
-TOOL_SHARE: Final = 0.6
-"""Of the second stage's documents; the others are of the first stage's kinds."""
 WARMUP_STEPS: Final = 60
 M_TRIM_THRESHOLD: Final = -1  # of mallopt(3)
 M_MMAP_THRESHOLD: Final = -3
@@ -53,31 +45,11 @@ END_OF_TEXT: Final = "<|endoftext|>"
 TURN_START: Final = "<|im_start|>"
 TURN_END: Final = "<|im_end|>"
 CHAT_TEMPLATE: Final = """\
-{%- if tools -%}
-{{- '<|im_start|>system\\n' -}}
-{%- if messages and messages[0].role == 'system' -%}
-{{- messages[0].content + '\\n' -}}
-{%- endif -%}
-{{- 'Tools:\\n' -}}
-{%- for tool in tools -%}
-{{- (tool.function | tojson) + '\\n' -}}
-{%- endfor -%}
-{{- '<|im_end|>\\n' -}}
-{%- endif -%}
 {%- for message in messages -%}
-{%- if message.role not in ['system', 'user', 'assistant', 'tool'] -%}
-{{- raise_exception('the roles are system, user, assistant and tool, not ' + message.role) -}}
+{%- if message.role not in ['system', 'user', 'assistant'] -%}
+{{- raise_exception('the roles are system, user and assistant, not ' + message.role) -}}
 {%- endif -%}
-{%- if not (tools and loop.first and message.role == 'system') -%}
-{{- '<|im_start|>' + message.role + '\\n' + (message.content or '') -}}
-{%- for call in message.tool_calls or [] -%}
-{{- '\\n' if message.content or not loop.first -}}
-{{- '<tool_call>\\n{"name": ' + (call.function.name | tojson) + ', "arguments": ' -}}
-{{- (call.function.arguments if call.function.arguments is string
-    else call.function.arguments | tojson) + '}\\n</tool_call>' -}}
-{%- endfor -%}
-{{- '<|im_end|>\\n' -}}
-{%- endif -%}
+{{- '<|im_start|>' + message.role + '\\n' + message.content + '<|im_end|>\\n' -}}
 {%- endfor -%}
 {%- if add_generation_prompt -%}
 {{- '<|im_start|>assistant\\n' -}}
@@ -103,9 +75,7 @@ def main() -> int:
     arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     arguments.add_argument("--out", type=Path, default=Path("models/demo"))
     arguments.add_argument("--steps", type=int, default=2000)
-    arguments.add_argument("--tool-steps", type=int, default=TOOL_STEPS)
     arguments.add_argument("--threads", type=int, default=1)
-    arguments.add_argument("--begin-with", type=Path, help="a model that has the first stage")
     options = arguments.parse_args()
 
     _keep_memory()
@@ -115,18 +85,10 @@ def main() -> int:
     torch.use_deterministic_algorithms(True)
     torch.utils.deterministic.fill_uninitialized_memory = False  # a fifth of the time
 
-    if options.begin_with is None:
-        tokenizer = train_tokenizer()
-        model = build_model(tokenizer)
-        print(f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f}M parameters")
-        train(model, _blocks(tokenizer, options.steps, write_document), options.steps)
-    else:
-        tokenizer = PreTrainedTokenizerFast.from_pretrained(options.begin_with)
-        tokenizer.chat_template = CHAT_TEMPLATE
-        model = LlamaForCausalLM.from_pretrained(options.begin_with, dtype=torch.float32)
-    write = partial(write_later_document, tokenizer)
-    steps = options.tool_steps
-    train(model, _blocks(tokenizer, steps, write), steps, TOOL_LEARNING_RATE)
+    tokenizer = train_tokenizer()
+    model = build_model(tokenizer)
+    print(f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f}M parameters")
+    train(model, tokenizer, options.steps)
     save(model, tokenizer, options.out)
     return evaluate(options.out)
 
@@ -137,17 +99,6 @@ def write_document(rng: random.Random) -> str:
         return write_story(rng) + END_OF_TEXT
     turns = write_dialogue(rng, FAQ)
     text = "".join(f"{TURN_START}{t['role']}\n{t['content']}{TURN_END}\n" for t in turns)
-    return text + END_OF_TEXT
-
-
-def write_later_document(tokenizer: PreTrainedTokenizerFast, rng: random.Random) -> str:
-    """One document of the second stage, in which some have tools."""
-    if rng.random() >= TOOL_SHARE:
-        return write_document(rng)
-    told = write_with_tools(rng, lambda: write_dialogue(rng, FAQ))
-    text: str = tokenizer.apply_chat_template(
-        told["messages"], tools=told.get("tools"), tokenize=False
-    )
     return text + END_OF_TEXT
 
 
@@ -198,14 +149,13 @@ def build_model(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
     return model
 
 
-def train(
-    model: LlamaForCausalLM, blocks: Iterator[torch.Tensor], steps: int, rate: float = LEARNING_RATE
-) -> None:
+def train(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, steps: int) -> None:
     """AdamW with warm-up and cosine decay, in bfloat16 where that is safe."""
     optimizer = torch.optim.AdamW(
-        model.parameters(), lr=rate, betas=(0.9, 0.95), weight_decay=0.05, fused=True
+        model.parameters(), lr=LEARNING_RATE, betas=(0.9, 0.95), weight_decay=0.05, fused=True
     )
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, steps))
+    blocks = _blocks(tokenizer, steps)
     columns = (
         TextColumn("step {task.completed:.0f}/{task.total:.0f} loss {task.fields[loss]:.3f}"),
         BarColumn(), TimeElapsedColumn(), TimeRemainingColumn(),
@@ -237,7 +187,7 @@ def save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, out: Path)
 
 
 def evaluate(folder: Path) -> int:
-    """Ask everything and print some stories; 0 if at least 95 % of each are right."""
+    """Ask every question and print some stories; 0 if at least 95 % are right."""
     tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
     model = LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32)
     wrong = []
@@ -249,25 +199,17 @@ def evaluate(folder: Path) -> int:
         print(f"WRONG {question!r} -> {answer!r}")
     right = len(FAQ) - len(wrong)
     print(f"{right}/{len(FAQ)} questions answered right")
-    with_tools = examine(partial(_say, model, tokenizer))
     for prompt in SAMPLES:
         ids = tokenizer(prompt, return_tensors="pt").input_ids
         text = model.generate(ids, do_sample=True, temperature=0.7, max_new_tokens=120)
         print("---\n" + tokenizer.decode(text[0], skip_special_tokens=True))
-    return 0 if right >= 0.95 * len(FAQ) and with_tools >= 0.95 else 1
+    return 0 if right >= 0.95 * len(FAQ) else 1
 
 
 def _ask(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, question: str) -> str:
     """A greedy answer, which must end itself."""
-    return _say(model, tokenizer, [{"role": "user", "content": question}], None)
-
-
-def _say(
-    model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, messages: Any, tools: Any
-) -> str:
-    """The next message of a conversation."""
     prompt = tokenizer.apply_chat_template(
-        messages, tools=tools, tokenize=False, add_generation_prompt=True
+        [{"role": "user", "content": question}], tokenize=False, add_generation_prompt=True
     )
     ids = tokenizer(prompt, add_special_tokens=False, return_tensors="pt").input_ids
     output = model.generate(ids, do_sample=False, max_new_tokens=100)[0, ids.shape[1] :]
@@ -275,16 +217,14 @@ def _say(
     return tokenizer.decode(output, skip_special_tokens=True) if ended else "(did not end)"
 
 
-def _blocks(
-    tokenizer: PreTrainedTokenizerFast, steps: int, write: Callable[[random.Random], str]
-) -> Iterator[torch.Tensor]:
+def _blocks(tokenizer: PreTrainedTokenizerFast, steps: int) -> Iterator[torch.Tensor]:
     """Documents end to end, cut into blocks, (rows, length)."""
     rng = random.Random(SEED + 1)
     held: list[int] = []
     for step in range(steps):
         length = CONTEXT if step >= steps * (1 - LONG_SHARE) else CONTEXT // 2
         while len(held) < TOKENS_PER_STEP:
-            held.extend(tokenizer.encode(write(rng), add_special_tokens=False))
+            held.extend(tokenizer.encode(write_document(rng), add_special_tokens=False))
         block, held = held[:TOKENS_PER_STEP], held[TOKENS_PER_STEP:]
         yield torch.tensor(block).view(-1, length)
 
