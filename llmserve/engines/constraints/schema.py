@@ -322,7 +322,7 @@ def _draft(document: Any) -> str | None:
 def _says_nothing(schema: dict[str, Any], keyword: str) -> bool:
     """Whether validators skip the keyword here."""
     if keyword == "if":
-        return "then" not in schema and "else" not in schema
+        return not ("then" in schema or "else" in schema or schema["if"])
     if keyword == "uniqueItems" and schema.get("maxItems", 2) <= 1:
         return True
     return any(

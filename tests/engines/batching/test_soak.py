@@ -22,12 +22,12 @@ from llmserve.engines.task import Task
 ROUNDS = 8
 REQUESTS = 240
 AT_ONCE = 24
-POOL_TOKENS = 320
+POOL_TOKENS = 384
 """Small, so that blocks run out and requests are preempted all the time."""
 
 
 async def one(engine: Generator, numbers: random.Random) -> Job:
-    prompt = [numbers.randrange(4, 12) for _ in range(numbers.randrange(1, 40))]
+    prompt = [numbers.randrange(4, 12) for _ in range(numbers.randrange(1, 60))]
     params = SamplingParams(
         temperature=numbers.choice([0.0, 0.8]),
         top_p=numbers.choice([1.0, 0.9]),
@@ -38,7 +38,7 @@ async def one(engine: Generator, numbers: random.Random) -> Job:
     )
     done = asyncio.Event()
     job = Job(
-        Task("id", tuple(prompt), params, numbers.randrange(1, 40), caller=numbers.choice("abc")),
+        Task("id", tuple(prompt), params, numbers.randrange(1, 120), caller=numbers.choice("abc")),
         Mailbox(asyncio.get_running_loop()),
         on_done=done.set,
     )

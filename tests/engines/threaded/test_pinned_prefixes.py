@@ -224,7 +224,7 @@ def test_no_memory_for_a_prefix_is_an_error_and_the_engine_serves_on(
                     await engine.warm([], ["Another beginning. "])
             assert raised.__traceback__ is None, "its frames would keep the cache alive"
             tokens, cached = await answer(engine, TEXT + "Yes")
-            assert len(tokens) == 12
+            assert len(tokens) == 8
             assert cached > 20, "what was pinned before stays"
 
     run(test)

@@ -55,4 +55,5 @@ def test_members_are_those_that_the_schema_names(
 
 def test_arguments_are_an_object_whatever_the_schema_says() -> None:
     assert schema_of(Tool("f", "{}", "true")) == {"type": "object"}
-    assert schema_of(Tool("f", "{}", '{"properties": {}}')) == {"type": "object", "properties": {}}
+    nothing = {"type": "object", "properties": {}, "additionalProperties": False}
+    assert schema_of(Tool("f", "{}", '{"properties": {}}')) == nothing

@@ -5,7 +5,7 @@ generation       capability  what decides
 Turing           7.5         64 KiB of shared memory, no asynchronous copies
 Ampere, Ada      8.x         accumulators in registers
 Hopper           9.0         a group of four warps multiplies from shared memory
-Blackwell        10.x        as Hopper; its consumer cards, 12.x, as Ada
+Blackwell        10.x        as Hopper; its consumer cards, 12.x, as Ada with fewer registers
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from llmserve.engines.batching.compute.cuda.paged_kernel import padded
 TURING: Final = 7
 WIDE_PRODUCTS: Final = (9, 10)
 """Major capabilities whose matrix units read tiles from shared memory."""
+CONSUMER_BLACKWELL: Final = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +61,8 @@ def prefill_tiling(capability: int, head_dim: int, dtype: torch.dtype) -> Tiling
     if capability in WIDE_PRODUCTS:
         rows, warps = (128, 8) if width <= 128 else (64, 4) if width <= 256 else (64, 8)
         return Tiling(rows, _tile_tokens(head_dim, dtype, 16384, 128), warps=warps, stages=3)
+    if capability == CONSUMER_BLACKWELL and 64 < width <= 128:
+        return Tiling(64, _tile_tokens(head_dim, dtype, 8192, 64), warps=4, stages=3)
     rows, num_bytes = (128, 8192) if width <= 128 else (64, 16384) if width <= 256 else (32, 16384)
     return Tiling(rows, _tile_tokens(head_dim, dtype, num_bytes, 64), warps=8, stages=3)
 
