@@ -138,6 +138,8 @@ class Schema:
                 )
             if is_right is not None and not is_right(value):
                 raise Malformed(at, f"{keyword} must be {shape}")
+        if "if" in schema and _says_nothing(schema, "if"):
+            _check_unread(schema["if"], child(pointer, "if"))
         for keyword in schema:
             if keyword in UNSUPPORTED and not _says_nothing(schema, keyword):
                 raise SchemaRefused(
@@ -319,10 +321,21 @@ def _draft(document: Any) -> str | None:
     return next((draft for draft in _OLD_DRAFTS if draft in str(dialect)), None)
 
 
+def _check_unread(schema: Any, pointer: str) -> None:
+    """Of a schema that has no effect: whether it is one at all."""
+    try:
+        Schema(schema)
+    except Malformed as error:
+        why = str(error).removeprefix(f"{error.pointer}: ")
+        raise Malformed(pointer + error.pointer[1:], why) from None
+    except SchemaRefused:
+        return  # it could not be served, and need not be
+
+
 def _says_nothing(schema: dict[str, Any], keyword: str) -> bool:
     """Whether validators skip the keyword here."""
     if keyword == "if":
-        return not ("then" in schema or "else" in schema or schema["if"])
+        return "then" not in schema and "else" not in schema
     if keyword == "uniqueItems" and schema.get("maxItems", 2) <= 1:
         return True
     return any(

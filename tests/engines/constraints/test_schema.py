@@ -89,3 +89,11 @@ def test_pointers_name_what_they_were_made_for(path: list[str]) -> None:
 def test_what_excludes_each_other(one: Any, other: Any, expected: bool) -> None:
     assert are_disjoint([one, other], {}.__getitem__) is expected
     assert are_disjoint([other, one], {}.__getitem__) is expected
+
+
+def test_a_condition_without_consequences_must_be_a_schema_and_nothing_more() -> None:
+    assert Schema({"if": {"type": "string"}, "type": "integer"}).root == {"type": "integer"}
+    assert Schema({"if": {"not": {"type": "string"}}, "type": "integer"}).root
+    for wrong in ({"type": None}, {"properties": {"a": {"type": "strin"}}}, {"if": {"items": 3}}):
+        with pytest.raises(SchemaRefused, match=r"^#/if/"):
+            Schema({"if": wrong})
