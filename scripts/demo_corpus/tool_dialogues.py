@@ -77,11 +77,11 @@ def double_round_trip(rng: random.Random, tool: Tool, both: tuple[Values, Values
 
 def _exchange(rng: random.Random, faq: list[Faq], tool: Tool, tools: list[Tool]) -> Messages:
     kind = rng.random()
-    if kind < 0.66:
+    if kind < 0.62:
         if tool.kind.pairs and rng.random() < 0.2:
             return double_round_trip(rng, tool, (tool.draw(rng), tool.draw(rng)))
         return round_trip(rng, tool, tool.draw(rng))
-    if kind < 0.92:
+    if kind < 0.82:
         question, answer = write_turn(rng, faq)
         return [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
     other = draw_tool(rng)
