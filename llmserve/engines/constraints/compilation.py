@@ -13,9 +13,10 @@ from llguidance import LLMatcher, LLParserLimits, LLTokenizer
 from llmserve.domain import Constraint, ConstraintKind
 from llmserve.engines.constraints.grammar_text import GrammarRefused, to_lark, unforced
 from llmserve.engines.constraints.pattern import PatternRefused, portable
+from llmserve.engines.constraints.refusals import SchemaRefused
 from llmserve.engines.constraints.rule import GrammarRule
 from llmserve.engines.constraints.satisfiable import impossible
-from llmserve.engines.constraints.schema import Schema, SchemaRefused
+from llmserve.engines.constraints.schema import Schema
 from llmserve.engines.constraints.vocabulary import Vocabulary
 from llmserve.errors import InvalidRequest
 

@@ -30,7 +30,8 @@ def _is_finite(value: float) -> bool:
     return isinstance(value, int) or math.isfinite(value)
 
 
-def _is_schema(value: Any) -> bool:
+def is_schema(value: Any) -> bool:
+    """Whether it has a schema's shape; what is in it is not looked at."""
     return isinstance(value, bool | dict)
 
 
@@ -58,7 +59,7 @@ def _is_structure(schema: Any) -> bool:
 
 _COUNT: Final = (is_count, "a non-negative integer")
 _NUMBER: Final = (is_number, "a number")
-_SCHEMA: Final = (_is_schema, "a schema (an object, true or false)")
+_SCHEMA: Final = (is_schema, "a schema (an object, true or false)")
 _SCHEMAS: Final = (_is_schemas, "a list of at least one schema")
 _OPTIONS: Final = (
     _is_options, f"a list of at least one schema, {MAX_OPTIONS:,} at most without const and enum"

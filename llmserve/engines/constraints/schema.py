@@ -24,8 +24,10 @@ from llmserve.engines.constraints.keywords import (
     UNSUPPORTED,
     WITHOUT_EFFECT,
     is_number,
+    is_schema,
 )
 from llmserve.engines.constraints.pattern import PatternRefused, portable
+from llmserve.engines.constraints.refusals import Malformed, SchemaRefused
 
 MAX_SCHEMAS: Final = 4000
 """Schemas within one document."""
@@ -51,18 +53,6 @@ _OLD_DRAFTS: Final = ("draft-03", "draft-04", "draft-06", "draft-07", "2019-09")
 _BOUNDS: Final = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum")
 _MOST: Final = ("maxLength", "maxItems", "maxProperties")
 _LEAST: Final = ("minLength", "minItems", "minProperties")
-
-
-class SchemaRefused(ValueError):
-    """This schema cannot be served; the text begins with the pointer of what is at fault."""
-
-    def __init__(self, pointer: str, why: str) -> None:
-        super().__init__(f"{pointer}: {why}")
-        self.pointer = pointer
-
-
-class Malformed(SchemaRefused):
-    """It is no JSON schema."""
 
 
 class Schema:
@@ -164,7 +154,7 @@ class Schema:
             written[keyword] = self._properties(keyword, at, value, depth)
         elif keyword in ("$defs", "definitions"):
             self._check_definitions(at, value, depth)
-        elif keyword == "additionalProperties" or (keyword == "items" and _is_schema(value)):
+        elif keyword == "additionalProperties" or (keyword == "items" and is_schema(value)):
             written[keyword] = self._read(value, at, depth)
         elif keyword in ("items", "prefixItems"):
             self._items(written, keyword, schema, place)
@@ -342,10 +332,6 @@ def _says_nothing(schema: dict[str, Any], keyword: str) -> bool:
         schema[keyword] == value and isinstance(schema[keyword], type(value))
         for value in WITHOUT_EFFECT.get(keyword, ())
     )
-
-
-def _is_schema(value: Any) -> bool:
-    return isinstance(value, bool | dict)
 
 
 def _portable(at: str, pattern: str) -> str:

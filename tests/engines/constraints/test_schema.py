@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from llmserve.engines.constraints.disjoint import are_disjoint
 from llmserve.engines.constraints.json_pointer import child, resolve
 from llmserve.engines.constraints.keywords import SHAPES
-from llmserve.engines.constraints.schema import Schema, SchemaRefused
+from llmserve.engines.constraints.refusals import SchemaRefused
+from llmserve.engines.constraints.schema import Schema
 
 KEYWORDS = [*SHAPES, "items", "exclusiveMinimum", "exclusiveMaximum"]
 ODD: list[Any] = [
