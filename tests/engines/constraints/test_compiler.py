@@ -168,3 +168,27 @@ def test_references_that_go_deep_do_not_end_the_process() -> None:
         compiler.close(GONE)
 
     run(test)
+
+
+def test_a_deadline_ends_the_wait_and_the_work_gives_back_what_it_held(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def test() -> None:
+        counted = Counted(monkeypatch)
+        compiler = ConstraintCompiler("m", small_vocabulary())
+        ended = asyncio.Event()
+
+        def hold() -> Callable[[], None]:
+            return ended.set
+
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.01):
+                await compiler.compile(of_schema({"const": 2}), hold=hold)
+        assert not ended.is_set(), "the thread still works for it"
+        counted.go.set()
+        await ended.wait()
+        await compiler.compile(of_schema({"const": 2}))
+        assert counted.count == 1, "what came of it is kept"
+        compiler.close(GONE)
+
+    run(test)

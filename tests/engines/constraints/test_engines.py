@@ -325,3 +325,37 @@ def test_whitespace_cannot_run_away_and_both_spacings_can_come(
             assert any(": " in text for text in written)
 
     run(test)
+
+
+ENDLESS = Constraint(ConstraintKind.REGEX, "[a-z ]+")
+
+
+@pytest.mark.parametrize("is_closed", [False, True])
+def test_an_answer_in_a_form_that_is_not_wanted_any_more_ends_once(
+    tiny_model: Path, kind: EngineKind, is_closed: bool
+) -> None:
+    async def test() -> None:
+        async with engine(tiny_model, kind) as e:
+            [task] = await prepared(e, [ENDLESS], max_tokens=900)
+            mailbox = Mailbox(asyncio.get_running_loop())
+            done = asyncio.Event()
+            job = Job(task, mailbox, on_done=done.set)
+            e.start(job)
+            while not isinstance(await mailbox.next(), Delta):
+                pass
+            if is_closed:
+                await e.close()
+            else:
+                job.cancel()
+            event = await mailbox.next()
+            while isinstance(event, Delta):
+                event = await mailbox.next()
+            assert isinstance(event, Cancelled)
+            await done.wait()
+            assert e.stats().running == 0
+            assert not mailbox.post(event), "nothing comes after the last event"
+            if not is_closed:
+                [answer] = await answers(e, [CITY])
+                assert answer.reason is FinishReason.STOP, "and others are served"
+
+    run(test)
