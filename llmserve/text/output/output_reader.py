@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, partial
 from typing import Any
 
@@ -89,10 +89,19 @@ class OutputReader:
 
     def shown_tokens(self, *, reads_calls: bool = True) -> frozenset[int]:
         """The special tokens whose text a parser must see."""
+        return self._shown[reads_calls]
+
+    @cached_property
+    def _shown(self) -> Mapping[bool, frozenset[int]]:
+        """For answers whose calls are read, and for others. Found once: some vocabularies have a
+        thousand special tokens, and every request asks."""
         syntax = self._syntax
-        markers: Sequence[str] = syntax.markers
-        if not reads_calls and not syntax.covers_reasoning:
-            markers = () if syntax.thinking is None else syntax.thinking.markers
+        of_thinking = () if syntax.thinking is None else syntax.thinking.markers
+        without_calls = syntax.markers if syntax.covers_reasoning else of_thinking
+        return {True: self._within(syntax.markers), False: self._within(without_calls)}
+
+    def _within(self, markers: Sequence[str]) -> frozenset[int]:
+        """The special tokens that these delimiters are made of."""
         return frozenset(
             self._ids[token]
             for token in self._special
