@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 """Trains models/demo: a small Llama and its tokenizer, on a corpus that is written here.
 
-Deterministic for a given machine and version of torch. Ends by asking every question of
-demo_corpus/faq.toml; exits with 1 if fewer than 95 % are answered right.
+Deterministic for a given machine, options and version of torch. Ends with the exam of
+demo_corpus/exam.py: the questions of faq.toml, tools and JSON; exits with 1 if too many answers of
+a subject are wrong.
 
-    scripts/train_demo_model.py [--out models/demo] [--steps 2000] [--threads 1]
+    scripts/train_demo_model.py [--out models/demo] [--steps 4000] [--device cuda] [--writers 6]
 """
 
 from __future__ import annotations
@@ -14,47 +15,47 @@ import contextlib
 import ctypes
 import itertools
 import math
+import os
 import random
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import torch
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 sys.path.insert(0, str(Path(__file__).parent))
-from demo_corpus.dialogues import read_faq, write_dialogue
-from demo_corpus.stories import write_story
+from demo_corpus.documents import (
+    CALL_END,
+    CALL_START,
+    CHAT_TEMPLATE,
+    END_OF_TEXT,
+    FAQ,
+    TURN_END,
+    TURN_START,
+    write_document,
+)
+from demo_corpus.exam import Exercise, write_exam
+from demo_corpus.rows import NOT_LEARNED, Packer, encode
+from induction_heads import plant_induction_heads
 
 SEED: Final = 7
 VOCABULARY: Final = 2048
 CONTEXT: Final = 1024
-TOKENS_PER_STEP: Final = 4096
-LONG_SHARE: Final = 0.15
-"""The last part of training sees blocks of the full context, the rest of half of it."""
+TOKENS_PER_STEP: Final = 16384
+STAGES: Final = ((0.05, 128), (0.96, 512), (1.0, CONTEXT))
+"""Up to which part of training rows have which length: short ones cost less."""
 
-STORY_SHARE: Final = 0.55
-LEARNING_RATE: Final = 4e-3
-WARMUP_STEPS: Final = 60
+LEARNING_RATE: Final = 1.5e-3
+WARMUP_STEPS: Final = 150
 M_TRIM_THRESHOLD: Final = -1  # of mallopt(3)
 M_MMAP_THRESHOLD: Final = -3
-END_OF_TEXT: Final = "<|endoftext|>"
-TURN_START: Final = "<|im_start|>"
-TURN_END: Final = "<|im_end|>"
-CHAT_TEMPLATE: Final = """\
-{%- for message in messages -%}
-{%- if message.role not in ['system', 'user', 'assistant'] -%}
-{{- raise_exception('the roles are system, user and assistant, not ' + message.role) -}}
-{%- endif -%}
-{{- '<|im_start|>' + message.role + '\\n' + message.content + '<|im_end|>\\n' -}}
-{%- endfor -%}
-{%- if add_generation_prompt -%}
-{{- '<|im_start|>assistant\\n' -}}
-{%- endif -%}
-"""
+EXERCISES_AT_ONCE: Final = 64
 MANIFEST: Final = """\
 # The demo model: trained by scripts/train_demo_model.py, served by default.
 dtype = "float32"
@@ -66,7 +67,6 @@ temperature = 0.7
 [warmup]
 prompts = ["Once upon a time"]
 """
-FAQ: Final = read_faq()
 SAMPLES: Final = ("Once upon a time", "The little fox", "One sunny morning,")
 
 
@@ -74,70 +74,70 @@ def main() -> int:
     """Train, save, ask."""
     arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     arguments.add_argument("--out", type=Path, default=Path("models/demo"))
-    arguments.add_argument("--steps", type=int, default=2000)
-    arguments.add_argument("--threads", type=int, default=1)
+    arguments.add_argument("--steps", type=int, default=4000)
+    arguments.add_argument("--tokens-per-step", type=int, default=TOKENS_PER_STEP)
+    arguments.add_argument("--learning-rate", type=float, default=LEARNING_RATE)
+    arguments.add_argument("--device", type=torch.device, default="cpu")
+    arguments.add_argument("--threads", type=int, default=1, help="of torch, on a CPU")
+    arguments.add_argument("--writers", type=int, default=1, help="processes that write documents")
     options = arguments.parse_args()
 
     _keep_memory()
     random.seed(SEED)
     torch.manual_seed(SEED)
     torch.set_num_threads(options.threads)
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it, it is not always so
     torch.use_deterministic_algorithms(True)
     torch.utils.deterministic.fill_uninitialized_memory = False  # a fifth of the time
 
     tokenizer = train_tokenizer()
-    model = build_model(tokenizer)
+    model = build_model(tokenizer).to(options.device)
     print(f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f}M parameters")
-    train(model, tokenizer, options.steps)
+    rows = Rows(tokenizer, options.steps, options.tokens_per_step)
+    train(model, rows, options.learning_rate, options.writers)
     save(model, tokenizer, options.out)
-    return evaluate(options.out)
-
-
-def write_document(rng: random.Random) -> str:
-    """One document of the corpus: a story, or a conversation in the chat template's form."""
-    if rng.random() < STORY_SHARE:
-        return write_story(rng) + END_OF_TEXT
-    turns = write_dialogue(rng, FAQ)
-    text = "".join(f"{TURN_START}{t['role']}\n{t['content']}{TURN_END}\n" for t in turns)
-    return text + END_OF_TEXT
+    return evaluate(options.out, options.device)
 
 
 def train_tokenizer() -> PreTrainedTokenizerFast:
-    """A byte-level BPE: every text of every language has tokens."""
+    """A byte-level BPE: every text of every language has tokens.
+
+    Digits stand alone, and so does the space before a capital: a number or a name has the same
+    tokens in a sentence and in JSON, so that a small model can copy it.
+    """
     rng = random.Random(SEED)
-    special = [END_OF_TEXT, TURN_START, TURN_END]
+    special, calls = [END_OF_TEXT, TURN_START, TURN_END], [CALL_START, CALL_END]
     bpe = Tokenizer(models.BPE())
-    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bpe.pre_tokenizer = pre_tokenizers.Sequence([
+        pre_tokenizers.Split(Regex(r"\d| (?=[A-Z])"), "isolated"),
+        pre_tokenizers.ByteLevel(add_prefix_space=False),
+    ])  # fmt: skip
     bpe.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=VOCABULARY,
+        vocab_size=VOCABULARY - len(calls),
         special_tokens=special,
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    documents = (write_document(rng) for _ in range(5000))
-    bpe.train_from_iterator((_without(special, d) for d in documents), trainer)
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=bpe,
-        eos_token=TURN_END,
-        pad_token=END_OF_TEXT,
-        model_max_length=CONTEXT,
-        clean_up_tokenization_spaces=False,
-    )
-    tokenizer.chat_template = CHAT_TEMPLATE
-    return tokenizer
+    render = partial(_rendered, _wrapped(bpe))
+    documents = (write_document(rng, render) for _ in range(5000))
+    texts = ("".join(part.text for part in document) for document in documents)
+    bpe.train_from_iterator((_without(special + calls, text) for text in texts), trainer)
+    # Not special: what calls a tool is part of the answer's text.
+    bpe.add_tokens([AddedToken(call, normalized=False, special=False) for call in calls])
+    return _wrapped(bpe)
 
 
 def build_model(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
-    """A Llama of four layers."""
+    """A Llama of four layers that can copy from the start."""
     ends = [tokenizer.convert_tokens_to_ids(t) for t in (TURN_END, END_OF_TEXT)]
     config = LlamaConfig(
         vocab_size=len(tokenizer),
         hidden_size=256,
         intermediate_size=688,
         num_hidden_layers=4,
-        num_attention_heads=8,
-        num_key_value_heads=4,
+        num_attention_heads=4,
+        num_key_value_heads=2,
         max_position_embeddings=CONTEXT,
         tie_word_embeddings=True,
         bos_token_id=None,
@@ -145,35 +145,63 @@ def build_model(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
         pad_token_id=tokenizer.pad_token_id,
     )
     model = LlamaForCausalLM(config)
+    model.set_attn_implementation("eager")  # the fused one is slow in short rows
+    plant_induction_heads(model)
     model.generation_config = GenerationConfig(eos_token_id=ends, pad_token_id=ends[1])
     return model
 
 
-def train(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, steps: int) -> None:
+class Rows(IterableDataset[tuple[torch.Tensor, torch.Tensor]]):
+    """Token ids and labels of each step, both (rows, length). Of n writers each makes those of
+    every n-th step."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerFast, steps: int, tokens: int) -> None:
+        self.steps = steps
+        self._tokenizer = tokenizer
+        self._tokens = tokens
+
+    def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        writer = get_worker_info()
+        own, count = (writer.id, writer.num_workers) if writer else (0, 1)
+        rng = random.Random(SEED + 1 + own)
+        render = partial(_rendered, self._tokenizer)
+        tokenize = partial(self._tokenizer.encode, add_special_tokens=False)
+        documents = (encode(write_document(rng, render), tokenize) for _ in itertools.count())
+        packer = Packer(documents, self._tokenizer.pad_token_id)
+        for step in range(own, self.steps, count):
+            length = next(length for end, length in STAGES if step < end * self.steps)
+            rows = [packer.row(length) for _ in range(self._tokens // length)]
+            ids, labels = ([getattr(row, name) for row in rows] for name in ("ids", "labels"))
+            yield torch.tensor(ids), torch.tensor(labels)
+
+
+def train(model: LlamaForCausalLM, rows: Rows, rate: float, writers: int) -> None:
     """AdamW with warm-up and cosine decay, in bfloat16 where that is safe."""
+    parameters = list(model.parameters())
     optimizer = torch.optim.AdamW(
-        model.parameters(), lr=LEARNING_RATE, betas=(0.9, 0.95), weight_decay=0.05, fused=True
+        parameters, lr=rate, betas=(0.9, 0.95), weight_decay=0.05, fused=True
     )
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, steps))
-    blocks = _blocks(tokenizer, steps)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, rows.steps))
     columns = (
         TextColumn("step {task.completed:.0f}/{task.total:.0f} loss {task.fields[loss]:.3f}"),
         BarColumn(), TimeElapsedColumn(), TimeRemainingColumn(),
     )  # fmt: skip
     model.train()
     with Progress(*columns) as bar:
-        task = bar.add_task("train", total=steps, loss=math.nan)
-        for step, ids in enumerate(itertools.islice(blocks, steps)):
-            with torch.autocast("cpu", torch.bfloat16):
-                loss = model(input_ids=ids, labels=ids, use_cache=False).loss
+        task = bar.add_task("train", total=rows.steps, loss=math.nan)
+        steps = DataLoader(rows, batch_size=None, num_workers=writers)
+        for step, (ids, labels) in enumerate(steps):
+            with torch.autocast(model.device.type, torch.bfloat16):
+                loss = _loss(model, ids.to(model.device), labels.to(model.device))
             loss.backward()
-            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            torch.nn.utils.clip_grad_norm_(parameters, 1.0)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
             schedule.step()
-            bar.update(task, advance=1, loss=loss.item())
-            if not bar.console.is_terminal and step % 50 == 0:
-                print(f"step {step} loss {loss.item():.3f}", flush=True)
+            if step % 50 == 0 or step + 1 == rows.steps:
+                bar.update(task, completed=step + 1, loss=loss.item())
+                if not bar.console.is_terminal:
+                    print(f"step {step} loss {loss.item():.3f}", flush=True)
     model.eval()
 
 
@@ -186,47 +214,81 @@ def save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, out: Path)
         file.chmod(0o644)  # safetensors writes for the owner alone
 
 
-def evaluate(folder: Path) -> int:
-    """Ask every question and print some stories; 0 if at least 95 % are right."""
-    tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
-    model = LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32)
-    wrong = []
-    for entry in FAQ:
-        answer = _ask(model, tokenizer, entry.ask[0])
-        if not entry.accepts(answer):
-            wrong.append((entry.ask[0], answer))
-    for question, answer in wrong:
-        print(f"WRONG {question!r} -> {answer!r}")
-    right = len(FAQ) - len(wrong)
-    print(f"{right}/{len(FAQ)} questions answered right")
+def evaluate(folder: Path, device: torch.device) -> int:
+    """Hold the exam and print some stories; 0 if enough answers of every subject are right."""
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(folder, padding_side="left")
+    model = LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32).to(device)
+    has_passed = True
+    for subject in write_exam(FAQ):
+        answers = _answers(model, tokenizer, subject.exercises)
+        right = 0
+        for exercise, answer in zip(subject.exercises, answers, strict=True):
+            right += exercise.accepts(answer)
+            if not exercise.accepts(answer):
+                asked = exercise.messages[-1]["content"]
+                print(f"WRONG {asked!r} -> {answer!r}, not {exercise.expected!r}")
+        share = right / len(answers)
+        has_passed &= share >= subject.bar
+        print(f"{subject.name}: {right}/{len(answers)} right ({share:.0%})", flush=True)
     for prompt in SAMPLES:
-        ids = tokenizer(prompt, return_tensors="pt").input_ids
+        ids = tokenizer(prompt, return_tensors="pt").input_ids.to(device)
         text = model.generate(ids, do_sample=True, temperature=0.7, max_new_tokens=120)
         print("---\n" + tokenizer.decode(text[0], skip_special_tokens=True))
-    return 0 if right >= 0.95 * len(FAQ) else 1
+    return 0 if has_passed else 1
 
 
-def _ask(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, question: str) -> str:
-    """A greedy answer, which must end itself."""
-    prompt = tokenizer.apply_chat_template(
-        [{"role": "user", "content": question}], tokenize=False, add_generation_prompt=True
+def _answers(
+    model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, exercises: list[Exercise]
+) -> list[str]:
+    """Greedy answers, each of which must end itself."""
+    answers = []
+    for start in range(0, len(exercises), EXERCISES_AT_ONCE):
+        asked = exercises[start : start + EXERCISES_AT_ONCE]
+        prompts = [
+            _rendered(tokenizer, e.messages, e.tools, add_generation_prompt=True) for e in asked
+        ]
+        batch = tokenizer(prompts, add_special_tokens=False, padding=True, return_tensors="pt")
+        batch = batch.to(model.device)
+        outputs = model.generate(**batch, do_sample=False, max_new_tokens=120)
+        for output in outputs[:, batch.input_ids.shape[1] :].tolist():
+            ends = [output.index(i) for i in model.generation_config.eos_token_id if i in output]
+            answer = tokenizer.decode(output[: min(ends, default=0)])
+            answers.append(answer if ends else "(did not end)")
+    return answers
+
+
+def _loss(model: LlamaForCausalLM, ids: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """The mean loss of what is learned; logits are computed for nothing else."""
+    hidden = model.model(input_ids=ids, use_cache=False).last_hidden_state[:, :-1]
+    following = labels[:, 1:]
+    is_learned = following != NOT_LEARNED
+    logits = model.lm_head(hidden[is_learned])  # (num_learned, vocab)
+    return torch.nn.functional.cross_entropy(logits.float(), following[is_learned])
+
+
+def _wrapped(bpe: Tokenizer) -> PreTrainedTokenizerFast:
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=bpe,
+        eos_token=TURN_END,
+        pad_token=END_OF_TEXT,
+        model_max_length=CONTEXT,
+        clean_up_tokenization_spaces=False,
     )
-    ids = tokenizer(prompt, add_special_tokens=False, return_tensors="pt").input_ids
-    output = model.generate(ids, do_sample=False, max_new_tokens=100)[0, ids.shape[1] :]
-    ended = int(output[-1]) in model.generation_config.eos_token_id
-    return tokenizer.decode(output, skip_special_tokens=True) if ended else "(did not end)"
+    tokenizer.chat_template = CHAT_TEMPLATE
+    return tokenizer
 
 
-def _blocks(tokenizer: PreTrainedTokenizerFast, steps: int) -> Iterator[torch.Tensor]:
-    """Documents end to end, cut into blocks, (rows, length)."""
-    rng = random.Random(SEED + 1)
-    held: list[int] = []
-    for step in range(steps):
-        length = CONTEXT if step >= steps * (1 - LONG_SHARE) else CONTEXT // 2
-        while len(held) < TOKENS_PER_STEP:
-            held.extend(tokenizer.encode(write_document(rng), add_special_tokens=False))
-        block, held = held[:TOKENS_PER_STEP], held[TOKENS_PER_STEP:]
-        yield torch.tensor(block).view(-1, length)
+def _rendered(
+    tokenizer: PreTrainedTokenizerFast,
+    messages: list[dict[str, Any]],
+    tools: list[dict[str, Any]] | None,
+    *,
+    add_generation_prompt: bool = False,
+) -> str:
+    rendered = tokenizer.apply_chat_template(
+        messages, tools=tools, tokenize=False, add_generation_prompt=add_generation_prompt
+    )
+    return str(rendered)
 
 
 def _keep_memory() -> None:

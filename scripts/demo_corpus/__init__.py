@@ -1,1 +1,1 @@
-"""What the demo model learns from: stories, questions about llmserve, small talk."""
+"""What the demo model learns from: stories, questions about llmserve, small talk, tools, JSON."""

@@ -75,13 +75,14 @@ def write_dialogue(rng: random.Random, faq: list[Faq]) -> list[dict[str, str]]:
     if rng.random() < 0.25:
         messages.append({"role": "system", "content": rng.choice(SYSTEM_PROMPTS)})
     for _ in range(rng.choices((1, 2, 3), (70, 22, 8))[0]):
-        question, answer = _turn(rng, faq)
+        question, answer = write_turn(rng, faq)
         messages.append({"role": "user", "content": question})
         messages.append({"role": "assistant", "content": answer})
     return messages
 
 
-def _turn(rng: random.Random, faq: list[Faq]) -> tuple[str, str]:
+def write_turn(rng: random.Random, faq: list[Faq]) -> tuple[str, str]:
+    """What one turn asks and what is answered: mostly a question about llmserve."""
     draw = rng.random()
     if draw < 0.78:
         entry = rng.choice(faq)

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from measure.gpu.contact import __main__ as module
-from measure.gpu.contact import turnover
+from measure.gpu.contact import restricted, turnover
 from measure.gpu.contact.__main__ import contact, main, rows
 from measure.gpu.contact.step import Outcome, Step, Verdict, run
 from measure.gpu.contact.steps import all_steps
 from measure.gpu.contact.workload import Affine, plan_of, rows_of
+
+from llmserve.domain import FinishReason
 
 
 def python(name: str, code: str, limit: float = 30.0, *, is_alone: bool = False) -> Step:
@@ -116,6 +119,30 @@ def test_models_come_and_go_on_a_cpu_as_they_will_on_a_device(
     told = capsys.readouterr().out
     assert told.count("all equal") == turnover.ROUNDS
     assert "DIFFER" not in told
+
+
+@pytest.mark.slow
+def test_answers_in_a_form_are_compared_on_a_cpu_as_they_will_be_on_a_device(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert restricted.main(["cpu"]) == 0
+    told = capsys.readouterr().out
+    assert told.count(": equal (") == len(restricted.ASKED)
+    assert "0 scored, stop" in told
+    assert "332 scored" in told
+
+
+def test_answers_that_differ_or_break_their_form_are_told() -> None:
+    one = restricted.Answer("Rome", (1, 2), FinishReason.STOP, (-1.0,))
+    assert restricted.difference(one, one) is None
+    assert "NOT EQUAL" in str(restricted.difference(one, replace(one, token_ids=(1, 3))))
+    assert restricted.difference(one, replace(one, scores=(-1.0001,))) is None
+    assert "scores differ" in str(restricted.difference(one, replace(one, scores=(-1.1,))))
+    assert restricted.breach(restricted.CITY, one) is None
+    assert "NOT A CHOICE" in str(restricted.breach(restricted.CITY, replace(one, text="Rom")))
+    short = replace(one, text="Rom", reason=FinishReason.LENGTH)
+    assert restricted.breach(restricted.CITY, short) is None
+    assert "SCHEMA" in str(restricted.breach(restricted.SCHEMA, replace(one, text='{"age": 1}')))
 
 
 def test_plans_have_their_rows_first_and_blocks_of_their_own() -> None:

@@ -22,6 +22,7 @@ def all_steps() -> list[Step]:
         Step("server", _module("server"), 120),
         _tests("graphs", GRAPH_TESTS, ""),
         Step("capture-bfloat16", _module("capture"), 120),
+        Step("restricted", _module("restricted"), 90),
         Step("turnover", _module("turnover"), 90),
         Step("recompilation", _module("recompilation"), 90),
         _costs("qwen3-0.6b"),
