@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import numpy as np
+
 from llmserve.engines.rules.bits import allow_only, as_ids
 from llmserve.engines.token_rule import Words
 
@@ -15,6 +17,7 @@ class AllowedTokens:
     def __init__(self, token_ids: Iterable[int]) -> None:
         """At least one."""
         self._ids = as_ids(tuple(token_ids))
+        self._allowed: Words | None = None
 
     @property
     def is_idle(self) -> bool:
@@ -22,8 +25,11 @@ class AllowedTokens:
         return False
 
     def restrict(self, words: Words) -> None:
-        """Leave only the allowed tokens."""
-        allow_only(words, self._ids)
+        """Leave only the allowed tokens. Each call has as many words as the first one."""
+        if self._allowed is None:
+            self._allowed = np.full_like(words, -1)
+            allow_only(self._allowed, self._ids)
+        np.bitwise_and(words, self._allowed, out=words)
 
     def accept(self, token_id: int) -> None:
         """The rule is the same for every token."""

@@ -23,11 +23,12 @@ def all_steps() -> list[Step]:
         _tests("graphs", GRAPH_TESTS, ""),
         Step("capture-bfloat16", _module("capture"), 120),
         Step("restricted", _module("restricted"), 90),
-        Step("turnover", _module("turnover"), 90),
         Step("recompilation", _module("recompilation"), 90),
+        Step("turnover", _module("turnover"), 90, is_alone=True),  # it measures free memory
         _costs("qwen3-0.6b"),
         _profile("qwen3-0.6b"),
         Step("sampling", _module("sampling_costs"), 40, is_alone=True),
+        Step("constraints", _module("constraint_costs"), 90, is_alone=True),
         Step("splits", _module("split_costs"), 40, is_alone=True),
         _costs("llama-3.1-8b"),
         _profile("llama-3.1-8b"),
