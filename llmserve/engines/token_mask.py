@@ -1,4 +1,4 @@
-"""From a rule's packed words to what a token's logit may be at most."""
+"""From a rule's packed words to tokens that may not come."""
 
 from __future__ import annotations
 
@@ -24,3 +24,15 @@ def logit_limits(words: npt.NDArray[np.int32], vocab: int) -> torch.Tensor:
     if missing > 0:
         limits = torch.nn.functional.pad(limits, (0, missing), value=-torch.inf)
     return limits[:, :vocab]
+
+
+def forbidden_tokens(words: torch.Tensor, vocab: int) -> torch.Tensor:
+    """Words (num_rows, num_words) int32 as (num_rows, vocab) bool: those `logit_limits` makes minus
+    infinite. On the words' device, for which few bytes are moved."""
+    shifts = torch.arange(8, dtype=torch.uint8, device=words.device)
+    bits = (words.view(torch.uint8)[:, :, None] >> shifts) & 1  # (num_rows, 4 * num_words, 8)
+    forbidden = (bits == 0).flatten(1)
+    missing = vocab - forbidden.shape[1]
+    if missing > 0:
+        forbidden = torch.nn.functional.pad(forbidden, (0, missing), value=True)
+    return forbidden[:, :vocab]

@@ -32,7 +32,7 @@ class Runner:
         self.device = device
         self._sample_tokens = sample_tokens
         self._cache = cache
-        self._mask_threads = MaskThreads()
+        self._mask_threads = MaskThreads(self.device)
 
     def prepare(self, plan: StepPlan) -> Batch:
         """The plan as tensors; the part of a step that is Python."""

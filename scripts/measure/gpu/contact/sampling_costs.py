@@ -31,7 +31,7 @@ ASKED[RESTRICTED] = SamplingParams(temperature=0.0)
 def main(argv: list[str]) -> int:
     """`sampling_costs [DEVICE]`."""
     device = torch.device(argv[0] if argv else "cuda:0")
-    threads = MaskThreads()
+    threads = MaskThreads(device)
     rule = AllowedTokens(range(0, VOCAB, 3))
     print(f"=> sampling {VOCAB:,} tokens, ms: 8 rows, 64 rows, 256 rows")
     for name, params in ASKED.items():

@@ -4,7 +4,9 @@ on a GPU with real graphs."""
 from __future__ import annotations
 
 import dataclasses
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from typing import ClassVar
 from unittest import mock
@@ -19,7 +21,11 @@ from llmserve.engines.batching.compute.batch import Batch
 from llmserve.engines.batching.compute.cuda import decode_buffers
 from llmserve.engines.batching.compute.cuda.compiled import compiled
 from llmserve.engines.batching.compute.cuda.decode_buffers import Bucket, DecodeBuffers, buckets
-from llmserve.engines.batching.compute.cuda.graphs import CudaRecorder, GraphedForward
+from llmserve.engines.batching.compute.cuda.graphs import (
+    CudaRecorder,
+    GraphedForward,
+    capture_stream,
+)
 from llmserve.engines.batching.compute.cuda.splits import LONGEST_PART
 from llmserve.engines.batching.compute.forward import Forward
 from llmserve.engines.batching.compute.kv_cache import KVCache, LayerShape
@@ -263,7 +269,7 @@ class FakeGraph:
 
 
 @pytest.fixture
-def fake_cuda(monkeypatch: pytest.MonkeyPatch) -> type[FakeGraph]:
+def fake_cuda(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[FakeGraph]]:
     class Graph(FakeGraph):
         told: ClassVar[list[str]] = []
 
@@ -280,7 +286,9 @@ def fake_cuda(monkeypatch: pytest.MonkeyPatch) -> type[FakeGraph]:
             lambda index, pool, name=name: Graph.told.append(f"{name} {index} {pool}"),
             raising=False,
         )
-    return Graph
+    capture_stream.cache_clear()
+    yield Graph
+    capture_stream.cache_clear()
 
 
 GIVEN_BACK = ["end", "_cuda_endAllocateToPool 1 (0, 7)", "_cuda_releasePool 1 (0, 7)"]
@@ -314,6 +322,36 @@ def test_a_capture_that_ends_well_is_left_alone(fake_cuda: type[FakeGraph]) -> N
     with pytest.raises(ZeroDivisionError):
         recorder.record(work)
     assert fake_cuda.told == ["end"], "torch has given it back"
+
+
+def test_models_of_a_device_record_on_one_stream_one_after_the_other(
+    fake_cuda: type[FakeGraph], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake_cuda.is_broken = False
+    streams: list[torch.device] = []
+
+    def made(device: torch.device) -> mock.MagicMock:
+        streams.append(device)
+        return mock.MagicMock(device=device)
+
+    monkeypatch.setattr(torch.cuda, "Stream", made)
+    one, two, other = (CudaRecorder(torch.device("cuda", index)) for index in (0, 0, 1))
+    assert streams == [torch.device("cuda:0"), torch.device("cuda:1")]
+    inside, may_end = threading.Event(), threading.Event()
+
+    def work() -> None:
+        inside.set()
+        assert may_end.wait(30)
+
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(one.record, work)
+        assert inside.wait(30)
+        second = pool.submit(two.record, lambda: None)
+        other.record(lambda: None)
+        assert not second.done()
+        may_end.set()
+        first.result(30)
+        second.result(30)
 
 
 @pytest.mark.gpu

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from bisect import bisect_left
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from typing import Final, Protocol
 
 import torch
@@ -31,14 +32,36 @@ class GraphRecorder(Protocol):
         ...
 
 
+class CaptureStream:
+    """The stream on which a device's graphs are recorded, for one thread at a time.
+
+    All models of a process share it: cuBLAS keeps workspaces of 64 MiB (on an H100) for each stream
+    that it has seen, so that models that come and go would cost more with every load. Graphs of two
+    models may use the same workspace: all are replayed on the default stream, one at a time.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.stream: torch.cuda.Stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]  # torch's own stub
+        self.lock = threading.Lock()
+
+
+capture_stream = cache(CaptureStream)
+"""Of a device, with its index."""
+
+
 class CudaRecorder:
     """A CUDA graph for each work; all share one memory pool, as only one runs at a time."""
 
     def __init__(self, device: torch.device) -> None:
         self._pool = torch.cuda.graph_pool_handle()
-        self._stream: torch.cuda.Stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]  # torch's own stub
+        shared = capture_stream(device)
+        self._stream, self._lock = shared.stream, shared.lock
 
     def record(self, work: Callable[[], None]) -> Callable[[], None]:
+        with self._lock:
+            return self._record(work)
+
+    def _record(self, work: Callable[[], None]) -> Callable[[], None]:
         current = torch.cuda.current_stream(self._stream.device)
         self._stream.wait_stream(current)
         graph = torch.cuda.CUDAGraph()

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Final
 
@@ -12,10 +11,12 @@ import numpy.typing as npt
 import torch
 
 from llmserve.engines.batching.compute.sampling.row_state import RowState
-from llmserve.engines.token_mask import logit_limits
+from llmserve.engines.token_mask import forbidden_tokens, logit_limits
+from llmserve.machine.allowance import processors
 
 MAX_THREADS: Final = 4
 """They run beside the forward pass, which has the cores on a CPU."""
+MAX_THREADS_BESIDE_GPU: Final = 16
 ROWS_PER_THREAD: Final = 4
 
 
@@ -23,20 +24,27 @@ class MaskThreads:
     """Computes masks while the step loop's thread is in the forward pass. Threads start with the
     first rule."""
 
-    def __init__(self) -> None:
-        count = min(MAX_THREADS, max(1, (os.cpu_count() or 1) // 2))
-        self._pool = ThreadPoolExecutor(count, "generate-masks")
-        self._count = count
+    def __init__(self, device: torch.device) -> None:
+        """`device` is where the logits are."""
+        self._is_on_cpu = device.type == "cpu"
+        self._rows_per_thread = ROWS_PER_THREAD if self._is_on_cpu else 1
+        most = MAX_THREADS if self._is_on_cpu else MAX_THREADS_BESIDE_GPU
+        self._count = min(most, max(1, processors() // 2))
+        self._pool = ThreadPoolExecutor(self._count, "generate-masks")
 
     def begin(self, rows: Sequence[RowState]) -> Masks | None:
         """Start on the masks of the rows that have one, `None` if none has."""
         restricted = [index for index, row in enumerate(rows) if row.is_restricted]
         if not restricted:
             return None
-        words = np.full((len(restricted), -(-rows[restricted[0]].vocab // 32)), -1, np.int32)
-        share = max(ROWS_PER_THREAD, -(-len(restricted) // self._count))
+        shape = len(restricted), -(-rows[restricted[0]].vocab // 32)
+        # Pinned, so that the copy to a GPU waits for nothing.
+        words = torch.full(shape, -1, dtype=torch.int32, pin_memory=not self._is_on_cpu)
+        share = max(self._rows_per_thread, -(-len(restricted) // self._count))
         work = [
-            self._pool.submit(_restrict, rows, restricted, words, range(begin, begin + share))
+            self._pool.submit(
+                _restrict, rows, restricted, words.numpy(), range(begin, begin + share)
+            )
             for begin in range(0, len(restricted), share)
         ]
         return Masks(restricted, words, work)
@@ -53,10 +61,11 @@ class Masks:
     def __init__(
         self,
         restricted: list[int],
-        words: npt.NDArray[np.int32],
+        words: torch.Tensor,
         work: list[Future[None]],
     ) -> None:
-        """`words` (len(restricted), num_words) are those of the rows `restricted`."""
+        """`words` (len(restricted), num_words) int32 in the host's memory are those of the rows
+        `restricted`."""
         self._restricted = restricted
         self._words = words
         self._work = work
@@ -85,30 +94,27 @@ class Masks:
 
         Where biases and minimum lengths leave none of a row's tokens, those of `kept` are used.
         """
-        limits = self._limits(logits)
-        if kept is None:
-            if len(self._restricted) == len(logits):
-                torch.minimum(logits, limits, out=logits)
-                return
-            for place, index in enumerate(self._restricted):
-                torch.minimum(logits[index], limits[place], out=logits[index])
+        forbid = self._forbidding(logits)
+        if kept is None and len(self._restricted) == len(logits):
+            forbid(logits)
             return
-        masked = torch.minimum(logits[self._restricted], limits)
-        is_empty = masked.amax(-1, keepdim=True).isneginf()
-        logits[self._restricted] = torch.where(is_empty, torch.minimum(kept, limits), masked)
+        masked = logits[self._restricted]
+        forbid(masked)
+        if kept is not None:
+            is_empty = masked.amax(-1, keepdim=True).isneginf()
+            forbid(kept)
+            masked = torch.where(is_empty, kept, masked)
+        logits[self._restricted] = masked
 
-    def _limits(self, logits: torch.Tensor) -> torch.Tensor:
-        """(len(restricted), vocab); see `logit_limits`."""
+    def _forbidding(self, logits: torch.Tensor) -> Callable[[torch.Tensor], object]:
+        """What masks rows (len(restricted), vocab) in place."""
         vocab = logits.shape[-1]
         if logits.device.type == "cpu":
-            return logit_limits(self._words, vocab)
-        # A bit for each token is copied, and the device unpacks it.
-        words = torch.from_numpy(self._words).to(logits.device)
-        bits = torch.arange(32, dtype=torch.int32, device=logits.device)
-        allowed = ((words[:, :, None] >> bits) & 1).flatten(1)
-        missing = max(0, vocab - allowed.shape[1])
-        allowed = torch.nn.functional.pad(allowed, (0, missing))[:, :vocab]
-        return torch.where(allowed == 1, torch.inf, -torch.inf).to(logits.dtype)
+            limits = logit_limits(self._words.numpy(), vocab)
+            return lambda rows: torch.minimum(rows, limits, out=rows)
+        words = self._words.to(logits.device, non_blocking=True)
+        forbidden = forbidden_tokens(words, vocab)
+        return lambda rows: rows.masked_fill_(forbidden, -torch.inf)
 
 
 def _restrict(

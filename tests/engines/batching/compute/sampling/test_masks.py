@@ -20,6 +20,7 @@ from llmserve.errors import GenerationFailed
 pytestmark = pytest.mark.usefixtures("no_thread_left")
 VOCAB = 70
 EOS = 1
+CPU = torch.device("cpu")
 
 
 class Only:
@@ -43,11 +44,11 @@ class Only:
 
 def row(rule: Only | None, **params: Any) -> RowState:
     wanted = SamplingParams(**{"temperature": 0.0, **params})
-    return RowState(wanted, (1, 2), (EOS,), VOCAB, torch.device("cpu"), rule)
+    return RowState(wanted, (1, 2), (EOS,), VOCAB, CPU, rule)
 
 
 def chosen(rows: Sequence[RowState], logits: torch.Tensor | None = None) -> list[int | None]:
-    threads = MaskThreads()
+    threads = MaskThreads(CPU)
     try:
         if logits is None:
             logits = torch.arange(VOCAB, dtype=torch.float32).repeat(len(rows), 1)
@@ -73,7 +74,7 @@ def test_a_rule_that_raises_accepts_nothing_and_the_step_can_be_tried_again() ->
 def test_a_step_without_rules_starts_no_thread() -> None:
     idle = Only(3)
     idle.is_idle = True
-    threads = MaskThreads()
+    threads = MaskThreads(CPU)
     assert threads.begin([row(None), row(idle)]) is None
     assert not threads._pool._threads
     threads.close()
@@ -113,7 +114,7 @@ def test_many_rows_share_the_threads() -> None:
 
 
 def test_log_probabilities_are_the_models() -> None:
-    threads = MaskThreads()
+    threads = MaskThreads(CPU)
     rows = [row(Only(5), logprobs=0)]
     logits = torch.zeros(1, VOCAB)
     masks = threads.begin(rows)
