@@ -9,7 +9,7 @@ from typing import Final
 
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
-from starlette.middleware.gzip import GZipMiddleware
+from starlette.middleware.gzip import DEFAULT_EXCLUDED_CONTENT_TYPES, GZipMiddleware
 
 from llmserve import bootstrap
 from llmserve.api import docs, probes
@@ -22,6 +22,10 @@ from llmserve.api.errors import install_error_handlers
 from llmserve.api.ignored import HEADER as IGNORED_HEADER
 from llmserve.api.native import routes as native
 from llmserve.api.native import websocket
+from llmserve.api.ndjson import NDJSON
+from llmserve.api.ollama import models as ollama_models
+from llmserve.api.ollama import refused as ollama_refused
+from llmserve.api.ollama import routes as ollama
 from llmserve.api.openai import completions, models
 from llmserve.settings import Settings
 
@@ -62,11 +66,19 @@ def create_app(settings: Settings, board: int | None = None) -> FastAPI:
         websocket.router,
         completions.router,
         models.router,
+        ollama.router,
+        ollama_models.router,
+        ollama_refused.router,
     ):
         app.include_router(router)
     install_error_handlers(app)
     # The last one added is the outermost.
-    app.add_middleware(GZipMiddleware, minimum_size=settings.gzip_min_bytes, compresslevel=5)
+    app.add_middleware(
+        GZipMiddleware,
+        minimum_size=settings.gzip_min_bytes,
+        compresslevel=5,
+        exclude_content_types=(*DEFAULT_EXCLUDED_CONTENT_TYPES, NDJSON),
+    )
     app.add_middleware(BoundaryMiddleware)
     if settings.cors_origins:
         app.add_middleware(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any, Final
 
 import orjson
@@ -39,12 +39,23 @@ def stream_response(frames: AsyncIterator[bytes], container: Container) -> Event
     sse-starlette would cut the stream as soon as a foreign server (not `llmserve serve`) is
     told to exit; the grace period leaves that to our own drain.
     """
+    return streamed(_opened(frames), container, _keep_alive)
+
+
+def streamed(
+    frames: AsyncIterator[bytes],
+    container: Container,
+    keep_alive: Callable[[], ServerSentEvent | bytes],
+    media_type: str = "text/event-stream",
+) -> EventSourceResponse:
+    """The same for frames of whichever kind, which `keep_alive` comes between."""
     settings = container.settings
     return _Stream(
-        _opened(frames),
+        frames,
+        media_type=media_type,
         ping=settings.keepalive_seconds,
         sep="\n",
-        ping_message_factory=_keep_alive,
+        ping_message_factory=keep_alive,  # type: ignore[arg-type]  # bytes are sent as they are
         shutdown_event=_BeginsDrain(container.service),  # type: ignore[arg-type]  # only its `set` is called
         shutdown_grace_period=settings.drain_timeout_seconds,
     )

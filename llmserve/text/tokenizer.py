@@ -75,6 +75,11 @@ class Tokenizer:
         return (*self._chat.problems, CANNOT_TELL)
 
     @property
+    def template_source(self) -> str:
+        """The text of the chat template; empty where there is none."""
+        return "" if self._chat is None else self._chat.source
+
+    @property
     def takes_tools(self) -> bool:
         """Whether the chat template itself shows tools to the model; if there is one that does not,
         they are shown in a generic form."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from llmserve.clock import awake_clock
 from llmserve.domain import (
@@ -40,6 +41,7 @@ class LetterTokenizer:
     """One token per letter of a text; token ids as they are."""
 
     vocab_size = 128
+    template_source = ""
     warnings: tuple[str, ...] = ()
 
     def encode(
@@ -119,6 +121,11 @@ class FakeEngine(Generator):
         spec = ModelSpec("fake")
         builder = TaskBuilder(spec, self.tokenizer, self.info, self.prompts, self.clock)  # type: ignore[arg-type]
         return await builder.build(requests, caller, deadline, hold)
+
+    async def read(self, work, *, size: int, caller: Caller, hold: Hold):  # type: ignore[no-untyped-def]
+        return await self.prompts.run(
+            partial(work, self.tokenizer), size=size, caller=caller.name, on_end=hold()
+        )
 
     def fail_preparing(self, error: LLMServeError) -> int:
         return self.prompts.fail(error)
