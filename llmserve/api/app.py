@@ -25,8 +25,10 @@ from llmserve.api.native import websocket
 from llmserve.api.ndjson import NDJSON
 from llmserve.api.ollama import models as ollama_models
 from llmserve.api.ollama import refused as ollama_refused
+from llmserve.api.ollama import root as ollama_root
 from llmserve.api.ollama import routes as ollama
 from llmserve.api.openai import completions, models
+from llmserve.api.tgi import routes as tgi
 from llmserve.settings import Settings
 
 LIMIT_HEADERS: Final = tuple(
@@ -69,6 +71,8 @@ def create_app(settings: Settings, board: int | None = None) -> FastAPI:
         ollama.router,
         ollama_models.router,
         ollama_refused.router,
+        ollama_root.router,
+        tgi.router,
     ):
         app.include_router(router)
     install_error_handlers(app)
