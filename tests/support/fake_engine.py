@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -174,3 +175,19 @@ class FakeEngine(Generator):
     async def close(self) -> None:
         self.is_closed = True
         self.prompts.close(ModelUnloaded("the model was unloaded"))
+
+
+class TalkingEngine(FakeEngine):
+    """Every answer is `ab`, and over."""
+
+    def start(self, job: Job) -> None:
+        super().start(job)
+        asyncio.get_running_loop().call_soon(self._answer, job)
+
+    def _answer(self, job: Job) -> None:
+        if job not in self.running:
+            return
+        for letter in "ab":
+            tells = job.task.sampling.logprobs is not None
+            self.say(job, letter, TokenLogprobs(ord(letter), -0.5) if tells else None)
+        self.finish(job)

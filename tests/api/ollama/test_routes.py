@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from typing import Any
 
 import pytest
-from fake_engine import FakeEngine
+from fake_engine import FakeEngine, TalkingEngine
 from fastapi.testclient import TestClient
 
 from llmserve.bootstrap import models, server
@@ -18,20 +17,6 @@ from llmserve.registry.served import ModelStatus
 ASKED = {"messages": [{"role": "user", "content": "hi"}]}
 
 
-class Talker(FakeEngine):
-    """Answers every job at once."""
-
-    def start(self, job: Any) -> None:
-        super().start(job)
-
-        def answer() -> None:
-            self.say(job, "a")
-            self.say(job, "b")
-            self.finish(job)
-
-        asyncio.get_running_loop().call_soon(answer)
-
-
 @pytest.fixture
 def registry() -> Registry:
     return Registry([ModelSpec("fake")], on_demand=[ModelSpec("late")])
@@ -39,7 +24,7 @@ def registry() -> Registry:
 
 @pytest.fixture
 def engine(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> FakeEngine:
-    talker = Talker()
+    talker = TalkingEngine()
     monkeypatch.setattr(server, "build_registry", lambda *_, **__: registry)
     monkeypatch.setattr(models, "build_engine", lambda *_: talker)
     return talker
