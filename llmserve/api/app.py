@@ -14,6 +14,7 @@ from starlette.middleware.gzip import DEFAULT_EXCLUDED_CONTENT_TYPES, GZipMiddle
 from llmserve import bootstrap
 from llmserve.api import docs, probes
 from llmserve.api.admin import routes as admin
+from llmserve.api.bare_paths import without_version
 from llmserve.api.edge.boundary import BoundaryMiddleware
 from llmserve.api.edge.draining import drain_on_signal
 from llmserve.api.edge.request_context import HEADER as REQUEST_ID_HEADER
@@ -27,7 +28,7 @@ from llmserve.api.ollama import models as ollama_models
 from llmserve.api.ollama import refused as ollama_refused
 from llmserve.api.ollama import root as ollama_root
 from llmserve.api.ollama import routes as ollama
-from llmserve.api.openai import completions, models
+from llmserve.api.openai import completions, models, tokenize
 from llmserve.api.tgi import routes as tgi
 from llmserve.settings import Settings
 
@@ -60,7 +61,7 @@ def create_app(settings: Settings, board: int | None = None) -> FastAPI:
         docs_url=None,  # `docs`, whose page needs no internet
         redoc_url=None,
     )
-    for router in (
+    routers = (
         docs.router,
         probes.router,
         admin.router,
@@ -73,7 +74,9 @@ def create_app(settings: Settings, board: int | None = None) -> FastAPI:
         ollama_refused.router,
         ollama_root.router,
         tgi.router,
-    ):
+        tokenize.router,
+    )
+    for router in (*routers, without_version(routers)):
         app.include_router(router)
     install_error_handlers(app)
     # The last one added is the outermost.

@@ -66,6 +66,19 @@ class LetterTokenizer:
         if any(i >= self.vocab_size for i in ids):
             raise InvalidRequest("no such letter", param=param)
 
+    @property
+    def description(self) -> dict[str, str]:
+        return {"tokenizer_class": type(self).__name__}
+
+    def pieces(self, ids: Sequence[int]) -> list[str]:
+        return [f"'{chr(i)}" for i in ids]
+
+    def written(self, ids: Sequence[int]) -> str:
+        return self.decode(ids)
+
+    def render(self, conversation: Conversation) -> str:
+        return "".join(f"<{m.role}>{m.content}" for m in conversation.messages)
+
     def spelling(self, token_id: int) -> Spelling:
         return Spelling(chr(token_id), chr(token_id).encode())
 

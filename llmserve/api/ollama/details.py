@@ -49,15 +49,12 @@ def details(model: ServedModel) -> dict[str, Any]:
     }
 
 
-def capabilities(model: ServedModel, *, has_template: bool) -> list[str]:
-    """What requests may ask of it."""
-    info = info_of(model)
-    told = ["completion"]
-    if has_template:
-        told.append("tools")
-    if has_template and info is not None and info.syntax is not None and info.syntax.has_reasoning:
-        told.append("thinking")
-    return told
+def capabilities(info: EngineInfo | None) -> list[str]:
+    """What requests may ask of it, as far as that is known."""
+    if info is None or not info.takes_conversations:
+        return ["completion"]
+    thinks = info.syntax is not None and info.syntax.has_reasoning
+    return ["completion", "tools", *(["thinking"] if thinks else [])]
 
 
 def _counted(parameters: int) -> str:

@@ -13,16 +13,14 @@ from pydantic import Field, model_validator
 from llmserve.api.container import TheCaller, TheContainer, identify
 from llmserve.api.edge.json import JSON
 from llmserve.api.edge.route import keyed_route
-from llmserve.api.exchange import Exchange, TheExchange
+from llmserve.api.exchange import TheExchange
 from llmserve.api.fields import Fields
-from llmserve.api.ignored import report_ignored
 from llmserve.api.ollama.details import capabilities, details, info_of, modified_at, names
 from llmserve.api.ollama.error import ollama_error
 from llmserve.bootstrap import Container
 from llmserve.domain import EngineInfo, ModelSpec
 from llmserve.errors import ModelNotFound
 from llmserve.registry.served import ServedModel
-from llmserve.service.reading import Reading
 
 router = APIRouter(prefix="/api", route_class=keyed_route(identify, ollama_error), tags=["ollama"])
 
@@ -98,33 +96,23 @@ async def loaded(container: TheContainer, caller: TheCaller) -> Response:
 async def show(body: ShowBody, exchange: TheExchange) -> Response:
     """One model: what it is, what it can do, its chat template."""
     container, caller = exchange.container, exchange.caller
-    report_ignored(body, exchange.request, container, caller)
+    exchange.report_ignored(body)
     found = container.registry.find(body.model or body.name)
     if not caller.may_use(found.names):
         raise ModelNotFound(f"model {found.spec.name!r} is not served to this key", param="model")
     info = info_of(found)
-    template = "" if info is None else await _template(found, exchange)
+    template = ""
+    if info is not None:
+        _, template = await exchange.read(found.spec.name, lambda one: one.template_source)
     told = {
         "parameters": "\n".join(_parameters(found.spec)),
         "template": template,
         "details": details(found),
         "model_info": {} if info is None else _model_info(info),
-        "capabilities": capabilities(found, has_template=bool(template)),
+        "capabilities": capabilities(info),
         "modified_at": modified_at(found),
     }
     return JSON(told)
-
-
-async def _template(model: ServedModel, exchange: Exchange) -> str:
-    reading = Reading(
-        exchange.request.scope["request_id"],
-        model.spec.name,
-        lambda tokenizer: tokenizer.template_source,
-        size=0,
-        timeout_seconds=exchange.timeout_seconds,
-    )
-    _, template = await exchange.container.service.read(reading, exchange.caller)
-    return template
 
 
 def _running(model: ServedModel, info: EngineInfo, container: Container) -> dict[str, Any]:

@@ -12,7 +12,6 @@ from llmserve.api.edge.disconnect import unless_client_leaves
 from llmserve.api.edge.json import JSON
 from llmserve.api.edge.route import keyed_route
 from llmserve.api.exchange import Exchange, TheExchange
-from llmserve.api.ignored import report_ignored
 from llmserve.api.ndjson import lines_kept_alive
 from llmserve.api.ollama.body import OllamaBody
 from llmserve.api.ollama.chat_body import ChatBody
@@ -64,7 +63,7 @@ async def _load(
 ) -> Response:
     """Nothing was asked: the model is loaded, or, where it is to be kept for no time, let go of."""
     container = exchange.container
-    report_ignored(body, exchange.request, container, exchange.caller)
+    exchange.report_ignored(body)
     if kept is not None and body.keep_alive == 0:
         name, reason = kept.spec.name, "unload"
     else:

@@ -4,7 +4,6 @@ our own."""
 from __future__ import annotations
 
 from importlib.metadata import version
-from typing import Final
 
 from fastapi import APIRouter, Response
 
@@ -13,14 +12,13 @@ from llmserve.api.container import TheCaller, TheContainer, identify
 from llmserve.api.edge.json import JSON
 from llmserve.api.edge.route import keyed_route
 from llmserve.api.exchange import Exchange, TheExchange
+from llmserve.api.sampling_body import MAX_STOPS
 from llmserve.api.tgi.body import RootBody, StreamBody
 from llmserve.api.tgi.error import tgi_error
 from llmserve.api.tgi.writer import TGIWriter
 from llmserve.errors import ModelNotFound
 
 router = APIRouter(route_class=keyed_route(identify, tgi_error), tags=["tgi"])
-
-MAX_STOPS: Final = 16
 
 
 @router.post("/", response_class=Response)
