@@ -23,6 +23,7 @@ router = APIRouter(tags=["operations"])
 @router.head("/health", include_in_schema=False)
 @router.head("/health/live", include_in_schema=False)
 @router.post("/ping", include_in_schema=False)
+@router.head("/ping", include_in_schema=False)
 @router.get("/ping", response_class=Response)
 @router.get("/health", response_class=Response)
 @router.get("/health/live", response_class=Response)
@@ -42,6 +43,7 @@ async def live(container: TheContainer) -> Response:
     return JSON(body, status_code=503 if hung else 200)
 
 
+@router.head("/version", include_in_schema=False)
 @router.get("/version", response_class=Response)
 async def server_version() -> Response:
     """Which version of the server this is."""
