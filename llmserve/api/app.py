@@ -51,7 +51,8 @@ def create_app(settings: Settings, board: int | None = None) -> FastAPI:
         description="A self-hosted token server for HuggingFace models.",
         lifespan=lifespan,
         root_path=settings.root_path,
-        docs_url=None,  # `docs`, whose page needs no internet
+        openapi_url=None,  # `docs` has both
+        docs_url=None,
         redoc_url=None,
     )
     for router in (

@@ -16,6 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from llmserve.address import plain_address
 from llmserve.admission.quota import headers as limit_headers
 from llmserve.api.container import container_of
+from llmserve.api.errors import refusal_fields
 from llmserve.api.ignored import HEADER as IGNORED_HEADER
 from llmserve.api.ignored import IN_SCOPE
 from llmserve.observability.context import access_timings, current_trace, request_id
@@ -105,7 +106,8 @@ class RequestContextMiddleware:
             self._metrics.worker_http_requests.labels(str(membership.number)).inc()
         level = "DEBUG" if scope["path"].startswith(QUIET) else "INFO"
         fields = {"status": status, "duration_ms": round(seconds * 1000, 1)}
-        logger.bind(**fields, **access_fields(timings)).log(level, "{} {}", scope["method"], route)
+        fields |= refusal_fields(scope) | access_fields(timings)
+        logger.bind(**fields).log(level, "{} {}", scope["method"], route)
 
 
 def _limit_headers(scope: Scope) -> dict[str, str]:
