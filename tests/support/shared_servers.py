@@ -14,8 +14,8 @@ FILES: Final[Mapping[tuple[str, ...], tuple[str, ...]]] = {
         "clients/test_openai_python.py", "clients/test_pydantic_ai.py", "clients/test_vercel.py",
     ),
     ("pair",): (
-        "deploy/test_prometheus.py", "e2e/test_models.py", "e2e/test_run_directory.py",
-        "e2e/test_shutdown.py", "e2e/test_workers.py",
+        "deploy/test_prometheus.py", "e2e/test_models.py", "e2e/test_resuming.py",
+        "e2e/test_run_directory.py", "e2e/test_shutdown.py", "e2e/test_workers.py",
     ),
     ("demo",): (
         "deploy/test_nginx.py", "doctor/test_examination.py", "e2e/test_crowd.py",
