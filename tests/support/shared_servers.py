@@ -18,7 +18,8 @@ FILES: Final[Mapping[tuple[str, ...], tuple[str, ...]]] = {
         "e2e/test_run_directory.py", "e2e/test_shutdown.py", "e2e/test_workers.py",
     ),
     ("demo",): (
-        "deploy/test_nginx.py", "doctor/test_examination.py", "e2e/test_crowd.py",
+        "cli/test_conversation.py", "deploy/test_nginx.py", "doctor/test_examination.py",
+        "e2e/test_crowd.py",
         "e2e/test_demo_tools.py", "e2e/test_docs_page.py", "e2e/test_road.py",
     ),
     ("plain", "guarded", "strict"): (
