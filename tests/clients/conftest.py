@@ -18,6 +18,7 @@ def demo_host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         strict_fields=True,
         device="cpu",
         dtype="float32",
+        stream_resume_seconds=30,
     ) as running:
         yield running
         running.wait_for_load(0, 0)

@@ -9,7 +9,8 @@ from xdist.scheduler import LoadFileScheduling
 
 FILES: Final[Mapping[tuple[str, ...], tuple[str, ...]]] = {
     ("demo_host",): (
-        "clients/test_guidellm.py", "clients/test_instructor.py", "clients/test_langchain.py",
+        "clients/test_eventsource.py", "clients/test_guidellm.py", "clients/test_instructor.py",
+        "clients/test_langchain.py",
         "clients/test_litellm.py", "clients/test_lm_eval.py", "clients/test_openai_node.py",
         "clients/test_openai_python.py", "clients/test_pydantic_ai.py", "clients/test_vercel.py",
     ),
