@@ -68,7 +68,7 @@ def options(**fields: Any) -> dict[str, Any]:
         ({"thinking": {"type": "between_tools"}}, "thinking.type: Input should be"),
         ({"tools": [TOOL, TOOL]}, "two tools have the name 'f'"),
         ({"tools": [{"name": "f"}]}, "tools.0.input_schema: Field required"),
-        ({"tools": [{"type": "web_search_20250305", "name": "w"}]}, "'tools.0.web_search_20250305'"),
+        ({"tools": [{"type": "web_search_20250305", "name": "w"}]}, "'tools.0.web_search_20250305"),
         ({"tools": [{"type": "bash_20250124", "name": "bash"}]}, "'tools.0.bash_20250124' is not"),
         ({"tools": [TOOL | {"allowed_callers": ["code"]}]}, "'tools.0.allowed_callers' is not"),
         ({"tool_choice": {"type": "any"}}, "a tool must be called and there are no tools"),
@@ -184,7 +184,9 @@ def test_thinking_and_effort_are_variables_of_the_chat_template() -> None:
     assert options(thinking=enabled) == {"enable_thinking": True}
     assert options(output_config={"effort": "low"}) == {"reasoning_effort": "low"}
     for thinking, is_shown in ((enabled, True), (enabled | {"display": "omitted"}, False)):
-        assert MessagesBody.model_validate(HELLO | {"thinking": thinking}).shows_thinking is is_shown
+        assert (
+            MessagesBody.model_validate(HELLO | {"thinking": thinking}).shows_thinking is is_shown
+        )
 
 
 @pytest.mark.parametrize(

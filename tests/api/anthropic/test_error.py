@@ -59,7 +59,9 @@ def test_every_error_below_500_has_a_type_that_anthropic_knows() -> None:
     }  # fmt: skip
 
 
-@pytest.mark.parametrize(("is_exact", "tokens"), [(True, "70 tokens"), (False, "70 tokens or more")])
+@pytest.mark.parametrize(
+    ("is_exact", "tokens"), [(True, "70 tokens"), (False, "70 tokens or more")]
+)
 def test_a_prompt_that_is_too_long_is_told_in_the_sentence_that_agents_look_for(
     is_exact: bool, tokens: str
 ) -> None:

@@ -64,7 +64,11 @@ def parsed(frame: bytes) -> dict[str, Any]:
 def content(events: Iterable[Mapping[str, Any]]) -> list[tuple[str, int, Any]]:
     """The events of blocks: type, index, and the block, the delta, or nothing."""
     return [
-        (e["type"].removeprefix("content_block_"), e["index"], e.get("content_block", e.get("delta")))
+        (
+            e["type"].removeprefix("content_block_"),
+            e["index"],
+            e.get("content_block", e.get("delta")),
+        )
         for e in events
         if "index" in e
     ]
