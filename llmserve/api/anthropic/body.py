@@ -45,7 +45,7 @@ class Metadata(AnthropicFields):
 class ConversationBody(Cacheable, GenerationBody):
     """A conversation, and what may be called in its answer."""
 
-    unsupported: ClassVar = frozenset({"container", "mcp_servers"})
+    unsupported: ClassVar = frozenset({"compaction", "container", "mcp_servers", "thread"})
     served_elsewhere: ClassVar = SERVED_ELSEWHERE | SamplingBody.on_the_wire().keys()
     defaults: ClassVar = DEFAULTS
     may_be_empty: ClassVar = frozenset({"metadata", "system", "tools"})

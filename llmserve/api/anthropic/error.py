@@ -12,6 +12,10 @@ from llmserve.observability.context import request_id
 OWN_NAMES: Final = {"thinking_token_budget": "thinking.budget_tokens"}
 """What a field of the house is called here."""
 
+OWN_CODES: Final = {"thread": "thread_unsupported_request"}
+"""The code of an error about a field, where their clients look for one: to an error about `thread`
+they answer with the whole conversation."""
+
 
 def anthropic_error(error: LLMServeError) -> dict[str, Any]:
     """The body. Its `details` have the house's own code, and the field at fault, if there is one.
@@ -19,7 +23,7 @@ def anthropic_error(error: LLMServeError) -> dict[str, Any]:
     A status of 503 is their `overloaded_error`: their clients try again after every 408, 409, 429
     and 5xx alike, and proxies know 503 better than 529.
     """
-    details: dict[str, Any] = {"error_code": error.code}
+    details: dict[str, Any] = {"error_code": OWN_CODES.get(error.param or "", error.code)}
     if error.param is not None:
         details["param"] = OWN_NAMES.get(error.param, error.param)
     return {

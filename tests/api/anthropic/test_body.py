@@ -59,6 +59,8 @@ def options(**fields: Any) -> dict[str, Any]:
         ({"seed": 2}, "'seed' is not a field of this request"),
         ({"response_format": {"type": "json_object"}}, "'response_format' is not a field"),
         ({"container": "c"}, "'container' is not supported"),
+        ({"compaction": {"type": "x"}}, "'compaction' is not supported"),
+        ({"thread": {"type": "create"}}, "'thread' is not supported"),
         ({"mcp_servers": [{"url": "x"}]}, "'mcp_servers' is not supported"),
         ({"system": [{"type": "image"}]}, "'system.0.image' is not supported"),
         ({"service_tier": "best"}, "service_tier: Input should be"),
