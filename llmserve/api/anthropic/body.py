@@ -143,6 +143,7 @@ class ConversationBody(Cacheable, GenerationBody):
             timeout_seconds=timeout_seconds,
             constraint=self.constraint(),
             tool_choice=choice,
+            requires_reasoning=False,
         )
         return [request]
 

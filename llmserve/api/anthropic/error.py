@@ -9,9 +9,6 @@ from typing import Any, Final
 from llmserve.errors import LLMServeError, PromptTooLong
 from llmserve.observability.context import request_id
 
-OWN_NAMES: Final = {"thinking_token_budget": "thinking.budget_tokens"}
-"""What a field of the house is called here."""
-
 OWN_CODES: Final = {"thread": "thread_unsupported_request"}
 """The code of an error about a field, where their clients look for one: to an error about `thread`
 they answer with the whole conversation."""
@@ -25,7 +22,7 @@ def anthropic_error(error: LLMServeError) -> dict[str, Any]:
     """
     details: dict[str, Any] = {"error_code": OWN_CODES.get(error.param or "", error.code)}
     if error.param is not None:
-        details["param"] = OWN_NAMES.get(error.param, error.param)
+        details["param"] = error.param
     return {
         "type": "error",
         "error": {"type": _type(error), "message": _message(error), "details": details},
@@ -52,5 +49,4 @@ def _message(error: LLMServeError) -> str:
             f"prompt is too long: {error.prompt_tokens} tokens{least} > "
             f"{error.max_prompt_tokens} maximum"
         )
-    own = OWN_NAMES.get(error.param or "")
-    return error.message if own is None else error.message.replace(str(error.param), own)
+    return error.message

@@ -18,7 +18,8 @@ class Thinking(AnthropicFields):
         None,
         ge=1,
         le=MAX_TOKENS_LIMIT,
-        description="After this many tokens of thinking the answer begins.",
+        description="After this many tokens of thinking the answer begins. A model that does not "
+        "think keeps any budget.",
     )
     display: Literal["summarized", "omitted"] | None = Field(
         None, description="`omitted`: blocks of thinking come without their text."

@@ -104,6 +104,7 @@ def test_absence_is_absence() -> None:
         sampling=SamplingFields(max_tokens=9),
         defaults=SamplingFields(temperature=1.0),
         timeout_seconds=5.0,
+        requires_reasoning=False,
     )
 
 

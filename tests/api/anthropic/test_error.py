@@ -73,10 +73,3 @@ def test_a_prompt_that_is_too_long_is_told_in_the_sentence_that_agents_look_for(
 def test_a_conversation_that_the_server_should_hold_has_the_code_that_clients_look_for() -> None:
     told = anthropic_error(InvalidRequest("'thread' is not supported", param="thread"))["error"]
     assert told["details"] == {"error_code": "thread_unsupported_request", "param": "thread"}
-
-
-def test_a_field_has_its_name_of_this_dialect() -> None:
-    error = InvalidRequest("leave thinking_token_budget out", param="thinking_token_budget")
-    told = anthropic_error(error)["error"]
-    assert told["message"] == "leave thinking.budget_tokens out"
-    assert told["details"]["param"] == "thinking.budget_tokens"

@@ -108,10 +108,9 @@ def errors(provider: str) -> dict[str, Any]:
 
 tell(
     version=version("litellm"),
-    calls={provider: calls(provider) for provider in ("openai", "anthropic")},
     # For hosted_vllm it drops `additionalProperties: false` from tools: calls may never end.
-    # For anthropic it makes a tool of a form, and leaves the form's `$defs` where no pointer finds
-    # them.
+    calls={provider: calls(provider) for provider in ("openai", "anthropic")},
+    # For anthropic it makes a tool of a form, whose `$defs` then are where no pointer finds them.
     forms={provider: forms(provider) for provider in ("openai", "hosted_vllm")},
     errors={provider: errors(provider) for provider in ("openai", "hosted_vllm", "anthropic")},
 )
