@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import Discriminator, Field, Tag
 
 from llmserve.api.anthropic.fields import AnthropicFields, Cacheable, Refused, kind_of
 from llmserve.api.offered_tools import FunctionName
+
+SERVED: Final = frozenset({"text", "thinking", "redacted_thinking", "tool_use", "tool_result"})
+"""The types of blocks that a message may have."""
 
 BlockId = Annotated[str, Field(min_length=1, max_length=256)]
 
@@ -79,10 +82,8 @@ def _block_kind(sent: Any) -> str:
     kind = kind_of(sent)
     if not isinstance(kind, str):
         return "[text]"
-    return f"[{kind}]" if kind in _SERVED else "[refused]"
+    return f"[{kind}]" if kind in SERVED else "[refused]"
 
-
-_SERVED = frozenset({"text", "thinking", "redacted_thinking", "tool_use", "tool_result"})
 
 Block = Annotated[
     Annotated[TextBlock, Tag("[text]")]

@@ -28,8 +28,11 @@ from llmserve.domain import (
 )
 
 OWN_DEFAULTS: Final = SamplingFields(temperature=1.0)
-MANY_MESSAGES: Final = 4096
+MANY_BLOCKS: Final = 4096
 """More are converted in a thread."""
+
+SAMPLING: Final = frozenset({"temperature", "top_p", "top_k"})
+"""Which fields of the house's sampling this dialect has."""
 
 StopSequence = Annotated[str, Field(min_length=1, max_length=512)]
 
@@ -46,7 +49,7 @@ class ConversationBody(Cacheable, GenerationBody):
     """A conversation, and what may be called in its answer."""
 
     unsupported: ClassVar = frozenset({"compaction", "container", "mcp_servers", "thread"})
-    served_elsewhere: ClassVar = SERVED_ELSEWHERE | SamplingBody.on_the_wire().keys()
+    served_elsewhere: ClassVar = SERVED_ELSEWHERE | SamplingBody.on_the_wire().keys() - SAMPLING
     defaults: ClassVar = DEFAULTS
     may_be_empty: ClassVar = frozenset({"metadata", "system", "tools"})
 
@@ -105,8 +108,9 @@ class ConversationBody(Cacheable, GenerationBody):
 
     @property
     def is_long(self) -> bool:
-        """Whether it has very many messages."""
-        return len(self.messages) > MANY_MESSAGES
+        """Whether it has very many blocks."""
+        blocks = sum(1 if isinstance(m.content, str) else len(m.content) for m in self.messages)
+        return blocks > MANY_BLOCKS
 
     @property
     def choice(self) -> ToolChoice:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import orjson
 from pydantic import Discriminator, Field, Tag, model_validator
@@ -15,7 +15,7 @@ from llmserve.domain import Tool, ToolChoice, ToolMode
 class CustomTool(Cacheable):
     """A tool that the client runs."""
 
-    unsupported = frozenset({"allowed_callers"})
+    unsupported: ClassVar = frozenset({"allowed_callers"})
 
     type: Literal["custom"] | None = None
     name: FunctionName

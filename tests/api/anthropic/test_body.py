@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from llmserve.api.anthropic.body import CountBody, MessagesBody
+from llmserve.api.anthropic.body import MANY_BLOCKS, CountBody, MessagesBody
 from llmserve.api.validation import invalid_request
 from llmserve.domain import (
     Constraint,
@@ -202,6 +202,18 @@ def test_thinking_and_effort_are_variables_of_the_chat_template() -> None:
 def test_a_form_is_a_constraint(fields: dict[str, Any], param: str) -> None:
     source = json.dumps(SCHEMA, separators=(",", ":"))
     assert request(**fields).constraint == Constraint(ConstraintKind.JSON_SCHEMA, source, param)
+
+
+@pytest.mark.parametrize("is_long", [False, True])
+def test_many_blocks_make_a_body_long(is_long: bool) -> None:
+    content = [{"type": "text", "text": "hi"}] * (MANY_BLOCKS + is_long - 1)
+    messages = [*HELLO["messages"], {"role": "user", "content": content}]
+    assert MessagesBody.model_validate(HELLO | {"messages": messages}).is_long is is_long
+
+
+def test_how_an_answer_would_be_sampled_matters_to_no_count() -> None:
+    body = CountBody.model_validate(HELLO | {"temperature": 1, "stop_sequences": ["a"]})
+    assert {name for _, name in body.unknown(9)} == {"max_tokens", "temperature", "stop_sequences"}
 
 
 def test_to_count_tokens_no_limit_is_needed() -> None:
