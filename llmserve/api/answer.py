@@ -13,7 +13,7 @@ from llmserve.api.edge.json import JSON
 from llmserve.api.event_writer import EventWriter
 from llmserve.api.exchange import Exchange
 from llmserve.api.interleave import interleave
-from llmserve.api.sse import stream_response
+from llmserve.api.sse import KeepAlive, comment, stream_response
 from llmserve.domain import Terminal, Usage
 from llmserve.service import Answer, Generation
 
@@ -24,6 +24,7 @@ async def answer(
     writer: EventWriter,
     *,
     is_streamed: bool,
+    keep_alive: KeepAlive = comment,
 ) -> Response:
     """Server-sent events as they come, or JSON once every generation has ended.
 
@@ -32,7 +33,7 @@ async def answer(
         LLMServeError: a generation failed, and the answer was not to be streamed.
     """
     if is_streamed:
-        return stream_response(frames_of(generations, writer), exchange.container)
+        return stream_response(frames_of(generations, writer), exchange.container, keep_alive)
     answers = await unless_client_leaves(exchange.request, _collect(generations))
 
     def whole() -> Response:

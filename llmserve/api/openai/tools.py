@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Literal
 
 import orjson
 from pydantic import Discriminator, Field, Tag
 
 from llmserve.api.fields import Fields
+from llmserve.api.offered_tools import MAX_TOOLS, FunctionName
 from llmserve.domain import Tool, ToolCall, ToolChoice, ToolMode
-
-MAX_TOOLS: Final = 1024
-FunctionName = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[\w.:/-]+$")]
 
 
 class FunctionCall(Fields):
@@ -129,30 +126,6 @@ def chosen(choice: Any, *, is_parallel: bool) -> ToolChoice:
             names = tuple(dict.fromkeys(tool.function.name for tool in allowed.tools))
             return ToolChoice(ToolMode(allowed.mode), names, is_parallel=is_parallel)
     return ToolChoice(is_parallel=is_parallel)
-
-
-def check_choice(choice: ToolChoice, names: Collection[str]) -> None:
-    """Check that only tools are chosen that there are.
-
-    Raises:
-        ValueError: it is not so.
-    """
-    unknown = next((name for name in choice.names if name not in names), None)
-    if unknown is not None:
-        raise ValueError(f"{unknown!r} is not among the tools")
-    if choice.mode is ToolMode.REQUIRED and not names:
-        raise ValueError("a tool must be called and there are no tools")
-
-
-def check_different(names: Sequence[str]) -> None:
-    """Check that each tool has a name of its own.
-
-    Raises:
-        ValueError: two have the same one.
-    """
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice is not None:
-        raise ValueError(f"two tools have the name {twice!r}")
 
 
 def _json(value: Any) -> str:
