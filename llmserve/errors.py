@@ -127,6 +127,9 @@ class PromptTooLong(InvalidRequest):
             f"most{least})",
             param="prompt",
         )
+        self.prompt_tokens = prompt_tokens
+        self.max_prompt_tokens = max_context - 1
+        self.is_exact = is_exact
 
 
 class Unauthorized(RequestError):

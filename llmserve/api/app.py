@@ -14,6 +14,9 @@ from starlette.middleware.gzip import DEFAULT_EXCLUDED_CONTENT_TYPES, GZipMiddle
 from llmserve import bootstrap
 from llmserve.api import docs, probes
 from llmserve.api.admin import routes as admin
+from llmserve.api.anthropic import models as anthropic_models
+from llmserve.api.anthropic import routes as anthropic
+from llmserve.api.anthropic.headers import LIMITS, REQUEST_ID
 from llmserve.api.bare_paths import without_version
 from llmserve.api.edge.boundary import BoundaryMiddleware
 from llmserve.api.edge.draining import drain_on_signal
@@ -58,7 +61,8 @@ def create_app(settings: Settings, board: int | None = None) -> FastAPI:
         description="A self-hosted token server for HuggingFace models.",
         lifespan=lifespan,
         root_path=settings.root_path,
-        docs_url=None,  # `docs`, whose page needs no internet
+        openapi_url=None,  # `docs` has both
+        docs_url=None,
         redoc_url=None,
     )
     routers = (
@@ -68,6 +72,8 @@ def create_app(settings: Settings, board: int | None = None) -> FastAPI:
         native.router,
         websocket.router,
         completions.router,
+        anthropic.router,
+        anthropic_models.router,  # before OpenAI's: they are for requests with a certain header
         models.router,
         ollama.router,
         ollama_models.router,
@@ -76,7 +82,8 @@ def create_app(settings: Settings, board: int | None = None) -> FastAPI:
         tgi.router,
         tokenize.router,
     )
-    for router in (*routers, without_version(routers)):
+    openai = (completions.router, models.router, tokenize.router)
+    for router in (*routers, without_version(openai, routers)):
         app.include_router(router)
     install_error_handlers(app)
     # The last one added is the outermost.
@@ -93,7 +100,10 @@ def create_app(settings: Settings, board: int | None = None) -> FastAPI:
             allow_origins=list(settings.cors_origins),
             allow_methods=["GET", "HEAD", "POST"],
             allow_headers=["*"],
-            expose_headers=[REQUEST_ID_HEADER, IGNORED_HEADER, "Retry-After", *LIMIT_HEADERS],
+            expose_headers=[
+                *(REQUEST_ID_HEADER, IGNORED_HEADER, "Retry-After", *LIMIT_HEADERS),
+                *(REQUEST_ID, *LIMITS),
+            ],
         )
     app.add_middleware(RequestContextMiddleware, metrics=metrics)
     return app

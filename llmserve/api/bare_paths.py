@@ -11,13 +11,12 @@ from fastapi.routing import APIRoute
 VERSION: Final = "/v1"
 
 
-def without_version(routers: Iterable[APIRouter]) -> APIRouter:
-    """The routes below `/v1` at their paths without it, except where these routers have a route
-    of that path."""
-    routes = [r for router in routers for r in router.routes if isinstance(r, APIRoute)]
-    taken = {route.path for route in routes}
+def without_version(routers: Iterable[APIRouter], others: Iterable[APIRouter]) -> APIRouter:
+    """The routes of these routers that are below `/v1`, at their paths without it, except where
+    one of the others has a route of that path."""
+    taken = {route.path for route in _routes(others)}
     bare = APIRouter()
-    for route in routes:
+    for route in _routes(routers):
         path = route.path.removeprefix(VERSION)
         if route.path.startswith(VERSION + "/") and path not in taken:
             bare.routes.append(
@@ -30,3 +29,7 @@ def without_version(routers: Iterable[APIRouter]) -> APIRouter:
                 )
             )
     return bare
+
+
+def _routes(routers: Iterable[APIRouter]) -> list[APIRoute]:
+    return [r for router in routers for r in router.routes if isinstance(r, APIRoute)]

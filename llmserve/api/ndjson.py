@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
-from functools import partial
+from collections.abc import AsyncIterator
 from typing import Any, Final
 
 import orjson
 from fastapi import Response
 
-from llmserve.api.answer import Stream
-from llmserve.api.sse import streamed
+from llmserve.api.sse import KeepAlive, streamed
 from llmserve.bootstrap import Container
 
 NDJSON: Final = "application/x-ndjson"
@@ -21,12 +19,8 @@ def line(payload: dict[str, Any]) -> bytes:
     return orjson.dumps(payload, option=orjson.OPT_APPEND_NEWLINE | orjson.OPT_UTC_Z)
 
 
-def lines_kept_alive(quiet_line: Callable[[], bytes]) -> Stream:
-    """A stream of lines. `quiet_line`, which says nothing, keeps a quiet connection alive."""
-    return partial(_stream, quiet_line)
-
-
-def _stream(
-    quiet_line: Callable[[], bytes], frames: AsyncIterator[bytes], container: Container
+def stream_lines(
+    frames: AsyncIterator[bytes], container: Container, keep_alive: KeepAlive
 ) -> Response:
-    return streamed(frames, container, quiet_line, NDJSON)
+    """A response that sends lines as they come; the one of `keep_alive` says nothing."""
+    return streamed(frames, container, keep_alive, NDJSON)

@@ -16,6 +16,9 @@ from llmserve.service import Service
 OPENING: Final = b": accepted\n\n"
 """Sent before prefill, so that proxies and clients see the stream begin."""
 
+KeepAlive = Callable[[], ServerSentEvent | bytes]
+"""What a quiet connection is sent."""
+
 
 def data(payload: Any) -> bytes:
     """One event without a name."""
@@ -33,19 +36,26 @@ def queued_comment(event: Queued) -> bytes:
     return f": queued position={event.position}{eta}\n\n".encode()
 
 
-def stream_response(frames: AsyncIterator[bytes], container: Container) -> EventSourceResponse:
+def comment() -> ServerSentEvent:
+    """A keep-alive that no client sees."""
+    return ServerSentEvent(comment="keep-alive", sep="\n")
+
+
+def stream_response(
+    frames: AsyncIterator[bytes], container: Container, keep_alive: KeepAlive = comment
+) -> EventSourceResponse:
     """A response that sends frames as they come and keeps quiet connections alive.
 
     sse-starlette would cut the stream as soon as a foreign server (not `llmserve serve`) is
     told to exit; the grace period leaves that to our own drain.
     """
-    return streamed(_opened(frames), container, _keep_alive)
+    return streamed(_opened(frames), container, keep_alive)
 
 
 def streamed(
     frames: AsyncIterator[bytes],
     container: Container,
-    keep_alive: Callable[[], ServerSentEvent | bytes],
+    keep_alive: KeepAlive,
     media_type: str = "text/event-stream",
 ) -> EventSourceResponse:
     """The same for frames of whichever kind, which `keep_alive` comes between."""
@@ -79,10 +89,6 @@ async def _opened(frames: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
     yield OPENING
     async for frame in frames:
         yield frame
-
-
-def _keep_alive() -> ServerSentEvent:
-    return ServerSentEvent(comment="keep-alive", sep="\n")
 
 
 class _BeginsDrain:

@@ -16,12 +16,13 @@ from llmserve.admission.gate import Gate
 from llmserve.admission.limits import Admission, Limiter
 from llmserve.clock import awake_clock
 from llmserve.domain import Caller, GenerationRequest, Scope
-from llmserve.engines.engine import Engine, Generator
+from llmserve.engines.engine import Engine, Generator, Hold
 from llmserve.engines.task import Task
 from llmserve.errors import (
     Forbidden,
     LLMServeError,
     NotReady,
+    PromptTooLong,
     ShuttingDown,
     TooMany,
     WaitTimeout,
@@ -164,37 +165,44 @@ class Service:
                 return served
 
     async def read(self, reading: Reading[T], caller: Caller) -> tuple[ServedModel, T]:
-        """What a reading makes of a model's tokenizer, and the model. Limits count it as a request
-        without tokens.
+        """What a reading makes of a model's tokenizer, and the model. For the key's limits it is a
+        request without tokens.
 
         Raises:
             LLMServeError: as `open_all`, or what the work raises.
         """
-        arrived_at = self._clock()
         most = self._limits.request_timeout_seconds
         seconds = min(most, reading.timeout_seconds or most)
-        with self._counting_refusals(caller):
-            self._refuse_if_draining()
-            self._check_scope(caller)
-            async with self._leased(reading.model, seconds, caller) as served:
-                generator = served.generator
-                with self._admitted(caller, 1) as (_, shares):
-                    try:
-                        async with awake_timeout(arrived_at + seconds - self._clock(), self._clock):
-                            value = await generator.read(
-                                reading.work,
-                                size=reading.size,
-                                caller=caller,
-                                hold=lambda: partial(shares.take(), 0),
-                            )
-                    except TimeoutError:
-                        raise WaitTimeout(
-                            f"the text was not read within {seconds:g} s; send a shorter one, or "
-                            "allow it more time"
-                        ) from None
-        name = served.spec.name
-        RequestRecord(self._recorder, reading.id, name, caller, arrived_at).was_read()
+        deadline = self._clock() + seconds
+        async with self._tokenless(reading.id, reading.model, seconds, caller) as (served, hold):
+            work, size, generator = reading.work, reading.size, served.generator
+            try:
+                async with awake_timeout(deadline - self._clock(), self._clock):
+                    value = await generator.read(work, size=size, caller=caller, hold=hold)
+            except TimeoutError:
+                raise WaitTimeout(
+                    f"the text was not read within {seconds:g} s; send a shorter one, or allow it "
+                    "more time"
+                ) from None
         return served, value
+
+    async def count(self, request: GenerationRequest, caller: Caller) -> int:
+        """How many tokens the prompt of a request has, though it be too long; nothing is
+        generated. For the key's limits it is a request without tokens.
+
+        Raises:
+            LLMServeError: as `open_all`.
+        """
+        seconds = self._seconds_for([request])
+        deadline = self._clock() + seconds
+        async with self._tokenless(request.id, request.model, seconds, caller) as (served, hold):
+            try:
+                [task] = await served.generator.prepare([request], caller, deadline, hold)
+            except PromptTooLong as error:
+                if not error.is_exact:
+                    raise
+                return error.prompt_tokens
+        return len(task.prompt_ids)
 
     def load(self, model: ServedModel) -> tuple[int, int]:
         """How many generations of a model are running and waiting."""
@@ -239,6 +247,22 @@ class Service:
         for generation in silent:
             generation.fail(error)
         return len(silent)
+
+    @contextlib.asynccontextmanager
+    async def _tokenless(
+        self, request_id: str, name: str | None, seconds: float, caller: Caller
+    ) -> AsyncIterator[tuple[ServedModel, Hold]]:
+        """A request that generates nothing: its model, and what holds its place among the key's
+        open ones."""
+        arrived_at = self._clock()
+        with self._counting_refusals(caller):
+            self._refuse_if_draining()
+            self._check_scope(caller)
+            async with self._leased(name, seconds, caller) as served:
+                with self._admitted(caller, 1) as (_, shares):
+                    yield served, lambda: partial(shares.take(), 0)
+        name = served.spec.name
+        RequestRecord(self._recorder, request_id, name, caller, arrived_at).was_read()
 
     @contextlib.asynccontextmanager
     async def _leased(

@@ -10,14 +10,20 @@ from server import DEMO, Server, running_server
 
 @pytest.fixture(scope="session")
 def demo_host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """The demo model, in the arithmetic that lm-eval's backend has. A field that it would ignore is
-    refused: no library may send one."""
+    """The demo model, in the arithmetic that lm-eval's backend has, and one of random weights that
+    thinks. A field that it would ignore is refused: no library may send one."""
+    # Imported here: it imports torch.
+    from thinking_model import make_thinking_model
+
+    folder = tmp_path_factory.mktemp("demo_host")
     with running_server(
-        tmp_path_factory.mktemp("demo_host"),
+        folder,
         DEMO,
+        make_thinking_model(folder / "thinker", "batching"),
         strict_fields=True,
         device="cpu",
         dtype="float32",
+        stream_resume_seconds=30,
     ) as running:
         yield running
         running.wait_for_load(0, 0)

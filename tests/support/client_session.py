@@ -67,7 +67,15 @@ def _environment() -> dict[str, str]:
         name: value
         for name, value in os.environ.items()
         if not name.startswith(
-            ("OPENAI_", "LANGCHAIN_", "LANGSMITH_", "LITELLM_", "SSL_CERT_", "OLLAMA_")
+            (
+                "ANTHROPIC_",
+                "OLLAMA_",
+                "OPENAI_",
+                "LANGCHAIN_",
+                "LANGSMITH_",
+                "LITELLM_",
+                "SSL_CERT_",
+            )
         )
     }
     return kept | {

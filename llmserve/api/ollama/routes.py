@@ -12,7 +12,7 @@ from llmserve.api.edge.disconnect import unless_client_leaves
 from llmserve.api.edge.json import JSON
 from llmserve.api.edge.route import keyed_route
 from llmserve.api.exchange import Exchange, TheExchange
-from llmserve.api.ndjson import lines_kept_alive
+from llmserve.api.ndjson import stream_lines
 from llmserve.api.ollama.body import OllamaBody
 from llmserve.api.ollama.chat_body import ChatBody
 from llmserve.api.ollama.error import ollama_error
@@ -54,7 +54,8 @@ async def _answer(body: OllamaBody, exchange: Exchange, write: type[OllamaWriter
         [generation],
         writer,
         is_streamed=body.stream,
-        stream=lines_kept_alive(writer.quiet_line),
+        keep_alive=writer.quiet_line,
+        stream=stream_lines,
     )
 
 
