@@ -12,7 +12,7 @@ from server import Server
 
 @pytest.fixture(scope="module")
 def report(demo_host: Server) -> Report:
-    return python_session("ollama_session.py", demo_host.url, "demo")
+    return python_session("ollama_session.py", demo_host.url, "demo", "thinker")
 
 
 def check_ending(ending: dict[str, Any]) -> None:
@@ -55,6 +55,14 @@ def test_a_result_is_answered_the_same_streamed_and_whole(report: Report) -> Non
 @pytest.mark.parametrize("answer", ["structured", "streamed_structure"])
 def test_answers_have_the_form_that_was_wanted(report: Report, answer: str) -> None:
     check_trip(report[answer])
+
+
+def test_a_model_thinks_if_it_is_asked_to(report: Report) -> None:
+    thought, silent = report["thought"], report["not_thought"]
+    assert thought["streamed"] == thought["thinking"] != ""
+    assert thought["capabilities"] == ["completion", "tools", "thinking"]
+    assert (silent["thinking"], silent["streamed"]) == (None, "")
+    assert silent["streamed_text"] == silent["text"] != ""
 
 
 def test_a_raw_text_goes_on(report: Report) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 from collections.abc import Callable, Iterable
 from importlib.metadata import version
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import ollama
 from task import MAX_TOKENS, MODEL, ROOT, WISH, Trip, tell
 
+THINKER = sys.argv[3]
 client = ollama.Client(host=ROOT, timeout=60)
 GREEDY = {"temperature": 0, "num_predict": MAX_TOKENS}
 QUESTION = {"role": "user", "content": "What is the weather in Paris?"}
@@ -113,8 +115,22 @@ async def asynchronous() -> dict[str, Any]:
     return streamed([part async for part in stream])
 
 
-[listed] = client.list().models
-[loaded] = client.ps().models
+def thought(**more: Any) -> dict[str, Any]:
+    """What a model of random weights thinks, which may never end."""
+    options = {"temperature": 0, "num_predict": 9}
+    whole = client.chat(THINKER, HELLO, options=options, **more)
+    parts = list(client.chat(THINKER, HELLO, options=options, stream=True, **more))
+    return {
+        "thinking": whole.message.thinking,
+        "streamed": "".join(part.message.thinking or "" for part in parts),
+        "text": whole.message.content,
+        "streamed_text": "".join(part.message.content or "" for part in parts),
+        "capabilities": client.show(THINKER).capabilities,
+    }
+
+
+listed = next(model for model in client.list().models if model.model == f"{MODEL}:latest")
+loaded = next(model for model in client.ps().models if model.model == f"{MODEL}:latest")
 shown = client.show(MODEL)
 tell(
     version=version("ollama"),
@@ -139,6 +155,8 @@ tell(
         streamed(chat(WISHED, format=Trip.model_json_schema(), stream=True))["text"]
     ),
     generated=generated(),
+    thought=thought(think=True),
+    not_thought=thought(think=False),
     errors={
         "temperature": refused(lambda: client.chat(MODEL, HELLO, options={"temperature": -1})),
         "streamed": refused(
