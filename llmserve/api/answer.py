@@ -32,7 +32,7 @@ async def answer(
         LLMServeError: a generation failed, and the answer was not to be streamed.
     """
     if is_streamed:
-        return stream_response(_frames(generations, writer), exchange.container)
+        return stream_response(frames_of(generations, writer), exchange.container)
     answers = await unless_client_leaves(exchange.request, _collect(generations))
 
     def whole() -> Response:
@@ -43,7 +43,8 @@ async def answer(
     return await asyncio.to_thread(whole) if has_logprobs else whole()
 
 
-async def _frames(generations: Sequence[Generation], writer: EventWriter) -> AsyncIterator[bytes]:
+async def frames_of(generations: Sequence[Generation], writer: EventWriter) -> AsyncIterator[bytes]:
+    """The frames of a stream, as the events come, and those at its end."""
     usages = [Usage(prompt_tokens=generation.prompt_tokens) for generation in generations]
     async with aclosing(interleave(generations)) as events:
         async for index, event in events:

@@ -14,17 +14,9 @@ from llmserve.api.openai.body import OpenAIBody
 from llmserve.api.openai.messages import ChatMessage
 from llmserve.api.openai.no_op import ChatNoOpFields
 from llmserve.api.openai.shown import Shown
-from llmserve.api.openai.tools import (
-    MAX_TOOLS,
-    FunctionChoiceIn,
-    FunctionIn,
-    ToolChoiceIn,
-    ToolIn,
-    check_choice,
-    check_different,
-    chosen,
-)
+from llmserve.api.openai.tools import FunctionChoiceIn, ToolChoiceIn, ToolIn, chosen
 from llmserve.api.sampling_body import MAX_TOKENS_LIMIT
+from llmserve.api.tools import MAX_TOOLS, FunctionIn, check_choice, check_different
 from llmserve.domain import (
     Conversation,
     GenerationRequest,
