@@ -23,6 +23,7 @@ from llmserve.api.ignored import HEADER as IGNORED_HEADER
 from llmserve.api.native import routes as native
 from llmserve.api.native import websocket
 from llmserve.api.openai import completions, models
+from llmserve.api.responses import routes as responses
 from llmserve.settings import Settings
 
 LIMIT_HEADERS: Final = tuple(
@@ -62,6 +63,7 @@ def create_app(settings: Settings, board: int | None = None) -> FastAPI:
         websocket.router,
         completions.router,
         models.router,
+        responses.router,
     ):
         app.include_router(router)
     install_error_handlers(app)

@@ -27,7 +27,7 @@ class FunctionIn(Fields):
 
     def tool(self) -> Tool:
         """As the service takes it; `strict` is for the server and is not shown to the model."""
-        function = self.model_dump(exclude={"strict"}, exclude_none=True)
+        function = self.model_dump(exclude={"strict", "type"}, exclude_none=True)
         return Tool(
             name=self.name,
             definition=_json({"type": "function", "function": function}),
