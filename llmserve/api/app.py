@@ -24,6 +24,7 @@ from llmserve.api.native import routes as native
 from llmserve.api.native import websocket
 from llmserve.api.openai import completions, models
 from llmserve.api.responses import routes as responses
+from llmserve.api.responses import stored_routes as stored_responses
 from llmserve.settings import Settings
 
 LIMIT_HEADERS: Final = tuple(
@@ -64,6 +65,7 @@ def create_app(settings: Settings, board: int | None = None) -> FastAPI:
         completions.router,
         models.router,
         responses.router,
+        stored_responses.router,
     ):
         app.include_router(router)
     install_error_handlers(app)
@@ -74,7 +76,7 @@ def create_app(settings: Settings, board: int | None = None) -> FastAPI:
         app.add_middleware(
             CORSMiddleware,
             allow_origins=list(settings.cors_origins),
-            allow_methods=["GET", "HEAD", "POST"],
+            allow_methods=["DELETE", "GET", "HEAD", "POST"],
             allow_headers=["*"],
             expose_headers=[REQUEST_ID_HEADER, IGNORED_HEADER, "Retry-After", *LIMIT_HEADERS],
         )

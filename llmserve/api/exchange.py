@@ -15,7 +15,7 @@ from llmserve.api.edge.timeouts import TheTimeout
 from llmserve.api.generation_body import GenerationBody
 from llmserve.api.ignored import report_ignored
 from llmserve.bootstrap import Container
-from llmserve.domain import Caller
+from llmserve.domain import Caller, GenerationRequest
 from llmserve.errors import InvalidRequest
 from llmserve.service import Generation
 
@@ -48,13 +48,25 @@ class Exchange:
                 f"prompts × n is {count} and this server takes {most} per request; split it",
                 param="n",
             )
-        request_id = self.request.scope["request_id"]
-        if body.is_long:
-            requests = await asyncio.to_thread(body.requests, request_id, self.timeout_seconds)
-        else:
-            requests = body.requests(request_id, self.timeout_seconds)
+        requests = await self._requests(body)
         generations = self.container.service.open_all(requests, self.caller)
         return await self.opened.enter_async_context(generations)
+
+    async def count(self, body: GenerationBody) -> int:
+        """How many tokens the body's only prompt has.
+
+        Raises:
+            LLMServeError: the request is refused; see `Service.count`.
+        """
+        report_ignored(body, self.request, self.container, self.caller)
+        [request] = await self._requests(body)
+        return await self.container.service.count(request, self.caller)
+
+    async def _requests(self, body: GenerationBody) -> Sequence[GenerationRequest]:
+        request_id = self.request.scope["request_id"]
+        if body.is_long:
+            return await asyncio.to_thread(body.requests, request_id, self.timeout_seconds)
+        return body.requests(request_id, self.timeout_seconds)
 
 
 async def _exchange(

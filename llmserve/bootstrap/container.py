@@ -15,6 +15,7 @@ from llmserve.registry.loader import Loader
 from llmserve.registry.registry import Registry
 from llmserve.service import Service
 from llmserve.settings import Settings
+from llmserve.storage.response_store import ResponseStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +23,7 @@ class Container:
     """What routes and commands use.
 
     `membership` is this worker's place among the workers of the box, `None` where the process
-    is alone.
+    is alone. `responses` keeps responses, `None` where that is off.
     """
 
     settings: Settings
@@ -36,3 +37,4 @@ class Container:
     tracer: Tracer
     ignored_fields: IgnoredFields
     membership: Membership | None = None
+    responses: ResponseStore | None = None

@@ -17,7 +17,14 @@ from llmserve.clock import awake_clock
 from llmserve.domain import Caller, GenerationRequest, Scope
 from llmserve.engines.engine import Engine, Generator
 from llmserve.engines.task import Task
-from llmserve.errors import Forbidden, LLMServeError, NotReady, ShuttingDown, TooMany
+from llmserve.errors import (
+    Forbidden,
+    LLMServeError,
+    NotReady,
+    PromptTooLong,
+    ShuttingDown,
+    TooMany,
+)
 from llmserve.registry.loader import Loader
 from llmserve.registry.registry import Registry
 from llmserve.registry.served import ServedModel
@@ -136,6 +143,29 @@ class Service:
                 self._open.discard(generation)
             if not self._open:
                 self._all_closed.set()
+
+    async def count(self, request: GenerationRequest, caller: Caller) -> int:
+        """How many tokens the prompt of a request has, though it be too long; nothing is
+        generated. For the key's limits it is a request without tokens.
+
+        Raises:
+            LLMServeError: as `open_all`.
+        """
+        deadline = self._clock() + self._seconds_for([request])
+        with self._counting_refusals(caller):
+            self._refuse_if_draining()
+            self._check_scope(caller)
+            async with self._leased(request, caller) as served:
+                with self._admitted(caller, 1) as (_, shares):
+                    try:
+                        [task] = await served.generator.prepare(
+                            [request], caller, deadline, lambda: partial(shares.take(), 0)
+                        )
+                    except PromptTooLong as error:
+                        if not error.is_exact:
+                            raise
+                        return error.prompt_tokens
+                    return len(task.prompt_ids)
 
     def load(self, model: ServedModel) -> tuple[int, int]:
         """How many generations of a model are running and waiting."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Discriminator, Field, Tag, field_validator
+from pydantic import BeforeValidator, Discriminator, Field, Tag
 
 from llmserve.api.fields import Fields
 from llmserve.api.tools import FunctionName
@@ -130,26 +130,22 @@ class ItemReference(Fields):
     id: ItemId
 
 
-class OtherItem(Fields):
-    """What only OpenAI's own tools write and read."""
-
-    type: str
-
-    @field_validator("type")
-    @classmethod
-    def _is_not_supported(cls, kind: str) -> str:
-        raise ValueError(f"{kind[:64]!r} items are not supported by this server")
-
-
 KINDS = ("message", "function_call", "function_call_output", "reasoning", "item_reference")
+
+
+def _known(item: Any) -> Any:
+    kind = _type_of(item)
+    if isinstance(kind, str) and kind not in KINDS:
+        raise ValueError(f"{kind[:64]!r} items are not supported by this server")
+    return item
 
 
 def _item_kind(item: Any) -> str:
     kind = _type_of(item)
-    if kind is None:
-        is_reference = isinstance(item, dict) and "role" not in item and "id" in item
-        return "[item_reference]" if is_reference else "[message]"
-    return f"[{kind}]" if kind in KINDS else "[other]"
+    is_reference = kind is None and isinstance(item, dict) and "role" not in item and "id" in item
+    if is_reference:
+        kind = "item_reference"
+    return f"[{kind}]" if kind in KINDS else "[message]"
 
 
 def _type_of(sent: Any) -> Any:
@@ -161,9 +157,9 @@ Item = Annotated[
     | Annotated[FunctionCallItem, Tag("[function_call]")]
     | Annotated[FunctionOutputItem, Tag("[function_call_output]")]
     | Annotated[ReasoningItem, Tag("[reasoning]")]
-    | Annotated[ItemReference, Tag("[item_reference]")]
-    | Annotated[OtherItem, Tag("[other]")],
+    | Annotated[ItemReference, Tag("[item_reference]")],
     Discriminator(_item_kind),
+    BeforeValidator(_known),
 ]
 
 

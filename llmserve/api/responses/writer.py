@@ -21,6 +21,7 @@ from llmserve.domain import (
     ToolCallDelta,
     Usage,
 )
+from llmserve.errors import LLMServeError
 from llmserve.service import Answer, Generation
 
 CUT: Final = frozenset({FinishReason.LENGTH, FinishReason.TIMEOUT})
@@ -78,11 +79,19 @@ class ResponseWriter:
             for number, call in enumerate(answer.calls)
         )
         delta = Delta(answer.text, (), answer.logprobs or (), answer.reasoning, calls)
-        for event in (delta, answer.finish):
-            for _ in self._told(event):
-                pass
+        self.take(delta)
+        self.take(answer.finish)
         assert self.whole_response is not None
         return self.whole_response
+
+    def take(self, event: Event) -> None:
+        """One more event, of which no client is told."""
+        for _ in self._told(event):
+            pass
+
+    def broken_off(self, error: LLMServeError) -> dict[str, Any]:
+        """The response object when there will be no more events."""
+        return self._resource.told("failed", self._output("incomplete"), error=error)
 
     def so_far(self, status: str) -> dict[str, Any]:
         """The response object with the items that there are."""

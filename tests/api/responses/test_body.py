@@ -53,8 +53,8 @@ def item(**fields: Any) -> dict[str, Any]:
         ({"tool_choice": {"type": "file_search"}}, "tool_choice.type", "'file_search'"),
         ({"tool_choice": "required"}, "tool_choice", "there are no tools"),
         ({"tools": [TOOL], "tool_choice": {"type": "function", "name": "g"}}, "tool_choice", "'g'"),
-        (item(type="web_search_call"), "input.1.type", "'web_search_call'"),
-        (item(type="custom_tool_call_output"), "input.1.type", "'custom_tool_call_output'"),
+        (item(type="web_search_call"), "input.1", "'web_search_call'"),
+        (item(type="custom_tool_call_output"), "input.1", "'custom_tool_call_output'"),
         (
             item(role="user", content=[{"type": "input_image", "image_url": "x"}]),
             "input.1.content.0.type",
