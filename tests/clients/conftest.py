@@ -11,11 +11,13 @@ from server import DEMO, Server, running_server
 @pytest.fixture(scope="session")
 def demo_host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """The demo model, in the arithmetic that lm-eval's backend has. A field that it would ignore is
-    refused: no library may send one."""
+    refused: no library may send one. Responses are kept."""
+    folder = tmp_path_factory.mktemp("demo_host")
     with running_server(
-        tmp_path_factory.mktemp("demo_host"),
+        folder,
         DEMO,
         strict_fields=True,
+        responses_store=folder / "responses.db",
         device="cpu",
         dtype="float32",
     ) as running:
