@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from llmserve.errors import ConfigurationError
 from llmserve.storage.stored import RUNNING, Stored
 
 BUSY_SECONDS: Final = 5.0
@@ -65,16 +66,14 @@ class Database:
     """Owned by the thread that made it."""
 
     def __init__(self, path: Path, bounds: Bounds, clock: Callable[[], float] = time.time) -> None:
-        """Raises: OSError, sqlite3.Error: the file cannot be used."""
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+        """The table in this file, which is made if it is not there.
+
+        Raises:
+            ConfigurationError: it cannot be used.
+        """
         self._bounds = bounds
         self._clock = clock
-        self._sql = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)
-        try:
-            self._set_up()
-        except BaseException:
-            self._sql.close()
-            raise
+        self._sql = _opened(path)
 
     def insert(self, new: Stored) -> None:
         """Keep one more. What is too old goes, and then the oldest of the callers who have the
@@ -138,21 +137,6 @@ class Database:
         """Let go of the file."""
         self._sql.close()
 
-    def _set_up(self) -> None:
-        """SQLite does not wait for others where the mode changes: several workers start at once."""
-        deadline = time.monotonic() + BUSY_SECONDS
-        while True:
-            try:
-                self._sql.execute("PRAGMA journal_mode = WAL")
-            except sqlite3.OperationalError:
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(RETRY_SECONDS)
-            else:
-                break
-        self._sql.execute("PRAGMA synchronous = NORMAL")
-        self._sql.executescript(SCHEMA)
-
     def _oldest(self) -> float:
         return self._clock() - self._bounds.seconds
 
@@ -178,3 +162,42 @@ class Database:
             self._sql.execute("ROLLBACK")
             raise
         self._sql.execute("COMMIT")
+
+
+def check_store(path: Path) -> None:
+    """Check, before any worker starts, that this file can be used.
+
+    Raises:
+        ConfigurationError: it cannot.
+    """
+    _opened(path).close()
+
+
+def _opened(path: Path) -> sqlite3.Connection:
+    try:
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+        sql = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)
+        try:
+            _use_log(sql)
+            sql.execute("PRAGMA synchronous = NORMAL")
+            sql.executescript(SCHEMA)
+        except BaseException:
+            sql.close()
+            raise
+    except (sqlite3.Error, OSError) as error:
+        raise ConfigurationError(f"responses_store: {path} cannot be used: {error}") from error
+    return sql
+
+
+def _use_log(sql: sqlite3.Connection) -> None:
+    """SQLite does not wait for others where the mode changes: several workers start at once."""
+    deadline = time.monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            sql.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(RETRY_SECONDS)
+        else:
+            return

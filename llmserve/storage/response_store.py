@@ -144,14 +144,22 @@ async def open_store(
     """
     thread = ThreadPoolExecutor(1, "responses")
     loop = asyncio.get_running_loop()
+    owner = _new_owner(path.with_name(path.name + "-owners"))
     try:
         database = await loop.run_in_executor(thread, Database, path, bounds, clock)
-        owner = Owner(path.with_name(path.name + "-owners"))
-    except (sqlite3.Error, OSError) as error:
+    except ConfigurationError:
+        owner.close()
         thread.shutdown()
-        raise ConfigurationError(f"responses_store: {path} cannot be used: {error}") from error
+        raise
     store = ResponseStore(database, owner, thread)
     try:
         yield store
     finally:
         await store.close()
+
+
+def _new_owner(folder: Path) -> Owner:
+    try:
+        return Owner(folder)
+    except OSError as error:
+        raise ConfigurationError(f"responses_store: {folder} cannot be used: {error}") from error
