@@ -17,7 +17,7 @@ FILES: Final[Mapping[tuple[str, ...], tuple[str, ...]]] = {
     ),
     ("pair",): (
         "deploy/test_prometheus.py", "e2e/test_models.py", "e2e/test_run_directory.py",
-        "e2e/test_shutdown.py", "e2e/test_workers.py",
+        "e2e/test_shutdown.py", "e2e/test_stored_responses.py", "e2e/test_workers.py",
     ),
     ("demo",): (
         "deploy/test_nginx.py", "doctor/test_examination.py", "e2e/test_crowd.py",
