@@ -50,7 +50,9 @@ class ResponseBody(PromptFields, HintFields, ConstraintFields, SamplingBody):
     """POST /v1/responses."""
 
     sampling_defaults: ClassVar = SamplingFields(temperature=1.0)
-    unsupported: ClassVar = UNSUPPORTED_FIELDS | {"context_management", "conversation"}
+    unsupported: ClassVar = UNSUPPORTED_FIELDS | {
+        "context_management", "conversation", "prompt",
+    }  # fmt: skip
     served_elsewhere: ClassVar = SERVED_ELSEWHERE | {"max_tokens"}
     may_be_empty: ClassVar = PromptFields.may_be_empty | ConstraintFields.may_be_empty
 

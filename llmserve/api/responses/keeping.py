@@ -40,17 +40,8 @@ class Keeper:
         Raises:
             StoreFailed: it cannot be.
         """
-        await self._store.insert(
-            Stored(
-                id=self._resource.id,
-                caller=self._caller,
-                previous=self._previous,
-                status=response["status"],
-                owner=self._store.owner,
-                response=orjson.dumps(response),
-                items=orjson.dumps(listed(self._items, self._resource.hex)),
-            )
-        )
+        # Items and log probabilities may be megabytes, and others' streams must not wait.
+        await self._store.insert(await asyncio.to_thread(self._stored, response))
 
     async def keep_if_possible(self, response: dict[str, Any] | None) -> None:
         """The answer is there already: one that cannot be stored, which the log says, is told all
@@ -92,6 +83,17 @@ class Keeper:
                     ShuttingDown("the server ended before the response was complete")
                 )
                 await asyncio.shield(self._update(ended))
+
+    def _stored(self, response: dict[str, Any]) -> Stored:
+        return Stored(
+            id=self._resource.id,
+            caller=self._caller,
+            previous=self._previous,
+            status=response["status"],
+            owner=self._store.owner,
+            response=orjson.dumps(response),
+            items=orjson.dumps(listed(self._items, self._resource.hex)),
+        )
 
     async def _update(self, response: dict[str, Any]) -> None:
         await self._store.update(self._resource.id, response["status"], orjson.dumps(response))

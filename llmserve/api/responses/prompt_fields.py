@@ -13,7 +13,7 @@ from llmserve.api.no_op import MARK
 from llmserve.api.responses.items import Item, MessageItem
 from llmserve.api.responses.text_config import TextConfig
 from llmserve.api.responses.tools import FunctionTool, ToolChoiceIn, ToolIn, chosen
-from llmserve.api.responses.turns import messages_of
+from llmserve.api.responses.turns import check_answered, messages_of
 from llmserve.api.tools import MAX_TOOLS, check_choice, check_different
 from llmserve.domain import Conversation, Message, ToolChoice, ToolMode
 from llmserve.domain.request import WHATEVER_FITS
@@ -125,7 +125,11 @@ class PromptFields(Fields):
         self.input = list(items)
 
     def conversation(self) -> Conversation:
-        """As the service takes it. With the choice `none` the model is not shown any tools."""
+        """As the service takes it. With the choice `none` the model is not shown any tools.
+
+        Raises:
+            InvalidRequest: a result is not that of a call.
+        """
         is_shown = self.choice.mode is not ToolMode.NONE
         return Conversation(
             messages=tuple(self._messages()),
@@ -136,7 +140,9 @@ class PromptFields(Fields):
     def _messages(self) -> Iterator[Message]:
         if self.instructions:
             yield Message("system", self.instructions)
-        yield from messages_of((*self._history, *self.items))
+        items = (*self._history, *self.items)
+        check_answered(items)
+        yield from messages_of(items)
 
     def _template_options(self) -> Iterator[tuple[str, Any]]:
         effort = self.reasoning.effort if self.reasoning is not None else None

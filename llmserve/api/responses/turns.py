@@ -14,6 +14,7 @@ from llmserve.api.responses.items import (
     text_of,
 )
 from llmserve.domain import Message, ToolCall
+from llmserve.errors import InvalidRequest
 
 
 @dataclass(slots=True)
@@ -61,6 +62,25 @@ def messages_of(items: Iterable[Item]) -> Iterator[Message]:
                 turn = _Turn()
                 yield _other(item)
     yield from turn.messages()
+
+
+def check_answered(items: Iterable[Item]) -> None:
+    """Check that every result is that of a call before it.
+
+    Raises:
+        InvalidRequest: it is not.
+    """
+    called: set[str] = set()
+    for item in items:
+        match item:
+            case FunctionCallItem():
+                called.add(item.call_id)
+            case FunctionOutputItem() if item.call_id not in called:
+                raise InvalidRequest(
+                    f"no function_call before it has the call_id {item.call_id!r} of a "
+                    "function_call_output; send the call, too, or `previous_response_id`",
+                    param="input",
+                )
 
 
 def _other(item: MessageItem | FunctionOutputItem) -> Message:

@@ -74,7 +74,7 @@ def item(**fields: Any) -> dict[str, Any]:
         ({"input": []}, "input", "at least 1"),
         ({"input": ""}, "input", "at least 1"),
         ({"conversation": "conv_1"}, "conversation", "not supported"),
-        ({"prompt": {"id": "pmpt_1"}}, "prompt", "not a field"),
+        ({"prompt": {"id": "pmpt_1"}}, "prompt", "not supported"),
         ({"max_tokens": 3}, "max_tokens", "not a field"),
         ({"messages": [{"role": "user", "content": "x"}]}, "messages", "not a field"),
         ({"n": 2}, "n", "not a field"),

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from llmserve.api.responses.body import ResponseBody
 from llmserve.domain import Message, ToolCall
+from llmserve.errors import InvalidRequest
 
 
 def messages(*items: dict[str, Any], **fields: Any) -> list[Message]:
@@ -80,6 +83,13 @@ def test_a_summary_stands_for_thoughts_that_are_not_there() -> None:
     thought = {"type": "reasoning", "id": "rs_1", "summary": summary}
     [turn] = messages(thought, text("assistant", "a", "output_text"))
     assert turn.reasoning == "x\n\ny"
+
+
+def test_a_result_needs_its_call_before_it() -> None:
+    for items in ([OUTPUT], [OUTPUT, CALL], [CALL, OUTPUT | {"call_id": "c2"}]):
+        with pytest.raises(InvalidRequest, match="call_id") as refusal:
+            messages(*items)
+        assert refusal.value.param == "input"
 
 
 def test_an_answer_of_ours_comes_back_as_it_was() -> None:
