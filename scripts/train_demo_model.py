@@ -6,7 +6,6 @@ demo_corpus/exam.py: the questions of faq.toml, tools and JSON; exits with 1 if 
 a subject are wrong.
 
     scripts/train_demo_model.py [--out models/demo] [--device cuda] [--writers 6]
-    scripts/train_demo_model.py --begin-with models/demo --steps 900 --learning-rate 8e-4
 """
 
 from __future__ import annotations
@@ -78,7 +77,6 @@ def main() -> int:
     arguments.add_argument("--steps", type=int, default=3000)
     arguments.add_argument("--tokens-per-step", type=int, default=TOKENS_PER_STEP)
     arguments.add_argument("--learning-rate", type=float, default=LEARNING_RATE)
-    arguments.add_argument("--begin-with", type=Path, help="a model to train further")
     arguments.add_argument("--device", type=torch.device, default="cpu")
     arguments.add_argument("--threads", type=int, default=1, help="of torch, on a CPU")
     arguments.add_argument("--writers", type=int, default=1, help="processes that write documents")
@@ -92,14 +90,8 @@ def main() -> int:
     torch.use_deterministic_algorithms(True)
     torch.utils.deterministic.fill_uninitialized_memory = False  # a fifth of the time
 
-    if options.begin_with is None:
-        tokenizer = train_tokenizer()
-        model = build_model(tokenizer)
-    else:
-        tokenizer = PreTrainedTokenizerFast.from_pretrained(options.begin_with)
-        model = LlamaForCausalLM.from_pretrained(options.begin_with, dtype=torch.float32)
-        model.set_attn_implementation("eager")  # as in `build_model`
-    model.to(options.device)
+    tokenizer = train_tokenizer()
+    model = build_model(tokenizer).to(options.device)
     print(f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f}M parameters")
     rows = Rows(tokenizer, options.steps, options.tokens_per_step)
     train(model, rows, options.learning_rate, options.writers)

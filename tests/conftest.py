@@ -185,6 +185,7 @@ def running_pair(pair_folder: Path) -> Iterator[Server]:
         models_on_demand="second",
         run_dir=pair_folder / "run",
         responses_store=pair_folder / "responses.db",
+        stream_resume_seconds=20,
     ) as running:
         yield running
         assert running.stop() == 0

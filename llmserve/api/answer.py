@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 
 from fastapi import Response
@@ -13,13 +13,9 @@ from llmserve.api.edge.json import JSON
 from llmserve.api.event_writer import EventWriter
 from llmserve.api.exchange import Exchange
 from llmserve.api.interleave import interleave
-from llmserve.api.sse import stream_response
-from llmserve.bootstrap import Container
+from llmserve.api.sse import KeepAlive, comment, stream_response
 from llmserve.domain import Terminal, Usage
 from llmserve.service import Answer, Generation
-
-Stream = Callable[[AsyncIterator[bytes], Container], Response]
-"""The response that sends frames as they come."""
 
 
 async def answer(
@@ -28,16 +24,16 @@ async def answer(
     writer: EventWriter,
     *,
     is_streamed: bool,
-    stream: Stream = stream_response,
+    keep_alive: KeepAlive = comment,
 ) -> Response:
-    """Frames as they come, sent by `stream`, or JSON once every generation has ended.
+    """Server-sent events as they come, or JSON once every generation has ended.
 
     Raises:
         ClientGone: the client hung up while it waited for the JSON.
         LLMServeError: a generation failed, and the answer was not to be streamed.
     """
     if is_streamed:
-        return stream(_frames(generations, writer), exchange.container)
+        return stream_response(frames_of(generations, writer), exchange.container, keep_alive)
     answers = await unless_client_leaves(exchange.request, _collect(generations))
 
     def whole() -> Response:
@@ -48,7 +44,10 @@ async def answer(
     return await asyncio.to_thread(whole) if has_logprobs else whole()
 
 
-async def _frames(generations: Sequence[Generation], writer: EventWriter) -> AsyncIterator[bytes]:
+async def frames_of(
+    generations: Sequence[Generation], writer: EventWriter
+) -> AsyncGenerator[bytes]:
+    """What a stream consists of."""
     usages = [Usage(prompt_tokens=generation.prompt_tokens) for generation in generations]
     async with aclosing(interleave(generations)) as events:
         async for index, event in events:

@@ -14,6 +14,9 @@ from starlette.middleware.gzip import GZipMiddleware
 from llmserve import bootstrap
 from llmserve.api import docs, probes
 from llmserve.api.admin import routes as admin
+from llmserve.api.anthropic import models as anthropic_models
+from llmserve.api.anthropic import routes as anthropic
+from llmserve.api.anthropic.headers import LIMITS, REQUEST_ID
 from llmserve.api.edge.boundary import BoundaryMiddleware
 from llmserve.api.edge.draining import drain_on_signal
 from llmserve.api.edge.request_context import HEADER as REQUEST_ID_HEADER
@@ -53,7 +56,8 @@ def create_app(settings: Settings, board: int | None = None) -> FastAPI:
         description="A self-hosted token server for HuggingFace models.",
         lifespan=lifespan,
         root_path=settings.root_path,
-        docs_url=None,  # `docs`, whose page needs no internet
+        openapi_url=None,  # `docs` has both
+        docs_url=None,
         redoc_url=None,
     )
     for router in (
@@ -63,6 +67,8 @@ def create_app(settings: Settings, board: int | None = None) -> FastAPI:
         native.router,
         websocket.router,
         completions.router,
+        anthropic.router,
+        anthropic_models.router,  # before OpenAI's: they are for requests with a certain header
         models.router,
         responses.router,
         stored_responses.router,
@@ -78,7 +84,10 @@ def create_app(settings: Settings, board: int | None = None) -> FastAPI:
             allow_origins=list(settings.cors_origins),
             allow_methods=["DELETE", "GET", "HEAD", "POST"],
             allow_headers=["*"],
-            expose_headers=[REQUEST_ID_HEADER, IGNORED_HEADER, "Retry-After", *LIMIT_HEADERS],
+            expose_headers=[
+                *(REQUEST_ID_HEADER, IGNORED_HEADER, "Retry-After", *LIMIT_HEADERS),
+                *(REQUEST_ID, *LIMITS),
+            ],
         )
     app.add_middleware(RequestContextMiddleware, metrics=metrics)
     return app

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from http import HTTPStatus
+from typing import Any, Final
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -26,6 +27,11 @@ from llmserve.errors import (
     UnsupportedEncoding,
     UpgradeRequired,
 )
+
+REFUSAL: Final = "llmserve.refusal"
+"""The scope's key for the error that answers the request."""
+
+MAX_REASON: Final = 300
 
 
 class ClientGone(Exception):
@@ -64,6 +70,16 @@ def unexpected_response(scope: Scope) -> Response:
     return error_response(error, error_shape_of(scope))
 
 
+def refusal_fields(scope: Scope) -> dict[str, Any]:
+    """The access line's fields for a request that was answered with an error: what its client was
+    told, which never has the prompt in it."""
+    error: LLMServeError | None = scope.get(REFUSAL)
+    if error is None:
+        return {}
+    param = {} if error.param is None else {"param": error.param}
+    return {"code": error.code, **param, "reason": error.message[:MAX_REASON]}
+
+
 def install_error_handlers(app: FastAPI) -> None:
     """Answer whatever routes, FastAPI and Starlette raise."""
     app.add_exception_handler(LLMServeError, _ours)
@@ -74,24 +90,31 @@ def install_error_handlers(app: FastAPI) -> None:
 
 async def _ours(request: Request, error: Exception) -> Response:
     assert isinstance(error, LLMServeError)
-    return error_response(error, error_shape_of(request.scope))
+    return _refused(request, error)
 
 
 async def _validation(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    return error_response(invalid_request(error.errors()), error_shape_of(request.scope))
+    return _refused(request, invalid_request(error.errors()))
 
 
 async def _http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    shape = error_shape_of(request.scope)
     if isinstance(error.__cause__, LLMServeError):  # raised while FastAPI read the body
-        return error_response(error.__cause__, shape)
-    return error_response(_of_http(request, error), shape, error.headers)
+        return _refused(request, error.__cause__)
+    return _refused(request, _of_http(request, error), error.headers)
 
 
 async def _client_gone(request: Request, error: Exception) -> Response:
     return Response(status_code=499)  # nginx's number for it; only our log sees it
+
+
+def _refused(
+    request: Request, error: LLMServeError, headers: Mapping[str, str] | None = None
+) -> Response:
+    """The response, in the shape that was chosen; the access line says why, too."""
+    request.scope[REFUSAL] = error
+    return error_response(error, error_shape_of(request.scope), headers)
 
 
 def _of_http(request: Request, error: HTTPException) -> LLMServeError:

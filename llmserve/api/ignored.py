@@ -45,6 +45,18 @@ def report_ignored(
     return fields
 
 
+def tell_ignored_header(
+    name: str, connection: HTTPConnection, container: Container, caller: Caller
+) -> None:
+    """Report a header of this request that the server ignores, if it was sent; after
+    `report_ignored`. A strict server, too, accepts it: clients send what their version knows."""
+    if name not in connection.headers:
+        return
+    container.ignored_fields.tell(_client(connection, caller), [f"header.{name}"])
+    told = connection.scope.get(IN_SCOPE)
+    connection.scope[IN_SCOPE] = name if told is None else f"{told}, {name}"
+
+
 def _name(path: FieldPath, name: str) -> str:
     """Made safe for a header and a log: the last part is the client's own."""
     name = quote(name[:MAX_NAME] or '""', safe="", errors="replace").replace(".", "%2E")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any, Final
 
 import orjson
@@ -15,6 +15,9 @@ from llmserve.service import Service
 
 OPENING: Final = b": accepted\n\n"
 """Sent before prefill, so that proxies and clients see the stream begin."""
+
+KeepAlive = Callable[[], ServerSentEvent]
+"""What a quiet connection is sent."""
 
 
 def data(payload: Any) -> bytes:
@@ -33,7 +36,14 @@ def queued_comment(event: Queued) -> bytes:
     return f": queued position={event.position}{eta}\n\n".encode()
 
 
-def stream_response(frames: AsyncIterator[bytes], container: Container) -> EventSourceResponse:
+def comment() -> ServerSentEvent:
+    """A keep-alive that no client sees."""
+    return ServerSentEvent(comment="keep-alive", sep="\n")
+
+
+def stream_response(
+    frames: AsyncIterator[bytes], container: Container, keep_alive: KeepAlive = comment
+) -> EventSourceResponse:
     """A response that sends frames as they come and keeps quiet connections alive.
 
     sse-starlette would cut the stream as soon as a foreign server (not `llmserve serve`) is
@@ -44,7 +54,7 @@ def stream_response(frames: AsyncIterator[bytes], container: Container) -> Event
         _opened(frames),
         ping=settings.keepalive_seconds,
         sep="\n",
-        ping_message_factory=_keep_alive,
+        ping_message_factory=keep_alive,
         shutdown_event=_BeginsDrain(container.service),  # type: ignore[arg-type]  # only its `set` is called
         shutdown_grace_period=settings.drain_timeout_seconds,
     )
@@ -68,10 +78,6 @@ async def _opened(frames: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
     yield OPENING
     async for frame in frames:
         yield frame
-
-
-def _keep_alive() -> ServerSentEvent:
-    return ServerSentEvent(comment="keep-alive", sep="\n")
 
 
 class _BeginsDrain:

@@ -14,6 +14,7 @@ from llmserve.operations.fleet_operations import FleetOperations
 from llmserve.registry.loader import Loader
 from llmserve.registry.registry import Registry
 from llmserve.service import Service
+from llmserve.service.kept_streams import KeptStreams
 from llmserve.settings import Settings
 from llmserve.storage.response_store import ResponseStore
 
@@ -36,5 +37,6 @@ class Container:
     operations: FleetOperations
     tracer: Tracer
     ignored_fields: IgnoredFields
+    kept_streams: KeptStreams
     membership: Membership | None = None
     responses: ResponseStore | None = None

@@ -10,12 +10,15 @@ from llmserve.bootstrap.background import run_in_background
 from llmserve.fleet.control import ControlServer
 from llmserve.fleet.membership import Membership
 from llmserve.fleet.upkeep import Upkeep
+from llmserve.operations import resuming
 from llmserve.operations.command import Command
 from llmserve.operations.worker_operations import WorkerOperations
+from llmserve.service.kept_streams import KeptStreams
 
 
 async def take_commands(
     own: WorkerOperations,
+    kept: KeptStreams,
     membership: Membership | None,
     upkeep: Upkeep | None,
     stack: contextlib.AsyncExitStack,
@@ -26,8 +29,11 @@ async def take_commands(
         return
 
     async def answer(request: dict[str, Any]) -> AsyncGenerator[dict[str, Any]]:
-        async for message in own.run(Command.from_wire(request)):
-            yield message
+        is_reader = request.get("kind") == resuming.KIND
+        lines = resuming.answer(kept, request) if is_reader else own.run(Command.from_wire(request))
+        async with contextlib.aclosing(lines):
+            async for line in lines:
+                yield line
 
     control = ControlServer(membership.socket, answer)
     await control.keep()

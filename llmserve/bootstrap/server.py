@@ -22,6 +22,7 @@ from llmserve.operations.desired import DesiredModels
 from llmserve.operations.fleet_operations import FleetOperations
 from llmserve.operations.status import WorkerStatus
 from llmserve.operations.worker_operations import WorkerOperations
+from llmserve.service.kept_streams import KeptStreams
 from llmserve.service.watchdog import Watchdog
 from llmserve.settings import Settings
 
@@ -62,7 +63,8 @@ async def run(
         own = WorkerOperations(
             service, registry, loader, status, catalog.resolve_untrusted, desired
         )
-        await take_commands(own, membership, upkeep, stack)
+        kept = KeptStreams(settings.stream_resume_seconds, settings.stream_resume_bytes)
+        await take_commands(own, kept, membership, upkeep, stack)
 
         watchdog = Watchdog(service, registry, loader, metrics, settings.hang_timeout_seconds, row)
         await run_in_background(watchdog.run(), "watchdog", stack)
@@ -71,6 +73,7 @@ async def run(
         responses = await open_responses(settings, stack)
         stack.push_async_callback(loader.close)
         loader.start()
+        stack.push_async_callback(kept.close)
         stack.push_async_callback(service.drain, settings.drain_timeout_seconds)
         yield Container(
             settings=settings,
@@ -83,6 +86,7 @@ async def run(
             operations=FleetOperations(own, membership),
             tracer=tracer,
             ignored_fields=IgnoredFields(metrics),
+            kept_streams=kept,
             membership=membership,
             responses=responses,
         )

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from llmserve.cli.help import CONTEXT, PlainCommand
 from llmserve.domain import Scope
 from llmserve.errors import ConfigurationError
 
@@ -24,21 +25,27 @@ keys = typer.Typer(
     add_completion=False,
     help="API keys: create, list, revoke. A running server notices within a second.",
     no_args_is_help=True,
+    context_settings=CONTEXT,
+    rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
 
+DEFAULT_FILE: Final = Path("llmserve-keys.json")
 PERIOD: Final = re.compile(r"(\d{1,6})([hdw])")
 PERIODS: Final = {"h": "hours", "d": "days", "w": "weeks"}
 
 File = Annotated[
-    Path | None, typer.Option("--file", help="The key file. Default: the setting `keys_file`.")
+    Path | None,
+    typer.Option(
+        "--file", help="The key file. Default: the setting `keys_file`, or ./llmserve-keys.json."
+    ),
 ]
 Config = Annotated[
     Path | None, typer.Option("--config", help="Settings file, instead of ./llmserve.toml.")
 ]
 
 
-@keys.command()
+@keys.command(cls=PlainCommand, context_settings=CONTEXT)
 def create(
     name: Annotated[str, typer.Argument(help="Who gets the key; shown in logs and metrics.")],
     scope: Annotated[
@@ -90,7 +97,7 @@ def create(
     print(key, flush=True)
 
 
-@keys.command("list")
+@keys.command("list", cls=PlainCommand, context_settings=CONTEXT)
 def list_keys(
     as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
     file: File = None,
@@ -115,7 +122,7 @@ def list_keys(
     Console(width=None if sys.stdout.isatty() else 200, markup=False).print(table)
 
 
-@keys.command()
+@keys.command(cls=PlainCommand, context_settings=CONTEXT)
 def revoke(
     id_or_name: Annotated[str, typer.Argument(metavar="ID_OR_NAME")],
     file: File = None,
@@ -137,7 +144,9 @@ def _key_file(file: Path | None, config: Path | None) -> KeyFile:
 
     path = file or load_settings(config_file=config).settings.keys_file
     if path is None:
-        raise ConfigurationError("no key file is given; use --file, or set `keys_file`")
+        path = DEFAULT_FILE
+        _note(f"the key file is {path}, as neither --file nor the setting `keys_file` names one; "
+              f"a server uses it with --keys-file {path}")  # fmt: skip
     return KeyFile(path)
 
 

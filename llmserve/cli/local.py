@@ -6,7 +6,7 @@ from __future__ import annotations
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -16,6 +16,13 @@ from llmserve.settings import LoadedSettings, Settings, settings_table, shown
 
 if TYPE_CHECKING:
     from llmserve.domain import ModelSpec
+
+ONE_MODEL: Final = frozenset({
+    "models_dir", "dtype", "trust_remote_code", "parse_special_tokens", "hf_endpoint", "engine",
+    "device", "require_gpu", "max_tokens_per_step", "kv_cache_bytes", "torch_threads",
+    "torch_compile", "cache_dir",
+})  # fmt: skip
+"""Settings that matter where one model answers one prompt."""
 
 Models = Annotated[
     list[str] | None,
@@ -64,7 +71,7 @@ def serve(loaded: LoadedSettings, models: Models = None) -> None:
     )
 
 
-@with_settings(without=frozenset({"models"}))
+@with_settings(only=ONE_MODEL, without=frozenset({"models"}))
 def generate(
     loaded: LoadedSettings,
     prompt: Annotated[str, typer.Argument(help="Text to continue; - reads it from stdin.")],
@@ -87,7 +94,7 @@ def generate(
     generate_once(loaded.settings, text, sampling, sys.stdout)
 
 
-@with_settings(without=frozenset({"models"}))
+@with_settings(only=frozenset({"models_dir"}))
 def models(loaded: LoadedSettings) -> None:
     """List the models under models/."""
     from rich.console import Console
@@ -134,7 +141,7 @@ def config(
     Console(width=None if sys.stdout.isatty() else 200).print(rows)
 
 
-@with_settings()
+@with_settings(only=frozenset({"models_dir", "hf_endpoint"}))
 def pull(
     loaded: LoadedSettings,
     hub_id: Annotated[str, typer.Argument(metavar="HUB_ID", help="Such as org/name.")],

@@ -6,12 +6,14 @@ from __future__ import annotations
 import importlib
 import sys
 import time
-from typing import Any, Final
+from importlib.metadata import version
+from typing import Annotated, Any, Final
 
 import typer
 from typer.core import TyperGroup
 
 from llmserve.cli.exit_codes import SERVER_FAILED, WRONG_USE
+from llmserve.cli.help import CONTEXT, PlainCommand
 from llmserve.errors import LLMServeError, ServerUnreachable
 from llmserve.printable import printable
 
@@ -20,18 +22,15 @@ STARTED_AT: Final = time.monotonic()
 
 COMMANDS: Final = {
     "serve": ("local", "Serve models over HTTP and WebSocket."),
-    "generate": ("local", "Load a model and continue one prompt on stdout, token by token."),
     "chat": (
         "operating",
         "Talk to a model on a running server; Ctrl-C stops an answer, Ctrl-D leaves.",
     ),
+    "generate": ("local", "Load a model and continue one prompt on stdout, token by token."),
     "models": ("local", "List the models under models/."),
-    "config": ("local", "Show the effective settings and where each comes from."),
-    "fields": (
-        "fields",
-        "List every field of OpenAI's and vLLM's references, and what becomes of it here.",
-    ),
     "pull": ("local", "Download a model from the hub into models/."),
+    "config": ("local", "Show the effective settings and where each comes from."),
+    "keys": ("keys", "API keys: create, list, revoke. A running server notices within a second."),
     "health": ("health", "Ask a running server whether it is healthy."),
     "ps": (
         "operating",
@@ -49,9 +48,12 @@ COMMANDS: Final = {
         "bench",
         "Measure a server: time to first token, between tokens, throughput, goodput.",
     ),
-    "keys": ("keys", "API keys: create, list, revoke. A running server notices within a second."),
+    "fields": (
+        "fields",
+        "List every field of OpenAI's and vLLM's references, and what becomes of it here.",
+    ),
 }
-"""The module and the help text of each."""
+"""The module and the help text of each, in the order of an operator's first days."""
 
 
 class Commands(TyperGroup):
@@ -62,14 +64,36 @@ class Commands(TyperGroup):
             self.commands[args[0]] = _command(args[0])
         return super().resolve_command(ctx, args)
 
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Write every command with its whole summary."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, summary) for name, (_, summary) in COMMANDS.items()])
+
 
 app = typer.Typer(
     cls=Commands,
-    help="A self-hosted token server for HuggingFace models.",
-    no_args_is_help=True,
     add_completion=False,
+    context_settings=CONTEXT,
+    rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
+
+
+@app.callback(invoke_without_command=True)
+def _begin(
+    context: typer.Context,
+    shows_version: Annotated[
+        bool, typer.Option("--version", help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """A self-hosted token server for HuggingFace models."""
+    if shows_version:
+        print(f"llmserve {version('llmserve')}")
+        raise typer.Exit
+    if context.invoked_subcommand is None:
+        print(context.get_help())
+
+
 for _name, (_, _summary) in COMMANDS.items():
     app.command(_name, help=_summary)(lambda: None)
 
@@ -87,6 +111,6 @@ def _command(name: str) -> Any:
     found = getattr(importlib.import_module(f"llmserve.cli.{COMMANDS[name][0]}"), name)
     if isinstance(found, typer.Typer):
         return typer.main.get_command(found)
-    alone = typer.Typer(add_completion=False)
-    alone.command(name)(found)
+    alone = typer.Typer(add_completion=False, rich_markup_mode=None)
+    alone.command(name, cls=PlainCommand, context_settings=CONTEXT)(found)
     return typer.main.get_command(alone)

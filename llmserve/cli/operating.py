@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from llmserve.cli.exit_codes import SERVER_FAILED
+from llmserve.errors import ConfigurationError
 from llmserve.server_url import DEFAULT_URL
 
 Url = Annotated[str, typer.Option(help="The running server.")]
@@ -30,6 +32,10 @@ def chat(
     system: Annotated[str | None, typer.Option(help="A system message.")] = None,
     temperature: Annotated[float | None, typer.Option(min=0, max=2, help="0 is greedy.")] = None,
     max_tokens: Annotated[int | None, typer.Option(min=1, help="Per answer.")] = None,
+    tools: Annotated[
+        Path | None,
+        typer.Option(help="A JSON list of tools, as a request has it; you say what they return."),
+    ] = None,
     api_key: Annotated[
         str | None, typer.Option(envvar="OPENAI_API_KEY", help="The server's key.")
     ] = None,
@@ -37,10 +43,25 @@ def chat(
     """Talk to a model on a running server; Ctrl-C stops an answer, Ctrl-D leaves."""
     from llmserve.cli.conversation import Conversation
 
-    fields = {"model": model, "temperature": temperature, "max_tokens": max_tokens}
+    fields = {
+        "model": model,
+        "temperature": temperature,
+        "max_tokens": max_tokens,
+        "tools": None if tools is None else _listed(tools),
+    }
     given = {k: v for k, v in fields.items() if v is not None}
     if not Conversation(url, given, system, api_key).run():
         sys.exit(SERVER_FAILED)
+
+
+def _listed(path: Path) -> list[object]:
+    try:
+        tools = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(f"--tools {path} cannot be read: {error}") from None
+    if not isinstance(tools, list):
+        raise ConfigurationError(f"--tools {path} is not a JSON list")
+    return tools
 
 
 def ps(

@@ -28,6 +28,8 @@ class GenerationRequest:
         tool_choice: which of the conversation's tools the answer may call.
         max_prompt_tokens: of a longer prompt only the last ones are kept; `None` keeps all.
         adds_special_tokens: a text begins with what the tokenizer puts before every text.
+        requires_reasoning: a thinking budget is refused where the model does not reason; otherwise
+            such a model keeps every budget.
     """
 
     id: str
@@ -41,3 +43,4 @@ class GenerationRequest:
     tool_choice: ToolChoice = field(default_factory=ToolChoice)
     max_prompt_tokens: int | None = None
     adds_special_tokens: bool = True
+    requires_reasoning: bool = True

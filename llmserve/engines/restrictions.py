@@ -133,7 +133,7 @@ class Restrictions:
         budget = sampling.thinking_budget
         closing = () if self.reader is None else self.reader.reasoning_closing
         if budget is None or self.reader is None or not closing:
-            if request.sampling.thinking_budget is not None:
+            if request.sampling.thinking_budget is not None and request.requires_reasoning:
                 raise InvalidRequest(
                     "this model does not reason between marks that the server knows; leave "
                     "thinking_token_budget out",

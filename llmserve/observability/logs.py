@@ -111,10 +111,17 @@ def _details(record: Record) -> dict[str, Any]:
 
 
 def _human(record: Record) -> str:
-    details = "".join(f" {key}={value}" for key, value in _details(record).items())
+    details = "".join(f" {key}={_shown(value)}" for key, value in _details(record).items())
     record["extra"]["details"] = details.translate(CONTROLS)
     record["message"] = record["message"].translate(CONTROLS)
     return HUMAN_FORMAT
+
+
+def _shown(value: object) -> str:
+    """Text with spaces is quoted: where it ends can be seen."""
+    if isinstance(value, str) and (" " in value or '"' in value):
+        return json.dumps(value, ensure_ascii=False)
+    return str(value)
 
 
 def _as_json(record: Record) -> str:

@@ -25,6 +25,18 @@ class ServerSettings(BaseModel):
     keepalive_seconds: Seconds = Field(
         15.0, gt=0, description="A stream that is silent for so long gets an SSE comment."
     )
+    stream_resume_seconds: Seconds = Field(
+        0.0,
+        ge=0,
+        description="How long `GET /stream` goes on when its connection is cut, so that the client "
+        "can read on; 0: it is cancelled at once.",
+    )
+    stream_resume_bytes: int = Field(
+        16 * 2**20,
+        ge=64 * 2**10,
+        description="What a worker keeps of such streams, 64 KiB each; later ones cannot be "
+        "resumed.",
+    )
     drain_timeout_seconds: Seconds = Field(
         30.0, ge=0, description="On SIGTERM: time for running streams to finish."
     )

@@ -88,7 +88,16 @@ def serve(
             upkeep=Upkeep(directory, metrics.restore).look,
         )
         logger.info("the port is open {:.2f} s after the start: {}", stages.total_seconds, stages)
-        return supervisor.run()
+        url = f"http://{authority(settings.host, pinned.port)}"
+        return supervisor.run(partial(_tell_up, url, stages))
+
+
+def _tell_up(url: str, stages: Stages, is_well: bool) -> None:
+    if is_well:
+        logger.info("ready on {} after {:.1f} s", url, stages.total_seconds)
+    else:
+        logger.warning("{} is up after {:.1f} s, but a model could not be loaded; {}/v1/models "
+                       "says which and why", url, stages.total_seconds, url)  # fmt: skip
 
 
 def _with_fixed(fresh: Settings, pinned: Settings) -> Settings:

@@ -59,11 +59,16 @@ class Supervisor:
         self._crew = Crew(settings.workers, board, launch, clock)
         self._rolling: RollingRestart | None = None
         self._has_served = False
+        self._is_up = False
         self._exit_code: int | None = None
         self._signals: list[int] = []
 
-    def run(self) -> int:
-        """Keep the workers alive until a signal says otherwise; returns the exit code."""
+    def run(self, on_up: Callable[[bool], None] = lambda is_well: None) -> int:
+        """Keep the workers alive until a signal says otherwise; returns the exit code.
+
+        `on_up` is called once, as soon as every worker has loaded its models, with whether all of
+        them could be loaded.
+        """
         with self._taking_signals() as wake, self._clock.ticking():
             while self._exit_code is None or self._crew.processes():
                 self._fill_slots()
@@ -72,6 +77,8 @@ class Supervisor:
                 self._obey(wake)
                 for process in self._crew.processes():
                     self._watch(process)
+                if not self._is_up:
+                    self._tell_up(on_up)
                 self._reap()
                 if self._rolling is not None and self._rolling.go_on():
                     self._rolling = None
@@ -145,6 +152,17 @@ class Supervisor:
             logger.error("worker {} has a hung engine: it drains and is replaced", process.pid)
             process.why = "hung"
             process.terminate(signal.SIGTERM, now + self._settings.drain_timeout_seconds + 5.0)
+
+    def _tell_up(self, on_up: Callable[[bool], None]) -> None:
+        states = {
+            State.STARTING
+            if slot.process is None or (vitals := self._crew.vitals(slot.process)) is None
+            else vitals.state
+            for slot in self._crew.slots
+        }
+        if states <= {State.READY, State.BROKEN}:
+            self._is_up = True
+            on_up(State.BROKEN not in states)
 
     def _watch_without_row(self, process: WorkerProcess) -> None:
         """For a process that has not come up yet, or has cleared its row and is about to end."""

@@ -15,7 +15,7 @@ from demo_corpus.tool_kinds import KINDS
 from demo_corpus.tools import Tool, draw_tool, draw_tools
 
 SEED: Final = 11
-COUNT: Final = 40
+COUNT: Final = 120
 """Exercises of each kind."""
 
 CALL: Final = "<tool_call>\n{}\n</tool_call>"
@@ -43,6 +43,7 @@ class Subject:
 def write_exam(faq: list[Faq]) -> list[Subject]:
     """Always the same exercises. Those that are held out have names that training never has."""
     rng = random.Random(SEED)
+    bars = {"calls": 0.6, "answers": 0.9, "fillings": 0.9}
     draws: dict[str, dict[str, bool]] = {
         "seen kinds": {},
         "held-out cities, people and things": {"are_values_held_out": True},
@@ -57,12 +58,13 @@ def write_exam(faq: list[Faq]) -> list[Subject]:
     ]  # fmt: skip
     for name, flags in draws.items():
         pairs = [_round_trip(rng, **flags) for _ in range(COUNT)]
-        bar = 0.0 if flags else 0.9
-        subjects.append(Subject(f"tool calls, {name}", bar, [call for call, _ in pairs]))
-        subjects.append(Subject(f"tool answers, {name}", bar, [answer for _, answer in pairs]))
+        for kind, exercises in zip(("calls", "answers"), zip(*pairs, strict=True), strict=True):
+            bar = 0.0 if flags else bars[kind]
+            subjects.append(Subject(f"tool {kind}, {name}", bar, list(exercises)))
     for name, is_held_out in (("seen kinds", False), ("held-out properties and names", True)):
         exercises = [_filling(rng, is_held_out) for _ in range(COUNT)]
-        subjects.append(Subject(f"fillings, {name}", 0 if is_held_out else 0.9, exercises))
+        bar = 0.0 if is_held_out else bars["fillings"]
+        subjects.append(Subject(f"fillings, {name}", bar, exercises))
     return subjects
 
 

@@ -39,7 +39,7 @@ QUESTIONS: Final = (
 
 def invent_kind(rng: random.Random, *, held_out: bool = False) -> Kind:
     """A kind of tool that finds a property; sometimes the property is an invented word."""
-    word = invent(rng) if rng.random() < 0.4 else rng.choice(PROPERTIES)
+    word = invent(rng) if rng.random() < 0.25 else rng.choice(PROPERTIES)
     if held_out:
         word = rng.choice(HELD_OUT_PROPERTIES)
     owner = rng.choice(OWNERS)

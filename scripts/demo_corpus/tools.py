@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from demo_corpus.measures import invent_kind
-from demo_corpus.names import draw, invent, with_article
+from demo_corpus.names import draw, with_article
 from demo_corpus.tool_kinds import HELD_OUT_LOOK_UP, KINDS, LOOK_UP, Finding, Kind
 
 Values = dict[str, Any]
@@ -18,10 +18,6 @@ RESULT_SLOTS: Final = (
     "sky", "degrees", "price", "time", "phone", "date", "count", "people", "distance", "sides",
     "percent", "minutes", "color", "day", "person", "city", "country",
 )  # fmt: skip
-INVENTED_VERBS: Final = 0.06
-INVENTED_NOUNS: Final = 0.15
-"""Shares of tools with a name that no question leads to: the model has to read it."""
-
 DESCRIBES: Final = ("The {}.", "The {}", "Which {}", "The {} to look up", "Name of the {}")
 EXTRAS: Final[tuple[tuple[str, dict[str, Any]], ...]] = (
     ("unit", {"type": "string", "enum": ["celsius", "fahrenheit"]}),
@@ -70,9 +66,7 @@ def draw_tool(
         verb = rng.choice(HELD_OUT_LOOK_UP if kind.verbs is LOOK_UP else kind.verbs)
         name = f"{verb}_{rng.choice(kind.held_out_nouns)}"
     else:
-        verb = invent(rng) if rng.random() < INVENTED_VERBS else rng.choice(kind.verbs)
-        noun = invent(rng) if rng.random() < INVENTED_NOUNS else rng.choice(kind.nouns)
-        name = _name(rng, verb, noun)
+        name = _name(rng, rng.choice(kind.verbs), rng.choice(kind.nouns))
     return Tool(kind, name, parameters, _schema(rng, kind, name, parameters))
 
 

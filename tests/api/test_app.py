@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from fake_engine import FakeEngine
 from fastapi.testclient import TestClient
+from loguru import logger
 
 from llmserve.domain import Prompt
 
@@ -82,6 +83,32 @@ def test_what_can_be_read_can_be_asked_about(started: TestClient) -> None:
         assert started.head(path).status_code == 405, path
     preflight = PAGE | {"Access-Control-Request-Method": "HEAD"}
     assert started.options("/v1/models", headers=preflight).status_code == 200
+
+
+def test_the_access_line_says_why_a_request_was_refused(client: TestClient) -> None:
+    lines: list[dict[str, object]] = []
+    sink = logger.add(lambda message: lines.append(message.record["extra"]), level="INFO")
+    try:
+        body = {"prompt": "hush", "temperature": 9}
+        assert client.post("/v1/completions", json=body).status_code == 400
+        assert client.post("/v1/completions", content=b"{hush").status_code == 400
+        assert client.get("/nowhere").status_code == 404
+        assert client.get("/openapi.json").status_code == 200
+    finally:
+        logger.remove(sink)
+    refused, malformed, unknown, fine = (line for line in lines if "status" in line)
+    assert (refused["code"], refused["param"]) == ("invalid_request", "temperature")
+    assert "temperature" in str(refused["reason"])
+    assert malformed["code"] == "invalid_request"
+    assert (unknown["code"], "param" in unknown) == ("not_found", False)
+    assert not {"code", "reason"} & set(fine)
+    assert "hush" not in str(lines)
+
+
+def test_a_server_below_a_prefix_says_so_in_its_reference(client: TestClient) -> None:
+    assert "servers" not in client.get("/openapi.json").json()
+    below = TestClient(client.app, root_path="/llm")
+    assert below.get("/openapi.json").json()["servers"] == [{"url": "/llm"}]
 
 
 def test_a_request_id_is_echoed_or_made(client: TestClient) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from typer.testing import CliRunner
 from llmserve.cli import once
 from llmserve.cli.conversation import Conversation
 from llmserve.cli.main import app
-from llmserve.settings import settings_table
+from llmserve.settings import GROUPS, Settings, settings_table
 
 
 def test_a_wrong_model_is_one_line_and_exit_code_two(tmp_path: Path) -> None:
@@ -22,6 +23,39 @@ def test_a_wrong_model_is_one_line_and_exit_code_two(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
     assert "nobody" in done.stderr
+
+
+def test_without_a_command_the_commands_are_shown_and_the_version_if_asked() -> None:
+    shown = CliRunner().invoke(app, [])
+    assert shown.exit_code == 0
+    assert shown.stdout == CliRunner().invoke(app, ["--help"]).stdout
+    first, second, *_ = shown.stdout.partition("Commands:\n")[2].splitlines()
+    assert first.split()[0] == "serve"
+    assert second.split()[0] == "chat"
+    told = CliRunner().invoke(app, ["--version"])
+    assert (told.exit_code, told.stdout) == (0, f"llmserve {version('llmserve')}\n")
+
+
+def test_help_has_whole_names_types_and_defaults_in_groups() -> None:
+    shown = CliRunner().invoke(app, ["serve", "--help"], env={"COLUMNS": "80"}).stdout
+    flags = ["--" + name.replace("_", "-") for name in Settings.model_fields]
+    secret = {"--api-keys", "--admin-keys", "--hf-token"}
+    assert [f for f in flags if f not in secret | {"--models"} and f"  {f} " not in shown] == []
+    assert not any(flag in shown.split() for flag in secret)
+    sections = [line for line in shown.splitlines() if line.endswith("settings:")]
+    assert sections == [f"{group} settings:" for group in GROUPS]
+    assert "--port NUMBER" in shown
+    assert "--drain-timeout-seconds SECONDS" in shown
+    assert "--engine auto|batching|threaded" in shown
+    assert "[default: 8000]" in shown
+
+
+def test_a_command_offers_the_settings_that_matter_to_it() -> None:
+    shown = CliRunner().invoke(app, ["generate", "--help"]).stdout
+    assert "--dtype" in shown
+    assert "--port" not in shown
+    assert "--max-waiting" not in shown
+    assert CliRunner().invoke(app, ["models", "--port", "1"]).exit_code == 2
 
 
 def test_a_misspelt_setting_names_the_nearest(tmp_path: Path) -> None:

@@ -50,11 +50,21 @@ def ring() -> KeyRing:
     return KeyRing(key_file=KeyFile(Path("keys.json")))
 
 
-def test_no_file_named_anywhere_is_told() -> None:
-    for arguments in (["create", "a"], ["list"], ["revoke", "a"]):
+def test_without_a_file_named_anywhere_the_usual_one_is_taken_and_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for arguments in (["list"], ["revoke", "a"]):
         result = CliRunner().invoke(keys_app, arguments)
         assert isinstance(result.exception, ConfigurationError)
-        assert "--file" in result.exception.message
+        assert "llmserve-keys.json does not exist" in result.exception.message
+        assert "--keys-file llmserve-keys.json" in result.stderr
+    made = CliRunner().invoke(keys_app, ["create", "a"])
+    assert made.exit_code == 0
+    assert made.stdout.strip()
+    assert "the key file is llmserve-keys.json" in made.stderr
+    assert '"a"' in (tmp_path / "llmserve-keys.json").read_text()
+    assert CliRunner().invoke(keys_app, ["revoke", "a"]).exit_code == 0
 
 
 def test_on_a_full_disk_the_file_stays_as_it_was_and_it_is_told(

@@ -146,3 +146,15 @@ def test_a_silent_stream_is_kept_alive_by_comments(tiny: Server) -> None:
     first.leave()
     waiting.leave()
     assert tiny.wait_for_load(0, 0) < SECOND
+
+
+def test_a_silent_message_is_kept_alive_by_pings(tiny: Server) -> None:
+    first = RawClient(tiny, "/generate", ENDLESS | {"stream": True})
+    first.read_until(b"token")
+    asked = {"max_tokens": 9, "messages": [{"role": "user", "content": "hi"}], "stream": True}
+    waiting = RawClient(tiny, "/v1/messages", asked)
+    received = waiting.read_until(b'event: ping\ndata: {"type":"ping"}\n\n')
+    assert b"message_start" not in received
+    first.leave()
+    waiting.read_until(b"message_stop")
+    assert tiny.wait_for_load(0, 0) < SECOND

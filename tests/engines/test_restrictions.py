@@ -145,6 +145,8 @@ def test_a_budget_of_a_model_that_does_not_reason_is_refused_by_name() -> None:
         rule_for(request, has_reader=False, thinking_budget=3)
     assert refused.value.param == "thinking_token_budget"
     assert rule_for(asked(), has_reader=False, thinking_budget=3) is None, "an operator's wish"
+    kept = asked(sampling=SamplingFields(thinking_budget=3), requires_reasoning=False)
+    assert rule_for(kept, has_reader=False, thinking_budget=3) is None, "of no tokens at all"
 
 
 def test_where_nothing_can_be_compiled_a_format_is_refused_by_its_field() -> None:

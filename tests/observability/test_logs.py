@@ -82,7 +82,15 @@ def test_a_human_line_carries_the_request_id_and_survives_braces() -> None:
     request_id.reset(token)
     assert "r-2" in sink.getvalue()
     assert "{not a field} </red>" in sink.getvalue()
-    assert "path={x} <red>" in sink.getvalue()
+    assert 'path="{x} <red>"' in sink.getvalue()
+
+
+@pytest.mark.usefixtures("restored")
+def test_a_human_line_quotes_what_has_spaces() -> None:
+    sink = io.StringIO()
+    configure_logging("human", "INFO", sink)
+    logger.bind(status=400, code="a_b", reason='no "x" here').info("asked")
+    assert sink.getvalue().rstrip().endswith('status=400 code=a_b reason="no \\"x\\" here"')
 
 
 @pytest.mark.usefixtures("restored")

@@ -11,9 +11,10 @@ from bounded import run
 from manual_clock import ManualClock
 from service.held_tokenizer import house, key
 
-from llmserve.domain import Caller, GenerationRequest
+from llmserve.domain import Caller, GenerationRequest, Scope
 from llmserve.errors import (
     DeadlineUnreachable,
+    Forbidden,
     InvalidRequest,
     LLMServeError,
     ModelUnloaded,
@@ -291,5 +292,34 @@ def test_errors_of_a_tokenizer_are_those_of_the_request() -> None:
             h.engines["fake"].info = replace(h.engines["fake"].info, max_context=3)
             with pytest.raises(LLMServeError):
                 await h.ask("abc")
+
+    run(test)
+
+
+@pytest.mark.parametrize("prompt", ["hi", "h" * 30], ids=["short", "too long for an answer"])
+def test_to_count_tokens_is_a_request_without_tokens(prompt: str) -> None:
+    async def test() -> None:
+        async with house() as h:
+            caller = key(requests=5, tokens=100)
+            counted = await h.service.count(GenerationRequest("r", prompt), caller)
+            assert counted == len(prompt)
+            assert h.left(caller) == (4, 100)
+            assert h.engines["fake"].started == []
+
+    run(test)
+
+
+def test_what_cannot_be_counted_is_refused() -> None:
+    async def test() -> None:
+        async with house() as h:
+            asked = GenerationRequest("r", "endless")
+            with pytest.raises(PromptTooLong, match="1200000 or more"):
+                await h.service.count(asked, Caller())
+            with pytest.raises(Forbidden, match="may not generate"):
+                await h.service.count(asked, Caller(scopes=frozenset({Scope.METRICS})))
+            h.service.begin_drain()
+            with pytest.raises(ShuttingDown):
+                await h.service.count(asked, Caller())
+            assert h.tokenizer.asked == ["endless"]
 
     run(test)

@@ -25,7 +25,7 @@ def check_weather(arguments: Told) -> None:
 
 def check_call(call: Told) -> None:
     """One call of the tool, and nothing said beside it."""
-    assert re.fullmatch(r"call_\w{8,}", call["id"]), call
+    assert re.fullmatch(r"(call|toolu)_\w{8,}", call["id"]), call
     assert call["name"] == "get_weather"
     check_weather(call["arguments"])
     assert call["content"] is None

@@ -66,7 +66,9 @@ def _environment() -> dict[str, str]:
     kept = {
         name: value
         for name, value in os.environ.items()
-        if not name.startswith(("OPENAI_", "LANGCHAIN_", "LANGSMITH_", "LITELLM_", "SSL_CERT_"))
+        if not name.startswith(
+            ("ANTHROPIC_", "OPENAI_", "LANGCHAIN_", "LANGSMITH_", "LITELLM_", "SSL_CERT_")
+        )
     }
     return kept | {
         "ANONYMIZED_TELEMETRY": "False",

@@ -9,7 +9,9 @@ from xdist.scheduler import LoadFileScheduling
 
 FILES: Final[Mapping[tuple[str, ...], tuple[str, ...]]] = {
     ("demo_host",): (
-        "clients/test_guidellm.py", "clients/test_instructor.py", "clients/test_langchain.py",
+        "clients/test_anthropic_node.py", "clients/test_anthropic_python.py",
+        "clients/test_eventsource.py", "clients/test_guidellm.py", "clients/test_instructor.py",
+        "clients/test_langchain.py",
         "clients/test_litellm.py", "clients/test_lm_eval.py", "clients/test_openai_node.py",
         "clients/test_openai_python.py", "clients/test_openai_responses.py",
         "clients/test_openai_responses_node.py", "clients/test_pydantic_ai.py",
@@ -17,16 +19,18 @@ FILES: Final[Mapping[tuple[str, ...], tuple[str, ...]]] = {
         "clients/test_vercel_openai.py",
     ),
     ("pair",): (
-        "deploy/test_prometheus.py", "e2e/test_models.py", "e2e/test_run_directory.py",
-        "e2e/test_shutdown.py", "e2e/test_stored_responses.py", "e2e/test_workers.py",
+        "deploy/test_prometheus.py", "e2e/test_models.py", "e2e/test_resuming.py",
+        "e2e/test_run_directory.py", "e2e/test_shutdown.py", "e2e/test_stored_responses.py",
+        "e2e/test_workers.py",
     ),
     ("demo",): (
-        "deploy/test_nginx.py", "doctor/test_examination.py", "e2e/test_crowd.py",
+        "cli/test_conversation.py", "deploy/test_nginx.py", "doctor/test_examination.py",
+        "e2e/test_crowd.py",
         "e2e/test_demo_tools.py", "e2e/test_docs_page.py", "e2e/test_road.py",
     ),
     ("plain", "guarded", "strict"): (
-        "cli/test_cli.py", "e2e/test_box.py", "e2e/test_conversations.py", "e2e/test_endings.py",
-        "e2e/test_fields.py",
+        "cli/test_cli.py", "e2e/test_anthropic_keys.py", "e2e/test_box.py",
+        "e2e/test_conversations.py", "e2e/test_endings.py", "e2e/test_fields.py",
         "e2e/test_framing.py", "e2e/test_handshake.py", "e2e/test_http_versions.py",
         "e2e/test_large_bodies.py", "e2e/test_logprobs.py", "e2e/test_malformed.py",
         "scripts/test_warm.py",

@@ -158,7 +158,11 @@ class House:
             self.turn(1)
 
 
-def watched(house: House, script: Callable[[], None]) -> int:
+def watched(
+    house: House,
+    script: Callable[[], None],
+    on_up: Callable[[bool], None] = lambda is_well: None,
+) -> int:
     """Run the supervisor in this thread (it takes signals) and the script beside it."""
     failures: list[BaseException] = []
 
@@ -178,7 +182,7 @@ def watched(house: House, script: Callable[[], None]) -> int:
     thread = threading.Thread(target=act, name="script")
     thread.start()
     try:
-        code = house.supervisor.run()
+        code = house.supervisor.run(on_up)
     finally:
         thread.join(30)
         for sig, handler in previous.items():

@@ -56,6 +56,31 @@ def test_a_worker_that_cannot_start_at_all_ends_the_server(tmp_path: Path) -> No
     assert watched(house, script) == module.STARTUP_FAILURE
 
 
+@pytest.mark.parametrize("last", [State.READY, State.BROKEN])
+def test_the_server_is_up_once_when_every_worker_has_its_models(
+    tmp_path: Path, last: State
+) -> None:
+    house = House(tmp_path)
+    told: list[bool] = []
+
+    def script() -> None:
+        house.until(lambda: len(house.workers) == 2)
+        house.turn()
+        house.workers[0].be(State.READY)
+        house.workers[1].be(State.LOADING)
+        house.turn()
+        assert told == []
+        house.workers[1].be(last)
+        house.until(lambda: told != [])
+        house.workers[1].be(State.LOADING)
+        house.turn()
+        house.workers[1].be(State.READY)
+        house.turn()
+
+    watched(house, script, told.append)
+    assert told == [last is State.READY]
+
+
 def test_a_worker_whose_heart_stops_is_killed_and_replaced(tmp_path: Path) -> None:
     house = House(tmp_path, worker_timeout_seconds=5.0)
 

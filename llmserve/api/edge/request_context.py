@@ -14,10 +14,12 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from llmserve.address import plain_address
-from llmserve.admission.quota import headers as limit_headers
+from llmserve.admission.quota import Quota
 from llmserve.api.container import container_of
+from llmserve.api.errors import refusal_fields
 from llmserve.api.ignored import HEADER as IGNORED_HEADER
 from llmserve.api.ignored import IN_SCOPE
+from llmserve.api.own_headers import own_headers
 from llmserve.observability.context import access_timings, current_trace, request_id
 from llmserve.observability.metrics import Metrics
 from llmserve.observability.timings import RequestTimings, access_fields
@@ -82,7 +84,7 @@ class RequestContextMiddleware:
                 status = message["status"]
                 headers = MutableHeaders(scope=message)
                 headers[HEADER] = scope["request_id"]
-                headers.update(_limit_headers(scope))
+                headers.update(own_headers(scope, _quota(scope)))
                 if IN_SCOPE in scope:
                     headers[IGNORED_HEADER] = scope[IN_SCOPE]
                 if container_of(scope).service.is_retiring:
@@ -105,16 +107,14 @@ class RequestContextMiddleware:
             self._metrics.worker_http_requests.labels(str(membership.number)).inc()
         level = "DEBUG" if scope["path"].startswith(QUIET) else "INFO"
         fields = {"status": status, "duration_ms": round(seconds * 1000, 1)}
-        logger.bind(**fields, **access_fields(timings)).log(level, "{} {}", scope["method"], route)
+        fields |= refusal_fields(scope) | access_fields(timings)
+        logger.bind(**fields).log(level, "{} {}", scope["method"], route)
 
 
-def _limit_headers(scope: Scope) -> dict[str, str]:
+def _quota(scope: Scope) -> Quota | None:
     """What the caller's key has left, after this request was admitted or refused."""
     caller = scope.get("caller")
-    if caller is None:
-        return {}
-    quota = container_of(scope).limiter.quota(caller)
-    return limit_headers(quota) if quota is not None else {}
+    return None if caller is None else container_of(scope).limiter.quota(caller)
 
 
 def _checked(host: str, port: int) -> tuple[str, int] | None:

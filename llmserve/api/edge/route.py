@@ -15,6 +15,7 @@ from llmserve.api.container import container_of
 from llmserve.api.edge.body import BoundedBody
 from llmserve.api.edge.json import StrictJSONRequest
 from llmserve.api.error_shape import ErrorShape, set_error_shape
+from llmserve.api.own_headers import OwnHeaders, openai_headers, set_own_headers
 from llmserve.api.validation import invalid_request
 from llmserve.bootstrap import Container
 from llmserve.domain import Caller
@@ -25,9 +26,11 @@ LARGE_BYTES: Final = 2**18
 Identify = Callable[[HTTPConnection, Container], Awaitable[Caller]]
 
 
-def keyed_route(identify: Identify, error_shape: ErrorShape) -> type[APIRoute]:
-    """The route class for a router whose callers `identify` lets in, and whose errors look like
-    `error_shape`.
+def keyed_route(
+    identify: Identify, error_shape: ErrorShape, own_headers: OwnHeaders = openai_headers
+) -> type[APIRoute]:
+    """The route class for a router whose callers `identify` lets in, whose errors look like
+    `error_shape`, and whose responses have `own_headers`.
 
     FastAPI reads and parses a body before it calls any dependency: it would read a stranger's
     megabytes, and say what is wrong with them, before anybody asked for a key.
@@ -40,6 +43,7 @@ def keyed_route(identify: Identify, error_shape: ErrorShape) -> type[APIRoute]:
 
             async def keyed(request: Request) -> Response:
                 set_error_shape(request.scope, error_shape)
+                set_own_headers(request.scope, own_headers)
                 container = container_of(request.scope)
                 await identify(request, container)
                 settings = container.settings

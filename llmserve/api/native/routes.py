@@ -11,6 +11,7 @@ from llmserve.api.container import identify
 from llmserve.api.edge.route import keyed_route
 from llmserve.api.error_shape import openai_error
 from llmserve.api.exchange import Exchange, TheExchange
+from llmserve.api.native.resuming import place_of, read_on, resumable
 from llmserve.api.native.schemas import GenerateAnswer, GenerateBody, PromptQuery, StreamQuery
 from llmserve.api.native.writer import NativeWriter
 
@@ -30,11 +31,29 @@ async def stream(
     """Continue a prompt as server-sent events, for the browser's EventSource.
 
     Events `{"token": …}`, then one `done` (or `error`) event. A browser reconnects when a
-    stream ends; it then sends the last event's id, and 204 tells it to stay away.
+    stream ends; it then sends the last event's id, and 204 tells it to stay away. Where
+    `stream_resume_seconds` is set, one whose connection was cut reads on.
     """
-    if "last-event-id" in request.headers:
-        return Response(status_code=204)
-    return await _continue(exchange, query, is_streamed=True)
+    last = request.headers.get("last-event-id")
+    if last is not None:
+        return await read_on(exchange, *place_of(last))
+    [generation] = await exchange.open(query)
+    return resumable(exchange, generation)
+
+
+@router.get("/stream/{stream_id:path}", response_class=Response)
+async def stream_again(
+    stream_id: str,
+    request: Request,
+    exchange: TheExchange,
+    after: Annotated[int, Query(ge=0, description="The number of the last event seen.")] = 0,
+) -> Response:
+    """Read a stream of `GET /stream` on, from the event behind `after` or `Last-Event-ID`.
+
+    204 says that it is over, or no longer kept.
+    """
+    last = request.headers.get("last-event-id")
+    return await read_on(exchange, stream_id, after if last is None else place_of(last)[1])
 
 
 async def _continue(exchange: Exchange, prompt: PromptQuery, *, is_streamed: bool) -> Response:

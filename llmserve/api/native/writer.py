@@ -15,12 +15,13 @@ from llmserve.service import Answer, Generation
 class NativeWriter:
     """Writes the answer to one prompt."""
 
-    def __init__(self, generation: Generation) -> None:
+    def __init__(self, generation: Generation, *, has_id: bool = True) -> None:
+        """Without `has_id`, whoever sends the frames gives them ids."""
         self._id = generation.id
         self._model = generation.model
         # In every event: not all clients remember an id that comes by itself, and some hand such
         # a frame on as an event without data.
-        self._id_line = f"id: {generation.id}\n".encode()
+        self._id_line = f"id: {generation.id}\n".encode() if has_id else b""
 
     def frames(self, index: int, event: Event) -> Iterator[bytes]:
         """A token with its text; one `done` or `error`; a comment while it waits."""

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Discriminator, Field, Tag
 
 from llmserve.api.fields import Fields
-from llmserve.api.tools import FunctionName
+from llmserve.api.offered_tools import FunctionName
 
 ItemId = Annotated[str, Field(min_length=1, max_length=256)]
 ItemStatus = Literal["in_progress", "completed", "incomplete"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import AsyncExitStack, aclosing
 from typing import Any
 
@@ -52,12 +52,12 @@ class Keeper:
             await self.keep(response)
 
     async def until_kept(
-        self, frames: AsyncIterator[bytes], writer: ResponseWriter
+        self, frames: AsyncGenerator[bytes], writer: ResponseWriter
     ) -> AsyncIterator[bytes]:
         """The frames of a stream. When the client reads the last one, the response is stored."""
         is_kept = False
-        async with aclosing(frames) as told:  # type: ignore[type-var]  # a generator
-            async for frame in told:
+        async with aclosing(frames):
+            async for frame in frames:
                 if writer.whole_response is not None and not is_kept:
                     is_kept = True
                     await self.keep_if_possible(writer.whole_response)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import replace
 
 from fastapi import APIRouter, Response
 
-from llmserve.api.answer import answer
+from llmserve.api.answer import answer, frames_of
 from llmserve.api.container import identify
 from llmserve.api.edge.json import JSON
 from llmserve.api.edge.route import keyed_route
@@ -21,7 +20,6 @@ from llmserve.api.responses.resource import Resource
 from llmserve.api.responses.stored_items import resolve
 from llmserve.api.responses.writer import ResponseWriter
 from llmserve.api.sse import stream_response
-from llmserve.bootstrap import Container
 from llmserve.service import Generation
 
 router = APIRouter(prefix="/v1", route_class=keyed_route(identify, openai_error), tags=["openai"])
@@ -41,15 +39,11 @@ async def create(body: ResponseBody, exchange: TheExchange) -> Response:
     if store is None or not is_stored:
         return await answer(exchange, [generation], writer, is_streamed=bool(body.stream))
     keeper = Keeper(store, caller, body, resource)
-
-    def kept_stream(frames: AsyncIterator[bytes], container: Container) -> Response:
-        return stream_response(keeper.until_kept(frames, writer), container)
-
-    response = await answer(
-        exchange, [generation], writer, is_streamed=bool(body.stream), stream=kept_stream
-    )
-    if not body.stream:
-        await keeper.keep_if_possible(writer.whole_response)
+    if body.stream:
+        frames = keeper.until_kept(frames_of([generation], writer), writer)
+        return stream_response(frames, exchange.container)
+    response = await answer(exchange, [generation], writer, is_streamed=False)
+    await keeper.keep_if_possible(writer.whole_response)
     return response
 
 

@@ -20,6 +20,7 @@ from llmserve.observability.tracing import NullTracer
 from llmserve.registry.loader import Loader
 from llmserve.registry.registry import Registry
 from llmserve.service import Limits, Recorder, Service
+from llmserve.service.kept_streams import KeptStreams
 from llmserve.settings import Settings
 
 
@@ -62,6 +63,7 @@ def test_a_slow_reader_gets_larger_deltas_and_cancel_still_works() -> None:
             None,
             NullTracer(),
             IgnoredFields(metrics),
+            KeptStreams(0, 0),
         )  # type: ignore[arg-type]
         conversation = _Conversation(socket, container, None)  # type: ignore[arg-type]
         serving = asyncio.create_task(conversation.serve())

@@ -22,7 +22,8 @@ FORCED: dict[str, Any] = {
 
 def create(provider: str, **asked: Any) -> dict[str, Any]:
     wanted = {"temperature": 0, "max_tokens": MAX_TOKENS, "timeout": 60, "max_retries": 0}
-    return wanted | {"model": f"{provider}/{MODEL}", "api_base": URL, "api_key": "none"} | asked
+    base = URL.removesuffix("/v1") if provider == "anthropic" else URL
+    return wanted | {"model": f"{provider}/{MODEL}", "api_base": base, "api_key": "none"} | asked
 
 
 def call_of(completion: Any) -> dict[str, Any]:
@@ -98,14 +99,18 @@ def forms(provider: str) -> dict[str, Any]:
             litellm.completion(**create(provider, **wished)).choices[0].message.content
         ),
         "streamed_structure": json.loads(streamed(provider, **wished).choices[0].message.content),
-        "error": refused(provider),
-        "streamed_error": refused(provider, stream=True),
     }
+
+
+def errors(provider: str) -> dict[str, Any]:
+    return {"error": refused(provider), "streamed_error": refused(provider, stream=True)}
 
 
 tell(
     version=version("litellm"),
-    calls=calls("openai"),
     # For hosted_vllm it drops `additionalProperties: false` from tools: calls may never end.
-    **{provider: forms(provider) for provider in ("openai", "hosted_vllm")},
+    calls={provider: calls(provider) for provider in ("openai", "anthropic")},
+    # For anthropic it makes a tool of a form, whose `$defs` then are where no pointer finds them.
+    forms={provider: forms(provider) for provider in ("openai", "hosted_vllm")},
+    errors={provider: errors(provider) for provider in ("openai", "hosted_vllm", "anthropic")},
 )
