@@ -44,6 +44,22 @@ def test_the_events_of_a_call_and_of_a_text_are_those_of_the_reference(report: R
     assert text[-1] in ("response.completed", "response.incomplete")
 
 
+def test_what_a_model_thinks_is_an_item_before_its_answer(report: Report) -> None:
+    thought = report["thought"][0]
+    assert (thought["type"], thought["status"], thought["summary"]) == (
+        "reasoning",
+        "incomplete",
+        [],
+    )
+    assert thought["content"][0]["text"]
+    assert report["thinking_tokens"] == 8
+    types = report["types_of_thought"]
+    assert types.count("response.reasoning_text.delta") > 1
+    assert [kind for kind in types if not kind.endswith(".delta")] == [
+        kind.replace("output_text", "reasoning_text") for kind in OF_A_TEXT
+    ] + ["response.incomplete"]
+
+
 def test_it_parses_the_arguments_of_a_strict_tool(report: Report) -> None:
     check_weather(report["parsed_call"])
 

@@ -20,6 +20,7 @@ FORCED: dict[str, Any] = {
     "tool_choice": {"type": "function", "name": NAME},
     "parallel_tool_calls": False,
 }
+THINKER = "thinker"
 EVENT: TypeAdapter[Any] = TypeAdapter(ResponseStreamEvent)
 
 
@@ -57,7 +58,7 @@ def answer_of(response: Response) -> dict[str, Any]:
 def streamed(**asked: Any) -> tuple[Response, list[str]]:
     """The last response of a stream, and its events' types; each event is checked strictly."""
     types, last = [], None
-    for number, event in enumerate(client.responses.create(**CREATE, **asked, stream=True)):
+    for number, event in enumerate(client.responses.create(**(CREATE | asked), stream=True)):
         EVENT.validate_python(event.to_dict())
         assert event.sequence_number == number
         types.append(event.type)
@@ -151,6 +152,7 @@ async def asynchronous() -> dict[str, Any]:
 
 called, types_of_call = streamed(**FORCED, input=QUESTION)
 written, types_of_text = streamed(input=QUESTION)
+thought, types_of_thought = streamed(model=THINKER, input=QUESTION, max_output_tokens=8)
 scored = client.responses.create(
     **CREATE, input=QUESTION, include=["message.output_text.logprobs"], top_logprobs=2
 )
@@ -165,6 +167,9 @@ tell(
     parsed_call=parsed_call(),
     types_of_call=types_of_call,
     types_of_text=types_of_text,
+    thought=[item.to_dict() for item in thought.output],
+    thinking_tokens=thought.usage.output_tokens_details.reasoning_tokens,
+    types_of_thought=types_of_thought,
     text=answer_of(client.responses.create(**CREATE, input=QUESTION)),
     streamed_text=answer_of(written),
     answer=round_trip(stream=False, store=False),

@@ -1,0 +1,96 @@
+"""When a streamed response is stored: before its last event is sent, or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+
+from bounded import run
+from scripted_generation import ScriptedGeneration
+
+from llmserve.api.answer import frames_of
+from llmserve.api.responses.body import ResponseBody
+from llmserve.api.responses.keeping import Keeper
+from llmserve.api.responses.resource import Resource
+from llmserve.api.responses.writer import ResponseWriter
+from llmserve.domain import Delta, Event, Finish, FinishReason, SamplingParams, Usage
+from llmserve.errors import StoreFailed
+from llmserve.storage.stored import Stored
+
+END = Finish(FinishReason.STOP, Usage(3, 1))
+
+
+class Store:
+    """Keeps in memory, or fails."""
+
+    owner = "w"
+
+    def __init__(self, *, fails: bool = False) -> None:
+        self.kept: list[Stored] = []
+        self._fails = fails
+
+    async def insert(self, new: Stored) -> None:
+        if self._fails:
+            raise StoreFailed("no")
+        self.kept.append(new)
+
+
+class Open(ScriptedGeneration):
+    """Says when nobody reads it any more."""
+
+    is_left = False
+
+    async def events(self) -> AsyncGenerator[Event]:
+        try:
+            async for event in super().events():
+                yield event
+        finally:
+            self.is_left = True
+
+
+def kept_stream(store: Store, generation: ScriptedGeneration) -> AsyncGenerator[bytes]:
+    body = ResponseBody.model_validate({"input": "hi"})
+    resource = Resource(body, "fake", SamplingParams(), is_stored=True)
+    writer = ResponseWriter([generation], resource)  # type: ignore[list-item]
+    keeper = Keeper(store, "me", body, resource)  # type: ignore[arg-type]
+    frames = frames_of([generation], writer)  # type: ignore[list-item]
+    stream = keeper.until_kept(frames, writer)
+    assert isinstance(stream, AsyncGenerator)
+    return stream
+
+
+def test_whoever_reads_the_last_event_finds_the_response_stored() -> None:
+    async def test() -> None:
+        store = Store()
+        seen = [
+            (frame.split(b"\n")[0], len(store.kept))
+            async for frame in kept_stream(store, ScriptedGeneration([Delta("a", (1,)), END]))
+        ]
+        assert seen[-2:] == [
+            (b"event: response.output_item.done", 0),
+            (b"event: response.completed", 1),
+        ]
+        [kept] = store.kept
+        assert (kept.caller, kept.status, kept.owner) == ("me", "completed", "w")
+
+    run(test)
+
+
+def test_of_a_stream_that_is_left_nothing_is_stored_and_its_generation_is_let_go() -> None:
+    async def test() -> None:
+        store, generation = Store(), Open([Delta("a", (1,)), END])
+        stream = kept_stream(store, generation)
+        await anext(stream)
+        await stream.aclose()
+        assert generation.is_left
+        assert store.kept == []
+
+    run(test)
+
+
+def test_a_store_that_fails_takes_nothing_from_the_stream() -> None:
+    async def test() -> None:
+        generation = ScriptedGeneration([Delta("a", (1,)), END])
+        frames = [frame async for frame in kept_stream(Store(fails=True), generation)]
+        assert frames[-1].startswith(b"event: response.completed")
+
+    run(test)
