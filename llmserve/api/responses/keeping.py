@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import AsyncExitStack, aclosing
-from typing import Any
+from typing import Any, Final
 
 import orjson
 
@@ -20,6 +20,9 @@ from llmserve.errors import InvalidRequest, ShuttingDown, StoreFailed
 from llmserve.service import Generation
 from llmserve.storage.response_store import ResponseStore
 from llmserve.storage.stored import Stored
+
+RETRY_SECONDS: Final = (1.0, 10.0, 60.0)
+"""Between attempts to store how a response in the background ended."""
 
 
 class Keeper:
@@ -77,12 +80,13 @@ class Keeper:
                     async for event in events:
                         writer.take(event)
                         if isinstance(event, Started):
-                            await self._update(writer.so_far("in_progress"))
+                            with contextlib.suppress(StoreFailed):
+                                await self._update(writer.so_far("in_progress"))
             finally:
                 ended = writer.whole_response or writer.broken_off(
                     ShuttingDown("the server ended before the response was complete")
                 )
-                await asyncio.shield(self._update(ended))
+                await asyncio.shield(self._end(ended))
 
     def _stored(self, response: dict[str, Any]) -> Stored:
         return Stored(
@@ -94,6 +98,15 @@ class Keeper:
             response=orjson.dumps(response),
             items=orjson.dumps(listed(self._items, self._resource.hex)),
         )
+
+    async def _end(self, response: dict[str, Any]) -> None:
+        """One whose end is not stored would be in progress for as long as this worker lives."""
+        for seconds in RETRY_SECONDS:
+            with contextlib.suppress(StoreFailed):
+                await self._update(response)
+                return
+            await asyncio.sleep(seconds)
+        await self._update(response)
 
     async def _update(self, response: dict[str, Any]) -> None:
         await self._store.update(self._resource.id, response["status"], orjson.dumps(response))
