@@ -39,6 +39,6 @@ def test_no_request_of_the_schema_is_a_server_error(tiny_model: Path, tmp_path: 
             check=False,
         )
         assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
-        assert "Tested: 19" in done.stdout, "an operation was left out"
+        assert "Tested: 20" in done.stdout, "an operation was left out"
 
         assert "Traceback" not in server.log
