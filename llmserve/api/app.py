@@ -26,6 +26,8 @@ from llmserve.api.ignored import HEADER as IGNORED_HEADER
 from llmserve.api.native import routes as native
 from llmserve.api.native import websocket
 from llmserve.api.openai import completions, models
+from llmserve.api.responses import routes as responses
+from llmserve.api.responses import stored_routes as stored_responses
 from llmserve.settings import Settings
 
 LIMIT_HEADERS: Final = tuple(
@@ -68,6 +70,8 @@ def create_app(settings: Settings, board: int | None = None) -> FastAPI:
         anthropic.router,
         anthropic_models.router,  # before OpenAI's: they are for requests with a certain header
         models.router,
+        responses.router,
+        stored_responses.router,
     ):
         app.include_router(router)
     install_error_handlers(app)
@@ -78,7 +82,7 @@ def create_app(settings: Settings, board: int | None = None) -> FastAPI:
         app.add_middleware(
             CORSMiddleware,
             allow_origins=list(settings.cors_origins),
-            allow_methods=["GET", "HEAD", "POST"],
+            allow_methods=["DELETE", "GET", "HEAD", "POST"],
             allow_headers=["*"],
             expose_headers=[
                 *(REQUEST_ID_HEADER, IGNORED_HEADER, "Retry-After", *LIMIT_HEADERS),

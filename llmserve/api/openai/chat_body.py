@@ -15,14 +15,9 @@ from llmserve.api.openai.body import OpenAIBody
 from llmserve.api.openai.messages import ChatMessage
 from llmserve.api.openai.no_op import ChatNoOpFields
 from llmserve.api.openai.shown import Shown
-from llmserve.api.openai.tools import (
-    FunctionChoiceIn,
-    FunctionIn,
-    ToolChoiceIn,
-    ToolIn,
-    chosen,
-)
+from llmserve.api.openai.tools import FunctionChoiceIn, ToolChoiceIn, ToolIn, chosen
 from llmserve.api.sampling_body import MAX_TOKENS_LIMIT
+from llmserve.api.tools import FunctionIn
 from llmserve.domain import (
     Conversation,
     GenerationRequest,

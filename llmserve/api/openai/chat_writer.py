@@ -6,7 +6,8 @@ from dataclasses import replace
 from typing import Any
 
 from llmserve.api.openai.choices_writer import ChoicesWriter
-from llmserve.api.openai.logprobs import ChatLogprobs, LogprobsWriter, Spell, as_ids
+from llmserve.api.openai.logprobs import LogprobsWriter, as_ids
+from llmserve.api.token_logprobs import ChatLogprobs, Spell
 from llmserve.domain import Delta, FinishReason, ToolCall, ToolCallDelta
 from llmserve.service import Answer
 

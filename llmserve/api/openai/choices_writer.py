@@ -11,10 +11,11 @@ from typing import Any, ClassVar, Final
 from llmserve.api.error_shape import openai_error
 from llmserve.api.openai.best import best_answers
 from llmserve.api.openai.echo import Piece
-from llmserve.api.openai.logprobs import LogprobsWriter, Spell
+from llmserve.api.openai.logprobs import LogprobsWriter
 from llmserve.api.openai.prompt_logprobs import prompt_logprobs_body
 from llmserve.api.openai.shown import TEXT_AND_LOGPROBS, Shown, UsageWanted
 from llmserve.api.sse import data, queued_comment
+from llmserve.api.token_logprobs import Spell
 from llmserve.domain import (
     Delta,
     Event,

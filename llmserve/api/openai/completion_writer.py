@@ -7,8 +7,9 @@ from typing import Any
 
 from llmserve.api.openai.choices_writer import ChoicesWriter
 from llmserve.api.openai.echo import Echo, Piece
-from llmserve.api.openai.logprobs import CompletionLogprobs, Spell, as_ids
+from llmserve.api.openai.logprobs import CompletionLogprobs, as_ids
 from llmserve.api.openai.shown import TEXT_AND_LOGPROBS, Shown
+from llmserve.api.token_logprobs import Spell
 from llmserve.domain import Delta, Event, PromptLogprobs
 from llmserve.service import Answer, Generation
 

@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import codecs
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Final, Protocol
 
+from llmserve.api.token_logprobs import LEAST, Spell
 from llmserve.domain import TokenLogprobs
 from llmserve.text.spelling import Spelling
-
-Spell = Callable[[int], Spelling]
-"""How the model's tokenizer spells a token id."""
-
-LEAST: Final = -9999.0
-"""OpenAI's number for an impossible token; JSON has no minus infinity."""
 
 CONTINUATION: Final = frozenset(bytes([byte]) for byte in range(0x80, 0xC0))
 """Bytes that no UTF-8 character begins with."""
@@ -35,30 +30,6 @@ class LogprobsWriter(Protocol):
     def body(self, tokens: Sequence[TokenLogprobs]) -> dict[str, Any]:
         """The `logprobs` of a chunk with these tokens, or of a whole choice."""
         ...
-
-
-class ChatLogprobs:
-    """`choices[].logprobs` of /v1/chat/completions."""
-
-    def __init__(self, spelling: Spell) -> None:
-        self._spelling = spelling
-
-    def body(self, tokens: Sequence[TokenLogprobs]) -> dict[str, Any]:
-        """Token by token."""
-        content = [
-            self._token(token.token_id, token.logprob)
-            | {"top_logprobs": [self._token(*pair) for pair in token.top]}
-            for token in tokens
-        ]
-        return {"content": content, "refusal": None}
-
-    def _token(self, token_id: int, logprob: float) -> dict[str, Any]:
-        spelling = self._spelling(token_id)
-        return {
-            "token": spelling.text,
-            "logprob": max(logprob, LEAST),
-            "bytes": list(spelling.utf8),
-        }
 
 
 class CompletionLogprobs:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from llmserve.api.openai.logprobs import LEAST, Spell
+from llmserve.api.token_logprobs import LEAST, Spell
 from llmserve.domain import TokenLogprobs
 
 

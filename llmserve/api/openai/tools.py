@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-import orjson
 from pydantic import Discriminator, Field, Tag
 
 from llmserve.api.fields import Fields
 from llmserve.api.offered_tools import MAX_TOOLS, FunctionName
-from llmserve.domain import Tool, ToolCall, ToolChoice, ToolMode
+from llmserve.api.tools import FunctionIn
+from llmserve.domain import ToolCall, ToolChoice, ToolMode
 
 
 class FunctionCall(Fields):
@@ -33,27 +33,6 @@ class ToolCallIn(Fields):
     def call(self) -> ToolCall:
         """As the service takes it."""
         return self.function.call(self.id)
-
-
-class FunctionIn(Fields):
-    """A function that the model may call."""
-
-    name: FunctionName
-    description: str | None = None
-    parameters: dict[str, Any] | None = Field(None, description="The arguments' JSON schema.")
-    strict: bool | None = Field(
-        None, description="Calls match the schema, though no call was asked for."
-    )
-
-    def tool(self) -> Tool:
-        """As the service takes it; `strict` is for the server and is not shown to the model."""
-        function = self.model_dump(exclude={"strict"}, exclude_none=True)
-        return Tool(
-            name=self.name,
-            definition=_json({"type": "function", "function": function}),
-            parameters=_json(self.parameters or {"type": "object", "properties": {}}),
-            is_strict=bool(self.strict),
-        )
 
 
 class ToolIn(Fields):
@@ -126,7 +105,3 @@ def chosen(choice: Any, *, is_parallel: bool) -> ToolChoice:
             names = tuple(dict.fromkeys(tool.function.name for tool in allowed.tools))
             return ToolChoice(ToolMode(allowed.mode), names, is_parallel=is_parallel)
     return ToolChoice(is_parallel=is_parallel)
-
-
-def _json(value: Any) -> str:
-    return orjson.dumps(value).decode()

@@ -14,7 +14,8 @@ from small_bpe import trained_bpe
 from transformers import PreTrainedTokenizerFast
 
 from llmserve.api.openai.choices_writer import MAX_LOGPROBS_PER_CHUNK
-from llmserve.api.openai.logprobs import ChatLogprobs, CompletionLogprobs
+from llmserve.api.openai.logprobs import CompletionLogprobs
+from llmserve.api.token_logprobs import ChatLogprobs
 from llmserve.domain import SamplingParams, TokenLogprobs
 from llmserve.engines.job import Job
 from llmserve.text.spelling import Spelling
