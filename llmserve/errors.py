@@ -5,11 +5,13 @@ LLMServeError
 ├── ServerUnreachable           a command finds no llmserve at a URL
 ├── RequestError                the caller must change something
 │   ├── InvalidRequest          400
-│   │   └── PromptTooLong       400
+│   │   ├── PromptTooLong       400
+│   │   └── PreviousResponseNotFound 400
 │   ├── Unauthorized            401
 │   ├── Forbidden               403
 │   ├── NotFound                404
-│   │   └── ModelNotFound       404
+│   │   ├── ModelNotFound       404
+│   │   └── ResponseNotFound    404
 │   ├── MethodNotAllowed        405
 │   ├── HeaderTimeout           408
 │   ├── BodyTimeout             408
@@ -32,6 +34,7 @@ LLMServeError
     │   ├── ModelUnloaded       503
     │   └── ShuttingDown        503, with Retry-After
     ├── OutOfMemory             503, with Retry-After
+    ├── StoreFailed             503
     └── WaitTimeout             503, with Retry-After
 """
 
@@ -132,6 +135,12 @@ class PromptTooLong(InvalidRequest):
         self.is_exact = is_exact
 
 
+class PreviousResponseNotFound(InvalidRequest):
+    """The conversation is to go on after a response that is not stored."""
+
+    code = "previous_response_not_found"
+
+
 class Unauthorized(RequestError):
     """No key, or a wrong one."""
 
@@ -160,6 +169,12 @@ class ModelNotFound(NotFound):
     """No model of that name is served."""
 
     code = "model_not_found"
+
+
+class ResponseNotFound(NotFound):
+    """No response of that id is stored, or it is another caller's."""
+
+    code = "response_not_found"
 
 
 class MethodNotAllowed(RequestError):
@@ -302,6 +317,13 @@ class OutOfMemory(ServerError):
 
     status = 503
     code = "out_of_memory"
+
+
+class StoreFailed(ServerError):
+    """Stored responses cannot be read or written."""
+
+    status = 503
+    code = "store_failed"
 
 
 class WaitTimeout(ServerError):

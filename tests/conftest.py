@@ -184,6 +184,7 @@ def running_pair(pair_folder: Path) -> Iterator[Server]:
         max_running=8,
         models_on_demand="second",
         run_dir=pair_folder / "run",
+        responses_store=pair_folder / "responses.db",
         stream_resume_seconds=20,
     ) as running:
         yield running

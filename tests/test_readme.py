@@ -21,7 +21,8 @@ MEASURED = ROOT / "scripts" / "measure" / "README.md"
 EXTENDING = ROOT / "llmserve" / "EXTENDING.md"
 PAGES = (README, API, BUILT, EXTENDING, MODELS, RUNNING, MEASURED)
 OF_BODIES = (
-    "max_tokens", "max_completion_tokens", "max_new_tokens", "max_context", "max_model_len",
+    "max_tokens", "max_completion_tokens", "max_output_tokens", "max_new_tokens", "max_context",
+    "max_model_len",
 )  # fmt: skip
 MOST_BYTES = 14_000
 """Of the first page: whoever wants more follows a link."""

@@ -32,6 +32,8 @@ from llmserve.api.ollama import refused as ollama_refused
 from llmserve.api.ollama import root as ollama_root
 from llmserve.api.ollama import routes as ollama
 from llmserve.api.openai import completions, models, tokenize
+from llmserve.api.responses import routes as responses
+from llmserve.api.responses import stored_routes as stored_responses
 from llmserve.api.tgi import routes as tgi
 from llmserve.settings import Settings
 
@@ -75,6 +77,8 @@ def create_app(settings: Settings, board: int | None = None) -> FastAPI:
         anthropic.router,
         anthropic_models.router,  # before OpenAI's: they are for requests with a certain header
         models.router,
+        responses.router,
+        stored_responses.router,
         ollama.router,
         ollama_models.router,
         ollama_refused.router,
@@ -82,7 +86,10 @@ def create_app(settings: Settings, board: int | None = None) -> FastAPI:
         tgi.router,
         tokenize.router,
     )
-    openai = (completions.router, models.router, tokenize.router)
+    openai = (
+        *(completions.router, models.router, tokenize.router),
+        *(responses.router, stored_responses.router),
+    )
     for router in (*routers, without_version(openai, routers)):
         app.include_router(router)
     install_error_handlers(app)
@@ -98,7 +105,7 @@ def create_app(settings: Settings, board: int | None = None) -> FastAPI:
         app.add_middleware(
             CORSMiddleware,
             allow_origins=list(settings.cors_origins),
-            allow_methods=["GET", "HEAD", "POST"],
+            allow_methods=["DELETE", "GET", "HEAD", "POST"],
             allow_headers=["*"],
             expose_headers=[
                 *(REQUEST_ID_HEADER, IGNORED_HEADER, "Retry-After", *LIMIT_HEADERS),

@@ -22,6 +22,7 @@ UNSUPPORTED_FIELDS: Final = frozenset(
         "logits_processors",
         "logprob_token_ids",
         "max_new_tokens",
+        "max_output_tokens",
         "media_io_kwargs",
         "mm_processor_kwargs",
         "modalities",

@@ -16,6 +16,7 @@ from llmserve.registry.registry import Registry
 from llmserve.service import Service
 from llmserve.service.kept_streams import KeptStreams
 from llmserve.settings import Settings
+from llmserve.storage.response_store import ResponseStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +24,7 @@ class Container:
     """What routes and commands use.
 
     `membership` is this worker's place among the workers of the box, `None` where the process
-    is alone.
+    is alone. `responses` keeps responses, `None` where that is off.
     """
 
     settings: Settings
@@ -38,3 +39,4 @@ class Container:
     ignored_fields: IgnoredFields
     kept_streams: KeptStreams
     membership: Membership | None = None
+    responses: ResponseStore | None = None

@@ -11,6 +11,7 @@ from llmserve.bootstrap.container import Container
 from llmserve.bootstrap.fleet import build_upkeep, device_of, join
 from llmserve.bootstrap.models import build_catalog, build_loader, build_registry
 from llmserve.bootstrap.operations import take_commands
+from llmserve.bootstrap.responses import open_responses
 from llmserve.bootstrap.service import build_keys, build_recorder, build_service
 from llmserve.fleet.run_directory import LIMITS, RunDirectory
 from llmserve.observability.ignored_fields import IgnoredFields
@@ -69,6 +70,7 @@ async def run(
         await run_in_background(watchdog.run(), "watchdog", stack)
         await run_in_background(watch_loop_lag(metrics.loop_lag.observe), "loop-lag", stack)
 
+        responses = await open_responses(settings, stack)
         stack.push_async_callback(loader.close)
         loader.start()
         stack.push_async_callback(kept.close)
@@ -86,4 +88,5 @@ async def run(
             ignored_fields=IgnoredFields(metrics),
             kept_streams=kept,
             membership=membership,
+            responses=responses,
         )

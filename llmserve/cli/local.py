@@ -37,6 +37,7 @@ def serve(loaded: LoadedSettings, models: Models = None) -> None:
     from llmserve.cli.main import STARTED_AT
     from llmserve.registry.catalog import Catalog
     from llmserve.registry.references import check_keys, check_settings, names_of
+    from llmserve.storage.database import check_store
     from llmserve.workers.serve import serve
 
     # A model that does not exist is reported here, in one line, not in a worker's traceback.
@@ -57,6 +58,8 @@ def serve(loaded: LoadedSettings, models: Models = None) -> None:
     if loaded.settings.keys_file is not None:
         served = names_of((*specs, *on_demand))
         check_keys(KeyFile(loaded.settings.keys_file), served, time.time())
+    if loaded.settings.responses_store is not None:
+        check_store(loaded.settings.responses_store)
     sys.exit(
         serve(
             loaded.settings,

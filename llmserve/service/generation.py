@@ -59,6 +59,7 @@ class Generation:
         self.served = served
         self.prompt_ids = task.prompt_ids
         self.prompt_tokens = len(task.prompt_ids)
+        self.sampling = task.sampling
         self._engine = served.generator
         # Kept, because the model may be unloaded before the last event is read.
         self.fingerprint = self._engine.info.fingerprint
@@ -156,7 +157,7 @@ class Generation:
                     case Cancelled():
                         raise asyncio.CancelledError
                     case Finish():
-                        return collector.answer(event, self._job.task.sampling)
+                        return collector.answer(event, self.sampling)
                 collector.add(event)
         raise AssertionError("a stream ended without a terminal event")
 

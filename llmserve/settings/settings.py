@@ -12,6 +12,7 @@ from llmserve.settings.engine import EngineSettings
 from llmserve.settings.keys import KeysSettings
 from llmserve.settings.models import ModelsSettings
 from llmserve.settings.observability import ObservabilitySettings
+from llmserve.settings.responses import ResponsesSettings
 from llmserve.settings.server import ServerSettings
 
 ENV_PREFIX: Final = "LLMSERVE_"
@@ -22,6 +23,7 @@ GROUPS: Final[dict[str, type[BaseModel]]] = {
     "Admission": AdmissionSettings,
     "Bounds": BoundsSettings,
     "Keys": KeysSettings,
+    "Responses": ResponsesSettings,
     "Observability": ObservabilitySettings,
 }
 """In the order in which documentation and commands show them."""
@@ -29,6 +31,7 @@ GROUPS: Final[dict[str, type[BaseModel]]] = {
 
 class Settings(
     ObservabilitySettings,
+    ResponsesSettings,
     KeysSettings,
     BoundsSettings,
     AdmissionSettings,

@@ -14,7 +14,12 @@ def test_a_path_is_there_without_its_version(client: TestClient) -> None:
     for prefix in ("", "/v1"):
         assert client.get(f"{prefix}/models").json()["data"][0]["id"] == "fake"
         assert client.head(f"{prefix}/models/fake").status_code == 200
-        for path in ("/chat/completions", "/completions", "/chat/completions/input_tokens"):
+        for path in (
+            "/chat/completions",
+            "/completions",
+            "/chat/completions/input_tokens",
+            "/responses",
+        ):
             error = client.post(prefix + path, json=CHAT | {"prompt": 1}).json()["error"]
             assert error["type"] == "invalid_request_error", path
     assert client.get("/chat/nothing").status_code == 404

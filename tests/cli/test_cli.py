@@ -79,6 +79,15 @@ def test_reload_with_several_workers_is_refused(tmp_path: Path) -> None:
     assert "reload" in done.stderr
 
 
+def test_a_store_that_cannot_be_used_is_one_line_and_exit_code_two(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    done = llmserve("serve", tiny_model, cwd=tmp_path, responses_store="nowhere/responses.db")
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "responses_store: nowhere/responses.db" in done.stderr
+
+
 def test_config_shows_where_each_value_came_from_and_no_secret(tmp_path: Path) -> None:
     (tmp_path / "llmserve.toml").write_text('port = 1\nmax_running = 2\napi_keys = ["hush-a"]\n')
     done = llmserve("config", "--port", "3", cwd=tmp_path, max_running=5, hf_token="hush-b")

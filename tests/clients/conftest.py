@@ -11,7 +11,7 @@ from server import DEMO, Server, running_server
 @pytest.fixture(scope="session")
 def demo_host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """The demo model, in the arithmetic that lm-eval's backend has, and one of random weights that
-    thinks. A field that it would ignore is refused: no library may send one."""
+    thinks. A field that it would ignore is refused: no library may send one. Responses are kept."""
     # Imported here: it imports torch.
     from thinking_model import make_thinking_model
 
@@ -21,6 +21,7 @@ def demo_host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         DEMO,
         make_thinking_model(folder / "thinker", "batching"),
         strict_fields=True,
+        responses_store=folder / "responses.db",
         device="cpu",
         dtype="float32",
         stream_resume_seconds=30,

@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, Sequence
 
 from fake_engine import LetterTokenizer
 
-from llmserve.domain import Event
+from llmserve.domain import Event, SamplingParams
 from llmserve.observability.tracing import Moments
 from llmserve.service import Answer
 
@@ -24,6 +24,7 @@ class ScriptedGeneration:
         self.model = "fake"
         self.prompt_ids = tuple(prompt)
         self.prompt_tokens = len(prompt)
+        self.sampling = SamplingParams()
         self.fingerprint = "fp_1"
         self.spelling = LetterTokenizer().spelling
         self.decode = LetterTokenizer().decode

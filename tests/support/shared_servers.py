@@ -13,11 +13,15 @@ FILES: Final[Mapping[tuple[str, ...], tuple[str, ...]]] = {
         "clients/test_eventsource.py", "clients/test_guidellm.py", "clients/test_huggingface.py",
         "clients/test_instructor.py", "clients/test_langchain.py", "clients/test_ollama.py",
         "clients/test_litellm.py", "clients/test_lm_eval.py", "clients/test_openai_node.py",
-        "clients/test_openai_python.py", "clients/test_pydantic_ai.py", "clients/test_vercel.py",
+        "clients/test_openai_python.py", "clients/test_openai_responses.py",
+        "clients/test_openai_responses_node.py", "clients/test_pydantic_ai.py",
+        "clients/test_responses_libraries.py", "clients/test_vercel.py",
+        "clients/test_vercel_openai.py",
     ),
     ("pair",): (
         "deploy/test_prometheus.py", "e2e/test_models.py", "e2e/test_resuming.py",
-        "e2e/test_run_directory.py", "e2e/test_shutdown.py", "e2e/test_workers.py",
+        "e2e/test_run_directory.py", "e2e/test_shutdown.py", "e2e/test_stored_responses.py",
+        "e2e/test_workers.py",
     ),
     ("demo",): (
         "cli/test_conversation.py", "deploy/test_nginx.py", "doctor/test_examination.py",

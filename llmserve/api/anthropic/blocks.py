@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import Discriminator, Field, Tag
 
 from llmserve.api.anthropic.fields import AnthropicFields, Cacheable, Refused, kind_of
-from llmserve.api.tools import FunctionName
+from llmserve.api.offered_tools import FunctionName
 
 SERVED: Final = frozenset({"text", "thinking", "redacted_thinking", "tool_use", "tool_result"})
 """The types of blocks that a message may have."""

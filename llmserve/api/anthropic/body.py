@@ -15,8 +15,8 @@ from llmserve.api.anthropic.output_config import OutputConfig, OutputFormat
 from llmserve.api.anthropic.thinking import Thinking
 from llmserve.api.anthropic.tools import CustomTool, ToolChoiceIn, ToolIn
 from llmserve.api.generation_body import GenerationBody
+from llmserve.api.offered_tools import MAX_TOOLS, check_choice, check_different
 from llmserve.api.sampling_body import MAX_TOKENS_LIMIT, SamplingBody
-from llmserve.api.tools import MAX_TOOLS, check_choice, check_different
 from llmserve.api.unsupported import SERVED_ELSEWHERE
 from llmserve.domain import (
     Constraint,

@@ -8,7 +8,7 @@ import orjson
 from pydantic import Discriminator, Field, Tag, model_validator
 
 from llmserve.api.anthropic.fields import AnthropicFields, Cacheable, Refused, kind_of
-from llmserve.api.tools import FunctionName
+from llmserve.api.offered_tools import FunctionName
 from llmserve.domain import Tool, ToolChoice, ToolMode
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pydantic import Field, field_validator
 
+from llmserve.api.offered_tools import MAX_TOOLS, check_different
 from llmserve.api.ollama.body import OllamaBody
 from llmserve.api.ollama.messages import ChatMessage, ToolIn, messages_of
-from llmserve.api.tools import MAX_TOOLS, check_different
 from llmserve.domain import Conversation
 
 MANY_MESSAGES = 4096

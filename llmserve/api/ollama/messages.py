@@ -10,7 +10,8 @@ import orjson
 from pydantic import Field, model_validator
 
 from llmserve.api.fields import Fields
-from llmserve.api.tools import FunctionIn, FunctionName
+from llmserve.api.offered_tools import FunctionName
+from llmserve.api.tools import FunctionIn
 from llmserve.domain import Message, ToolCall
 
 

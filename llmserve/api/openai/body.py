@@ -12,7 +12,8 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 from llmserve.api.constraint_fields import ConstraintFields
 from llmserve.api.edge.timeouts import earliest
 from llmserve.api.fields import Fields
-from llmserve.api.openai.no_op import MARK, NoOpFields
+from llmserve.api.no_op import MARK
+from llmserve.api.openai.no_op import NoOpFields
 from llmserve.api.openai.shown import Shown, UsageWanted
 from llmserve.api.sampling_body import MAX_TOKENS_LIMIT, CacheSalt, SamplingBody
 from llmserve.domain import GenerationRequest, Prompt, SamplingFields

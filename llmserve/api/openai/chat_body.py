@@ -10,13 +10,14 @@ import orjson
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from llmserve.api.constraint_fields import ConstraintFields
+from llmserve.api.offered_tools import MAX_TOOLS, check_choice, check_different
 from llmserve.api.openai.body import OpenAIBody
 from llmserve.api.openai.messages import ChatMessage
 from llmserve.api.openai.no_op import ChatNoOpFields
 from llmserve.api.openai.shown import Shown
 from llmserve.api.openai.tools import FunctionChoiceIn, ToolChoiceIn, ToolIn, chosen
 from llmserve.api.sampling_body import MAX_TOKENS_LIMIT
-from llmserve.api.tools import MAX_TOOLS, FunctionIn, check_choice, check_different
+from llmserve.api.tools import FunctionIn
 from llmserve.domain import (
     Conversation,
     GenerationRequest,

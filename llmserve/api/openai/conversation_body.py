@@ -8,9 +8,9 @@ import orjson
 from pydantic import Field, field_validator, model_validator
 
 from llmserve.api.fields import Fields
+from llmserve.api.offered_tools import MAX_TOOLS, check_different
 from llmserve.api.openai.messages import ChatMessage
 from llmserve.api.openai.tools import ToolIn
-from llmserve.api.tools import MAX_TOOLS, check_different
 from llmserve.domain import Conversation
 
 

@@ -10,9 +10,9 @@ from typing import Final
 import orjson
 
 from llmserve.api.fields import Fields
+from llmserve.api.no_op import MARK
 from llmserve.api.openai.chat_body import ChatBody
 from llmserve.api.openai.completion_body import CompletionBody
-from llmserve.api.openai.no_op import MARK
 from llmserve.api.unsupported import DEFAULTS
 
 

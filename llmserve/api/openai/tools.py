@@ -7,7 +7,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Discriminator, Field, Tag
 
 from llmserve.api.fields import Fields
-from llmserve.api.tools import MAX_TOOLS, FunctionIn, FunctionName
+from llmserve.api.offered_tools import MAX_TOOLS, FunctionName
+from llmserve.api.tools import FunctionIn
 from llmserve.domain import ToolCall, ToolChoice, ToolMode
 
 

@@ -1,0 +1,1 @@
+"""What is kept of answers, for callers who come back to them."""
