@@ -20,6 +20,10 @@ RUNNING = ROOT / "scripts" / "deploy" / "README.md"
 MEASURED = ROOT / "scripts" / "measure" / "README.md"
 EXTENDING = ROOT / "llmserve" / "EXTENDING.md"
 PAGES = (README, API, BUILT, EXTENDING, MODELS, RUNNING, MEASURED)
+OF_BODIES = (
+    "max_tokens", "max_completion_tokens", "max_output_tokens", "max_new_tokens", "max_context",
+    "max_model_len",
+)  # fmt: skip
 MOST_BYTES = 14_000
 """Of the first page: whoever wants more follows a link."""
 
@@ -82,11 +86,7 @@ def test_every_setting_and_file_that_it_names_exists(page: Path) -> None:
     for name in re.findall(r"`((?:scripts|models|llmserve|tests)/[\w./]+)`", words(page)):
         assert (ROOT / name).exists() or (ROOT / "llmserve" / name).exists(), name
     for name in re.findall(r"`(max_\w+|\w+_seconds|\w+_bytes)`", words(page)):
-        others = {
-                "max_tokens", "max_completion_tokens", "max_output_tokens", "max_new_tokens",
-                "max_context",
-            }  # fmt: skip
-        assert name in {*Settings.model_fields, *others}, name
+        assert name in {*Settings.model_fields, *OF_BODIES}, name
 
 
 def test_every_error_code_that_it_names_exists() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing
 
 from fastapi import Response
@@ -14,8 +14,12 @@ from llmserve.api.event_writer import EventWriter
 from llmserve.api.exchange import Exchange
 from llmserve.api.interleave import interleave
 from llmserve.api.sse import KeepAlive, comment, stream_response
+from llmserve.bootstrap import Container
 from llmserve.domain import Terminal, Usage
 from llmserve.service import Answer, Generation
+
+Stream = Callable[[AsyncIterator[bytes], Container, KeepAlive], Response]
+"""The response that sends frames as they come."""
 
 
 async def answer(
@@ -25,15 +29,16 @@ async def answer(
     *,
     is_streamed: bool,
     keep_alive: KeepAlive = comment,
+    stream: Stream = stream_response,
 ) -> Response:
-    """Server-sent events as they come, or JSON once every generation has ended.
+    """Frames as they come, sent by `stream`, or JSON once every generation has ended.
 
     Raises:
         ClientGone: the client hung up while it waited for the JSON.
         LLMServeError: a generation failed, and the answer was not to be streamed.
     """
     if is_streamed:
-        return stream_response(frames_of(generations, writer), exchange.container, keep_alive)
+        return stream(frames_of(generations, writer), exchange.container, keep_alive)
     answers = await unless_client_leaves(exchange.request, _collect(generations))
 
     def whole() -> Response:

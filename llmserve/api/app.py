@@ -9,7 +9,7 @@ from typing import Final
 
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
-from starlette.middleware.gzip import GZipMiddleware
+from starlette.middleware.gzip import DEFAULT_EXCLUDED_CONTENT_TYPES, GZipMiddleware
 
 from llmserve import bootstrap
 from llmserve.api import docs, probes
@@ -17,6 +17,7 @@ from llmserve.api.admin import routes as admin
 from llmserve.api.anthropic import models as anthropic_models
 from llmserve.api.anthropic import routes as anthropic
 from llmserve.api.anthropic.headers import LIMITS, REQUEST_ID
+from llmserve.api.bare_paths import without_version
 from llmserve.api.edge.boundary import BoundaryMiddleware
 from llmserve.api.edge.draining import drain_on_signal
 from llmserve.api.edge.request_context import HEADER as REQUEST_ID_HEADER
@@ -25,9 +26,15 @@ from llmserve.api.errors import install_error_handlers
 from llmserve.api.ignored import HEADER as IGNORED_HEADER
 from llmserve.api.native import routes as native
 from llmserve.api.native import websocket
-from llmserve.api.openai import completions, models
+from llmserve.api.ndjson import NDJSON
+from llmserve.api.ollama import models as ollama_models
+from llmserve.api.ollama import refused as ollama_refused
+from llmserve.api.ollama import root as ollama_root
+from llmserve.api.ollama import routes as ollama
+from llmserve.api.openai import completions, models, tokenize
 from llmserve.api.responses import routes as responses
 from llmserve.api.responses import stored_routes as stored_responses
+from llmserve.api.tgi import routes as tgi
 from llmserve.settings import Settings
 
 LIMIT_HEADERS: Final = tuple(
@@ -60,7 +67,7 @@ def create_app(settings: Settings, board: int | None = None) -> FastAPI:
         docs_url=None,
         redoc_url=None,
     )
-    for router in (
+    routers = (
         docs.router,
         probes.router,
         admin.router,
@@ -72,11 +79,27 @@ def create_app(settings: Settings, board: int | None = None) -> FastAPI:
         models.router,
         responses.router,
         stored_responses.router,
-    ):
+        ollama.router,
+        ollama_models.router,
+        ollama_refused.router,
+        ollama_root.router,
+        tgi.router,
+        tokenize.router,
+    )
+    openai = (
+        *(completions.router, models.router, tokenize.router),
+        *(responses.router, stored_responses.router),
+    )
+    for router in (*routers, without_version(openai, routers)):
         app.include_router(router)
     install_error_handlers(app)
     # The last one added is the outermost.
-    app.add_middleware(GZipMiddleware, minimum_size=settings.gzip_min_bytes, compresslevel=5)
+    app.add_middleware(
+        GZipMiddleware,
+        minimum_size=settings.gzip_min_bytes,
+        compresslevel=5,
+        exclude_content_types=(*DEFAULT_EXCLUDED_CONTENT_TYPES, NDJSON),
+    )
     app.add_middleware(BoundaryMiddleware)
     if settings.cors_origins:
         app.add_middleware(

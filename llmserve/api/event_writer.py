@@ -23,6 +23,6 @@ class EventWriter(Protocol):
         """The frames after the terminal events of all generations, whose usages these are."""
         ...
 
-    def whole(self, answers: Sequence[Answer]) -> dict[str, Any]:
+    def whole(self, answers: Sequence[Answer]) -> dict[str, Any] | list[dict[str, Any]]:
         """The body of an answer that is not streamed, from the answers of all generations."""
         ...

@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 from fastapi import Depends, Request
 
 from llmserve.api.container import TheCaller, TheContainer
 from llmserve.api.edge.timeouts import TheTimeout
+from llmserve.api.fields import Fields
 from llmserve.api.generation_body import GenerationBody
 from llmserve.api.ignored import report_ignored
 from llmserve.bootstrap import Container
 from llmserve.domain import Caller, GenerationRequest
 from llmserve.errors import InvalidRequest
+from llmserve.registry.served import ServedModel
 from llmserve.service import Generation
+from llmserve.service.reading import Reading
+
+if TYPE_CHECKING:
+    from llmserve.text.tokenizer import Tokenizer
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +49,7 @@ class Exchange:
         Raises:
             LLMServeError: the request is refused; see `Service.open_all`.
         """
-        report_ignored(body, self.request, self.container, self.caller)
+        self.report_ignored(body)
         count, most = body.num_requests, self.container.settings.max_prompts_per_request
         if count > most:
             raise InvalidRequest(
@@ -51,6 +59,27 @@ class Exchange:
         requests = await self._requests(body)
         generations = self.container.service.open_all(requests, self.caller)
         return await self.opened.enter_async_context(generations)
+
+    async def read(
+        self, model: str | None, work: Callable[[Tokenizer], T], size: int = 0
+    ) -> tuple[ServedModel, T]:
+        """The model of this name, and what the work makes of its tokenizer; `size` is how many
+        characters or tokens it reads.
+
+        Raises:
+            LLMServeError: the request is refused; see `Service.read`.
+        """
+        request_id = self.request.scope["request_id"]
+        reading = Reading(request_id, model, work, size, self.timeout_seconds)
+        return await self.container.service.read(reading, self.caller)
+
+    def report_ignored(self, body: Fields) -> None:
+        """Tell the client of the fields that nobody knows.
+
+        Raises:
+            InvalidRequest: there is one, and the server is strict.
+        """
+        report_ignored(body, self.request, self.container, self.caller)
 
     async def count(self, body: GenerationBody) -> int:
         """How many tokens the body's only prompt has.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from importlib.metadata import version
 from typing import Any
 
 from fastapi import APIRouter, Response
@@ -21,6 +22,9 @@ router = APIRouter(tags=["operations"])
 
 @router.head("/health", include_in_schema=False)
 @router.head("/health/live", include_in_schema=False)
+@router.post("/ping", include_in_schema=False)
+@router.head("/ping", include_in_schema=False)
+@router.get("/ping", response_class=Response)
 @router.get("/health", response_class=Response)
 @router.get("/health/live", response_class=Response)
 async def live(container: TheContainer) -> Response:
@@ -37,6 +41,13 @@ async def live(container: TheContainer) -> Response:
     hung = [name for name, age in ages.items() if age is not None and age > limit]
     body = {"status": "hung" if hung else "alive", "seconds_since_step": ages}
     return JSON(body, status_code=503 if hung else 200)
+
+
+@router.head("/version", include_in_schema=False)
+@router.get("/version", response_class=Response)
+async def server_version() -> Response:
+    """Which version of the server this is."""
+    return JSON({"version": version("llmserve")})
 
 
 @router.head("/health/ready", include_in_schema=False)

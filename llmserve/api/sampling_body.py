@@ -18,6 +18,7 @@ MAX_TOKENS_LIMIT = 10_000_000
 
 MAX_TOKEN_ID = 2**31 - 1
 SEED_LIMIT = 2**63 - 1
+MAX_STOPS = 16
 MAX_STOP_TOKENS = 64
 MAX_BAD_WORDS = 64
 MAX_ALLOWED_TOKENS = 4096
@@ -36,7 +37,7 @@ def _few(bias: Any) -> Any:
 
 StopStrings = Annotated[
     list[Annotated[str, Field(min_length=1, max_length=512)]],
-    Field(max_length=16),
+    Field(max_length=MAX_STOPS),
     BeforeValidator(_listed, json_schema_input_type=str | list[str]),
 ]
 

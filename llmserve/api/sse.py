@@ -16,7 +16,7 @@ from llmserve.service import Service
 OPENING: Final = b": accepted\n\n"
 """Sent before prefill, so that proxies and clients see the stream begin."""
 
-KeepAlive = Callable[[], ServerSentEvent]
+KeepAlive = Callable[[], ServerSentEvent | bytes]
 """What a quiet connection is sent."""
 
 
@@ -49,12 +49,23 @@ def stream_response(
     sse-starlette would cut the stream as soon as a foreign server (not `llmserve serve`) is
     told to exit; the grace period leaves that to our own drain.
     """
+    return streamed(_opened(frames), container, keep_alive)
+
+
+def streamed(
+    frames: AsyncIterator[bytes],
+    container: Container,
+    keep_alive: KeepAlive,
+    media_type: str = "text/event-stream",
+) -> EventSourceResponse:
+    """The same for frames of whichever kind, which `keep_alive` comes between."""
     settings = container.settings
     return _Stream(
-        _opened(frames),
+        frames,
+        media_type=media_type,
         ping=settings.keepalive_seconds,
         sep="\n",
-        ping_message_factory=keep_alive,
+        ping_message_factory=keep_alive,  # type: ignore[arg-type]  # bytes are sent as they are
         shutdown_event=_BeginsDrain(container.service),  # type: ignore[arg-type]  # only its `set` is called
         shutdown_grace_period=settings.drain_timeout_seconds,
     )

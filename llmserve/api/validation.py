@@ -49,7 +49,7 @@ def _param(location: Sequence[str | int], *, is_extra: bool) -> str | None:
     kept = [
         part
         for i, part in enumerate(parts)
-        if i == 0
+        if (i == 0 and not part.startswith("["))
         or (is_extra and i == len(parts) - 1)
         or not (part == "str" or TRIED_TYPE.search(part))
     ]

@@ -44,6 +44,7 @@ def build_registry(
         on_demand=[spec for spec in on_demand if spec.argument not in desired.unloaded],
         pinned=settings.pinned_models,
         default=settings.default_model,
+        serves_any_name=settings.any_model_name,
         broken=broken,
     )
 

@@ -54,3 +54,16 @@ def of_system(text: str) -> Conversation:
 
 Prompt = str | tuple[int, ...] | Conversation
 """Raw text, token ids, or a conversation for the chat template."""
+
+
+def prompt_size(prompt: Prompt) -> int:
+    """Characters of a text or a conversation; token ids, which cost less, count one each."""
+    if isinstance(prompt, Conversation):
+        written = sum(map(_written, prompt.messages)) + len(prompt.template_options)
+        return written + sum(len(tool.definition) for tool in prompt.tools)
+    return len(prompt)
+
+
+def _written(message: Message) -> int:
+    calls = sum(len(call.name) + len(call.arguments) for call in message.tool_calls)
+    return len(message.content) + len(message.reasoning) + calls

@@ -130,7 +130,8 @@ class EngineInfo:
         `warnings` are for the operator: what works otherwise than expected. `step_bytes` is the GPU
     memory that the largest step needs while it is computed, besides weights and cache. `eos_ids`
     end an answer. `fingerprint` changes when model, weights or engine do. `syntax` is
-    `None` where answers are plain text.
+    `None` where answers are plain text. `architecture` is the model's family, as its config
+    has it. With `takes_conversations` it has a chat template.
     """
 
     kind: EngineKind
@@ -148,3 +149,5 @@ class EngineInfo:
     warnings: tuple[str, ...] = ()
     fingerprint: str | None = None
     syntax: SyntaxInfo | None = None
+    architecture: str = ""
+    takes_conversations: bool = False

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from llmserve.domain import (
     Caller,
@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     from llmserve.engines.options import Fetch
     from llmserve.engines.weights.loading import LoadedModel
     from llmserve.text.spelling import Spelling
+    from llmserve.text.tokenizer import Tokenizer
+
+T = TypeVar("T")
 
 
 class ChosenEngine(Generator):
@@ -92,6 +95,11 @@ class ChosenEngine(Generator):
         self, requests: Sequence[GenerationRequest], caller: Caller, deadline: float, hold: Hold
     ) -> Sequence[Task]:
         return await self._chosen.prepare(requests, caller, deadline, hold)
+
+    async def read(
+        self, work: Callable[[Tokenizer], T], *, size: int, caller: Caller, hold: Hold
+    ) -> T:
+        return await self._chosen.read(work, size=size, caller=caller, hold=hold)
 
     def fail_preparing(self, error: LLMServeError) -> int:
         return self._engine.fail_preparing(error) if self._engine is not None else 0

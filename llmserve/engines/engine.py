@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from llmserve.domain import (
     Caller,
@@ -24,7 +24,9 @@ from llmserve.errors import LLMServeError
 
 if TYPE_CHECKING:
     from llmserve.text.spelling import Spelling
+    from llmserve.text.tokenizer import Tokenizer
 
+T = TypeVar("T")
 Hold = Callable[[], Callable[[], None]]
 """Called when work for a request begins; what it returns is called once when that work is over."""
 
@@ -94,6 +96,18 @@ class Generator(Engine):
             QueueFull: too many prompts wait.
             NotReady: the engine is closed meanwhile, or `fail_preparing` was called with this.
             WaitTimeout: it took longer than the deadline allows.
+        """
+
+    @abstractmethod
+    async def read(
+        self, work: Callable[[Tokenizer], T], *, size: int, caller: Caller, hold: Hold
+    ) -> T:
+        """What `work` makes of the tokenizer, on the threads where prompts are made into tokens.
+        `size` is in characters, or tokens.
+
+        Raises:
+            QueueFull: too many prompts wait.
+            NotReady: as `prepare`.
         """
 
     @abstractmethod

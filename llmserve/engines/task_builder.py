@@ -12,12 +12,12 @@ from llmserve.domain import (
     Conversation,
     EngineInfo,
     GenerationRequest,
-    Message,
     ModelSpec,
     Prompt,
     SamplingFields,
     SamplingParams,
 )
+from llmserve.domain.conversation import prompt_size
 from llmserve.domain.request import WHATEVER_FITS
 from llmserve.engines.engine import Hold
 from llmserve.engines.preparation import PreparationPool
@@ -115,7 +115,7 @@ class TaskBuilder:
                     max_context if request.max_prompt_tokens is None else None,
                     add_special_tokens=request.adds_special_tokens,
                 ),
-                size=_size(request.prompt),
+                size=prompt_size(request.prompt),
                 caller=caller.name,
                 priority=caller.priority,
                 on_end=hold(),
@@ -233,16 +233,3 @@ def _bounded(recommended: SamplingFields, defaults: SamplingFields) -> SamplingF
     if recommended.max_tokens is None or defaults.max_tokens is None:
         return recommended
     return replace(recommended, max_tokens=min(recommended.max_tokens, defaults.max_tokens))
-
-
-def _size(prompt: Prompt) -> int:
-    """Characters of a text or a conversation; token ids, which cost less, count one each."""
-    if isinstance(prompt, Conversation):
-        written = sum(map(_written, prompt.messages)) + len(prompt.template_options)
-        return written + sum(len(tool.definition) for tool in prompt.tools)
-    return len(prompt)
-
-
-def _written(message: Message) -> int:
-    calls = sum(len(call.name) + len(call.arguments) for call in message.tool_calls)
-    return len(message.content) + len(message.reasoning) + calls

@@ -25,7 +25,9 @@ SERVICE: Final = "llmserve"
 PATH: Final = "/v1/traces"
 FLUSH_SECONDS: Final = 3.0
 FINISH_REASONS: Final = frozenset(FinishReason)
-GOOD_OUTCOMES: Final = FINISH_REASONS | {"cancelled"}
+READ: Final = "read"
+"""The outcome of a request that a tokenizer answered."""
+GOOD_OUTCOMES: Final = FINISH_REASONS | {"cancelled", READ}
 """Outcomes that are not errors."""
 
 

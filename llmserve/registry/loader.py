@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
@@ -65,6 +66,7 @@ class Loader:
         self._retired: dict[ServedModel, asyncio.Task[None]] = {}
         self._initial: asyncio.Task[None] | None = None
         self._sweeper: asyncio.Task[None] | None = None
+        self._new_wish = asyncio.Event()
 
     def start(self) -> None:
         """Load every model that is not on demand in the background, one after another."""
@@ -77,9 +79,21 @@ class Loader:
             model.status = ModelStatus.LOADING
         self._initial = asyncio.create_task(self._load_all(wanted), name="load-models")
         if self._policy.idle_seconds is not None:
-            self._sweeper = asyncio.create_task(
-                self._sweep(self._policy.idle_seconds), name="idle-models"
-            )
+            self._begin_sweeping()
+
+    def keep(self, model: ServedModel, seconds: float) -> None:
+        """A model on demand is unloaded when it was not used for so long, in place of what the
+        policy says; infinity is never. The wish ends with the model's next unloading."""
+        model.keep_seconds = seconds
+        self._begin_sweeping()
+        self._new_wish.set()
+
+    def seconds_kept(self, model: ServedModel) -> float | None:
+        """How long it stays loaded without being used, `None` for as long as there is room."""
+        if model.is_pinned:
+            return None
+        seconds = self._policy.idle_seconds if model.keep_seconds is None else model.keep_seconds
+        return None if seconds == math.inf else seconds
 
     async def loaded(self) -> None:
         """Wait until every model that was to be loaded at start is ready or broken."""
@@ -259,6 +273,7 @@ class Loader:
             await _close(model)
         model.status = ModelStatus.UNLOADED
         model.progress = LoadProgress("waiting")
+        model.keep_seconds = None
         logger.info("model {} is unloaded", model.spec.name)
 
     def _has_room_beside(self, old: ServedModel, new: ServedModel) -> bool:
@@ -311,23 +326,37 @@ class Loader:
         victim.is_on_demand = True  # no operator unloaded it: the next request loads it again
         return True
 
-    async def _sweep(self, idle_seconds: float) -> None:
-        interval = min(max(idle_seconds / 4, SWEEP_SECONDS), MAX_SWEEP_SECONDS)
-        while True:
-            await asyncio.sleep(interval)
-            await self.unload_idle(idle_seconds)
+    def _begin_sweeping(self) -> None:
+        if self._sweeper is None:
+            self._sweeper = asyncio.create_task(self._sweep(), name="idle-models")
 
-    async def unload_idle(self, idle_seconds: float) -> None:
-        """Unload every model that has not been used for so long and is not pinned."""
+    async def _sweep(self) -> None:
+        while True:
+            kept = (self.seconds_kept(model) for model in self._registry.models)
+            shortest = min((seconds for seconds in kept if seconds is not None), default=math.inf)
+            interval = min(max(shortest / 4, SWEEP_SECONDS), MAX_SWEEP_SECONDS)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(interval):
+                    await self._new_wish.wait()
+            self._new_wish.clear()
+            await self.unload_idle()
+
+    async def unload_idle(self) -> None:
+        """Unload every model that has not been used for as long as it is kept."""
         for model in self._registry.models:
-            is_idle = self._registry.clock() - model.used_at >= idle_seconds
-            if model.status is not ModelStatus.READY or model.is_pinned or not is_idle:
+            if not self._is_idle(model):
                 continue
             async with self._turn:
-                if model.status is ModelStatus.READY and model.open_leases == 0:
+                if self._is_idle(model):
                     logger.info("model {} is idle", model.spec.name)
                     await self._drop(model)
                     model.is_on_demand = True
+
+    def _is_idle(self, model: ServedModel) -> bool:
+        seconds = self.seconds_kept(model)
+        if model.status is not ModelStatus.READY or seconds is None or model.open_leases:
+            return False
+        return self._registry.clock() - model.used_at >= seconds
 
 
 async def _close(model: ServedModel) -> None:

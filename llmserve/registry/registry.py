@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import difflib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Final
 
 from llmserve.clock import awake_clock
 from llmserve.domain import ModelSpec
@@ -13,10 +14,14 @@ from llmserve.registry.served import ModelStatus, ServedModel
 
 LOADING_RETRY_SECONDS = 5.0
 
+LATEST: Final = ":latest"
+"""Ollama's clients add it to a name without a tag; it means the name itself."""
+
 
 class Registry:
     """The served models; the first is the default unless `default` names another. `broken` says why
-    some of them cannot be loaded, by name.
+    some of them cannot be loaded, by name. With `serves_any_name` the default model answers to
+    names that nobody has.
 
     Owned by the event loop.
     """
@@ -28,12 +33,14 @@ class Registry:
         on_demand: Sequence[ModelSpec] = (),
         pinned: Sequence[str] = (),
         default: str | None = None,
+        serves_any_name: bool = False,
         broken: Mapping[str, LLMServeError] | None = None,
         clock: Callable[[], float] = awake_clock,
     ) -> None:
         self.clock = clock
         self._pinned = frozenset(pinned)
         self._default = default
+        self._serves_any_name = serves_any_name
         self._models: dict[str, ServedModel] = {}
         self._by_name: dict[str, ServedModel] = {}
         for spec in specs:
@@ -93,6 +100,19 @@ class Registry:
         for name in model.names:
             self._by_name.pop(name, None)
 
+    def answering(self, name: str | None) -> ServedModel:
+        """The model that answers requests for this name; see `find`.
+
+        Raises:
+            ModelNotFound: nobody does.
+        """
+        try:
+            return self.find(name)
+        except ModelNotFound:
+            if not self._serves_any_name:
+                raise
+            return self.find(None)
+
     def find(self, name: str | None) -> ServedModel:
         """The model of that name or alias; `None` is the default.
 
@@ -101,7 +121,7 @@ class Registry:
         """
         if name is None:
             name = self._default or next(iter(self._models), "")
-        model = self._by_name.get(name)
+        model = self._by_name.get(name) or self._by_name.get(name.removesuffix(LATEST))
         if model is None:
             shown = name if len(name) <= 100 else name[:100] + "…"
             near = difflib.get_close_matches(name[:200], self._by_name, n=1)

@@ -31,6 +31,7 @@ class ServedModel:
         engine: `None` while nothing is loaded.
         is_on_demand: a request for it loads it.
         is_pinned: neither evicted nor unloaded for being idle.
+        keep_seconds: how long it stays loaded without being used, in place of what the policy says.
         used_at: when the last lease was given or ended, by the registry's clock.
         created: the Unix time that `/v1/models` shows.
     """
@@ -42,6 +43,7 @@ class ServedModel:
     error: LLMServeError | None = None
     is_on_demand: bool = False
     is_pinned: bool = False
+    keep_seconds: float | None = None
     open_leases: int = 0
     used_at: float = 0.0
     created: int = field(default_factory=lambda: int(time.time()))

@@ -24,6 +24,7 @@ from llmserve.engines.job import Job
 from llmserve.engines.mailbox import Mailbox
 from llmserve.engines.task import Task
 from llmserve.errors import LLMServeError, QueueFull, ShuttingDown, WaitTimeout
+from llmserve.observability.tracing import Moments
 from llmserve.registry.served import ServedModel
 from llmserve.service.answer import Answer, Collector
 from llmserve.service.place import Place
@@ -121,6 +122,11 @@ class Generation:
         """How it ended, once it has."""
         return self._mailbox.terminal
 
+    @property
+    def moments(self) -> Moments:
+        """When it came, got its turn, and made its first and its last token until now."""
+        return self._record.moments(*self._token_times)
+
     async def events(self) -> AsyncGenerator[Event]:
         """Every event, up to and including the terminal one; read it once.
 
@@ -168,9 +174,7 @@ class Generation:
         self.cancel()
         for timer in self._timers:
             timer.cancel()
-        job = self._job
-        last_token_at = job.last_step_at if job.first_token_at is not None else None
-        self._record.closed(self.terminal, self.usage, job.first_token_at, last_token_at)
+        self._record.closed(self.terminal, self.usage, *self._token_times)
 
     def _on_admit(self) -> None:
         self._record.admitted()
@@ -214,6 +218,11 @@ class Generation:
             self._place.give_back()
         else:
             self._record.cancelled()
+
+    @property
+    def _token_times(self) -> tuple[float | None, float | None]:
+        first_at = self._job.first_token_at
+        return first_at, self._job.last_step_at if first_at is not None else None
 
     def _seconds_left(self) -> float:
         deadline = self._job.task.deadline

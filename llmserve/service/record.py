@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from llmserve.domain import Caller, Failed, Finish, Terminal, Usage
 from llmserve.observability.context import current_trace
 from llmserve.observability.timings import RequestTimings
-from llmserve.observability.tracing import Moments
+from llmserve.observability.tracing import READ, Moments
 from llmserve.service.recorder import Recorder
 
 
@@ -63,17 +65,28 @@ class RequestRecord:
         last_token_at: float | None,
     ) -> None:
         """Its reader is done with it; the clock readings are `None` where there was no token."""
-        moments = Moments(
+        moments = self.moments(first_token_at, last_token_at)
+        timings = self._timings(moments, terminal, usage)
+        self._observe(timings)
+        self._count(terminal)
+        self._recorder.finished(timings, moments, self._trace)
+
+    def was_read(self) -> None:
+        """It was answered without a generation; series about generations leave it out."""
+        moments = self.moments(None, None)
+        timings = self._timings(moments, None, Usage())
+        timings = replace(timings, outcome=READ, queue_seconds=0.0)
+        self._recorder.finished(timings, moments, self._trace)
+
+    def moments(self, first_token_at: float | None, last_token_at: float | None) -> Moments:
+        """Of its life until now."""
+        return Moments(
             arrived_at=self.arrived_at,
             admitted_at=self._admitted_at,
             first_token_at=first_token_at,
             last_token_at=last_token_at,
             ended_at=self._recorder.clock(),
         )
-        timings = self._timings(moments, terminal, usage)
-        self._observe(timings)
-        self._count(terminal)
-        self._recorder.finished(timings, moments, self._trace)
 
     def _timings(self, moments: Moments, terminal: Terminal | None, usage: Usage) -> RequestTimings:
         m = moments

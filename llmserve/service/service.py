@@ -7,6 +7,7 @@ import contextlib
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import TypeVar
 from weakref import WeakKeyDictionary
 
 from loguru import logger
@@ -15,7 +16,7 @@ from llmserve.admission.gate import Gate
 from llmserve.admission.limits import Admission, Limiter
 from llmserve.clock import awake_clock
 from llmserve.domain import Caller, GenerationRequest, Scope
-from llmserve.engines.engine import Engine, Generator
+from llmserve.engines.engine import Engine, Generator, Hold
 from llmserve.engines.task import Task
 from llmserve.errors import (
     Forbidden,
@@ -24,16 +25,20 @@ from llmserve.errors import (
     PromptTooLong,
     ShuttingDown,
     TooMany,
+    WaitTimeout,
 )
 from llmserve.registry.loader import Loader
 from llmserve.registry.registry import Registry
 from llmserve.registry.served import ServedModel
 from llmserve.service.generation import Generation
 from llmserve.service.place import Place
+from llmserve.service.reading import Reading
 from llmserve.service.record import RequestRecord
 from llmserve.service.recorder import Recorder
 from llmserve.service.shares import Shares
 from llmserve.timer import awake_timeout
+
+T = TypeVar("T")
 
 FAREWELL_SECONDS = 5.0
 """After the drain deadline: time for readers to be told the error and leave."""
@@ -122,7 +127,8 @@ class Service:
             with self._counting_refusals(caller):
                 self._refuse_if_draining()
                 self._check_scope(caller)
-                async with self._leased(requests[0], caller) as served:
+                first = requests[0]
+                async with self._leased(first.model, first.timeout_seconds, caller) as served:
                     deadline = arrived_at + self._seconds_for(requests)
                     self._check_room(len(requests), served, caller, deadline)
                     with self._admitted(caller, len(requests)) as (admission, shares):
@@ -144,6 +150,42 @@ class Service:
             if not self._open:
                 self._all_closed.set()
 
+    async def awaken(
+        self, name: str | None, caller: Caller, timeout_seconds: float | None
+    ) -> ServedModel:
+        """The model of this name, loaded if requests may load it.
+
+        Raises:
+            LLMServeError: as `open_all`.
+        """
+        with self._counting_refusals(caller):
+            self._refuse_if_draining()
+            self._check_scope(caller)
+            async with self._leased(name, timeout_seconds, caller) as served:
+                return served
+
+    async def read(self, reading: Reading[T], caller: Caller) -> tuple[ServedModel, T]:
+        """What a reading makes of a model's tokenizer, and the model. For the key's limits it is a
+        request without tokens.
+
+        Raises:
+            LLMServeError: as `open_all`, or what the work raises.
+        """
+        most = self._limits.request_timeout_seconds
+        seconds = min(most, reading.timeout_seconds or most)
+        deadline = self._clock() + seconds
+        async with self._tokenless(reading.id, reading.model, seconds, caller) as (served, hold):
+            work, size, generator = reading.work, reading.size, served.generator
+            try:
+                async with awake_timeout(deadline - self._clock(), self._clock):
+                    value = await generator.read(work, size=size, caller=caller, hold=hold)
+            except TimeoutError:
+                raise WaitTimeout(
+                    f"the text was not read within {seconds:g} s; send a shorter one, or allow it "
+                    "more time"
+                ) from None
+        return served, value
+
     async def count(self, request: GenerationRequest, caller: Caller) -> int:
         """How many tokens the prompt of a request has, though it be too long; nothing is
         generated. For the key's limits it is a request without tokens.
@@ -151,21 +193,16 @@ class Service:
         Raises:
             LLMServeError: as `open_all`.
         """
-        deadline = self._clock() + self._seconds_for([request])
-        with self._counting_refusals(caller):
-            self._refuse_if_draining()
-            self._check_scope(caller)
-            async with self._leased(request, caller) as served:
-                with self._admitted(caller, 1) as (_, shares):
-                    try:
-                        [task] = await served.generator.prepare(
-                            [request], caller, deadline, lambda: partial(shares.take(), 0)
-                        )
-                    except PromptTooLong as error:
-                        if not error.is_exact:
-                            raise
-                        return error.prompt_tokens
-                    return len(task.prompt_ids)
+        seconds = self._seconds_for([request])
+        deadline = self._clock() + seconds
+        async with self._tokenless(request.id, request.model, seconds, caller) as (served, hold):
+            try:
+                [task] = await served.generator.prepare([request], caller, deadline, hold)
+            except PromptTooLong as error:
+                if not error.is_exact:
+                    raise
+                return error.prompt_tokens
+        return len(task.prompt_ids)
 
     def load(self, model: ServedModel) -> tuple[int, int]:
         """How many generations of a model are running and waiting."""
@@ -212,16 +249,33 @@ class Service:
         return len(silent)
 
     @contextlib.asynccontextmanager
+    async def _tokenless(
+        self, request_id: str, name: str | None, seconds: float, caller: Caller
+    ) -> AsyncIterator[tuple[ServedModel, Hold]]:
+        """A request that generates nothing: its model, and what holds its place among the key's
+        open ones."""
+        arrived_at = self._clock()
+        with self._counting_refusals(caller):
+            self._refuse_if_draining()
+            self._check_scope(caller)
+            async with self._leased(name, seconds, caller) as served:
+                with self._admitted(caller, 1) as (_, shares):
+                    yield served, lambda: partial(shares.take(), 0)
+        name = served.spec.name
+        RequestRecord(self._recorder, request_id, name, caller, arrived_at).was_read()
+
+    @contextlib.asynccontextmanager
     async def _leased(
-        self, request: GenerationRequest, caller: Caller
+        self, name: str | None, timeout_seconds: float | None, caller: Caller
     ) -> AsyncIterator[ServedModel]:
         """The model of a request, ready, and held while the request is prepared."""
-        self._check_model(self._registry.find(request.model), caller)
+        found = self._registry.answering(name)
+        self._check_model(found, caller)
         patience = min(
             self._limits.wait_timeout_seconds,
-            request.timeout_seconds or self._limits.request_timeout_seconds,
+            timeout_seconds or self._limits.request_timeout_seconds,
         )
-        served = await self._loader.acquire(request.model, patience)
+        served = await self._loader.acquire(found.spec.name, patience)
         with self._registry.lease(served):
             yield served
 

@@ -23,6 +23,11 @@ class ModelsSettings(BaseModel):
     default_model: str | None = Field(
         None, description="The model of requests that name none; not set: the first."
     )
+    any_model_name: bool = Field(
+        False,
+        description="Requests for a model that is not served get the default one, and the answer "
+        "says so; for clients that insist on a name of their own.",
+    )
     pinned_models: Words = Field(
         (), description="Models that are neither evicted nor unloaded for being idle."
     )

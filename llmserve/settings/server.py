@@ -55,6 +55,11 @@ class ServerSettings(BaseModel):
     max_connections: int = Field(
         2048, ge=1, description="Open connections per worker; more wait in the kernel's queue."
     )
+    tokenizer_info: bool = Field(
+        False,
+        description="GET /tokenizer_info tells special tokens and the chat template, as clients "
+        "that render prompts themselves want it.",
+    )
     reload: bool = Field(
         False, description="Restart when the code changes: for development, with one worker."
     )

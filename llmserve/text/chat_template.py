@@ -41,6 +41,7 @@ class ChatTemplate:
 
     Attributes:
         name: its name in errors.
+        source: its text, where there is one.
         marks_words: whether it marks callers' characters; a tokenizer that has its own renderer
             does not.
         trial: which formats the template takes, and what it does with plain conversations.
@@ -58,6 +59,7 @@ class ChatTemplate:
         self._globals: frozenset[str] = frozenset()
         self._broken: Exception | None = None
         self.name = _name(hf_tokenizer, given)
+        self.source = ""
         self.marks_words: bool = (
             type(hf_tokenizer).apply_chat_template is PreTrainedTokenizerBase.apply_chat_template
         )
@@ -118,6 +120,7 @@ class ChatTemplate:
         try:
             source = self._hf.get_chat_template(self._given)
             self._compiled = self._compiled_for_tools = environment.compiled(source)
+            self.source = source
         # The model still serves raw prompts; a conversation gets this error.
         except Exception as error:
             self._broken = error

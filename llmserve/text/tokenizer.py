@@ -11,6 +11,7 @@ from llmserve.domain import Conversation, Prompt
 from llmserve.errors import InvalidRequest
 from llmserve.text.chat_template import ChatTemplate
 from llmserve.text.control_tokens import ControlTokens
+from llmserve.text.description import description_of
 from llmserve.text.detokenizer import Detokenizer
 from llmserve.text.encoded import Encoded
 from llmserve.text.length_bound import LengthBound
@@ -75,6 +76,21 @@ class Tokenizer:
         return (*self._chat.problems, CANNOT_TELL)
 
     @property
+    def has_template(self) -> bool:
+        """Whether there is a chat template."""
+        return self._chat is not None
+
+    @property
+    def template_source(self) -> str:
+        """The text of the chat template; empty where there is none."""
+        return "" if self._chat is None else self._chat.source
+
+    @property
+    def description(self) -> dict[str, Any]:
+        """Class, special tokens and chat template, for clients."""
+        return description_of(self._hf, self.template_source)
+
+    @property
     def takes_tools(self) -> bool:
         """Whether the chat template itself shows tools to the model; if there is one that does not,
         they are shown in a generic form."""
@@ -134,6 +150,15 @@ class Tokenizer:
             added = self._backend.get_added_tokens_decoder().items()
             return frozenset(i for i, token in added if token.special)
         return frozenset(self._hf.all_special_ids)
+
+    def written(self, ids: Sequence[int]) -> str:
+        """The text of the tokens, special ones included."""
+        return self.decode(ids, self.special_ids)
+
+    def pieces(self, ids: Sequence[int]) -> list[str]:
+        """The tokens as they are in the vocabulary; empty where an id is beyond its end."""
+        pieces = (self._piece(token_id) or "" for token_id in ids)
+        return [p if isinstance(p, str) else p.decode(errors="replace") for p in pieces]
 
     def detokenizer(
         self, prompt_ids: Sequence[int], shown: frozenset[int] = frozenset()

@@ -74,6 +74,19 @@ def test_a_queued_stream_tells_its_position(tiny: Server) -> None:
     assert tiny.wait_for_load(0, 0) < SECOND
 
 
+def test_a_queued_stream_of_lines_is_kept_alive_until_its_client_leaves(tiny: Server) -> None:
+    first = RawClient(tiny, "/generate", ENDLESS | {"stream": True})
+    first.read_until(b"token")
+    second = RawClient(tiny, "/api/generate", {"prompt": "Once", "raw": True})
+    for _ in range(2):
+        second.read_until(b'"response":"","done":false}\n')
+    assert tiny.wait_for_load(1, 1) < SECOND
+    second.leave()
+    assert tiny.wait_for_load(1, 0) < SECOND
+    first.leave()
+    assert tiny.wait_for_load(0, 0) < SECOND
+
+
 def test_leaving_before_the_first_token(tiny: Server) -> None:
     for _ in range(5):
         client = RawClient(tiny, "/generate", ENDLESS | {"stream": True})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -237,19 +238,41 @@ def test_what_an_operator_unloaded_stays_so_until_it_is_loaded_again() -> None:
 
 def test_an_idle_model_is_unloaded_unless_it_is_pinned_or_in_use() -> None:
     async def test() -> None:
-        async with shelf("abc", pinned="a") as s:
+        async with shelf("abc", pinned="a", policy=LoadPolicy(idle_seconds=0.0)) as s:
             s.loader.start()
             await s.loader.loaded()
             with s.registry.lease(s.registry.find("b")):
-                await s.loader.unload_idle(0.0)
+                await s.loader.unload_idle()
                 assert [s.status(name) for name in "abc"] == [
                     ModelStatus.READY,
                     ModelStatus.READY,
                     ModelStatus.UNLOADED,
                 ]
-            await s.loader.unload_idle(1000.0)
-            assert s.status("b") is ModelStatus.READY
             assert (await s.loader.acquire("c", 10)).status is ModelStatus.READY
+        async with shelf("b", policy=LoadPolicy(idle_seconds=1000.0)) as s:
+            s.loader.start()
+            await s.loader.loaded()
+            await s.loader.unload_idle()
+            assert s.status("b") is ModelStatus.READY
+
+    run(test)
+
+
+@pytest.mark.parametrize("idle_seconds", [None, 0.0])
+def test_a_model_is_kept_as_long_as_was_wished_until_it_is_unloaded(
+    idle_seconds: float | None,
+) -> None:
+    async def test() -> None:
+        async with shelf("", on_demand="ab", policy=LoadPolicy(idle_seconds=idle_seconds)) as s:
+            a, b = [await s.loader.acquire(name, 10) for name in "ab"]
+            s.loader.keep(a, 0.0)
+            s.loader.keep(b, math.inf)
+            assert (s.loader.seconds_kept(a), s.loader.seconds_kept(b)) == (0.0, None)
+            while a.status is not ModelStatus.UNLOADED:  # the sweeper was told
+                await asyncio.sleep(0)
+            assert b.status is ModelStatus.READY
+            assert s.loader.seconds_kept(a) == idle_seconds
+            assert (await s.loader.acquire("a", 10)).status is ModelStatus.READY
 
     run(test)
 

@@ -29,6 +29,26 @@ def test_an_unknown_name_is_refused_with_the_nearest() -> None:
     assert registry.find("default") is registry.find("demo") is registry.find(None)
 
 
+def test_a_tag_of_ollamas_clients_counts_for_nothing_unless_it_is_a_name() -> None:
+    registry = Registry([ModelSpec("demo"), ModelSpec("other", aliases=("demo:7b", "x:latest"))])
+    assert registry.find("demo:latest").spec.name == "demo"
+    assert registry.find("demo:7b").spec.name == registry.find("x:latest").spec.name == "other"
+    for name in ("demo:8b", "x", ":latest", "demo:latest:latest"):
+        with pytest.raises(ModelNotFound):
+            registry.find(name)
+
+
+def test_a_name_that_nobody_has_may_get_the_default_model() -> None:
+    specs = [ModelSpec("demo"), ModelSpec("other")]
+    with pytest.raises(ModelNotFound):
+        Registry(specs).answering("gpt-4o")
+    registry = Registry(specs, default="other", serves_any_name=True)
+    assert registry.answering("gpt-4o").spec.name == "other"
+    assert registry.answering("demo").spec.name == "demo"
+    with pytest.raises(ModelNotFound):
+        registry.find("gpt-4o")
+
+
 def test_a_name_that_is_taken_is_refused() -> None:
     registry = Registry([ModelSpec("demo", aliases=("default",))])
     with pytest.raises(ModelBroken, match="'default' belongs to 'demo'"):

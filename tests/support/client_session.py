@@ -20,9 +20,9 @@ SESSION_SECONDS: Final = 110.0
 Report = dict[str, Any]
 
 
-def main_session(script: str, *arguments: object) -> Report:
-    """In the main environment."""
-    return _report(sys.executable, script, arguments)
+def main_session(script: str, *arguments: object, **variables: str) -> Report:
+    """In the main environment, with these variables of its own."""
+    return _report(sys.executable, script, arguments, variables)
 
 
 def python_session(
@@ -67,7 +67,15 @@ def _environment() -> dict[str, str]:
         name: value
         for name, value in os.environ.items()
         if not name.startswith(
-            ("ANTHROPIC_", "OPENAI_", "LANGCHAIN_", "LANGSMITH_", "LITELLM_", "SSL_CERT_")
+            (
+                "ANTHROPIC_",
+                "OLLAMA_",
+                "OPENAI_",
+                "LANGCHAIN_",
+                "LANGSMITH_",
+                "LITELLM_",
+                "SSL_CERT_",
+            )
         )
     }
     return kept | {

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from llmserve.clock import awake_clock
 from llmserve.domain import (
@@ -40,6 +42,7 @@ class LetterTokenizer:
     """One token per letter of a text; token ids as they are."""
 
     vocab_size = 128
+    template_source = ""
     warnings: tuple[str, ...] = ()
 
     def encode(
@@ -62,6 +65,19 @@ class LetterTokenizer:
     def check(self, ids: Sequence[int], *, param: str) -> None:
         if any(i >= self.vocab_size for i in ids):
             raise InvalidRequest("no such letter", param=param)
+
+    @property
+    def description(self) -> dict[str, str]:
+        return {"tokenizer_class": type(self).__name__}
+
+    def pieces(self, ids: Sequence[int]) -> list[str]:
+        return [f"'{chr(i)}" for i in ids]
+
+    def written(self, ids: Sequence[int]) -> str:
+        return self.decode(ids)
+
+    def render(self, conversation: Conversation) -> str:
+        return "".join(f"<{m.role}>{m.content}" for m in conversation.messages)
 
     def spelling(self, token_id: int) -> Spelling:
         return Spelling(chr(token_id), chr(token_id).encode())
@@ -120,6 +136,11 @@ class FakeEngine(Generator):
         builder = TaskBuilder(spec, self.tokenizer, self.info, self.prompts, self.clock)  # type: ignore[arg-type]
         return await builder.build(requests, caller, deadline, hold)
 
+    async def read(self, work, *, size: int, caller: Caller, hold: Hold):  # type: ignore[no-untyped-def]
+        return await self.prompts.run(
+            partial(work, self.tokenizer), size=size, caller=caller.name, on_end=hold()
+        )
+
     def fail_preparing(self, error: LLMServeError) -> int:
         return self.prompts.fail(error)
 
@@ -167,3 +188,19 @@ class FakeEngine(Generator):
     async def close(self) -> None:
         self.is_closed = True
         self.prompts.close(ModelUnloaded("the model was unloaded"))
+
+
+class TalkingEngine(FakeEngine):
+    """Every answer is `ab`, and over."""
+
+    def start(self, job: Job) -> None:
+        super().start(job)
+        asyncio.get_running_loop().call_soon(self._answer, job)
+
+    def _answer(self, job: Job) -> None:
+        if job not in self.running:
+            return
+        for letter in "ab":
+            tells = job.task.sampling.logprobs is not None
+            self.say(job, letter, TokenLogprobs(ord(letter), -0.5) if tells else None)
+        self.finish(job)

@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, Sequence
 from fake_engine import LetterTokenizer
 
 from llmserve.domain import Event, SamplingParams
+from llmserve.observability.tracing import Moments
 from llmserve.service import Answer
 
 
@@ -27,6 +28,7 @@ class ScriptedGeneration:
         self.fingerprint = "fp_1"
         self.spelling = LetterTokenizer().spelling
         self.decode = LetterTokenizer().decode
+        self.moments = Moments(1.0, 1.25, 1.5, 2.0, 2.5)
         self._events = events
         self._answer = answer
 

@@ -153,6 +153,17 @@ class BatchingEngine(Generator):
         )
         return await builder.build(requests, caller, deadline, hold)
 
+    async def read(
+        self, work: Callable[[Tokenizer], T], *, size: int, caller: Caller, hold: Hold
+    ) -> T:
+        return await self._prompts.run(
+            partial(work, self.tokenizer),
+            size=size,
+            caller=caller.name,
+            priority=caller.priority,
+            on_end=hold(),
+        )
+
     def fail_preparing(self, error: LLMServeError) -> int:
         return self._prompts.fail(error) + self._compiler.fail(error)
 

@@ -83,6 +83,8 @@ class LoadedModel:
             rules=self.rules,
             eos_ids=self.eos_ids,
             warnings=(*self.warnings, *self.tokenizer.warnings),
+            architecture=getattr(self.model.config, "model_type", ""),
+            takes_conversations=self.tokenizer.has_template,
             syntax=None if self.reader is None else self.reader.info,
             fingerprint=fingerprint(self.hash_of_files, kind, self.device.type, self.dtype),
         )

@@ -20,7 +20,8 @@ NAME: Final[str] = TOOL["function"]["name"]
 City = Literal["Oslo", "Paris", "Rome"]
 Unit = Literal["celsius", "fahrenheit"]
 
-URL: Final = sys.argv[1] + "/v1"
+ROOT: Final = sys.argv[1]
+URL: Final = ROOT + "/v1"
 MODEL: Final = sys.argv[2]
 
 

@@ -1,0 +1,69 @@
+"""POST / and POST /generate_stream, and GET /info. TGI's POST /generate is not here: that route is
+our own."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+
+from fastapi import APIRouter, Response
+
+from llmserve.api.answer import answer
+from llmserve.api.container import TheCaller, TheContainer, identify
+from llmserve.api.edge.json import JSON
+from llmserve.api.edge.route import keyed_route
+from llmserve.api.exchange import Exchange, TheExchange
+from llmserve.api.sampling_body import MAX_STOPS
+from llmserve.api.tgi.body import RootBody, StreamBody
+from llmserve.api.tgi.error import tgi_error
+from llmserve.api.tgi.writer import TGIWriter
+from llmserve.errors import ModelNotFound
+
+router = APIRouter(route_class=keyed_route(identify, tgi_error), tags=["tgi"])
+
+
+@router.post("/", response_class=Response)
+async def generate(body: RootBody, exchange: TheExchange) -> Response:
+    """Continue a text, as text-generation-inference does."""
+    return await _continue(body, exchange)
+
+
+@router.post("/generate_stream", response_class=Response)
+async def generate_stream(body: StreamBody, exchange: TheExchange) -> Response:
+    """The same as server-sent events."""
+    return await _continue(body, exchange)
+
+
+@router.head("/info", include_in_schema=False)
+@router.get("/info")
+async def info(container: TheContainer, caller: TheCaller) -> Response:
+    """The default model, and what requests may be."""
+    model = container.registry.ready(None)
+    if not caller.may_use(model.names):
+        raise ModelNotFound(f"model {model.spec.name!r} is not served to this key", param="model")
+    engine = model.loaded_engine
+    told = engine.info
+    return JSON(
+        {
+            "model_id": model.spec.name,
+            "model_sha": None,
+            "model_pipeline_tag": "text-generation",
+            "model_dtype": told.dtype,
+            "model_device_type": told.device.partition(":")[0],
+            "max_concurrent_requests": engine.capacity,
+            "max_best_of": 1,
+            "max_stop_sequences": MAX_STOPS,
+            "max_input_tokens": told.max_context - 1,
+            "max_total_tokens": told.max_context,
+            "max_client_batch_size": 1,
+            "router": "llmserve",
+            "version": version("llmserve"),
+            "sha": None,
+            "docker_label": None,
+        }
+    )
+
+
+async def _continue(body: StreamBody, exchange: Exchange) -> Response:
+    [generation] = await exchange.open(body)
+    writer = TGIWriter(generation, body)
+    return await answer(exchange, [generation], writer, is_streamed=body.is_streamed)
