@@ -1,22 +1,13 @@
-"""OpenAI's codex, which speaks nothing but the Responses API, runs a command and reads its output.
-
-It is some 400 MB and not installed by scripts/test: `npm install -g @openai/codex`.
-"""
+"""OpenAI's codex, which speaks the Responses API alone, runs a command and reads its output."""
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
-import subprocess
-from collections.abc import Sequence
 from pathlib import Path
 
-import pytest
+from note_task import ANSWER, QUESTION, check_trip, reads_the_note, run_agent
 from scripted_server import scripted_server
 
-from llmserve.domain import Delta, Message, ToolCallDelta
-
+TOOL = "exec_command"
 CONFIG = """
 model = "fake"
 model_provider = "llmserve"
@@ -38,40 +29,19 @@ stream_max_retries = 0
 """
 
 
-def script(messages: Sequence[Message]) -> Delta:
-    """It reads a file, and then says what it read."""
-    if messages[-1].role != "tool":
-        call = ToolCallDelta(0, json.dumps({"cmd": "cat note.txt"}), "call_1", "exec_command")
-        return Delta("", (7,), calls=(call,))
-    says = "fox" if "a quick fox" in messages[-1].content else "nothing"
-    return Delta(f"The note is about: {says}.", (7,))
-
-
 def test_codex_runs_a_command_and_is_answered(tmp_path: Path) -> None:
-    codex = shutil.which("codex")
-    if codex is None:
-        pytest.skip("codex is missing; `npm install -g @openai/codex` to run this test")
-    home, work = tmp_path / "home", tmp_path / "work"
+    home = tmp_path / "codex"
     home.mkdir()
-    work.mkdir()
-    (work / "note.txt").write_text("a quick fox\n")
-    with scripted_server(script) as server:
+    with scripted_server(reads_the_note(TOOL, {"cmd": "cat note.txt"})) as server:
         (home / "config.toml").write_text(CONFIG.format(url=server.url))
-        done = subprocess.run(
-            [codex, "exec", "--json", "--skip-git-repo-check", "--sandbox", "danger-full-access",
-             "-C", work, "What is in note.txt?"],
-            env=os.environ | {"CODEX_HOME": str(home), "NO_PROXY": "127.0.0.1"},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=100,
-            check=False,
+        told = run_agent(
+            tmp_path,
+            "@openai/codex",
+            ["codex", "exec", "--json", "--skip-git-repo-check", "--sandbox", "danger-full-access",
+             QUESTION],
+            {"CODEX_HOME": str(home)},
         )  # fmt: skip
-        asked = server.engine.asked
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "The note is about: fox." in done.stdout
-    first, second = asked
-    assert (first[0].role, first[-1].content) == ("developer", "What is in note.txt?")
-    assert second[: len(first)] == first
-    assert [message.role for message in second[len(first) :]] == ["assistant", "tool"]
-    assert second[-2].tool_calls[0].name == "exec_command"
+    assert ANSWER in told
+    check_trip(server.engine.asked, TOOL)
+    first = server.engine.asked[0]
+    assert (first[0].role, first[-1].content) == ("developer", QUESTION)

@@ -1,0 +1,32 @@
+"""opencode, by chat completions, runs a command and reads its output."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from note_task import ANSWER, QUESTION, check_trip, reads_the_note, run_agent
+from scripted_server import scripted_server
+
+TOOL = "bash"
+
+
+def test_opencode_runs_a_command_and_is_answered(tmp_path: Path) -> None:
+    call = {"command": "cat note.txt", "description": "Read the note"}
+    with scripted_server(reads_the_note(TOOL, call)) as server:
+        provider = {
+            "npm": "@ai-sdk/openai-compatible",
+            "name": "llmserve",
+            "options": {"baseURL": server.url + "/v1"},
+            "models": {"fake": {"name": "fake"}},
+        }
+        config = {"provider": {"llmserve": provider}, "model": "llmserve/fake"}
+        (tmp_path / "opencode.json").write_text(json.dumps(config))
+        told = run_agent(
+            tmp_path,
+            "opencode-ai",
+            ["opencode", "run", "--model", "llmserve/fake", QUESTION],
+            {"OPENCODE_DISABLE_MODELS_FETCH": "1"},
+        )
+    assert ANSWER in told
+    check_trip(server.engine.asked, TOOL)
