@@ -4,26 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from clients_page import blocks
 from note_task import ANSWER, QUESTION, check_trip, reads_the_note, run_agent
 from scripted_server import scripted_server
 
 TOOL = "exec_command"
-CONFIG = """
-model = "fake"
-model_provider = "llmserve"
-web_search = "disabled"
+ASIDE = """
 check_for_update_on_startup = false
-
-[features]
-multi_agent = false
-
-[analytics]
-enabled = false
-
-[model_providers.llmserve]
-name = "llmserve"
-base_url = "{url}/v1"
-wire_api = "responses"
+analytics.enabled = false
+"""
+RETRIES = """
 request_max_retries = 0
 stream_max_retries = 0
 """
@@ -33,7 +23,8 @@ def test_codex_runs_a_command_and_is_answered(tmp_path: Path) -> None:
     home = tmp_path / "codex"
     home.mkdir()
     with scripted_server(reads_the_note(TOOL, {"cmd": "cat note.txt"})) as server:
-        (home / "config.toml").write_text(CONFIG.format(url=server.url))
+        [config] = blocks("toml", server.url, "fake")
+        (home / "config.toml").write_text(ASIDE + config + RETRIES)
         told = run_agent(
             tmp_path,
             "@openai/codex",

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
+from clients_page import blocks
 from note_task import ANSWER, QUESTION, check_trip, reads_the_note, run_agent
 from scripted_server import scripted_server
 
@@ -14,14 +14,8 @@ TOOL = "bash"
 def test_opencode_runs_a_command_and_is_answered(tmp_path: Path) -> None:
     call = {"command": "cat note.txt", "description": "Read the note"}
     with scripted_server(reads_the_note(TOOL, call)) as server:
-        provider = {
-            "npm": "@ai-sdk/openai-compatible",
-            "name": "llmserve",
-            "options": {"baseURL": server.url + "/v1"},
-            "models": {"fake": {"name": "fake"}},
-        }
-        config = {"provider": {"llmserve": provider}, "model": "llmserve/fake"}
-        (tmp_path / "opencode.json").write_text(json.dumps(config))
+        [config] = blocks("json", server.url, "fake")
+        (tmp_path / "opencode.json").write_text(config)
         told = run_agent(
             tmp_path,
             "opencode-ai",

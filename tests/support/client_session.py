@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
@@ -48,8 +48,21 @@ def _report(
     seconds: float = SESSION_SECONDS,
 ) -> Report:
     """The last line that it prints is its report."""
+    command = [program, str(SESSIONS / script), *map(str, arguments)]
+    report: Report = json.loads(run_program(command, None, more, seconds).splitlines()[-1])
+    return report
+
+
+def run_program(
+    command: Sequence[str],
+    folder: Path | None,
+    more: Mapping[str, str] = MappingProxyType({}),
+    seconds: float = SESSION_SECONDS,
+) -> str:
+    """What it prints."""
     done = subprocess.run(
-        [program, SESSIONS / script, *map(str, arguments)],
+        command,
+        cwd=folder,
         env=_environment() | more,
         capture_output=True,
         text=True,
@@ -57,8 +70,7 @@ def _report(
         check=False,
     )
     assert done.returncode == 0, done.stderr[-8000:]
-    report: Report = json.loads(done.stdout.splitlines()[-1])
-    return report
+    return done.stdout
 
 
 def _environment() -> dict[str, str]:

@@ -10,7 +10,8 @@ from xdist.scheduler import LoadFileScheduling
 FILES: Final[Mapping[tuple[str, ...], tuple[str, ...]]] = {
     ("demo_host",): (
         "clients/test_anthropic_node.py", "clients/test_anthropic_python.py",
-        "clients/test_eventsource.py", "clients/test_guidellm.py", "clients/test_huggingface.py",
+        "clients/test_clients_page.py", "clients/test_eventsource.py",
+        "clients/test_guidellm.py", "clients/test_huggingface.py",
         "clients/test_instructor.py", "clients/test_langchain.py", "clients/test_ollama.py",
         "clients/test_litellm.py", "clients/test_lm_eval.py", "clients/test_openai_node.py",
         "clients/test_openai_python.py", "clients/test_openai_responses.py",
@@ -25,8 +26,8 @@ FILES: Final[Mapping[tuple[str, ...], tuple[str, ...]]] = {
     ),
     ("demo",): (
         "cli/test_conversation.py", "deploy/test_nginx.py", "doctor/test_examination.py",
-        "e2e/test_crowd.py",
-        "e2e/test_demo_tools.py", "e2e/test_docs_page.py", "e2e/test_road.py",
+        "e2e/test_crowd.py", "e2e/test_demo_tools.py", "e2e/test_docs_page.py",
+        "e2e/test_road.py",
     ),
     ("plain", "guarded", "strict"): (
         "cli/test_cli.py", "e2e/test_anthropic_keys.py", "e2e/test_box.py",

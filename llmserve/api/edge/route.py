@@ -27,10 +27,15 @@ Identify = Callable[[HTTPConnection, Container], Awaitable[Caller]]
 
 
 def keyed_route(
-    identify: Identify, error_shape: ErrorShape, own_headers: OwnHeaders = openai_headers
+    identify: Identify,
+    error_shape: ErrorShape,
+    own_headers: OwnHeaders = openai_headers,
+    *,
+    takes_any_type: bool = False,
 ) -> type[APIRoute]:
     """The route class for a router whose callers `identify` lets in, whose errors look like
-    `error_shape`, and whose responses have `own_headers`.
+    `error_shape`, and whose responses have `own_headers`. With `takes_any_type` a body is JSON
+    whatever its Content-Type says, unless a web page sends it.
 
     FastAPI reads and parses a body before it calls any dependency: it would read a stranger's
     megabytes, and say what is wrong with them, before anybody asked for a key.
@@ -46,6 +51,8 @@ def keyed_route(
                 set_own_headers(request.scope, own_headers)
                 container = container_of(request.scope)
                 await identify(request, container)
+                if takes_any_type and "origin" not in request.headers:
+                    _call_json(request.scope)
                 settings = container.settings
                 body = BoundedBody(
                     request.headers,
@@ -58,6 +65,12 @@ def keyed_route(
             return keyed
 
     return KeyedRoute
+
+
+def _call_json(scope: Scope) -> None:
+    """`curl -d` says that it sends a form."""
+    others = [(name, value) for name, value in scope["headers"] if name != b"content-type"]
+    scope["headers"] = [*others, (b"content-type", b"application/json")]
 
 
 class _KeyedRequest(StrictJSONRequest):

@@ -22,7 +22,11 @@ from llmserve.domain import EngineInfo, ModelSpec
 from llmserve.errors import ModelNotFound
 from llmserve.registry.served import ServedModel
 
-router = APIRouter(prefix="/api", route_class=keyed_route(identify, ollama_error), tags=["ollama"])
+router = APIRouter(
+    prefix="/api",
+    route_class=keyed_route(identify, ollama_error, takes_any_type=True),
+    tags=["ollama"],
+)
 
 SPOKEN: Final = "0.13.0"
 """The version of Ollama whose API this is; clients refuse to speak to one that is too old."""

@@ -13,7 +13,7 @@ from llmserve.errors import InvalidRequest
 
 router = APIRouter(
     prefix="/api",
-    route_class=keyed_route(identify, ollama_error),
+    route_class=keyed_route(identify, ollama_error, takes_any_type=True),
     tags=["ollama"],
     include_in_schema=False,
 )

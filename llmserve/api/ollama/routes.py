@@ -22,7 +22,11 @@ from llmserve.api.ollama.writer import ChatWriter, GenerateWriter, OllamaWriter
 from llmserve.errors import InvalidRequest
 from llmserve.registry.served import ServedModel
 
-router = APIRouter(prefix="/api", route_class=keyed_route(identify, ollama_error), tags=["ollama"])
+router = APIRouter(
+    prefix="/api",
+    route_class=keyed_route(identify, ollama_error, takes_any_type=True),
+    tags=["ollama"],
+)
 
 
 @router.post("/chat", response_class=Response)

@@ -51,6 +51,18 @@ def test_a_stream_is_lines_of_json(ready: TestClient) -> None:
         assert (last["done_reason"], last["eval_count"]) == ("stop", 2)
 
 
+def test_curl_sends_json_as_a_form_and_web_pages_must_not(ready: TestClient) -> None:
+    body = json.dumps(ASKED | {"stream": False})
+    form = {"Content-Type": "application/x-www-form-urlencoded"}
+    for headers in (form, {}):
+        assert ready.post("/api/chat", content=body, headers=headers).status_code == 200
+    page = form | {"Origin": "https://evil.example"}
+    refused = ready.post("/api/chat", content=body, headers=page)
+    assert refused.status_code == 400
+    assert "application/json" in refused.json()["error"]
+    assert ready.post("/v1/chat/completions", content=body, headers=form).status_code == 400
+
+
 def test_without_a_stream_it_is_one_object(ready: TestClient) -> None:
     body = ready.post("/api/chat", json=ASKED | {"stream": False, "model": "fake:latest"}).json()
     assert (body["message"]["content"], body["model"], body["done"]) == ("ab", "fake", True)
