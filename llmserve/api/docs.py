@@ -7,12 +7,13 @@ import asyncio
 from importlib.resources import files
 from typing import Any, Final
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import FileResponse
 from starlette.exceptions import HTTPException
 
 from llmserve.api.edge.json import JSON
+from llmserve.api.examples import with_examples
 
 ASSETS: Final = {
     "swagger-ui-bundle.js": "text/javascript",
@@ -43,9 +44,13 @@ async def docs(request: Request) -> Response:
 @router.get("/openapi.json")
 async def openapi(request: Request) -> Response:
     """Every route and its fields, for programs. It takes half a second to make, the first time."""
-    schema: dict[str, Any] = await asyncio.to_thread(request.app.openapi)
+    schema = await asyncio.to_thread(_document, request.app)
     root = request.scope.get("root_path", "").rstrip("/")
     return JSON(schema | {"servers": [{"url": root}]} if root else schema)
+
+
+def _document(app: FastAPI) -> dict[str, Any]:
+    return with_examples(app.openapi())
 
 
 @router.get("/docs/{name}")

@@ -62,10 +62,12 @@ class KeptStream:
         return self._first - 1 <= after <= self._last and not is_read
 
     async def read(self, after: int) -> AsyncGenerator[tuple[int, bytes]]:
-        """Every frame behind `after`, which it `has`, with its number, as they are made. Whoever
-        read before gets no more."""
+        """Every frame behind `after`, with its number, as they are made; none if there is a gap by
+        now. Whoever read before gets no more."""
+        if not self.has(after):
+            return
         self._reader = reader = object()
-        self._taken = max(after, self._first - 1)
+        self._taken = after
         self._timer.cancel()
         self._wake()
         try:

@@ -8,6 +8,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from llmserve.api.docs import ASSETS
+from llmserve.api.examples import EXAMPLES
 
 
 @pytest.mark.parametrize("root", ["", "/llm"])
@@ -32,3 +33,14 @@ def test_nothing_else_can_be_read_there(client: TestClient) -> None:
         answer = client.get(f"/docs/{name}")
         assert (answer.status_code, answer.json()["error"]["code"]) == (404, "not_found")
     assert "/docs/{name}" not in client.get("/openapi.json").json()["paths"]
+
+
+def test_every_body_has_an_example_and_no_other_route_has(client: TestClient) -> None:
+    paths = client.get("/openapi.json").json()["paths"]
+    bodies = {
+        path: operation["requestBody"]["content"]["application/json"]
+        for path, operations in paths.items()
+        for operation in operations.values()
+        if "requestBody" in operation
+    }
+    assert {path: body["example"] for path, body in bodies.items()} == EXAMPLES

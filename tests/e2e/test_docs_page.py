@@ -1,4 +1,4 @@
-"""`/docs` in a real browser, which cannot reach any other host."""
+"""`/docs` in a real browser, which cannot reach any other host; its examples, sent."""
 
 from __future__ import annotations
 
@@ -8,8 +8,11 @@ import subprocess
 from pathlib import Path
 
 import httpx
+import pytest
 from needs import needs
 from server import Server
+
+from llmserve.api.examples import EXAMPLES
 
 ONLY_HERE = "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"
 PATH = re.compile(r'class="opblock-summary-path[^"]*" data-path="([^"]+)"')
@@ -43,3 +46,11 @@ def test_the_page_shows_every_route_and_asks_no_other_host(demo: Server, tmp_pat
     assert set(PATH.findall(page)) == set(routes)
     assert f"{demo.url}/openapi.json" in requested
     assert [url for url in requested if not url.startswith(f"{demo.url}/")] == []
+
+
+@pytest.mark.parametrize("path", [path for path in EXAMPLES if not path.startswith("/admin")])
+def test_the_demo_answers_every_example(demo: Server, path: str) -> None:
+    answer = httpx.post(demo.url + path, json=EXAMPLES[path], timeout=60)
+    assert answer.status_code == 200, answer.text
+    assert "x-ignored-fields" not in answer.headers
+    assert len(answer.content) > 10

@@ -156,6 +156,7 @@ def test_without_a_reader_the_oldest_frames_go() -> None:
         source.say(*[LARGE] * 19, None)
         await until(lambda: stream.is_over)
         assert kept.find("s", "me", 10) is None
+        assert [each async for each in stream.read(10)] == [], "never with a gap"
         found = kept.find("s", "me", 16)
         assert found is not None
         assert [number async for number, _ in found.read(16)] == [17, 18, 19, 20]

@@ -1,0 +1,72 @@
+"""A body for each route that takes one, to try at `/docs`. The demo model answers them."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+_WEATHER: Final = {
+    "type": "object",
+    "properties": {"city": {"type": "string"}},
+    "required": ["city"],
+}
+_TOOL: Final = {
+    "type": "function",
+    "function": {
+        "name": "get_weather",
+        "description": "The weather in a city.",
+        "parameters": _WEATHER,
+    },
+}
+_WHO: Final = [{"role": "user", "content": "Who are you?"}]
+_WHERE: Final = [{"role": "user", "content": "What is the weather in Paris?"}]
+_STORY: Final = "Once upon a time"
+
+EXAMPLES: Final[dict[str, Any]] = {
+    "/generate": {"prompt": _STORY, "max_tokens": 40},
+    "/v1/chat/completions": {
+        "model": "demo",
+        "messages": _WHERE,
+        "tools": [_TOOL],
+        "temperature": 0,
+    },
+    "/v1/chat/completions/input_tokens": {"model": "demo", "messages": _WHO},
+    "/v1/completions": {"model": "demo", "prompt": _STORY, "max_tokens": 40},
+    "/v1/responses": {"model": "demo", "input": "Who are you?", "temperature": 0},
+    "/v1/responses/input_tokens": {"model": "demo", "input": "Who are you?"},
+    "/v1/messages": {
+        "model": "demo",
+        "max_tokens": 60,
+        "messages": _WHERE,
+        "tools": [
+            {
+                "name": "get_weather",
+                "description": "The weather in a city.",
+                "input_schema": _WEATHER,
+            }
+        ],
+        "temperature": 0,
+    },
+    "/v1/messages/count_tokens": {"model": "demo", "messages": _WHO},
+    "/api/chat": {"model": "demo", "messages": _WHO, "stream": False},
+    "/api/generate": {"model": "demo", "prompt": "Who are you?", "stream": False},
+    "/api/show": {"model": "demo"},
+    "/": {"inputs": _STORY, "parameters": {"max_new_tokens": 40}},
+    "/generate_stream": {"inputs": _STORY, "parameters": {"max_new_tokens": 40}},
+    "/tokenize": {"model": "demo", "prompt": _STORY},
+    "/detokenize": {"model": "demo", "tokens": [100, 200, 300]},
+    "/apply-template": {"model": "demo", "messages": _WHO},
+    "/admin/load": {"model": "demo"},
+    "/admin/unload": {"model": "demo"},
+    "/admin/reload": {"model": "demo"},
+    "/admin/warm": {"model": "demo", "prompts": ["Hello"]},
+}
+"""By path."""
+
+
+def with_examples(schema: dict[str, Any]) -> dict[str, Any]:
+    """The OpenAPI document with these in it."""
+    for path, operations in schema["paths"].items():
+        for operation in operations.values():
+            for content in operation.get("requestBody", {}).get("content", {}).values():
+                content["example"] = EXAMPLES[path]
+    return schema
