@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from importlib.metadata import version
@@ -67,6 +68,7 @@ def create_app(settings: Settings, board: int | None = None) -> FastAPI:
         docs_url=None,
         redoc_url=None,
     )
+    app.state.making_document = asyncio.Lock()
     routers = (
         docs.router,
         probes.router,

@@ -44,7 +44,9 @@ async def docs(request: Request) -> Response:
 @router.get("/openapi.json")
 async def openapi(request: Request) -> Response:
     """Every route and its fields, for programs. It takes half a second to make, the first time."""
-    schema = await asyncio.to_thread(_document, request.app)
+    # Once: FastAPI makes it in a way that two threads cannot at the same time.
+    async with request.app.state.making_document:
+        schema = await asyncio.to_thread(_document, request.app)
     root = request.scope.get("root_path", "").rstrip("/")
     return JSON(schema | {"servers": [{"url": root}]} if root else schema)
 

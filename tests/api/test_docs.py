@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from fastapi.testclient import TestClient
@@ -33,6 +34,13 @@ def test_nothing_else_can_be_read_there(client: TestClient) -> None:
         answer = client.get(f"/docs/{name}")
         assert (answer.status_code, answer.json()["error"]["code"]) == (404, "not_found")
     assert "/docs/{name}" not in client.get("/openapi.json").json()["paths"]
+
+
+def test_many_may_ask_for_the_document_before_it_is_made(client: TestClient) -> None:
+    with ThreadPoolExecutor(16) as pool:
+        answers = list(pool.map(lambda _: client.get("/openapi.json"), range(16)))
+    assert {answer.status_code for answer in answers} == {200}
+    assert len({answer.text for answer in answers}) == 1
 
 
 def test_every_body_has_an_example_and_no_other_route_has(client: TestClient) -> None:

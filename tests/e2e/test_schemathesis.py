@@ -19,7 +19,7 @@ EXAMPLES_PER_OPERATION = 10
 @pytest.mark.timeout(540)
 def test_no_request_of_the_schema_is_a_server_error(tiny_model: Path, tmp_path: Path) -> None:
     with running_server(
-        tmp_path, tiny_model, request_timeout_seconds=1, responses_store=tmp_path / "r.db"
+        tmp_path, tiny_model, request_timeout_seconds=0.2, responses_store=tmp_path / "r.db"
     ) as server:
         done = subprocess.run(
             [
