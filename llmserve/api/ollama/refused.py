@@ -1,10 +1,12 @@
-"""What of Ollama's API is not served here, and what does it instead."""
+"""What of Ollama's API is not served here, and what does it instead; after all others that are
+below `/api`."""
 
 from __future__ import annotations
 
 from typing import Final
 
 from fastapi import APIRouter, Response
+from starlette.exceptions import HTTPException
 
 from llmserve.api.container import identify
 from llmserve.api.edge.route import keyed_route
@@ -22,6 +24,11 @@ OPERATOR: Final = (
     "models are the operator's: `llmserve pull`, models_dir and /admin/load serve them"
 )
 EMBEDDINGS: Final = "no model of this server makes embeddings"
+METHODS: Final = {
+    **dict.fromkeys(("chat", "generate", "show"), "POST"),
+    **dict.fromkeys(("tags", "ps", "version"), "GET, HEAD"),
+}
+"""Of those that are served."""
 
 
 def _refuse(path: str, method: str, why: str) -> None:
@@ -38,3 +45,13 @@ _refuse("/blobs/{digest}", "POST", OPERATOR)
 _refuse("/blobs/{digest}", "HEAD", OPERATOR)
 for _path in ("/embed", "/embeddings"):
     _refuse(_path, "POST", EMBEDDINGS)
+
+
+@router.api_route(
+    "/{rest:path}", methods=["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
+)
+async def unknown(rest: str) -> None:
+    """Refused in this dialect's shape."""
+    if rest in METHODS:
+        raise HTTPException(405, headers={"Allow": METHODS[rest]})
+    raise HTTPException(404)

@@ -97,6 +97,21 @@ def test_an_error_is_a_message(
         assert isinstance(answer.json()["error"], str)
 
 
+def test_what_is_not_there_is_refused_in_the_shape_of_this_dialect(ready: TestClient) -> None:
+    for path in ("/api/nothing", "/api/", "/api/chat/more"):
+        answer = ready.post(path, json={})
+        assert (answer.status_code, list(answer.json())) == (404, ["error"])
+        assert "there is no route" in answer.json()["error"]
+    for method, path, allowed in (
+        ("GET", "/api/chat", "POST"),
+        ("POST", "/api/tags", "GET, HEAD"),
+        ("PUT", "/api/version", "GET, HEAD"),
+    ):
+        answer = ready.request(method, path)
+        assert (answer.status_code, answer.headers["allow"]) == (405, allowed)
+        assert isinstance(answer.json()["error"], str)
+
+
 def test_nothing_to_answer_loads_the_model_and_keeps_it(
     ready: TestClient, registry: Registry
 ) -> None:
