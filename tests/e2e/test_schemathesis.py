@@ -1,19 +1,24 @@
-"""Requests made up from our own OpenAPI document: none of them may be a 5xx."""
+"""Requests made up from our own OpenAPI document: none of them may be a 5xx, and each error has the
+shape of its dialect."""
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
+import schemathesis_hooks as hooks
 from server import running_server
 
 UNSAFE = r"^/admin/(load|unload|reload|warm|events)$"
 """A command that works takes the model away, and events never end."""
 EXAMPLES_PER_OPERATION = 10
+HOOKS = {"SCHEMATHESIS_HOOKS": hooks.__name__, "PYTHONPATH": str(Path(hooks.__file__).parent)}
 
 
 @pytest.mark.timeout(540)
@@ -26,7 +31,7 @@ def test_no_request_of_the_schema_is_a_server_error(tiny_model: Path, tmp_path: 
                 str(Path(sys.executable).with_name("schemathesis")),
                 "run",
                 server.url + "/openapi.json",
-                "--checks=not_a_server_error",
+                "--checks=not_a_server_error,error_shape",
                 "--mode=all",
                 f"--max-examples={EXAMPLES_PER_OPERATION}",
                 "--phases=examples,coverage,fuzzing",
@@ -36,6 +41,7 @@ def test_no_request_of_the_schema_is_a_server_error(tiny_model: Path, tmp_path: 
                 f"--exclude-path-regex={UNSAFE}",
             ],
             cwd=tmp_path,
+            env=os.environ | HOOKS,
             capture_output=True,
             text=True,
             timeout=520,
@@ -48,3 +54,17 @@ def test_no_request_of_the_schema_is_a_server_error(tiny_model: Path, tmp_path: 
         assert f"Tested: {tested}" in done.stdout, "an operation was left out"
 
         assert "Traceback" not in server.log
+
+
+def test_errors_of_another_dialects_shape_are_told() -> None:
+    openai = {"error": {"message": "m", "type": "t", "param": None, "code": "c"}}
+    anthropic = {"type": "error", "error": {"type": "t", "message": "m"}, "request_id": "r"}
+    shapes: dict[str, dict[str, Any]] = {
+        "/v1/chat/completions": openai,
+        "/v1/messages/count_tokens": anthropic,
+        "/api/chat": {"error": "m"},
+        "/info": {"error": "m", "error_type": "t"},
+    }
+    for path in shapes:
+        for other, body in shapes.items():
+            assert (hooks.shape_of(path, body) is None) is (path == other)

@@ -20,7 +20,7 @@ from llmserve.api.ignored import tell_ignored_header
 from llmserve.errors import NotFound
 
 BETA: Final = "anthropic-beta"
-OTHERS: Final = ["GET", "HEAD", "PUT", "PATCH", "DELETE", "OPTIONS"]
+OTHERS: Final = ["GET", "HEAD", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"]
 
 router = APIRouter(
     prefix="/v1/messages",

@@ -48,7 +48,7 @@ for _path in ("/embed", "/embeddings"):
 
 
 @router.api_route(
-    "/{rest:path}", methods=["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
+    "/{rest:path}", methods=["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"]
 )
 async def unknown(rest: str) -> None:
     """Refused in this dialect's shape."""

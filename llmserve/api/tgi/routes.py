@@ -4,8 +4,10 @@ our own."""
 from __future__ import annotations
 
 from importlib.metadata import version
+from typing import Final
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
+from starlette.exceptions import HTTPException
 
 from llmserve.api.answer import answer
 from llmserve.api.container import TheCaller, TheContainer, identify
@@ -17,6 +19,10 @@ from llmserve.api.tgi.body import RootBody, StreamBody
 from llmserve.api.tgi.error import tgi_error
 from llmserve.api.tgi.writer import TGIWriter
 from llmserve.errors import ModelNotFound
+
+OTHERS: Final = ["DELETE", "OPTIONS", "PATCH", "PUT", "TRACE"]
+METHODS: Final = {"": "GET, HEAD, POST", "generate_stream": "POST", "info": "GET, HEAD"}
+"""Of each path, by its last part; GET of the root is Ollama's."""
 
 router = APIRouter(route_class=keyed_route(identify, tgi_error), tags=["tgi"])
 
@@ -67,3 +73,11 @@ async def _continue(body: StreamBody, exchange: Exchange) -> Response:
     [generation] = await exchange.open(body)
     writer = TGIWriter(generation, body)
     return await answer(exchange, [generation], writer, is_streamed=body.is_streamed)
+
+
+@router.api_route("/", methods=OTHERS, include_in_schema=False)
+@router.api_route("/generate_stream", methods=[*OTHERS, "GET", "HEAD"], include_in_schema=False)
+@router.api_route("/info", methods=[*OTHERS, "POST"], include_in_schema=False)
+async def other_method(request: Request) -> None:
+    """Refused in this dialect's shape."""
+    raise HTTPException(405, headers={"Allow": METHODS[request.url.path.rpartition("/")[2]]})

@@ -55,3 +55,14 @@ def test_the_default_model_is_described(talking: TestClient) -> None:
 def test_the_root_says_what_ollamas_clients_look_for(talking: TestClient) -> None:
     assert talking.get("/").text == "Ollama is running"
     assert talking.head("/").status_code == 200
+
+
+def test_another_method_is_refused_in_the_shape_of_this_dialect(client: TestClient) -> None:
+    for method, path, allowed in (
+        ("PUT", "/", "GET, HEAD, POST"),
+        ("GET", "/generate_stream", "POST"),
+        ("POST", "/info", "GET, HEAD"),
+    ):
+        answer = client.request(method, path)
+        assert (answer.status_code, answer.headers["allow"]) == (405, allowed)
+        assert answer.json().keys() == {"error", "error_type"}

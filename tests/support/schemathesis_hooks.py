@@ -1,0 +1,43 @@
+"""What schemathesis checks beside what it knows itself: an error has the shape of its dialect.
+(Loaded by schemathesis, by name.)"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import schemathesis
+
+TGI: Final = frozenset({"/", "/generate_stream", "/info"})
+OPENAI: Final = frozenset({"message", "type", "param", "code"})
+KNOWN: Final = frozenset({"DELETE", "GET", "OPTIONS", "PATCH", "POST", "PUT", "TRACE"})
+"""Methods with a body in the answer. One that is made up belongs to no dialect."""
+
+LEAST_ERROR: Final = 400
+
+
+def keys(value: Any) -> set[str]:
+    return set(value) if isinstance(value, dict) else set()
+
+
+def shape_of(path: str, body: Any) -> str | None:
+    """What is wrong with an error's body on this path; `None` if nothing is."""
+    error = body.get("error") if isinstance(body, dict) else None
+    if path.startswith("/v1/messages"):
+        is_right = keys(body) == {"type", "error", "request_id"} and body["type"] == "error"
+        is_right = is_right and {"type", "message"} <= keys(error)
+    elif path.startswith("/api/"):
+        is_right = keys(body) == {"error"} and isinstance(error, str)
+    elif path in TGI:
+        is_right = keys(body) == {"error", "error_type"} and isinstance(error, str)
+    else:
+        is_right = keys(body) == {"error"} and keys(error) == OPENAI
+    return None if is_right else f"an error on {path} looks like {body}"
+
+
+@schemathesis.check
+def error_shape(ctx: Any, response: Any, case: Any) -> None:
+    """Whatever is refused is refused in the dialect of its path."""
+    if response.status_code < LEAST_ERROR or case.method.upper() not in KNOWN:
+        return
+    fault = shape_of(case.operation.path, response.json())
+    assert fault is None, fault
