@@ -1,4 +1,5 @@
-"""A body for each route that takes one, to try at `/docs`. The demo model answers them."""
+"""A body for each route that takes one, and what stands in addresses, to try at `/docs`. The demo
+model answers them."""
 
 from __future__ import annotations
 
@@ -62,11 +63,17 @@ EXAMPLES: Final[dict[str, Any]] = {
 }
 """By path."""
 
+PARAMETERS: Final = {"model": "demo", "prompt": _STORY}
+"""By name."""
+
 
 def with_examples(schema: dict[str, Any]) -> dict[str, Any]:
     """The OpenAPI document with these in it."""
     for path, operations in schema["paths"].items():
         for operation in operations.values():
+            for parameter in operation.get("parameters", ()):
+                if parameter["name"] in PARAMETERS:
+                    parameter["example"] = PARAMETERS[parameter["name"]]
             for content in operation.get("requestBody", {}).get("content", {}).values():
                 content["example"] = EXAMPLES[path]
     return schema

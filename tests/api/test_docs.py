@@ -9,7 +9,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from llmserve.api.docs import ASSETS
-from llmserve.api.examples import EXAMPLES
+from llmserve.api.examples import EXAMPLES, PARAMETERS
 
 
 @pytest.mark.parametrize("root", ["", "/llm"])
@@ -52,3 +52,7 @@ def test_every_body_has_an_example_and_no_other_route_has(client: TestClient) ->
         if "requestBody" in operation
     }
     assert {path: body["example"] for path, body in bodies.items()} == EXAMPLES
+    told = {
+        p["name"]: p["example"] for p in paths["/stream"]["get"]["parameters"] if "example" in p
+    }
+    assert told == PARAMETERS

@@ -12,7 +12,7 @@ import pytest
 from needs import needs
 from server import Server
 
-from llmserve.api.examples import EXAMPLES
+from llmserve.api.examples import EXAMPLES, PARAMETERS
 
 ONLY_HERE = "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"
 PATH = re.compile(r'class="opblock-summary-path[^"]*" data-path="([^"]+)"')
@@ -54,3 +54,9 @@ def test_the_demo_answers_every_example(demo: Server, path: str) -> None:
     assert answer.status_code == 200, answer.text
     assert "x-ignored-fields" not in answer.headers
     assert len(answer.content) > 10
+
+
+def test_the_demo_answers_what_stands_in_addresses(demo: Server) -> None:
+    told = httpx.get(demo.url + "/stream", params=PARAMETERS | {"max_tokens": "5"}, timeout=60)
+    assert "event: done" in told.text
+    assert httpx.get(f"{demo.url}/v1/models/{PARAMETERS['model']}").status_code == 200
