@@ -32,24 +32,30 @@ os.environ["SSL_CERT_DIR"] = str(TESTS)
 
 SLOW: Final = (
     # Servers and commands are started.
-    "cli/test_imports.py", "clients/", "deploy/", "doctor/", "e2e/", "scripts/test_warm.py",
-    "workers/test_imports.py",
+    "cli/test_conversation.py", "cli/test_imports.py", "clients/", "deploy/", "doctor/", "e2e/",
+    "scripts/test_warm.py", "workers/test_imports.py",
     # Kernels are compiled, or whole models computed, case by case.
+    "engines/batching/compute/test_batch.py",
     "engines/batching/compute/test_cuda_build.py",
     "engines/batching/compute/test_cuda_compiled.py",
     "engines/batching/compute/test_cuda_interpreter.py",
     "engines/batching/compute/test_distances.py",
+    "engines/batching/compute/test_families_on_meta.py",
     "engines/batching/compute/test_native_attention.py",
     "engines/batching/compute/test_native_decoder.py",
     "engines/batching/test_equality.py",
     "engines/batching/test_soak.py",
+    "engines/constraints/test_engines.py",
+    "engines/test_prompt_logprobs.py",
     "engines/threaded/test_engine.py",
     "engines/threaded/test_pinned_prefixes.py",
     "engines/threaded/test_warming.py",
+    "engines/weights/test_recommended.py",
     # Downloads, whole tokenizers, workers that take their time to leave.
-    "registry/test_hub.py", "registry/test_memory_of_models.py",
-    "scripts/test_gpu_contact.py", "scripts/test_headline.py", "scripts/test_make_model.py",
-    "text/test_control_tokens.py",
+    "registry/test_frozen_heap.py", "registry/test_hub.py", "registry/test_memory_of_models.py",
+    "scripts/test_demo_documents.py", "scripts/test_gpu_contact.py", "scripts/test_headline.py",
+    "scripts/test_make_model.py", "text/output/test_families.py", "text/test_chat_template.py",
+    "text/test_control_tokens.py", "text/test_detokenizer.py", "text/test_template_environment.py",
     "workers/test_leaving_workers.py",
 )  # fmt: skip
 """What is marked `slow` as a whole; single tests of other files have the mark themselves."""
