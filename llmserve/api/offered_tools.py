@@ -7,7 +7,7 @@ from typing import Annotated, Final
 
 from pydantic import Field
 
-from llmserve.domain import ToolChoice, ToolMode
+from llmserve.domain import Constraint, ToolChoice, ToolMode
 
 MAX_TOOLS: Final = 1024
 FunctionName = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[\w.:/-]+$")]
@@ -24,6 +24,19 @@ def check_choice(choice: ToolChoice, names: Collection[str]) -> None:
         raise ValueError(f"{unknown!r} is not among the tools")
     if choice.mode is ToolMode.REQUIRED and not names:
         raise ValueError("a tool must be called and there are no tools")
+
+
+def check_call_or_format(choice: ToolChoice, constraint: Constraint | None) -> None:
+    """Check that an answer is not to be a call and a text of a form.
+
+    Raises:
+        ValueError: it is.
+    """
+    if choice.mode is ToolMode.REQUIRED and constraint is not None:
+        raise ValueError(
+            "a tool must be called, and a format for the answer's text is set; "
+            "send one of tool_choice and the format"
+        )
 
 
 def check_different(names: Sequence[str]) -> None:

@@ -117,9 +117,12 @@ class KeptStream:
             await self._finish()
 
     async def _finish(self) -> None:
-        self._is_over = True
-        self._wake()
-        await self._release()
+        """What was used is given back, and known, before the reader sees the end."""
+        try:
+            await self._release()
+        finally:
+            self._is_over = True
+            self._wake()
 
     async def _make_room(self) -> None:
         while self._num_bytes > RING_BYTES and len(self._ring) > 1:

@@ -18,8 +18,13 @@ class KeptStreams:
         self._most = max_bytes // RING_BYTES if away_seconds > 0 else 0
         self._streams: dict[str, KeptStream] = {}
 
-    def has_room(self) -> bool:
-        """Whether one more can be kept; those that only wait for the rest to be read give way."""
+    @property
+    def keeps_any(self) -> bool:
+        """Whether streams are kept at all, here and in the other workers of the box."""
+        return self._most > 0
+
+    def make_room(self) -> bool:
+        """Whether one more can be kept; one that only waits for the rest to be read gives way."""
         if len(self._streams) >= self._most:
             over = next((one for one in self._streams.values() if one.is_over), None)
             if over is not None:

@@ -58,9 +58,11 @@ def tried(test: Callable[[KeptStreams, Source, KeptStream], Awaitable[None]]) ->
 
 
 def test_nothing_is_kept_where_it_is_not_asked_for() -> None:
-    assert not KeptStreams(0.0, 2**30).has_room()
-    assert not KeptStreams(1.0, RING_BYTES - 1).has_room()
-    assert KeptStreams(1.0, RING_BYTES).has_room()
+    assert not KeptStreams(0.0, 2**30).make_room()
+    assert not KeptStreams(1.0, RING_BYTES - 1).make_room()
+    assert KeptStreams(1.0, RING_BYTES).make_room()
+    assert not KeptStreams(0.0, 2**30).keeps_any
+    assert KeptStreams(1.0, RING_BYTES).keeps_any
 
 
 def test_a_stream_that_nobody_comes_back_to_is_ended() -> None:
@@ -75,7 +77,7 @@ def test_a_stream_that_nobody_comes_back_to_is_ended() -> None:
         await reader.aclose()
         await until(lambda: source.is_released)
         assert kept.find("s", "me", 1) is None
-        assert kept.has_room()
+        assert kept.make_room()
 
     run(test)
 
@@ -99,6 +101,7 @@ def test_who_comes_back_goes_on_behind_what_it_has_seen() -> None:
         await until(lambda: stream.is_over)
         again = kept.find("s", "me", 1)
         assert again is stream
+        assert source.is_released, "before the reader sees the end"
         assert [each async for each in again.read(1)] == [(2, b"b"), (3, b"c"), (4, b"d")]
         assert kept.find("s", "me", 3) is stream, "the last frame may have been lost on the way"
         assert kept.find("s", "me", 4) is None, "all has been seen"
@@ -170,13 +173,13 @@ def test_streams_that_are_over_give_way_and_running_ones_do_not() -> None:
         over, running, third = Source(), Source(), Source()
         one = kept.keep("over", "me", over.frames(), over.release)
         kept.keep("running", "me", running.frames(), running.release)
-        assert not kept.has_room()
+        assert not kept.make_room()
         over.say(b"a", None)
         await until(lambda: one.is_over)
-        assert kept.has_room()
+        assert kept.make_room()
         assert kept.find("over", "me", 0) is None
         kept.keep("third", "me", third.frames(), third.release)
-        assert not kept.has_room()
+        assert not kept.make_room()
         assert kept.find("running", "me", 0) is not None
         await kept.close()
         await one.close()

@@ -15,7 +15,12 @@ from llmserve.api.anthropic.output_config import OutputConfig, OutputFormat
 from llmserve.api.anthropic.thinking import Thinking
 from llmserve.api.anthropic.tools import CustomTool, ToolChoiceIn, ToolIn
 from llmserve.api.generation_body import GenerationBody
-from llmserve.api.offered_tools import MAX_TOOLS, check_choice, check_different
+from llmserve.api.offered_tools import (
+    MAX_TOOLS,
+    check_call_or_format,
+    check_choice,
+    check_different,
+)
 from llmserve.api.sampling_body import MAX_TOKENS_LIMIT, SamplingBody
 from llmserve.api.unsupported import SERVED_ELSEWHERE
 from llmserve.domain import (
@@ -99,11 +104,7 @@ class ConversationBody(Cacheable, GenerationBody):
             raise ValueError(
                 "output_format is the older form of output_config.format; send one of them"
             )
-        if self.choice.mode is ToolMode.REQUIRED and self.constraint() is not None:
-            raise ValueError(
-                "a tool must be called, and a format for the answer's text is set; "
-                "send one of tool_choice and the format"
-            )
+        check_call_or_format(self.choice, self.constraint())
         return self
 
     @property

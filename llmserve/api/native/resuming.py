@@ -32,7 +32,7 @@ def resumable(exchange: Exchange, generation: Generation) -> Response:
     """A stream that can be read on after its connection was cut, where that is set and there is
     room."""
     kept = exchange.container.kept_streams
-    if not kept.has_room():
+    if not kept.make_room():
         frames = frames_of([generation], NativeWriter(generation))
         return stream_response(frames, exchange.container)
     stream = kept.keep(
@@ -48,9 +48,10 @@ def resumable(exchange: Exchange, generation: Generation) -> Response:
 async def read_on(exchange: Exchange, stream_id: str, after: int) -> Response:
     """The rest of a stream; 204 where there is none, and `EventSource` stays away."""
     container = exchange.container
-    frames = await find_anywhere(
-        container.kept_streams, container.membership, stream_id, exchange.caller.name, after
-    )
+    kept, caller = container.kept_streams, exchange.caller.name
+    frames = None
+    if kept.keeps_any:
+        frames = await find_anywhere(kept, container.membership, stream_id, caller, after)
     if frames is None:
         return Response(status_code=204)
     return stream_response(_with_ids(stream_id, frames), container)

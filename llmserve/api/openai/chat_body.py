@@ -10,7 +10,12 @@ import orjson
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from llmserve.api.constraint_fields import ConstraintFields
-from llmserve.api.offered_tools import MAX_TOOLS, check_choice, check_different
+from llmserve.api.offered_tools import (
+    MAX_TOOLS,
+    check_call_or_format,
+    check_choice,
+    check_different,
+)
 from llmserve.api.openai.body import OpenAIBody
 from llmserve.api.openai.messages import ChatMessage
 from llmserve.api.openai.no_op import ChatNoOpFields
@@ -144,11 +149,7 @@ class ChatBody(ChatNoOpFields, OpenAIBody):
 
     @model_validator(mode="after")
     def _call_or_format(self) -> ChatBody:
-        if self.choice.mode is ToolMode.REQUIRED and self.constraint() is not None:
-            raise ValueError(
-                "a tool must be called, and a format for the answer's text is set; "
-                "send one of tool_choice and the format"
-            )
+        check_call_or_format(self.choice, self.constraint())
         return self
 
     @property

@@ -12,10 +12,11 @@ from llmserve.api.constraint_fields import ConstraintFields
 from llmserve.api.edge.timeouts import earliest
 from llmserve.api.fields import Fields
 from llmserve.api.no_op import MARK, HintFields, MetadataText
+from llmserve.api.offered_tools import check_call_or_format
 from llmserve.api.responses.prompt_fields import PromptFields
 from llmserve.api.sampling_body import MAX_TOKENS_LIMIT, CacheSalt, SamplingBody
 from llmserve.api.unsupported import SERVED_ELSEWHERE, UNSUPPORTED_FIELDS
-from llmserve.domain import Constraint, GenerationRequest, SamplingFields, ToolMode
+from llmserve.domain import Constraint, GenerationRequest, SamplingFields
 
 MAX_TOP_LOGPROBS: Final = 20
 LOGPROBS: Final = "message.output_text.logprobs"
@@ -117,11 +118,7 @@ class ResponseBody(PromptFields, HintFields, ConstraintFields, SamplingBody):
 
     @model_validator(mode="after")
     def _call_or_format(self) -> ResponseBody:
-        if self.choice.mode is ToolMode.REQUIRED and self.constraint() is not None:
-            raise ValueError(
-                "a tool must be called, and a format for the answer's text is set; "
-                "send one of tool_choice and the format"
-            )
+        check_call_or_format(self.choice, self.constraint())
         return self
 
     @property
