@@ -17,11 +17,11 @@ class SkippingCache(KVCache):
     def write(
         self, layer: int, slots: torch.Tensor, keys: torch.Tensor, values: torch.Tensor
     ) -> None:
-        blocks = slots.clamp(min=0) // self.block_size
-        offsets = slots.clamp(min=0) % self.block_size
-        is_kept = (slots >= 0)[:, None, None]
         for cached, new in ((self.keys[layer], keys), (self.values[layer], values)):
-            cached[blocks, :, offsets] = torch.where(is_kept, new, cached[blocks, :, offsets])
+            cells = cached.transpose(1, 2).flatten(0, 1)  # (slots, kv_heads, head_dim)
+            spare = torch.cat((cells, cells[:1]))
+            spare[torch.where(slots < 0, cells.shape[0], slots)] = new
+            cached.transpose(1, 2).copy_(spare[:-1].view_as(cached.transpose(1, 2)))
 
 
 class Repeater:

@@ -297,7 +297,11 @@ class BatchingEngine(Generator):
             computation,
             partial(self._admit, wakes=wakes),
             wakes,
-            pacer=Pacer(most, LEAST_TOKENS_ON_GPU if self._is_on_gpu else LEAST_TOKENS),
+            pacer=Pacer(
+                most,
+                LEAST_TOKENS_ON_GPU if self._is_on_gpu else LEAST_TOKENS,
+                computation.replayed_tokens,
+            ),
             clock=awake_clock,
             on_step=partial(options.on_step, self._spec.name),
         )

@@ -27,14 +27,22 @@ costs."""
 
 
 class Pacer:
-    """Owned by the step loop."""
+    """Owned by the step loop. Steps with up to `replayed_tokens` of prompts may be replayed from a
+    CUDA graph."""
 
-    def __init__(self, max_tokens_per_step: int, least_tokens: int = LEAST_TOKENS) -> None:
+    def __init__(
+        self,
+        max_tokens_per_step: int,
+        least_tokens: int = LEAST_TOKENS,
+        replayed_tokens: int = 0,
+    ) -> None:
         self._most = max_tokens_per_step
         self._least = min(least_tokens, max_tokens_per_step)
         self._decode = DecodeCosts()
         self._prefill = PrefillCosts()
         self._prefill_steps = 0
+        self._replayed_tokens = replayed_tokens
+        self._replayed, self._launched = PrefillCosts(), PrefillCosts()
 
     def prefill_budget(self, stats: SchedulerStats) -> int:
         """Prefill tokens for the next step.
@@ -50,6 +58,8 @@ class Pacer:
             budget = self._most
         else:
             budget = max(self._least, int(spare / prefill.per_token))
+        if budget > self._replayed_tokens and self._is_replaying_cheaper(budget):
+            budget = self._replayed_tokens
         is_probe = self._prefill_steps % PROBE_EVERY == PROBE_EVERY - 1
         return max(1, budget // 2) if is_probe else budget
 
@@ -65,4 +75,18 @@ class Pacer:
         if known is not None and decode:
             seconds = min(seconds, MOST_GROWTH * (decode + known.of(prompt_tokens)))
         # Also without streams: what any step costs is not booked on the prompt.
-        self._prefill.learn(prompt_tokens, max(0.0, seconds - decode))
+        added = max(0.0, seconds - decode)
+        self._prefill.learn(prompt_tokens, added)
+        is_small = prompt_tokens <= self._replayed_tokens
+        (self._replayed if is_small else self._launched).learn(prompt_tokens, added)
+
+    def _is_replaying_cheaper(self, budget: int) -> bool:
+        """Whether a prompt's tokens cost less in the largest step that may be replayed than in one
+        of so many, which never is."""
+        replayed, launched = self._replayed.estimate, self._launched.estimate
+        if not self._replayed_tokens or replayed is None:
+            return False
+        if launched is None:
+            return True
+        small, large = replayed.of(self._replayed_tokens), launched.of(budget)
+        return small / self._replayed_tokens <= large / budget

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -103,6 +104,38 @@ def test_a_prompt_on_a_gpu_is_not_read_in_slivers(machine: Machine, best: int) -
     machine.run(pacer, 500)
     assert len(machine.run(pacer, 2000)) <= best + 1
     assert len(machine.run(pacer, 2000)) == best
+
+
+@dataclass(frozen=True)
+class Replaying(Machine):
+    """Steps with up to 1,024 prompt tokens are replayed, where prompts are `is_short`."""
+
+    is_short: bool = True
+
+    def seconds(self, tokens: int) -> float:
+        if tokens > 1024 or not self.is_short:
+            return super().seconds(tokens)
+        return self.decode + (0.001 + tokens * self.per_token if tokens else 0.0)
+
+
+@pytest.mark.parametrize(
+    "machine",
+    [
+        pytest.param(Replaying(0.0046, 0.024, 4e-6), id="qwen3-0.6b"),
+        pytest.param(Replaying(0.0081, 0.024, 24e-6), id="llama-8b"),
+    ],
+)
+def test_beside_streams_a_prompt_is_read_in_steps_that_are_replayed(machine: Replaying) -> None:
+    pacer = Pacer(4096, LEAST_TOKENS_ON_GPU, 1024)
+    pacer.learn(plan(0, 4096), machine.seconds(4096))  # alone it is read at once
+    machine.run(pacer, 500)
+    assert max(machine.run(pacer, 20_000)) <= 1024
+    long = dataclasses.replace(machine, is_short=False)  # no graph takes its context
+    long.run(pacer, 20_000)
+    assert max(long.run(pacer, 20_000)) > 1024
+    for _ in range(30):
+        machine.run(pacer, 500)
+    assert max(machine.run(pacer, 20_000)) <= 1024
 
 
 @settings(max_examples=50, deadline=None)

@@ -28,7 +28,8 @@ class Batch:
         num_decode: how many rows, the first ones, have one token.
         max_query: tokens of the longest row.
         max_context: the largest context length.
-        prefill_context: context lengths of the rows past `num_decode`, added up.
+        prefill_context: context lengths of the rows past `num_decode`, added up; `None` where they
+            are only known when the batch is computed, as in a graph.
         targets: what is scored, if anything.
     """
 
@@ -42,7 +43,7 @@ class Batch:
     num_decode: int
     max_query: int
     max_context: int
-    prefill_context: int
+    prefill_context: int | None
     targets: Targets | None = None
 
     @classmethod

@@ -26,6 +26,7 @@ class ModelComputation:
         arithmetic: how the size of the cache was found.
         tokens_per_step: the largest step that there is memory for.
         step_bytes: of a GPU's memory that such a step takes while it is computed.
+        replayed_tokens: of prompts, in the largest step of a CUDA graph with any; else 0.
     """
 
     cache: KVCache
@@ -35,6 +36,7 @@ class ModelComputation:
     runner: Runner
     close_forward: Callable[[], None]
     step_bytes: int = 0
+    replayed_tokens: int = 0
 
     def prepare(self, plan: StepPlan) -> Batch:
         """The plan as tensors."""

@@ -1,5 +1,6 @@
 """Puts together what computes a model's steps on an NVIDIA GPU: attention that passes a trial, room
-for the largest step, the KV cache in what is left, every kernel compiled, decode in CUDA graphs."""
+for the largest step, the KV cache in what is left, every kernel compiled, decode and steps with
+short pieces of prompts in CUDA graphs."""
 
 from __future__ import annotations
 
@@ -90,9 +91,11 @@ class _Assembly:
         self._refusals = refusals
         self._on_progress = on_progress
         self._memory: Memory = DeviceMemory(loaded.device)
+        self._prompt_tokens = 0  # at most, in CUDA graphs
 
     def build(self, tokens_per_step: int, is_compiled: bool) -> ModelComputation:
         """Measures first, then allocates what stays."""
+        self._prompt_tokens = tokens_per_step
         headroom = self._headroom(tokens_per_step)
         self._on_progress(LoadProgress("compiling kernels"))
         self._backend.compile_all(self._options.max_running, self._loaded.max_context)
@@ -100,6 +103,7 @@ class _Assembly:
         cache = self._cache(size.num_blocks)
         parts = ["transformers' code", self._backend.name]
         forward: Forward = self.forward
+        replayed = 0
         if is_compiled:
             from llmserve.engines.batching.compute.cuda.compiled import compiled
 
@@ -108,6 +112,7 @@ class _Assembly:
         if headroom.graph_bytes is not None:
             forward = graphed = self._graphed(cache)
             problem = graphed.capture(self._report_graphs)
+            replayed = graphed.max_prompt_tokens
             if problem is None:
                 parts.append(f"{graphed.num_graphs} CUDA graphs")
             else:
@@ -120,6 +125,7 @@ class _Assembly:
             Runner(forward, cache, self._loaded.device),
             self.forward.close,
             headroom.step_bytes,
+            replayed,
         )
 
     def _headroom(self, tokens_per_step: int) -> Headroom:
@@ -148,15 +154,22 @@ class _Assembly:
         return Headroom(tokens, step_bytes, graph_bytes)
 
     def _graph_bytes(self, cache: KVCache) -> int | None:
-        """`None` where decode cannot be captured."""
+        """`None` where no step can be captured."""
         reason: int | str = "attention in torch waits for the device"
         if self._backend.is_capturable:
             reason = measure_graphs(self._memory, partial(self._graphed, cache))
+            if isinstance(reason, str):
+                self._refuse(f"no CUDA graphs for prompts: {reason}")
+                self._prompt_tokens = 0
+                reason = measure_graphs(self._memory, partial(self._graphed, cache))
         if isinstance(reason, int):
             return reason
-        logger.warning("decode runs without CUDA graphs: {}", reason)
-        self._refusals.append(f"no CUDA graphs: {reason}")
+        self._refuse(f"no CUDA graphs: {reason}")
         return None
+
+    def _refuse(self, reason: str) -> None:
+        logger.warning("{}", reason)
+        self._refusals.append(reason)
 
     def _graphed(self, cache: KVCache) -> GraphedForward:
         device = self._loaded.device
@@ -166,6 +179,7 @@ class _Assembly:
             CudaRecorder(device),
             max_rows=self._options.max_running,
             max_context=self._loaded.max_context,
+            max_prompt_tokens=self._prompt_tokens,
             device=device,
         )
 

@@ -20,7 +20,7 @@ from measure.roofline import copy_bandwidth, step_bytes
 
 BATCHES = (1, 8, 64, 256)
 CONTEXTS = (1024, 8192)
-PROMPTS = (1, 16, 64, 256, 1024, 2000, 4096)
+PROMPTS = (1, 16, 64, 256, 512, 1024, 2000, 4096)
 BLOCK_SIZE = 16
 
 

@@ -9,6 +9,7 @@ from measure.gpu.contact.step import Step
 EQUALITY_SHARES: Final = 4
 KERNEL_TESTS: Final = "tests/engines/batching/compute/test_cuda_kernels.py"
 GRAPH_TESTS: Final = "tests/engines/batching/compute/test_cuda_graphs.py"
+PROMPT_GRAPH_TESTS: Final = "tests/engines/batching/compute/test_cuda_prompt_graphs.py"
 
 
 def all_steps() -> list[Step]:
@@ -21,6 +22,7 @@ def all_steps() -> list[Step]:
         Step("failures", _module("failures"), 90),
         Step("server", _module("server"), 120),
         _tests("graphs", GRAPH_TESTS, ""),
+        _tests("prompt-graphs", PROMPT_GRAPH_TESTS, ""),
         Step("capture-bfloat16", _module("capture"), 120),
         Step("restricted", _module("restricted"), 90),
         Step("recompilation", _module("recompilation"), 90),

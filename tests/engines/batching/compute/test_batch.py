@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmserve.engines.batching.compute.batch import Batch
-from llmserve.engines.batching.compute.cuda.decode_buffers import DecodeBuffers
+from llmserve.engines.batching.compute.cuda.decode_buffers import Bucket, DecodeBuffers
 from llmserve.engines.batching.schedule.plan import Slice, StepPlan
 from llmserve.engines.batching.schedule.scoring import Scoring
 from llmserve.engines.batching.schedule.sequence import Sequence
@@ -91,7 +91,7 @@ def test_no_graph_runs_a_row_that_is_scored() -> None:
         )
         return Batch.from_plan(StepPlan(slices), 4, torch.device("cpu"))
 
-    buffers = DecodeBuffers(4, 4, torch.device("cpu"))
-    assert buffers.holds(batch(range(0)))
+    buffers = DecodeBuffers([Bucket(4, 64)], 4, torch.device("cpu"))
+    assert buffers.find(batch(range(0))) is not None
     assert batch(range(4, 5)).sampled.tolist() == [1, 0]
-    assert not buffers.holds(batch(range(4, 5)))
+    assert buffers.find(batch(range(4, 5))) is None

@@ -7,16 +7,26 @@ import dataclasses
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from typing import ClassVar
 from unittest import mock
 
 import pytest
 import torch
-from cuda_doubles import Repeater, SkippingCache
-from transformers import LlamaConfig, LlamaForCausalLM
+from cuda_doubles import Repeater
+from graph_subject import (
+    BLOCK_SIZE,
+    CPU,
+    MAX_CONTEXT,
+    MAX_ROWS,
+    make_attention,
+    make_cache,
+    make_forward,
+    make_graphed,
+    make_model,
+    make_sequences,
+)
 
-from llmserve.engines.batching.compute.attention import Attention, TorchAttention
 from llmserve.engines.batching.compute.batch import Batch
 from llmserve.engines.batching.compute.cuda import decode_buffers
 from llmserve.engines.batching.compute.cuda.compiled import compiled
@@ -28,16 +38,10 @@ from llmserve.engines.batching.compute.cuda.graphs import (
 )
 from llmserve.engines.batching.compute.cuda.splits import LONGEST_PART
 from llmserve.engines.batching.compute.forward import Forward
-from llmserve.engines.batching.compute.kv_cache import KVCache, LayerShape
+from llmserve.engines.batching.compute.kv_cache import KVCache
 from llmserve.engines.batching.compute.transformers_forward import TransformersForward
 from llmserve.engines.batching.schedule.plan import Slice, StepPlan
 from llmserve.engines.batching.schedule.sequence import Sequence
-
-CPU = torch.device("cpu")
-BLOCK_SIZE = 4
-MAX_ROWS = 10
-MAX_CONTEXT = 32
-SHAPE = LayerShape(kv_heads=2, head_dim=16)
 
 
 class Refusing:
@@ -54,63 +58,8 @@ class Refusing:
         return work
 
 
-def make_model(device: torch.device = CPU) -> LlamaForCausalLM:
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=64,
-        hidden_size=64,
-        intermediate_size=96,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-    )
-    return LlamaForCausalLM(config).eval().to(device)
-
-
-def make_attention(device: torch.device) -> Attention:
-    if device == CPU:
-        return TorchAttention()
-    from llmserve.engines.batching.compute.cuda.attention import CudaAttention
-
-    return CudaAttention(device)
-
-
-@contextmanager
-def make_forward(device: torch.device = CPU) -> Iterator[TransformersForward]:
-    forward = TransformersForward(make_model(device), make_attention(device))
-    try:
-        yield forward
-    finally:
-        forward.close()
-
-
-def make_cache(device: torch.device = CPU) -> KVCache:
-    kind: type[KVCache] = SkippingCache
-    if device != CPU:
-        from llmserve.engines.batching.compute.cuda.kv_write import CudaKVCache
-
-        kind = CudaKVCache
-    return kind(
-        [SHAPE, SHAPE], num_blocks=128, block_size=BLOCK_SIZE, dtype=torch.float32, device=device
-    )
-
-
-def make_graphed(forward: Forward, cache: KVCache, recorder: Repeater | Refusing) -> GraphedForward:
-    return GraphedForward(
-        forward, cache, recorder, max_rows=MAX_ROWS, max_context=MAX_CONTEXT, device=CPU
-    )
-
-
-def make_sequences(count: int) -> list[Sequence]:
-    """Prompts of 1, 4, 7, ... tokens, each with blocks of its own for all it may become."""
-    width = MAX_CONTEXT // BLOCK_SIZE
-    return [
-        Sequence(
-            token_ids=[(7 * row + token) % 64 for token in range(1 + 3 * row % 20)],
-            blocks=list(range(1 + row * width, 1 + (row + 1) * width)),
-        )
-        for row in range(count)
-    ]
+def make_buffers() -> DecodeBuffers:
+    return DecodeBuffers(buckets(MAX_ROWS, MAX_CONTEXT), MAX_CONTEXT // BLOCK_SIZE, CPU)
 
 
 def decode_batch(sequences: list[Sequence], device: torch.device = CPU) -> Batch:
@@ -224,24 +173,22 @@ def test_what_is_no_full_decode_step_runs_eagerly() -> None:
     assert recorder.replayed == 1
 
 
-@torch.inference_mode()
 def test_a_batch_is_replayed_by_the_smallest_graph_that_takes_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(decode_buffers, "LONGEST_PART", 16)
-    with make_forward() as forward:
-        graphed = make_graphed(forward, make_cache(), Repeater())
+    steps = make_buffers()
     few, many = make_sequences(2), make_sequences(MAX_ROWS)
-    assert graphed._bucket(decode_batch(few)) == Bucket(2, 16)
-    assert graphed._bucket(decode_batch(many[:3])) == Bucket(4, 16)
-    assert graphed._bucket(decode_batch(many)) == Bucket(MAX_ROWS, 32)
-    assert graphed._bucket(decode_batch(many[:9])) == Bucket(MAX_ROWS, 32)
+    assert steps.find(decode_batch(few)) == Bucket(2, 16)
+    assert steps.find(decode_batch(many[:3])) == Bucket(4, 16)
+    assert steps.find(decode_batch(many)) == Bucket(MAX_ROWS, 32)
+    assert steps.find(decode_batch(many[:9])) == Bucket(MAX_ROWS, 32)
 
 
 def test_rows_past_the_batch_read_and_write_nothing() -> None:
-    buffers = DecodeBuffers(MAX_ROWS, MAX_CONTEXT // BLOCK_SIZE, CPU)
-    buffers.load(decode_batch(make_sequences(8)), 8)
-    buffers.load(decode_batch(make_sequences(3)), 4)
+    buffers = make_buffers()
+    buffers.load(decode_batch(make_sequences(8)), Bucket(8, 32))
+    buffers.load(decode_batch(make_sequences(3)), Bucket(4, 32))
     view = buffers.view(Bucket(4, 32))
     assert view.slots.tolist()[3:] == [-1]
     assert view.context_lengths.tolist() == [1, 4, 7, 0]

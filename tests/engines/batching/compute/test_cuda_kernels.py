@@ -3,6 +3,7 @@ Triton's interpreter, where `test_cuda_interpreter` starts this file once more."
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from dataclasses import dataclass
 
@@ -187,6 +188,30 @@ def test_a_row_without_context_gets_zeros_and_disturbs_nobody(
     case.check(attention, variant)
     result = attention.attend(case.cache, 0, case.batch, case.query, variant)
     assert not result[[1, 3]].any()
+
+
+@pytest.mark.parametrize(("device", "dtype"), TARGETS)
+@pytest.mark.parametrize("options", VARIANTS)
+def test_what_pads_a_graph_with_prompts_gets_zeros_and_disturbs_nobody(
+    device: str, dtype: torch.dtype, options: dict[str, object]
+) -> None:
+    # Decode rows without context, prompts without tokens, tokens without context.
+    case = make_case(
+        [(33, 1), (0, 1), (90, 40), (17, 17), (0, 0), (0, 0), (0, 70)],
+        device=device,
+        dtype=dtype,
+        kv_heads=KV_HEADS,
+        group=3,
+        head_dim=64,
+    )
+    batch = dataclasses.replace(case.batch, max_query=127, prefill_context=None)
+    case = dataclasses.replace(case, batch=batch)
+    variant = make_variant(options, case.query)
+    attention = make_attention(device, 4)
+    case.check(attention, variant)
+    result = attention.attend(case.cache, 0, batch, case.query, variant)
+    assert not result[1].any()
+    assert not result[-70:].any()
 
 
 @pytest.mark.parametrize(("device", "dtype"), TARGETS)

@@ -21,6 +21,7 @@ from llmserve.engines.batching.compute.batch import Batch
 from llmserve.engines.batching.compute.cuda.attention import Chip, CudaAttention
 from llmserve.engines.batching.compute.cuda.decode_buffers import DecodeBuffers, buckets
 from llmserve.engines.batching.compute.cuda.kv_write import CudaKVCache
+from llmserve.engines.batching.compute.cuda.prompt_buffers import PromptBuffers, prompt_buckets
 from llmserve.engines.batching.compute.cuda.splits import all_splits
 from llmserve.engines.batching.compute.kv_cache import LayerShape
 from llmserve.engines.batching.schedule.plan import Slice, StepPlan
@@ -92,9 +93,12 @@ class Model:
         for is_turned in (True, False):
             self.step(batch_of([(3, 1), (40, 7)]), is_turned=is_turned)
         self.attention.compile_all(MAX_ROWS, MAX_CONTEXT)
-        buffers = DecodeBuffers(MAX_ROWS, 8, CPU)
-        for bucket in buckets(MAX_ROWS, MAX_CONTEXT):
+        buffers = DecodeBuffers(buckets(MAX_ROWS, MAX_CONTEXT), 8, CPU)
+        for bucket in buffers.buckets:
             self.step(buffers.view(bucket), is_turned=True)
+        prompts = PromptBuffers(prompt_buckets(MAX_ROWS, MAX_CONTEXT, 256), 8, CPU)
+        for each in prompts.buckets:
+            self.step(prompts.view(each), is_turned=True)
 
 
 def batch_of(rows: list[tuple[int, int]]) -> Batch:

@@ -14,6 +14,7 @@ from transformers import AutoModelForCausalLM
 from llmserve.engines.batching.compute.attention import Variant
 from llmserve.engines.batching.compute.batch import Batch
 from llmserve.engines.batching.compute.cuda.decode_buffers import Bucket, DecodeBuffers
+from llmserve.engines.batching.compute.cuda.prompt_buffers import PromptBuffers, prompt_buckets
 from llmserve.engines.batching.compute.cuda.syncs import RefuseSyncs
 from llmserve.engines.batching.compute.kv_cache import KVCache, LayerShape
 from llmserve.engines.batching.compute.transformers_forward import TransformersForward
@@ -68,7 +69,7 @@ class Launches(TorchDispatchMode):
         return func(*args, **kwargs)
 
 
-def decode(family: str, layers: int, mode: TorchDispatchMode) -> None:
+def run(family: str, layers: int, mode: TorchDispatchMode, batch: Batch) -> None:
     preset = find_preset(f"tiny-{family}")
     config = preset.config()
     config.num_hidden_layers = layers
@@ -80,13 +81,17 @@ def decode(family: str, layers: int, mode: TorchDispatchMode) -> None:
     cache = NoCache(
         [LayerShape(1, 1)] * layers, num_blocks=1, block_size=16, dtype=torch.bfloat16, device=META
     )
-    buffers = DecodeBuffers(ROWS, 2, META)
     try:
         with torch.inference_mode(), mode:
-            logits = forward(buffers.view(Bucket(ROWS, 32)), cache)
+            logits = forward(batch, cache)
     finally:
         forward.close()
-    assert logits.shape == (ROWS, config.vocab_size)
+    assert logits.shape == (len(batch.sampled), config.vocab_size)
+
+
+def decode(family: str, layers: int, mode: TorchDispatchMode) -> None:
+    bucket = Bucket(ROWS, 32)
+    run(family, layers, mode, DecodeBuffers([bucket], 2, META).view(bucket))
 
 
 def test_every_family_is_here() -> None:
@@ -96,6 +101,12 @@ def test_every_family_is_here() -> None:
 @pytest.mark.parametrize("family", LAUNCHES)
 def test_decode_never_waits_for_the_device(family: str) -> None:
     decode(family, 2, RefuseSyncs())
+
+
+@pytest.mark.parametrize("family", LAUNCHES)
+def test_nor_does_a_step_with_prompts(family: str) -> None:
+    [bucket] = prompt_buckets(ROWS, 32, 64)
+    run(family, 2, RefuseSyncs(), PromptBuffers([bucket], 2, META).view(bucket))
 
 
 @pytest.mark.parametrize(("family", "budget"), LAUNCHES.items())

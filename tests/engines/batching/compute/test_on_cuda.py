@@ -13,7 +13,7 @@ from cuda_doubles import FakeMemory, Repeater, SkippingCache
 
 from llmserve.domain import LoadProgress, ModelSpec, SamplingParams
 from llmserve.engines.batching.compute import on_cuda
-from llmserve.engines.batching.compute.attention import TorchAttention, Variant
+from llmserve.engines.batching.compute.attention import Variant
 from llmserve.engines.batching.compute.backends import Backend
 from llmserve.engines.batching.compute.batch import Batch
 from llmserve.engines.batching.compute.building import build_computation
@@ -35,21 +35,20 @@ PROMPTS = ([5, 6, 7], [9] * 11, [3])
 
 
 class TorchFreeOfSyncs:
-    """Attends to decode rows without a look at the host's side of anything, and to others as plain
-    torch does. Every row reads its whole table."""
+    """Attends without a look at the host's side of anything. Every token reads its row's whole
+    table."""
 
     def attend(
         self, cache: KVCache, layer: int, batch: Batch, query: torch.Tensor, variant: Variant
     ) -> torch.Tensor:
-        if batch.num_decode < batch.context_lengths.shape[0]:
-            return TorchAttention().attend(cache, layer, batch, query, variant)
-        keys = cache.keys[layer][batch.block_tables.long()].transpose(1, 2).flatten(2, 3)
-        values = cache.values[layer][batch.block_tables.long()].transpose(1, 2).flatten(2, 3)
-        group = query.shape[1] // keys.shape[1]
-        rows, _, context, _ = keys.shape
-        folded = query.reshape(rows, keys.shape[1], group, -1)
+        tokens = torch.arange(query.shape[0], dtype=torch.int32)
+        rows = torch.searchsorted(batch.query_starts[1:].contiguous(), tokens, right=True)
+        last = batch.context_lengths[rows] - batch.query_starts[rows + 1] + tokens
+        keys = cache.keys[layer][batch.block_tables[rows].long()].transpose(1, 2).flatten(2, 3)
+        values = cache.values[layer][batch.block_tables[rows].long()].transpose(1, 2).flatten(2, 3)
+        folded = query.reshape(keys.shape[0], keys.shape[1], query.shape[1] // keys.shape[1], -1)
         scores = folded @ keys.transpose(2, 3) * variant.scale
-        hidden = torch.arange(context)[None, None, None] >= batch.context_lengths.view(-1, 1, 1, 1)
+        hidden = torch.arange(keys.shape[2]) > last.view(-1, 1, 1, 1)
         weights = scores.masked_fill(hidden, -torch.inf).softmax(-1).nan_to_num(0.0)
         return (weights @ values).reshape(query.shape)
 
@@ -127,8 +126,9 @@ def test_a_cuda_device_gets_kernels_graphs_and_compiled_layers(
     try:
         assert told == ["kernels for 6 rows of 2048 tokens", "compile"]
         assert computation.description == (
-            "transformers' code, attention of a double, torch.compile, 4 CUDA graphs"
+            "transformers' code, attention of a double, torch.compile, 5 CUDA graphs"
         )
+        assert computation.replayed_tokens == 64
         assert "12,345 for steps of 64 tokens" in computation.arithmetic
         stages = list(dict.fromkeys(each.stage for each in progress))
         assert stages == [
@@ -161,7 +161,9 @@ def test_a_model_that_waits_for_the_device_runs_without_graphs_and_says_why(
     monkeypatch.setattr(loaded.model, "forward", looks)
     computation = on_double(loaded)
     try:
+        assert "no CUDA graphs for prompts: aten._local_scalar_dense" in computation.description
         assert "no CUDA graphs: aten._local_scalar_dense" in computation.description
+        assert computation.replayed_tokens == 0
         assert tokens_of(computation, loaded.model.config.vocab_size) == expected
         assert recorder.replayed == 0
     finally:

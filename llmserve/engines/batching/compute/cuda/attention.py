@@ -139,7 +139,8 @@ class _Prefill:
         )
         num_context = self.batch.prefill_context
         shape = LayerShape(layer.kv_heads, layer.keys.shape[3])
-        if varlen is None or not fits(num_context, shape, layer.keys.dtype):
+        is_copied = num_context is not None and fits(num_context, shape, layer.keys.dtype)
+        if varlen is None or num_context is None or not is_copied:
             return paged_prefill(rows, layer, capability)
         if self._gather is None:
             self._gather = Gather.of(rows, num_context, layer.keys.shape[2])

@@ -8,6 +8,7 @@ bucket of 4, batch of 3        row   0      1      2     3 (padded)
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from dataclasses import dataclass
 from typing import Final
 
@@ -52,12 +53,15 @@ def _up_to(rows: list[int], most: int) -> list[int]:
 
 
 class DecodeBuffers:
-    """Room for decode batches of up to `max_rows` rows of up to `max_blocks` blocks.
+    """Room for decode batches of up to as many rows as the largest bucket has, of up to
+    `max_blocks` blocks.
 
     Owned by the thread that runs the model.
     """
 
-    def __init__(self, max_rows: int, max_blocks: int, device: torch.device) -> None:
+    def __init__(self, buckets: list[Bucket], max_blocks: int, device: torch.device) -> None:
+        self.buckets = buckets
+        max_rows = max(bucket.rows for bucket in buckets)
         self._token_ids = torch.zeros(max_rows, dtype=torch.int64, device=device)
         self._positions = torch.zeros(max_rows, dtype=torch.int64, device=device)
         self._slots = torch.full((max_rows,), NO_SLOT, dtype=torch.int64, device=device)
@@ -66,15 +70,20 @@ class DecodeBuffers:
         self._block_tables = torch.zeros((max_rows, max_blocks), dtype=torch.int32, device=device)
         self._sampled = torch.arange(max_rows, dtype=torch.int64, device=device)
 
-    def holds(self, batch: Batch) -> bool:
-        """Whether every row of the batch decodes one token, none is scored, and the batch fits."""
+    def find(self, batch: Batch) -> Bucket | None:
+        """The smallest bucket into which a batch fits whose every row decodes one token, none of
+        them scored."""
         rows, width = batch.block_tables.shape
-        return (
-            batch.targets is None
-            and batch.num_decode == rows == batch.sampled.shape[0]
-            and rows <= self._token_ids.shape[0]
-            and width <= self._block_tables.shape[1]
-        )
+        if (
+            batch.targets is not None
+            or not batch.num_decode == rows == batch.sampled.shape[0]
+            or rows > self._token_ids.shape[0]
+            or width > self._block_tables.shape[1]
+        ):
+            return None
+        place = bisect_left(self.buckets, Bucket(rows, batch.max_context))
+        fitting = (b for b in self.buckets[place:] if b.max_context >= batch.max_context)
+        return next(fitting, None)
 
     def view(self, bucket: Bucket) -> Batch:
         """The batch with which a bucket's graph is captured: slices of these buffers."""
@@ -93,17 +102,21 @@ class DecodeBuffers:
             prefill_context=0,
         )
 
-    def load(self, batch: Batch, num_rows: int) -> None:
-        """Copy a batch for which `holds` is true, and pad it to `num_rows` rows."""
+    def load(self, batch: Batch, bucket: Bucket) -> None:
+        """Copy a batch for which `find` gave the bucket, and pad it."""
         rows, width = batch.block_tables.shape
         self._token_ids[:rows].copy_(batch.token_ids, non_blocking=True)
         self._positions[:rows].copy_(batch.positions, non_blocking=True)
         self._slots[:rows].copy_(batch.slots, non_blocking=True)
         self._context_lengths[:rows].copy_(batch.context_lengths, non_blocking=True)
         self._block_tables[:rows, :width].copy_(batch.block_tables, non_blocking=True)
-        self.pad(rows, num_rows)
+        self._pad(rows, bucket.rows)
 
-    def pad(self, start: int, end: int) -> None:
+    def clear(self, bucket: Bucket) -> None:
+        """Turn all of it into padding."""
+        self._pad(0, bucket.rows)
+
+    def _pad(self, start: int, end: int) -> None:
         """Turn these rows into padding. Their old token, position and blocks are harmless."""
         if start < end:
             self._slots[start:end].fill_(NO_SLOT)

@@ -1,19 +1,19 @@
-"""Decode as CUDA graphs, one per batch bucket: a step is launched at once, not kernel by kernel."""
+"""Steps as CUDA graphs, one per batch bucket: launched at once, not kernel by kernel."""
 
 from __future__ import annotations
 
 import contextlib
 import threading
-from bisect import bisect_left
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Sequence
 from functools import cache, partial
-from typing import Final, Protocol
+from typing import Any, Final, Protocol, TypeVar
 
 import torch
 from loguru import logger
 
 from llmserve.engines.batching.compute.batch import Batch
-from llmserve.engines.batching.compute.cuda.decode_buffers import Bucket, DecodeBuffers, buckets
+from llmserve.engines.batching.compute.cuda.decode_buffers import DecodeBuffers, buckets
+from llmserve.engines.batching.compute.cuda.prompt_buffers import PromptBuffers, prompt_buckets
 from llmserve.engines.batching.compute.cuda.syncs import RefuseSyncs
 from llmserve.engines.batching.compute.forward import Forward
 from llmserve.engines.batching.compute.kv_cache import KVCache
@@ -100,10 +100,40 @@ _broken: Final[list[torch.cuda.CUDAGraph]] = []
 """They hold no memory of the device."""
 
 
-class GraphedForward:
-    """A `Forward` that replays graphs for pure decode batches; another one computes all others.
+BucketT = TypeVar("BucketT", bound=Hashable)
 
-    The logits it returns are overwritten by its next call. Owned by the thread that runs the
+
+class StepBuffers(Protocol[BucketT]):
+    """The fixed memory that the graphs of one kind of step read their batches from.
+
+    `buckets` are what graphs are captured for, the largest last.
+    """
+
+    @property
+    def buckets(self) -> Sequence[BucketT]: ...
+
+    def find(self, batch: Batch) -> BucketT | None:
+        """The smallest bucket into which a batch fits, if it is of this kind."""
+        ...
+
+    def view(self, bucket: BucketT) -> Batch:
+        """The batch with which a bucket's graph is captured."""
+        ...
+
+    def load(self, batch: Batch, bucket: BucketT) -> None:
+        """Copy a batch for which `find` gave the bucket."""
+        ...
+
+    def clear(self, bucket: BucketT) -> None:
+        """Turn it into a batch that reads and writes nothing."""
+        ...
+
+
+class GraphedForward:
+    """A `Forward` that replays graphs; another one computes what they do not hold.
+
+    Graphs are for pure decode, and for steps with up to `max_prompt_tokens` of prompts, if that is
+    not 0. The logits it returns are overwritten by its next call. Owned by the thread that runs the
     model; `capture` is called before the first batch, in that thread.
     """
 
@@ -115,16 +145,23 @@ class GraphedForward:
         *,
         max_rows: int,
         max_context: int,
+        max_prompt_tokens: int = 0,
         device: torch.device,
     ) -> None:
         self._forward = forward
         self._cache = cache
         self._recorder = recorder
         max_blocks = -(-max_context // cache.block_size)
-        self._buckets = buckets(max_rows, max_blocks * cache.block_size)
-        self._buffers = DecodeBuffers(max_rows, max_blocks, device)
-        self._replays: dict[Bucket, Callable[[], None]] = {}
-        self._logits: torch.Tensor | None = None  # (max_rows, vocab) float32
+        context = max_blocks * cache.block_size
+        decode = DecodeBuffers(buckets(max_rows, context), max_blocks, device)
+        self._kinds: list[StepBuffers[Any]] = [decode]
+        prompts = prompt_buckets(max_rows, context, max_prompt_tokens)
+        if prompts:
+            self._kinds.append(PromptBuffers(prompts, max_blocks, device))
+        self._max_prompt_tokens = max((bucket.tokens for bucket in prompts), default=0)
+        self._steps = [(kind, bucket) for kind in self._kinds for bucket in kind.buckets]
+        self._replays: dict[Hashable, Callable[[], None]] = {}
+        self._logits: torch.Tensor | None = None  # (rows of the largest, vocab) float32
 
     @property
     def num_graphs(self) -> int:
@@ -134,7 +171,12 @@ class GraphedForward:
     @property
     def num_buckets(self) -> int:
         """How many graphs `capture` makes."""
-        return len(self._buckets)
+        return len(self._steps)
+
+    @property
+    def max_prompt_tokens(self) -> int:
+        """Of the largest graph with prompts; 0 when there is none."""
+        return self._max_prompt_tokens if self._replays else 0
 
     @torch.inference_mode()
     def capture(
@@ -150,7 +192,7 @@ class GraphedForward:
             # The model's code may raise anything while it is recorded; without, it ran.
             except Exception as error:
                 logger.warning(
-                    "decode runs without CUDA graphs, the model cannot be captured: {}", error
+                    "steps run without CUDA graphs, the model cannot be captured: {}", error
                 )
                 self._replays.clear()
                 self._logits = None
@@ -168,40 +210,37 @@ class GraphedForward:
         Raises:
             Exception: whatever the model's code or the device raises while it is recorded.
         """
-        bucket = self._buckets[-1 - len(self._replays)]
-        self._buffers.pad(0, bucket.rows)
-        self._replays[bucket] = self._recorder.record(partial(self._step, bucket))
+        kind, bucket = self._steps[-1 - len(self._replays)]
+        kind.clear(bucket)
+        self._replays[bucket] = self._recorder.record(partial(self._step, kind, bucket))
 
     @torch.inference_mode()
     def check_capturable(self) -> None:
-        """Run one step that may not wait for the device.
+        """Run a step of each kind that may not wait for the device.
 
         Raises:
             WaitsForDevice: the model's code would, so that no graph can be recorded.
         """
-        bucket = self._buckets[0]
-        self._buffers.pad(0, bucket.rows)
-        with RefuseSyncs():  # type: ignore[no-untyped-call]  # torch's own stub
-            self._forward(self._buffers.view(bucket), self._cache)
+        for kind in self._kinds:
+            bucket = kind.buckets[0]
+            kind.clear(bucket)
+            with RefuseSyncs():  # type: ignore[no-untyped-call]  # torch's own stub
+                self._forward(kind.view(bucket), self._cache)
 
     def __call__(self, batch: Batch, cache: KVCache) -> torch.Tensor:
-        if not self._replays or cache is not self._cache or not self._buffers.holds(batch):
-            return self._forward(batch, cache)
-        assert self._logits is not None, "graphs write logits"
-        bucket = self._bucket(batch)
-        self._buffers.load(batch, bucket.rows)
-        self._replays[bucket]()
-        return self._logits[: batch.num_decode]
+        if self._replays and cache is self._cache:
+            for kind in self._kinds:
+                bucket = kind.find(batch)
+                if bucket is not None:
+                    kind.load(batch, bucket)
+                    self._replays[bucket]()
+                    assert self._logits is not None, "graphs write logits"
+                    return self._logits[: batch.sampled.shape[0]]
+        return self._forward(batch, cache)
 
-    def _bucket(self, batch: Batch) -> Bucket:
-        """The smallest into which the batch fits."""
-        wanted = Bucket(batch.num_decode, batch.max_context)
-        place = bisect_left(self._buckets, wanted)
-        return next(b for b in self._buckets[place:] if b.max_context >= batch.max_context)
-
-    def _step(self, bucket: Bucket) -> None:
-        logits = self._forward(self._buffers.view(bucket), self._cache)
+    def _step(self, kind: StepBuffers[BucketT], bucket: BucketT) -> None:
+        logits = self._forward(kind.view(bucket), self._cache)
         if self._logits is None:
             self._logits = torch.empty_like(logits)
         # One buffer for all buckets: graphs could not share the memory of outputs of their own.
-        self._logits[: bucket.rows].copy_(logits)
+        self._logits[: logits.shape[0]].copy_(logits)
