@@ -157,11 +157,12 @@ class _Assembly:
         """`None` where no step can be captured."""
         reason: int | str = "attention in torch waits for the device"
         if self._backend.is_capturable:
-            reason = measure_graphs(self._memory, partial(self._graphed, cache))
-            if isinstance(reason, str):
-                self._refuse(f"no CUDA graphs for prompts: {reason}")
+            reason = with_prompts = measure_graphs(self._memory, partial(self._graphed, cache))
+            if isinstance(with_prompts, str):
                 self._prompt_tokens = 0
                 reason = measure_graphs(self._memory, partial(self._graphed, cache))
+                if isinstance(reason, int):
+                    self._refuse(f"no CUDA graphs for prompts: {with_prompts}")
         if isinstance(reason, int):
             return reason
         self._refuse(f"no CUDA graphs: {reason}")

@@ -161,11 +161,36 @@ def test_a_model_that_waits_for_the_device_runs_without_graphs_and_says_why(
     monkeypatch.setattr(loaded.model, "forward", looks)
     computation = on_double(loaded)
     try:
-        assert "no CUDA graphs for prompts: aten._local_scalar_dense" in computation.description
         assert "no CUDA graphs: aten._local_scalar_dense" in computation.description
         assert computation.replayed_tokens == 0
         assert tokens_of(computation, loaded.model.config.vocab_size) == expected
         assert recorder.replayed == 0
+    finally:
+        computation.close()
+
+
+def test_a_model_that_waits_only_with_prompts_has_graphs_for_decode(
+    loaded: LoadedModel,
+    told: list[str],
+    recorder: Repeater,
+    expected: list[list[int]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    plain = loaded.model.forward
+
+    def looks(*args: Any, **kwargs: Any) -> Any:
+        output = plain(*args, **kwargs)
+        if kwargs["input_ids"].shape[1] > WISH.max_running:
+            assert output.logits.sum().item() != 0.5
+        return output
+
+    monkeypatch.setattr(loaded.model, "forward", looks)
+    computation = on_double(loaded)
+    try:
+        assert "4 CUDA graphs; no CUDA graphs for prompts: aten" in computation.description
+        assert computation.replayed_tokens == 0
+        assert tokens_of(computation, loaded.model.config.vocab_size) == expected
+        assert recorder.replayed > 0
     finally:
         computation.close()
 

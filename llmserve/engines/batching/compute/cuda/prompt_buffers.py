@@ -19,7 +19,7 @@ from llmserve.engines.batching.compute.batch import Batch
 from llmserve.engines.batching.compute.cuda.decode_buffers import CONTEXT_STEP, NO_SLOT
 from llmserve.engines.batching.compute.cuda.splits import LONGEST_PART
 
-PROMPT_TOKENS: Final = (64, 256, 512, 1024)
+PROMPT_TOKENS: Final = (64, 256, 512, 1024, 2048)
 """Of the graphs, all prompts together. Launching a model's kernels one by one takes longer than to
 compute so few tokens, the padding included; for more it hardly matters."""
 DECODE_ROWS: Final = (32,)
