@@ -19,7 +19,7 @@ def test_claude_code_runs_a_command_and_is_answered(tmp_path: Path) -> None:
         [exports] = blocks("sh", server.url, "fake")
         told = run_agent(
             tmp_path,
-            "@anthropic-ai/claude-code",
+            "npm install -g @anthropic-ai/claude-code",
             ["claude", "-p", QUESTION, "--allowedTools", TOOL, "--output-format", "json"],
             dict(re.findall(r"export (\w+)=(.*)", exports)) | {"DISABLE_AUTOUPDATER": "1"},
         )

@@ -27,7 +27,7 @@ def test_codex_runs_a_command_and_is_answered(tmp_path: Path) -> None:
         (home / "config.toml").write_text(ASIDE + config + RETRIES)
         told = run_agent(
             tmp_path,
-            "@openai/codex",
+            "npm install -g @openai/codex",
             ["codex", "exec", "--json", "--skip-git-repo-check", "--sandbox", "danger-full-access",
              QUESTION],
             {"CODEX_HOME": str(home)},

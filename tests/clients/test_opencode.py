@@ -18,7 +18,7 @@ def test_opencode_runs_a_command_and_is_answered(tmp_path: Path) -> None:
         (tmp_path / "opencode.json").write_text(config)
         told = run_agent(
             tmp_path,
-            "opencode-ai",
+            "npm install -g opencode-ai",
             ["opencode", "run", "--model", "llmserve/fake", QUESTION],
             {"OPENCODE_DISABLE_MODELS_FETCH": "1"},
         )

@@ -36,13 +36,13 @@ def reads_the_note(tool: str, arguments: Mapping[str, str]) -> Script:
 
 
 def run_agent(
-    folder: Path, package: str, command: Sequence[str | Path], environment: Mapping[str, str]
+    folder: Path, install: str, command: Sequence[str | Path], environment: Mapping[str, str]
 ) -> str:
     """What the agent prints, in a folder with the note, without a home of its own before. Agents
     are hundreds of megabytes, and scripts/test does not install them."""
     program = shutil.which(str(command[0]))
     if program is None:
-        pytest.skip(f"{command[0]} is missing; `npm install -g {package}` to run this test")
+        pytest.skip(f"{command[0]} is missing; `{install}` to run this test")
     home = folder / "home"
     home.mkdir(exist_ok=True)
     (folder / "note.txt").write_text("a quick fox\n")
