@@ -16,7 +16,7 @@ TOOL = "Bash"
 def test_claude_code_runs_a_command_and_is_answered(tmp_path: Path) -> None:
     call = {"command": "cat note.txt", "description": "Read the note"}
     with scripted_server(reads_the_note(TOOL, call)) as server:
-        [exports] = blocks("sh", server.url, "fake")
+        *_, exports = blocks("sh", server.url, "fake")
         told = run_agent(
             tmp_path,
             "npm install -g @anthropic-ai/claude-code",
