@@ -220,7 +220,7 @@ class BatchingEngine(Generator):
             seconds_since_step=float("inf") if loop.is_lost else age,
             seconds_preparing=self._seconds_preparing,
             cache_usage=scheduled.blocks_used / scheduled.blocks_total,
-            waiting=scheduled.waiting,
+            waiting=scheduled.foreground_waiting,
             blocks_used=scheduled.blocks_used,
             blocks_total=scheduled.blocks_total,
             preemptions=scheduled.preemptions,
