@@ -60,7 +60,13 @@ class Jobs:
             self._numbers.randrange(FIRST_TOKEN_ID, TOKEN_IDS) for _ in range(PROMPT_TOKENS)
         )
         sampling = SamplingParams(temperature=0.0, ignore_eos=True)
-        task = Task("measure", prompt, sampling, tokens, is_background=is_background)
+        task = Task(
+            request_id="measure",
+            prompt_ids=prompt,
+            sampling=sampling,
+            max_tokens=tokens,
+            is_background=is_background,
+        )
         done = asyncio.Event()
         loop = asyncio.get_running_loop()
         job = Job(task, Mailbox(loop), on_done=done.set, on_interval=gaps.append)
