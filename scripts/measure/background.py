@@ -3,7 +3,8 @@
     PYTHONPATH=scripts .venv/bin/python -m measure.background [--model FOLDER]
 
 Straight into the engine, as `measure.speed.loop_alone` does it; gaps are those that the engine sees
-between two tokens of a stream. Figures are medians of the rounds: others may use the machine.
+between two tokens of a stream. Those of all rounds are taken together; rounds with and without
+alternate, as others may use the machine.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -38,13 +39,18 @@ TOKEN_IDS: Final = 4000
 """Prompts are random tokens below this."""
 
 
-@dataclass(frozen=True, slots=True)
-class Round:
-    """Seconds between tokens of the interactive streams, and background tokens per second."""
+@dataclass(slots=True)
+class Seen:
+    """Seconds between tokens of the interactive streams, and background tokens meanwhile."""
 
-    median: float
-    p99: float
-    background_rate: float
+    gaps: list[float] = field(default_factory=list)
+    background_tokens: int = 0
+    seconds: float = 0.0
+
+    @property
+    def p99(self) -> float:
+        """Of the gaps."""
+        return sorted(self.gaps)[int(0.99 * len(self.gaps))]
 
 
 class Jobs:
@@ -98,15 +104,14 @@ async def background_work(jobs: Jobs, count: int) -> AsyncIterator[list[float]]:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def interactive(jobs: Jobs, streams: int, tokens: int, work: list[float]) -> Round:
+async def interactive(jobs: Jobs, streams: int, tokens: int, work: list[float], seen: Seen) -> None:
     """So many streams, and what they saw."""
-    gaps: list[float] = []
     before, begun = len(work), time.perf_counter()
-    await asyncio.gather(*(jobs.run(tokens, gaps, is_background=False) for _ in range(streams)))
-    seconds = time.perf_counter() - begun
-    gaps.sort()
-    p99 = gaps[int(0.99 * len(gaps))]
-    return Round(statistics.median(gaps), p99, (len(work) - before) / seconds)
+    await asyncio.gather(
+        *(jobs.run(tokens, seen.gaps, is_background=False) for _ in range(streams))
+    )
+    seen.seconds += time.perf_counter() - begun
+    seen.background_tokens += len(work) - before
 
 
 async def measure(folder: Path, arguments: argparse.Namespace) -> None:
@@ -121,26 +126,25 @@ async def measure(folder: Path, arguments: argparse.Namespace) -> None:
         print("| streams | ITL p50 | with | p99 | with | ratio | background tokens/s beside |")
         print("| --- | --- | --- | --- | --- | --- | --- |")
         for streams in STREAMS:
-            rounds: dict[bool, list[Round]] = {False: [], True: []}
+            seen = {False: Seen(), True: Seen()}
             for number in range(2 * arguments.rounds + 2):
                 is_beside = number % 2 == 1
                 async with background_work(jobs, count if is_beside else 0) as gaps:
                     if is_beside:
                         await asyncio.sleep(1.0)  # all of them run
-                    told = await interactive(jobs, streams, arguments.tokens, gaps)
-                if number >= 2:  # the first of each is for what has to be learned
-                    rounds[is_beside].append(told)
-            print(_row(streams, rounds[False], rounds[True]), flush=True)
+                    # The first round of each is for what has to be learned.
+                    into = seen[is_beside] if number >= 2 else Seen()
+                    await interactive(jobs, streams, arguments.tokens, gaps, into)
+            print(_row(streams, seen[False], seen[True]), flush=True)
     finally:
         await engine.close()
 
 
-def _row(streams: int, without: Sequence[Round], beside: Sequence[Round]) -> str:
-    p50s = [statistics.median(r.median for r in rounds) for rounds in (without, beside)]
-    p99s = [statistics.median(r.p99 for r in rounds) for rounds in (without, beside)]
-    rate = statistics.median(r.background_rate for r in beside)
-    figures = [f"{1e3 * seconds:.1f} ms" for seconds in (*p50s, *p99s)]
-    return f"| {streams} | {' | '.join(figures)} | {p99s[1] / p99s[0]:.2f} | {rate:.1f} |"
+def _row(streams: int, without: Seen, beside: Seen) -> str:
+    medians = [statistics.median(seen.gaps) for seen in (without, beside)]
+    figures = [f"{1e3 * seconds:.1f} ms" for seconds in (*medians, without.p99, beside.p99)]
+    rate = beside.background_tokens / beside.seconds
+    return f"| {streams} | {' | '.join(figures)} | {beside.p99 / without.p99:.2f} | {rate:.1f} |"
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -17,7 +17,7 @@ from llmserve.engines.batching.schedule.stats import SchedulerStats
 
 BOUND: Final = 1.1
 """A step may take this many times as long as without background work."""
-SHARE_EVERY: Final = 256
+SHARE_EVERY: Final = 512
 """Every so many steps, one takes all the background work that it can, so that none starves: seldom
 enough for the others' 99th percentile not to notice."""
 LEAST_PIECE: Final = 8
@@ -28,11 +28,11 @@ COMPARED: Final = 5
 """So many steps are judged together, by their median."""
 ALONE_EVERY: Final = 8
 """Every so many steps, one is without background work: what is compared with stays fresh."""
-RETRY_STEPS: Final = 1024
+RETRY_STEPS: Final = 4096
 """What costs too much in the smallest amount is tried again after so many steps, and later each
 time, up to `MOST_RETRY_STEPS`."""
 MOST_RETRY_STEPS: Final = 65_536
-TRIED: Final = 2
+TRIED: Final = 3
 """So many steps show that the smallest amount is too much."""
 
 
