@@ -32,6 +32,7 @@ LLMServeError
     │   ├── ModelBroken         503
     │   │   └── DeviceLost      503
     │   ├── ModelUnloaded       503
+    │   ├── Displaced           503, with Retry-After
     │   └── ShuttingDown        503, with Retry-After
     ├── OutOfMemory             503, with Retry-After
     ├── StoreFailed             503
@@ -304,6 +305,13 @@ class ModelUnloaded(NotReady):
     """An operator unloaded the model, or it is being unloaded."""
 
     code = "model_unloaded"
+
+
+class Displaced(NotReady):
+    """Background work that was ended before its time, as others need its place: it is to be run
+    again."""
+
+    code = "displaced"
 
 
 class ShuttingDown(NotReady):

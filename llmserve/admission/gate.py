@@ -9,15 +9,18 @@ from collections.abc import Callable
 from enum import Enum, auto
 from typing import Final
 
+from llmserve.admission.background_line import BackgroundBounds, BackgroundLine
 from llmserve.admission.fair_queue import Entry, FairQueue
-from llmserve.errors import DeadlineUnreachable, InvalidRequest, QueueFull
+from llmserve.errors import DeadlineUnreachable, Displaced, InvalidRequest, QueueFull
 
 MIN_RETRY_SECONDS: Final = 1.0
 MAX_RETRY_SECONDS: Final = 300.0
+BACKGROUND_RETRY_SECONDS: Final = 10.0
 JITTER: Final = 0.25
 SMOOTHING: Final = 0.2
 
 PushOut = Callable[[QueueFull], None]
+Displace = Callable[[Displaced], None]
 
 
 class _State(Enum):
@@ -30,20 +33,24 @@ class Ticket:
     """A request's place: waiting, then running, then released.
 
     `on_admit` is called once, when its turn comes; `on_push_out` if its place in the queue is given
-    to a caller who has fewer requests. Both may use the gate; neither may block or raise.
+    to a caller who has fewer requests. Background work has `on_displace`, which is called once if
+    it is to give its slot back before its end, and is told what it must end with. All may use the
+    gate; none may block or raise.
     """
 
     def __init__(
         self,
         gate: Gate,
         on_admit: Callable[[], None],
-        on_push_out: PushOut | None,
+        on_push_out: PushOut | None = None,
+        on_displace: Displace | None = None,
     ) -> None:
         self._gate = gate
         self._state = _State.WAITING
         self._entry: Entry[Ticket] | None = None
         self.on_admit = on_admit
         self.on_push_out = on_push_out
+        self.on_displace = on_displace
         self.admitted_at: float | None = None
 
     @property
@@ -52,14 +59,21 @@ class Ticket:
         return self._state is _State.WAITING
 
     @property
+    def is_background(self) -> bool:
+        """Whether it is background work."""
+        return self.on_displace is not None
+
+    @property
     def position(self) -> int:
-        """How many requests are ahead; 0 means next (or running)."""
+        """How many requests of its class are ahead; 0 means next (or running)."""
         return self._gate.position(self)
 
     @property
     def eta_seconds(self) -> float | None:
-        """Estimated wait from now; `None` before anything was measured."""
-        return self._gate.eta_seconds(self.position) if self.is_waiting else 0.0
+        """Estimated wait from now; `None` before anything was measured, and for background work."""
+        if not self.is_waiting:
+            return 0.0
+        return None if self.is_background else self._gate.eta_seconds(self.position)
 
     def release(self, actual_cost: float | None = None) -> None:
         """Release the place, in whatever state; doing it twice is harmless.
@@ -77,6 +91,9 @@ class Gate:
     drop: B. Suter et al., 1998); otherwise `enter` raises `QueueFull` with the time after which a
     place should be free: places ahead ÷ slots × the smoothed time for which a slot is held,
     jittered so that refused clients do not return together.
+
+    Background work waits in a line of its own and begins to run only when nobody else waits.
+    No estimate and no bound of the others counts it.
     """
 
     def __init__(
@@ -85,25 +102,37 @@ class Gate:
         max_waiting: int,
         clock: Callable[[], float],
         rng: random.Random | None = None,
+        background: BackgroundBounds = BackgroundBounds(),  # noqa: B008 - frozen
     ) -> None:
         self.max_running = max_running
         self.max_waiting = max_waiting
         self._clock = clock
         self._rng = rng or random.Random()  # noqa: S311 - jitter is no secret
         self._queue: FairQueue[Ticket] = FairQueue()
+        self._background: BackgroundLine[Ticket] = BackgroundLine(background)
         self._running = 0
         self._hold_seconds: float | None = None
         self._is_admitting = False
 
     @property
     def running(self) -> int:
-        """Requests that hold a slot."""
+        """Requests that hold a slot, without background work."""
         return self._running
 
     @property
     def waiting(self) -> int:
-        """Requests in the queue."""
+        """Requests in the queue, without background work."""
         return len(self._queue)
+
+    @property
+    def background_running(self) -> int:
+        """Background work that runs."""
+        return self._background.running
+
+    @property
+    def background_waiting(self) -> int:
+        """Background work that waits."""
+        return self._background.waiting
 
     def check_room(
         self,
@@ -171,10 +200,54 @@ class Gate:
         self._admit()
         return ticket
 
+    def check_background_room(self, count: int) -> None:
+        """Check that background work of `count` generations could be taken now.
+
+        Raises:
+            InvalidRequest: there are too many even for an idle server.
+            QueueFull: not now; says when to try again.
+        """
+        line, bounds = self._background, self._background.bounds
+        most = bounds.max_running + bounds.max_waiting
+        if count > most:
+            raise InvalidRequest(
+                f"this request needs {count} generations and the server takes {most} in the "
+                "background at most; split it",
+                param="n",
+            )
+        if line.running + line.waiting + count > most:
+            raise QueueFull(
+                f"{line.running} background requests are running and {line.waiting} of at most "
+                f"{bounds.max_waiting} waiting; try again later",
+                retry_after_seconds=self._jittered(BACKGROUND_RETRY_SECONDS),
+            )
+
+    def enter_background(
+        self,
+        on_admit: Callable[[], None],
+        on_displace: Displace,
+        *,
+        caller: str = "anonymous",
+        priority: int = 1,
+        cost: float = 1.0,
+    ) -> Ticket:
+        """Take a place for background work; `on_admit` may be called before this returns.
+
+        Raises:
+            QueueFull: too much of it runs and waits; says when to try again.
+        """
+        self.check_background_room(1)
+        ticket = Ticket(self, on_admit, on_displace=on_displace)
+        ticket._entry = self._background.push(ticket, caller, priority, cost)
+        self._admit()
+        return ticket
+
     def position(self, ticket: Ticket) -> int:
-        """How many waiting requests are ahead of this one."""
+        """How many waiting requests of its class are ahead of this one."""
         if not ticket.is_waiting or ticket._entry is None:
             return 0
+        if ticket.is_background:
+            return self._background.position(ticket._entry)
         return self._queue.position(ticket._entry)
 
     def eta_seconds(self, position: int) -> float | None:
@@ -188,7 +261,12 @@ class Gate:
         entry, state = ticket._entry, ticket._state
         assert entry is not None
         ticket._state = _State.LEFT
-        if state is _State.RUNNING:
+        if ticket.is_background:
+            if state is _State.RUNNING:
+                self._background.end(entry, actual_cost)
+            elif state is _State.WAITING:
+                self._background.drop(entry)
+        elif state is _State.RUNNING:
             self._running -= 1
             self._learn(ticket)
             if actual_cost is not None:
@@ -207,16 +285,46 @@ class Gate:
             return
         self._is_admitting = True
         try:
-            while self._queue and self._running < self.max_running:
-                ticket = self._queue.pop().item
-                ticket._state = _State.RUNNING
-                ticket.admitted_at = self._clock()
-                self._running += 1
-                ticket.on_admit()
+            while (ticket := self._next()) is not None or self._displace():
+                if ticket is not None:
+                    ticket._state = _State.RUNNING
+                    ticket.admitted_at = self._clock()
+                    ticket.on_admit()
         finally:
             self._is_admitting = False
         if not self._running and not self._queue:
             self._queue.rest()
+        self._background.rest()
+
+    def _next(self) -> Ticket | None:
+        """Whose turn it is now, if anybody's: it has a slot from now on."""
+        line = self._background
+        if self._queue:
+            if self._free_slots <= 0:
+                return None
+            self._running += 1
+            return self._queue.pop().item
+        return line.admit() if line.has_next(self._running, self._free_slots) else None
+
+    @property
+    def _free_slots(self) -> int:
+        return self.max_running - self._running - self._background.slots_taken
+
+    def _displace(self) -> bool:
+        """Ask background work for its slot, if a request waits for one; whether there was any."""
+        line = self._background
+        if line.bounds.runs_beside or len(self._queue) <= self._free_slots + line.leaving:
+            return False
+        ticket = line.give_way()
+        if ticket is None or ticket.on_displace is None:
+            return False
+        ticket.on_displace(
+            Displaced(
+                "this background request gave its slot to another one; send it again",
+                retry_after_seconds=self._jittered(MIN_RETRY_SECONDS),
+            )
+        )
+        return True
 
     def _victim_for(self, caller: str, priority: int) -> Entry[Ticket] | None:
         """The entry that must leave so that this caller can enter; `None` while there is room.

@@ -2,8 +2,8 @@
 
     {"keys": [{"id": "3f9c01ab", "name": "team-a", "hash": "...", "scopes": ["generate"],
                "models": null, "requests_per_minute": 60, "tokens_per_minute": null,
-               "concurrency": 4, "priority": 1, "created_at": "2026-01-31T12:00:00Z",
-               "expires_at": null, "revoked_at": null}]}
+               "concurrency": 4, "priority": 1, "background": false,
+               "created_at": "2026-01-31T12:00:00Z", "expires_at": null, "revoked_at": null}]}
 
 A reader always finds a complete file: a writer makes a new one beside it and renames it into place.
 """

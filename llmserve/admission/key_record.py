@@ -49,6 +49,7 @@ class KeyRecord(BaseModel):
     tokens_per_minute: Limit | None = None
     concurrency: Limit | None = None
     priority: Annotated[int, Field(ge=1, le=1000)] = 1
+    background: bool = False
     created_at: AwareDatetime
     expires_at: AwareDatetime | None = None
     revoked_at: AwareDatetime | None = None
@@ -78,6 +79,7 @@ class KeyRecord(BaseModel):
                 concurrency=self.concurrency,
             ),
             priority=self.priority,
+            is_background=self.background,
         )
 
 

@@ -100,11 +100,14 @@ def _check_may_read_metrics(caller: Caller) -> None:
 
 def _progress(model: ServedModel, container: Container) -> dict[str, Any]:
     running, waiting = container.service.load(model)
+    background_running, background_waiting = container.service.background_load(model)
     body: dict[str, Any] = {
         "name": model.spec.name,
         "status": model.status.value,
         "running": running,
         "waiting": waiting,
+        "background_running": background_running,
+        "background_waiting": background_waiting,
     }
     if model.status is ModelStatus.LOADING:
         body |= {"stage": model.progress.stage, "fraction": model.progress.fraction}

@@ -54,6 +54,9 @@ def build_service(
         max_waiting=settings.max_waiting,
         wait_timeout_seconds=settings.wait_timeout_seconds,
         request_timeout_seconds=settings.request_timeout_seconds,
+        max_background_running=settings.max_background_running,
+        max_background_waiting=settings.max_background_waiting,
+        background_timeout_seconds=settings.background_timeout_seconds,
     )
     return Service(registry, loader, limits, recorder, limiter=limiter)
 

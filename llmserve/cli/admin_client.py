@@ -184,5 +184,11 @@ def _model_cells(model: dict[str, Any] | None) -> list[str]:
     memory = f"{model['memory_bytes'] / 2**20:,.0f} MiB" if model["memory_bytes"] else "-"
     return [
         model["name"], model.get("error") or model["status"],
-        str(model["running"]), str(model["waiting"]), memory,
+        _with_background(model, "running"), _with_background(model, "waiting"), memory,
     ]  # fmt: skip
+
+
+def _with_background(model: dict[str, Any], state: str) -> str:
+    """`2 +16` where 16 more requests are background work."""
+    background = model.get(f"background_{state}", 0)
+    return f"{model[state]} +{background}" if background else str(model[state])

@@ -63,6 +63,9 @@ def create(
     priority: Annotated[
         int, typer.Option(min=1, max=1000, help="4 gets four times the share that 1 gets.")
     ] = 1,
+    background: Annotated[
+        bool, typer.Option("--background", help="Its requests run only where others leave room.")
+    ] = False,
     expires: Annotated[
         str | None, typer.Option(help="30d, 12h, 4w, or a date as in 2030-01-31 (UTC).")
     ] = None,
@@ -81,6 +84,7 @@ def create(
         "tokens_per_minute": tokens_per_minute,
         "concurrency": concurrency,
         "priority": priority,
+        "background": background,
         "created_at": now,
         "expires_at": _end(expires, now) if expires is not None else None,
     }
@@ -211,7 +215,7 @@ def _cells(record: KeyRecord, state: KeyState) -> list[str]:
         ", ".join(record.scopes),
         ", ".join(record.models) if record.models is not None else "all",
         ", ".join(f"{most:,} {what}" for most, what in limits if most is not None) or "none",
-        str(record.priority),
+        f"{record.priority}, background" if record.background else str(record.priority),
         record.expires_on or "never",
         state,
     ]

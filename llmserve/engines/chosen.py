@@ -66,6 +66,10 @@ class ChosenEngine(Generator):
         return self._chosen.capacity
 
     @property
+    def can_pause(self) -> bool:
+        return self._chosen.can_pause
+
+    @property
     def spelling(self) -> Callable[[int], Spelling]:
         return self._chosen.spelling
 

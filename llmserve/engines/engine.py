@@ -40,6 +40,12 @@ class Engine(ABC):
         """How many requests may run at once."""
 
     @property
+    def can_pause(self) -> bool:
+        """Whether background jobs take no slot: they run in places of their own, beside `capacity`
+        others, and give way to these between two steps."""
+        return False
+
+    @property
     @abstractmethod
     def info(self) -> EngineInfo:
         """What was loaded and how; only after `load`."""

@@ -22,6 +22,7 @@ class Task:
         sampling: resolved, `max_tokens` within the model's context.
         deadline: clock reading at which generation ends, `None` for never.
         caller: whose it is, and `priority`, the caller's share where callers compete.
+        is_background: whether it gives way to what is not.
         cache_salt: cached prefixes are shared among tasks of the same salt only.
         new_parser: makes what reads the answer's text.
         new_rule: makes what decides which tokens may come next; `None` if any token may.
@@ -35,6 +36,7 @@ class Task:
     deadline: float | None = None
     caller: str = ""
     priority: int = 1
+    is_background: bool = False
     cache_salt: str = ""
     new_parser: Callable[[], OutputParser] = IdentityParser
     new_rule: Callable[[], AnswerRule] | None = None

@@ -164,6 +164,7 @@ class TaskBuilder:
             deadline=deadline,
             caller=caller.name,
             priority=caller.priority,
+            is_background=caller.is_background,
             cache_salt=request.cache_salt,
             new_parser=new_parser,
             shown_tokens=shown_tokens,

@@ -81,6 +81,18 @@ class Metrics:
     def _describe_requests(self) -> None:
         self.running = self._gauge("llmserve_num_requests_running", "Requests holding a slot.")
         self.waiting = self._gauge("llmserve_num_requests_waiting", "Requests waiting for a slot.")
+        self.background_running = self._gauge(
+            "llmserve_num_background_requests_running",
+            "Background requests that run or are paused; no other series of requests that run, "
+            "wait or take time has them.",
+        )
+        self.background_waiting = self._gauge(
+            "llmserve_num_background_requests_waiting", "Background requests waiting to run."
+        )
+        self.displaced = self._counter(
+            "llmserve_background_requests_displaced",
+            "Background requests that were ended so that others could run, to be sent again.",
+        )
         self.rejected = self._counter(
             "llmserve_requests_rejected", "Requests refused, by error code.", ("reason",)
         )

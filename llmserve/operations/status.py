@@ -51,6 +51,7 @@ class WorkerStatus:
     def model(self, model: ServedModel) -> dict[str, Any]:
         """One model."""
         running, waiting = self._service.load(model)
+        background_running, background_waiting = self._service.background_load(model)
         body: dict[str, Any] = {
             "name": model.spec.name,
             "aliases": list(model.spec.aliases),
@@ -59,6 +60,8 @@ class WorkerStatus:
             "is_pinned": model.is_pinned,
             "running": running,
             "waiting": waiting,
+            "background_running": background_running,
+            "background_waiting": background_waiting,
             "memory_bytes": model.memory_bytes,
         }
         if model.status is ModelStatus.LOADING:

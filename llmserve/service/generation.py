@@ -81,7 +81,7 @@ class Generation:
         )
 
     def enter(self, wait_timeout_seconds: float) -> None:
-        """Wait for a turn; the job starts when it comes.
+        """Wait for a turn; the job starts when it comes. Background work waits up to its deadline.
 
         Raises:
             QueueFull: the gate has no place left.
@@ -93,12 +93,18 @@ class Generation:
             self._on_push_out,
             cost=self._cost(min(self._job.task.max_tokens, EXPECTED_TOKENS)),
             patience_seconds=max(0.0, min(wait_timeout_seconds, seconds)),
+            on_displace=self.fail,
         )
-        if self._place.is_waiting:
+        if self._place.is_waiting and not self.is_background:
             self._timers.append(Timer(wait_timeout_seconds, self._wait_is_over, self._clock))
         if math.isfinite(seconds):
             left = seconds + DEADLINE_GRACE_SECONDS
             self._timers.append(Timer(left, self._time_is_up, self._clock))
+
+    @property
+    def is_background(self) -> bool:
+        """Whether it is background work, which may be paused, and ended so that others run."""
+        return self._job.task.is_background
 
     @property
     def usage(self) -> Usage:

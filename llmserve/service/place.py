@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from llmserve.admission.gate import Gate, Ticket
 from llmserve.domain import Caller
-from llmserve.errors import QueueFull
+from llmserve.errors import Displaced, QueueFull
 
 
 class Place:
@@ -44,10 +44,14 @@ class Place:
         *,
         cost: float,
         patience_seconds: float,
+        on_displace: Callable[[Displaced], None] = lambda error: None,
     ) -> None:
         """Take a ticket; `on_admit` is called when the turn comes, at once perhaps, and
         `on_push_out` if the gate gives the turn to a caller who has less. The place is given back
         if the gate refuses.
+
+        Of background work only `on_displace` is called, if it should end now because others need
+        its slot; what will soon be over may ignore that. It has all the patience it needs.
 
         Raises:
             QueueFull: the gate has no place left.
@@ -60,14 +64,20 @@ class Place:
 
         with contextlib.ExitStack() as refused:
             refused.callback(self.give_back)
-            self._ticket = self._gate.enter(
-                admitted,
-                caller=self._caller.name,
-                priority=self._caller.priority,
-                cost=cost,
-                patience_seconds=patience_seconds,
-                on_push_out=on_push_out,
-            )
+            caller = self._caller
+            if caller.is_background:
+                self._ticket = self._gate.enter_background(
+                    admitted, on_displace, caller=caller.name, priority=caller.priority, cost=cost
+                )
+            else:
+                self._ticket = self._gate.enter(
+                    admitted,
+                    caller=caller.name,
+                    priority=caller.priority,
+                    cost=cost,
+                    patience_seconds=patience_seconds,
+                    on_push_out=on_push_out,
+                )
             refused.pop_all()
         self._on_change()
 

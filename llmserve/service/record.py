@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from llmserve.domain import Caller, Failed, Finish, Terminal, Usage
+from llmserve.errors import Displaced
 from llmserve.observability.context import current_trace
 from llmserve.observability.timings import RequestTimings
 from llmserve.observability.tracing import READ, Moments
@@ -16,7 +17,8 @@ class RequestRecord:
     `interval`*, perhaps `cancelled`, then `released` and `closed`.
 
     The last two come in either order: the engine releases a request, its reader closes it. Owned
-    by the event loop; only `interval` is called by the thread that computes.
+    by the event loop; only `interval` is called by the thread that computes. How long background
+    work takes says nothing of how others are served, and is in no series of latencies.
     """
 
     def __init__(
@@ -35,11 +37,13 @@ class RequestRecord:
     def admitted(self) -> None:
         """Its turn has come."""
         self._admitted_at = now = self._recorder.clock()
-        self._metrics.queue_time.labels(self._model).observe(now - self.arrived_at)
+        if not self._caller.is_background:
+            self._metrics.queue_time.labels(self._model).observe(now - self.arrived_at)
 
     def interval(self, seconds: float) -> None:
         """One more token was made, so long after the one before."""
-        self._metrics.inter_token_latency.labels(self._model).observe(seconds)
+        if not self._caller.is_background:
+            self._metrics.inter_token_latency.labels(self._model).observe(seconds)
 
     def cancelled(self) -> None:
         """It was asked to stop while the engine works on it."""
@@ -67,9 +71,11 @@ class RequestRecord:
         """Its reader is done with it; the clock readings are `None` where there was no token."""
         moments = self.moments(first_token_at, last_token_at)
         timings = self._timings(moments, terminal, usage)
-        self._observe(timings)
+        if not self._caller.is_background:
+            self._observe(timings)
         self._count(terminal)
-        self._recorder.finished(timings, moments, self._trace)
+        is_background = self._caller.is_background
+        self._recorder.finished(timings, moments, self._trace, is_background=is_background)
 
     def was_read(self) -> None:
         """It was answered without a generation; series about generations leave it out."""
@@ -122,6 +128,8 @@ class RequestRecord:
         match terminal:
             case Finish(reason):
                 metrics.finished.labels(model, reason.value).inc()
+            case Failed(Displaced()):
+                metrics.displaced.labels(model).inc()
             case Failed(error):
                 metrics.failed.labels(model, error.code).inc()
             case _:

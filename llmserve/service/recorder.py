@@ -46,14 +46,22 @@ class Recorder:
         self.metrics.running.labels(model).set(running)
         self.metrics.waiting.labels(model).set(waiting)
 
-    def finished(self, timings: RequestTimings, moments: Moments, trace: Any) -> None:
+    def background_load(self, model: str, running: int, waiting: int) -> None:
+        """How many requests a model has in the background now."""
+        self.metrics.background_running.labels(model).set(running)
+        self.metrics.background_waiting.labels(model).set(waiting)
+
+    def finished(
+        self, timings: RequestTimings, moments: Moments, trace: Any, *, is_background: bool = False
+    ) -> None:
         """A request that was admitted and is over. `trace` is its client's, as the tracer read
-        it."""
+        it. Background work is never too slow."""
         self._count(timings)
         line = access_timings.get()
         if line is not None:
             line.append(timings)
-        warn_if_slow(timings, self._slow_request_seconds)
+        if not is_background:
+            warn_if_slow(timings, self._slow_request_seconds)
         self._tracer.record(timings, moments, trace)
         if self._log is not None:
             self._log.write(_entry(timings))

@@ -12,6 +12,7 @@ from weakref import WeakKeyDictionary
 
 from loguru import logger
 
+from llmserve.admission.background_line import BackgroundBounds
 from llmserve.admission.gate import Gate
 from llmserve.admission.limits import Admission, Limiter
 from llmserve.clock import awake_clock
@@ -19,6 +20,7 @@ from llmserve.domain import Caller, GenerationRequest, Scope
 from llmserve.engines.engine import Engine, Generator, Hold
 from llmserve.engines.task import Task
 from llmserve.errors import (
+    Displaced,
     Forbidden,
     LLMServeError,
     NotReady,
@@ -40,6 +42,7 @@ from llmserve.timer import awake_timeout
 
 T = TypeVar("T")
 
+DISPLACED_RETRY_SECONDS = 5.0
 FAREWELL_SECONDS = 5.0
 """After the drain deadline: time for readers to be told the error and leave."""
 
@@ -49,12 +52,29 @@ class Limits:
     """What the service takes on.
 
     `max_waiting` is per model. `request_timeout_seconds` is both default and upper bound of a
-    request's own timeout.
+    request's own timeout. Background work has bounds of its own; how much of it runs depends on the
+    engine where `max_background_running` is `None`.
     """
 
     max_waiting: int
     wait_timeout_seconds: float
     request_timeout_seconds: float
+    max_background_running: int | None = None
+    max_background_waiting: int = 1024
+    background_timeout_seconds: float = 86_400.0
+
+    def timeout_for(self, caller: Caller) -> float:
+        """Default and upper bound of the time that a caller's request takes."""
+        if caller.is_background:
+            return self.background_timeout_seconds
+        return self.request_timeout_seconds
+
+    def background(self, engine: Engine) -> BackgroundBounds:
+        """How much background work an engine does."""
+        suits = engine.capacity if engine.can_pause else max(1, engine.capacity // 2)
+        return BackgroundBounds(
+            self.max_background_running or suits, self.max_background_waiting, engine.can_pause
+        )
 
 
 class Service:
@@ -125,17 +145,17 @@ class Service:
         generations: list[Generation] = []
         try:
             with self._counting_refusals(caller):
-                self._refuse_if_draining()
+                self._refuse_if_draining(caller)
                 self._check_scope(caller)
                 first = requests[0]
                 async with self._leased(first.model, first.timeout_seconds, caller) as served:
-                    deadline = arrived_at + self._seconds_for(requests)
+                    deadline = arrived_at + self._seconds_for(requests, caller)
                     self._check_room(len(requests), served, caller, deadline)
                     with self._admitted(caller, len(requests)) as (admission, shares):
                         tasks = await served.generator.prepare(
                             requests, caller, deadline, lambda: partial(shares.take(), 0)
                         )
-                        self._refuse_if_draining()
+                        self._refuse_if_draining(caller)
                         self._check_room(len(requests), served, caller, deadline)
                         admission.charge(sum(len(task.prompt_ids) for task in tasks))
                         for task in tasks:
@@ -159,7 +179,7 @@ class Service:
             LLMServeError: as `open_all`.
         """
         with self._counting_refusals(caller):
-            self._refuse_if_draining()
+            self._refuse_if_draining(caller)
             self._check_scope(caller)
             async with self._leased(name, timeout_seconds, caller) as served:
                 return served
@@ -171,7 +191,7 @@ class Service:
         Raises:
             LLMServeError: as `open_all`, or what the work raises.
         """
-        most = self._limits.request_timeout_seconds
+        most = self._limits.timeout_for(caller)
         seconds = min(most, reading.timeout_seconds or most)
         deadline = self._clock() + seconds
         async with self._tokenless(reading.id, reading.model, seconds, caller) as (served, hold):
@@ -193,7 +213,7 @@ class Service:
         Raises:
             LLMServeError: as `open_all`.
         """
-        seconds = self._seconds_for([request])
+        seconds = self._seconds_for([request], caller)
         deadline = self._clock() + seconds
         async with self._tokenless(request.id, request.model, seconds, caller) as (served, hold):
             try:
@@ -205,9 +225,14 @@ class Service:
         return len(task.prompt_ids)
 
     def load(self, model: ServedModel) -> tuple[int, int]:
-        """How many generations of a model are running and waiting."""
+        """How many generations of a model are running and waiting, without background work."""
         gate = self._gates.get(model.engine) if model.engine is not None else None
         return (gate.running, gate.waiting) if gate is not None else (0, 0)
+
+    def background_load(self, model: ServedModel) -> tuple[int, int]:
+        """How many of them are running and waiting in the background."""
+        gate = self._gates.get(model.engine) if model.engine is not None else None
+        return (gate.background_running, gate.background_waiting) if gate is not None else (0, 0)
 
     def begin_drain(self) -> None:
         """Take no new work from now on; that includes prompts that are not tokens yet."""
@@ -215,6 +240,23 @@ class Service:
         for model in self._registry.models:
             if isinstance(model.engine, Generator):
                 model.engine.fail_preparing(_draining())
+        self.displace_background()
+
+    def begin_retirement(self) -> None:
+        """Another worker takes over: serve only what comes on open connections, and no background
+        work."""
+        self.is_retiring = True
+        self.displace_background()
+
+    def displace_background(self, model: ServedModel | None = None) -> None:
+        """End all background work (of a model) now; nobody waits for it."""
+        error = Displaced(
+            "this background request was ended as its worker or its model goes; send it again",
+            retry_after_seconds=DISPLACED_RETRY_SECONDS,
+        )
+        for generation in list(self._open):
+            if generation.is_background and (model is None or generation.served is model):
+                generation.fail(error)
 
     async def drain(self, timeout_seconds: float) -> None:
         """Let open generations finish; end those that are left with an error event."""
@@ -256,7 +298,7 @@ class Service:
         open ones."""
         arrived_at = self._clock()
         with self._counting_refusals(caller):
-            self._refuse_if_draining()
+            self._refuse_if_draining(caller)
             self._check_scope(caller)
             async with self._leased(name, seconds, caller) as served:
                 with self._admitted(caller, 1) as (_, shares):
@@ -272,14 +314,16 @@ class Service:
         found = self._registry.answering(name)
         self._check_model(found, caller)
         patience = min(
-            self._limits.wait_timeout_seconds,
-            timeout_seconds or self._limits.request_timeout_seconds,
+            self._limits.wait_timeout_seconds, timeout_seconds or self._limits.timeout_for(caller)
         )
         served = await self._loader.acquire(found.spec.name, patience)
         with self._registry.lease(served):
             yield served
 
     def _check_room(self, count: int, served: ServedModel, caller: Caller, deadline: float) -> None:
+        if caller.is_background:
+            self._gate(served).check_background_room(count)
+            return
         patience = min(self._limits.wait_timeout_seconds, deadline - self._clock())
         self._gate(served).check_room(
             count,
@@ -326,18 +370,26 @@ class Service:
         return generation
 
     def _show_load(self, served: ServedModel) -> None:
-        self._recorder.load(served.spec.name, *self.load(served))
+        name = served.spec.name
+        self._recorder.load(name, *self.load(served))
+        self._recorder.background_load(name, *self.background_load(served))
 
-    def _seconds_for(self, requests: Sequence[GenerationRequest]) -> float:
+    def _seconds_for(self, requests: Sequence[GenerationRequest], caller: Caller) -> float:
         """How long requests that came together may take."""
-        most = self._limits.request_timeout_seconds
+        most = self._limits.timeout_for(caller)
         return min(most, *(request.timeout_seconds or most for request in requests))
 
     def _gate(self, served: ServedModel) -> Gate:
         engine = served.loaded_engine
         gate = self._gates.get(engine)
         if gate is None:
-            gate = Gate(engine.capacity, self._limits.max_waiting, self._clock)
+            limits = self._limits
+            gate = Gate(
+                engine.capacity,
+                limits.max_waiting,
+                self._clock,
+                background=limits.background(engine),
+            )
             self._gates[engine] = gate
         return gate
 
@@ -357,8 +409,8 @@ class Service:
                 param="model",
             )
 
-    def _refuse_if_draining(self) -> None:
-        if self.is_draining:
+    def _refuse_if_draining(self, caller: Caller) -> None:
+        if self.is_draining or (self.is_retiring and caller.is_background):
             raise _draining()
 
     @contextlib.contextmanager

@@ -73,6 +73,8 @@ class Watchdog:
         running = sum(self._service.load(model)[0] for model in models)
         for model in models:
             self._measure(model)
+            if model.status is ModelStatus.UNLOADING:
+                self._service.displace_background(model)
         if self._row is not None:
             self._row.beat(self._state(bool(hung)), running)
             number = str(self._row.number)

@@ -19,6 +19,19 @@ class AdmissionSettings(BaseModel):
     request_timeout_seconds: Seconds = Field(
         600.0, gt=0, description="Default and upper bound of a request's own timeout."
     )
+    max_background_running: int | None = Field(
+        None,
+        ge=1,
+        le=100_000,
+        description="Background requests that run or are paused at once. Not set: as many as "
+        "others with the batching engine, half as many with the threaded one.",
+    )
+    max_background_waiting: int = Field(
+        1024, ge=0, le=100_000, description="Background requests that wait; more get a 429."
+    )
+    background_timeout_seconds: Seconds = Field(
+        86_400.0, gt=0, description="Default and upper bound of a background request's timeout."
+    )
     max_prompts_per_request: int = Field(
         64, ge=1, le=4096, description="Prompts × n of one HTTP request."
     )

@@ -92,7 +92,7 @@ class WorkerServer(uvicorn.Server):
         assert membership is not None
         self._acceptor.close()
         membership.row.mark(State.LEAVING)
-        service.is_retiring = True
+        service.begin_retirement()
         now = awake_clock()
         idle_until = now + self._settings.drain_timeout_seconds
         busy_until = now + self._settings.request_timeout_seconds

@@ -28,6 +28,7 @@ RECORD: dict[str, Any] = {
     "tokens_per_minute": None,
     "concurrency": 4,
     "priority": 1,
+    "background": False,
     "created_at": "2026-01-31T12:00:00Z",
     "expires_at": None,
     "revoked_at": None,

@@ -84,6 +84,13 @@ def test_ps_shows_names_and_errors_as_text() -> None:
         shown(llmserve("ps", "--json", "--url", url))
 
 
+def test_ps_tells_background_work_apart() -> None:
+    model = MODEL | {"name": "m", "status": "ready", "running": 2, "background_running": 16}
+    worker = WORKER | {"state": "serving", "device": "cpu", "models": [model]}
+    with server(200, json.dumps({"workers": [worker], "silent": []}).encode()) as url:
+        assert "2 +16" in shown(llmserve("ps", "--url", url))
+
+
 @pytest.mark.parametrize("command", ["load", "warm"])
 def test_commands_show_reports_as_text(command: str) -> None:
     done = {"worker": EVIL, "ok": True, "model": EVIL, "seconds": EVIL, "warning": EVIL}

@@ -161,13 +161,15 @@ def test_a_key_opens_what_was_said() -> None:
     key = create(
         *("alice", "--scope", "generate", "--scope", "admin", "--model", "m1", "--model", "m2"),
         *("--requests-per-minute", "60", "--tokens-per-minute", "1000", "--concurrency", "2"),
-        *("--priority", "4"),
+        *("--priority", "4", "--background"),
     )
     caller = ring().identify(key)
     assert caller.scopes == {Scope.GENERATE, Scope.ADMIN}
     assert caller.models == {"m1", "m2"}
     assert caller.limits == CallerLimits(60, 1000, 2)
-    assert caller.priority == 4
+    assert (caller.priority, caller.is_background) == (4, True)
+    key = create("bob")
+    assert not ring().identify(key).is_background
 
 
 @pytest.mark.parametrize(

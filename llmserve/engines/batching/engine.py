@@ -95,6 +95,7 @@ class BatchingEngine(Generator):
         self._loop: StepLoop[Batch, RowState] | None = None
         self._scheduler: Scheduler | None = None
         self._running: set[Job] = set()
+        self._num_background = 0
         self._is_closing = False
         self._device: torch.device = loaded.device
         self._pool = ThreadPoolExecutor(1, f"generate-{spec.name}", self._begin_thread)
@@ -104,6 +105,11 @@ class BatchingEngine(Generator):
     def capacity(self) -> int:
         """Requests in a step."""
         return self._max_running
+
+    @property
+    def can_pause(self) -> bool:
+        """The scheduler plans background work around the rest."""
+        return True
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -178,20 +184,27 @@ class BatchingEngine(Generator):
 
     def start(self, job: Job) -> None:
         """Hand the job to the step loop."""
-        assert len(self._running) < self.capacity, "admission let too many in"
+        is_background = job.task.is_background
+        num_others = len(self._running) - self._num_background
+        assert is_background or num_others < self.capacity, "admission let too many in"
         on_done = job.on_done
 
-        def done() -> None:
+        def forget() -> None:
             self._running.discard(job)
+            self._num_background -= is_background
+
+        def done() -> None:
+            forget()
             on_done()
 
         # Before it is handed over: the thread may be done with it at once.
         job.on_done = done
         self._running.add(job)
+        self._num_background += is_background
         try:
             self._submit(job)
         except RuntimeError:
-            self._running.discard(job)
+            forget()
             job.on_done = on_done
             raise
 
@@ -207,7 +220,7 @@ class BatchingEngine(Generator):
             seconds_since_step=float("inf") if loop.is_lost else age,
             seconds_preparing=self._seconds_preparing,
             cache_usage=scheduled.blocks_used / scheduled.blocks_total,
-            waiting=scheduled.waiting,
+            waiting=scheduled.foreground_waiting,
             blocks_used=scheduled.blocks_used,
             blocks_total=scheduled.blocks_total,
             preemptions=scheduled.preemptions,

@@ -126,7 +126,8 @@ class StepLoop(Generic[Prepared, Row]):
             return
         self._drop_cancelled()
         begun = self._clock()
-        plan = self._scheduler.plan(self._pacer.prefill_budget(self._scheduler.stats()))
+        stats, pacer = self._scheduler.stats(), self._pacer
+        plan = self._scheduler.plan(pacer.prefill_budget(stats), pacer.background(stats))
         if plan.slices:
             self._step(plan, begun)
         elif not self._scheduler.is_idle:

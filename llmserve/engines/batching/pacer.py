@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from llmserve.engines.batching.beside import Beside
+from llmserve.engines.batching.schedule.allowance import EVERYTHING, Allowance
 from llmserve.engines.batching.schedule.plan import StepPlan
 from llmserve.engines.batching.schedule.stats import SchedulerStats
 from llmserve.engines.batching.step_costs import MOST_GROWTH, DecodeCosts, PrefillCosts
@@ -43,15 +45,26 @@ class Pacer:
         self._prefill_steps = 0
         self._replayed_tokens = replayed_tokens
         self._replayed, self._launched = PrefillCosts(), PrefillCosts()
+        self._beside = Beside(max_tokens_per_step)
+        self._allowance = EVERYTHING
+
+    def background(self, stats: SchedulerStats) -> Allowance:
+        """How much background work the next step may take."""
+        self._allowance = self._beside.allowance(stats)
+        return self._allowance
 
     def prefill_budget(self, stats: SchedulerStats) -> int:
         """Prefill tokens for the next step.
 
         All that a step can take if nothing runs, or if many wait beside a few that run: then the
-        sooner all run together, the better for everyone.
+        sooner all run together, the better for everyone. Background work counts only where there is
+        nothing else.
         """
-        decode, prefill = self._decode.seconds(stats.running), self._prefill.estimate
-        if decode is None or prefill is None or stats.waiting * 2 > stats.running:
+        running, waiting = stats.running, stats.waiting
+        if stats.has_both:
+            running, waiting = stats.foreground_running, stats.foreground_waiting
+        decode, prefill = self._decode.seconds(running), self._prefill.estimate
+        if decode is None or prefill is None or waiting * 2 > running:
             return self._most
         spare = (STRETCH - 1.0) * (decode + prefill.fixed)
         if spare >= prefill.per_token * self._most:
@@ -65,11 +78,14 @@ class Pacer:
 
     def learn(self, plan: StepPlan, seconds: float) -> None:
         """Take into account how long a step took."""
+        self._beside.learn(plan, seconds)
         streams = sum(1 for part in plan.slices if part.length == 1)
         prompt_tokens = plan.num_tokens - streams
         if not prompt_tokens:
             self._decode.learn(streams, seconds)
             return
+        if 0 < self._allowance.tokens < self._most:
+            return  # a few tokens do not show what a prompt costs
         self._prefill_steps += 1
         decode, known = self._decode.seconds(streams) or 0.0, self._prefill.estimate
         if known is not None and decode:

@@ -96,6 +96,11 @@ SECTIONS: dict[str, tuple[Panel, ...]] = {
             (now("num_requests_running"), "running"),
             (now("num_requests_waiting"), "waiting"),
         )),
+        Panel("Background work", "short", (
+            (now("num_background_requests_running"), "running or paused"),
+            (now("num_background_requests_waiting"), "waiting"),
+            (total("background_requests_displaced_total"), "displaced per second"),
+        )),
         Panel("KV cache", "percentunit", (
             (f"max by (model) (llmserve_kv_cache_usage_perc{{{PICKED}}})", "{{model}}"),
         )),

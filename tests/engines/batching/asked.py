@@ -60,6 +60,7 @@ class Asked:
         max_tokens: int,
         *,
         salt: str = "",
+        is_background: bool = False,
         shown_tokens: frozenset[int] = frozenset(),
         **params: Any,
     ):
@@ -70,6 +71,7 @@ class Asked:
             tuple(prompt),
             sampling,
             max_tokens,
+            is_background=is_background,
             cache_salt=salt,
             shown_tokens=shown_tokens,
         )

@@ -141,8 +141,16 @@ class Machine:
         bridge = TokenBridge(job, Letters(), (EOS,), self.clock, self.wakes.add)  # type: ignore[arg-type]
         return Stream(job, bridge, None)
 
-    def submit(self, prompt: Sequence[int] = (1, 2), *, max_tokens: int = 3, **params: Any) -> Job:
-        task = Task("id", tuple(prompt), SamplingParams(**params), max_tokens)
+    def submit(
+        self,
+        prompt: Sequence[int] = (1, 2),
+        *,
+        max_tokens: int = 3,
+        is_background: bool = False,
+        **params: Any,
+    ) -> Job:
+        sampling = SamplingParams(**params)
+        task = Task("id", tuple(prompt), sampling, max_tokens, is_background=is_background)
         job = Job(task, Mailbox(asyncio.get_running_loop()), on_done=lambda: self.done.append(job))
         self.loop.submit(job)
         return job

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import random
 from dataclasses import dataclass
-from types import SimpleNamespace
 
 import pytest
 from hypothesis import given, settings
@@ -20,6 +19,7 @@ from llmserve.engines.batching.pacer import (
 )
 from llmserve.engines.batching.schedule.plan import Slice, StepPlan
 from llmserve.engines.batching.schedule.sequence import Sequence
+from llmserve.engines.batching.schedule.stats import SchedulerStats
 
 
 def plan(decoding: int, prefilling: int = 0) -> StepPlan:
@@ -29,8 +29,10 @@ def plan(decoding: int, prefilling: int = 0) -> StepPlan:
     return StepPlan(tuple(parts))
 
 
-def state(running: int, waiting: int) -> SimpleNamespace:
-    return SimpleNamespace(running=running, waiting=waiting)
+def state(running: int, waiting: int, background: int = 0) -> SchedulerStats:
+    return SchedulerStats(
+        running + background, waiting + background, 0, 1, 0, background, background, 0
+    )
 
 
 @dataclass(frozen=True)
@@ -194,6 +196,8 @@ def test_where_many_wait_for_few_the_prompts_come_first() -> None:
     assert pacer.prefill_budget(state(8, 0)) < 256
     assert pacer.prefill_budget(state(1, 5)) == 256
     assert pacer.prefill_budget(state(0, 1)) == 256
+    assert pacer.prefill_budget(state(8, 0, background=9)) < 256, "background work waits"
+    assert pacer.prefill_budget(state(0, 0, background=9)) == 256
 
 
 def test_nothing_is_held_back_before_anything_is_known() -> None:

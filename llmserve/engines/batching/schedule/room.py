@@ -21,13 +21,15 @@ class Room:
         """Whether no newcomer would fit, so that there is no need to look at one."""
         return 0 < num_running >= self._pool.num_free
 
-    def fits(self, sequence: Sequence, shared: list[int], num_running: int) -> bool:
-        """Whether all its tokens, and one more if any is generated, fit; pins are dropped for it if
-        nothing else runs."""
+    def fits(
+        self, sequence: Sequence, shared: list[int], num_running: int, *, drops_pins: bool
+    ) -> bool:
+        """Whether all its tokens, and one more if any is generated, fit beside so many that run;
+        perhaps pins are dropped for it."""
         needed = self._tables.num_blocks_for(sequence.num_tokens + min(1, sequence.max_new_tokens))
         while True:
             held = sum(1 for block in shared if self._pool.is_held(block))
             if needed - held <= self._pool.num_free - num_running:
                 return True
-            if num_running or not self._pins.drop_oldest():
+            if not drops_pins or not self._pins.drop_oldest():
                 return False

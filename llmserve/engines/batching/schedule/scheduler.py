@@ -1,14 +1,14 @@
 """Decides what the next step computes: a token for every running sequence, and prefill with what is
-left of the step."""
+left of the step; background work as far as it is allowed beside others."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Final
 
+from llmserve.engines.batching.schedule.allowance import EVERYTHING, Allowance
 from llmserve.engines.batching.schedule.blocks import BlockPool
 from llmserve.engines.batching.schedule.budget import Budget
-from llmserve.engines.batching.schedule.fair_share import FairShare
 from llmserve.engines.batching.schedule.invariant import require
 from llmserve.engines.batching.schedule.pins import Pins
 from llmserve.engines.batching.schedule.plan import Slice, StepPlan
@@ -18,7 +18,7 @@ from llmserve.engines.batching.schedule.score_cache import ScoreCache
 from llmserve.engines.batching.schedule.sequence import Sequence
 from llmserve.engines.batching.schedule.stats import SchedulerStats
 from llmserve.engines.batching.schedule.tables import BlockTables
-from llmserve.engines.batching.schedule.waiting_queue import WaitingQueue
+from llmserve.engines.batching.schedule.tier import Tier
 from llmserve.engines.scores import Scores
 
 NO_SCORES: Final[Mapping[Sequence, Scores]] = {}
@@ -28,7 +28,9 @@ class Scheduler:
     """Chunked prefill beside decode (Agrawal et al., Sarathi-Serve, 2024), preemption by
     recomputation, prefixes shared block by block, callers served fairly.
 
-    A sequence waits, then runs: it has blocks, and a slice in most steps. Owned by one thread.
+    A sequence waits, then runs: it has blocks, and a slice in most steps. A background sequence
+    that gets none is paused; it loses its blocks and its place as soon as another needs them.
+    Owned by one thread.
 
     Raises:
         ValueError: a step has fewer tokens than sequences that may run.
@@ -61,11 +63,9 @@ class Scheduler:
         self._scores = ScoreCache(self._cache, block_size)
         self._pins = Pins(self._pool, self._cache)
         self._room = Room(self._pool, self._tables, self._pins)
-        self._shares = FairShare()
-        self._waiting = WaitingQueue(self._shares)
-        self._running: dict[Sequence, None] = {}  # in the order of admission
+        self._foreground = Tier()
+        self._background = Tier()
         self._known: set[Sequence] = set()
-        self._preemptions = 0
 
     @property
     def is_idle(self) -> bool:
@@ -88,41 +88,44 @@ class Scheduler:
                 f"the {self._pool.num_blocks} blocks of {self._block_size} that there are"
             )
         self._known.add(sequence)
-        self._shares.enter(sequence.caller)
-        self._waiting.append(sequence)
+        tier = self._tier(sequence)
+        tier.shares.enter(sequence.caller)
+        tier.waiting.append(sequence)
 
     def remove(self, sequence: Sequence) -> None:
         """Forget a sequence, whether it waits or runs; harmless if it was removed before."""
         if sequence not in self._known:
             return
         self._known.discard(sequence)
-        if sequence in self._running:
-            del self._running[sequence]
+        tier = self._tier(sequence)
+        if sequence in tier.running:
+            del tier.running[sequence]
             self._tables.close(sequence)
         else:
-            self._waiting.remove(sequence)
-        self._shares.leave(sequence.caller)
+            tier.waiting.remove(sequence)
+        tier.shares.leave(sequence.caller)
 
-    def plan(self, prefill_tokens: int | None = None) -> StepPlan:
+    def plan(
+        self, prefill_tokens: int | None = None, background: Allowance = EVERYTHING
+    ) -> StepPlan:
         """The next step; empty if nothing can be computed now.
 
         `prefill_tokens` bounds how many prompt tokens the step takes; its own bound holds, too.
+        `background` bounds background work while there is any other.
         """
         lengths: dict[Sequence, int] = {}
-        begun: list[Sequence] = []
-        preemptions = self._preemptions
-        for sequence in list(self._running):
-            if len(sequence.token_ids) - sequence.num_computed > 1:
-                begun.append(sequence)
-            elif sequence in self._running:  # it was not preempted meanwhile
-                self._place(sequence, 1, lengths)
-        left = self._max_tokens - len(lengths)
-        if prefill_tokens is not None:
-            left = min(left, prefill_tokens)
-        budget = Budget(left, self._max_scored)
-        self._continue_prefill(begun, budget, lengths)
-        if self._preemptions == preemptions:
-            self._admit(budget, lengths)
+        most = self._max_tokens if prefill_tokens is None else prefill_tokens
+        budget = Budget(most, self._max_scored)
+        decoding, begun = self._foreground.parts()
+        self._fill(self._foreground, decoding, begun, budget, lengths)
+        if self._background:
+            decoding, begun = self._background.parts()
+            if self._foreground:
+                rows = min(background.rows, self._max_tokens - sum(lengths.values()))
+                if rows < len(decoding):
+                    decoding = self._background.least_served_first(decoding)[:rows]
+                budget.tokens = min(budget.tokens, background.tokens)
+            self._fill(self._background, decoding, begun, budget, lengths)
         slices = [_slice(sequence, length) for sequence, length in lengths.items()]
         slices.sort(key=lambda part: part.length > 1)
         return StepPlan(tuple(slices))
@@ -146,7 +149,8 @@ class Scheduler:
         for part in plan.slices:
             next_id = next(ids) if part.is_sampled else None
             sequence = part.sequence
-            if sequence not in self._running:
+            tier = self._tier(sequence)
+            if sequence not in tier.running:
                 continue  # it was removed meanwhile
             sequence.num_computed = part.end
             if self._is_caching:
@@ -155,7 +159,7 @@ class Scheduler:
                 self._scored(part, scores[sequence])
             if next_id is not None:
                 sequence.token_ids.append(next_id)
-                self._shares.charge(sequence.caller, sequence.priority, 0, 1)
+                tier.charge(sequence, 0, 1)
 
     def pin(self, token_ids: tuple[int, ...]) -> int:
         """Keep the blocks of a prefix that was just computed; returns how many tokens are kept.
@@ -166,12 +170,16 @@ class Scheduler:
 
     def stats(self) -> SchedulerStats:
         """Counts of now."""
+        foreground, background = self._foreground, self._background
         return SchedulerStats(
-            running=len(self._running),
-            waiting=len(self._waiting),
+            running=self._num_running,
+            waiting=len(foreground.waiting) + len(background.waiting),
             blocks_used=self._pool.num_blocks - self._pool.num_free,
             blocks_total=self._pool.num_blocks,
-            preemptions=self._preemptions,
+            preemptions=foreground.preemptions + background.preemptions,
+            background_running=len(background.running),
+            background_waiting=len(background.waiting),
+            background_begun=background.num_begun,
         )
 
     def check(self) -> None:
@@ -180,16 +188,48 @@ class Scheduler:
         Raises:
             InvariantViolated: blocks and sequences do not agree.
         """
-        self._pool.check([*(s.blocks for s in self._running), *self._pins.holders])
-        waiting = self._known - self._running.keys()
-        require(self._running.keys() <= self._known, "a removed sequence still runs")
-        require(len(waiting) == len(self._waiting), "a sequence neither runs nor waits")
+        tiers = (self._foreground, self._background)
+        running = [sequence for tier in tiers for sequence in tier.running]
+        self._pool.check([*(s.blocks for s in running), *self._pins.holders])
+        waiting = self._known.difference(running)
+        require(self._known.issuperset(running), "a removed sequence still runs")
+        num_waiting = sum(len(tier.waiting) for tier in tiers)
+        require(len(waiting) == num_waiting, "a sequence neither runs nor waits")
         require(not any(s.blocks or s.num_computed for s in waiting), "a waiting one has blocks")
-        callers = {sequence.caller for sequence in self._known}
-        require(self._shares.num_callers == len(callers), "callers and their shares do not match")
+        require(len(running) <= self._max_sequences, "more sequences run than may")
+        for tier in tiers:
+            callers = {s.caller for s in self._known if self._tier(s) is tier}
+            is_matching = tier.shares.num_callers == len(callers)
+            require(is_matching, "callers and their shares do not match")
+
+    @property
+    def _num_running(self) -> int:
+        return len(self._foreground.running) + len(self._background.running)
+
+    def _tier(self, sequence: Sequence) -> Tier:
+        return self._background if sequence.is_background else self._foreground
+
+    def _fill(
+        self,
+        tier: Tier,
+        decoding: list[Sequence],
+        begun: list[Sequence],
+        budget: Budget,
+        lengths: dict[Sequence, int],
+    ) -> None:
+        """Place slices of a tier: a token for each that decodes, then prompts."""
+        preemptions = tier.preemptions
+        for sequence in decoding:
+            if sequence in tier.running:  # it was not preempted meanwhile
+                self._place(sequence, 1, lengths)
+        budget.tokens = min(budget.tokens, self._max_tokens - sum(lengths.values()))
+        self._continue_prefill(tier, begun, budget, lengths)
+        if tier.preemptions == preemptions:
+            self._admit(tier, budget, lengths)
 
     def _continue_prefill(
         self,
+        tier: Tier,
         begun: list[Sequence],
         budget: Budget,
         lengths: dict[Sequence, int],
@@ -200,36 +240,58 @@ class Scheduler:
             length = budget.length(sequence, start)
             if length < 1:
                 break
-            if sequence in self._running and self._place(sequence, length, lengths):
+            if sequence in tier.running and self._place(sequence, length, lengths):
                 budget.spend(sequence, start, length)
         for sequence in begun:
-            self._shares.charge(sequence.caller, sequence.priority, lengths.get(sequence, 0), 0)
+            tier.charge(sequence, lengths.get(sequence, 0), 0)
 
-    def _admit(self, budget: Budget, lengths: dict[Sequence, int]) -> None:
+    def _admit(self, tier: Tier, budget: Budget, lengths: dict[Sequence, int]) -> None:
         """Let waiting sequences run, in order, until one finds no room.
 
         There are tokens left only if all begun prompts were placed to their end: at most one prompt
-        is ever partly computed, and no newcomer can take the blocks that it still needs.
+        of a tier is ever partly computed, and no newcomer can take the blocks that it still needs.
         """
-        while budget.tokens > 0 and len(self._running) < self._max_sequences:
-            sequence = self._waiting.first()
-            if sequence is None or self._room.is_full(len(self._running)):
+        if tier is self._background and len(self._foreground.waiting):
+            return  # what is left is not enough for them, and would be taken back
+        while budget.tokens > 0:
+            sequence = tier.waiting.first()
+            if sequence is None or not self._has_place(tier):
                 return
             shared = self._shared(sequence)
             start = len(shared) * self._block_size
             length = budget.length(sequence, start)
-            if length < 1 or not self._room.fits(sequence, shared, len(self._running)):
+            if length < 1 or not self._has_room(tier, sequence, shared):
                 return
-            self._waiting.remove(sequence)
-            self._running[sequence] = None
+            if self._num_running == self._max_sequences:
+                self._preempt(self._background.victim())
+            tier.waiting.remove(sequence)
+            tier.running[sequence] = None
             self._tables.open(sequence, shared)
             if not sequence.num_preemptions:
                 sequence.num_cached = sequence.num_computed
             self._tables.extend(sequence, start + length)
             # Charged now, not when computed: else one caller could take every free place of a step.
-            self._shares.charge(sequence.caller, sequence.priority, length, 0)
+            tier.charge(sequence, length, 0)
             lengths[sequence] = length
             budget.spend(sequence, start, length)
+
+    def _has_place(self, tier: Tier) -> bool:
+        """Whether a newcomer may find place and room, so that it is worth a look."""
+        if tier is self._foreground and self._background.running:
+            return len(tier.running) < self._max_sequences
+        running = self._num_running
+        return running < self._max_sequences and not self._room.is_full(running)
+
+    def _has_room(self, tier: Tier, sequence: Sequence, shared: list[int]) -> bool:
+        """Whether there are blocks for a newcomer; background work loses its own for others."""
+        while True:
+            yields = tier is self._foreground and bool(self._background.running)
+            reserve = len(tier.running) if yields else self._num_running
+            if self._room.fits(sequence, shared, reserve, drops_pins=not self._num_running):
+                return True
+            if not yields:
+                return False
+            self._preempt(self._background.victim())
 
     def _shared(self, sequence: Sequence) -> list[int]:
         """Cached blocks with which a sequence may begin: the position after them is one that it
@@ -256,9 +318,10 @@ class Scheduler:
         missing = self._tables.num_missing(sequence, end)
         if missing > 0:
             while missing > self._pool.num_free:
-                if len(self._running) == 1 and self._pins.drop_oldest():
+                if self._num_running == 1 and self._pins.drop_oldest():
                     continue
-                victim = self._victim()
+                losing = self._background if self._background.running else self._foreground
+                victim = losing.victim()
                 lengths.pop(victim, None)
                 self._preempt(victim)
                 if victim is sequence:
@@ -267,18 +330,14 @@ class Scheduler:
         lengths[sequence] = length
         return True
 
-    def _victim(self) -> Sequence:
-        """The one admitted last, of the caller that was served most."""
-        order = {sequence: number for number, sequence in enumerate(self._running)}
-        return max(order, key=lambda s: (self._shares.served(s.caller), order[s]))
-
     def _preempt(self, sequence: Sequence) -> None:
-        del self._running[sequence]
+        tier = self._tier(sequence)
+        del tier.running[sequence]
         self._tables.close(sequence)
         sequence.num_computed = 0
         sequence.num_preemptions += 1
-        self._preemptions += 1
-        self._waiting.push_front(sequence)
+        tier.preemptions += 1
+        tier.waiting.push_front(sequence)
 
 
 def _slice(sequence: Sequence, length: int) -> Slice:

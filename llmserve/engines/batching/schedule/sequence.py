@@ -18,6 +18,7 @@ class Sequence:
         token_ids: the prompt, then what was generated.
         caller: who sent it; callers share the engine fairly.
         priority: the caller's; 4 gets four times what 1 gets.
+        is_background: whether it gives way to those that are not.
         cache_salt: prefixes are shared only among sequences with the same salt.
         max_new_tokens: bound on what is generated, so that a request which could never fit into
             the pool is refused at once. Where it is 0, the prompt is only computed.
@@ -38,6 +39,7 @@ class Sequence:
     num_computed: int = 0
     num_cached: int = 0
     num_preemptions: int = 0
+    is_background: bool = False
     blocks: list[int] = field(default_factory=list)
     block_hashes: list[bytes] = field(default_factory=list)
 
@@ -51,6 +53,7 @@ class Sequence:
             task.cache_salt,
             task.max_tokens,
             Scoring.of(task),
+            is_background=task.is_background,
         )
 
     @property

@@ -11,6 +11,9 @@ class SchedulerStats:
     running: sequences that have blocks; `waiting` have none.
     blocks_used: held by sequences or pins, of `blocks_total`.
     preemptions: since the start.
+    background_running: those of `running` that are background work, `background_waiting` those of
+        `waiting`.
+    background_begun: those of `background_running` whose prompt is not computed to its end.
     """
 
     running: int
@@ -18,3 +21,22 @@ class SchedulerStats:
     blocks_used: int
     blocks_total: int
     preemptions: int
+    background_running: int = 0
+    background_waiting: int = 0
+    background_begun: int = 0
+
+    @property
+    def foreground_running(self) -> int:
+        """Running sequences that are not background work."""
+        return self.running - self.background_running
+
+    @property
+    def foreground_waiting(self) -> int:
+        """Waiting sequences that are not background work."""
+        return self.waiting - self.background_waiting
+
+    @property
+    def has_both(self) -> bool:
+        """Whether there is background work beside other."""
+        background = self.background_running + self.background_waiting
+        return 0 < background < self.running + self.waiting

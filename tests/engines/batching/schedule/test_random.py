@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from llmserve.engines.batching.schedule.allowance import NOTHING, Allowance
 from llmserve.engines.batching.schedule.plan import StepPlan
 from llmserve.engines.batching.schedule.scheduler import Scheduler
 from llmserve.engines.batching.schedule.sequence import Sequence
@@ -69,6 +70,17 @@ class Arrival:
     priority: int
     leaves_after: int | None
     salt: str
+    is_background: bool = False
+
+    def sequence(self) -> Sequence:
+        return Sequence(
+            list(self.prompt),
+            self.caller,
+            self.priority,
+            self.salt,
+            self.length,
+            is_background=self.is_background,
+        )
 
 
 TOKENS = st.integers(0, VOCAB - 1)
@@ -82,10 +94,12 @@ ARRIVALS = st.lists(
         priority=st.integers(1, 4),
         leaves_after=st.none() | st.integers(0, 15),
         salt=st.sampled_from(["", "", "own"]),
+        is_background=st.booleans(),
     ),
     min_size=1,
     max_size=14,
 )
+ALLOWANCES = st.just(NOTHING) | st.builds(Allowance, st.integers(0, 6), st.integers(0, 12))
 
 
 @settings(deadline=None, max_examples=150)
@@ -95,6 +109,7 @@ ARRIVALS = st.lists(
     spare=st.integers(0, 12),
     budget=st.integers(6, 30),
     prefill=st.none() | st.integers(1, 20),
+    allowance=ALLOWANCES,
     is_caching=st.booleans(),
     pins=st.booleans(),
 )
@@ -104,6 +119,7 @@ def test_whatever_comes_and_goes(
     spare: int,
     budget: int,
     prefill: int | None,
+    allowance: Allowance,
     is_caching: bool,
     pins: bool,
 ) -> None:
@@ -123,12 +139,15 @@ def test_whatever_comes_and_goes(
     for step in range(20 + 40 * work):
         while coming and coming[0].step <= step:
             a = coming.pop(0)
-            sequence = Sequence(list(a.prompt), a.caller, a.priority, a.salt, a.length)
+            sequence = a.sequence()
             scheduler.add(sequence)
             alive[sequence] = a
-        plan = scheduler.plan(prefill)
+        is_mixed = len({a.is_background for a in alive.values()}) == 2
+        plan = scheduler.plan(prefill, allowance)
         scheduler.check()
         _check_plan(plan, budget)
+        if is_mixed:
+            _check_allowed(plan, allowance)
         next_ids = model.run(plan)
         gone = [s for s, a in alive.items() if a.leaves_after == step - a.step]
         for sequence in gone[:1]:  # between plan and commit, as a cancel may come
@@ -165,6 +184,68 @@ def _check_plan(plan: StepPlan, budget: int) -> None:
     assert lengths[: lengths.count(1)] == [1] * lengths.count(1), "decode comes first"
     assert len({part.sequence for part in plan.slices}) == len(plan.slices)
     assert all(part.sequence.blocks for part in plan.slices), "a preempted one is in the plan"
+
+
+def _check_allowed(plan: StepPlan, allowance: Allowance) -> None:
+    background = [part for part in plan.slices if part.sequence.is_background]
+    prompts = [p for p in background if p.end < p.sequence.num_tokens or p.length > 1]
+    assert sum(part.length for part in prompts) <= allowance.tokens
+    # A prompt's last token may come alone, and looks like a row.
+    most = allowance.rows + allowance.tokens
+    assert sum(part.length for part in background) <= most
+
+
+@settings(deadline=None, max_examples=150)
+@given(
+    arrivals=ARRIVALS,
+    block_size=st.sampled_from([1, 2, 4]),
+    spare=st.integers(0, 12),
+    budget=st.integers(6, 30),
+    allowance=ALLOWANCES,
+)
+def test_others_are_served_as_if_there_were_no_background_work(
+    arrivals: list[Arrival], block_size: int, spare: int, budget: int, allowance: Allowance
+) -> None:
+    longest = max(len(a.prompt) + a.length for a in arrivals)
+    steps = sum(20 + 2 * (len(a.prompt) + a.length) for a in arrivals)
+
+    def served(coming: list[Arrival]) -> list[list[tuple[Arrival, int, int]]]:
+        scheduler = Scheduler(
+            num_blocks=-(-longest // block_size) + spare,
+            block_size=block_size,
+            max_tokens_per_step=budget,
+            max_sequences=3,
+            is_caching=False,
+        )
+        model = Model(block_size)
+        alive: dict[Sequence, Arrival] = {}
+        seen = []
+        for step in range(steps):
+            for a in coming:
+                if a.step == step:
+                    alive[sequence := a.sequence()] = a
+                    scheduler.add(sequence)
+            plan = scheduler.plan(None, allowance)
+            scheduler.commit(plan, model.run(plan))
+            scheduler.check()
+            seen.append(
+                [
+                    (alive[part.sequence], part.start, part.length)
+                    for part in plan.slices
+                    if not part.sequence.is_background
+                ]
+            )
+            for sequence in [s for s, a in alive.items() if len(s.token_ids) >= _whole(a)]:
+                scheduler.remove(sequence)
+                del alive[sequence]
+        assert not any(not a.is_background for a in alive.values())
+        return seen
+
+    assert served(arrivals) == served([a for a in arrivals if not a.is_background])
+
+
+def _whole(a: Arrival) -> int:
+    return len(a.prompt) + a.length
 
 
 @settings(deadline=None, max_examples=40)
