@@ -151,3 +151,10 @@ class EngineInfo:
     syntax: SyntaxInfo | None = None
     architecture: str = ""
     takes_conversations: bool = False
+
+    @property
+    def capabilities(self) -> tuple[str, ...]:
+        """What requests may ask of it."""
+        chats = ("chat", "tools") if self.takes_conversations else ()
+        thinks = self.syntax is not None and self.syntax.has_reasoning
+        return ("completions", "structured_outputs", *chats, *(("reasoning",) if thinks else ()))

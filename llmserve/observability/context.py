@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from llmserve.observability.timings import RequestTimings
+
+MAX_REQUEST_ID: Final = 128
+USABLE_REQUEST_ID: Final = re.compile(rf"[A-Za-z0-9._:/+=-]{{1,{MAX_REQUEST_ID}}}")
+"""What a client may call its request."""
 
 request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
 """Added to every log line."""

@@ -150,7 +150,11 @@ class Metrics:
             "HTTP requests answered, by method, route and status.",
             ("method", "route", "status"),
         )
-
+        self.grpc_requests = self._counter(
+            "llmserve_grpc_requests",
+            "gRPC calls answered, by method and status.",
+            ("method", "status"),
+        )
         self.ignored_fields = self._counter(
             "llmserve_ignored_fields",
             "Unknown fields of requests that were ignored, by the object they were in.",

@@ -9,7 +9,6 @@ from fastapi import APIRouter
 from llmserve.api.container import TheCaller, TheContainer, identify
 from llmserve.api.edge.route import keyed_route
 from llmserve.api.error_shape import openai_error
-from llmserve.domain import EngineInfo
 from llmserve.errors import ModelNotFound
 from llmserve.registry.served import ModelStatus, ServedModel
 
@@ -34,13 +33,6 @@ async def retrieve_model(model: str, container: TheContainer, caller: TheCaller)
     return _body(found)
 
 
-def _capabilities(info: EngineInfo) -> list[str]:
-    """What requests may ask of it."""
-    chats = ["chat", "tools"] if info.takes_conversations else []
-    thinks = info.syntax is not None and info.syntax.has_reasoning
-    return ["completions", "structured_outputs", *chats, *(["reasoning"] if thinks else [])]
-
-
 def _body(model: ServedModel) -> dict[str, Any]:
     body: dict[str, Any] = {
         "id": model.spec.name,
@@ -58,7 +50,7 @@ def _body(model: ServedModel) -> dict[str, Any]:
             "dtype": info.dtype,
             "device": info.device,
             "architecture": info.architecture,
-            "capabilities": _capabilities(info),
+            "capabilities": list(info.capabilities),
             "engine": {"kind": info.kind.value, "why": info.why},
         }
         if info.syntax is not None:

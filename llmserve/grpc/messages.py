@@ -1,0 +1,112 @@
+"""From events to messages."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Final
+
+from llmserve.domain import (
+    Cancelled,
+    Delta,
+    Event,
+    Failed,
+    Finish,
+    FinishReason,
+    PromptLogprobs,
+    Queued,
+    Started,
+    TokenLogprobs,
+    ToolCallDelta,
+    Usage,
+)
+from llmserve.proto.v1 import generation_pb2 as pb
+from llmserve.text.spelling import Spelling
+
+Spell = Callable[[int], Spelling]
+
+REASONS: Final = {
+    FinishReason.STOP: pb.Finish.REASON_STOP,
+    FinishReason.LENGTH: pb.Finish.REASON_LENGTH,
+    FinishReason.TIMEOUT: pb.Finish.REASON_TIMEOUT,
+    FinishReason.TOOL_CALLS: pb.Finish.REASON_TOOL_CALLS,
+}
+
+
+def message_of(event: Event, model: str, spell: Spell) -> pb.GenerationEvent | None:
+    """The message of one event; a cancelled call has a status and no last message."""
+    match event:
+        case Delta():
+            return pb.GenerationEvent(delta=_delta(event, spell))
+        case Queued(position, eta_seconds):
+            return pb.GenerationEvent(queued=pb.Queued(position=position, eta_seconds=eta_seconds))
+        case Started(prompt_tokens, cached_tokens):
+            return pb.GenerationEvent(
+                started=pb.Started(
+                    prompt_tokens=prompt_tokens, cached_tokens=cached_tokens, model=model
+                )
+            )
+        case PromptLogprobs(tokens):
+            return pb.GenerationEvent(
+                prompt_logprobs=pb.PromptLogprobs(tokens=_logprobs(tokens, spell))
+            )
+        case Finish(reason, usage, stop_string, stop_token):
+            return pb.GenerationEvent(
+                finish=pb.Finish(
+                    reason=REASONS[reason],
+                    usage=_usage(usage),
+                    stop_string=stop_string,
+                    stop_token=stop_token,
+                )
+            )
+        case Failed(error, usage):
+            return pb.GenerationEvent(
+                failed=pb.Failed(
+                    code=error.code, message=error.message, param=error.param, usage=_usage(usage)
+                )
+            )
+        case Cancelled():
+            return None
+
+
+def _delta(delta: Delta, spell: Spell) -> pb.Delta:
+    message = pb.Delta(text=delta.text, token_ids=delta.token_ids)
+    if delta.reasoning:
+        message.reasoning = delta.reasoning
+    if delta.logprobs:
+        message.logprobs.extend(_logprobs(delta.logprobs, spell))
+    if delta.calls:
+        message.tool_calls.extend(map(_call, delta.calls))
+    return message
+
+
+def _call(piece: ToolCallDelta) -> pb.ToolCallDelta:
+    return pb.ToolCallDelta(
+        index=piece.index, arguments=piece.arguments, id=piece.id, name=piece.name
+    )
+
+
+def _logprobs(tokens: Iterable[TokenLogprobs], spell: Spell) -> list[pb.TokenLogprobs]:
+    return [
+        pb.TokenLogprobs(
+            token=_logprob(told.token_id, told.logprob, spell),
+            top=[_logprob(token_id, logprob, spell) for token_id, logprob in told.top],
+            rank=told.rank,
+        )
+        for told in tokens
+    ]
+
+
+def _logprob(token_id: int, logprob: float, spell: Spell) -> pb.TokenLogprob:
+    spelling = spell(token_id)
+    return pb.TokenLogprob(
+        token_id=token_id, logprob=logprob, text=spelling.text, utf8=spelling.utf8
+    )
+
+
+def _usage(usage: Usage) -> pb.Usage:
+    return pb.Usage(
+        prompt_tokens=usage.prompt_tokens,
+        completion_tokens=usage.completion_tokens,
+        cached_tokens=usage.cached_tokens,
+        reasoning_tokens=usage.reasoning_tokens,
+    )
