@@ -76,7 +76,11 @@ def opening(monkeypatch: pytest.MonkeyPatch) -> Opening:
 
 
 async def events_of(call: Any) -> list[pb.GenerationEvent]:
-    return [event async for event in call]
+    """The rest of them."""
+    events: list[pb.GenerationEvent] = []
+    while (event := await call.read()) is not grpc.aio.EOF:
+        events.append(event)
+    return events
 
 
 def kinds(events: Sequence[pb.GenerationEvent]) -> list[str]:
