@@ -2,33 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import grpc
 import pytest
 from bounded import run
-from fake_engine import FakeEngine
+from fake_engine import FakeEngine, SlowEngine
 from grpc_desk import Desk, Opening, refusal
 from grpc_health.v1 import health_pb2 as pb
 from grpc_health.v1.health_pb2_grpc import HealthStub
 
-from llmserve.domain import LoadProgress
 from llmserve.errors import ModelBroken
 
 Status = pb.HealthCheckResponse
-
-
-class SlowEngine(FakeEngine):
-    """Loads when it is told to."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.may_load = asyncio.Event()
-
-    async def load(self, on_progress) -> None:  # type: ignore[no-untyped-def]
-        on_progress(LoadProgress("weights", 0.5))
-        await self.may_load.wait()
-        await super().load(on_progress)
 
 
 async def status(d: Desk, name: str = "") -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,18 +12,22 @@ import grpc
 import pytest
 import trustme
 from bounded import run
-from fake_engine import TalkingEngine
+from fake_engine import SlowEngine, TalkingEngine
 from grpc_desk import Opening, events_of, kinds, refusal, trailers
 from grpc_health.v1 import health_pb2
 from grpc_health.v1.health_pb2_grpc import HealthStub
 from grpc_reflection.v1alpha import reflection_pb2
 from grpc_reflection.v1alpha.reflection_pb2_grpc import ServerReflectionStub
 
+from llmserve.bootstrap import server
 from llmserve.errors import ConfigurationError
-from llmserve.grpc.server import server_options
+from llmserve.fleet.board import Board, State
+from llmserve.fleet.membership import Membership
+from llmserve.grpc.options import server_options
 from llmserve.proto.v1 import generation_pb2 as pb
 from llmserve.proto.v1.generation_pb2_grpc import GenerationStub
 from llmserve.settings import Settings
+from llmserve.workers.grpc_port import reserved_port
 
 pytestmark = pytest.mark.usefixtures("no_thread_left")
 
@@ -87,21 +92,22 @@ def test_a_worker_that_retires_sends_new_calls_elsewhere_and_finishes_its_own(
             call = d.stub.Generate(HELLO)
             await call.read()
             d.container.service.is_retiring = True
-            error = None
-            while error is None:
-                second = d.stub.Generate(HELLO, timeout=10)
-                try:
-                    await second.read()
-                    second.cancel()  # it does not retire yet
-                    await until(lambda: d.load == (1, 0))
-                except grpc.aio.AioRpcError as refused:
-                    error = refused
+            await until(lambda: not listens(d.address))
+            error = await refusal(d.stub.Generate(HELLO))
             assert error.code() is grpc.StatusCode.UNAVAILABLE
-            assert "connect" in str(error.details()), "nobody listens here now"
             d.engine.finish_all()
             assert kinds(await events_of(call)) == ["finish"]
 
     run(test)
+
+
+def listens(address: str) -> bool:
+    host, _, port = address.partition(":")
+    try:
+        socket.create_connection((host, int(port))).close()
+    except OSError:
+        return False
+    return True
 
 
 def test_reflection_names_the_services(desk: Opening) -> None:
@@ -124,9 +130,9 @@ def test_reflection_names_the_services(desk: Opening) -> None:
 def certificates(folder: Path) -> tuple[dict[str, Path], trustme.CA]:
     """The settings of a server with TLS, and its authority."""
     authority = trustme.CA()
-    server = authority.issue_cert("localhost", "127.0.0.1")
-    server.private_key_pem.write_to_path(folder / "key.pem")
-    for blob in server.cert_chain_pems:
+    own = authority.issue_cert("localhost", "127.0.0.1")
+    own.private_key_pem.write_to_path(folder / "key.pem")
+    for blob in own.cert_chain_pems:
         blob.write_to_path(folder / "cert.pem", append=True)
     return {"grpc_certfile": folder / "cert.pem", "grpc_keyfile": folder / "key.pem"}, authority
 
@@ -202,3 +208,26 @@ def test_bounds_come_from_the_settings() -> None:
     assert options["grpc.max_connection_age_ms"] == 600_000
     largest = server_options(Settings(request_timeout_seconds=1e9))
     assert all(value < 2**31 for _, value in largest), "gRPC takes 32 bits"
+
+
+def test_a_worker_that_loads_leaves_calls_to_one_that_serves(
+    desk: Opening, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    membership = Membership(tmp_path, 1)
+    board = Board(tmp_path / "board", 2)
+    board.claim().beat(State.READY, 0)
+    monkeypatch.setattr(server, "join", lambda *_: membership)
+    engine = SlowEngine()
+
+    async def test() -> None:
+        with reserved_port(Settings(grpc_port=0)) as port:
+            async with desk(engine, grpc_port=port) as d:
+                assert not listens(d.address)
+                engine.may_load.set()
+                call = d.stub.Generate(HELLO, wait_for_ready=True)
+                await call.read()
+                call.cancel()
+                await until(lambda: d.engine.running[0].is_cancelled)
+
+    run(test)
+    board.close()

@@ -204,3 +204,15 @@ class TalkingEngine(FakeEngine):
             tells = job.task.sampling.logprobs is not None
             self.say(job, letter, TokenLogprobs(ord(letter), -0.5) if tells else None)
         self.finish(job)
+
+
+class SlowEngine(FakeEngine):
+    """Loads when it is told to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.may_load = asyncio.Event()
+
+    async def load(self, on_progress: Callable[[LoadProgress], None]) -> None:
+        await self.may_load.wait()
+        await super().load(on_progress)

@@ -66,7 +66,8 @@ def mean_by(series: str, by: str) -> str:
 SECTIONS: dict[str, tuple[Panel, ...]] = {
     "Traffic": (
         Panel("Requests per second", "reqps", (
-            rate("http_requests_total", "route, status", HERE),)),
+            rate("http_requests_total", "route, status", HERE),
+            rate("grpc_requests_total", "method, status", HERE),)),
         Panel("Finished by reason", "reqps", (rate("request_success_total", "finished_reason"),)),
         Panel("Tokens per second", "short", (
             (total("prompt_tokens_total"), "prompt"),

@@ -1,0 +1,56 @@
+"""The port for gRPC: taken, shared, kept."""
+
+from __future__ import annotations
+
+import socket
+
+import pytest
+
+from llmserve.errors import ConfigurationError
+from llmserve.settings import Settings
+from llmserve.workers.grpc_port import reserved_port
+
+
+def shared_listener(port: int) -> socket.socket:
+    """As gRPC listens in each worker."""
+    listener = socket.socket()
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    listener.bind(("127.0.0.1", port))
+    listener.listen()
+    return listener
+
+
+def test_a_port_that_others_listen_on_is_taken_though_they_would_share_it() -> None:
+    with shared_listener(0) as other:
+        port = other.getsockname()[1]
+        with (
+            pytest.raises(ConfigurationError, match=f"127.0.0.1:{port}: .* `grpc_port`"),
+            reserved_port(Settings(grpc_port=port)),
+        ):
+            pass
+
+
+def test_a_port_that_another_server_has_reserved_is_taken() -> None:
+    with (
+        reserved_port(Settings(grpc_port=0)) as port,
+        pytest.raises(ConfigurationError),
+        reserved_port(Settings(grpc_port=port)),
+    ):
+        pass
+
+
+def test_workers_share_the_port_and_only_they_get_connections() -> None:
+    with reserved_port(Settings(grpc_port=0)) as port:
+        assert port
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", port))
+        with shared_listener(port) as first, shared_listener(port):
+            for _ in range(20):
+                socket.create_connection(("127.0.0.1", port)).close()
+            assert first.getsockname()[1] == port
+
+
+def test_without_grpc_there_is_none() -> None:
+    with reserved_port(Settings()) as port:
+        assert port is None
