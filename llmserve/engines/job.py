@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from llmserve.domain import Usage
 from llmserve.engines.mailbox import Mailbox
-from llmserve.engines.task import Task
+from llmserve.engines.task import Task, TokenTask
 
 
 @dataclass(slots=True, eq=False)
@@ -16,7 +16,8 @@ class Job:
     """A task on its way through an engine.
 
     The worker thread writes the counters; the event loop reads them and calls `cancel`.
-    `cached_tokens` of the prompt came from a pinned prefix.
+    `cached_tokens` of the prompt came from a pinned prefix. An engine that learns only now how many
+    tokens the prompt has sets `prompt_tokens`.
     `on_done` runs on the event loop once the engine has let go of the job, whatever happened.
     `on_interval` runs in the worker thread with the seconds between two tokens.
     """
@@ -31,6 +32,7 @@ class Job:
     completion_tokens: int = 0
     wasted_tokens: int = 0
     cached_tokens: int = 0
+    prompt_tokens: int | None = None
     _cancelled: threading.Event = field(default_factory=threading.Event)
 
     def cancel(self) -> None:
@@ -38,9 +40,17 @@ class Job:
         self._cancelled.set()
 
     @property
+    def token_task(self) -> TokenTask:
+        """The task, in an engine whose tokenizer is in this process."""
+        assert isinstance(self.task, TokenTask), "the task is another engine's"
+        return self.task
+
+    @property
     def usage(self) -> Usage:
         """Tokens so far."""
-        return Usage(len(self.task.prompt_ids), self.completion_tokens, self.cached_tokens)
+        known = self.prompt_tokens
+        prompt_tokens = self.task.prompt_tokens if known is None else known
+        return Usage(prompt_tokens, self.completion_tokens, self.cached_tokens)
 
     @property
     def is_cancelled(self) -> bool:

@@ -22,7 +22,7 @@ from llmserve.domain.request import WHATEVER_FITS
 from llmserve.engines.engine import Hold
 from llmserve.engines.preparation import PreparationPool
 from llmserve.engines.restrictions import NewRule, Restrictions
-from llmserve.engines.task import Task
+from llmserve.engines.task import TokenTask
 from llmserve.errors import InvalidRequest, PromptTooLong, WaitTimeout
 from llmserve.text.encoded import Encoded
 from llmserve.text.output import IdentityParser
@@ -72,12 +72,12 @@ class TaskBuilder:
         caller: Caller,
         deadline: float,
         hold: Hold,
-    ) -> list[Task]:
+    ) -> list[TokenTask]:
         """A task for each request, as `Generator.prepare`; equal prompts are encoded once."""
         begun_at = self._clock()
         encoded: dict[Prompt, Encoded] = {}
         rules: dict[tuple[object, ...], NewRule | None] = {}
-        tasks: list[Task] = []
+        tasks: list[TokenTask] = []
         try:
             async with awake_timeout(max(LEAST_SECONDS, deadline - begun_at), self._clock):
                 for request in requests:
@@ -131,7 +131,7 @@ class TaskBuilder:
         prompt: Encoded,
         caller: Caller,
         deadline: float,
-    ) -> Task:
+    ) -> TokenTask:
         info = self._info
         if not prompt.ids:
             raise InvalidRequest("the prompt is empty; send at least one token", param="prompt")
@@ -156,7 +156,7 @@ class TaskBuilder:
             )
         self._check_allowed(sampling)
         new_parser, shown_tokens = self._reading(request, prompt.opening)
-        return Task(
+        return TokenTask(
             request_id=request.id,
             prompt_ids=prompt_ids,
             sampling=sampling.under(info.rules),

@@ -22,7 +22,7 @@ from llmserve.domain import (
 from llmserve.domain.cost import token_cost
 from llmserve.engines.job import Job
 from llmserve.engines.mailbox import Mailbox
-from llmserve.engines.task import Task
+from llmserve.engines.task import Task, TokenTask
 from llmserve.errors import LLMServeError, QueueFull, ShuttingDown, WaitTimeout
 from llmserve.observability.tracing import Moments
 from llmserve.registry.served import ServedModel
@@ -57,8 +57,8 @@ class Generation:
         self.id = task.request_id
         self.model = served.spec.name
         self.served = served
-        self.prompt_ids = task.prompt_ids
-        self.prompt_tokens = len(task.prompt_ids)
+        # A request that is to be told of them is refused where the tokenizer is elsewhere.
+        self.prompt_ids = task.prompt_ids if isinstance(task, TokenTask) else ()
         self.sampling = task.sampling
         self._engine = served.generator
         # Kept, because the model may be unloaded before the last event is read.
@@ -99,6 +99,11 @@ class Generation:
         if math.isfinite(seconds):
             left = seconds + DEADLINE_GRACE_SECONDS
             self._timers.append(Timer(left, self._time_is_up, self._clock))
+
+    @property
+    def prompt_tokens(self) -> int:
+        """How many the prompt has, as far as is known."""
+        return self.usage.prompt_tokens
 
     @property
     def usage(self) -> Usage:
@@ -187,9 +192,10 @@ class Generation:
     def _job_done(self) -> None:
         """The engine let go: give everything back."""
         self._is_done = True
-        tokens = self._job.completion_tokens
-        self._place.give_back(self._cost(tokens), tokens)
-        self._record.released(self.usage, self._job.wasted_tokens)
+        usage = self.usage
+        uncharged = usage.total_tokens - self._job.task.prompt_tokens
+        self._place.give_back(self._cost(usage.completion_tokens), uncharged)
+        self._record.released(usage, self._job.wasted_tokens)
 
     def _wait_is_over(self) -> None:
         if self._place.is_waiting:
@@ -230,7 +236,7 @@ class Generation:
 
     def _cost(self, completion_tokens: int) -> float:
         """What the fair queue charges the caller."""
-        return token_cost(self.prompt_tokens, completion_tokens)
+        return token_cost(self.usage.prompt_tokens, completion_tokens)
 
     def _parsed(self, event: Event) -> Sequence[Event]:
         """What the model means by it."""

@@ -137,7 +137,7 @@ class Service:
                         )
                         self._refuse_if_draining()
                         self._check_room(len(requests), served, caller, deadline)
-                        admission.charge(sum(len(task.prompt_ids) for task in tasks))
+                        admission.charge(sum(task.prompt_tokens for task in tasks))
                         for task in tasks:
                             # One by one: if a later one is refused, these are closed.
                             generation = self._admit(served, task, arrived_at, caller, shares)
@@ -202,7 +202,7 @@ class Service:
                 if not error.is_exact:
                     raise
                 return error.prompt_tokens
-        return len(task.prompt_ids)
+        return task.prompt_tokens
 
     def load(self, model: ServedModel) -> tuple[int, int]:
         """How many generations of a model are running and waiting."""
