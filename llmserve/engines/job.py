@@ -20,12 +20,16 @@ class Job:
     tokens the prompt has sets `prompt_tokens`.
     `on_done` runs on the event loop once the engine has let go of the job, whatever happened.
     `on_interval` runs in the worker thread with the seconds between two tokens.
+    `on_started` is called by an engine that may still refuse a job it was given, once it does not.
+    An engine that runs on the event loop sets `on_cancel` to hear of a cancel at once.
     """
 
     task: Task
     mailbox: Mailbox
     on_done: Callable[[], None]
     on_interval: Callable[[float], None] = lambda seconds: None
+    on_started: Callable[[], None] = lambda: None
+    on_cancel: Callable[[], object] = lambda: None
     started_at: float | None = None
     first_token_at: float | None = None
     last_step_at: float | None = None
@@ -38,6 +42,7 @@ class Job:
     def cancel(self) -> None:
         """Ask the worker to stop after the token it is making."""
         self._cancelled.set()
+        self.on_cancel()
 
     @property
     def token_task(self) -> TokenTask:

@@ -58,7 +58,9 @@ class TaskBuilder:
         plain text."""
         self._spec = spec
         self._tokenizer = tokenizer
+        assert info.max_context is not None, "a model that is here has a context"
         self._info = info
+        self._max_context = info.max_context
         self._pool = pool
         self._clock = clock
         self._reader = reader
@@ -106,7 +108,7 @@ class TaskBuilder:
         hold: Hold,
     ) -> Encoded:
         """On a thread of the pool, which may go on though the caller has left."""
-        max_context = self._info.max_context
+        max_context = self._max_context
         try:
             return await self._pool.run(
                 partial(
@@ -137,10 +139,10 @@ class TaskBuilder:
             raise InvalidRequest("the prompt is empty; send at least one token", param="prompt")
         sampling = self._sampling(request)
         prompt_ids = self._last(request, sampling, prompt.ids)
-        room = info.max_context - len(prompt_ids)
+        room = self._max_context - len(prompt_ids)
         fewest = _fewest(sampling)
         if room < fewest:
-            raise PromptTooLong(len(prompt_ids), sampling.max_tokens or fewest, info.max_context)
+            raise PromptTooLong(len(prompt_ids), sampling.max_tokens or fewest, self._max_context)
         biased = [token_id for token_id, _ in sampling.logit_bias]
         self._tokenizer.check(biased, param="logit_bias")
         self._tokenizer.check(sampling.stop_token_ids, param="stop_token_ids")
@@ -203,7 +205,7 @@ class TaskBuilder:
         """What the request keeps of its prompt."""
         most = request.max_prompt_tokens
         if most == WHATEVER_FITS:
-            most = max(1, self._info.max_context - (sampling.max_tokens or _fewest(sampling)))
+            most = max(1, self._max_context - (sampling.max_tokens or _fewest(sampling)))
         return tuple(prompt_ids if most is None else prompt_ids[-most:])
 
     def _sampling(self, request: GenerationRequest) -> SamplingParams:

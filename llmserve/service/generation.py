@@ -30,7 +30,7 @@ from llmserve.service.answer import Answer, Collector
 from llmserve.service.place import Place
 from llmserve.service.record import RequestRecord
 from llmserve.text.spelling import Spelling, shown
-from llmserve.timer import Timer
+from llmserve.timer import Timer, awake_timeout
 
 EXPECTED_TOKENS: Final = 256
 """What an answer is taken to cost until it is over, or its `max_tokens` where that is less."""
@@ -71,6 +71,7 @@ class Generation:
         self._clock = clock
         self._is_done = False
         self._timers: list[Timer] = []
+        self._begun = asyncio.Event()
         self._parser = task.new_parser()
         self._mailbox = Mailbox(asyncio.get_running_loop())
         self._job = Job(
@@ -78,6 +79,7 @@ class Generation:
             self._mailbox,
             on_done=self._job_done,
             on_interval=record.interval,
+            on_started=self._begun.set,
         )
 
     def enter(self, wait_timeout_seconds: float) -> None:
@@ -166,6 +168,22 @@ class Generation:
                 collector.add(event)
         raise AssertionError("a stream ended without a terminal event")
 
+    async def begun(self, deadline: float) -> None:
+        """Wait, until this reading of the clock at most, for an engine that may still refuse it to
+        say whether it does; not while it waits for its turn.
+
+        Raises:
+            LLMServeError: it does.
+        """
+        if not self._engine.refuses_late:
+            return
+        if not self._place.is_waiting:
+            with contextlib.suppress(TimeoutError):
+                async with awake_timeout(max(0.0, deadline - self._clock()), self._clock):
+                    await self._begun.wait()
+        if isinstance(self.terminal, Failed) and self._job.started_at is None:
+            raise self.terminal.error
+
     def cancel(self) -> None:
         """End it now; the rest is not needed."""
         self._end_early(Cancelled(self.usage))
@@ -192,6 +210,7 @@ class Generation:
     def _job_done(self) -> None:
         """The engine let go: give everything back."""
         self._is_done = True
+        self._begun.set()
         usage = self.usage
         uncharged = usage.total_tokens - self._job.task.prompt_tokens
         self._place.give_back(self._cost(usage.completion_tokens), uncharged)

@@ -368,6 +368,7 @@ class BatchingEngine(Generator):
                 f"blocks of {size} are kept; lengthen it"
             )
             return 0, problem
+        assert context is not None
         if len(token_ids) >= context:
             return 0, f"it has {len(token_ids):,} tokens and the context is {context:,}; shorten it"
         # Its keys and values are in the cache once a token was made after it.
