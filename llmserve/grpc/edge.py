@@ -19,10 +19,12 @@ from llmserve.grpc.call import Call, credential_of, current_call, headers_of
 from llmserve.grpc.status import CallEnded, Metadata, status_of, trailers_of
 from llmserve.observability.context import (
     MAX_REQUEST_ID,
+    TRACE,
     USABLE_REQUEST_ID,
     access_timings,
     current_trace,
     request_id,
+    trace_headers,
 )
 from llmserve.observability.timings import RequestTimings, access_fields
 
@@ -88,7 +90,9 @@ class _Edge:
 
     async def _answer(self, answer: Answer, sent: Any, context: Context) -> Any:
         request_id.set(self._id)
-        current_trace.set(self._container.tracer.context_from(self._headers))
+        headers = self._headers
+        current_trace.set(self._container.tracer.context_from(headers))
+        trace_headers.set({name: headers[name] for name in TRACE if name in headers})
         timings: list[RequestTimings] = []
         access_timings.set(timings)
         begun = time.monotonic()

@@ -11,7 +11,7 @@ def model_of(model: ServedModel) -> pb.Model:
     message = pb.Model(name=model.spec.name, aliases=model.spec.aliases, status=model.status.value)
     if model.status is ModelStatus.READY:
         info = model.loaded_engine.info
-        message.max_context = info.max_context
+        message.max_context = info.max_context or 0
         message.architecture = info.architecture
         message.capabilities.extend(info.capabilities)
     return message

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final
 
@@ -21,3 +22,8 @@ access_timings: ContextVar[list[RequestTimings] | None] = ContextVar("access_tim
 
 current_trace: ContextVar[Any] = ContextVar("current_trace", default=None)
 """The caller's trace context, read from the headers by the tracer; `None` without one."""
+
+TRACE: Final = ("traceparent", "tracestate")
+
+trace_headers: ContextVar[Mapping[str, str] | None] = ContextVar("trace_headers", default=None)
+"""The headers of the caller's trace, as other servers are told of it."""

@@ -20,10 +20,12 @@ from llmserve.api.ignored import HEADER as IGNORED_HEADER
 from llmserve.api.ignored import IN_SCOPE
 from llmserve.api.own_headers import own_headers
 from llmserve.observability.context import (
+    TRACE,
     USABLE_REQUEST_ID,
     access_timings,
     current_trace,
     request_id,
+    trace_headers,
 )
 from llmserve.observability.metrics import Metrics
 from llmserve.observability.timings import RequestTimings, access_fields
@@ -55,7 +57,9 @@ class RequestContextMiddleware:
         is_usable = given is not None and USABLE_REQUEST_ID.fullmatch(given) is not None
         scope["request_id"] = given if is_usable else uuid.uuid4().hex
         token = request_id.set(scope["request_id"])
-        current_trace.set(container_of(scope).tracer.context_from(Headers(scope=scope)))
+        headers = Headers(scope=scope)
+        current_trace.set(container_of(scope).tracer.context_from(headers))
+        trace_headers.set({name: headers[name] for name in TRACE if name in headers})
         try:
             if scope["type"] == "http":
                 await self._answer(scope, receive, send)
