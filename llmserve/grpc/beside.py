@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import AsyncIterator
 
 from llmserve.bootstrap import Container
-from llmserve.grpc.extra import require_grpc
+from llmserve.proto.extra import require_grpc
 
 
 @contextlib.asynccontextmanager
@@ -19,7 +19,7 @@ async def serve_beside(container: Container) -> AsyncIterator[None]:
     if container.settings.grpc_port is None:
         yield
         return
-    require_grpc()
+    require_grpc("grpc_port is set")
     from llmserve.grpc.server import serving  # takes a moment, and needs the extra
 
     async with serving(container):

@@ -16,6 +16,8 @@ from llmserve.registry.served import ModelStatus, ServedModel
 WATCH_SECONDS: Final = 0.25
 SERVER: Final = ("", "llmserve.v1.Generation")
 """Names of the whole server."""
+DRAINING: Final = "llmserve-draining"
+"""In the trailing metadata: it will not serve again, and its operator wants that."""
 STATUS: Final = health_pb2.HealthCheckResponse
 
 
@@ -32,6 +34,8 @@ class HealthServicer(health_pb2_grpc.HealthServicer):
         status = self._status(request.service)
         if status == STATUS.SERVICE_UNKNOWN:
             await context.abort(grpc.StatusCode.NOT_FOUND, "no model of that name is served")
+        if self._is_leaving:
+            context.set_trailing_metadata(((DRAINING, "true"),))
         return health_pb2.HealthCheckResponse(status=status)
 
     async def Watch(self, request: health_pb2.HealthCheckRequest, context: Context) -> None:
@@ -56,7 +60,7 @@ class HealthServicer(health_pb2_grpc.HealthServicer):
         )
 
     def _status(self, name: str) -> Any:
-        registry, service = self._container.registry, self._container.service
+        registry = self._container.registry
         if name in SERVER:
             models = [model for model in registry.models if not model.is_on_demand]
         else:
@@ -64,8 +68,13 @@ class HealthServicer(health_pb2_grpc.HealthServicer):
                 models = [registry.find(name)]
             except ModelNotFound:
                 return STATUS.SERVICE_UNKNOWN
-        is_serving = not (service.is_draining or service.is_retiring) and all(map(_serves, models))
+        is_serving = not self._is_leaving and all(map(_serves, models))
         return STATUS.SERVING if is_serving else STATUS.NOT_SERVING
+
+    @property
+    def _is_leaving(self) -> bool:
+        service = self._container.service
+        return service.is_draining or service.is_retiring
 
 
 def _serves(model: ServedModel) -> bool:

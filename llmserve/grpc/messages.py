@@ -19,6 +19,7 @@ from llmserve.domain import (
     ToolCallDelta,
     Usage,
 )
+from llmserve.domain.events import FIRST_UNKNOWN_ID
 from llmserve.proto.v1 import generation_pb2 as pb
 from llmserve.text.spelling import Spelling
 
@@ -99,7 +100,10 @@ def _logprobs(tokens: Iterable[TokenLogprobs], spell: Spell) -> list[pb.TokenLog
 def _logprob(token_id: int, logprob: float, spell: Spell) -> pb.TokenLogprob:
     spelling = spell(token_id)
     return pb.TokenLogprob(
-        token_id=token_id, logprob=logprob, text=spelling.text, utf8=spelling.utf8
+        token_id=token_id if token_id < FIRST_UNKNOWN_ID else None,
+        logprob=logprob,
+        text=spelling.text,
+        utf8=spelling.utf8,
     )
 
 

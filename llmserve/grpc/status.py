@@ -31,6 +31,7 @@ STATUSES: Final = {
     HTTPStatus.INTERNAL_SERVER_ERROR: grpc.StatusCode.INTERNAL,
     HTTPStatus.BAD_GATEWAY: grpc.StatusCode.UNAVAILABLE,
     HTTPStatus.SERVICE_UNAVAILABLE: grpc.StatusCode.UNAVAILABLE,
+    HTTPStatus.GATEWAY_TIMEOUT: grpc.StatusCode.DEADLINE_EXCEEDED,
 }
 """By the errors' number in HTTP. gRPC itself says RESOURCE_EXHAUSTED of a message that is too
 large, and what clients retry is UNAVAILABLE."""

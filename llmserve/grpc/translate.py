@@ -14,7 +14,6 @@ from llmserve.domain import (
     Conversation,
     GenerationRequest,
     Prompt,
-    SamplingFields,
     ToolChoice,
     ToolMode,
 )
@@ -72,7 +71,7 @@ def request_of(
         prompt=prompt,
         model=sent.model if sent.HasField("model") else None,
         sampling=sampling_of(options.sampling, "options.sampling"),
-        defaults=SamplingFields(),
+        defaults=sampling_of(options.defaults, "options.defaults"),
         timeout_seconds=_timeout(options, seconds_left),
         cache_salt=_salt(options),
         constraint=constraint,

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from llmserve.address import authority
 from llmserve.errors import ConfigurationError
-from llmserve.grpc.extra import require_grpc
+from llmserve.proto.extra import require_grpc
 from llmserve.settings import Settings
 
 
@@ -23,7 +23,7 @@ def reserved_port(settings: Settings) -> Iterator[int | None]:
     if settings.grpc_port is None:
         yield None
         return
-    require_grpc()
+    require_grpc("grpc_port is set")
     try:
         with _bound(settings.host, settings.grpc_port, socket.SO_REUSEADDR) as free:
             # Another server's workers share theirs, and would share it with ours.

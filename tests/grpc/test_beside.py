@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from importlib import util
 
 import grpc
 import pytest
@@ -14,26 +13,13 @@ from server import free_port
 from llmserve.api.app import create_app
 from llmserve.bootstrap import models, server
 from llmserve.domain import ModelSpec
-from llmserve.errors import ConfigurationError
 from llmserve.grpc.beside import serve_beside
-from llmserve.grpc.extra import require_grpc
 from llmserve.proto.v1 import generation_pb2 as pb
 from llmserve.proto.v1.generation_pb2_grpc import GenerationStub
 from llmserve.registry.registry import Registry
 from llmserve.settings import Settings
 
 pytestmark = pytest.mark.usefixtures("no_thread_left")
-
-
-@pytest.mark.parametrize("missing", ["grpc", "grpc_health", "grpc_reflection"])
-def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch, missing: str) -> None:
-    find_spec = util.find_spec
-    monkeypatch.setattr(
-        "llmserve.grpc.extra.find_spec",
-        lambda name: None if name == missing else find_spec(name),
-    )
-    with pytest.raises(ConfigurationError, match=r"pip install 'llmserve\[grpc\]'"):
-        require_grpc()
 
 
 def test_the_application_answers_both(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -122,20 +122,22 @@ class ToolChoice(_message.Message):
     def __init__(self, mode: _Optional[_Union[ToolChoice.Mode, str]] = ..., names: _Optional[_Iterable[str]] = ..., parallel: _Optional[bool] = ...) -> None: ...
 
 class Options(_message.Message):
-    __slots__ = ("sampling", "constraint", "timeout_seconds", "cache_salt", "max_prompt_tokens", "require_reasoning")
+    __slots__ = ("sampling", "constraint", "timeout_seconds", "cache_salt", "max_prompt_tokens", "require_reasoning", "defaults")
     SAMPLING_FIELD_NUMBER: _ClassVar[int]
     CONSTRAINT_FIELD_NUMBER: _ClassVar[int]
     TIMEOUT_SECONDS_FIELD_NUMBER: _ClassVar[int]
     CACHE_SALT_FIELD_NUMBER: _ClassVar[int]
     MAX_PROMPT_TOKENS_FIELD_NUMBER: _ClassVar[int]
     REQUIRE_REASONING_FIELD_NUMBER: _ClassVar[int]
+    DEFAULTS_FIELD_NUMBER: _ClassVar[int]
     sampling: Sampling
     constraint: Constraint
     timeout_seconds: float
     cache_salt: str
     max_prompt_tokens: int
     require_reasoning: bool
-    def __init__(self, sampling: _Optional[_Union[Sampling, _Mapping]] = ..., constraint: _Optional[_Union[Constraint, _Mapping]] = ..., timeout_seconds: _Optional[float] = ..., cache_salt: _Optional[str] = ..., max_prompt_tokens: _Optional[int] = ..., require_reasoning: _Optional[bool] = ...) -> None: ...
+    defaults: Sampling
+    def __init__(self, sampling: _Optional[_Union[Sampling, _Mapping]] = ..., constraint: _Optional[_Union[Constraint, _Mapping]] = ..., timeout_seconds: _Optional[float] = ..., cache_salt: _Optional[str] = ..., max_prompt_tokens: _Optional[int] = ..., require_reasoning: _Optional[bool] = ..., defaults: _Optional[_Union[Sampling, _Mapping]] = ...) -> None: ...
 
 class Sampling(_message.Message):
     __slots__ = ("max_tokens", "min_tokens", "temperature", "top_p", "top_k", "min_p", "repetition_penalty", "presence_penalty", "frequency_penalty", "stop", "seed", "ignore_eos", "logit_bias", "logprobs", "prompt_logprobs", "stop_token_ids", "include_stop_in_output", "skip_special_tokens", "bad_words", "allowed_token_ids", "thinking_token_budget")

@@ -7,10 +7,10 @@ from importlib.util import find_spec
 from llmserve.errors import ConfigurationError
 
 
-def require_grpc() -> None:
+def require_grpc(why: str) -> None:
     """
     Raises:
-        ConfigurationError: they are not.
+        ConfigurationError: they are not, and `why` they are needed.
     """
     try:
         is_there = all(
@@ -19,6 +19,4 @@ def require_grpc() -> None:
     except ModuleNotFoundError:  # of the package around one of them
         is_there = False
     if not is_there:
-        raise ConfigurationError(
-            "grpc_port is set and gRPC is not installed; pip install 'llmserve[grpc]'"
-        )
+        raise ConfigurationError(f"{why}, and gRPC is not installed; pip install 'llmserve[grpc]'")
