@@ -24,6 +24,8 @@ class RemoteSpec:
             server has.
         health_seconds: between two such questions.
         ca_file: authorities that sign the upstreams' certificates, in place of the machine's.
+        client_cert_file: our own certificate, where the upstreams want one, with its
+            `client_key_file`.
         uses_proxy: whether the proxy that the environment names stands between.
     """
 
@@ -39,6 +41,8 @@ class RemoteSpec:
     health_path: str | None = None
     health_seconds: float = 5.0
     ca_file: Path | None = None
+    client_cert_file: Path | None = None
+    client_key_file: Path | None = None
     uses_proxy: bool = False
 
 

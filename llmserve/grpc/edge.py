@@ -27,8 +27,8 @@ from llmserve.observability.context import (
     trace_headers,
 )
 from llmserve.observability.timings import RequestTimings, access_fields
+from llmserve.proto.metadata import REQUEST_ID
 
-REQUEST_ID: Final = "x-request-id"
 SERVICE: Final = "/llmserve.v1.Generation/"
 MAX_REASON: Final = 300
 

@@ -11,13 +11,12 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from llmserve.bootstrap import Container
 from llmserve.errors import ModelNotFound
 from llmserve.grpc.edge import Context
+from llmserve.proto.metadata import DRAINING
 from llmserve.registry.served import ModelStatus, ServedModel
 
 WATCH_SECONDS: Final = 0.25
 SERVER: Final = ("", "llmserve.v1.Generation")
 """Names of the whole server."""
-DRAINING: Final = "llmserve-draining"
-"""In the trailing metadata: it will not serve again, and its operator wants that."""
 STATUS: Final = health_pb2.HealthCheckResponse
 
 

@@ -13,17 +13,17 @@ from llmserve.bootstrap import Container
 from llmserve.domain import Cancelled, Failed, Finish, FinishReason, GenerationRequest, Terminal
 from llmserve.errors import InvalidRequest
 from llmserve.grpc.call import Call, current_call
-from llmserve.grpc.edge import REQUEST_ID, Context
+from llmserve.grpc.edge import Context
 from llmserve.grpc.messages import message_of
 from llmserve.grpc.models import model_of
 from llmserve.grpc.status import CallEnded
 from llmserve.grpc.translate import Request, request_of
 from llmserve.grpc.unknown_fields import unknown_fields
+from llmserve.proto.metadata import IGNORED_FIELDS, REQUEST_ID
 from llmserve.proto.v1 import generation_pb2 as pb
 from llmserve.proto.v1 import generation_pb2_grpc
 from llmserve.timer import awake_timeout
 
-IGNORED: Final = "x-ignored-fields"
 MAX_REPORTED: Final = 16
 LARGE_BYTES: Final = 2**18
 """A larger message is translated in a thread: 4 MB can take a second."""
@@ -106,7 +106,7 @@ class GenerationServicer(generation_pb2_grpc.GenerationServicer):
                 f"{fields[0]!r} is not a field of this request; leave it out", param=fields[0]
             )
         self._container.ignored_fields.tell(call.caller.name, fields)
-        context.set_trailing_metadata(((IGNORED, ", ".join(fields)),))
+        context.set_trailing_metadata(((IGNORED_FIELDS, ", ".join(fields)),))
 
 
 def _end(terminal: Terminal, context: Context) -> None:

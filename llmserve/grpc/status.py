@@ -10,10 +10,8 @@ from urllib.parse import quote
 import grpc
 
 from llmserve.errors import LLMServeError
+from llmserve.proto.metadata import ERROR_CODE, ERROR_PARAM, RETRY_AFTER
 
-CODE: Final = "llmserve-error-code"
-PARAM: Final = "llmserve-error-param"
-RETRY_AFTER: Final = "retry-after"
 MAX_PARAM: Final = 256
 
 STATUSES: Final = {
@@ -55,10 +53,10 @@ def status_of(error: LLMServeError) -> grpc.StatusCode:
 
 def trailers_of(error: LLMServeError) -> Metadata:
     """What programs read of it."""
-    trailers = [(CODE, error.code)]
+    trailers = [(ERROR_CODE, error.code)]
     if error.param is not None:
         # The last part may be a client's own word, and metadata is ASCII.
-        trailers.append((PARAM, quote(error.param[:MAX_PARAM], safe="[]./_-")))
+        trailers.append((ERROR_PARAM, quote(error.param[:MAX_PARAM], safe="[]./_-")))
     if error.retry_after_seconds is not None:
         trailers.append((RETRY_AFTER, str(math.ceil(error.retry_after_seconds))))
     return tuple(trailers)

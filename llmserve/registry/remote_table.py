@@ -19,6 +19,7 @@ HERE_ONLY: Final = (
 )  # fmt: skip
 """Keys of a manifest that only a model which is loaded here can have."""
 MOST_UPSTREAMS: Final = 1024
+GRPC: Final = ("grpc://", "grpcs://")
 
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 VariableName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
@@ -34,6 +35,8 @@ class RemoteTable(BaseModel):
     key_file: str | None = None
     key_env: VariableName | None = None
     ca_file: str | None = None
+    client_cert_file: str | None = None
+    client_key_file: str | None = None
     proxy_from_environment: bool = False
     connect_seconds: Seconds = 5.0
     first_token_seconds: Seconds = 120.0
@@ -47,6 +50,8 @@ class RemoteTable(BaseModel):
     def _one_key(self) -> RemoteTable:
         if self.key_file is not None and self.key_env is not None:
             raise ValueError("key_file and key_env exclude each other; keep one")
+        if (self.client_cert_file is None) is not (self.client_key_file is None):
+            raise ValueError("client_cert_file and client_key_file belong together; set both")
         return self
 
     def spec(self, urls: Sequence[str], name: str, folder: Path) -> RemoteSpec:
@@ -64,6 +69,8 @@ class RemoteTable(BaseModel):
             health_path=self.health_path,
             health_seconds=self.health_seconds,
             ca_file=_file(self.ca_file, folder),
+            client_cert_file=_file(self.client_cert_file, folder),
+            client_key_file=_file(self.client_key_file, folder),
             uses_proxy=self.proxy_from_environment,
         )
 
@@ -83,15 +90,17 @@ def checked_upstreams(written: Any) -> Any:
 
 
 def _checked(url: str) -> str:
-    if url.startswith(("grpc://", "grpcs://")):
-        raise ValueError(f"{url!r}: gRPC is not spoken to upstreams; write http://HOST:PORT")
+    is_grpc = url.startswith(GRPC)
     try:
-        parts = server_url(url)
+        parts = server_url(url.replace("grpc", "http", 1) if is_grpc else url)
     except ConfigurationError as error:
         raise ValueError(error.message) from None
+    if is_grpc and (parts.port is None or parts.path):
+        raise ValueError(f"{url!r} is no gRPC server's URL; write it as grpc://HOST:PORT")
     if parts.username is not None or parts.password is not None:
         raise ValueError("an upstream's URL has a password in it; use key_file or key_env")
-    return parts.geturl()
+    checked = parts.geturl()
+    return checked.replace("http", "grpc", 1) if is_grpc else checked
 
 
 def _file(name: str | None, folder: Path) -> Path | None:

@@ -12,12 +12,13 @@ import pytest
 from fake_engine import FakeEngine
 
 from llmserve import bootstrap
-from llmserve.bootstrap import Container, models, server
+from llmserve.bootstrap import Container, server
 from llmserve.domain import ModelSpec
 from llmserve.grpc.server import serving
 from llmserve.observability.metrics import Metrics
 from llmserve.proto.v1 import generation_pb2 as pb
 from llmserve.proto.v1.generation_pb2_grpc import GenerationStub
+from llmserve.registry.loader import Loader
 from llmserve.registry.registry import Registry
 from llmserve.settings import Settings
 
@@ -29,7 +30,7 @@ class Desk:
     """`address` is the server's, `channel` a client's connection to it."""
 
     container: Container
-    engine: FakeEngine
+    engine: Any
     address: str
     channel: grpc.aio.Channel
 
@@ -55,14 +56,14 @@ Opening = Callable[..., contextlib.AbstractAsyncContextManager[Desk]]
 
 
 def opening(monkeypatch: pytest.MonkeyPatch) -> Opening:
-    """Opens desks; the engine stands where bootstrap would build a real one."""
+    """Opens desks, several at a time if need be; each has its own engine in place of a real one."""
 
     @contextlib.asynccontextmanager
-    async def desk(engine: FakeEngine | None = None, **fields: Any) -> AsyncIterator[Desk]:
+    async def desk(engine: Any = None, **fields: Any) -> AsyncIterator[Desk]:
         engine = engine or FakeEngine()
-        specs = [ModelSpec("fake", aliases=("nick",))]
-        monkeypatch.setattr(server, "build_registry", lambda *_, **__: Registry(specs))
-        monkeypatch.setattr(models, "build_engine", lambda *_: engine)
+        registry = Registry([ModelSpec("fake", aliases=("nick",))])
+        monkeypatch.setattr(server, "build_registry", lambda *_, **__: registry)
+        monkeypatch.setattr(server, "build_loader", lambda *_: Loader(registry, lambda _: engine))
         settings = Settings(**{"grpc_port": 0, "drain_timeout_seconds": 1.0, **fields})
         async with (
             bootstrap.run(settings, Metrics()) as container,
@@ -70,7 +71,8 @@ def opening(monkeypatch: pytest.MonkeyPatch) -> Opening:
             grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel,
         ):
             yield Desk(container, engine, f"127.0.0.1:{port}", channel)
-            engine.finish_all()
+            if isinstance(engine, FakeEngine):
+                engine.finish_all()
 
     return desk
 
