@@ -84,9 +84,8 @@ def _that_merge(events: Iterable[Event]) -> Iterator[Delta]:
     for event in events:
         if not isinstance(event, Delta):
             return
-        if event.reasoning or event.calls or reached:
-            begins = 0 if event.reasoning else 1 if event.text else 2 if event.calls else reached
-            if begins < reached:
-                return
-            reached = 2 if event.calls else 1 if event.text else reached
+        begins = 0 if event.reasoning else 1 if event.text else 2 if event.calls else reached
+        if begins < reached:
+            return
+        reached = 2 if event.calls else 1 if event.text else reached
         yield event

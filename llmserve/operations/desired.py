@@ -96,8 +96,9 @@ class DesiredModels:
             return self.known
         try:
             content = json.loads((self._run_dir / FILE).read_text(encoding="utf-8"))
+            loaded, unloaded = tuple(content["loaded"]), tuple(content["unloaded"])
             drained = tuple((model, url) for model, url in content.get("drained", ()))
-            return Desired(tuple(content["loaded"]), tuple(content["unloaded"]), drained)
+            return Desired(loaded, unloaded, drained)
         except FileNotFoundError:
             return self.known
         except (OSError, ValueError, KeyError, TypeError) as error:

@@ -48,6 +48,11 @@ class AnswerReader:
         self._reason: str | None = None
         self._stop_reason: Any = None
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether it was said that no more comes."""
+        return self.is_over or self._reason is not None
+
     def read(self, data: bytes) -> Delta | None:
         """What a chunk says; `None` if it says nothing of the answer.
 

@@ -116,6 +116,8 @@ class HTTPTransport(Transport):
                         yield delta
                     if reader.is_over:
                         break
+            if not reader.has_ended:
+                raise Lost("the stream ended before the answer did")
             if reader.usage is not None:
                 yield Counted(reader.usage)
             yield reader.finish(reader.usage or Usage())
