@@ -14,7 +14,7 @@ from llmserve.domain import EngineKind, ModelSpec, Prompt, SamplingFields
 from llmserve.domain.conversation import of_system
 from llmserve.errors import ConfigurationError
 from llmserve.registry.output_table import STRICT, FieldTable, OutputTable, SyntaxTable
-from llmserve.registry.remote_table import HERE_ONLY, RemoteTable, checked_upstreams
+from llmserve.registry.remote_table import HERE_ONLY, RemoteTable, checked_upstreams, is_grpc
 from llmserve.settings import Device, DType, EngineName
 
 MANIFEST: Final = "model.toml"
@@ -119,6 +119,8 @@ class Manifest(_Strict):
                 "upstream and the prefixes and system_prompts of [warmup] exclude each other: keep "
                 "one, and pin prefixes on the upstreams"
             )
+        if self.remote.health_path is not None and all(map(is_grpc, self.upstream)):
+            raise ValueError("health_path is for upstreams over HTTP; gRPC has a health service")
         return self
 
 

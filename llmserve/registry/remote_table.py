@@ -19,7 +19,6 @@ HERE_ONLY: Final = (
 )  # fmt: skip
 """Keys of a manifest that only a model which is loaded here can have."""
 MOST_UPSTREAMS: Final = 1024
-GRPC: Final = ("grpc://", "grpcs://")
 
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 VariableName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
@@ -89,18 +88,22 @@ def checked_upstreams(written: Any) -> Any:
     return checked
 
 
+def is_grpc(url: str) -> bool:
+    """Whether an upstream speaks gRPC."""
+    return url.startswith(("grpc://", "grpcs://"))
+
+
 def _checked(url: str) -> str:
-    is_grpc = url.startswith(GRPC)
     try:
-        parts = server_url(url.replace("grpc", "http", 1) if is_grpc else url)
+        parts = server_url(url.replace("grpc", "http", 1) if is_grpc(url) else url)
     except ConfigurationError as error:
         raise ValueError(error.message) from None
-    if is_grpc and (parts.port is None or parts.path):
+    if is_grpc(url) and (parts.port is None or parts.path):
         raise ValueError(f"{url!r} is no gRPC server's URL; write it as grpc://HOST:PORT")
     if parts.username is not None or parts.password is not None:
         raise ValueError("an upstream's URL has a password in it; use key_file or key_env")
     checked = parts.geturl()
-    return checked.replace("http", "grpc", 1) if is_grpc else checked
+    return checked.replace("http", "grpc", 1) if is_grpc(url) else checked
 
 
 def _file(name: str | None, folder: Path) -> Path | None:

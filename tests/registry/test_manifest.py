@@ -64,7 +64,16 @@ def folder_with(tmp_path: Path, manifest: str) -> Path:
         ("upstream = 7", "upstream: "),
         ("upstream = [7]", "upstream.0: "),
         ("upstream = 'box:8000'", "upstream: Value error, 'box:8000' is not a server's URL"),
-        ("upstream = 'grpc://box:8000'", "gRPC is not spoken to upstreams"),
+        ("upstream = 'grpc://box'", "'grpc://box' is no gRPC server's URL"),
+        ("upstream = 'grpcs://box:1/v2'", "write it as grpc://HOST:PORT"),
+        (
+            "upstream = 'grpc://box:1'\n[remote]\nhealth_path = '/up'",
+            "health_path is for upstreams",
+        ),
+        (
+            "upstream = 'https://a'\n[remote]\nclient_key_file = 'k'",
+            "client_cert_file and client_key_file belong together",
+        ),
         ("upstream = 'http://me:secret@box'", "has a password in it; use key_file or key_env"),
         ("upstream = ['http://a/v1', 'http://a']", "http://a is there twice"),
         ("upstream = 'http://a'\npath = '.'", "upstream and path exclude each other"),
@@ -202,6 +211,22 @@ first_token_seconds = 30.0
     )
     assert (spec.aliases, spec.max_context, spec.warmup_prompts) == (("fast",), 100, ("hi",))
     assert spec.sampling == SamplingFields(temperature=0.5)
+
+
+def test_upstreams_over_grpc_with_a_certificate_of_our_own(tmp_path: Path) -> None:
+    text = """
+upstream = ["grpc://box-a:9000", "grpcs://[::1]:9000"]
+[remote]
+client_cert_file = "own.pem"
+client_key_file = "own.key"
+"""
+    folder = folder_with(tmp_path, text)
+    assert read_manifest(folder).remote == RemoteSpec(
+        ("grpc://box-a:9000", "grpcs://[::1]:9000"),
+        "mine",
+        client_cert_file=(folder / "own.pem").resolve(),
+        client_key_file=(folder / "own.key").resolve(),
+    )
 
 
 def test_one_upstream_needs_no_list_and_the_model_has_its_own_name_there(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import grpc
 import pytest
 import trustme
 from bounded import run
+from cuttable import cuttable
 from fake_engine import TalkingEngine
 from grpc_desk import Desk, Opening, events_of, kinds, opening, refusal, trailers
 from server import free_port
@@ -162,6 +163,54 @@ def test_a_back_that_is_gone_is_not_asked_and_found_again(desk: Opening) -> None
                     await until(lambda: states(engine) == [UpstreamState.UP] * 2)
                 await until(lambda: states(engine) == [UpstreamState.DOWN, UpstreamState.UP])
                 assert kinds(await events_of(d.stub.Generate(HELLO)))[-1] == "finish"
+
+    run(test)
+
+
+def test_a_connection_that_breaks_in_mid_stream_is_one_clear_error(desk: Opening) -> None:
+    async def test() -> None:
+        async with desk() as back, cuttable(back.address) as (line, address):
+            engine = front_engine(address)
+            async with front(desk, engine) as d:
+                call = d.stub.Generate(HELLO)
+                await until(lambda: back.engine.running)
+                back.engine.say(back.engine.running[0], "a")
+                while kinds([await call.read()]) != ["delta"]:
+                    pass
+                line.cut()
+                error = await refusal(call)
+                assert error.code() is grpc.StatusCode.UNAVAILABLE
+                assert "broke in the middle of the answer" in str(error.details())
+                assert len(back.engine.started) == 1, "it is not sent again"
+                await until(lambda: back.engine.running[0].is_cancelled)
+                back.engine.finish_all()
+                # The next one goes over a new connection.
+                again = d.stub.Generate(HELLO)
+                await until(lambda: back.engine.running)
+                back.engine.finish_all()
+                assert kinds(await events_of(again))[-1] == "finish"
+
+    run(test)
+
+
+def test_a_connection_that_breaks_before_a_byte_is_tried_once_more(desk: Opening) -> None:
+    async def test() -> None:
+        hangs = asyncio.Event()
+        async with desk(TalkingEngine()) as back, cuttable(back.address) as (line, address):
+            prepare = back.engine.prepare
+
+            async def held(*arguments: Any) -> Any:
+                if not hangs.is_set():
+                    hangs.set()
+                    await asyncio.Event().wait()
+                return await prepare(*arguments)
+
+            async with front(desk, front_engine(address)) as d:
+                back.engine.prepare = held
+                call = d.stub.Generate(HELLO)
+                await hangs.wait()
+                line.cut()
+                assert kinds(await events_of(call))[-1] == "finish"
 
     run(test)
 
