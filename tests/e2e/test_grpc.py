@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -12,6 +14,7 @@ from grpc_health.v1 import health_pb2
 from grpc_health.v1.health_pb2_grpc import HealthStub
 from server import Server
 
+import llmserve.grpc
 from llmserve.proto.v1 import generation_pb2 as pb
 from llmserve.proto.v1.generation_pb2_grpc import GenerationStub
 
@@ -93,3 +96,11 @@ def test_a_chat_with_a_format(stub: Any) -> None:
     events = list(stub.Chat(request, metadata=KEY))
     assert "".join(event.delta.text for event in events) in {"yes", "no"}
     assert events[-1].finish.reason == pb.Finish.REASON_STOP
+
+
+def test_the_client_of_the_page_runs(guarded: Server, capsys: pytest.CaptureFixture[str]) -> None:
+    page = Path(llmserve.grpc.__file__).with_name("README.md").read_text()
+    [program] = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    program = program.replace("127.0.0.1:9000", guarded.grpc_address).replace("YOUR_KEY", "k1")
+    exec(program, {})
+    assert "completion_tokens: " in capsys.readouterr().out
