@@ -16,13 +16,14 @@ from llmserve.grpc.call import Call, current_call
 from llmserve.grpc.edge import Context
 from llmserve.grpc.messages import message_of
 from llmserve.grpc.models import model_of
+from llmserve.grpc.send_limit import SendLimit
 from llmserve.grpc.status import CallEnded
 from llmserve.grpc.translate import Request, request_of
 from llmserve.grpc.unknown_fields import unknown_fields
 from llmserve.proto.metadata import IGNORED_FIELDS, REQUEST_ID
 from llmserve.proto.v1 import generation_pb2 as pb
 from llmserve.proto.v1 import generation_pb2_grpc
-from llmserve.timer import awake_timeout
+from llmserve.service import Generation
 
 MAX_REPORTED: Final = 16
 LARGE_BYTES: Final = 2**18
@@ -62,11 +63,7 @@ class GenerationServicer(generation_pb2_grpc.GenerationServicer):
         async with self._container.service.open(request, call.caller) as generation:
             # Not before: what has answered is not tried again by a client's own policy.
             await context.send_initial_metadata(((REQUEST_ID, call.id),))
-            async with contextlib.aclosing(generation.events()) as events:
-                async for event in events:
-                    message = message_of(event, generation.model, generation.spelling)
-                    if message is not None:
-                        await self._write(message, context)
+            await self._write(generation, context)
         assert generation.terminal is not None, "a stream ended without a terminal event"
         _end(generation.terminal, context)
 
@@ -77,15 +74,22 @@ class GenerationServicer(generation_pb2_grpc.GenerationServicer):
             return await asyncio.to_thread(request_of, *arguments)
         return request_of(*arguments)
 
-    async def _write(self, message: pb.GenerationEvent, context: Context) -> None:
-        """Write one message. A slow reader blocks only this: deltas merge while it does not read.
+    async def _write(self, generation: Generation, context: Context) -> None:
+        """Write every event. A slow reader blocks only this: deltas merge while it does not read.
 
         Raises:
             CallEnded: it takes nothing for too long.
         """
+        model, spell = generation.model, generation.spelling
         try:
-            async with awake_timeout(self._container.settings.send_timeout_seconds):
-                await context.write(message)
+            async with (
+                SendLimit(self._container.settings.send_timeout_seconds) as limit,
+                contextlib.aclosing(generation.events()) as events,
+            ):
+                async for event in events:
+                    message = message_of(event, model, spell)
+                    if message is not None:
+                        await limit.send(context.write(message))
         except TimeoutError:
             logger.info("the client takes nothing: its call is ended")
             raise CallEnded(

@@ -94,7 +94,8 @@ def test_a_worker_that_retires_sends_new_calls_elsewhere_and_finishes_its_own(
             d.container.service.is_retiring = True
             await until(lambda: not listens(d.address))
             error = await refusal(d.stub.Generate(HELLO))
-            assert error.code() is grpc.StatusCode.UNAVAILABLE
+            # The second is gRPC's own, for a call that comes at the very moment.
+            assert error.code() in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED}
             d.engine.finish_all()
             assert kinds(await events_of(call)) == ["finish"]
 

@@ -31,6 +31,9 @@ TYPES: Final = {
     grpc.StatusCode.UNAVAILABLE: "service_unavailable_error",
 }
 """Of errors in mid-stream, in OpenAI's words."""
+BROKEN: Final = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED})
+"""What gRPC says itself of a connection that broke, and of a call that came at the very moment at
+which the server stopped."""
 TOO_LARGE: Final = "larger than max"
 """gRPC's own words about a message, which have no code of ours."""
 
@@ -41,8 +44,7 @@ def raised_by(
     """The exception for a call that ended with this error, after a part of the answer or not."""
     trailers = {name: str(value) for name, value in error.trailing_metadata() or ()}
     status, told = error.code(), _told(error, trailers)
-    # Where the server said nothing of its own, gRPC says that the connection broke.
-    if status is grpc.StatusCode.UNAVAILABLE and ERROR_CODE not in trailers:
+    if status in BROKEN and ERROR_CODE not in trailers:
         return Lost(told["message"])
     if is_accepted:
         if status is grpc.StatusCode.DEADLINE_EXCEEDED:
