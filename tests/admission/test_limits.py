@@ -249,3 +249,21 @@ def test_the_quota_tells_what_is_left_and_when_all_is_back(
     assert quota.requests == Remainder(60, 58, pytest.approx(1.5))
     assert quota.tokens == Remainder(6000, 4650, pytest.approx(13.5))
     assert limiter.quota(team(concurrency=1)) is None
+
+
+def test_what_was_charged_too_much_comes_back_but_never_more_than_the_limit(
+    limiter: Limiter,
+) -> None:
+    caller = team(tokens=1000)
+    admission = limiter.admit(caller, requests=1)
+    admission.charge(400)
+    admission.close(tokens=-300)
+    quota = limiter.quota(caller)
+    assert quota is not None
+    assert quota.tokens is not None
+    assert quota.tokens.remaining == 900
+    limiter.admit(caller, requests=1).close(tokens=-5000)
+    quota = limiter.quota(caller)
+    assert quota is not None
+    assert quota.tokens is not None
+    assert quota.tokens.remaining == 1000
