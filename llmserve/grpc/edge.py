@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any, Final
 
@@ -14,7 +14,7 @@ from google.protobuf.message import DecodeError
 from loguru import logger
 
 from llmserve.bootstrap import Container
-from llmserve.errors import InvalidRequest, LLMServeError, ServerError
+from llmserve.errors import BodyTimeout, InvalidRequest, LLMServeError, ServerError
 from llmserve.grpc.call import Call, credential_of, current_call, headers_of
 from llmserve.grpc.status import CallEnded, Metadata, status_of, trailers_of
 from llmserve.observability.context import (
@@ -28,6 +28,7 @@ from llmserve.observability.context import (
 )
 from llmserve.observability.timings import RequestTimings, access_fields
 from llmserve.proto.metadata import REQUEST_ID
+from llmserve.timer import awake_timeout
 
 SERVICE: Final = "/llmserve.v1.Generation/"
 MAX_REASON: Final = 300
@@ -60,15 +61,17 @@ class CallEdge(grpc.aio.ServerInterceptor):
                 raise _unusable_id()
             call = Call(call_id, self._container.keys.identify(credential_of(headers)))
         except LLMServeError as error:
-            # A handler of streams asks for messages: of a stranger's, none is read.
-            return grpc.stream_stream_rpc_method_handler(edge.around(_refusing(error)))
+            answer = edge.around(_refusing(error))
+        else:
+            seconds = self._container.settings.body_timeout_seconds
+            answer = edge.around(_reading(handler, call, seconds))
+        # A handler of streams asks for its messages: of a stranger none is read, and of others one,
+        # within a time limit.
         if handler.response_streaming:
-            answer = edge.around(_reading(handler, handler.unary_stream, call))
-            return grpc.unary_stream_rpc_method_handler(
+            return grpc.stream_stream_rpc_method_handler(
                 answer, response_serializer=handler.response_serializer
             )
-        answer = edge.around(_reading(handler, handler.unary_unary, call))
-        return grpc.unary_unary_rpc_method_handler(
+        return grpc.stream_unary_rpc_method_handler(
             answer, response_serializer=handler.response_serializer
         )
 
@@ -127,13 +130,20 @@ class _Edge:
         logger.bind(**shown, **fields).info("gRPC {}", self._method)
 
 
-def _reading(handler: Any, answer: Answer, call: Call) -> Answer:
-    """The answer to a message that is parsed here, so that what cannot be parsed has our status."""
+def _reading(handler: Any, call: Call, seconds: float) -> Answer:
+    """The answer to the one message of a call. It is parsed here, so that what cannot be has our
+    status."""
+    answer = handler.unary_stream if handler.response_streaming else handler.unary_unary
 
-    async def read(raw: bytes, context: Context) -> Any:
+    async def read(messages: AsyncIterator[bytes], context: Context) -> Any:
         current_call.set(call)
         try:
-            sent = handler.request_deserializer(raw)
+            async with awake_timeout(seconds):
+                sent = handler.request_deserializer(await anext(messages))
+        except TimeoutError:
+            raise BodyTimeout(f"the message did not come within {seconds:g} s") from None
+        except StopAsyncIteration:
+            raise InvalidRequest("there is no message") from None
         except DecodeError:
             raise InvalidRequest("the message cannot be parsed") from None
         return await answer(sent, context)

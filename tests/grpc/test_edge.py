@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -137,6 +137,44 @@ def test_a_message_that_is_none_is_refused(desk: Opening) -> None:
             assert error.details() == "the message cannot be parsed"
 
     run(test)
+
+
+@pytest.mark.parametrize("compression", [grpc.Compression.Gzip, grpc.Compression.Deflate])
+def test_a_compressed_message_is_bounded_by_what_it_unpacks_to(
+    desk: Opening, compression: grpc.Compression
+) -> None:
+    async def test() -> None:
+        async with desk(TalkingEngine(), max_body_bytes=10_000) as d:
+            call = d.stub.Generate(HELLO, compression=compression)
+            assert kinds(await events_of(call))[-1] == "finish"
+            large = pb.GenerateRequest(text="a" * 2_000_000)
+            error = await refusal(d.stub.Generate(large, compression=compression))
+            assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+
+    run(test)
+
+
+def test_a_message_that_does_not_come_is_not_waited_for(desk: Opening) -> None:
+    async def test() -> None:
+        async with desk(body_timeout_seconds=0.05) as d:
+            for method, messages, code in (
+                ("Generate", silent(), grpc.StatusCode.DEADLINE_EXCEEDED),
+                ("Generate", nothing(), grpc.StatusCode.INVALID_ARGUMENT),
+            ):
+                call = d.channel.stream_stream(f"/llmserve.v1.Generation/{method}")(messages)
+                assert (await refusal(call)).code() is code
+
+    run(test)
+
+
+async def silent() -> AsyncIterator[bytes]:
+    await asyncio.sleep(60)
+    yield b""
+
+
+async def nothing() -> AsyncIterator[bytes]:
+    return
+    yield b""
 
 
 def test_an_id_that_cannot_be_logged_is_refused_and_replaced(desk: Opening) -> None:
