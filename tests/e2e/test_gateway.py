@@ -220,7 +220,7 @@ def test_a_socket_takes_several_prompts_and_a_cancel(gateway: Gateway) -> None:
         async with websockets.connect(url, additional_headers=headers) as socket:
             for name in ("a", "b"):
                 await socket.send(json.dumps({"id": name, "prompt": "Once upon a time",
-                                              "max_tokens": 900, "ignore_eos": True}))  # fmt: skip
+                                              "max_tokens": 300, "ignore_eos": True}))  # fmt: skip
             await socket.send(json.dumps({"type": "cancel", "id": "a"}))
             last: dict[str, Any] = {}
             while last.keys() != {"a", "b"}:
