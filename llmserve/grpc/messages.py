@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import Final
 
 from llmserve.domain import (
@@ -23,6 +24,10 @@ from llmserve.domain.events import FIRST_UNKNOWN_ID
 from llmserve.proto.v1 import generation_pb2 as pb
 from llmserve.text.spelling import Spelling
 
+MOST_TOLD: Final = 512
+"""Tokens with log probabilities in one message: with 20 likeliest each, a megabyte. Clients take
+four, and merged deltas or a prompt have thousands."""
+
 Spell = Callable[[int], Spelling]
 
 REASONS: Final = {
@@ -33,8 +38,28 @@ REASONS: Final = {
 }
 
 
-def message_of(event: Event, model: str, spell: Spell) -> pb.GenerationEvent | None:
-    """The message of one event; a cancelled call has a status and no last message."""
+def messages_of(event: Event, model: str, spell: Spell) -> Sequence[pb.GenerationEvent]:
+    """The message of one event, or several where one would be too large for clients; none of a
+    cancelled call, which has a status."""
+    told = event.logprobs if isinstance(event, Delta) else ()
+    told = event.tokens if isinstance(event, PromptLogprobs) else told
+    if len(told) <= MOST_TOLD:
+        message = _message(event, model, spell)
+        return () if message is None else (message,)
+    starts = range(0, len(told), MOST_TOLD)
+    parts = [_logprobs(told[start : start + MOST_TOLD], spell) for start in starts]
+    if isinstance(event, PromptLogprobs):
+        return [
+            pb.GenerationEvent(prompt_logprobs=pb.PromptLogprobs(tokens=part)) for part in parts
+        ]
+    assert isinstance(event, Delta), "nothing else has log probabilities"
+    whole = _delta(replace(event, logprobs=()), spell)
+    whole.logprobs.extend(parts[0])
+    rest = (pb.Delta(logprobs=part) for part in parts[1:])
+    return [pb.GenerationEvent(delta=delta) for delta in (whole, *rest)]
+
+
+def _message(event: Event, model: str, spell: Spell) -> pb.GenerationEvent | None:
     match event:
         case Delta():
             return pb.GenerationEvent(delta=_delta(event, spell))

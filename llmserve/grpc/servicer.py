@@ -14,7 +14,7 @@ from llmserve.domain import Cancelled, Failed, Finish, FinishReason, GenerationR
 from llmserve.errors import InvalidRequest
 from llmserve.grpc.call import Call, current_call
 from llmserve.grpc.edge import Context
-from llmserve.grpc.messages import message_of
+from llmserve.grpc.messages import messages_of
 from llmserve.grpc.models import model_of
 from llmserve.grpc.send_limit import SendLimit
 from llmserve.grpc.status import CallEnded
@@ -87,8 +87,7 @@ class GenerationServicer(generation_pb2_grpc.GenerationServicer):
                 contextlib.aclosing(generation.events()) as events,
             ):
                 async for event in events:
-                    message = message_of(event, model, spell)
-                    if message is not None:
+                    for message in messages_of(event, model, spell):
                         await limit.send(context.write(message))
         except TimeoutError:
             logger.info("the client takes nothing: its call is ended")

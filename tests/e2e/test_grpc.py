@@ -86,6 +86,18 @@ def test_a_greedy_answer_is_the_one_that_http_gives(stub: Any, guarded: Server) 
     assert counted >= 1
 
 
+def test_a_prompt_is_scored(stub: Any) -> None:
+    sampling = pb.Sampling(max_tokens=0, prompt_logprobs=1)
+    request = pb.GenerateRequest(
+        token_ids=pb.TokenIds(ids=[5, 6, 7]), options=pb.Options(sampling=sampling)
+    )
+    events = list(stub.Generate(request, metadata=KEY))
+    told = [token for event in events for token in event.prompt_logprobs.tokens]
+    assert [token.token.token_id for token in told] == [6, 7]
+    assert all(token.rank >= 1 and token.token.logprob < 0 for token in told)
+    assert events[-1].finish.usage == pb.Usage(prompt_tokens=3)
+
+
 def test_a_chat_with_a_format(stub: Any) -> None:
     request = pb.ChatRequest(
         messages=[pb.Message(role=pb.Message.ROLE_USER, content="yes or no?")],

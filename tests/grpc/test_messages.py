@@ -19,7 +19,7 @@ from llmserve.domain import (
     Usage,
 )
 from llmserve.errors import OutOfMemory
-from llmserve.grpc.messages import REASONS, message_of
+from llmserve.grpc.messages import MOST_TOLD, REASONS, messages_of
 from llmserve.proto.v1 import generation_pb2 as pb
 from llmserve.text.spelling import Spelling
 
@@ -80,13 +80,32 @@ def spell(token_id: int) -> Spelling:
     ],
 )
 def test_each_event_has_its_message(event: Event, expected: dict[str, object]) -> None:
-    assert message_of(event, "m", spell) == pb.GenerationEvent(**expected)
+    assert messages_of(event, "m", spell) == (pb.GenerationEvent(**expected),)
 
 
 def test_a_cancelled_call_has_no_last_message() -> None:
-    assert message_of(Cancelled(USAGE), "m", spell) is None
+    assert messages_of(Cancelled(USAGE), "m", spell) == ()
 
 
 def test_every_reason_has_a_word() -> None:
     assert REASONS.keys() == set(FinishReason)
     assert len(set(REASONS.values())) == len(REASONS)
+
+
+def test_log_probabilities_of_thousands_of_tokens_are_several_messages() -> None:
+    told = tuple(TokenLogprobs(n % 256, -1.0) for n in range(2 * MOST_TOLD + 1))
+    parts = messages_of(PromptLogprobs(told), "m", spell)
+    sizes = [len(part.prompt_logprobs.tokens) for part in parts]
+    assert sizes == [MOST_TOLD, MOST_TOLD, 1]
+    ids = tuple(token.token_id for token in told)
+    deltas = [part.delta for part in messages_of(Delta("text", ids, told), "m", spell)]
+    assert [delta.text for delta in deltas] == ["text", "", ""]
+    assert [i for delta in deltas for i in delta.token_ids] == list(ids)
+    assert [t.token.token_id for delta in deltas for t in delta.logprobs] == list(ids)
+
+
+def test_a_message_with_many_log_probabilities_is_taken_by_clients() -> None:
+    top = tuple((n, -1.0) for n in range(100, 120))
+    told = tuple(TokenLogprobs(97, -1.0, top, rank=1) for _ in range(MOST_TOLD))
+    [message] = messages_of(PromptLogprobs(told), "m", spell)
+    assert message.ByteSize() < 2**20

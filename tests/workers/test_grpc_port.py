@@ -51,6 +51,15 @@ def test_workers_share_the_port_and_only_they_get_connections() -> None:
             assert first.getsockname()[1] == port
 
 
+def test_a_missing_extra_is_named_before_anything_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("llmserve.proto.extra.find_spec", lambda name: None)
+    with (
+        pytest.raises(ConfigurationError, match="grpc_port is set, and gRPC is not installed"),
+        reserved_port(Settings(grpc_port=0)),
+    ):
+        pass
+
+
 def test_without_grpc_there_is_none() -> None:
     with reserved_port(Settings()) as port:
         assert port is None
