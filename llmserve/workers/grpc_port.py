@@ -1,9 +1,11 @@
-"""The port for gRPC, on which each worker listens for itself: free at the start, and kept."""
+"""The port for gRPC, on which each worker listens for itself: free at the start, and kept; with
+certificates that can be used."""
 
 from __future__ import annotations
 
 import contextlib
 import socket
+import ssl
 from collections.abc import Iterator
 
 from llmserve.address import authority
@@ -18,12 +20,13 @@ def reserved_port(settings: Settings) -> Iterator[int | None]:
     there is no gRPC.
 
     Raises:
-        ConfigurationError: it is taken, or the extra is missing.
+        ConfigurationError: it is taken, the extra is missing, or a certificate cannot be used.
     """
     if settings.grpc_port is None:
         yield None
         return
     require_grpc("grpc_port is set")
+    _check_certificates(settings)
     try:
         with _bound(settings.host, settings.grpc_port, socket.SO_REUSEADDR) as free:
             # Another server's workers share theirs, and would share it with ours.
@@ -36,6 +39,24 @@ def reserved_port(settings: Settings) -> Iterator[int | None]:
         ) from error
     with reservation:
         yield port
+
+
+def _check_certificates(settings: Settings) -> None:
+    """Here, where a mistake is one line and no worker's traceback."""
+    if settings.grpc_certfile is None:
+        return
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        names = f"grpc_certfile {settings.grpc_certfile} and its grpc_keyfile"
+        context.load_cert_chain(settings.grpc_certfile, settings.grpc_keyfile, lambda: b"")
+        names = f"grpc_client_ca_file {settings.grpc_client_ca_file}"
+        if settings.grpc_client_ca_file is not None:
+            context.load_verify_locations(settings.grpc_client_ca_file)
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigurationError(
+            f"{names} cannot be used: {error.strerror or error}; both are PEM files, the key "
+            "without a password"
+        ) from error
 
 
 def _bound(host: str, port: int, option: int) -> socket.socket:

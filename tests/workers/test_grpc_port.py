@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import socket
+from pathlib import Path
 
 import pytest
+import trustme
 
 from llmserve.errors import ConfigurationError
 from llmserve.settings import Settings
@@ -58,6 +60,35 @@ def test_a_missing_extra_is_named_before_anything_starts(monkeypatch: pytest.Mon
         reserved_port(Settings(grpc_port=0)),
     ):
         pass
+
+
+def test_certificates_are_tried_before_anything_starts(tmp_path: Path) -> None:
+    authority = trustme.CA()
+    own, other = authority.issue_cert("a.example"), authority.issue_cert("b.example")
+    own.cert_chain_pems[0].write_to_path(tmp_path / "own.pem")
+    own.private_key_pem.write_to_path(tmp_path / "own.key")
+    other.private_key_pem.write_to_path(tmp_path / "other.key")
+    (tmp_path / "nothing.pem").write_text("nothing")
+
+    def reserve(cert: str, key: str, ca: str | None = None) -> None:
+        settings = Settings(
+            grpc_port=0,
+            grpc_certfile=tmp_path / cert,
+            grpc_keyfile=tmp_path / key,
+            grpc_client_ca_file=None if ca is None else tmp_path / ca,
+        )
+        with reserved_port(settings) as port:
+            assert port
+
+    reserve("own.pem", "own.key", "own.pem")
+    for files, words in (
+        (("none.pem", "own.key"), "grpc_certfile .*none.pem .* cannot be used: No such file"),
+        (("own.pem", "other.key"), "grpc_certfile .* cannot be used"),
+        (("own.pem", "nothing.pem"), "grpc_certfile .* cannot be used"),
+        (("own.pem", "own.key", "nothing.pem"), "grpc_client_ca_file .*nothing.pem cannot be used"),
+    ):
+        with pytest.raises(ConfigurationError, match=words):
+            reserve(*files)
 
 
 def test_without_grpc_there_is_none() -> None:
