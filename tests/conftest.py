@@ -155,7 +155,7 @@ def plain(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Iterato
 
 @pytest.fixture(scope="session")
 def guarded(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Iterator[Server]:
-    """Like `plain`, with keys, a page of elsewhere that may call it, and small bounds."""
+    """Like `plain`, with keys, gRPC, a page of elsewhere that may call it, and small bounds."""
     from server import running_server
 
     with running_server(
@@ -164,6 +164,7 @@ def guarded(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Itera
         api_keys="k1,k2,schlüssel",
         admin_keys="an-admin-key",
         cors_origins="https://ui.example",
+        grpc_port=0,
         max_body_bytes=200_000,
         max_waiting=40,
     ) as running:
@@ -190,6 +191,7 @@ def running_pair(pair_folder: Path) -> Iterator[Server]:
         max_running=8,
         models_on_demand="second",
         run_dir=pair_folder / "run",
+        grpc_port=0,
         responses_store=pair_folder / "responses.db",
         stream_resume_seconds=20,
     ) as running:

@@ -14,12 +14,13 @@ from llmserve.settings import Settings, settings_table
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 API = ROOT / "llmserve" / "api" / "README.md"
+GRPC = ROOT / "llmserve" / "grpc" / "README.md"
 BUILT = ROOT / "llmserve" / "README.md"
 MODELS = ROOT / "llmserve" / "registry" / "README.md"
 RUNNING = ROOT / "scripts" / "deploy" / "README.md"
 MEASURED = ROOT / "scripts" / "measure" / "README.md"
 EXTENDING = ROOT / "llmserve" / "EXTENDING.md"
-PAGES = (README, API, BUILT, EXTENDING, MODELS, RUNNING, MEASURED)
+PAGES = (README, API, BUILT, EXTENDING, GRPC, MODELS, RUNNING, MEASURED)
 OF_BODIES = (
     "max_tokens", "max_completion_tokens", "max_output_tokens", "max_new_tokens", "max_context",
     "max_model_len",

@@ -47,6 +47,10 @@ def test_unknown_names_are_refused_with_the_nearest(monkeypatch: pytest.MonkeyPa
         ({"request_timeout_seconds": "inf"}, "request_timeout_seconds"),
         ({"models": ""}, "models"),
         ({"reload": True, "workers": 2}, "reload"),
+        ({"port": 9000, "grpc_port": 9000}, "port and grpc_port are the same"),
+        ({"grpc_certfile": "a.pem"}, "grpc_certfile and grpc_keyfile belong together"),
+        ({"grpc_keyfile": "a.key"}, "grpc_certfile and grpc_keyfile belong together"),
+        ({"grpc_client_ca_file": "ca.pem"}, "grpc_client_ca_file is for TLS"),
         ({"cors_origins": "[1"}, "cors_origins"),
     ],
 )

@@ -34,3 +34,9 @@ def public_id(credential: str) -> str | None:
 def digest(credential: str) -> bytes:
     """SHA-256 of the whole key. Accepts any text that a header may contain."""
     return hashlib.sha256(credential.encode(errors="surrogatepass")).digest()
+
+
+def bearer(authorization: str) -> str | None:
+    """The key in the value of a header `Authorization`, if it is a bearer token."""
+    scheme, _, credential = authorization.partition(" ")
+    return credential.strip() or None if scheme.lower() == "bearer" else None

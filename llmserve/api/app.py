@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from importlib.metadata import version
 from typing import Final
 
@@ -45,7 +45,15 @@ LIMIT_HEADERS: Final = tuple(
 )
 
 
-def create_app(settings: Settings, board: int | None = None) -> FastAPI:
+Beside = Callable[[bootstrap.Container], contextlib.AbstractAsyncContextManager[None]]
+"""What serves the same container in another way while the application runs."""
+
+
+def create_app(
+    settings: Settings,
+    board: int | None = None,
+    beside: Beside = lambda _: contextlib.nullcontext(),
+) -> FastAPI:
     """The application for these settings; models load once it is started. `board` is the inherited
     descriptor of the workers' board, where there is one."""
     directory = bootstrap.hold_run_directory(settings)
@@ -55,8 +63,9 @@ def create_app(settings: Settings, board: int | None = None) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with bootstrap.run(settings, metrics, directory, board) as container:
             app.state.container = container
-            with drain_on_signal(container.service, settings.drain_timeout_seconds):
-                yield
+            async with beside(container):
+                with drain_on_signal(container.service, settings.drain_timeout_seconds):
+                    yield
 
     app = FastAPI(
         title="llmserve",

@@ -8,6 +8,7 @@ from fastapi import Depends
 from starlette.requests import HTTPConnection
 from starlette.types import Scope
 
+from llmserve.admission.credential import bearer
 from llmserve.bootstrap import Container
 from llmserve.domain import Caller
 
@@ -24,10 +25,10 @@ def container_of(scope: Scope) -> Container:
 
 def credential_of(connection: HTTPConnection) -> str | None:
     """The key that a client presents: a bearer token, or a WebSocket's subprotocol."""
-    scheme, _, credential = connection.headers.get("authorization", "").partition(" ")
-    if scheme.lower() == "bearer" and credential.strip():
+    credential = bearer(connection.headers.get("authorization", ""))
+    if credential is not None:
         # Headers come decoded as latin-1; keys are UTF-8.
-        return credential.strip().encode("latin-1").decode(errors="surrogateescape")
+        return credential.encode("latin-1").decode(errors="surrogateescape")
     for protocol in connection.scope.get("subprotocols", ()):
         if protocol.startswith(WEBSOCKET_KEY):
             return str(protocol).removeprefix(WEBSOCKET_KEY)

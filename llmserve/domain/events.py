@@ -5,9 +5,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final
 
 from llmserve.domain.tools import ToolCallDelta
 from llmserve.errors import LLMServeError
+
+FIRST_UNKNOWN_ID: Final = 2**31
+"""No vocabulary is so large: from here on are numbers for tokens whose ids nobody told."""
 
 
 class FinishReason(StrEnum):

@@ -17,6 +17,26 @@ class ServerSettings(BaseModel):
         description="Address to listen on; `0.0.0.0` for everyone, `::` for IPv6 as well.",
     )
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+    grpc_port: int | None = Field(
+        None, ge=0, le=65535, description="Port for gRPC beside HTTP (extra `grpc`); not set: off."
+    )
+    grpc_certfile: Path | None = Field(
+        None, description="Certificate (PEM, with its chain) for gRPC over TLS; not set: plain."
+    )
+    grpc_keyfile: Path | None = Field(None, description="Private key of `grpc_certfile`.")
+    grpc_client_ca_file: Path | None = Field(
+        None,
+        description="gRPC clients must have a certificate of one of these authorities (mTLS).",
+    )
+    grpc_max_streams: int = Field(
+        128, ge=1, description="Calls at a time of one gRPC connection; more wait in the client."
+    )
+    grpc_connection_seconds: Seconds = Field(
+        600.0,
+        gt=0,
+        description="A gRPC connection of this age is asked to open another, so that clients come "
+        "to all workers; its calls go on.",
+    )
     root_path: str = Field("", description="Path prefix that a proxy in front removes.")
     cors_origins: Words = Field((), description="Browser origins that may call; `*` is any.")
     gzip_min_bytes: int = Field(

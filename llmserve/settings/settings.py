@@ -61,6 +61,16 @@ class Settings(
         return self
 
     @model_validator(mode="after")
+    def _grpc_is_whole(self) -> Self:
+        if (self.grpc_certfile is None) is not (self.grpc_keyfile is None):
+            raise ValueError("grpc_certfile and grpc_keyfile belong together; set both")
+        if self.grpc_client_ca_file is not None and self.grpc_certfile is None:
+            raise ValueError("grpc_client_ca_file is for TLS; set grpc_certfile and grpc_keyfile")
+        if self.grpc_port and self.grpc_port == self.port:
+            raise ValueError("port and grpc_port are the same; HTTP and gRPC need one each")
+        return self
+
+    @model_validator(mode="after")
     def _something_to_serve(self) -> Self:
         if not self.models and not self.models_on_demand:
             raise ValueError("models and models_on_demand are empty; name at least one model")

@@ -22,11 +22,14 @@ def create_app(board: int | None = None) -> FastAPI:
     `board` is the descriptor of a board that the process inherited.
     """
     from llmserve.api.app import create_app as create  # takes seconds
+    from llmserve.grpc.beside import serve_beside
 
     settings = load_settings().settings
     configure_logging(settings.log_format, settings.log_level)
     inherited = os.environ.get(BOARD_VARIABLE)
-    return create(settings, int(inherited) if board is None and inherited else board)
+    if board is None and inherited:
+        board = int(inherited)
+    return create(settings, board, serve_beside)
 
 
 def server_options(settings: Settings) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from llmserve.observability.metrics import Metrics
 from llmserve.observability.stages import Stages
 from llmserve.settings import Settings, to_environment
 from llmserve.workers.address_file import published
+from llmserve.workers.grpc_port import reserved_port
 from llmserve.workers.preflight import check_memory, is_on_gpu, measure_memory, worker_bytes
 from llmserve.workers.process import WorkerProcess
 from llmserve.workers.rolling_restart import RestartPolicy
@@ -51,7 +52,7 @@ def serve(
     `read_settings` reads the settings again for a rolling restart; without it they stay the same.
 
     Raises:
-        ConfigurationError: the port is taken, the models do not fit in memory, or there can be no
+        ConfigurationError: a port is taken, the models do not fit in memory, or there can be no
             run directory.
     """
     stages = Stages("imports and settings", begun_at=started_at or time.monotonic())
@@ -65,10 +66,12 @@ def serve(
         return 0
     with (
         _listener(settings) as listener,
+        reserved_port(settings) as grpc_port,
         _run_directory(settings.run_dir) as directory,
         published(settings.address_file, settings.host, port := listener.getsockname()[1]),
     ):
-        pinned = settings.model_copy(update={"run_dir": directory.path, "port": port})
+        ports = {"port": port, "grpc_port": grpc_port}
+        pinned = settings.model_copy(update={"run_dir": directory.path, **ports})
         stages.enter("supervisor")
         models = ", ".join(settings.models or settings.models_on_demand)
         logger.info("llmserve serves {} on http://{} with the run directory {}",
@@ -102,7 +105,7 @@ def _tell_up(url: str, stages: Stages, is_well: bool) -> None:
 
 def _with_fixed(fresh: Settings, pinned: Settings) -> Settings:
     """The fresh settings, with those that a rolling restart cannot change as they were."""
-    fixed = ("host", "port", "workers", "run_dir", "reload", "address_file")
+    fixed = ("host", "port", "grpc_port", "workers", "run_dir", "reload", "address_file")
     return fresh.model_copy(update={name: getattr(pinned, name) for name in fixed})
 
 

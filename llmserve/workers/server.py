@@ -96,7 +96,7 @@ class WorkerServer(uvicorn.Server):
         now = awake_clock()
         idle_until = now + self._settings.drain_timeout_seconds
         busy_until = now + self._settings.request_timeout_seconds
-        while self.server_state.connections:
+        while self.server_state.connections or service.has_open:  # gRPC has connections of its own
             now = awake_clock()
             if now > busy_until or (now > idle_until and not service.has_open):
                 break

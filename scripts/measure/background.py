@@ -28,7 +28,7 @@ from llmserve.domain import SamplingParams
 from llmserve.engines.engine import Generator
 from llmserve.engines.job import Job
 from llmserve.engines.mailbox import Mailbox
-from llmserve.engines.task import Task
+from llmserve.engines.task import TokenTask
 from measure.speed.loop_alone import build
 
 STREAMS: Final = (1, 4)
@@ -66,7 +66,7 @@ class Jobs:
             self._numbers.randrange(FIRST_TOKEN_ID, TOKEN_IDS) for _ in range(PROMPT_TOKENS)
         )
         sampling = SamplingParams(temperature=0.0, ignore_eos=True)
-        task = Task(
+        task = TokenTask(
             request_id="measure",
             prompt_ids=prompt,
             sampling=sampling,

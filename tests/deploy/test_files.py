@@ -116,7 +116,7 @@ def test_both_images_inherit_what_they_have_in_common() -> None:
         assert by_name[name].startswith(f"torch-{name} AS {name}\n")
         assert by_name[f"torch-{name}"].startswith("base AS ")
         assert by_name[name].rstrip().endswith("\nUSER llmserve")
-    assert ".[gpu,tracing]" in by_name["cuda"]
+    assert ".[gpu,grpc,tracing]" in by_name["cuda"]
 
 
 def test_grafana_is_provisioned_with_what_compose_mounts() -> None:

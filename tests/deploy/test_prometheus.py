@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
+import grpc
 import httpx
 import pytest
 import yaml
@@ -29,11 +30,13 @@ from llmserve.errors import LLMServeError
 from llmserve.observability import gpu
 from llmserve.observability.buckets import LAG_BUCKETS, LATENCY_BUCKETS, TTFT_BUCKETS
 from llmserve.observability.metrics import Metrics
+from llmserve.proto.v1 import generation_pb2 as pb
+from llmserve.proto.v1.generation_pb2_grpc import GenerationStub
 
 DEPLOY = Path(__file__).parents[2] / "scripts" / "deploy"
 REQUESTS = 24
-WITHOUT_DATA = ("gpu_",)
-"""Series that this machine has not got: there is no GPU in it."""
+WITHOUT_DATA = ("gpu_", "upstream_")
+"""Series that this box has not got: there is no GPU in it, and its models are all here."""
 
 
 def load_dashboard_module() -> ModuleType:
@@ -187,6 +190,8 @@ async def make_everything_happen(server: Server) -> int:
             assert unloaded.status_code == 200
             assert "model_unloaded" in "".join([line async for line in lines])
         assert (await client.post("/admin/load", json={})).status_code == 200
+    async with grpc.aio.insecure_channel(server.grpc_address) as channel:
+        await GenerationStub(channel).ListModels(pb.ListModelsRequest())
     return sent + 4
 
 

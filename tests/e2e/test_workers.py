@@ -12,6 +12,7 @@ import httpx
 from bounded import run
 from box import is_replaced, pids, until
 from crowd import Crowd
+from grpc_crowd import grpc_crowd
 from hanging_model import make_hanging_model
 from server import Server, idle_server, running_server
 
@@ -113,13 +114,18 @@ def test_a_rolling_restart_drops_no_request(pair: Server) -> None:
         async with (
             Crowd(pair.url, 4, **fields) as strangers,
             Crowd(pair.url, 4, keeps_connections=True, **fields) as regulars,
+            grpc_crowd(pair.grpc_address, **fields) as callers,
         ):
             await strangers.until(8)
+            await until(lambda: len(callers.ends) >= 4)
             pair.process.send_signal(signal.SIGHUP)
             await until(lambda: "rolling restart is done" in pair.log[logged:], seconds=150)
             await regulars.until(len(regulars.outcomes) + 8)
+            called = len(callers.ends)
+            await until(lambda: len(callers.ends) >= called + 4)
             outcomes = [*await strangers.stop(), *await regulars.stop()]
         assert [o for o in outcomes if not o.is_done] == []
+        assert set(callers.ends) == {"finish"}
         assert before.isdisjoint(pids(pair).values())
 
     run(test, seconds=250)

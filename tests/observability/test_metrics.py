@@ -87,6 +87,7 @@ def test_two_applications_in_one_process_do_not_share_series() -> None:
         ("cancel_latency_seconds", "histogram"),
         ("event_loop_lag_seconds", "histogram"),
         ("http_requests_total", "counter"),
+        ("grpc_requests_total", "counter"),
         ("kv_cache_usage_perc", "gauge"),
         ("prefix_cache_queries_total", "counter"),
         ("prefix_cache_hits_total", "counter"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import signal
 import socket
 import subprocess
@@ -27,6 +28,13 @@ class Server:
         self.port = port
         self.url = f"http://127.0.0.1:{port}"
         self._log = log
+
+    @property
+    def grpc_address(self) -> str:
+        """Where it answers gRPC, as the log says: it takes a free port (`grpc_port = 0`)."""
+        found = re.search(r"gRPC on ([\d.]+:\d+)", self.log)
+        assert found is not None, self.log
+        return found[1]
 
     @property
     def log(self) -> str:

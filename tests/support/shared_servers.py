@@ -27,12 +27,14 @@ FILES: Final[Mapping[tuple[str, ...], tuple[str, ...]]] = {
     ("demo",): (
         "cli/test_conversation.py", "deploy/test_nginx.py", "doctor/test_examination.py",
         "e2e/test_crowd.py", "e2e/test_demo_tools.py", "e2e/test_docs_page.py",
-        "e2e/test_road.py",
+        "e2e/test_gateway.py", "e2e/test_road.py",
     ),
     ("plain", "guarded", "strict"): (
         "cli/test_cli.py", "e2e/test_anthropic_keys.py", "e2e/test_box.py",
         "e2e/test_conversations.py", "e2e/test_endings.py", "e2e/test_fields.py",
-        "e2e/test_framing.py", "e2e/test_handshake.py", "e2e/test_http_versions.py",
+        "e2e/test_framing.py", "e2e/test_grpc.py", "e2e/test_grpc_gateway.py",
+        "e2e/test_handshake.py",
+        "e2e/test_http_versions.py",
         "e2e/test_large_bodies.py", "e2e/test_logprobs.py", "e2e/test_malformed.py",
         "scripts/test_warm.py",
     ),

@@ -15,12 +15,6 @@ from llmserve.api.anthropic.output_config import OutputConfig, OutputFormat
 from llmserve.api.anthropic.thinking import Thinking
 from llmserve.api.anthropic.tools import CustomTool, ToolChoiceIn, ToolIn
 from llmserve.api.generation_body import GenerationBody
-from llmserve.api.offered_tools import (
-    MAX_TOOLS,
-    check_call_or_format,
-    check_choice,
-    check_different,
-)
 from llmserve.api.sampling_body import MAX_TOKENS_LIMIT, SamplingBody
 from llmserve.api.unsupported import SERVED_ELSEWHERE
 from llmserve.domain import (
@@ -30,6 +24,12 @@ from llmserve.domain import (
     SamplingFields,
     ToolChoice,
     ToolMode,
+)
+from llmserve.domain.offered_tools import (
+    MAX_TOOLS,
+    check_call_or_format,
+    check_choice,
+    check_different,
 )
 
 OWN_DEFAULTS: Final = SamplingFields(temperature=1.0)

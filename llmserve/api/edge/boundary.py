@@ -6,9 +6,10 @@ from loguru import logger
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from llmserve.api.edge.request_context import HAS_STARTED, HEADER, MAX_LENGTH
+from llmserve.api.edge.request_context import HAS_STARTED, HEADER
 from llmserve.api.errors import error_response, no_websocket_response, unexpected_response
 from llmserve.errors import InvalidRequest
+from llmserve.observability.context import MAX_REQUEST_ID
 
 
 class BoundaryMiddleware:
@@ -67,6 +68,6 @@ class BoundaryMiddleware:
 def _unusable_id() -> ASGIApp:
     return error_response(
         InvalidRequest(
-            f"{HEADER} must be 1 to {MAX_LENGTH} letters, digits or . _ : / + = -", param=HEADER
+            f"{HEADER} must be 1 to {MAX_REQUEST_ID} letters, digits or . _ : / + = -", param=HEADER
         )
     )

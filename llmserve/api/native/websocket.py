@@ -14,7 +14,6 @@ from pydantic import ValidationError
 from starlette.websockets import WebSocketDisconnect
 
 from llmserve.api.container import container_of, identify
-from llmserve.api.edge.json import checked_json
 from llmserve.api.edge.route import LARGE_BYTES
 from llmserve.api.edge.timeouts import header_timeout
 from llmserve.api.error_shape import openai_error
@@ -29,6 +28,7 @@ from llmserve.api.native.frames import (
 )
 from llmserve.api.validation import invalid_request
 from llmserve.bootstrap import Container
+from llmserve.checked_json import checked_json
 from llmserve.domain import Caller, Event, Terminal
 from llmserve.errors import Forbidden, InvalidRequest, LLMServeError, ServerError
 from llmserve.service import Generation

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pydantic import Field, field_validator
 
-from llmserve.api.offered_tools import MAX_TOOLS, check_different
 from llmserve.api.ollama.body import OllamaBody
 from llmserve.api.ollama.messages import ChatMessage, ToolIn, messages_of
 from llmserve.domain import Conversation
+from llmserve.domain.offered_tools import MAX_TOOLS, check_different
 
 MANY_MESSAGES = 4096
 """More are converted in a thread: a body of 4 MB can have 140,000."""

@@ -10,12 +10,6 @@ import orjson
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from llmserve.api.constraint_fields import ConstraintFields
-from llmserve.api.offered_tools import (
-    MAX_TOOLS,
-    check_call_or_format,
-    check_choice,
-    check_different,
-)
 from llmserve.api.openai.body import OpenAIBody
 from llmserve.api.openai.messages import ChatMessage
 from llmserve.api.openai.no_op import ChatNoOpFields
@@ -30,6 +24,12 @@ from llmserve.domain import (
     Tool,
     ToolChoice,
     ToolMode,
+)
+from llmserve.domain.offered_tools import (
+    MAX_TOOLS,
+    check_call_or_format,
+    check_choice,
+    check_different,
 )
 
 MAX_TOP_LOGPROBS = 20

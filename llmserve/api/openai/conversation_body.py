@@ -8,10 +8,10 @@ import orjson
 from pydantic import Field, field_validator, model_validator
 
 from llmserve.api.fields import Fields
-from llmserve.api.offered_tools import MAX_TOOLS, check_different
 from llmserve.api.openai.messages import ChatMessage
 from llmserve.api.openai.tools import ToolIn
 from llmserve.domain import Conversation
+from llmserve.domain.offered_tools import MAX_TOOLS, check_different
 
 
 class ConversationBody(Fields):

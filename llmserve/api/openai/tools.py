@@ -7,9 +7,10 @@ from typing import Annotated, Any, Literal
 from pydantic import Discriminator, Field, Tag
 
 from llmserve.api.fields import Fields
-from llmserve.api.offered_tools import MAX_TOOLS, FunctionName
+from llmserve.api.offered_tools import FunctionName
 from llmserve.api.tools import FunctionIn
 from llmserve.domain import ToolCall, ToolChoice, ToolMode
+from llmserve.domain.offered_tools import MAX_TOOLS
 
 
 class FunctionCall(Fields):

@@ -12,11 +12,11 @@ from llmserve.api.constraint_fields import ConstraintFields
 from llmserve.api.edge.timeouts import earliest
 from llmserve.api.fields import Fields
 from llmserve.api.no_op import MARK, HintFields, MetadataText
-from llmserve.api.offered_tools import check_call_or_format
 from llmserve.api.responses.prompt_fields import PromptFields
 from llmserve.api.sampling_body import MAX_TOKENS_LIMIT, CacheSalt, SamplingBody
 from llmserve.api.unsupported import SERVED_ELSEWHERE, UNSUPPORTED_FIELDS
 from llmserve.domain import Constraint, GenerationRequest, SamplingFields
+from llmserve.domain.offered_tools import check_call_or_format
 
 MAX_TOP_LOGPROBS: Final = 20
 LOGPROBS: Final = "message.output_text.logprobs"

@@ -10,12 +10,12 @@ from pydantic import Discriminator, Field, PrivateAttr, Tag, ValidationInfo, fie
 
 from llmserve.api.fields import Fields
 from llmserve.api.no_op import MARK
-from llmserve.api.offered_tools import MAX_TOOLS, check_choice, check_different
 from llmserve.api.responses.items import Item, MessageItem
 from llmserve.api.responses.text_config import TextConfig
 from llmserve.api.responses.tools import FunctionTool, ToolChoiceIn, ToolIn, chosen
 from llmserve.api.responses.turns import check_answered, messages_of
 from llmserve.domain import Conversation, Message, ToolChoice, ToolMode
+from llmserve.domain.offered_tools import MAX_TOOLS, check_choice, check_different
 from llmserve.domain.request import WHATEVER_FITS
 
 MANY_ITEMS: Final = 4096

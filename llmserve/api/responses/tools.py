@@ -7,9 +7,10 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Discriminator, Field, Tag
 
 from llmserve.api.fields import Fields
-from llmserve.api.offered_tools import MAX_TOOLS, FunctionName
+from llmserve.api.offered_tools import FunctionName
 from llmserve.api.tools import FunctionIn
 from llmserve.domain import ToolChoice, ToolMode
+from llmserve.domain.offered_tools import MAX_TOOLS
 
 
 def _function_alone(kind: Any) -> Any:

@@ -23,7 +23,7 @@ from llmserve.engines.job import Job
 from llmserve.engines.mailbox import Mailbox
 from llmserve.engines.scores import Scores
 from llmserve.engines.step_report import StepReport
-from llmserve.engines.task import Task
+from llmserve.engines.task import TokenTask
 from llmserve.errors import GenerationFailed, LLMServeError, OutOfMemory
 from llmserve.text.detokenizer import Detokenizer
 
@@ -149,8 +149,13 @@ class Machine:
         is_background: bool = False,
         **params: Any,
     ) -> Job:
-        sampling = SamplingParams(**params)
-        task = Task("id", tuple(prompt), sampling, max_tokens, is_background=is_background)
+        task = TokenTask(
+            request_id="id",
+            prompt_ids=tuple(prompt),
+            sampling=SamplingParams(**params),
+            max_tokens=max_tokens,
+            is_background=is_background,
+        )
         job = Job(task, Mailbox(asyncio.get_running_loop()), on_done=lambda: self.done.append(job))
         self.loop.submit(job)
         return job

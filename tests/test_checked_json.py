@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmserve.api.edge.json import ORJSON_MAX_DEPTH, checked_json
+from llmserve.checked_json import ORJSON_MAX_DEPTH, checked_json
 from llmserve.errors import InvalidRequest
 
 

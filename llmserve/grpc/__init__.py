@@ -1,0 +1,1 @@
+"""How it looks over gRPC. Knows nothing of HTTP; `beside` is the door."""
