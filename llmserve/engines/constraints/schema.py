@@ -128,8 +128,8 @@ class Schema:
                 )
             if is_right is not None and not is_right(value):
                 raise Malformed(at, f"{keyword} must be {shape}")
-        if "if" in schema and _says_nothing(schema, "if"):
-            _check_unread(schema["if"], child(pointer, "if"))
+        for keyword in {"if", "then", "else"} & schema.keys():  # none of them is ever read
+            _check_unread(schema[keyword], child(pointer, keyword))
         for keyword in schema:
             if keyword in UNSUPPORTED and not _says_nothing(schema, keyword):
                 raise SchemaRefused(

@@ -93,8 +93,10 @@ def test_what_excludes_each_other(one: Any, other: Any, expected: bool) -> None:
 
 
 def test_a_condition_without_consequences_must_be_a_schema_and_nothing_more() -> None:
+    """And consequences without a condition."""
     assert Schema({"if": {"type": "string"}, "type": "integer"}).root == {"type": "integer"}
     assert Schema({"if": {"not": {"type": "string"}}, "type": "integer"}).root
     for wrong in ({"type": None}, {"properties": {"a": {"type": "strin"}}}, {"if": {"items": 3}}):
-        with pytest.raises(SchemaRefused, match=r"^#/if/"):
-            Schema({"if": wrong})
+        for keyword in ("if", "then", "else"):
+            with pytest.raises(SchemaRefused, match=rf"^#/{keyword}/"):
+                Schema({keyword: wrong})
