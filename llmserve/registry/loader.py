@@ -17,6 +17,7 @@ from llmserve.engines.frames import forget_frames
 from llmserve.errors import LLMServeError, ModelBroken, ModelUnloaded, NotReady
 from llmserve.observability.stages import Stages
 from llmserve.registry.frozen_heap import freeze_heap, thawed_heap
+from llmserve.registry.ready_log import log_ready
 from llmserve.registry.registry import LOADING_RETRY_SECONDS, Registry
 from llmserve.registry.served import ModelStatus, ServedModel
 from llmserve.timer import awake_timeout
@@ -260,7 +261,7 @@ class Loader:
             model.status = ModelStatus.READY
             model.used_at = self._registry.clock()
             model.has_no_leases.set()
-            _log_ready(model, model.engine, stages)
+            log_ready(model, model.engine, stages)
 
     async def _give_up(self, model: ServedModel, error: LLMServeError) -> None:
         model.error, model.status = error, ModelStatus.BROKEN
@@ -389,24 +390,3 @@ async def _close(model: ServedModel) -> None:
     engine, model.engine = model.engine, None
     if engine is not None:
         await engine.close()
-
-
-def _log_ready(model: ServedModel, engine: Engine, stages: Stages) -> None:
-    info = engine.info
-    if info.upstreams:
-        logger.info("model {} is ready: {}", model.spec.name, info.why)
-        return
-    logger.info(
-        "model {} is ready after {:.1f} s ({}): {:.1f}M parameters, {} on {}, {:.0f} MiB, "
-        "context {} tokens",
-        model.spec.name,
-        stages.total_seconds,
-        stages,
-        info.parameters / 1e6,
-        info.dtype,
-        info.device,
-        info.weight_bytes / 2**20,
-        info.max_context,
-    )
-    for warning in model.warnings:
-        logger.warning("model {}: {}", model.spec.name, warning)

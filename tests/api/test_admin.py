@@ -158,3 +158,13 @@ def test_warming_reports_what_was_done(start: Start) -> None:
     answer = start().post("/admin/warm", json={"prompts": ["a", "b"], "prefixes": ["c"]})
     assert answer.status_code == 200
     assert answer.json()["workers"][0]["report"]
+
+
+def test_only_a_model_that_is_elsewhere_has_upstreams_to_drain(start: Start) -> None:
+    client = start()
+    answer = client.post("/admin/drain", json={"upstream": "http://box-a:8000/v1"})
+    assert code(answer) == (400, "invalid_request")
+    assert "has no upstreams" in answer.json()["error"]["message"]
+    for body in ({}, {"upstream": "box-a"}, {"upstream": ""}):
+        answer = client.post("/admin/undrain", json=body)
+        assert (answer.status_code, answer.json()["error"]["param"]) == (400, "upstream")

@@ -121,6 +121,7 @@ async def bench(
     *upstreams: FakeUpstream,
     clock: Callable[[], float] = awake_clock,
     sampling: SamplingFields | None = None,
+    drained: frozenset[int] = frozenset(),
     **remote: Any,
 ) -> AsyncIterator[Bench]:
     """Loaded. At the end nothing runs in it."""
@@ -128,6 +129,7 @@ async def bench(
     options = EngineOptions(
         fetch=lambda model, on_progress: Path(),
         on_attempt=lambda model, report: reports.append(report),
+        is_drained=lambda model, url: url in {upstreams[i].url for i in drained},
     )
     async with listening(*upstreams):
         model = spec(*(upstream.url for upstream in upstreams), sampling=sampling, **remote)

@@ -37,6 +37,7 @@ PROBE_SECONDS: Final = 5.0
 MOST_BYTES: Final = 2**20
 """Of a response that is no stream."""
 UNREACHED: Final = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
+MODELS: Final = "/v1/models"
 ANY_MODEL: Final = frozenset({ServerKind.LLAMA_CPP})
 """Kinds of servers that have one model, whatever requests call it."""
 LISTENS_TO_NOTHING: Final = "its list of models cannot be read"
@@ -58,7 +59,10 @@ class HTTPTransport(Transport):
     key: UpstreamKey
     operators: SamplingFields
     tokens: LearnedTokens
-    _served: Served = field(default_factory=lambda: Served(ServerKind.UNKNOWN, has_model=False))
+    _served: Served = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._served = Served(ServerKind.UNKNOWN, has_model=False)
 
     @property
     def language(self) -> Hashable:
@@ -76,7 +80,7 @@ class HTTPTransport(Transport):
         return self.writer.write(request)
 
     async def describe(self) -> Served:
-        response = await self._get("/v1/models")
+        response = await self._get(MODELS)
         if response.status_code == HTTPStatus.NOT_FOUND:  # a service that lists none
             self._served = Served(ServerKind.UNKNOWN, has_model=True)
             return self._served
@@ -89,11 +93,12 @@ class HTTPTransport(Transport):
         return self._served
 
     async def check(self) -> None:
+        await self.key.renew()
         path = self.spec.health_path or TAKES[self._served.kind].health_path
         response = await self._get(path)
         if path == "/health/ready" and self._served.kind is ServerKind.LLMSERVE:
             self._raise_if_not_ready(response)
-        else:
+        elif path != MODELS or response.status_code != HTTPStatus.NOT_FOUND:
             self._raise_if_unwell(response)
 
     async def answer(

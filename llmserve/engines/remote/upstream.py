@@ -116,9 +116,10 @@ class Upstream:
                 self._served = await self.transport.describe()
             await self.transport.check()
         except Unwell as unwell:
-            self._is_draining_itself = unwell.is_draining
             if not unwell.is_draining:
-                self._failed_looks += 1
+                # Where it was shutting down, it is gone now.
+                self._failed_looks += LOOKS_BEFORE_DOWN if self._is_draining_itself else 1
+            self._is_draining_itself = unwell.is_draining
             self._problem = unwell.problem
         else:
             self._is_draining_itself, self._failed_looks, self._problem = False, 0, None

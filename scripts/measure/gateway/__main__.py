@@ -13,17 +13,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+import psutil
+
 from llmserve.bench.load import Amount, Load
 from llmserve.bench.report import Report
 from llmserve.bench.target import Target
 from llmserve.bench.workload import Workload
 from measure.gateway.paced_back import paced_back
-from measure.speed.servers import SCRIPTS, Server, running
+from measure.speed.servers import SCRIPTS, Running, Server, running
 
 DEMO: Final = Path(__file__).parents[3] / "models" / "demo"
 OUTPUT_TOKENS: Final = 64
 PER_BACK: Final = (8, 32)
-PACED: Final = (50, 200, 400)
+PACED: Final = (10, 50, 100)
 PACE_SECONDS: Final = 0.05
 FRONTS_NAME: Final = "far"
 """Of the model."""
@@ -31,19 +33,22 @@ FRONTS_NAME: Final = "far"
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One size of load: tokens per second, round by round."""
+    """One size of load: tokens per second, round by round, and what the front's processor took of
+    each."""
 
     backs: str
     streams: int
     summed: tuple[float, ...]
     front: tuple[float, ...]
+    front_seconds_per_token: tuple[float, ...]
 
     def __str__(self) -> str:
         summed, front = statistics.median(self.summed), statistics.median(self.front)
         rounds = ", ".join(f"{f / s:.2f}" for f, s in zip(self.front, self.summed, strict=True))
         return (
             f"| {self.backs} | {self.streams} | {summed:,.0f} | {front:,.0f} | "
-            f"{front / summed:.2f} | {rounds} |"
+            f"{front / summed:.2f} | {rounds} | "
+            f"{1e6 * statistics.median(self.front_seconds_per_token):.0f} |"
         )
 
 
@@ -54,8 +59,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     quick = parser.parse_args(argv).quick
     rounds, seconds = (1, 2.0) if quick else (3, 8.0)
     print("Tokens per second, median of the rounds, taken in turn:\n")
-    print("| backs | streams | sum of the backs | front over them | share | of each round |")
-    print("| --- | ---: | ---: | ---: | ---: | --- |", flush=True)
+    print(
+        "| backs | streams | sum of the backs | front over them | share | of each round | "
+        "front's µs per token |"
+    )
+    print("| --- | ---: | ---: | ---: | ---: | --- | ---: |", flush=True)  # fmt: skip
     with contextlib.ExitStack() as stack:
         urls = [stack.enter_context(running(_demo())).url for _ in range(2)]
         with _front(urls, "demo") as front:
@@ -75,21 +83,31 @@ def _measured(
     what: str,
     urls: Sequence[str],
     model: str,
-    front: str,
+    front: Running,
     streams: int,
     rounds: int,
     seconds: float,
 ) -> Line:
     """`streams` at each back at once; then as many together through the front."""
-    summed, through = [], []
+    summed, through, costs = [], [], []
     for number in range(rounds):
         summed.append(asyncio.run(_rate(urls, model, streams, seconds, seed=2 * number)))
+        begun = _processor_seconds(front.pid)
         through.append(
             asyncio.run(
-                _rate([front], FRONTS_NAME, streams * len(urls), seconds, seed=2 * number + 1)
+                _rate([front.url], FRONTS_NAME, streams * len(urls), seconds, seed=2 * number + 1)
             )
         )
-    return Line(what, streams * len(urls), tuple(summed), tuple(through))
+        spent = _processor_seconds(front.pid) - begun
+        costs.append(spent / (through[-1] * seconds))
+    return Line(what, streams * len(urls), tuple(summed), tuple(through), tuple(costs))
+
+
+def _processor_seconds(pid: int) -> float:
+    """Of a process and those that it started."""
+    process = psutil.Process(pid)
+    times = [one.cpu_times() for one in (process, *process.children(recursive=True))]
+    return sum(each.user + each.system for each in times)
 
 
 async def _rate(urls: Sequence[str], model: str, streams: int, seconds: float, seed: int) -> float:
@@ -125,7 +143,7 @@ def _demo() -> Server:
 
 
 @contextlib.contextmanager
-def _front(urls: Sequence[str], model: str) -> Iterator[str]:
+def _front(urls: Sequence[str], model: str) -> Iterator[Running]:
     """One worker, over these backs."""
     with tempfile.TemporaryDirectory(prefix="bench-") as scratch:
         folder = Path(scratch) / FRONTS_NAME
@@ -139,7 +157,7 @@ def _front(urls: Sequence[str], model: str) -> Iterator[str]:
             "--max-waiting", "2048",
         ]  # fmt: skip
         with running(Server("front", command, "/health/ready", "completions")) as started:
-            yield started.url
+            yield started
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -33,6 +34,7 @@ from llmserve.errors import (
     UpstreamFailed,
     UpstreamTimeout,
 )
+from llmserve.observability.context import trace_headers
 
 
 async def half(connection: Connection) -> None:
@@ -180,6 +182,12 @@ def test_one_that_drains_is_left_alone_without_a_fault() -> None:
             assert len(one.asked) == 1
             await b.look()
             assert b.states == ["up"]
+            one.health = (503, {"status": "draining", "models": []})
+            await b.look()
+            assert b.states == ["draining"]
+            await one.stop()
+            await b.look()
+            assert b.states == ["down"], "and not up for a moment"
 
     run(test)
 
@@ -443,11 +451,12 @@ def test_a_model_of_a_service_that_lists_none_is_taken_as_there() -> None:
     async def test() -> None:
         one = FakeUpstream()
         one.models_status, one.models = 404, {}
-        with pytest.raises(ModelBroken):  # that list is also what is asked as its health
-            async with bench(one):
-                pass
-        async with bench(one, health_path="/up") as b:
+        async with bench(one) as b:
             assert isinstance(await (await b.ask()).end(), Finish)
+        one.health = (500, {})
+        with pytest.raises(ModelBroken):
+            async with bench(one, health_path="/up"):
+                pass
 
     run(test)
 
@@ -625,5 +634,56 @@ def test_every_job_ends_exactly_once_whatever_its_upstreams_do() -> None:
             assert all(isinstance(end, Terminal) for end in ends)
             said = [c for upstream in (one, two) for c in upstream.asked if c.has_said]
             assert len(said) <= 24
+
+    run(test)
+
+
+def test_a_key_that_is_changed_in_its_file_is_used_and_a_bad_one_is_not(tmp_path: Path) -> None:
+    file = tmp_path / "key"
+
+    async def test() -> None:
+        one = FakeUpstream()
+        with pytest.raises(ModelBroken, match="key_file names cannot be read"):
+            async with bench(one, key_file=file):
+                pass
+        file.write_text(" \n")
+        with pytest.raises(ModelBroken, match="no key for the upstreams where key_file says"):
+            async with bench(one, key_file=file):
+                pass
+        file.write_text("first\n")
+        async with bench(one, key_file=file) as b:
+            for content in ("second", "", None):
+                await (await b.ask()).end()
+                if content is None:
+                    file.unlink()
+                else:
+                    file.write_text(content)
+                await b.look()
+            await (await b.ask()).end()
+            keys = [connection.headers["authorization"] for connection in one.asked]
+            assert keys == [f"Bearer {key}" for key in ("first", "second", "second", "second")]
+
+    run(test)
+
+
+def test_a_trace_goes_on() -> None:
+    async def test() -> None:
+        one = FakeUpstream()
+        async with bench(one) as b:
+            trace_headers.set({"traceparent": "00-1-2-01", "tracestate": "a=b"})
+            await (await b.ask()).end()
+            headers = one.asked[0].headers
+            assert (headers["traceparent"], headers["tracestate"]) == ("00-1-2-01", "a=b")
+
+    run(test)
+
+
+def test_one_that_was_drained_before_this_worker_began_stays_so() -> None:
+    async def test() -> None:
+        one, two = FakeUpstream(), FakeUpstream()
+        async with bench(one, two, drained=frozenset({0})) as b:
+            assert b.states == ["draining", "up"]
+            await (await b.ask()).end()
+            assert one.asked == []
 
     run(test)
