@@ -6,11 +6,11 @@ import asyncio
 import ssl
 from collections.abc import Callable
 from importlib.metadata import version
-from typing import Final
 
 import httpx
 
 from llmserve.domain import ModelSpec, RemoteSpec
+from llmserve.engines.remote.connection_pool import ConnectionPool
 from llmserve.engines.remote.fleet import Upstreams
 from llmserve.engines.remote.http_transport import HTTPTransport
 from llmserve.engines.remote.key import UpstreamKey
@@ -18,11 +18,6 @@ from llmserve.engines.remote.learned_tokens import LearnedTokens
 from llmserve.engines.remote.transport import Transport
 from llmserve.engines.remote.upstream import Upstream
 from llmserve.errors import ModelBroken
-
-SPARE_CONNECTIONS: Final = 8
-"""Beside those of requests: for health checks."""
-IDLE_SECONDS: Final = 4.0
-"""That a connection is kept without a request: less than the 5 s that Uvicorn keeps it."""
 
 
 async def connect(
@@ -39,7 +34,7 @@ async def connect(
     """
     remote = spec.remote
     assert remote is not None, "the model is served here"
-    client = await asyncio.to_thread(_client, remote)
+    client = await asyncio.to_thread(_client, remote, clock)
 
     def transport(url: str) -> Transport:
         return HTTPTransport(url, remote, client, key, spec.sampling, tokens)
@@ -51,27 +46,20 @@ async def connect(
     return client, Upstreams(spec.name, upstreams, remote.health_seconds)
 
 
-def _client(spec: RemoteSpec) -> httpx.AsyncClient:
+def _client(spec: RemoteSpec, clock: Callable[[], float]) -> httpx.AsyncClient:
     """Reading the machine's authorities takes 50 ms, so only where something is encrypted."""
-    verify: ssl.SSLContext | bool = False
+    tls: ssl.SSLContext | None = None
     if any(url.startswith("https:") for url in spec.urls):
         try:
-            verify = ssl.create_default_context(cafile=spec.ca_file)
+            tls = ssl.create_default_context(cafile=spec.ca_file)
         except (OSError, ssl.SSLError) as error:
-            raise ModelBroken(
-                f"ca_file {spec.ca_file} cannot be used for the upstreams: {error}"
-            ) from error
-    connections = spec.max_running + SPARE_CONNECTIONS
-    return httpx.AsyncClient(
-        headers={"User-Agent": f"llmserve/{version('llmserve')}", "Accept-Encoding": "identity"},
-        limits=httpx.Limits(
-            max_connections=connections,
-            max_keepalive_connections=connections,
-            keepalive_expiry=IDLE_SECONDS,
-        ),
-        # What else may take too long is measured elsewhere, by a clock that leaves out pauses.
-        timeout=httpx.Timeout(None, connect=spec.connect_seconds, pool=spec.connect_seconds),
-        verify=verify,
-        trust_env=spec.uses_proxy,
-        follow_redirects=False,
-    )
+            raise ModelBroken(f"ca_file cannot be used for the upstreams: {error}") from error
+    headers = {"User-Agent": f"llmserve/{version('llmserve')}", "Accept-Encoding": "identity"}
+    # What else may take too long is measured elsewhere, by a clock that leaves out pauses.
+    timeout = httpx.Timeout(None, connect=spec.connect_seconds)
+    if spec.uses_proxy:  # which httpx knows how to speak to
+        return httpx.AsyncClient(
+            headers=headers, timeout=timeout, verify=tls or False, limits=httpx.Limits()
+        )
+    pool = ConnectionPool(tls, spec.connect_seconds, clock)
+    return httpx.AsyncClient(headers=headers, timeout=timeout, transport=pool, trust_env=False)
