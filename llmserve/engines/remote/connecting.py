@@ -11,6 +11,7 @@ from typing import Final
 import httpx
 
 from llmserve.domain import ModelSpec, RemoteSpec
+from llmserve.engines.remote.connection_pool import ConnectionPool
 from llmserve.engines.remote.fleet import Upstreams
 from llmserve.engines.remote.http_transport import HTTPTransport
 from llmserve.engines.remote.key import UpstreamKey
@@ -21,10 +22,6 @@ from llmserve.errors import ConfigurationError, ModelBroken
 from llmserve.proto.extra import require_grpc
 
 GRPC: Final = ("grpc://", "grpcs://")
-SPARE_CONNECTIONS: Final = 8
-"""Beside those of requests: for health checks."""
-IDLE_SECONDS: Final = 4.0
-"""That a connection is kept without a request: less than the 5 s that Uvicorn keeps it."""
 
 
 async def connect(
@@ -41,7 +38,7 @@ async def connect(
     """
     remote = spec.remote
     assert remote is not None, "the model is served here"
-    client = await asyncio.to_thread(_client, remote)
+    client = await asyncio.to_thread(_client, remote, clock)
 
     speaks_grpc = any(url.startswith(GRPC) for url in remote.urls)
     dial = await asyncio.to_thread(_grpc_dial, spec, key, tokens) if speaks_grpc else None
@@ -83,29 +80,24 @@ def _grpc_dial(
     return dial
 
 
-def _client(spec: RemoteSpec) -> httpx.AsyncClient:
+def _client(spec: RemoteSpec, clock: Callable[[], float]) -> httpx.AsyncClient:
     """Reading the machine's authorities takes 50 ms, so only where something is encrypted."""
-    verify: ssl.SSLContext | bool = False
+    tls: ssl.SSLContext | None = None
     if any(url.startswith("https:") for url in spec.urls):
         try:
-            verify = ssl.create_default_context(cafile=spec.ca_file)
+            tls = ssl.create_default_context(cafile=spec.ca_file)
             if spec.client_cert_file is not None:
-                verify.load_cert_chain(spec.client_cert_file, spec.client_key_file)
+                tls.load_cert_chain(spec.client_cert_file, spec.client_key_file)
         except (OSError, ssl.SSLError) as error:
             raise ModelBroken(
                 f"the files with certificates cannot be used for the upstreams: {error}"
             ) from error
-    connections = spec.max_running + SPARE_CONNECTIONS
-    return httpx.AsyncClient(
-        headers={"User-Agent": f"llmserve/{version('llmserve')}", "Accept-Encoding": "identity"},
-        limits=httpx.Limits(
-            max_connections=connections,
-            max_keepalive_connections=connections,
-            keepalive_expiry=IDLE_SECONDS,
-        ),
-        # What else may take too long is measured elsewhere, by a clock that leaves out pauses.
-        timeout=httpx.Timeout(None, connect=spec.connect_seconds, pool=spec.connect_seconds),
-        verify=verify,
-        trust_env=spec.uses_proxy,
-        follow_redirects=False,
-    )
+    headers = {"User-Agent": f"llmserve/{version('llmserve')}", "Accept-Encoding": "identity"}
+    # What else may take too long is measured elsewhere, by a clock that leaves out pauses.
+    timeout = httpx.Timeout(None, connect=spec.connect_seconds)
+    if spec.uses_proxy:  # which httpx knows how to speak to
+        return httpx.AsyncClient(
+            headers=headers, timeout=timeout, verify=tls or False, limits=httpx.Limits()
+        )
+    pool = ConnectionPool(tls, spec.connect_seconds, clock)
+    return httpx.AsyncClient(headers=headers, timeout=timeout, transport=pool, trust_env=False)
