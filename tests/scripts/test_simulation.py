@@ -164,14 +164,14 @@ def test_the_same_seed_gives_the_same_figures(routing: str) -> None:
 @pytest.mark.parametrize("routing", ROUTINGS)
 def test_under_overload_every_request_ends_once(routing: str) -> None:
     cell = Cell(
-        PROFILE.model_copy(update={"blocks": 300, "max_running": 4}),
+        PROFILE.model_copy(update={"blocks": 300, "max_running": 2}),
         boxes=2,
         routing=routing,
-        box_limits=BoxLimits(max_waiting=4, wait_timeout_seconds=5.0),
-        key_limits=CallerLimits(requests_per_minute=8),
+        box_limits=BoxLimits(max_waiting=2, wait_timeout_seconds=5.0),
+        key_limits=CallerLimits(concurrency=3),
         grain=4,
     )
-    figures = run(cell, USERS.requests(1), USERS.seconds)
+    figures = run(cell, replace(USERS, rate=40.0).requests(1), USERS.seconds)
     assert {"queue_full", "rate_limit_exceeded"} <= figures.refused.keys()
     assert figures.answered > 0
 
