@@ -1,0 +1,1 @@
+"""What a front, which computes nothing itself, costs for each request and each token."""
