@@ -1,1 +1,0 @@
-"""What a front, which computes nothing itself, costs for each request and each token."""
