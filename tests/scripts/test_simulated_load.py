@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
-from itertools import pairwise
+from collections import Counter
+from itertools import accumulate, pairwise
 from pathlib import Path
+from statistics import mean, variance
 from typing import Any
 
 import pytest
@@ -65,9 +67,17 @@ def test_each_turn_begins_with_what_was_said_before() -> None:
             said = extended(before.prompt, before.answer_tokens)
             assert token_ids(after.prompt, 1)[: length(said)] == token_ids(said, 1)
         assert length(conversation[-1].prompt) <= MOST_CONTEXT
-    mean = sum(map(len, conversations)) / len(conversations)
-    assert mean == pytest.approx(users.turns, rel=0.15)
-    assert sum(map(len, conversations)) == pytest.approx(10.0 * 100.0, rel=0.2)
+    assert mean(map(len, conversations)) == pytest.approx(users.turns, rel=0.15)
+
+
+def test_the_rate_is_held_from_the_start() -> None:
+    users = Sessions(rate=10.0, seconds=100.0)
+    conversations = [turns(first) for first in users.requests(1)]
+    times = [at for each in conversations for at in accumulate(turn.at for turn in each)]
+    assert min(times) >= 0.0
+    for begin in (0.0, 50.0):
+        sent = sum(begin <= at < begin + 50.0 for at in times)
+        assert sent == pytest.approx(10.0 * 50.0, rel=0.2)
 
 
 def test_users_share_system_prompts_and_the_first_is_the_most_popular() -> None:
@@ -77,13 +87,14 @@ def test_users_share_system_prompts_and_the_first_is_the_most_popular() -> None:
 
 
 def test_bursts_are_less_even_and_no_more() -> None:
-    def gaps(*, is_bursty: bool) -> list[float]:
-        users = Sessions(rate=200.0, seconds=60.0, is_bursty=is_bursty)
-        return [after.at - before.at for before, after in pairwise(users.requests(1))]
+    def per_second(*, is_bursty: bool) -> list[int]:
+        users = Sessions(rate=100.0, seconds=60.0, is_bursty=is_bursty)
+        counts = Counter(int(each.at) for each in users.requests(1))
+        return [counts[second] for second in range(20, 60)]
 
-    even, bursty = gaps(is_bursty=False), gaps(is_bursty=True)
-    assert len(bursty) == pytest.approx(len(even), rel=0.2)
-    assert max(bursty) > 1.5 * max(even)
+    even, bursty = per_second(is_bursty=False), per_second(is_bursty=True)
+    assert mean(bursty) == pytest.approx(mean(even), rel=0.2)
+    assert variance(bursty) > 3 * variance(even)
 
 
 def test_a_log_has_times_of_ends(tmp_path: Path) -> None:

@@ -210,7 +210,7 @@ def test_coarse_grains_change_little_but_the_first_token() -> None:
         for grain in (1, 4)
     )
     assert coarse.tokens_per_second == pytest.approx(fine.tokens_per_second, rel=0.05)
-    assert coarse.itl_p50 == pytest.approx(fine.itl_p50, rel=0.1)
+    assert coarse.itl_p50 == pytest.approx(fine.itl_p50, rel=0.3)
     assert coarse.hit_share == pytest.approx(fine.hit_share, abs=0.05)
 
 

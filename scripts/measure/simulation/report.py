@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from measure.simulation.tally import Figures
 
 HEAD = (
-    "boxes", "requests/s a box", "routing", "requests", "refused", "TTFT p50", "p99",
+    "boxes", "requests/s a box", "routing", "sent", "refused", "TTFT p50", "p99",
     "ITL p50", "p99", "tokens/s", "cached", "max ÷ mean load",
 )  # fmt: skip
 

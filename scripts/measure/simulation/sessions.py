@@ -18,6 +18,9 @@ from measure.simulation.text import Span, extended
 
 BURSTINESS: Final = 3.0
 """Of bursty arrivals: the gaps' standard deviation over their mean. Of Poisson arrivals it is 1."""
+EARLIER_TURNS: Final = 6.0
+"""How many times the mean length of a conversation the first ones began before the start, so that
+there are as many at the start as later."""
 MOST_CONTEXT: Final = 16_384
 """A conversation that is longer ends."""
 
@@ -26,7 +29,7 @@ MOST_CONTEXT: Final = 16_384
 class Sessions:
     """Attributes:
     rate: requests per second that the users would send to a server that answers at once.
-    seconds: how long conversations begin.
+    seconds: until no more conversations begin.
     keys: how many keys they come with.
     turns: the mean number.
     system_prompts: how many there are, of `system_tokens` each.
@@ -46,24 +49,24 @@ class Sessions:
     think_seconds: float = 20.0
 
     def requests(self, seed: int) -> list[Request]:
-        """The first turn of each conversation, in the order of their times."""
+        """The first turn of each conversation, of older ones the first that is not over."""
         rng = random.Random(seed)
         popularity = [1.0 / rank for rank in range(1, self.system_prompts + 1)]
         sources = itertools.count(self.system_prompts)
-        return [
+        found = (
             self._conversation(
                 rng, at, rng.choices(range(self.system_prompts), popularity)[0], next(sources)
             )
             for at in self._arrivals(rng)
-        ]
+        )
+        return [due for first in found if (due := _due(first)) is not None]
 
     def _arrivals(self, rng: random.Random) -> Iterator[float]:
         mean = self.turns / self.rate
         shape = BURSTINESS**-2 if self.is_bursty else 1.0
-        at = rng.gammavariate(shape, mean / shape)
-        while at < self.seconds:
+        at = -EARLIER_TURNS * self.turns * self.think_seconds
+        while (at := at + rng.gammavariate(shape, mean / shape)) < self.seconds:
             yield at
-            at += rng.gammavariate(shape, mean / shape)
 
     def _conversation(self, rng: random.Random, at: float, system: int, source: int) -> Request:
         caller = f"key-{rng.randrange(self.keys)}"
@@ -72,10 +75,8 @@ class Sessions:
         first: Request | None = None
         last: Request | None = None
         while True:
-            asked, answered = (
-                _long_tailed(rng, self.message_tokens),
-                _long_tailed(rng, self.answer_tokens),
-            )
+            asked = _long_tailed(rng, self.message_tokens)
+            answered = _long_tailed(rng, self.answer_tokens)
             tokens += asked + answered
             if first is not None and tokens > MOST_CONTEXT:
                 return first
@@ -90,6 +91,18 @@ class Sessions:
             text = extended(text, answered)
             if rng.random() < 1.0 / self.turns:
                 return first or request
+
+
+def _due(first: Request) -> Request | None:
+    """The conversation's first turn that is not over at the start, with its time from there."""
+    turn: Request | None = first
+    at = first.at
+    while turn is not None and at < 0.0:
+        turn = turn.then
+        at += 0.0 if turn is None else turn.at
+    if turn is not None:
+        turn.at = at
+    return turn
 
 
 def _long_tailed(rng: random.Random, median: int) -> int:
