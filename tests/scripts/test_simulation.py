@@ -242,7 +242,15 @@ def test_the_command_replays_a_log(tmp_path: Path, capsys: pytest.CaptureFixture
 def test_the_command_says_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--log", str(tmp_path / "none.jsonl")]) == 1
     assert "none.jsonl" in capsys.readouterr().err
-    for wrong in (["--boxes", "0"], ["--rate", "nan"], ["--routing", "best"], ["--profile", "x"]):
+    for wrong in (
+        ["--boxes", "0"],
+        ["--rate", "nan"],
+        ["--routing", "best"],
+        ["--profile", "x"],
+        ["--max-waiting", "-1"],
+        ["--speed", "2"],
+        ["--turns", "2", "--log", "some"],
+    ):
         with pytest.raises(SystemExit):
             main(wrong)
-        assert wrong[1] in capsys.readouterr().err
+        assert wrong[0] in capsys.readouterr().err

@@ -21,6 +21,11 @@ from measure.simulation.routing import ROUTINGS
 from measure.simulation.sessions import Sessions
 
 GRAINS = (1, 2, 4, 8, 16)
+OF_LOGS = ("speed",)
+OF_USERS = (
+    "rate", "seconds", "bursty", "keys", "turns", "think_seconds", "system_prompts",
+    "system_tokens", "message_tokens", "answer_tokens",
+)  # fmt: skip
 LEAST_SECONDS = 1.0
 """Of a log, so that figures per second have a meaning."""
 
@@ -99,22 +104,30 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     limits = parser.add_argument_group("limits").add_argument
     limits("--max-running", type=_count, help="of a box")
-    limits("--max-waiting", type=int, default=256, help="of a box")
+    limits("--max-waiting", type=_none_or_more, default=256, help="of a box")
     limits("--wait-timeout-seconds", type=_positive, default=60.0)
     limits("--requests-per-minute", type=_count, help="of a key, at each front")
     limits("--tokens-per-minute", type=_count, help="of a key, at each front")
     limits("--concurrency", type=_count, help="of a key, at each front")
+    if parser.parse_args(argv).quick:
+        parser.set_defaults(boxes=[2], rate=[4.0], seconds=15.0)
     arguments = parser.parse_args(argv)
-    if arguments.quick:
-        arguments.boxes, arguments.rate, arguments.seconds = [2], [4.0], 15.0
-    if arguments.log is not None:
-        arguments.rate = arguments.rate[:1]
+    for name in OF_USERS if arguments.log is not None else OF_LOGS:
+        if getattr(arguments, name) != parser.get_default(name):
+            flag, other = f"--{name.replace('_', '-')}", "with" if arguments.log else "without"
+            parser.error(f"{flag} has no meaning {other} --log")
     return arguments
 
 
 def _count(text: str) -> int:
     if (number := int(text)) < 1:
         raise argparse.ArgumentTypeError(f"{text} is not at least 1")
+    return number
+
+
+def _none_or_more(text: str) -> int:
+    if (number := int(text)) < 0:
+        raise argparse.ArgumentTypeError(f"{text} is below 0")
     return number
 
 

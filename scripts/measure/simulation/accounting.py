@@ -10,11 +10,15 @@ from __future__ import annotations
 import itertools
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Final
 
 from pydantic import BaseModel, Field, ValidationError
 
 from measure.simulation.request import Request
 from measure.simulation.text import Span, Text, beginning, extended, length
+
+LATEST: Final = 16
+"""Of a key's texts, and of all, so many are candidates for a beginning."""
 
 
 class LogError(Exception):
@@ -44,7 +48,7 @@ def read_log(path: Path, speed: float = 1.0) -> list[Request]:
         LogError: a line is not of such a log, or no request is left.
     """
     entries = []
-    with path.open(encoding="utf-8") as lines:
+    with path.open(encoding="utf-8", errors="replace") as lines:
         for number, line in enumerate(lines, 1):
             try:
                 entry = Entry.model_validate_json(line)
@@ -77,5 +81,5 @@ def _requests(entries: list[Entry], speed: float) -> list[Request]:
         found.append(Request(entry.key, at, prompt, entry.completion_tokens))
         for texts in (own, latest):
             texts.append(extended(prompt, entry.completion_tokens))
-            del texts[:-16]
+            del texts[:-LATEST]
     return found
