@@ -196,12 +196,23 @@ def test_affinity_alone_piles_a_popular_prefix_on_one_box_and_weighing_does_not(
     assert weighed.ttft_p99 < alone.ttft_p99
 
 
-def test_many_fronts_know_less_of_what_is_cached() -> None:
-    one, many = (
-        run(Cell(PROFILE, 4, fronts=fronts, grain=8), USERS.requests(1), USERS.seconds)
-        for fronts in (1, 8)
+def test_many_fronts_know_less_of_what_is_cached_unless_keys_keep_to_theirs() -> None:
+    one, many, by_key = (
+        run(replace(cell, grain=8), USERS.requests(1), USERS.seconds)
+        for cell in (
+            Cell(PROFILE, 4),
+            Cell(PROFILE, 4, fronts=8),
+            Cell(PROFILE, 4, fronts=8, is_front_by_key=True),
+        )
     )
-    assert many.hit_share < one.hit_share
+    assert many.hit_share < by_key.hit_share <= one.hit_share
+
+
+def test_fronts_by_key_hold_its_limits() -> None:
+    requests = [request(source) for source in range(50)]
+    limits = CallerLimits(requests_per_minute=2)
+    cell = Cell(PROFILE, fronts=3, is_front_by_key=True, key_limits=limits)
+    assert run(cell, requests).answered == 2
 
 
 def test_coarse_grains_change_little_but_the_first_token() -> None:

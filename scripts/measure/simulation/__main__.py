@@ -72,6 +72,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--profile", choices=profiles, default="llama-3.1-8b-h200", help="what a box costs")
     add("--boxes", type=_count, nargs="+", default=[8], metavar="N")
     add("--fronts", type=_count, default=1, metavar="N", help="each request comes to any of them")
+    add("--front-by-key", action="store_true", help="those of a key always come to the same")
     add("--routing", choices=ROUTINGS, nargs="+", default=list(ROUTINGS), help="all of them")
     add("--seed", type=int, default=1)
     add("--grain", type=int, choices=GRAINS, default=1,
@@ -164,6 +165,7 @@ def _cell(arguments: argparse.Namespace, boxes: int, routing: str) -> Cell:
         load_profiles()[arguments.profile],
         boxes,
         arguments.fronts,
+        arguments.front_by_key,
         routing,
         BoxLimits(arguments.max_running, arguments.max_waiting, arguments.wait_timeout_seconds),
         CallerLimits(

@@ -6,6 +6,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from zlib import crc32
 
 from llmserve.domain import CallerLimits
 from measure.simulation.box import Box
@@ -20,13 +21,14 @@ from measure.simulation.timeline import Timeline
 @dataclass(frozen=True, slots=True)
 class Cell:
     """Attributes:
-    fronts: each request comes to any of them.
+    fronts: each request comes to any of them, or those of a key always to the same.
     grain: how many tokens are one in the simulation.
     """
 
     profile: Profile
     boxes: int = 1
     fronts: int = 1
+    is_front_by_key: bool = False
     routing: str = "weighed"
     box_limits: BoxLimits = field(default_factory=BoxLimits)
     key_limits: CallerLimits = field(default_factory=CallerLimits)
@@ -41,6 +43,7 @@ class Run:
     ) -> None:
         self._timeline = timeline = Timeline()
         self._rng = rng = random.Random(seed)
+        self._is_front_by_key = cell.is_front_by_key
         self._begin, self._end = begin, end
         self._requests = requests
         self.tally = Tally(cell.boxes, begin, end, cell.grain, timeline)
@@ -62,8 +65,12 @@ class Run:
         return self.tally.figures
 
     def _send(self, request: Request) -> None:
-        front = self._fronts[0] if len(self._fronts) == 1 else self._rng.choice(self._fronts)
-        front.send(request, partial(self._ended, request))
+        self._front_of(request).send(request, partial(self._ended, request))
+
+    def _front_of(self, request: Request) -> Front:
+        if not self._is_front_by_key:
+            return self._rng.choice(self._fronts)
+        return self._fronts[crc32(request.caller.encode()) % len(self._fronts)]
 
     def _ended(self, request: Request, error: str | None) -> None:
         """The conversation goes on, unless it was refused or the time is over."""
