@@ -312,7 +312,7 @@ def test_a_slow_upstream_trips_its_breaker_and_recovers() -> None:
         now = 0.0
         one = FakeUpstream(says_nothing, says_nothing, says_nothing)
         async with bench(
-            one, connect_seconds=30.0, first_token_seconds=0.05, clock=lambda: now
+            one, connect_seconds=30.0, first_token_seconds=0.5, clock=lambda: now
         ) as b:
 
             async def passes() -> None:
@@ -329,10 +329,10 @@ def test_a_slow_upstream_trips_its_breaker_and_recovers() -> None:
             assert isinstance(error, NotReady)
             assert error.retry_after_seconds is not None
             assert len(one.asked) == 3
-            moving.cancel()
             now += 60.0
             assert isinstance(await (await b.ask()).end(), Finish)
             assert b.states == ["up"]
+            moving.cancel()
 
     run(test)
 
