@@ -32,6 +32,7 @@ class Caller:
         name: shown in logs, metrics and the accounting log; never the key itself.
         models: names of the models that the caller may use; `None` is all.
         priority: the caller's share where callers compete: 4 gets four times what 1 gets.
+        is_background: whether its requests are background work, which gives way to all other.
     """
 
     name: str = "anonymous"
@@ -39,6 +40,7 @@ class Caller:
     models: frozenset[str] | None = None
     limits: CallerLimits = CallerLimits()
     priority: int = 1
+    is_background: bool = False
 
     def may_use(self, names: Iterable[str]) -> bool:
         """Whether the caller may use a model with these names."""
