@@ -9,6 +9,7 @@ from llmserve.jobs.contents import open_contents
 from llmserve.jobs.jobs import Jobs
 from llmserve.jobs.keeper import Keeper
 from llmserve.jobs.queue import JobQueue, Quotas
+from llmserve.jobs.redis.queue import open_redis_queue
 from llmserve.jobs.rules import Rules
 from llmserve.jobs.sqlite.queue import open_sqlite_queue
 from llmserve.jobs.webhook import Webhooks
@@ -49,4 +50,6 @@ def _queue(settings: Settings) -> contextlib.AbstractAsyncContextManager[JobQueu
         key_lines=settings.jobs_key_max_lines,
     )
     assert settings.jobs_dir is not None
+    if settings.queue_url is not None:
+        return open_redis_queue(settings.queue_url.get_secret_value(), quotas)
     return open_sqlite_queue(settings.jobs_dir, quotas)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import sys
 from collections.abc import Iterator, Mapping
@@ -14,7 +13,8 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
-from llmserve.errors import ConfigurationError, ServerUnreachable
+from llmserve.cli.answers import check, translated
+from llmserve.errors import ServerUnreachable
 from llmserve.printable import printable
 from llmserve.server_url import server_url
 
@@ -41,9 +41,9 @@ class AdminClient:
             ServerUnreachable: it does not answer, or not as llmserve does.
             ConfigurationError: the server refuses.
         """
-        with self._translated(), self._client as client:
+        with translated(self._url), self._client as client:
             response = client.get(f"{self._url}/admin/status")
-            _check(response)
+            check(response)
             status = response.json()
             workers, silent = status["workers"], status.get("silent", ())
             table = _table(workers)
@@ -64,12 +64,12 @@ class AdminClient:
             ConfigurationError: the server refuses.
         """
         body = {k: v for k, v in fields.items() if v not in (None, [])} | {"stream": True}
-        with self._translated(), self._client as client, self._bars() as bars:
+        with translated(self._url), self._client as client, self._bars() as bars:
             tasks: dict[int, Any] = {}
             with client.stream("POST", f"{self._url}/admin/{kind}", json=body) as response:
                 if response.status_code != httpx.codes.OK:
                     response.read()
-                _check(response)
+                check(response)
                 report: dict[str, Any] | None = None
                 for event, payload in _events(response.iter_lines()):
                     if event == "progress":
@@ -78,7 +78,7 @@ class AdminClient:
                         report = payload
         if report is None:
             raise ServerUnreachable("the server ended the answer early; see its log")
-        with self._translated():
+        with translated(self._url):
             done, problems = _lines(kind, report)
         for lines, file in ((done, sys.stdout), (problems, sys.stderr)):
             for line in lines:
@@ -90,28 +90,6 @@ class AdminClient:
             TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn(),
         )  # fmt: skip
         return Progress(*columns, console=self._console, transient=True)
-
-    @contextlib.contextmanager
-    def _translated(self) -> Iterator[None]:
-        """Turn what httpx raises, and what an answer of another server causes, into our error."""
-        try:
-            yield
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise ServerUnreachable(f"{self._url}: {error or type(error).__name__}") from error
-        except (ValueError, LookupError, TypeError, AttributeError) as error:
-            raise ServerUnreachable(
-                f"{self._url}: what answers there is not llmserve, or of another version"
-            ) from error
-
-
-def _check(response: httpx.Response) -> None:
-    if response.status_code == httpx.codes.OK:
-        return
-    try:
-        message = str(response.json()["error"]["message"])
-    except (ValueError, KeyError, TypeError):
-        message = f"the server answered {response.status_code}"
-    raise ConfigurationError(message)
 
 
 def _events(lines: Iterator[str]) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -136,8 +136,7 @@ class Keeper:
         output = await self._add_output(batch, batch.output_id, "output", output_size)
         errors = await self._add_output(batch, batch.error_id, "errors", error_size)
         ended = replace(batch, output_file_id=output, error_file_id=errors)
-        if await self._end(ended, batch.outcome):
-            await self._queue.clear(batch.id)
+        await self._end(ended, batch.outcome)
 
     async def _add_output(
         self, batch: Batch, file_id: str | None, name: str, size: int
@@ -161,7 +160,9 @@ class Keeper:
     async def _end(self, batch: Batch, outcome: Status) -> bool:
         now = self._clock()
         due = now + self._rules.keep_seconds if batch.webhook is None else now
-        return await self._queue.update(batch.at(outcome, now), batch.status, due)
+        # The results of a batch are in its files now; that of a single request stays in the queue.
+        ended, is_batch = batch.at(outcome, now), batch.kind is Kind.BATCH
+        return await self._queue.update(ended, batch.status, due, clears=is_batch)
 
     async def _notify(self, batch: Batch) -> None:
         assert batch.webhook is not None

@@ -110,8 +110,9 @@ class JobQueue(Protocol):
         """Whether an open batch of the caller reads this file."""
         ...
 
-    async def update(self, batch: Batch, was: Status, due: float) -> bool:
-        """Replace a batch, if its state is still the one it was; whether it was."""
+    async def update(self, batch: Batch, was: Status, due: float, *, clears: bool = False) -> bool:
+        """Replace a batch, if its state is still the one it was; whether it was. `clears` its
+        lines and their results."""
         ...
 
     async def take_batch(self, seconds: float) -> Batch | None:
@@ -163,10 +164,6 @@ class JobQueue(Protocol):
 
     async def unfinished(self, batch_id: str, after: int, limit: int) -> list[InputLine]:
         """Lines without a result, of higher numbers than this, in order."""
-        ...
-
-    async def clear(self, batch_id: str) -> None:
-        """Forget the lines and the results of a batch."""
         ...
 
     async def depth(self) -> Depth:

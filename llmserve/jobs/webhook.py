@@ -8,15 +8,17 @@ import hashlib
 import hmac
 import time
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import SplitResult, urlsplit
 
-import httpx
 import orjson
 from loguru import logger
 
 from llmserve.errors import InvalidRequest
 from llmserve.jobs.batch import Batch, Webhook
+
+if TYPE_CHECKING:
+    import httpx
 
 RETRY_SECONDS: Final = (5.0, 30.0, 120.0, 600.0, 3600.0, 4 * 3600.0, 12 * 3600.0)
 """After each attempt that failed; then it is given up."""
@@ -59,6 +61,8 @@ class Webhooks:
     async def tell(self, batch: Batch, webhook: Webhook) -> float | None:
         """Try once. Returns after how many seconds to try again, or `None`: it was taken, or it
         was tried often enough."""
+        import httpx  # most servers call nobody
+
         body = orjson.dumps(_event(batch))
         event_id = f"evt_{batch.id}"
         try:

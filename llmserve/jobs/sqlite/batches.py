@@ -73,9 +73,12 @@ class BatchTable:
         ).fetchone()
         return found is not None
 
-    def update(self, batch: Batch, was: Status, due: float) -> bool:
+    def update(self, batch: Batch, was: Status, due: float, clears: bool) -> bool:
         with transaction(self._sql):
-            return self._update(batch, was, due)
+            is_updated = self._update(batch, was, due)
+            if is_updated and clears:
+                self._clear(batch.id)
+        return is_updated
 
     def start(self, batch: Batch, lines: Sequence[InputLine], due: float) -> bool:
         with transaction(self._sql):
@@ -114,10 +117,6 @@ class BatchTable:
         with transaction(self._sql):
             self._clear(batch_id)
             self._sql.execute("DELETE FROM batches WHERE id = ?", (batch_id,))
-
-    def clear(self, batch_id: str) -> None:
-        with transaction(self._sql):
-            self._clear(batch_id)
 
     def depth(self) -> Depth:
         row = self._sql.execute(

@@ -78,8 +78,8 @@ class SqliteQueue:
     async def uses_file(self, caller: str, file_id: str) -> bool:
         return await self._run(self._batches.uses_file, caller, file_id)
 
-    async def update(self, batch: Batch, was: Status, due: float) -> bool:
-        return await self._run(self._batches.update, batch, was, due)
+    async def update(self, batch: Batch, was: Status, due: float, *, clears: bool = False) -> bool:
+        return await self._run(self._batches.update, batch, was, due, clears)
 
     async def take_batch(self, seconds: float) -> Batch | None:
         return await self._run(self._batches.take, seconds)
@@ -113,9 +113,6 @@ class SqliteQueue:
 
     async def unfinished(self, batch_id: str, after: int, limit: int) -> list[InputLine]:
         return await self._run(self._lines.unfinished, batch_id, after, limit)
-
-    async def clear(self, batch_id: str) -> None:
-        await self._run(self._batches.clear, batch_id)
 
     async def depth(self) -> Depth:
         return await self._run(self._batches.depth)
@@ -159,6 +156,15 @@ async def open_sqlite_queue(
         yield queue
     finally:
         await queue.close()
+
+
+def check_sqlite(folder: Path) -> None:
+    """Check, before any worker starts, that the queue in this folder can be used.
+
+    Raises:
+        ConfigurationError: it cannot.
+    """
+    _opened(folder).close()
 
 
 def _opened(folder: Path) -> sqlite3.Connection:
