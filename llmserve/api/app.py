@@ -33,7 +33,7 @@ from llmserve.api.ollama import models as ollama_models
 from llmserve.api.ollama import refused as ollama_refused
 from llmserve.api.ollama import root as ollama_root
 from llmserve.api.ollama import routes as ollama
-from llmserve.api.openai import batches, completions, files, models, tokenize
+from llmserve.api.openai import background, batches, completions, files, models, tokenize
 from llmserve.api.responses import routes as responses
 from llmserve.api.responses import stored_routes as stored_responses
 from llmserve.api.tgi import routes as tgi
@@ -91,10 +91,12 @@ def create_app(settings: Settings, board: int | None = None) -> FastAPI:
         tokenize.router,
         files.router,
         batches.router,
+        background.router,
     )
     openai = (
         *(completions.router, models.router, tokenize.router),
         *(responses.router, stored_responses.router, files.router, batches.router),
+        background.router,
     )
     for router in (*routers, without_version(openai, routers)):
         app.include_router(router)

@@ -7,7 +7,7 @@ import os
 import signal
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ import pytest
 from box import pids, wait_until
 from openai import OpenAI
 from openai.types import Batch
+from redis_server import running_redis
 from server import Server, running_server
 
 ENDED = {"completed", "failed", "expired", "cancelled"}
@@ -85,21 +86,25 @@ def progressed(client: OpenAI, batch_id: str, lines: int) -> None:
     wait_until(has, f"{lines} lines are done")
 
 
-@pytest.mark.timeout(400)
-def test_every_line_is_there_once_whoever_is_killed(tmp_path: Path, tiny_model: Path) -> None:
+def run_to_the_end(
+    folder: Path, model: Path, on_the_way: Callable[[], None], **settings: object
+) -> None:
+    """A batch over the end of one worker and, twice, of the server."""
     with ExitStack() as stack:
-        first = stack.enter_context(box(tmp_path, tiny_model))
+        first = stack.enter_context(box(folder, model, **settings))
         batch = begun(client_of(first), [line(number) for number in range(LINES)])
         progressed(client_of(first), batch.id, LINES // 10)
         os.kill(next(iter(pids(first).values())), signal.SIGKILL)
         progressed(client_of(first), batch.id, LINES // 4)
         killed(first)
 
-        second = stack.enter_context(box(tmp_path, tiny_model))
+        second = stack.enter_context(box(folder, model, **settings))
         progressed(client_of(second), batch.id, LINES // 2)
+        on_the_way()
+        progressed(client_of(second), batch.id, LINES * 3 // 4)
         killed(second)
 
-        third = stack.enter_context(box(tmp_path, tiny_model))
+        third = stack.enter_context(box(folder, model, **settings))
         client = client_of(third)
         done = ended(client, batch.id)
         assert done.status == "completed"
@@ -108,3 +113,21 @@ def test_every_line_is_there_once_whoever_is_killed(tmp_path: Path, tiny_model: 
         assert done.error_file_id is None
         counted = Counter(custom_ids(client, done.output_file_id))
         assert counted == Counter(f"line-{number}" for number in range(LINES))
+
+
+@pytest.mark.timeout(400)
+def test_every_line_is_there_once_whoever_is_killed(tmp_path: Path, tiny_model: Path) -> None:
+    run_to_the_end(tmp_path, tiny_model, lambda: None)
+
+
+@pytest.mark.timeout(400)
+def test_every_line_is_there_once_when_redis_is_killed_too(
+    tmp_path: Path, tiny_model: Path
+) -> None:
+    with running_redis(tmp_path / "redis") as redis:
+
+        def restart() -> None:
+            redis.kill()
+            redis.start()
+
+        run_to_the_end(tmp_path, tiny_model, restart, queue_url=redis.url)
