@@ -3,69 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import pytest
-from job_queues import QUOTAS, Queues
+from job_queues import (
+    LEASE,
+    QUOTAS,
+    Queues,
+    batch,
+    file,
+    good,
+    lines,
+    numbers,
+    running,
+    taken,
+)
 
 from llmserve.errors import IdempotencyKeyReused, QuotaExceeded
-from llmserve.jobs.batch import Batch, Counts, Kind, Status, Webhook
-from llmserve.jobs.batch_file import BatchFile, Purpose
+from llmserve.jobs.batch import Counts, Kind, Status, Webhook
+from llmserve.jobs.batch_file import Purpose
 from llmserve.jobs.line import HeldLine, InputLine, LineKey, Result
 from llmserve.jobs.queue import Depth, Idempotency, JobQueue, Page
-
-LEASE = 10.0
-
-
-def file(number: int = 1, **fields: Any) -> BatchFile:
-    known: dict[str, Any] = {
-        "id": f"file-{number}",
-        "caller": "ann",
-        "filename": "x.jsonl",
-        "purpose": Purpose.BATCH,
-        "size": 100,
-        "created_at": 1000.0,
-        "expires_at": 2000.0,
-    }
-    return BatchFile(**known | fields)
-
-
-def batch(number: int = 1, **fields: Any) -> Batch:
-    known: dict[str, Any] = {
-        "id": f"batch_{number}",
-        "kind": Kind.BATCH,
-        "caller": "ann",
-        "endpoint": "/v1/completions",
-        "input_file_id": f"file-{number}",
-        "window": "24h",
-        "created_at": 1000.0,
-        "expires_at": 5000.0,
-    }
-    return Batch(**known | fields)
-
-
-def lines(count: int) -> list[InputLine]:
-    return [InputLine(n, n * 50, 50, f"ü line {n}") for n in range(1, count + 1)]
-
-
-def good(number: int) -> Result:
-    return Result(number, True, b'{"line": %d}\n' % number)
-
-
-async def running(queue: JobQueue, count: int, number: int = 1, caller: str = "ann") -> Batch:
-    """A batch in progress with so many lines."""
-    new = await queue.create(batch(number, caller=caller), 0, None)
-    started = new.at(Status.IN_PROGRESS, 1001.0)
-    assert await queue.start(started, lines(count), 5000.0)
-    return started
-
-
-async def taken(queue: JobQueue, owner: str, limit: int = 100) -> list[HeldLine]:
-    return await queue.take_lines(owner, limit, LEASE)
-
-
-def numbers(held: list[HeldLine]) -> list[int]:
-    return sorted(one.line.number for one in held)
 
 
 def test_a_file_is_found_by_its_own_caller_when_it_is_complete(queues: Queues) -> None:
