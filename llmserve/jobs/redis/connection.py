@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable
 from typing import Any, Final, TypeVar, cast
 
@@ -44,6 +45,7 @@ class Connection:
             )
         except ValueError as error:
             raise ConfigurationError(f"queue_url: {error}") from error
+        self._running: set[asyncio.Future[Any]] = set()
         self._errors = (RedisError, OSError)
         self._trouble = Trouble("the queue of batches cannot be used", "batches stand still")
 
@@ -52,13 +54,17 @@ class Connection:
         return Script(self, self.client.register_script(START + text))
 
     async def done(self, work: Awaitable[T]) -> T:
-        """The result of a command.
+        """The result of a command. It goes on when whoever waits for it is cancelled: the client
+        might lose the cancellation, and its connection the place in the stream of answers.
 
         Raises:
             StoreFailed: Redis does not answer, or refuses.
         """
+        task = asyncio.ensure_future(work)
+        self._running.add(task)
+        task.add_done_callback(self._ended)
         try:
-            result = await work
+            result = await asyncio.shield(task)
         except self._errors as error:
             self._trouble.begins(error)
             raise StoreFailed(
@@ -88,8 +94,14 @@ class Connection:
             )
 
     async def close(self) -> None:
-        """Let go."""
+        """Let go, when what was begun is done."""
+        await asyncio.gather(*self._running, return_exceptions=True)
         await self.client.aclose()
+
+    def _ended(self, task: asyncio.Future[Any]) -> None:
+        self._running.discard(task)
+        if not task.cancelled():
+            task.exception()  # told to whoever still waits
 
 
 class Script:
