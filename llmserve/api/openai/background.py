@@ -130,7 +130,7 @@ async def _told(jobs: Jobs, batch: Batch) -> dict[str, Any]:
     line = orjson.loads(results[0].content)
     if line["response"] is None:
         return told | {"error": line["error"]}
-    body = line["response"]["body"]
+    body: dict[str, Any] = line["response"]["body"]
     if not results[0].is_success:
         return told | {"error": body["error"]}
     return told | body

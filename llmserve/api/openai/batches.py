@@ -161,7 +161,7 @@ def resource(batch: Batch) -> dict[str, Any]:
 
 def _is_served(request: Request, endpoint: str) -> bool:
     """Whether this server has a route for it."""
-    asked = request.scope | {"method": "POST", "path": endpoint}
+    asked = {**request.scope, "method": "POST", "path": endpoint}
     return any(route.matches(asked)[0] is Match.FULL for route in request.app.routes)
 
 

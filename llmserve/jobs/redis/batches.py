@@ -64,8 +64,9 @@ class RedisBatches:
         return found[: page.limit + 1]
 
     async def uses_file(self, caller: str, file_id: str) -> bool:
-        values = cast(Awaitable[Any], self._redis.client.hvals(f"{PREFIX}open-of:{caller}"))
-        return any(one.endswith(b" " + file_id.encode()) for one in await self._redis.done(values))
+        key = f"{PREFIX}open-of:{caller}"
+        values = await self._redis.done(cast(Awaitable[Any], self._redis.client.hvals(key)))
+        return any(one.endswith(b" " + file_id.encode()) for one in values)
 
     async def update(self, batch: Batch, was: Status, due: float, *, clears: bool) -> bool:
         updated = await self._update(

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable
-from typing import Any, Final, TypeVar, cast
+from typing import Any, Final, cast
 
 from loguru import logger
 
 from llmserve.errors import ConfigurationError, StoreFailed
 from llmserve.jobs.redis.scripts import START
 from llmserve.trouble import Trouble
-
-T = TypeVar("T")
 
 TIMEOUT_SECONDS: Final = 5.0
 DURABLE: Final = {"appendonly": "yes", "appendfsync": "always"}
@@ -53,8 +51,9 @@ class Connection:
         """One of `scripts.py`."""
         return Script(self, self.client.register_script(START + text))
 
-    async def done(self, work: Awaitable[T]) -> T:
-        """The result of a command. It goes on when whoever waits for it is cancelled: the client
+    async def done(self, work: Awaitable[Any]) -> Any:
+        """The result of a command, whose types the client does not know: they depend on how it is
+        set up. It goes on when whoever waits for it is cancelled: the client
         might lose the cancellation, and its connection the place in the stream of answers.
 
         Raises:
