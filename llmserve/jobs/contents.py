@@ -47,7 +47,8 @@ class Contents:
         # Two may write the same output, if the first was paused: each has a name of its own.
         partial = target.with_name(f"{file_id}.{os.getpid()}.{time.monotonic_ns()}{PARTIAL}")
         try:
-            with partial.open("xb") as file:
+            descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(descriptor, "wb") as file:
                 yield file
                 file.flush()
                 os.fsync(file.fileno())

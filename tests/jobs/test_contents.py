@@ -27,6 +27,7 @@ def test_a_file_is_there_when_it_is_whole(tmp_path: Path) -> None:
             file.write(b"0123456789")
             assert not contents.path(ID).exists()
         assert contents.read(ID, 3, 4) == b"3456"
+        assert contents.path(ID).stat().st_mode & 0o777 == 0o600
 
     run(test)
     assert names(tmp_path) == [ID]
