@@ -27,6 +27,8 @@ from llmserve.observability.metrics import Metrics
 from llmserve.trouble import Trouble
 
 SWEEP_SECONDS: Final = 60.0
+DEPTH_SECONDS: Final = 5.0
+"""How often to look how much there is to do, for the metrics."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,15 +89,17 @@ class Jobs:
 
     async def _keep(self, metrics: Metrics, is_closing: Callable[[], bool]) -> None:
         trouble = Trouble("the files of batches cannot be written", "batches do not end")
-        sweep_at = time.monotonic()
+        sweep_at = depth_at = time.monotonic()
         while True:
             event = self.bell.listen()
             try:
                 while not is_closing() and await self.keeper.step():
                     self.bell.ring()
-                depth = await self.queue.depth()
-                metrics.open_batches.set(depth.open_batches)
-                metrics.batch_lines_waiting.set(depth.waiting_lines)
+                if time.monotonic() >= depth_at:
+                    depth_at = time.monotonic() + DEPTH_SECONDS
+                    depth = await self.queue.depth()
+                    metrics.open_batches.set(depth.open_batches)
+                    metrics.batch_lines_waiting.set(depth.waiting_lines)
                 if time.monotonic() >= sweep_at:
                     sweep_at = time.monotonic() + SWEEP_SECONDS
                     await self.keeper.sweep()

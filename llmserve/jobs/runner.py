@@ -94,6 +94,8 @@ class Runner:
         while True:
             await asyncio.sleep(self._rules.lease_seconds / 3)
             keys = list(self._tasks)
+            if not keys:
+                continue
             try:
                 held = await self._queue.hold_lines(self._owner, keys, self._rules.lease_seconds)
             except StoreFailed:
@@ -141,39 +143,42 @@ class Runner:
 
     async def _outcome(self, held: HeldLine) -> Result | float:
         """What is told about the line, or in how many seconds to try again."""
-        line = held.line
         if held.losses > MOST_LOSSES:
             return failed(
-                line,
+                held.line,
                 "worker_gone",
                 f"{held.losses} workers ended while they ran this line; it is not tried again",
             )
         try:
-            text = await asyncio.to_thread(
-                self._contents.read, held.input_file_id, line.offset, line.size
-            )
+            request = await asyncio.to_thread(self._read, held)
         except FileNotFoundError:
-            return failed(line, "file_not_found", "the input file is gone")
+            return failed(held.line, "file_not_found", "the input file is gone")
         except OSError as error:
             logger.error("the input of a batch cannot be read: {}", error)
             return _backoff(held.attempts)
-        request = orjson.loads(text)
-        for name in NOT_IN_A_LINE:
-            if request["body"].get(name):
-                return failed(
-                    line, "invalid_request", f"`{name}: true` is not for lines; leave it out"
-                )
+        if isinstance(request, Result):
+            return request
+        url, body = request
         answered = await self._run_line(
-            request["url"],
-            orjson.dumps(request["body"]),
-            caller=held.caller,
-            request_id=_request_id(held.key),
+            url, body, caller=held.caller, request_id=_request_id(held.key)
         )
         if answered.is_temporary:
             return max(_backoff(held.attempts), answered.retry_after_seconds)
         if answered.status >= SERVER_ERROR and held.attempts < MOST_FAILURES:
             return _backoff(held.attempts)
-        return told(line, answered)
+        return told(held.line, answered)
+
+    def _read(self, held: HeldLine) -> tuple[str, bytes] | Result:
+        """The URL and the body, or what is wrong with them. Runs in a thread: a body may have
+        megabytes."""
+        line = held.line
+        request = orjson.loads(self._contents.read(held.input_file_id, line.offset, line.size))
+        for name in NOT_IN_A_LINE:
+            if request["body"].get(name):
+                return failed(
+                    line, "invalid_request", f"`{name}: true` is not for lines; leave it out"
+                )
+        return request["url"], orjson.dumps(request["body"])
 
     def _ended(self, key: LineKey, task: asyncio.Task[None]) -> None:
         self._tasks.pop(key, None)

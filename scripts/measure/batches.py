@@ -2,8 +2,8 @@
 
     PYTHONPATH=scripts .venv/bin/python -m measure.batches [--model FOLDER]
 
-A server of its own with one worker; rounds with and without a batch alternate, as others may use the
-machine, and the gaps of all rounds of a kind are taken together.
+A server of its own with one worker; rounds with and without a batch alternate, as others may use
+the machine, and the gaps of all rounds of a kind are taken together.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import json
 import os
 import statistics
 import tempfile
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -53,7 +54,7 @@ class Seen:
 
 
 class Batch:
-    """A batch that runs within the context."""
+    """A batch that runs within the context, from its first answer on."""
 
     def __init__(self, url: str) -> None:
         self._client = httpx.Client(base_url=url, timeout=60)
@@ -86,6 +87,8 @@ class Batch:
             },
         )
         self._path = f"/v1/batches/{batch['id']}"
+        while not self.lines():
+            time.sleep(0.2)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -120,8 +123,6 @@ async def measure(url: str, streams: int, tokens: int, rounds: int) -> tuple[See
         amount = Amount(requests=streams, concurrency=streams)
         await interactive(Load(target, workload, amount), into[0])
         with Batch(url) as batch:
-            while not batch.lines():
-                await asyncio.sleep(0.2)
             before = batch.lines()
             await interactive(Load(target, workload, amount), into[1])
             into[1].lines += batch.lines() - before
@@ -142,11 +143,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         if arguments.model is None:
             make_model(arguments.preset, folder)
         os.environ["LLMSERVE_JOBS_DIR"] = str(Path(scratch) / "jobs")
-        with running(llmserve(folder, MAX_RUNNING, CACHE_BYTES, TOKEN_IDS)) as url:
+        with running(llmserve(folder, MAX_RUNNING, CACHE_BYTES, TOKEN_IDS)) as server:
             print("| streams | ITL p50 | with | p99 | with | ratio | lines/s beside |")
             print("| --- | --- | --- | --- | --- | --- | --- |")
             for streams in arguments.streams:
-                seen = asyncio.run(measure(url, streams, arguments.tokens, arguments.rounds))
+                seen = asyncio.run(measure(server.url, streams, arguments.tokens, arguments.rounds))
                 print(_row(streams, *seen), flush=True)
 
 

@@ -16,10 +16,11 @@ START_SECONDS = 20.0
 
 
 class RedisServer:
-    """Keeps everything at once, as batches want it (`appendfsync always`)."""
+    """Keeps what it is told; at once if `fsync` is "always", as batches want it."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, fsync: str) -> None:
         self._folder = folder
+        self._fsync = fsync
         self._program = needs("redis-server")
         self._port = free_port()
         self.url = f"redis://127.0.0.1:{self._port}/0"
@@ -31,7 +32,7 @@ class RedisServer:
                 [
                     *(self._program, "--port", str(self._port), "--bind", "127.0.0.1"),
                     *("--dir", str(self._folder), "--save", ""),
-                    *("--appendonly", "yes", "--appendfsync", "always"),
+                    *("--appendonly", "yes", "--appendfsync", self._fsync),
                 ],
                 stdout=log,
             )
@@ -62,10 +63,10 @@ class RedisServer:
 
 
 @contextlib.contextmanager
-def running_redis(folder: Path) -> Iterator[RedisServer]:
+def running_redis(folder: Path, fsync: str = "always") -> Iterator[RedisServer]:
     """Started, and killed at the end."""
     folder.mkdir(exist_ok=True)
-    redis = RedisServer(folder)
+    redis = RedisServer(folder, fsync)
     redis.start()
     try:
         yield redis
