@@ -48,6 +48,9 @@ def test_unknown_names_are_refused_with_the_nearest(monkeypatch: pytest.MonkeyPa
         ({"models": ""}, "models"),
         ({"reload": True, "workers": 2}, "reload"),
         ({"cors_origins": "[1"}, "cors_origins"),
+        ({"jobs_dir": "j", "queue_url": "http://queue"}, "queue_url"),
+        ({"queue_url": "redis://queue"}, "jobs_dir"),
+        ({"webhook_urls": "https://hooks.example"}, "webhook_secret"),
     ],
 )
 def test_a_bad_value_names_its_setting(flags: dict[str, object], named: str) -> None:
