@@ -191,6 +191,7 @@ def running_pair(pair_folder: Path) -> Iterator[Server]:
         models_on_demand="second",
         run_dir=pair_folder / "run",
         responses_store=pair_folder / "responses.db",
+        jobs_dir=pair_folder / "jobs",
         stream_resume_seconds=20,
     ) as running:
         yield running

@@ -181,8 +181,9 @@ class Runner:
         return request["url"], orjson.dumps(request["body"])
 
     def _ended(self, key: LineKey, task: asyncio.Task[None]) -> None:
-        self._tasks.pop(key, None)
-        self._keeping.discard(key)
+        if self._tasks.get(key) is task:  # it may have been taken again already
+            del self._tasks[key]
+            self._keeping.discard(key)
         self._bell.ring()
         if not task.cancelled() and task.exception() is not None:
             logger.opt(exception=task.exception()).error("line {} of a batch broke", key)

@@ -187,6 +187,9 @@ async def make_everything_happen(server: Server) -> int:
             assert unloaded.status_code == 200
             assert "model_unloaded" in "".join([line async for line in lines])
         assert (await client.post("/admin/load", json={})).status_code == 200
+        chat = {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 1}
+        kept = await client.post("/v1/chat/completions", json=chat | {"background": True})
+        assert kept.status_code == 202
     return sent + 4
 
 
