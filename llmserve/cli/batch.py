@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -50,12 +52,12 @@ def submit(
     api_key: ApiKey = None,
 ) -> None:
     """Upload a file and begin a batch. Its id is printed on stdout."""
-    client = _client(url, api_key)
     fields = {"endpoint": endpoint or _endpoint(file), "completion_window": window}
-    begun = client.submit(file, fields)
-    print(printable(begun["id"]), flush=True)
-    if waits:
-        _report(client.wait(begun["id"]))
+    with _client(url, api_key) as client:
+        begun = client.submit(file, fields)
+        print(printable(begun["id"]), flush=True)
+        if waits:
+            _report(client.wait(begun["id"]))
 
 
 @batch.command(cls=PlainCommand, context_settings=CONTEXT)
@@ -71,16 +73,16 @@ def status(
     api_key: ApiKey = None,
 ) -> None:
     """Show how far batches are."""
-    client = _client(url, api_key)
-    if batch_id is None:
-        found = client.batches()
-    else:
-        found = [client.wait(batch_id) if waits else client.batch(batch_id)]
+    with _client(url, api_key) as client:
+        if batch_id is None:
+            found = client.batches()
+        else:
+            found = [client.wait(batch_id) if waits else client.batch(batch_id)]
+        lines = [_line(one) for one in found]
     if as_json:
         print(json.dumps(found if batch_id is None else found[0], indent=2))
     else:
-        for one in found:
-            print(_line(one))
+        print("\n".join(lines))
     if batch_id is not None and waits and not _went_well(found[0]):
         sys.exit(SERVER_FAILED)
 
@@ -96,32 +98,38 @@ def fetch(
     api_key: ApiKey = None,
 ) -> None:
     """Write the answers of a batch that has ended."""
-    client = _client(url, api_key)
-    found = client.batch(batch_id)
-    file_id = found["error_file_id" if errors else "output_file_id"]
-    if file_id is None:
-        what = "lines that failed" if errors else "answers"
-        raise ConfigurationError(f"{batch_id} is {found['status']} and has no {what}")
-    if output is None:
-        client.fetch(file_id, sys.stdout.buffer)
-        return
-    try:
-        with output.open("wb") as out:
-            client.fetch(file_id, out)
-    except OSError as error:
-        raise ConfigurationError(f"{output} cannot be written: {error.strerror}") from None
+    with _client(url, api_key) as client:
+        found = client.batch(batch_id)
+        file_id = found["error_file_id" if errors else "output_file_id"]
+        if file_id is None:
+            what = "lines that failed" if errors else "answers"
+            raise ConfigurationError(f"{batch_id} is {found['status']} and has no {what}")
+        if output is None:
+            client.fetch(file_id, sys.stdout.buffer)
+            return
+        try:
+            with output.open("wb") as out:
+                client.fetch(file_id, out)
+        except OSError as error:
+            raise ConfigurationError(f"{output} cannot be written: {error.strerror}") from None
 
 
 @batch.command(cls=PlainCommand, context_settings=CONTEXT)
 def cancel(batch_id: BatchId, url: Url = DEFAULT_URL, api_key: ApiKey = None) -> None:
     """End a batch; what it has answered can be fetched."""
-    print(_line(_client(url, api_key).cancel(batch_id)))
+    with _client(url, api_key) as client:
+        print(_line(client.cancel(batch_id)))
 
 
-def _client(url: str, api_key: str | None) -> BatchClient:
+@contextlib.contextmanager
+def _client(url: str, api_key: str | None) -> Iterator[BatchClient]:
+    """Within the context, what another server's answers cause is an error of ours."""
+    from llmserve.cli.answers import translated
     from llmserve.cli.batch_client import BatchClient
 
-    return BatchClient(url, api_key)
+    client = BatchClient(url, api_key)
+    with translated(url):
+        yield client
 
 
 def _endpoint(file: Path) -> str:

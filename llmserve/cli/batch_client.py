@@ -20,7 +20,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from llmserve.cli.answers import check, translated
+from llmserve.cli.answers import check
 from llmserve.errors import ConfigurationError
 from llmserve.printable import printable
 from llmserve.server_url import server_url
@@ -33,14 +33,13 @@ Batch = dict[str, Any]
 
 
 class BatchClient:
-    """Talks to one server."""
+    """Talks to one server. What its answers cause is translated by whoever calls (`answers.py`)."""
 
     def __init__(
         self, url: str, api_key: str | None, sleep: Callable[[float], None] = time.sleep
     ) -> None:
-        self._url = server_url(url).geturl()
         self._client = httpx.Client(
-            base_url=self._url + "/v1/",
+            base_url=server_url(url).geturl() + "/v1/",
             headers={"Authorization": f"Bearer {api_key}"} if api_key else {},
             timeout=TIMEOUT,
         )
@@ -69,8 +68,7 @@ class BatchClient:
 
     def batches(self) -> list[Batch]:
         """The latest ones of this key, the newest first."""
-        with translated(self._url):
-            return list(self._asked("GET", "batches?limit=100")["data"])
+        return list(self._asked("GET", "batches?limit=100")["data"])
 
     def cancel(self, batch_id: str) -> Batch:
         """End it."""
@@ -81,35 +79,29 @@ class BatchClient:
         with self._progress(batch_id) as (bars, task):
             while True:
                 batch = self.batch(batch_id)
-                with translated(self._url):
-                    counts = batch["request_counts"]
-                    bars.update(
-                        task,
-                        description=printable(f"{batch['id']} {batch['status']}"),
-                        total=counts["total"] or None,
-                        completed=counts["completed"] + counts["failed"],
-                    )
-                    if batch["status"] in ENDED:
-                        return batch
+                counts = batch["request_counts"]
+                bars.update(
+                    task,
+                    description=printable(f"{batch['id']} {batch['status']}"),
+                    total=counts["total"] or None,
+                    completed=counts["completed"] + counts["failed"],
+                )
+                if batch["status"] in ENDED:
+                    return batch
                 self._sleep(LOOK_SECONDS)
 
     def fetch(self, file_id: str, out: BinaryIO) -> None:
         """Write what a file contains, as it comes."""
-        with (
-            translated(self._url),
-            self._client.stream("GET", f"files/{file_id}/content") as answer,
-        ):
+        with self._client.stream("GET", f"files/{file_id}/content") as answer:
             if answer.status_code != httpx.codes.OK:
                 answer.read()
             check(answer)
             out.writelines(answer.iter_bytes())
 
     def _asked(self, method: str, path: str, **arguments: Any) -> Batch:
-        with translated(self._url):
-            answer = self._client.request(method, path, **arguments)
+        answer = self._client.request(method, path, **arguments)
         check(answer)
-        with translated(self._url):
-            return dict(answer.json())
+        return dict(answer.json())
 
     def _progress(self, what: str) -> _Bar:
         return _Bar(self._console, what)
