@@ -35,16 +35,13 @@ Batch = dict[str, Any]
 class BatchClient:
     """Talks to one server. What its answers cause is translated by whoever calls (`answers.py`)."""
 
-    def __init__(
-        self, url: str, api_key: str | None, sleep: Callable[[float], None] = time.sleep
-    ) -> None:
+    def __init__(self, url: str, api_key: str | None) -> None:
         self._client = httpx.Client(
             base_url=server_url(url).geturl() + "/v1/",
             headers={"Authorization": f"Bearer {api_key}"} if api_key else {},
             timeout=TIMEOUT,
         )
         self._console = Console(stderr=True, highlight=False)
-        self._sleep = sleep
 
     def submit(self, file: Path, fields: Mapping[str, Any]) -> Batch:
         """Upload the file, as it is read, and begin a batch.
@@ -88,7 +85,7 @@ class BatchClient:
                 )
                 if batch["status"] in ENDED:
                     return batch
-                self._sleep(LOOK_SECONDS)
+                time.sleep(LOOK_SECONDS)
 
     def fetch(self, file_id: str, out: BinaryIO) -> None:
         """Write what a file contains, as it comes."""
