@@ -11,17 +11,22 @@ LLMServeError
 │   ├── Forbidden               403
 │   ├── NotFound                404
 │   │   ├── ModelNotFound       404
-│   │   └── ResponseNotFound    404
+│   │   ├── ResponseNotFound    404
+│   │   ├── FileNotThere        404
+│   │   └── BatchNotFound       404
 │   ├── MethodNotAllowed        405
 │   ├── HeaderTimeout           408
 │   ├── BodyTimeout             408
+│   ├── Conflict                409
 │   ├── BodyTooLarge            413
 │   ├── UnsupportedEncoding     415
+│   ├── IdempotencyKeyReused    422
 │   ├── UpgradeRequired         426
 │   ├── HeadersTooLarge         431
 │   └── TooMany                 429, with Retry-After
 │       ├── QueueFull
 │       ├── DeadlineUnreachable
+│       ├── QuotaExceeded
 │       └── RateLimited
 └── ServerError                 the caller may try again
     ├── GenerationFailed        500
@@ -180,11 +185,30 @@ class ResponseNotFound(NotFound):
     code = "response_not_found"
 
 
+class FileNotThere(NotFound):
+    """No file of that id is stored, or it is another caller's."""
+
+    code = "file_not_found"
+
+
+class BatchNotFound(NotFound):
+    """No batch of that id is stored, or it is another caller's."""
+
+    code = "batch_not_found"
+
+
 class MethodNotAllowed(RequestError):
     """The route does not take this method."""
 
     status = 405
     code = "method_not_allowed"
+
+
+class Conflict(RequestError):
+    """It cannot be done in the state in which the thing is."""
+
+    status = 409
+    code = "conflict"
 
 
 class BodyTooLarge(RequestError):
@@ -199,6 +223,20 @@ class UnsupportedEncoding(RequestError):
 
     status = 415
     code = "unsupported_encoding"
+
+
+class IdempotencyKeyReused(RequestError):
+    """The same key came before, with another request."""
+
+    status = 422
+    code = "idempotency_key_reused"
+
+    def __init__(self, key: str) -> None:
+        super().__init__(
+            f"the Idempotency-Key {key[:100]!r} came before with another request; send a new key "
+            "with a new request",
+            param="Idempotency-Key",
+        )
 
 
 class UpgradeRequired(RequestError):
@@ -247,6 +285,12 @@ class DeadlineUnreachable(TooMany):
     """The predicted wait is longer than the request's timeout."""
 
     code = "deadline_unreachable"
+
+
+class QuotaExceeded(TooMany):
+    """The caller's key, or all together, have as much stored as they may."""
+
+    code = "quota_exceeded"
 
 
 class RateLimited(TooMany):
@@ -344,7 +388,7 @@ class OutOfMemory(ServerError):
 
 
 class StoreFailed(ServerError):
-    """Stored responses cannot be read or written."""
+    """Stored responses or batches cannot be read or written."""
 
     status = 503
     code = "store_failed"

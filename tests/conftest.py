@@ -193,6 +193,7 @@ def running_pair(pair_folder: Path) -> Iterator[Server]:
         run_dir=pair_folder / "run",
         grpc_port=0,
         responses_store=pair_folder / "responses.db",
+        jobs_dir=pair_folder / "jobs",
         stream_resume_seconds=20,
     ) as running:
         yield running

@@ -52,6 +52,9 @@ def test_unknown_names_are_refused_with_the_nearest(monkeypatch: pytest.MonkeyPa
         ({"grpc_keyfile": "a.key"}, "grpc_certfile and grpc_keyfile belong together"),
         ({"grpc_client_ca_file": "ca.pem"}, "grpc_client_ca_file is for TLS"),
         ({"cors_origins": "[1"}, "cors_origins"),
+        ({"jobs_dir": "j", "queue_url": "http://queue"}, "queue_url"),
+        ({"queue_url": "redis://queue"}, "jobs_dir"),
+        ({"webhook_urls": "https://hooks.example"}, "webhook_secret"),
     ],
 )
 def test_a_bad_value_names_its_setting(flags: dict[str, object], named: str) -> None:

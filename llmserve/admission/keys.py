@@ -102,6 +102,20 @@ class KeyRing:
             raise Unauthorized("no API key; send it as `Authorization: Bearer YOUR_KEY`")
         raise Unauthorized("this API key is not valid; check it or ask the operator for one")
 
+    def named(self, name: str) -> Caller:
+        """The caller of this name, for what is done when they have left.
+
+        Raises:
+            Unauthorized: there is no such key, or no longer.
+        """
+        self._look_at_file()
+        for entry in (*self._fixed.values(), *self._filed.values()):
+            if entry.caller.name == name and _is_valid(entry.record, self._clock()):
+                return entry.caller
+        if self._is_open and name == Caller().name:
+            return Caller()
+        raise Unauthorized(f"the key {name!r} with which this was begun is no longer valid")
+
     def _find(self, credential: str) -> _Entry | None:
         presented = digest(credential)
         candidates = (
@@ -151,6 +165,10 @@ class KeyRing:
                 file.path,
             )
         self._on_read(records)
+
+
+def _is_valid(record: KeyRecord | None, now: float) -> bool:
+    return record is None or record.state(now) is KeyState.ACTIVE
 
 
 def _check_valid(record: KeyRecord | None, now: float) -> None:

@@ -25,6 +25,7 @@ from llmserve.api.edge.request_context import HEADER as REQUEST_ID_HEADER
 from llmserve.api.edge.request_context import RequestContextMiddleware
 from llmserve.api.errors import install_error_handlers
 from llmserve.api.ignored import HEADER as IGNORED_HEADER
+from llmserve.api.in_process import working_on_batches
 from llmserve.api.native import routes as native
 from llmserve.api.native import websocket
 from llmserve.api.ndjson import NDJSON
@@ -32,7 +33,7 @@ from llmserve.api.ollama import models as ollama_models
 from llmserve.api.ollama import refused as ollama_refused
 from llmserve.api.ollama import root as ollama_root
 from llmserve.api.ollama import routes as ollama
-from llmserve.api.openai import completions, models, tokenize
+from llmserve.api.openai import background, batches, completions, files, models, tokenize
 from llmserve.api.responses import routes as responses
 from llmserve.api.responses import stored_routes as stored_responses
 from llmserve.api.tgi import routes as tgi
@@ -63,7 +64,7 @@ def create_app(
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with bootstrap.run(settings, metrics, directory, board) as container:
             app.state.container = container
-            async with beside(container):
+            async with beside(container), working_on_batches(app, container):
                 with drain_on_signal(container.service, settings.drain_timeout_seconds):
                     yield
 
@@ -96,10 +97,14 @@ def create_app(
         ollama_root.router,
         tgi.router,
         tokenize.router,
+        files.router,
+        batches.router,
+        background.router,
     )
     openai = (
         *(completions.router, models.router, tokenize.router),
-        *(responses.router, stored_responses.router),
+        *(responses.router, stored_responses.router, files.router, batches.router),
+        background.router,
     )
     for router in (*routers, without_version(openai, routers)):
         app.include_router(router)

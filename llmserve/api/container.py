@@ -14,6 +14,8 @@ from llmserve.domain import Caller
 
 WEBSOCKET_KEY: Final = "llmserve.key."
 """A browser cannot set a WebSocket's headers, but it can ask for a subprotocol with this prefix."""
+INSIDE: Final = "llmserve.inside"
+"""The scope's key for the caller of a request that this server makes to itself."""
 
 
 def container_of(scope: Scope) -> Container:
@@ -42,7 +44,8 @@ async def identify(connection: HTTPConnection, container: Container) -> Caller:
     Raises:
         Unauthorized: keys are configured, and the client presents none of them.
     """
-    caller = container.keys.identify(credential_of(connection))
+    inside: Caller | None = connection.scope.get(INSIDE)
+    caller = inside or container.keys.identify(credential_of(connection))
     connection.scope["caller"] = caller
     return caller
 

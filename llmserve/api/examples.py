@@ -34,6 +34,11 @@ EXAMPLES: Final[dict[str, Any]] = {
     "/v1/completions": {"model": "demo", "prompt": _STORY, "max_tokens": 40},
     "/v1/responses": {"model": "demo", "input": "Who are you?", "temperature": 0},
     "/v1/responses/input_tokens": {"model": "demo", "input": "Who are you?"},
+    "/v1/batches": {
+        "input_file_id": "file-…",
+        "endpoint": "/v1/chat/completions",
+        "completion_window": "24h",
+    },
     "/v1/messages": {
         "model": "demo",
         "max_tokens": 60,
@@ -65,6 +70,7 @@ EXAMPLES: Final[dict[str, Any]] = {
 }
 """By path."""
 
+JSON: Final = "application/json"
 PARAMETERS: Final = {"model": "demo", "prompt": _STORY}
 """By name."""
 
@@ -76,6 +82,7 @@ def with_examples(schema: dict[str, Any]) -> dict[str, Any]:
             for parameter in operation.get("parameters", ()):
                 if parameter["name"] in PARAMETERS:
                     parameter["example"] = PARAMETERS[parameter["name"]]
-            for content in operation.get("requestBody", {}).get("content", {}).values():
-                content["example"] = EXAMPLES[path]
+            for kind, content in operation.get("requestBody", {}).get("content", {}).items():
+                if kind == JSON:  # a file has none
+                    content["example"] = EXAMPLES[path]
     return schema

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from llmserve.admission.keys import KeyRing
 from llmserve.admission.limits import Limiter
 from llmserve.fleet.membership import Membership
+from llmserve.jobs.jobs import Jobs
 from llmserve.observability.ignored_fields import IgnoredFields
 from llmserve.observability.metrics import Metrics
 from llmserve.observability.tracing import Tracer
@@ -24,7 +25,7 @@ class Container:
     """What routes and commands use.
 
     `membership` is this worker's place among the workers of the box, `None` where the process
-    is alone. `responses` keeps responses, `None` where that is off.
+    is alone. `responses` keeps responses, and `jobs` batches; `None` where that is off.
     """
 
     settings: Settings
@@ -40,3 +41,4 @@ class Container:
     kept_streams: KeptStreams
     membership: Membership | None = None
     responses: ResponseStore | None = None
+    jobs: Jobs | None = None

@@ -9,6 +9,7 @@ from llmserve.admission.limits import Limiter
 from llmserve.bootstrap.background import run_in_background
 from llmserve.bootstrap.container import Container
 from llmserve.bootstrap.fleet import build_upkeep, device_of, join
+from llmserve.bootstrap.jobs import open_jobs
 from llmserve.bootstrap.models import build_catalog, build_loader, build_registry
 from llmserve.bootstrap.operations import take_commands
 from llmserve.bootstrap.responses import open_responses
@@ -71,6 +72,7 @@ async def run(
         await run_in_background(watch_loop_lag(metrics.loop_lag.observe), "loop-lag", stack)
 
         responses = await open_responses(settings, stack)
+        jobs = await open_jobs(settings, stack)
         stack.push_async_callback(loader.close)
         loader.start()
         stack.push_async_callback(kept.close)
@@ -89,4 +91,5 @@ async def run(
             kept_streams=kept,
             membership=membership,
             responses=responses,
+            jobs=jobs,
         )

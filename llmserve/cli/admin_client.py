@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import sys
 from collections.abc import Iterator, Mapping
@@ -14,6 +13,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
+from llmserve.cli.answers import check, translated
 from llmserve.cli.upstreams_table import upstreams_table
 from llmserve.errors import ConfigurationError, ServerUnreachable
 from llmserve.printable import printable
@@ -42,7 +42,7 @@ class AdminClient:
             ServerUnreachable: it does not answer, or not as llmserve does.
             ConfigurationError: the server refuses.
         """
-        with self._translated():
+        with translated(self._url):
             workers, problems = self._status()
             table = _table(workers)
         if as_json:
@@ -58,7 +58,7 @@ class AdminClient:
             ServerUnreachable: it does not answer, or not as llmserve does.
             ConfigurationError: the server refuses, or there is nothing to print.
         """
-        with self._translated():
+        with translated(self._url):
             workers, problems = self._status()
             table = upstreams_table(workers, model)
         if not table.row_count:
@@ -71,7 +71,7 @@ class AdminClient:
         """What workers report, and a line for each that does not."""
         with self._client as client:
             response = client.get(f"{self._url}/admin/status")
-            _check(response)
+            check(response)
             status = response.json()
         silent = status.get("silent", ())
         problems = [f"worker {w['worker']}: {w['error']['message']}" for w in silent]
@@ -85,12 +85,12 @@ class AdminClient:
             ConfigurationError: the server refuses.
         """
         body = {k: v for k, v in fields.items() if v not in (None, [])} | {"stream": True}
-        with self._translated(), self._client as client, self._bars() as bars:
+        with translated(self._url), self._client as client, self._bars() as bars:
             tasks: dict[int, Any] = {}
             with client.stream("POST", f"{self._url}/admin/{kind}", json=body) as response:
                 if response.status_code != httpx.codes.OK:
                     response.read()
-                _check(response)
+                check(response)
                 report: dict[str, Any] | None = None
                 for event, payload in _events(response.iter_lines()):
                     if event == "progress":
@@ -99,7 +99,7 @@ class AdminClient:
                         report = payload
         if report is None:
             raise ServerUnreachable("the server ended the answer early; see its log")
-        with self._translated():
+        with translated(self._url):
             done, problems = _lines(kind, report)
         for lines, file in ((done, sys.stdout), (problems, sys.stderr)):
             for line in lines:
@@ -112,18 +112,6 @@ class AdminClient:
         )  # fmt: skip
         return Progress(*columns, console=self._console, transient=True)
 
-    @contextlib.contextmanager
-    def _translated(self) -> Iterator[None]:
-        """Turn what httpx raises, and what an answer of another server causes, into our error."""
-        try:
-            yield
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise ServerUnreachable(f"{self._url}: {error or type(error).__name__}") from error
-        except (ValueError, LookupError, TypeError, AttributeError) as error:
-            raise ServerUnreachable(
-                f"{self._url}: what answers there is not llmserve, or of another version"
-            ) from error
-
 
 def _print(table: Table) -> None:
     Console(width=None if sys.stdout.isatty() else 160).print(table)
@@ -134,16 +122,6 @@ def _tell(problems: list[str]) -> bool:
     for problem in problems:
         print(printable(problem), file=sys.stderr)
     return not problems
-
-
-def _check(response: httpx.Response) -> None:
-    if response.status_code == httpx.codes.OK:
-        return
-    try:
-        message = str(response.json()["error"]["message"])
-    except (ValueError, KeyError, TypeError):
-        message = f"the server answered {response.status_code}"
-    raise ConfigurationError(message)
 
 
 def _events(lines: Iterator[str]) -> Iterator[tuple[str, dict[str, Any]]]:

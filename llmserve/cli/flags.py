@@ -14,7 +14,7 @@ from pydantic import SecretStr
 
 from llmserve.settings import GROUPS, LoadedSettings, Settings, load_settings
 
-SECRETS: Final = frozenset({"api_keys", "admin_keys", "hf_token"})
+SECRETS: Final = frozenset({"api_keys", "admin_keys", "hf_token", "queue_url", "webhook_secret"})
 """Not offered as flags: a command line is visible to everyone on the machine."""
 
 Function = Callable[..., None]

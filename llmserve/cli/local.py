@@ -60,6 +60,11 @@ def serve(loaded: LoadedSettings, models: Models = None) -> None:
         check_keys(KeyFile(loaded.settings.keys_file), served, time.time())
     if loaded.settings.responses_store is not None:
         check_store(loaded.settings.responses_store)
+    if loaded.settings.jobs_dir is not None:
+        from llmserve.jobs.check import check_jobs
+
+        url = loaded.settings.queue_url
+        check_jobs(loaded.settings.jobs_dir, None if url is None else url.get_secret_value())
     sys.exit(
         serve(
             loaded.settings,

@@ -52,6 +52,10 @@ COMMANDS: Final = {
         "bench",
         "Measure a server: time to first token, between tokens, throughput, goodput.",
     ),
+    "batch": (
+        "batch",
+        "Batches of a running server: submit a file of requests, watch it, fetch the answers.",
+    ),
     "fields": (
         "fields",
         "List every field of OpenAI's and vLLM's references, and what becomes of it here.",

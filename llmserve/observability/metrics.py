@@ -48,6 +48,7 @@ class Metrics:
         self._describe_upstreams()
         self._describe_workers()
         self._describe_keys()
+        self._describe_batches()
 
     def render(self) -> bytes:
         """The exposition text; reads files in multiprocess mode, so call it off the loop."""
@@ -273,4 +274,23 @@ class Metrics:
             "Time waiting for a slot, by key.",
             ("key",),
             registry=self._registry,
+        )
+
+    def _describe_batches(self) -> None:
+        self.batch_lines = self._counter(
+            "llmserve_batch_lines",
+            "Lines of batches that were run: completed, failed, or put off to be tried again.",
+            ("outcome",),
+        )
+        self.open_batches = self._gauge(
+            "llmserve_batches_open",
+            "Batches and requests in the background that have not ended.",
+            (),
+            mode="livemax",
+        )
+        self.batch_lines_waiting = self._gauge(
+            "llmserve_batch_lines_waiting",
+            "Lines of open batches without a result.",
+            (),
+            mode="livemax",
         )

@@ -39,6 +39,12 @@ def _known_device(device: str) -> str:
     raise ValueError("must be auto, cpu, cuda or cuda:N")
 
 
+def _redis_url(url: SecretStr) -> SecretStr:
+    if not url.get_secret_value().startswith(("redis://", "rediss://", "unix://")):
+        raise ValueError("must begin with redis://, rediss:// or unix://")
+    return url
+
+
 Host = Annotated[str, AfterValidator(without_brackets)]
 Device = Annotated[str, AfterValidator(_known_device)]
 DType = Literal["auto", "float32", "bfloat16", "float16"]
@@ -46,5 +52,7 @@ EngineName = Literal["auto", "batching", "threaded"]
 Words = Annotated[tuple[str, ...], BeforeValidator(_listed)]
 Devices = Annotated[tuple[Device, ...], BeforeValidator(_listed)]
 Secret = Annotated[SecretStr, AfterValidator(_not_blank)]
+RedisUrl = Annotated[SecretStr, AfterValidator(_redis_url)]
+"""It may have a password in it."""
 Secrets = Annotated[tuple[Secret, ...], BeforeValidator(_listed_secrets)]
 Seconds = Annotated[float, AllowInfNan(False)]

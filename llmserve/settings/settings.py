@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, model_validator
 from llmserve.settings.admission import AdmissionSettings
 from llmserve.settings.bounds import BoundsSettings
 from llmserve.settings.engine import EngineSettings
+from llmserve.settings.jobs import JobsSettings
 from llmserve.settings.keys import KeysSettings
 from llmserve.settings.models import ModelsSettings
 from llmserve.settings.observability import ObservabilitySettings
@@ -24,6 +25,7 @@ GROUPS: Final[dict[str, type[BaseModel]]] = {
     "Bounds": BoundsSettings,
     "Keys": KeysSettings,
     "Responses": ResponsesSettings,
+    "Batches": JobsSettings,
     "Observability": ObservabilitySettings,
 }
 """In the order in which documentation and commands show them."""
@@ -31,6 +33,7 @@ GROUPS: Final[dict[str, type[BaseModel]]] = {
 
 class Settings(
     ObservabilitySettings,
+    JobsSettings,
     ResponsesSettings,
     KeysSettings,
     BoundsSettings,
@@ -74,4 +77,12 @@ class Settings(
     def _something_to_serve(self) -> Self:
         if not self.models and not self.models_on_demand:
             raise ValueError("models and models_on_demand are empty; name at least one model")
+        return self
+
+    @model_validator(mode="after")
+    def _batches_have_all_they_need(self) -> Self:
+        if self.queue_url is not None and self.jobs_dir is None:
+            raise ValueError("queue_url is the queue of batches; set jobs_dir for their files")
+        if self.webhook_urls and self.webhook_secret is None:
+            raise ValueError("webhook_urls are called with a signature; set webhook_secret")
         return self

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import sqlite3
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from llmserve.errors import ConfigurationError
+from llmserve.storage.sqlite_file import open_sqlite, transaction
 from llmserve.storage.stored import RUNNING, Stored
 
-BUSY_SECONDS: Final = 5.0
-"""How long to wait for another process that writes."""
-RETRY_SECONDS: Final = 0.02
+SETTING: Final = "responses_store"
 MOST_EVICTED: Final = 256
 """Responses that one new one may push out."""
 
@@ -73,12 +68,12 @@ class Database:
         """
         self._bounds = bounds
         self._clock = clock
-        self._sql = _opened(path)
+        self._sql = open_sqlite(path, SCHEMA, SETTING)
 
     def insert(self, new: Stored) -> None:
         """Keep one more. What is too old goes, and then the oldest of the callers who have the
         most, until it is within bounds: the new one itself if it alone is too large."""
-        with self._transaction():
+        with transaction(self._sql):
             self._sql.execute("DELETE FROM responses WHERE used_at < ?", (self._oldest(),))
             self._sql.execute(
                 "INSERT INTO responses VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -91,7 +86,7 @@ class Database:
 
     def update(self, response_id: str, status: str, response: bytes) -> bool:
         """What has become of a response; whether it was still running."""
-        with self._transaction():
+        with transaction(self._sql):
             changed = self._sql.execute(
                 "UPDATE responses SET status = ?, is_running = ?, response = ?, "
                 "bytes = length(items) + ?, used_at = ? WHERE id = ? AND is_running",
@@ -111,7 +106,7 @@ class Database:
 
     def use(self, ids: Sequence[str]) -> None:
         """These are used now, and so kept for longer."""
-        with self._transaction():
+        with transaction(self._sql):
             self._sql.executemany(
                 "UPDATE responses SET used_at = ? WHERE id = ?",
                 [(self._clock(), response_id) for response_id in ids],
@@ -119,7 +114,7 @@ class Database:
 
     def delete(self, caller: str, response_id: str) -> bool:
         """Forget the caller's response; whether there was one."""
-        with self._transaction():
+        with transaction(self._sql):
             deleted = self._sql.execute(
                 "DELETE FROM responses WHERE id = ? AND caller = ? AND used_at >= ?",
                 (response_id, caller, self._oldest()),
@@ -153,16 +148,6 @@ class Database:
             if not self._sql.execute(evict).rowcount:
                 return
 
-    @contextlib.contextmanager
-    def _transaction(self) -> Iterator[None]:
-        self._sql.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-        except BaseException:
-            self._sql.execute("ROLLBACK")
-            raise
-        self._sql.execute("COMMIT")
-
 
 def check_store(path: Path) -> None:
     """Check, before any worker starts, that this file can be used.
@@ -170,34 +155,4 @@ def check_store(path: Path) -> None:
     Raises:
         ConfigurationError: it cannot.
     """
-    _opened(path).close()
-
-
-def _opened(path: Path) -> sqlite3.Connection:
-    try:
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
-        sql = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)
-        try:
-            _use_log(sql)
-            sql.execute("PRAGMA synchronous = NORMAL")
-            sql.executescript(SCHEMA)
-        except BaseException:
-            sql.close()
-            raise
-    except (sqlite3.Error, OSError) as error:
-        raise ConfigurationError(f"responses_store: {path} cannot be used: {error}") from error
-    return sql
-
-
-def _use_log(sql: sqlite3.Connection) -> None:
-    """SQLite does not wait for others where the mode changes: several workers start at once."""
-    deadline = time.monotonic() + BUSY_SECONDS
-    while True:
-        try:
-            sql.execute("PRAGMA journal_mode = WAL")
-        except sqlite3.OperationalError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(RETRY_SECONDS)
-        else:
-            return
+    open_sqlite(path, SCHEMA, SETTING).close()

@@ -249,3 +249,17 @@ def test_neither_the_ring_nor_the_caller_holds_the_key_itself() -> None:
     ring = KeyRing(["my-secret"])
     assert "my-secret" not in repr(vars(ring))
     assert "my-secret" not in repr(ring.identify("my-secret"))
+
+
+def test_a_caller_is_known_by_name_while_their_key_is_valid(path: Path) -> None:
+    add_key(path, "ann", priority=3, expires_at=NOW + timedelta(hours=1))
+    add_key(path, "bob")
+    clock = Clock()
+    ring = KeyRing(["k"], key_file=KeyFile(path), clock=clock)
+    assert (ring.named("ann").priority, ring.named("key-1").name) == (3, "key-1")
+    revoke(path, "bob")
+    clock.now += 3601
+    for name in ("ann", "bob", "anonymous", "nobody"):
+        with pytest.raises(Unauthorized, match=name):
+            ring.named(name)
+    assert KeyRing().named("anonymous") == Caller()

@@ -39,7 +39,7 @@ def test_without_a_command_the_commands_are_shown_and_the_version_if_asked() -> 
 def test_help_has_whole_names_types_and_defaults_in_groups() -> None:
     shown = CliRunner().invoke(app, ["serve", "--help"], env={"COLUMNS": "80"}).stdout
     flags = ["--" + name.replace("_", "-") for name in Settings.model_fields]
-    secret = {"--api-keys", "--admin-keys", "--hf-token"}
+    secret = {"--api-keys", "--admin-keys", "--hf-token", "--queue-url", "--webhook-secret"}
     assert [f for f in flags if f not in secret | {"--models"} and f"  {f} " not in shown] == []
     assert not any(flag in shown.split() for flag in secret)
     sections = [line for line in shown.splitlines() if line.endswith("settings:")]
@@ -86,6 +86,16 @@ def test_a_store_that_cannot_be_used_is_one_line_and_exit_code_two(
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
     assert "responses_store: nowhere/responses.db" in done.stderr
+
+
+def test_batches_that_cannot_be_kept_are_one_line_and_exit_code_two(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("no folder")
+    done = llmserve("serve", tiny_model, cwd=tmp_path, jobs_dir="file")
+    assert done.returncode == 2
+    assert "jobs_dir: file cannot be used" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_config_shows_where_each_value_came_from_and_no_secret(tmp_path: Path) -> None:

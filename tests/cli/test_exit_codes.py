@@ -12,6 +12,7 @@ from llmserve.cli.main import main
 
 COMMANDS = [
     ("ps", "--url"), ("load", "--url"), ("chat",), ("bench",), ("doctor",), ("health",),
+    ("batch", "status", "--url"),
 ]  # fmt: skip
 
 

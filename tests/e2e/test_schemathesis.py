@@ -24,7 +24,11 @@ HOOKS = {"SCHEMATHESIS_HOOKS": hooks.__name__, "PYTHONPATH": str(Path(hooks.__fi
 @pytest.mark.timeout(540)
 def test_no_request_of_the_schema_is_a_server_error(tiny_model: Path, tmp_path: Path) -> None:
     with running_server(
-        tmp_path, tiny_model, request_timeout_seconds=0.2, responses_store=tmp_path / "r.db"
+        tmp_path,
+        tiny_model,
+        request_timeout_seconds=0.2,
+        responses_store=tmp_path / "r.db",
+        jobs_dir=tmp_path / "jobs",
     ) as server:
         done = subprocess.run(
             [

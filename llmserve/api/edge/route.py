@@ -32,10 +32,11 @@ def keyed_route(
     own_headers: OwnHeaders = openai_headers,
     *,
     takes_any_type: bool = False,
+    is_upload: bool = False,
 ) -> type[APIRoute]:
     """The route class for a router whose callers `identify` lets in, whose errors look like
     `error_shape`, and whose responses have `own_headers`. With `takes_any_type` a body is JSON
-    whatever its Content-Type says, unless a web page sends it.
+    whatever its Content-Type says, unless a web page sends it; with `is_upload` it is a file.
 
     FastAPI reads and parses a body before it calls any dependency: it would read a stranger's
     megabytes, and say what is wrong with them, before anybody asked for a key.
@@ -57,8 +58,8 @@ def keyed_route(
                 body = BoundedBody(
                     request.headers,
                     request.receive,
-                    settings.max_body_bytes,
-                    settings.body_timeout_seconds,
+                    settings.max_upload_bytes if is_upload else settings.max_body_bytes,
+                    settings.upload_timeout_seconds if is_upload else settings.body_timeout_seconds,
                 )
                 return await handle(_KeyedRequest(request.scope, body, field))
 

@@ -96,6 +96,12 @@ class ChatBody(ChatNoOpFields, OpenAIBody):
     continue_final_message: bool | None = Field(
         None, description="The answer goes on in the last message (vLLM's field)."
     )
+    background: bool | None = Field(
+        None, description="Answer at once, with an id by which the answer can be asked for."
+    )
+    webhook_url: str | None = Field(
+        None, max_length=2048, description="With `background`: where to tell that it has ended."
+    )
 
     @field_validator("messages")
     @classmethod
@@ -140,6 +146,10 @@ class ChatBody(ChatNoOpFields, OpenAIBody):
             raise ValueError("functions is the older form of tools; send one of them")
         if self.tool_choice is not None and self.function_call is not None:
             raise ValueError("function_call is the older form of tool_choice; send one of them")
+        if self.background and self.stream:
+            raise ValueError("an answer in the background is not streamed; send one of them")
+        if self.webhook_url is not None and not self.background:
+            raise ValueError("webhook_url is for requests with `background: true`")
         if self.continue_final_message and self.add_generation_prompt:
             raise ValueError(
                 "continue_final_message goes on in the last message and add_generation_prompt "

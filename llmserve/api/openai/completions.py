@@ -9,6 +9,7 @@ from llmserve.api.container import identify
 from llmserve.api.edge.route import keyed_route
 from llmserve.api.error_shape import openai_error
 from llmserve.api.exchange import TheExchange
+from llmserve.api.openai import background
 from llmserve.api.openai.chat_body import ChatBody
 from llmserve.api.openai.chat_writer import ChatWriter
 from llmserve.api.openai.completion_body import CompletionBody
@@ -20,6 +21,8 @@ router = APIRouter(prefix="/v1", route_class=keyed_route(identify, openai_error)
 @router.post("/chat/completions", response_class=Response)
 async def chat_completions(body: ChatBody, exchange: TheExchange) -> Response:
     """Continue a conversation."""
+    if body.background:
+        return await background.begin(body, exchange)
     generations = await exchange.open(body)
     writer = ChatWriter(
         generations,

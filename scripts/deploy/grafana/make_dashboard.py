@@ -170,6 +170,15 @@ SECTIONS: dict[str, tuple[Panel, ...]] = {
         )),
         Panel("Event-loop lag", "s", quantiles("event_loop_lag_seconds", HERE)),
     ),
+    "Batches": (
+        Panel("Lines by outcome", "reqps", (rate("batch_lines_total", "outcome", HERE),)),
+        Panel("Lines that wait", "short", (
+            (f"max (llmserve_batch_lines_waiting{{{HERE}}})", "lines"),
+        )),
+        Panel("Open batches", "short", (
+            (f"max (llmserve_batches_open{{{HERE}}})", "batches"),
+        )),
+    ),
     "GPU": (
         Panel("GPU memory", "bytes", (
             gauge("gpu_memory_used_bytes", "instance, gpu", HERE),

@@ -1,0 +1,1 @@
+"""Work that outlives whoever asked for it: files of requests, and single ones."""

@@ -1,0 +1,1 @@
+"""The queue in a SQLite file: for the workers of one box."""
