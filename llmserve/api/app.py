@@ -32,7 +32,8 @@ from llmserve.api.ollama import models as ollama_models
 from llmserve.api.ollama import refused as ollama_refused
 from llmserve.api.ollama import root as ollama_root
 from llmserve.api.ollama import routes as ollama
-from llmserve.api.openai import completions, models, tokenize
+from llmserve.api.openai import chat_socket, completions, models, tokenize
+from llmserve.api.playground.routes import playground_router
 from llmserve.api.responses import routes as responses
 from llmserve.api.responses import stored_routes as stored_responses
 from llmserve.api.tgi import routes as tgi
@@ -70,11 +71,13 @@ def create_app(settings: Settings, board: int | None = None) -> FastAPI:
     )
     app.state.making_document = asyncio.Lock()
     routers = (
+        *((playground_router(),) if settings.playground else ()),  # `/` before Ollama's
         docs.router,
         probes.router,
         admin.router,
         native.router,
         websocket.router,
+        chat_socket.router,
         completions.router,
         anthropic.router,
         anthropic_models.router,  # before OpenAI's: they are for requests with a certain header
