@@ -9,7 +9,7 @@ import { callViews } from "./tool_calls.js";
 export class AnswerView {
   /** @param {() => void} [onGrown] the answer takes more room than before. */
   constructor(onGrown = () => {}) {
-    this.prose = h("div", { class: "prose" });
+    this.prose = h("div", { class: "prose said" });
     this.thoughts = h("div", { class: "prose" });
     this.reasoning = h("details", { class: "reasoning", hidden: true }, h("summary", { t: "reasoning" }), this.thoughts);
     this.calls = h("div", { class: "calls" });

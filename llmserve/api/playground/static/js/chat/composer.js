@@ -19,7 +19,7 @@ export class Composer {
     this.button = h("button", { type: "submit", id: "send", class: "round primary" });
     form.append(
       h("div", { class: "composer-box" }, this.field, this.button),
-      h("p", { class: "composer-note", t: "composer.note" }),
+      h("p", { class: "composer-note" }, h("span", { t: "composer.keys" }), " ", h("span", { t: "composer.note" })),
     );
     form.addEventListener("submit", (event) => {
       event.preventDefault();

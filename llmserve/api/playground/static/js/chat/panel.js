@@ -91,7 +91,7 @@ export class Panel {
         field.removeAttribute("data-t-placeholder");
         field.placeholder = String(value);
       } else {
-        setText(field, "placeholder", name === "seed" ? "default.random" : "default.none");
+        setText(field, "placeholder", name === "seed" ? "default.random" : "default.unbounded");
       }
     }
   }

@@ -10,7 +10,7 @@ export class RequestPane {
   constructor(current) {
     this.current = current;
     this.kind = KINDS[0];
-    this.shown = h("pre", { id: "request", tabindex: "0", label: "group.request" });
+    this.shown = h("pre", { id: "request", tabindex: "0", role: "region", label: "group.request" });
     const tabs = KINDS.map((kind) => this.#tab(kind));
     this.element = h(
       "div",

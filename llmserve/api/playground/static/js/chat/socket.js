@@ -73,14 +73,16 @@ async function opened(client, signal) {
   const key = client.keys.value;
   if (key && !TOKEN.test(key)) throw new Failure(t("failure.socket_key"));
   const socket = new WebSocket(url, key ? [SUBPROTOCOL, KEY + key] : [SUBPROTOCOL]);
+  const giveUp = () => socket.close();
+  signal.addEventListener("abort", giveUp);
   await new Promise((resolve, reject) => {
     socket.addEventListener("open", resolve, { once: true });
     socket.addEventListener("close", reject, { once: true });
-    signal.addEventListener("abort", () => socket.close(), { once: true });
   }).catch(async () => {
     // A browser does not say why a socket was refused: the same key is asked for over HTTP.
     if (!signal.aborted) await client.models();
     throw new Failure(t("failure.socket"));
   });
+  signal.removeEventListener("abort", giveUp);
   return socket;
 }
