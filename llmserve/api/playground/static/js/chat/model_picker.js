@@ -1,7 +1,7 @@
 /** The choice among the served models. */
 
 import { h } from "../lib/dom.js";
-import { t } from "../lib/i18n.js";
+import { hasText, t } from "../lib/i18n.js";
 import { preference, setPreference } from "../lib/preferences.js";
 
 export class ModelPicker {
@@ -40,6 +40,7 @@ export class ModelPicker {
 }
 
 function optionOf({ id, status }) {
-  const text = status === "ready" ? id : `${id} (${t(`model.${status}`)})`;
+  const key = `model.${status}`;
+  const text = status === "ready" ? id : `${id} (${hasText(key) ? t(key) : status})`;
   return h("option", { value: id, text });
 }

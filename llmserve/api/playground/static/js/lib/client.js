@@ -17,11 +17,12 @@ export class Client {
    * A response that is no error.
    *
    * @param {string} path relative to the server's address.
-   * @param {{body?: object, signal?: AbortSignal}} [options] with a body it is a POST of JSON.
+   * @param {{body?: object, signal?: AbortSignal, isStatusFree?: boolean}} [options] with a body it
+   *     is a POST of JSON; `isStatusFree` takes an answer of any status.
    * @returns {Promise<Response>}
    * @throws {Failure} the server refuses, or is not reached.
    */
-  async request(path, { body, signal } = {}) {
+  async request(path, { body, signal, isStatusFree = false } = {}) {
     const headers = new Headers();
     if (this.keys.value) headers.set("Authorization", `Bearer ${utf8AsLatin1(this.keys.value)}`);
     if (body !== undefined) headers.set("Content-Type", "application/json");
@@ -34,7 +35,7 @@ export class Client {
       if (signal?.aborted) throw error;
       throw new Failure(t("failure.unreachable"));
     }
-    if (!response.ok) throw await Failure.of(response);
+    if (!response.ok && !isStatusFree) throw await Failure.of(response);
     return response;
   }
 

@@ -26,6 +26,15 @@ export function t(key, values = {}) {
   return text.replace(/\{(\w+)\}/g, (_, name) => String(values[name]));
 }
 
+/**
+ * Whether there are words for a key.
+ *
+ * @param {string} key
+ */
+export function hasText(key) {
+  return key in TEXTS.en;
+}
+
 /** The code of the language that is spoken now. */
 export function language() {
   return chosen;
