@@ -21,8 +21,8 @@ FILES: Final[Mapping[tuple[str, ...], tuple[str, ...]]] = {
     ),
     ("pair",): (
         "deploy/test_prometheus.py", "e2e/test_models.py", "e2e/test_resuming.py",
-        "e2e/test_run_directory.py", "e2e/test_shutdown.py", "e2e/test_stored_responses.py",
-        "e2e/test_workers.py",
+        "e2e/test_run_directory.py", "e2e/test_shutdown.py", "e2e/test_status_page.py",
+        "e2e/test_stored_responses.py", "e2e/test_workers.py",
     ),
     ("demo",): (
         "cli/test_conversation.py", "deploy/test_nginx.py", "doctor/test_examination.py",

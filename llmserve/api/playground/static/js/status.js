@@ -2,6 +2,7 @@
 
 import { Client } from "./lib/client.js";
 import { h } from "./lib/dom.js";
+import { Failure } from "./lib/failure.js";
 import { startLanguage, setText } from "./lib/i18n.js";
 import { icon } from "./lib/icons.js";
 import { askForKey } from "./lib/key_dialog.js";
@@ -47,6 +48,7 @@ class Status {
       new Chart("chart.rate", [{ name: "rate", key: "tokens_per_second" }], count, 10),
       new Chart("chart.ttft", [line("ttft50", "p50"), line("ttft95", "p95")], duration, 0.01),
       new Chart("chart.itl", [line("itl50", "p50"), line("itl95", "p95")], duration, 0.001),
+      new Chart("chart.failures", [line("refused"), line("failed")], count, 1),
       new Chart("chart.kv", [{ name: "kv", key: "in_use" }], share, 1),
     ];
     byId("charts").append(...this.charts.map(({ element }) => element));
@@ -56,7 +58,7 @@ class Status {
     this.gpus = new GPUs(byId("gpus"));
     byId("bar").append(
       h("a", { class: "brand", href: "./" }, h("span", { class: "mark", "aria-hidden": "true" }), "llmserve"),
-      h("a", { class: "foot", href: "./" }, icon("chat"), h("span", { t: "chat.title" })),
+      h("a", { class: "foot", href: "./", label: "chat.title" }, icon("chat"), h("span", { t: "chat.title" })),
       h("span", { class: "space" }),
       themePicker(),
       languagePicker(),
@@ -126,6 +128,7 @@ class Status {
         }
       }
     } catch (error) {
+      if (!(error instanceof Failure)) throw error;
       toast(error.message);
     }
   }

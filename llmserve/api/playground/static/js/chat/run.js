@@ -42,9 +42,7 @@ export class Run {
         else this.#take(answer, event.chunk);
       }
     } catch (error) {
-      if (!this.stopping.signal.aborted) {
-        this.failure = error instanceof Failure ? error : new Failure(String(error));
-      }
+      if (!this.stopping.signal.aborted) this.failure = failureOf(error);
     }
     if (this.stopping.signal.aborted) answer.finishReason = "stopped";
     this.#keep(answer);
@@ -75,4 +73,11 @@ export class Run {
     if (reasoning !== "") this.message.reasoning = reasoning;
     if (answer.toolCalls.length > 0) this.message.toolCalls = answer.toolCalls;
   }
+}
+
+/** Every error but the server's is a bug of ours: the console has it, too. */
+function failureOf(error) {
+  if (error instanceof Failure) return error;
+  reportError(error);
+  return new Failure(String(error));
 }

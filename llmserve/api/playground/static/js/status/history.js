@@ -11,7 +11,11 @@ const HISTOGRAMS = {
   ttft: "llmserve_time_to_first_token_seconds",
   itl: "llmserve_inter_token_latency_seconds",
 };
-const TOKENS = "llmserve_generation_tokens_total";
+const COUNTERS = {
+  tokens: "llmserve_generation_tokens_total",
+  refused: "llmserve_requests_rejected_total",
+  failed: "llmserve_request_failure_total",
+};
 
 export class History {
   constructor() {
@@ -26,7 +30,8 @@ export class History {
    * @param {number} at seconds, on a clock that only goes forward.
    */
   add(metrics, at) {
-    const reading = { at, tokens: metrics.sum(TOKENS) ?? 0 };
+    const reading = { at };
+    for (const [name, series] of Object.entries(COUNTERS)) reading[name] = metrics.sum(series) ?? 0;
     for (const [name, series] of Object.entries(HISTOGRAMS)) reading[name] = metrics.histogram(series);
     const before = this.readings.at(-1);
     // A counter that fell belongs to a server that was started anew.
@@ -36,7 +41,9 @@ export class History {
       at,
       running: metrics.sum("llmserve_num_requests_running") ?? 0,
       waiting: metrics.sum("llmserve_num_requests_waiting") ?? 0,
-      rate: this.#rate(),
+      rate: this.#rate("tokens"),
+      refused: this.#rate("refused"),
+      failed: this.#rate("failed"),
       kv: metrics.most("llmserve_kv_cache_usage_perc"),
       ttft50: this.#percentile("ttft", 0.5),
       ttft95: this.#percentile("ttft", 0.95),
@@ -47,10 +54,10 @@ export class History {
     if (this.points.length > READINGS) this.points.shift();
   }
 
-  /** Tokens per second since the reading before. */
-  #rate() {
+  /** How fast a counter has grown since the reading before, per second. */
+  #rate(name) {
     const [before, now] = this.readings.slice(-2);
-    return now === undefined ? 0 : (now.tokens - before.tokens) / (now.at - before.at);
+    return now === undefined ? 0 : (now[name] - before[name]) / (now.at - before.at);
   }
 
   #percentile(name, share) {

@@ -53,28 +53,39 @@ export class Live {
   async #read(signal) {
     while (!signal.aborted) {
       if (!document.hidden) {
-        await this.#once("metrics", signal, async (response) =>
-          this.listeners.onMetrics(new Metrics(await response.text())),
-        );
-        await this.#once("health/ready", signal, async (response) =>
-          this.listeners.onHealth(await response.json()),
-        );
+        const metrics = await this.#text("metrics", signal);
+        if (metrics !== null) this.listeners.onMetrics(new Metrics(metrics));
+        const health = await this.#text("health/ready", signal);
+        if (health !== null) this.#takeHealth(health);
       }
       await pause(READ_MS);
     }
   }
 
-  async #once(path, signal, take) {
+  /** A proxy may have answered in place of the server: then there are no models in it. */
+  #takeHealth(text) {
+    let health = null;
+    try {
+      health = JSON.parse(text);
+    } catch {
+      // A proxy's page.
+    }
+    if (health?.models) this.listeners.onHealth(health);
+    else this.listeners.onReached(false);
+  }
+
+  /** What is at this path; null where the server does not tell, or is not reached. */
+  async #text(path, signal) {
+    let text = null;
     try {
       // A server that is loading answers 503, with what it is doing.
       const response = await this.client.request(path, { signal, isStatusFree: path !== "metrics" });
-      if (signal.aborted) return;
-      await take(response);
-      this.listeners.onReached(true);
+      text = await response.text();
     } catch (error) {
-      if (signal.aborted || error.isAboutKey) return;
-      this.listeners.onReached(false);
+      if (signal.aborted || error.isAboutKey) return null;
     }
+    this.listeners.onReached(text !== null);
+    return signal.aborted ? null : text;
   }
 }
 

@@ -78,7 +78,7 @@ class Card {
     const isLoading = status === "loading";
     this.bar.hidden = !isLoading;
     if (isLoading) this.bar.value = fraction ?? 0;
-    const progress = isLoading ? [stage, fraction === undefined ? null : share(fraction)] : [];
+    const progress = isLoading ? [stage, (fraction ?? null) === null ? null : share(fraction)] : [];
     this.words.textContent = error ?? progress.filter(Boolean).join(", ");
   }
 

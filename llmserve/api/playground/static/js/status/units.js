@@ -20,7 +20,7 @@ export function share(value) {
 
 /** @param {number|null} value bytes. */
 export function bytes(value) {
-  if (value === null || value === undefined) return "–";
+  if (!value) return "–";
   const [unit, size] = value < 2 ** 30 ? ["MiB", 2 ** 20] : ["GiB", 2 ** 30];
   return `${(value / size).toLocaleString(language(), { maximumSignificantDigits: 3 })} ${unit}`;
 }
