@@ -86,7 +86,7 @@ def test_an_answer_is_typed_token_by_token_and_survives_a_reload(page: Page) -> 
     assert len(growth) > 3
     assert all(said.startswith(text) for text in growth)
     assert [len(text) for text in growth] == sorted(len(text) for text in growth)
-    assert "first after" in (page.locator(LAST + " .stats").text_content() or "")
+    assert "first token after" in (page.locator(LAST + " .stats").text_content() or "")
     page.reload()
     expect(page.locator(".bubble")).to_have_text(QUESTION)
     expect(page.locator(LAST + " .said")).to_have_text(said)
@@ -164,7 +164,7 @@ def test_conversations_are_listed_renamed_deleted_and_carried_over(
     titles = page.locator("#conversations .title")
     expect(titles).to_have_text(["The second one", "The first one"])
     titles.nth(1).hover()
-    page.get_by_role("button", name="Rename").nth(1).click()
+    page.get_by_role("button", name="Rename").click()
     page.keyboard.type("Another name")
     page.keyboard.press("Enter")
     expect(titles).to_have_text(["The second one", "Another name"])
@@ -173,7 +173,7 @@ def test_conversations_are_listed_renamed_deleted_and_carried_over(
     file = tmp_path / "conversations.json"
     download.value.save_as(file)
     titles.first.hover()
-    page.get_by_role("button", name="Delete").first.click()
+    page.get_by_role("button", name="Delete").click()
     expect(titles).to_have_text(["Another name"])
     page.get_by_role("button", name="Undo").click()
     expect(titles).to_have_count(2)
@@ -230,19 +230,54 @@ def test_a_tool_is_called_and_told_its_result(page: Page) -> None:
     expect(page.locator(LAST + " .said")).not_to_be_empty()
 
 
+def answer_with(page: Page, *deltas: dict[str, Any]) -> None:
+    """From now on a model says this."""
+    chunks = [{"choices": [{"index": 0, "delta": d, "finish_reason": None}]} for d in deltas]
+    chunks[-1]["choices"][0]["finish_reason"] = "stop"
+    body = "".join(f"data: {json.dumps(chunk)}\n\n" for chunk in chunks) + "data: [DONE]\n\n"
+    page.route(
+        "**/v1/chat/completions",
+        lambda route: route.fulfill(body=body, content_type="text/event-stream"),
+    )
+
+
+def test_what_a_model_thinks_is_folded_away(page: Page) -> None:
+    answer_with(page, {"reasoning_content": "First *think*."}, {"content": "Then speak."})
+    send(page, "Hello")
+    expect(page.locator(LAST + " .said")).to_have_text("Then speak.")
+    thoughts = page.get_by_text("First think.")
+    expect(thoughts).to_be_hidden()
+    page.get_by_text("Reasoning", exact=True).click()
+    expect(thoughts).to_be_visible()
+    with page.expect_request("**/v1/chat/completions") as sent:
+        send(page, "Go on")
+    told = [message["content"] for message in sent.value.post_data_json["messages"]]
+    assert told == ["Hello", "Then speak.", "Go on"]
+
+
+def test_a_reader_who_scrolled_away_is_left_where_he_is(page: Page) -> None:
+    answer_with(page, {"content": "\n\n".join(f"Line {n}" for n in range(60))})
+    send(page, "Hello")
+    expect(page.get_by_text("Line 59", exact=True)).to_be_in_viewport()
+    page.unroute_all()
+    endless(page)
+    send(page, "Go on")
+    expect(page.locator(".running .said")).not_to_be_empty()
+    page.locator("#thread").evaluate("(thread) => { thread.scrollTop = 0; }")
+    expect(page.get_by_text("Line 0", exact=True)).to_be_in_viewport()
+    page.get_by_role("button", name="Stop", exact=True).click()
+    expect(page.locator(LAST + " .stats")).to_contain_text("stopped")
+    expect(page.get_by_text("Line 0", exact=True)).to_be_in_viewport()
+
+
 def test_what_a_model_writes_is_never_run(browser: Browser, demo: Server) -> None:
     text = (
         '<img src=x onerror="window.hacked = 1"><script>window.hacked = 1</script>\n\n'
         "[here](javascript:window.hacked=1) ![there](https://elsewhere.example/x.png)\n\n"
         "```html\n<b onclick='x()'>code</b>\n```\n"
     )
-    chunk = {"choices": [{"index": 0, "delta": {"content": text}, "finish_reason": "stop"}]}
-    body = f"data: {json.dumps(chunk)}\n\ndata: [DONE]\n\n"
     with visiting(browser, demo.url) as page:
-        page.route(
-            "**/v1/chat/completions",
-            lambda route: route.fulfill(body=body, content_type="text/event-stream"),
-        )
+        answer_with(page, {"content": text})
         send(page, "Be evil.")
         expect(page.locator(LAST + " figure code")).to_have_text("<b onclick='x()'>code</b>")
         expect(page.locator(LAST + " .said")).to_contain_text("<script>window.hacked")
@@ -269,7 +304,7 @@ def test_a_phone_has_the_whole_of_it(browser: Browser, demo: Server) -> None:
         page.get_by_role("button", name="Settings").tap()
         expect(page.locator("#panel")).to_be_visible()
         assert page.evaluate(overflow) == 0
-        page.locator("#thread").tap(position={"x": 5, "y": 5})
+        page.touchscreen.tap(5, 400)
         expect(page.locator("#panel")).to_be_hidden()
 
 

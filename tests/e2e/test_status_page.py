@@ -106,6 +106,21 @@ def test_who_is_no_operator_sees_less_and_is_asked_for_a_key(
         expect(page.locator(".notice")).to_contain_text("not an operator's")
 
 
+def test_gpus_are_there_where_the_server_tells_of_them(browser: Browser, pair: Server) -> None:
+    series = {
+        "memory_used_bytes": 2**30,
+        "memory_total_bytes": 80 * 2**30,
+        "utilization_ratio": 0.5,
+    }
+    text = "".join(f'llmserve_gpu_{name}{{gpu="0"}} {value}\n' for name, value in series.items())
+    with visiting(browser, pair.url, "/status") as page:
+        expect(page.locator("#gpus")).to_be_hidden()
+        page.route("**/metrics", lambda route: route.fulfill(body=text))
+        expect(page.locator("#gpus tr[data-id='0'] td")).to_have_text(
+            ["0", "1 GiB", "80 GiB", "50%"]
+        )
+
+
 def test_a_server_that_is_gone_is_told_and_found_again(page: Page) -> None:
     page.route("**/metrics", lambda route: route.abort())
     page.route("**/health/ready", lambda route: route.abort())

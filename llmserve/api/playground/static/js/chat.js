@@ -90,7 +90,7 @@ class Chat {
     this.sidebarDrawer.set(this.sidebarDrawer.beside.matches);
     this.panelDrawer.set(false);
     document.addEventListener("keydown", (event) => {
-      if (event.key === "Escape") this.runs.get(this.current.id)?.stop();
+      if (event.key === "Escape" && !document.querySelector("dialog")) this.runs.get(this.current.id)?.stop();
     });
     document.addEventListener("languagechosen", () => this.#list());
   }
@@ -164,15 +164,15 @@ class Chat {
 
   #ended(run) {
     const hadFocus = document.activeElement === document.body;
-    this.#show();
+    this.thread.settle(this.current, run.view, run.message !== null);
+    this.composer.setBusy(false);
     this.request.refresh();
     if (run.failure !== null) {
       const { element } = new FailureView(run.failure, {
         onRetry: () => this.#regenerate(),
         onKey: () => this.#askForKey("key.needed"),
       });
-      this.thread.list.append(element);
-      this.thread.follow();
+      this.thread.append(element);
     } else {
       const calls = openCalls(this.current);
       const said = run.message?.content.slice(0, SPOKEN_LETTERS) ?? "";

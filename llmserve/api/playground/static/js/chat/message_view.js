@@ -23,12 +23,21 @@ export function messageView(conversation, index, listeners, isIdle) {
   if (message.role === "tool") return resultView(conversation, message);
   const view = new AnswerView();
   view.showWhole(message);
-  if (isLast && isIdle) {
-    view.offer(actionButton("again", "regenerate", () => listeners.onRegenerate()));
-    const open = openCalls(conversation);
-    if (open.length > 0) view.element.append(resultsForm(open, listeners.onResults));
-  }
+  if (isLast && isIdle) offerNext(conversation, view, listeners);
   return view.element;
+}
+
+/**
+ * What can be done after the last answer: make it again, or tell the results of its calls.
+ *
+ * @param {import("./conversation.js").Conversation} conversation
+ * @param {AnswerView} view
+ * @param {object} listeners those of `messageView`.
+ */
+export function offerNext(conversation, view, listeners) {
+  view.offer(actionButton("again", "regenerate", () => listeners.onRegenerate()));
+  const open = openCalls(conversation);
+  if (open.length > 0) view.element.append(resultsForm(open, listeners.onResults));
 }
 
 /**

@@ -1,7 +1,7 @@
 /** The messages on the page, the newest in sight unless the visitor scrolled away from it. */
 
 import { h } from "../lib/dom.js";
-import { messageView } from "./message_view.js";
+import { messageView, offerNext } from "./message_view.js";
 
 const NEAR_PX = 80;
 
@@ -36,6 +36,29 @@ export class Thread {
     if (answerView !== null) views.push(answerView.element);
     this.list.replaceChildren(...(views.length > 0 ? views : [this.#welcome()]));
     this.isAtEnd = true;
+    this.follow();
+  }
+
+  /**
+   * The answer that was being written is complete, or nothing came of it. All else stays as it is.
+   *
+   * @param {import("./conversation.js").Conversation} conversation
+   * @param {import("./answer_view.js").AnswerView} answerView
+   * @param {boolean} hasAnswer
+   */
+  settle(conversation, answerView, hasAnswer) {
+    if (hasAnswer) offerNext(conversation, answerView, this.listeners);
+    else answerView.element.remove();
+    this.follow();
+  }
+
+  /**
+   * Show something below the messages.
+   *
+   * @param {HTMLElement} element
+   */
+  append(element) {
+    this.list.append(element);
     this.follow();
   }
 

@@ -17,7 +17,7 @@ export class Drawer {
     this.beside.addEventListener("change", () => this.set(this.isOpen && this.beside.matches));
     document.addEventListener("keydown", (event) => {
       if (event.key === "Escape" && this.isOpen && !this.beside.matches) {
-        event.stopPropagation();
+        event.stopImmediatePropagation();
         this.set(false);
       }
     });

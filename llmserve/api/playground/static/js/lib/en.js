@@ -147,7 +147,7 @@ export const en = {
   "stats.rate": "{rate} tokens/s",
   "stats.token": "{count} token",
   "stats.tokens": "{count} tokens",
-  "stats.ttft": "first after {seconds} s",
+  "stats.ttft": "first token after {seconds} s",
   "status": "Status",
   "status.title": "Status",
   "stop": "Stop",

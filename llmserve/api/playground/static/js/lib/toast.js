@@ -1,4 +1,4 @@
-/** Short notices at the foot of the page, with at most one thing to do. */
+/** Short notices over the page, with at most one thing to do. */
 
 import { h } from "./dom.js";
 import { t } from "./i18n.js";
