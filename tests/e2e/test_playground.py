@@ -186,6 +186,8 @@ def test_conversations_are_listed_renamed_deleted_and_carried_over(
 
 
 def test_the_panes_show_what_is_sent_and_check_it(page: Page) -> None:
+    told = page.locator("#option-temperature").get_attribute("placeholder")
+    assert told == "0.7", "what the model's folder says"
     option(page, "sampling", "temperature", "0")
     option(page, "format", "format", "schema")
     option(page, "format", "schema", '{"type": ')
@@ -193,6 +195,7 @@ def test_the_panes_show_what_is_sent_and_check_it(page: Page) -> None:
     send(page, "Fill in name and age as JSON: Anna is 7 years old.")
     expect(page.locator(".toast")).to_contain_text("cannot be sent")
     expect(page.locator("#option-schema")).to_be_focused()
+    expect(page.locator("#request")).to_have_text("One of the settings cannot be sent.")
     page.locator("#group-format").get_by_role("button", name="Insert an example").click()
     expect(page.locator("#problem-schema")).to_be_hidden()
     page.locator("#group-request summary").click()

@@ -10,6 +10,7 @@ export class AnswerView {
   /** @param {() => void} [onGrown] the answer takes more room than before. */
   constructor(onGrown = () => {}) {
     this.prose = h("div", { class: "prose said" });
+    this.reasoningKey = "reasoning";
     this.thoughts = h("div", { class: "prose" });
     this.reasoning = h("details", { class: "reasoning", hidden: true }, h("summary", { t: "reasoning" }), this.thoughts);
     this.calls = h("div", { class: "calls" });
@@ -61,7 +62,7 @@ export class AnswerView {
       this.reasoning.hidden = false;
       this.thinking.write(reasoning);
     }
-    setText(this.reasoning.firstChild, "text", content === "" ? "reasoning.now" : "reasoning");
+    this.#nameReasoning(content === "" ? "reasoning.now" : "reasoning");
     if (content !== this.typewriter.text) this.typewriter.write(content);
     if (toolCalls.length > 0) this.calls.replaceChildren(...callViews(toolCalls));
   }
@@ -77,9 +78,16 @@ export class AnswerView {
     this.grow({ reasoning: "", toolCalls: [], ...message });
     this.typewriter.finish();
     this.thinking.finish();
-    setText(this.reasoning.firstChild, "text", "reasoning");
+    this.#nameReasoning("reasoning");
     if (message.content !== "") this.actions.append(copyButton(() => message.content));
     this.notes.replaceChildren(...notesOf(message));
+  }
+
+  /** Not for every token. */
+  #nameReasoning(key) {
+    if (key === this.reasoningKey) return;
+    this.reasoningKey = key;
+    setText(this.reasoning.firstChild, "text", key);
   }
 
   /** @param {HTMLElement} button something that can be done to it. */

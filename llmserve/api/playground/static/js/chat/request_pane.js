@@ -3,6 +3,7 @@
 import { SERVER } from "../lib/client.js";
 import { copyButton } from "../lib/copying.js";
 import { h } from "../lib/dom.js";
+import { t } from "../lib/i18n.js";
 import { KINDS, program } from "./copy_as.js";
 
 export class RequestPane {
@@ -24,7 +25,8 @@ export class RequestPane {
   /** Show it anew: something of it has changed. */
   refresh() {
     const { body, hasKey } = this.current();
-    this.shown.textContent = body === null ? "" : program(this.kind, body, SERVER.href, hasKey);
+    this.shown.textContent =
+      body === null ? t("problem.told") : program(this.kind, body, SERVER.href, hasKey);
   }
 
   #tab(kind) {

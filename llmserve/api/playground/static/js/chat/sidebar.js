@@ -1,7 +1,7 @@
 /** The list of conversations: open, rename, delete, export and import. */
 
 import { h } from "../lib/dom.js";
-import { t } from "../lib/i18n.js";
+import { language, t } from "../lib/i18n.js";
 import { iconButton } from "../lib/page_controls.js";
 import { icon } from "../lib/icons.js";
 
@@ -13,6 +13,8 @@ export class Sidebar {
    */
   constructor(element, listeners) {
     this.listeners = listeners;
+    this.shown = "";
+    this.isRenaming = false;
     this.list = h("ul", { class: "conversations", id: "conversations" });
     this.file = h("input", { type: "file", accept: ".json,application/json", hidden: true });
     this.file.addEventListener("change", () => this.#import());
@@ -44,6 +46,10 @@ export class Sidebar {
    * @param {string} currentId
    */
   show(conversations, currentId) {
+    // An answer that grows is kept every second: nothing under the visitor's hand may change then.
+    const shown = JSON.stringify([currentId, language(), conversations.map(({ id, title }) => [id, title])]);
+    if (shown === this.shown || this.isRenaming) return;
+    this.shown = shown;
     this.list.replaceChildren(...conversations.map((c) => this.#entry(c, c.id === currentId)));
   }
 
@@ -66,10 +72,11 @@ export class Sidebar {
   /** A field in place of the title, until Enter, Escape, or a click elsewhere. */
   #rename(entry, conversation) {
     const field = h("input", { class: "title", value: conversation.title, label: "rename" });
-    let isOver = false;
+    this.isRenaming = true;
     const end = (isKept) => {
-      if (isOver) return;
-      isOver = true;
+      if (!this.isRenaming) return;
+      this.isRenaming = false;
+      this.shown = "";
       const title = isKept ? field.value.trim() : conversation.title;
       this.listeners.onRename(conversation.id, title || conversation.title);
     };

@@ -7,7 +7,7 @@ const PATHS = {
   close: "M6 6l12 12M18 6L6 18",
   plus: "M12 5v14M5 12h14",
   send: "M12 19V5M6 11l6-6 6 6",
-  stop: "M8 8h8v8H8z",
+  stop: "M7 7h10v10H7z",
   copy: "M9 9h10v11H9zM5 15V4h10",
   edit: "M4 20l1-4L16.5 4.5l3 3L8 19z",
   again: "M19 12a7 7 0 1 1-2-5l2 2M19 4v5h-5",
@@ -31,6 +31,6 @@ const PATHS = {
  * @returns {SVGElement}
  */
 export function icon(name) {
-  const attributes = { class: "icon", viewBox: "0 0 24 24", "aria-hidden": "true", focusable: "false" };
+  const attributes = { class: `icon icon-${name}`, viewBox: "0 0 24 24", "aria-hidden": "true", focusable: "false" };
   return svg("svg", attributes, svg("path", { d: PATHS[name] }));
 }
