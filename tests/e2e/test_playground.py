@@ -153,6 +153,18 @@ def test_a_message_is_edited_and_an_answer_made_again(page: Page) -> None:
     expect(page.locator(".message")).to_have_count(2)
 
 
+def test_a_message_without_an_answer_can_be_sent_again(page: Page) -> None:
+    page.route("**/v1/chat/completions", lambda route: route.abort())
+    option(page, "sampling", "max_tokens", "8")
+    send(page, "Hello")
+    expect(page.get_by_role("alert")).to_contain_text("cannot be reached")
+    page.unroute_all()
+    page.reload()
+    page.get_by_role("button", name="Try again").click()
+    expect(page.locator(LAST + " .stats")).to_contain_text("token")
+    expect(page.locator(".message")).to_have_count(2)
+
+
 def test_conversations_are_listed_renamed_deleted_and_carried_over(
     page: Page, tmp_path: Path
 ) -> None:

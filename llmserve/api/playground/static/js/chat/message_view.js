@@ -19,7 +19,12 @@ import { resultsForm } from "./tool_calls.js";
 export function messageView(conversation, index, listeners, isIdle) {
   const message = conversation.messages[index];
   const isLast = index === conversation.messages.length - 1;
-  if (message.role === "user") return userView(message, (text) => listeners.onEdit(index, text));
+  if (message.role === "user") {
+    const view = userView(message, (text) => listeners.onEdit(index, text));
+    // Nothing came of it: the page was closed, say, before the first token.
+    if (isLast && isIdle) view.append(againButton(listeners));
+    return view;
+  }
   if (message.role === "tool") return resultView(conversation, message);
   const view = new AnswerView();
   view.showWhole(message);
@@ -35,20 +40,17 @@ export function messageView(conversation, index, listeners, isIdle) {
  * @param {object} listeners those of `messageView`.
  */
 export function offerNext(conversation, view, listeners) {
-  view.offer(actionButton("again", "regenerate", () => listeners.onRegenerate()));
+  view.offer(againButton(listeners));
   const open = openCalls(conversation);
   if (open.length > 0) view.element.append(resultsForm(open, listeners.onResults));
 }
 
-/**
- * A small button below a message.
- *
- * @param {string} drawing
- * @param {string} key of its text.
- * @param {() => void} onClick
- * @returns {HTMLElement}
- */
-export function actionButton(drawing, key, onClick) {
+function againButton({ onRegenerate }) {
+  return actionButton("again", "regenerate", onRegenerate);
+}
+
+/** A small button below a message. */
+function actionButton(drawing, key, onClick) {
   const fields = { type: "button", class: "quiet small", on: { click: onClick } };
   return h("button", fields, icon(drawing), h("span", { t: key }));
 }
