@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from browser import PHONE, SECONDS, running_browser, violations, visiting
+from needs import needs
 from playwright.sync_api import Browser, Page, WebSocket, expect
 from server import Server, idle_server
 
@@ -207,10 +210,13 @@ def test_the_panes_show_what_is_sent_and_check_it(page: Page) -> None:
     send(page, "Fill in name and age as JSON: Anna is 7 years old.")
     expect(page.locator(".toast")).to_contain_text("cannot be sent")
     expect(page.locator("#option-schema")).to_be_focused()
+    page.locator("#group-request summary").click()
     expect(page.locator("#request")).to_have_text("One of the settings cannot be sent.")
+    page.locator("#group-request summary").click()
     page.locator("#group-format").get_by_role("button", name="Insert an example").click()
     expect(page.locator("#problem-schema")).to_be_hidden()
     page.locator("#group-request summary").click()
+    expect(page.locator("#request")).to_contain_text("Anna")
     shown = json.loads(page.locator("#request").text_content() or "")
     assert shown["response_format"]["json_schema"]["schema"]["required"] == ["name", "age"]
     with page.expect_request("**/v1/chat/completions") as sent:
@@ -222,13 +228,33 @@ def test_the_panes_show_what_is_sent_and_check_it(page: Page) -> None:
         "name": "Anna",
         "age": 7,
     }
-    for kind, words in (
-        ("curl", "curl -N '"),
-        ("Python", "from openai import OpenAI"),
-        ("JavaScript", "await fetch("),
-    ):
-        page.get_by_role("button", name=kind, exact=True).click()
-        expect(page.locator("#request")).to_contain_text(words)
+
+
+@pytest.mark.parametrize(
+    ("kind", "command"),
+    [
+        ("curl", ["bash", "-c"]),
+        ("Python", [sys.executable, "-c"]),
+        ("JavaScript", ["node", "--input-type=module", "-e"]),
+    ],
+)
+def test_a_request_can_be_copied_as_a_program_that_runs(
+    page: Page, kind: str, command: list[str]
+) -> None:
+    program = needs(command[0])
+    option(page, "sampling", "temperature", "0")
+    option(page, "sampling", "top_k", "3")
+    page.locator("#group-request summary").click()
+    page.get_by_label("Message", exact=True).fill(f'It\'s "{kind}". {QUESTION}')
+    page.get_by_role("button", name=kind, exact=True).click()
+    expect(page.locator("#request")).to_contain_text("Which port")
+    text = page.locator("#request").text_content() or ""
+    done = subprocess.run(
+        [program, *command[1:], text], capture_output=True, text=True, timeout=60, check=True
+    )
+    # curl shows the events as they come, and the other two a line for each token, or none.
+    said = "".join(re.findall(r'"content":"([^"]*)"', done.stdout)) or done.stdout.replace("\n", "")
+    assert said.count("8000") == 1, done.stdout + done.stderr
 
 
 def test_a_tool_is_called_and_told_its_result(page: Page) -> None:
@@ -245,15 +271,33 @@ def test_a_tool_is_called_and_told_its_result(page: Page) -> None:
     expect(page.locator(LAST + " .said")).not_to_be_empty()
 
 
-def answer_with(page: Page, *deltas: dict[str, Any]) -> None:
-    """From now on a model says this."""
+def answer_with(page: Page, *deltas: dict[str, Any], end: str | None = None) -> None:
+    """From now on a model says this; `end` takes the place of what ends a stream."""
     chunks = [{"choices": [{"index": 0, "delta": d, "finish_reason": None}]} for d in deltas]
-    chunks[-1]["choices"][0]["finish_reason"] = "stop"
-    body = "".join(f"data: {json.dumps(chunk)}\n\n" for chunk in chunks) + "data: [DONE]\n\n"
+    if end is None:
+        chunks[-1]["choices"][0]["finish_reason"] = "stop"
+        end = "data: [DONE]\n\n"
+    body = "".join(f"data: {json.dumps(chunk)}\n\n" for chunk in chunks) + end
     page.route(
         "**/v1/chat/completions",
         lambda route: route.fulfill(body=body, content_type="text/event-stream"),
     )
+
+
+def test_a_stream_that_fails_keeps_what_came_and_says_why(page: Page) -> None:
+    error = {"error": {"message": "the model failed", "code": "generation_failed"}}
+    for end in (f"data: {json.dumps(error)}\n\n", ""):
+        answer_with(page, {"content": "Half"}, end=end)
+        send(page, "Hello")
+        alert = page.get_by_role("alert")
+        expect(alert).to_contain_text("the model failed" if end else "cut before the answer")
+        expect(page.locator(".message.assistant").last.locator(".said")).to_have_text("Half")
+        expect(page.locator(".message.assistant").last).to_contain_text("interrupted")
+        page.unroute_all()
+    option(page, "sampling", "max_tokens", "8")
+    page.get_by_role("button", name="Retry").click()
+    expect(page.locator(LAST + " .stats")).to_contain_text("token")
+    expect(page.locator(".message")).to_have_count(4)
 
 
 def test_what_a_model_thinks_is_folded_away(page: Page) -> None:

@@ -27,7 +27,7 @@ from llmserve.observability.timings import RequestTimings, access_fields
 HEADER: Final = "X-Request-ID"
 MAX_LENGTH: Final = 128
 ALLOWED: Final = re.compile(rf"[A-Za-z0-9._:/+=-]{{1,{MAX_LENGTH}}}")
-QUIET: Final = ("/health", "/metrics")
+QUIET: Final = ("/health", "/metrics", "/playground")
 HAS_STARTED: Final = "llmserve.has_started"
 """The scope's key for whether the response has started."""
 

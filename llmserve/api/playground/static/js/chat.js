@@ -37,7 +37,7 @@ class Chat {
     this.deleted = new Set();
     this.transport = preference("transport", "sse");
     this.picker = new ModelPicker(() => this.#settingsChanged());
-    this.request = new RequestPane(() => ({ body: this.#body(), hasKey: this.keys.value !== "" }));
+    this.request = new RequestPane(() => ({ body: this.#shownBody(), hasKey: this.keys.value !== "" }));
     this.#build();
   }
 
@@ -71,8 +71,9 @@ class Chat {
     this.composer = new Composer(byId("composer"), {
       onSend: (text) => this.#send(text),
       onStop: () => this.runs.get(this.current.id)?.stop(),
+      onInput: () => this.request.refresh(),
     });
-    this.panel = new Panel(byId("panel"), this.request.element, {
+    this.panel = new Panel(byId("panel"), this.request, {
       transport: this.transport,
       onTransport: (name) => this.#useTransport(name),
       onChange: (options) => {
@@ -181,10 +182,17 @@ class Chat {
     if (hadFocus) this.composer.focus();
   }
 
-  /** What would be sent, or null where it cannot be. */
-  #body() {
+  /**
+   * What would be sent with the text that is written now; without any what the last answer came
+   * from. Null where it cannot be sent.
+   */
+  #shownBody() {
+    const messages = [...this.current.messages];
+    const draft = this.composer.text.trim();
+    if (draft !== "") messages.push({ role: "user", content: draft });
+    else if (messages.at(-1)?.role === "assistant") messages.pop();
     try {
-      return requestBody(this.current, this.picker.name);
+      return requestBody({ ...this.current, messages }, this.picker.name);
     } catch (error) {
       if (error instanceof OptionProblem) return null;
       throw error;

@@ -7,9 +7,9 @@ import { icon } from "../lib/icons.js";
 export class Composer {
   /**
    * @param {HTMLFormElement} form
-   * @param {{onSend: (text: string) => void, onStop: () => void}} listeners
+   * @param {{onSend: (text: string) => void, onStop: () => void, onInput: () => void}} listeners
    */
-  constructor(form, { onSend, onStop }) {
+  constructor(form, { onSend, onStop, onInput }) {
     this.onSend = onSend;
     this.onStop = onStop;
     this.isBusy = false;
@@ -25,7 +25,10 @@ export class Composer {
       event.preventDefault();
       this.#act();
     });
-    this.field.addEventListener("input", () => this.#fit());
+    this.field.addEventListener("input", () => {
+      this.#fit();
+      onInput();
+    });
     this.field.addEventListener("keydown", (event) => this.#key(event));
     this.setBusy(false);
   }

@@ -39,7 +39,7 @@ const EXAMPLE_TOOLS = `[
 export class Panel {
   /**
    * @param {HTMLElement} element
-   * @param {HTMLElement} requestPane what shows the request.
+   * @param {import("./request_pane.js").RequestPane} requestPane
    * @param {{onChange: (options: Object<string, string>) => void, onTransport: (name: string) => void,
    *     onClose: () => void, transport: string}} listeners
    */
@@ -61,9 +61,10 @@ export class Panel {
         group("format", false, this.#choice("format", FORMATS), this.#json("schema", EXAMPLE_SCHEMA)),
         group("tools", false, this.#json("tools", EXAMPLE_TOOLS), this.#choice("tool_choice", CHOICES)),
         group("answering", false, this.#choice("reasoning_effort", EFFORTS), row("transport", way)),
-        group("request", false, requestPane),
+        group("request", false, requestPane.element),
       ),
     );
+    element.querySelector("#group-request").addEventListener("toggle", () => requestPane.refresh());
     element.addEventListener("input", (event) => this.#changed(event.target));
   }
 

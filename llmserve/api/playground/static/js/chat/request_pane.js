@@ -22,8 +22,9 @@ export class RequestPane {
     );
   }
 
-  /** Show it anew: something of it has changed. */
+  /** Something of it has changed: show it anew, if anybody looks. */
   refresh() {
+    if (!this.element.closest("details")?.open) return;
     const { body, hasKey } = this.current();
     this.shown.textContent =
       body === null ? t("problem.told") : program(this.kind, body, SERVER.href, hasKey);
