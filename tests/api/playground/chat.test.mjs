@@ -10,7 +10,8 @@ const { OptionProblem, requestBody } = await import(new URL("chat/request.js", M
 const { EventParser } = await import(new URL("lib/sse.js", MODULES));
 
 test("events are found however they were cut", () => {
-  const text = ': queued position=2\n\nid: 1\ndata: {"a":1}\n\nevent: done\r\ndata: x\r\ndata:y\r\n\r\ndata\n\n: end\n';
+  const text =
+    ': queued position=2\n\nid: 1\ndata: {"a":1}\n\nevent: done\r\ndata: x\r\ndata:y\r\n\r\ndata\n\n: end\n';
   const whole = new EventParser().push(text);
   assert.deepEqual(whole, [
     { comment: "queued position=2" },
@@ -22,7 +23,8 @@ test("events are found however they were cut", () => {
   for (let size = 1; size < 9; size += 1) {
     const parser = new EventParser();
     const found = [];
-    for (let at = 0; at < text.length; at += size) found.push(...parser.push(text.slice(at, at + size)));
+    for (let at = 0; at < text.length; at += size)
+      found.push(...parser.push(text.slice(at, at + size)));
     assert.deepEqual(found, whole, `in pieces of ${size}`);
   }
 });
@@ -61,7 +63,10 @@ const TALK = {
       role: "assistant",
       content: "",
       reasoning: "hm",
-      toolCalls: [{ id: "c1", name: "f", arguments: "{}" }, { id: "c2", name: "g", arguments: "" }],
+      toolCalls: [
+        { id: "c1", name: "f", arguments: "{}" },
+        { id: "c2", name: "g", arguments: "" },
+      ],
     },
     { role: "tool", toolCallId: "c1", content: "r" },
   ],
@@ -87,7 +92,10 @@ test("a conversation is told as the API takes it", () => {
 });
 
 test("calls without a result are open", () => {
-  assert.deepEqual(conversations.openCalls(TALK).map(({ id }) => id), ["c2"]);
+  assert.deepEqual(
+    conversations.openCalls(TALK).map(({ id }) => id),
+    ["c2"],
+  );
   assert.deepEqual(conversations.openCalls({ messages: [] }), []);
 });
 
@@ -102,13 +110,19 @@ for (const [options, option, reason] of [
   test(`what cannot be sent is named: ${JSON.stringify(options)}`, () => {
     assert.throws(
       () => requestBody({ ...TALK, options }, "m"),
-      (error) => error instanceof OptionProblem && error.option === option && error.reason === reason,
+      (error) =>
+        error instanceof OptionProblem && error.option === option && error.reason === reason,
     );
   });
 }
 
 test("a format and tools are sent as they are written", () => {
-  const options = { format: "schema", schema: '{"type": "object"}', tools: '[{"a": 1}]', tool_choice: "required" };
+  const options = {
+    format: "schema",
+    schema: '{"type": "object"}',
+    tools: '[{"a": 1}]',
+    tool_choice: "required",
+  };
   const body = requestBody({ ...TALK, options }, "m");
   assert.deepEqual(body.response_format.json_schema.schema, { type: "object" });
   assert.deepEqual([body.tools, body.tool_choice], [[{ a: 1 }], "required"]);
@@ -120,15 +134,23 @@ test("what was exported is imported, with ids of its own", () => {
   assert.deepEqual({ ...again, id: "x" }, TALK);
 });
 
-for (const text of ["", "{}", '{"format":"llmserve-conversations"}',
+for (const text of [
+  "",
+  "{}",
+  '{"format":"llmserve-conversations"}',
   '{"format":"llmserve-conversations","conversations":[{"title":"x","messages":[{"role":"system","content":"x"}]}]}',
-  '{"format":"llmserve-conversations","conversations":[{"title":"x","messages":[{"role":"user","content":1}]}]}']) {
+  '{"format":"llmserve-conversations","conversations":[{"title":"x","messages":[{"role":"user","content":1}]}]}',
+]) {
   test(`no import from ${text}`, () => assert.throws(() => conversations.imported(text)));
 }
 
 test("what an imported file adds is left out", () => {
   const evil = structuredClone(TALK);
-  Object.assign(evil.messages[0], { extra: "x", stats: { tokens: "<b>", rate: 2 }, toolCalls: "no" });
+  Object.assign(evil.messages[0], {
+    extra: "x",
+    stats: { tokens: "<b>", rate: 2 },
+    toolCalls: "no",
+  });
   evil.options.count = 1;
   const [again] = conversations.imported(conversations.exported([evil]));
   assert.deepEqual(again.messages[0], {
@@ -152,6 +174,9 @@ test("no program has a key in it", () => {
 });
 
 test("quotes do not end a shell's text", () => {
-  const body = requestBody({ ...TALK, options: {}, messages: [{ role: "user", content: "it's" }] }, "m");
+  const body = requestBody(
+    { ...TALK, options: {}, messages: [{ role: "user", content: "it's" }] },
+    "m",
+  );
   assert.ok(program("curl", body, "http://h/", false).includes("it'\\''s"));
 });

@@ -12,7 +12,11 @@ const SOURCES = ["", "lib/", "chat/", "text/", "status/"]
   .flatMap((folder) => readdirSync(new URL(folder, MODULES)).map((name) => folder + name))
   .filter((name) => name.endsWith(".js") && !["lib/en.js", "lib/zh.js"].includes(name))
   .map((name) => readFileSync(new URL(name, MODULES), "utf8"))
-  .concat(["index.html", "status.html"].map((name) => readFileSync(new URL(`../${name}`, MODULES), "utf8")))
+  .concat(
+    ["index.html", "status.html"].map((name) =>
+      readFileSync(new URL(`../${name}`, MODULES), "utf8"),
+    ),
+  )
   .join("\n");
 
 const names = (text) => [...text.matchAll(/\{(\w+)\}/g)].map(([, name]) => name).sort();
@@ -31,6 +35,12 @@ test("each text is used", () => {
     // Those of a family are put together from its name and a value: `problem.${reason}`.
     const family = key.slice(0, key.indexOf(".") + 1);
     const isUsed = SOURCES.includes(`"${key}"`) || (family && SOURCES.includes(`\`${family}\${`));
-    assert.ok(isUsed || /^(?:transport|format|tool_choice|reasoning_effort|option|example|model|worker)\./.test(key), key);
+    assert.ok(
+      isUsed ||
+        /^(?:transport|format|tool_choice|reasoning_effort|option|example|model|worker)\./.test(
+          key,
+        ),
+      key,
+    );
   }
 });

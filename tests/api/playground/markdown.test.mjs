@@ -56,10 +56,22 @@ test("blocks are told apart", () => {
   assert.deepEqual([heading.level, heading.text], [1, "Title"]);
   assert.equal(paragraph.text, "Words of\na paragraph");
   assert.equal(list.items.length, 3);
-  assert.deepEqual(list.items[1].map(({ type }) => type), ["paragraph", "paragraph", "list"]);
-  assert.deepEqual(quote.blocks.map(({ type }) => type), ["paragraph", "list"]);
-  assert.deepEqual([table.head, table.align, table.rows], [["a", "b"], ["left", "right"], [["1", "x|y"]]]);
-  assert.deepEqual([code.language, code.text, code.isOpen], ["js", "let a = 1;\n\n# no heading", false]);
+  assert.deepEqual(
+    list.items[1].map(({ type }) => type),
+    ["paragraph", "paragraph", "list"],
+  );
+  assert.deepEqual(
+    quote.blocks.map(({ type }) => type),
+    ["paragraph", "list"],
+  );
+  assert.deepEqual(
+    [table.head, table.align, table.rows],
+    [["a", "b"], ["left", "right"], [["1", "x|y"]]],
+  );
+  assert.deepEqual(
+    [code.language, code.text, code.isOpen],
+    ["js", "let a = 1;\n\n# no heading", false],
+  );
 });
 
 test("each block begins where it says", () => {
@@ -94,8 +106,11 @@ for (const [text, expected] of [
   ["`open", "`open"],
   ["~~gone~~ \\*kept\\*", "del(gone) *kept*"],
   ["one\ntwo", "one⏎two"],
-  ["[x](https://a.b/c_(d)) https://e.f/g.", "link(https://a.b/c_(d)|x) link(https://e.f/g|https://e.f/g)."],
-  ["![p](https://a.b/i.png \"t\")", "link(https://a.b/i.png|p)"],
+  [
+    "[x](https://a.b/c_(d)) https://e.f/g.",
+    "link(https://a.b/c_(d)|x) link(https://e.f/g|https://e.f/g).",
+  ],
+  ['![p](https://a.b/i.png "t")', "link(https://a.b/i.png|p)"],
   ["<https://a.b>", "link(https://a.b|https://a.b)"],
   ["**中文**和*字*", "strong(中文)和em(字)"],
 ]) {
@@ -124,7 +139,21 @@ test("HTML stays text", () => {
   assert.deepEqual(inlines(text), [{ type: "text", text }]);
 });
 
-for (const piece of ["*a ", "**", "`a", "[", "_[`", "![a](", "- a\n\n", "> ", "* ", "| a ", "<h", "\\", '"']) {
+for (const piece of [
+  "*a ",
+  "**",
+  "`a",
+  "[",
+  "_[`",
+  "![a](",
+  "- a\n\n",
+  "> ",
+  "* ",
+  "| a ",
+  "<h",
+  "\\",
+  '"',
+]) {
   test(`a long row of ${JSON.stringify(piece)} is read whole`, () => {
     const text = piece.repeat(20_000);
     assert.ok(blocksOf(text).length > 0);
@@ -145,9 +174,16 @@ test("a nest of quotes and lists has an end", () => {
 test("highlighting loses no letter", () => {
   const code = 'def f(x): # "no text"\n    return "a\\"b" + str(0x1F) // 2\n/* c */ SELECT -- d';
   for (const language of ["python", "js", "sql", "html", "css", "", "unknown"]) {
-    assert.equal(highlighted(code, language).map(({ text }) => text).join(""), code);
+    assert.equal(
+      highlighted(code, language)
+        .map(({ text }) => text)
+        .join(""),
+      code,
+    );
   }
-  const kinds = Object.fromEntries(highlighted(code, "python").map(({ kind, text }) => [text, kind]));
+  const kinds = Object.fromEntries(
+    highlighted(code, "python").map(({ kind, text }) => [text, kind]),
+  );
   assert.equal(kinds.def, "word");
   assert.equal(kinds.f, "call");
   assert.equal(kinds['# "no text"'], "comment");

@@ -28,17 +28,34 @@ test("series, their labels and sums are read", () => {
   });
   assert.equal(metrics.sum("llmserve_num_requests_running"), 3.5);
   assert.equal(metrics.most("llmserve_num_requests_running"), 2);
-  assert.deepEqual([metrics.sum("plain"), metrics.sum("nothing"), metrics.most("nothing")], [7, null, null]);
+  assert.deepEqual(
+    [metrics.sum("plain"), metrics.sum("nothing"), metrics.most("nothing")],
+    [7, null, null],
+  );
 });
 
 test("quantiles are those of Prometheus", () => {
   const buckets = new Metrics(TEXT).histogram("h");
-  assert.deepEqual([...buckets], [[0.1, 2], [0.5, 4], [Infinity, 5]]);
+  assert.deepEqual(
+    [...buckets],
+    [
+      [0.1, 2],
+      [0.5, 4],
+      [Infinity, 5],
+    ],
+  );
   assert.equal(quantile(buckets, 0.2), 0.05);
   assert.equal(quantile(buckets, 0.6).toFixed(3), "0.300");
   assert.equal(quantile(buckets, 0.99), 0.5);
   assert.equal(quantile(new Map(), 0.5), null);
-  assert.deepEqual([...since(buckets, new Map([[0.1, 1]]))], [[0.1, 1], [0.5, 4], [Infinity, 5]]);
+  assert.deepEqual(
+    [...since(buckets, new Map([[0.1, 1]]))],
+    [
+      [0.1, 1],
+      [0.5, 4],
+      [Infinity, 5],
+    ],
+  );
 });
 
 function reading(tokens, quick, slow) {
@@ -73,12 +90,26 @@ test("what is kept has a bound", () => {
 });
 
 test("a model counts as ready when it is in every worker", () => {
-  const model = (status, running, more) => ({ name: "m", status, running, waiting: 1, memory_bytes: 10, ...more });
+  const model = (status, running, more) => ({
+    name: "m",
+    status,
+    running,
+    waiting: 1,
+    memory_bytes: 10,
+    ...more,
+  });
   const workers = [
     { models: [model("ready", 2, { engine: "batching" })] },
     { models: [model("loading", 0, { stage: "weights", fraction: 0.5 })] },
   ];
   assert.deepEqual(merged(workers), [
-    { ...model("loading", 2), waiting: 2, memory_bytes: 20, engine: "batching", stage: "weights", fraction: 0.5 },
+    {
+      ...model("loading", 2),
+      waiting: 2,
+      memory_bytes: 20,
+      engine: "batching",
+      stage: "weights",
+      fraction: 0.5,
+    },
   ]);
 });

@@ -3,8 +3,9 @@
 import { answerOverHttp } from "./chat/answer_stream.js";
 import { AnswerView } from "./chat/answer_view.js";
 import { Composer } from "./chat/composer.js";
-import { exported, imported, newConversation, openCalls, titleOf } from "./chat/conversation.js";
+import { newConversation, openCalls, titleOf } from "./chat/conversation.js";
 import { FailureView } from "./chat/failure_view.js";
+import { Library } from "./chat/library.js";
 import { ModelPicker } from "./chat/model_picker.js";
 import { Panel } from "./chat/panel.js";
 import { OptionProblem, requestBody } from "./chat/request.js";
@@ -17,6 +18,7 @@ import { Thread } from "./chat/thread.js";
 import { Client } from "./lib/client.js";
 import { h } from "./lib/dom.js";
 import { Drawer } from "./lib/drawer.js";
+import { Failure } from "./lib/failure.js";
 import { startLanguage, t } from "./lib/i18n.js";
 import { askForKey } from "./lib/key_dialog.js";
 import { iconButton, languagePicker, themePicker } from "./lib/page_controls.js";
@@ -24,28 +26,32 @@ import { KeyRing, preference, setPreference } from "./lib/preferences.js";
 import { toast } from "./lib/toast.js";
 
 const LOADING_MS = 2000;
+const AGAIN_MS = 5000;
 const SPOKEN_LETTERS = 400;
 
 class Chat {
   constructor() {
     this.keys = new KeyRing("key");
     this.client = new Client(this.keys);
-    this.store = new ConversationStore();
-    this.conversations = [];
+    this.library = new Library(new ConversationStore(), {
+      onChange: () => this.#list(),
+      onLost: () => toast(t("store.failed")),
+    });
     this.current = newConversation();
     this.runs = new Map();
-    this.deleted = new Set();
     this.transport = preference("transport", "sse");
     this.picker = new ModelPicker(() => this.#settingsChanged());
-    this.request = new RequestPane(() => ({ body: this.#shownBody(), hasKey: this.keys.value !== "" }));
+    this.request = new RequestPane(() => ({
+      body: this.#shownBody(),
+      hasKey: this.keys.value !== "",
+    }));
     this.#build();
   }
 
   /** Show what is kept, and ask for the models. */
   async start() {
-    this.conversations = await this.store.all();
-    const last = preference("conversation", "");
-    this.#open(this.conversations.find(({ id }) => id === last) ?? newConversation());
+    await this.library.load();
+    this.#open(this.library.find(preference("conversation", "")) ?? newConversation());
     await this.#loadModels();
     document.addEventListener("visibilitychange", () => this.#loadModels());
   }
@@ -55,8 +61,8 @@ class Chat {
     this.announcer = byId("announcer");
     this.sidebar = new Sidebar(byId("sidebar"), {
       onNew: () => this.#open(newConversation(this.current.options)),
-      onOpen: (id) => this.#open(this.conversations.find((c) => c.id === id)),
-      onRename: (id, title) => this.#rename(id, title),
+      onOpen: (id) => this.#open(this.library.find(id)),
+      onRename: (id, title) => this.library.rename(id, title),
       onDelete: (id) => this.#delete(id),
       onExport: () => this.#export(),
       onImport: (text) => this.#import(text),
@@ -79,19 +85,21 @@ class Chat {
       onChange: (options) => {
         this.current.options = options;
         this.#settingsChanged();
-        this.#save(this.current);
+        this.library.save(this.current);
       },
       onClose: () => this.panelDrawer.set(false),
     });
     const menu = iconButton("menu", "sidebar");
     const sliders = iconButton("sliders", "panel");
-    byId("bar").append(menu, this.picker.select, h("span", { class: "space" }), themePicker(), languagePicker(), sliders);
+    const space = h("span", { class: "space" });
+    byId("bar").append(menu, this.picker.select, space, themePicker(), languagePicker(), sliders);
     this.sidebarDrawer = new Drawer(byId("sidebar"), menu, { name: "sidebar", wide: "760px" });
     this.panelDrawer = new Drawer(byId("panel"), sliders, { name: "panel", wide: "1180px" });
     this.sidebarDrawer.set(this.sidebarDrawer.beside.matches);
     this.panelDrawer.set(false);
     document.addEventListener("keydown", (event) => {
-      if (event.key === "Escape" && !document.querySelector("dialog")) this.runs.get(this.current.id)?.stop();
+      if (event.key === "Escape" && !document.querySelector("dialog"))
+        this.runs.get(this.current.id)?.stop();
     });
     document.addEventListener("languagechosen", () => this.#list());
   }
@@ -118,7 +126,7 @@ class Chat {
   }
 
   #list() {
-    this.sidebar.show(this.conversations, this.current.id);
+    this.sidebar.show(this.library.conversations, this.current.id);
   }
 
   #send(text) {
@@ -147,13 +155,13 @@ class Chat {
 
   async #generate(conversation) {
     const body = this.#checkedBody(conversation);
-    this.#save(conversation);
+    this.library.save(conversation);
     if (body === null) {
       this.#show();
       return;
     }
     const view = new AnswerView(() => this.thread.follow());
-    const run = new Run(conversation, view, () => this.#save(conversation));
+    const run = new Run(conversation, view, () => this.library.save(conversation));
     this.runs.set(conversation.id, run);
     this.#show();
     this.#announce(t("announce.begun"));
@@ -229,9 +237,10 @@ class Chat {
       const isLoading = this.picker.models.some(({ status }) => status === "loading");
       if (isLoading && !document.hidden) setTimeout(() => this.#loadModels(), LOADING_MS);
     } catch (error) {
-      if (error.isAboutKey && this.keys.value === "" && !document.querySelector("dialog")) {
-        await this.#askForKey("key.needed");
-      }
+      if (!(error instanceof Failure)) throw error;
+      if (error.isTemporary) setTimeout(() => this.#loadModels(), AGAIN_MS);
+      else if (!error.isAboutKey || this.keys.value !== "") toast(error.message);
+      else if (!document.querySelector("dialog")) await this.#askForKey("key.needed");
     }
   }
 
@@ -239,60 +248,31 @@ class Chat {
     if (await askForKey(this.keys, about)) await this.#loadModels();
   }
 
-  async #save(conversation) {
-    if (conversation.messages.length === 0 || this.deleted.has(conversation.id)) return;
-    conversation.updatedAt = Date.now();
-    this.conversations = [conversation, ...this.conversations.filter(({ id }) => id !== conversation.id)];
-    this.#list();
-    try {
-      await this.store.put(conversation);
-    } catch {
-      toast(t("store.failed"));
-    }
-  }
-
-  async #rename(id, title) {
-    const conversation = this.conversations.find((c) => c.id === id);
-    conversation.title = title;
-    this.#list();
-    await this.store.put(conversation);
-  }
-
   async #delete(id) {
-    const gone = this.conversations.find((c) => c.id === id);
-    this.deleted.add(id);
+    const gone = this.library.find(id);
     this.runs.get(id)?.stop();
-    this.conversations = this.conversations.filter((c) => c.id !== id);
+    const isRemoved = this.library.remove(id);
     if (id === this.current.id) this.#open(newConversation(gone.options));
-    else this.#list();
-    await this.store.remove(id);
-    toast(t("deleted"), { key: "undo", run: () => this.#restore(gone) });
-  }
-
-  #restore(conversation) {
-    this.deleted.delete(conversation.id);
-    this.#save(conversation);
+    await isRemoved;
+    toast(t("deleted"), { key: "undo", run: () => this.library.restore(gone) });
   }
 
   #export() {
-    const file = new Blob([exported(this.conversations)], { type: "application/json" });
-    const link = h("a", { href: URL.createObjectURL(file), download: "llmserve-conversations.json" });
+    const file = new Blob([this.library.export()], { type: "application/json" });
+    const link = h("a", {
+      href: URL.createObjectURL(file),
+      download: "llmserve-conversations.json",
+    });
     link.click();
     URL.revokeObjectURL(link.href);
   }
 
-  async #import(text) {
-    let found;
+  #import(text) {
     try {
-      found = imported(text);
+      toast(t("import.done", { count: this.library.import(text) }));
     } catch {
       toast(t("import.failed"));
-      return;
     }
-    for (const conversation of found) await this.store.put(conversation);
-    this.conversations = await this.store.all();
-    this.#list();
-    toast(t("import.done", { count: found.length }));
   }
 
   #announce(words) {

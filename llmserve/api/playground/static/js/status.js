@@ -57,8 +57,18 @@ class Status {
     this.workerTable = new Workers(byId("workers"), (key, values) => this.events.add(key, values));
     this.gpus = new GPUs(byId("gpus"));
     byId("bar").append(
-      h("a", { class: "brand", href: "./" }, h("span", { class: "mark", "aria-hidden": "true" }), "llmserve"),
-      h("a", { class: "foot", href: "./", label: "chat.title" }, icon("chat"), h("span", { t: "chat.title" })),
+      h(
+        "a",
+        { class: "brand", href: "./" },
+        h("span", { class: "mark", "aria-hidden": "true" }),
+        "llmserve",
+      ),
+      h(
+        "a",
+        { class: "foot", href: "./", label: "chat.title" },
+        icon("chat"),
+        h("span", { t: "chat.title" }),
+      ),
       h("span", { class: "space" }),
       themePicker(),
       languagePicker(),

@@ -20,7 +20,8 @@ export async function* answerOverHttp(client, body, signal) {
   for await (const event of client.events("v1/chat/completions", { body, signal })) {
     if ("comment" in event) {
       const queued = QUEUED.exec(event.comment);
-      if (queued) yield { kind: "queued", position: Number(queued[1]), eta: numberOrNull(queued[2]) };
+      if (queued)
+        yield { kind: "queued", position: Number(queued[1]), eta: numberOrNull(queued[2]) };
     } else if (event.data === "[DONE]") {
       return;
     } else {

@@ -12,7 +12,12 @@ export class AnswerView {
     this.prose = h("div", { class: "prose said" });
     this.reasoningKey = "reasoning";
     this.thoughts = h("div", { class: "prose" });
-    this.reasoning = h("details", { class: "reasoning", hidden: true }, h("summary", { t: "reasoning" }), this.thoughts);
+    this.reasoning = h(
+      "details",
+      { class: "reasoning", hidden: true },
+      h("summary", { t: "reasoning" }),
+      this.thoughts,
+    );
     this.calls = h("div", { class: "calls" });
     this.waiting = h("p", { class: "waiting" });
     this.actions = h("div", { class: "actions" });
@@ -115,5 +120,8 @@ function notesOf({ stats, model, finishReason }) {
 }
 
 function number(value, digits) {
-  return value.toLocaleString(language(), { maximumFractionDigits: digits, minimumFractionDigits: digits });
+  return value.toLocaleString(language(), {
+    maximumFractionDigits: digits,
+    minimumFractionDigits: digits,
+  });
 }

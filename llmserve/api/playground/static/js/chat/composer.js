@@ -14,12 +14,22 @@ export class Composer {
     this.onStop = onStop;
     this.isBusy = false;
     this.field = h("textarea", {
-      id: "prompt", rows: "1", enterkeyhint: "send", label: "composer.label", hint: "composer.hint",
+      id: "prompt",
+      rows: "1",
+      enterkeyhint: "send",
+      label: "composer.label",
+      hint: "composer.hint",
     });
     this.button = h("button", { type: "submit", id: "send", class: "round primary" });
     form.append(
       h("div", { class: "composer-box" }, this.field, this.button),
-      h("p", { class: "composer-note" }, h("span", { t: "composer.keys" }), " ", h("span", { t: "composer.note" })),
+      h(
+        "p",
+        { class: "composer-note" },
+        h("span", { t: "composer.keys" }),
+        " ",
+        h("span", { t: "composer.note" }),
+      ),
     );
     form.addEventListener("submit", (event) => {
       event.preventDefault();

@@ -100,7 +100,9 @@ function checked(found) {
     Array.isArray(found.messages) &&
     found.messages.every((m) => ROLES.includes(m?.role) && typeof m.content === "string");
   if (!isSound) throw new Error("conversation");
-  const texts = Object.entries(found.options ?? {}).filter(([, value]) => typeof value === "string");
+  const texts = Object.entries(found.options ?? {}).filter(
+    ([, value]) => typeof value === "string",
+  );
   return {
     id: newId(),
     title: found.title,

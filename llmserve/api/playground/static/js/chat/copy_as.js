@@ -91,7 +91,9 @@ function literal(value, depth) {
   const [open, close] = Array.isArray(value) ? ["[", "]"] : ["{", "}"];
   const items = Array.isArray(value)
     ? value.map((item) => literal(item, depth + 1))
-    : Object.entries(value).map(([name, item]) => `${JSON.stringify(name)}: ${literal(item, depth + 1)}`);
+    : Object.entries(value).map(
+        ([name, item]) => `${JSON.stringify(name)}: ${literal(item, depth + 1)}`,
+      );
   if (items.length === 0) return open + close;
   const indent = "    ".repeat(depth + 1);
   return `${open}\n${items.map((item) => indent + item).join(",\n")},\n${"    ".repeat(depth)}${close}`;

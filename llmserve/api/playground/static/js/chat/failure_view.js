@@ -21,7 +21,13 @@ export class FailureView {
       { class: "failure", role: "alert" },
       h("strong", { text: `${status}${failure.code}`.trim() }),
       h("p", { text: failure.message }),
-      h("div", { class: "row" }, this.retry, failure.isAboutKey ? button("key.enter", onKey) : null, this.countdown),
+      h(
+        "div",
+        { class: "row" },
+        this.retry,
+        failure.isAboutKey ? button("key.enter", onKey) : null,
+        this.countdown,
+      ),
     );
     if (failure.retryAfter !== null && failure.isTemporary) this.#count(failure.retryAfter);
   }

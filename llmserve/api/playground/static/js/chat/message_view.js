@@ -63,7 +63,13 @@ function userView(message, onEdit) {
     copyButton(() => message.content),
     actionButton("edit", "edit", () => edit(view, bubble, actions, message, onEdit)),
   );
-  const view = h("article", { class: "message user" }, h("h2", { class: "offscreen", t: "you" }), bubble, actions);
+  const view = h(
+    "article",
+    { class: "message user" },
+    h("h2", { class: "offscreen", t: "you" }),
+    bubble,
+    actions,
+  );
   return view;
 }
 
@@ -113,7 +119,13 @@ function resultView(conversation, message) {
   return h(
     "article",
     { class: "message result" },
-    h("h2", { class: "call-name" }, icon("tool"), h("span", { t: "result.of" }), h("code", { text: name })),
+    h(
+      "h2",
+      { class: "call-name" },
+      icon("tool"),
+      h("span", { t: "result.of" }),
+      h("code", { text: name }),
+    ),
     h("pre", { text: message.content, tabindex: "0" }),
   );
 }

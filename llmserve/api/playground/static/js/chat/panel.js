@@ -52,14 +52,34 @@ export class Panel {
     way.value = transport;
     way.addEventListener("change", () => onTransport(way.value));
     element.append(
-      h("div", { class: "panel-head" }, h("h2", { t: "panel" }), iconButton("close", "close", onClose)),
+      h(
+        "div",
+        { class: "panel-head" },
+        h("h2", { t: "panel" }),
+        iconButton("close", "close", onClose),
+      ),
       h(
         "div",
         { class: "panel-body" },
         group("system", true, this.#area("system", 4, "system.hint")),
-        group("sampling", true, ...NUMBERS.map((field) => this.#number(field)), this.#area("stop", 2, "stop.hint")),
-        group("format", false, this.#choice("format", FORMATS), this.#json("schema", EXAMPLE_SCHEMA)),
-        group("tools", false, this.#json("tools", EXAMPLE_TOOLS), this.#choice("tool_choice", CHOICES)),
+        group(
+          "sampling",
+          true,
+          ...NUMBERS.map((field) => this.#number(field)),
+          this.#area("stop", 2, "stop.hint"),
+        ),
+        group(
+          "format",
+          false,
+          this.#choice("format", FORMATS),
+          this.#json("schema", EXAMPLE_SCHEMA),
+        ),
+        group(
+          "tools",
+          false,
+          this.#json("tools", EXAMPLE_TOOLS),
+          this.#choice("tool_choice", CHOICES),
+        ),
         group("answering", false, this.#choice("reasoning_effort", EFFORTS), row("transport", way)),
         group("request", false, requestPane.element),
       ),
@@ -162,18 +182,32 @@ export class Panel {
   }
 
   #number({ name, min, max, step }) {
-    const field = h("input", { id: `option-${name}`, type: "number", inputmode: "decimal", min, max, step });
+    const field = h("input", {
+      id: `option-${name}`,
+      type: "number",
+      inputmode: "decimal",
+      min,
+      max,
+      step,
+    });
     return this.#checked(name, field);
   }
 
   #json(name, example) {
-    const field = h("textarea", { id: `option-${name}`, class: "mono", rows: "10", spellcheck: "false" });
+    const field = h("textarea", {
+      id: `option-${name}`,
+      class: "mono",
+      rows: "10",
+      spellcheck: "false",
+    });
     const fill = () => {
       field.value = example;
       this.#changed(field);
     };
     const element = this.#checked(name, field);
-    element.append(h("button", { type: "button", class: "quiet small", t: "example", on: { click: fill } }));
+    element.append(
+      h("button", { type: "button", class: "quiet small", t: "example", on: { click: fill } }),
+    );
     return element;
   }
 
@@ -189,14 +223,26 @@ export class Panel {
 }
 
 function group(key, isOpen, ...fields) {
-  return h("details", { class: "group", id: `group-${key}`, open: isOpen }, h("summary", { t: `group.${key}` }), ...fields);
+  return h(
+    "details",
+    { class: "group", id: `group-${key}`, open: isOpen },
+    h("summary", { t: `group.${key}` }),
+    ...fields,
+  );
 }
 
 function row(name, field) {
-  return h("div", { class: `field ${field.localName}` }, h("label", { for: field.id, t: `option.${name}` }), field);
+  return h(
+    "div",
+    { class: `field ${field.localName}` },
+    h("label", { for: field.id, t: `option.${name}` }),
+    field,
+  );
 }
 
 function picker(name, values, prefix) {
-  const options = values.map((value) => h("option", { value, t: `${prefix}.${value || "default"}` }));
+  const options = values.map((value) =>
+    h("option", { value, t: `${prefix}.${value || "default"}` }),
+  );
   return h("select", { id: `option-${name}` }, ...options);
 }

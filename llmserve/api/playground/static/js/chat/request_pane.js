@@ -16,8 +16,12 @@ export class RequestPane {
     this.element = h(
       "div",
       { class: "request" },
-      h("div", { class: "row" }, h("div", { class: "tabs", role: "group", label: "request.kinds" }, ...tabs),
-        copyButton(() => this.shown.textContent)),
+      h(
+        "div",
+        { class: "row" },
+        h("div", { class: "tabs", role: "group", label: "request.kinds" }, ...tabs),
+        copyButton(() => this.shown.textContent),
+      ),
       this.shown,
     );
   }
@@ -32,7 +36,12 @@ export class RequestPane {
 
   #tab(kind) {
     const isChosen = () => String(kind === this.kind);
-    const tab = h("button", { type: "button", class: "small", text: kind, "aria-pressed": isChosen() });
+    const tab = h("button", {
+      type: "button",
+      class: "small",
+      text: kind,
+      "aria-pressed": isChosen(),
+    });
     tab.addEventListener("click", () => {
       this.kind = kind;
       for (const other of tab.parentElement.children) {

@@ -47,7 +47,11 @@ export class Sidebar {
    */
   show(conversations, currentId) {
     // An answer that grows is kept every second: nothing under the visitor's hand may change then.
-    const shown = JSON.stringify([currentId, language(), conversations.map(({ id, title }) => [id, title])]);
+    const shown = JSON.stringify([
+      currentId,
+      language(),
+      conversations.map(({ id, title }) => [id, title]),
+    ]);
     if (shown === this.shown || this.isRenaming) return;
     this.shown = shown;
     this.list.replaceChildren(...conversations.map((c) => this.#entry(c, c.id === currentId)));
@@ -99,5 +103,10 @@ export class Sidebar {
 
 function footButton(drawing, key, onClick) {
   const listeners = { click: onClick };
-  return h("button", { type: "button", class: "foot", on: listeners }, icon(drawing), h("span", { t: key }));
+  return h(
+    "button",
+    { type: "button", class: "foot", on: listeners },
+    icon(drawing),
+    h("span", { t: key }),
+  );
 }

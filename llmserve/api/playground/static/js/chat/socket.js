@@ -29,7 +29,8 @@ export async function* answerOverSocket(client, body, signal) {
     socket.send(JSON.stringify({ ...body, type: "chat", id: "answer" }));
     for (;;) {
       const frame = await frames.next();
-      if (frame.type === "error") throw Failure.inStream(frame.error, frame.status, frame.retry_after);
+      if (frame.type === "error")
+        throw Failure.inStream(frame.error, frame.status, frame.retry_after);
       if (frame.type === "queued") {
         yield { kind: "queued", position: frame.position, eta: frame.eta_seconds };
       }

@@ -32,13 +32,23 @@ export function resultsForm(calls, onResults) {
     h("textarea", { id: `result-${number}`, rows: "2", required: true, hint: "result.hint" }),
   );
   const labels = calls.map((call, number) =>
-    h("label", { for: `result-${number}` }, h("span", { t: "result.of" }), " ", h("code", { text: call.name })),
+    h(
+      "label",
+      { for: `result-${number}` },
+      h("span", { t: "result.of" }),
+      " ",
+      h("code", { text: call.name }),
+    ),
   );
   const form = h(
     "form",
     { class: "results" },
     ...fields.flatMap((field, number) => [labels[number], field]),
-    h("div", { class: "row end" }, h("button", { type: "submit", class: "primary", t: "result.send" })),
+    h(
+      "div",
+      { class: "row end" },
+      h("button", { type: "submit", class: "primary", t: "result.send" }),
+    ),
   );
   form.addEventListener("submit", (event) => {
     event.preventDefault();

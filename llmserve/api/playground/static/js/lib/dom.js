@@ -29,7 +29,9 @@ export function h(tag, properties = {}, ...children) {
   if (t !== undefined) setText(element, "text", t);
   if (label !== undefined) setText(element, "label", label);
   if (hint !== undefined) setText(element, "placeholder", hint);
-  element.append(...children.filter((child) => child !== null && child !== undefined && child !== false));
+  element.append(
+    ...children.filter((child) => child !== null && child !== undefined && child !== false),
+  );
   return element;
 }
 

@@ -31,6 +31,11 @@ const PATHS = {
  * @returns {SVGElement}
  */
 export function icon(name) {
-  const attributes = { class: `icon icon-${name}`, viewBox: "0 0 24 24", "aria-hidden": "true", focusable: "false" };
+  const attributes = {
+    class: `icon icon-${name}`,
+    viewBox: "0 0 24 24",
+    "aria-hidden": "true",
+    focusable: "false",
+  };
   return svg("svg", attributes, svg("path", { d: PATHS[name] }));
 }

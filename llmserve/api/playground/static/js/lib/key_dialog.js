@@ -11,7 +11,11 @@ import { h } from "./dom.js";
  */
 export function askForKey(keys, about) {
   const field = h("input", {
-    id: "key", type: "password", autocomplete: "off", spellcheck: "false", value: keys.value,
+    id: "key",
+    type: "password",
+    autocomplete: "off",
+    spellcheck: "false",
+    value: keys.value,
   });
   const remember = h("input", { id: "remember", type: "checkbox", checked: keys.isRemembered });
   const cancel = h("button", { type: "button", class: "quiet", t: "cancel" });
@@ -23,7 +27,12 @@ export function askForKey(keys, about) {
     h("label", { for: "key", t: "key.label" }),
     field,
     h("label", { class: "check" }, remember, h("span", { t: "key.remember" })),
-    h("div", { class: "row end" }, cancel, h("button", { type: "submit", class: "primary", t: "key.use" })),
+    h(
+      "div",
+      { class: "row end" },
+      cancel,
+      h("button", { type: "submit", class: "primary", t: "key.use" }),
+    ),
   );
   const dialog = h("dialog", { class: "dialog", "aria-labelledby": "key-title" }, form);
   document.body.append(dialog);

@@ -17,7 +17,13 @@ const THEMES = ["auto", "light", "dark"];
  * @returns {HTMLButtonElement}
  */
 export function iconButton(name, label, onClick = () => {}, properties = {}) {
-  const fields = { type: "button", class: "icon-button", label, on: { click: onClick }, ...properties };
+  const fields = {
+    type: "button",
+    class: "icon-button",
+    label,
+    on: { click: onClick },
+    ...properties,
+  };
   return h("button", fields, icon(name));
 }
 
@@ -45,7 +51,9 @@ export function themePicker() {
  */
 export function languagePicker() {
   const names = { en: "English", zh: "中文" };
-  const options = LANGUAGES.map((code) => h("option", { value: code, lang: code, text: names[code] }));
+  const options = LANGUAGES.map((code) =>
+    h("option", { value: code, lang: code, text: names[code] }),
+  );
   const select = h("select", { id: "language", label: "language" }, ...options);
   select.value = language();
   select.addEventListener("change", () => setLanguage(select.value));

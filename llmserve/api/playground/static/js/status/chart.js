@@ -22,12 +22,21 @@ export class Chart {
     this.least = least;
     this.values = lines.map(() => h("strong", { text: "–" }));
     const values = lines.map(({ key: name }, number) =>
-      h("span", { class: `value series-${number + 1}` }, h("span", { class: "series", t: name }), this.values[number]),
+      h(
+        "span",
+        { class: `value series-${number + 1}` },
+        h("span", { class: "series", t: name }),
+        this.values[number],
+      ),
     );
     this.paths = lines.map((_, number) => svg("path", { class: `line series-${number + 1}` }));
     this.area = svg("path", { class: "area" });
     this.scale = h("span", { class: "scale" });
-    const attributes = { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: "none", "aria-hidden": "true" };
+    const attributes = {
+      viewBox: `0 0 ${WIDTH} ${HEIGHT}`,
+      preserveAspectRatio: "none",
+      "aria-hidden": "true",
+    };
     this.element = h(
       "article",
       { class: "chart" },
@@ -57,7 +66,10 @@ export class Chart {
       this.paths[number].setAttribute("d", pathOf(points, name, top));
     });
     const line = pathOf(points, this.lines[0].name, top, true);
-    this.area.setAttribute("d", line === "" ? "" : `${line}L${WIDTH} ${HEIGHT}L${xOf(points, 0)} ${HEIGHT}Z`);
+    this.area.setAttribute(
+      "d",
+      line === "" ? "" : `${line}L${WIDTH} ${HEIGHT}L${xOf(points, 0)} ${HEIGHT}Z`,
+    );
   }
 }
 

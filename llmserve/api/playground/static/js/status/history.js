@@ -32,7 +32,8 @@ export class History {
   add(metrics, at) {
     const reading = { at };
     for (const [name, series] of Object.entries(COUNTERS)) reading[name] = metrics.sum(series) ?? 0;
-    for (const [name, series] of Object.entries(HISTOGRAMS)) reading[name] = metrics.histogram(series);
+    for (const [name, series] of Object.entries(HISTOGRAMS))
+      reading[name] = metrics.histogram(series);
     const before = this.readings.at(-1);
     // A counter that fell belongs to a server that was started anew.
     if (before && reading.tokens < before.tokens) this.readings = [];
@@ -62,7 +63,8 @@ export class History {
 
   #percentile(name, share) {
     const now = this.readings.at(-1);
-    const first = this.readings.findLast(({ at }) => at <= now.at - WINDOW_SECONDS) ?? this.readings[0];
+    const first =
+      this.readings.findLast(({ at }) => at <= now.at - WINDOW_SECONDS) ?? this.readings[0];
     return quantile(since(now[name], first[name]), share);
   }
 }

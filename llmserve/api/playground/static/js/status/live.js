@@ -79,7 +79,10 @@ export class Live {
     let text = null;
     try {
       // A server that is loading answers 503, with what it is doing.
-      const response = await this.client.request(path, { signal, isStatusFree: path !== "metrics" });
+      const response = await this.client.request(path, {
+        signal,
+        isStatusFree: path !== "metrics",
+      });
       text = await response.text();
     } catch (error) {
       if (signal.aborted || error.isAboutKey) return null;

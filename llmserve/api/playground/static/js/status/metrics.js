@@ -10,7 +10,8 @@ export class Metrics {
     this.series = new Map();
     for (const line of text.split("\n")) {
       const found = line.startsWith("#") ? null : SAMPLE.exec(line);
-      if (found) this.#add(found[1], labelsOf(found[2] ?? ""), Number(found[3].replace("Inf", "Infinity")));
+      if (found)
+        this.#add(found[1], labelsOf(found[2] ?? ""), Number(found[3].replace("Inf", "Infinity")));
     }
   }
 

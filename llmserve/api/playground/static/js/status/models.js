@@ -9,7 +9,11 @@ import { bytes, count, share } from "./units.js";
 const COMMANDS = ["load", "warm", "unload"];
 
 /** Which commands make sense in which state; in all others none does. */
-const POSSIBLE = { ready: ["warm", "unload"], unloaded: ["load", "warm"], broken: ["load", "unload"] };
+const POSSIBLE = {
+  ready: ["warm", "unload"],
+  unloaded: ["load", "warm"],
+  broken: ["load", "unload"],
+};
 
 export class Models {
   /**
@@ -19,7 +23,15 @@ export class Models {
   constructor(place, onCommand) {
     this.onCommand = onCommand;
     this.cards = new Map();
-    this.table = new Table(place, "models", ["model", "state", "running", "waiting.count", "memory", "engine", ""]);
+    this.table = new Table(place, "models", [
+      "model",
+      "state",
+      "running",
+      "waiting.count",
+      "memory",
+      "engine",
+      "",
+    ]);
   }
 
   /**
@@ -29,7 +41,9 @@ export class Models {
    * @param {boolean} isAdmin
    */
   show(models, isAdmin) {
-    this.table.show(models.map((model) => ({ id: model.name, cells: this.#cells(model, isAdmin) })));
+    this.table.show(
+      models.map((model) => ({ id: model.name, cells: this.#cells(model, isAdmin) })),
+    );
   }
 
   /**
@@ -43,7 +57,8 @@ export class Models {
   }
 
   #cells(model, isAdmin) {
-    if (!this.cards.has(model.name)) this.cards.set(model.name, new Card(model.name, this.onCommand));
+    if (!this.cards.has(model.name))
+      this.cards.set(model.name, new Card(model.name, this.onCommand));
     const card = this.cards.get(model.name);
     card.showState(model);
     card.showCommands(isAdmin ? (POSSIBLE[model.status] ?? []) : []);
@@ -68,7 +83,12 @@ class Card {
     this.words = h("span", { class: "detail" });
     this.state = h("div", { class: "state" }, this.badge.element, this.bar, this.words);
     this.buttons = COMMANDS.map((command) =>
-      h("button", { type: "button", class: "small", t: command, on: { click: () => onCommand(command, name) } }),
+      h("button", {
+        type: "button",
+        class: "small",
+        t: command,
+        on: { click: () => onCommand(command, name) },
+      }),
     );
     this.commands = h("div", { class: "commands" }, ...this.buttons);
   }
@@ -105,7 +125,9 @@ export function merged(workers) {
       models.set(model.name, { ...model });
       continue;
     }
-    const [first] = [known, model].sort((a, b) => order.indexOf(a.status) - order.indexOf(b.status));
+    const [first] = [known, model].sort(
+      (a, b) => order.indexOf(a.status) - order.indexOf(b.status),
+    );
     models.set(model.name, {
       ...known,
       ...first,

@@ -31,10 +31,12 @@ export class Table {
       }
     }
     rows.forEach(({ id, cells }, number) => {
-      const row = this.rows.get(id) ?? h("tr", { "data-id": id }, ...this.columns.map(() => h("td")));
+      const row =
+        this.rows.get(id) ?? h("tr", { "data-id": id }, ...this.columns.map(() => h("td")));
       this.rows.set(id, row);
       cells.forEach((cell, column) => fill(row.children[column], cell));
-      if (this.body.children[number] !== row) this.body.insertBefore(row, this.body.children[number] ?? null);
+      if (this.body.children[number] !== row)
+        this.body.insertBefore(row, this.body.children[number] ?? null);
     });
   }
 }

@@ -4,12 +4,15 @@ import { language } from "../lib/i18n.js";
 
 /** @param {number} value */
 export function count(value) {
-  return value.toLocaleString(language(), { maximumFractionDigits: value < 10 && value % 1 ? 1 : 0 });
+  return value.toLocaleString(language(), {
+    maximumFractionDigits: value < 10 && value % 1 ? 1 : 0,
+  });
 }
 
 /** @param {number} value seconds, of which most are less than one. */
 export function duration(value) {
-  if (value < 1) return `${(value * 1000).toLocaleString(language(), { maximumSignificantDigits: 3 })} ms`;
+  if (value < 1)
+    return `${(value * 1000).toLocaleString(language(), { maximumSignificantDigits: 3 })} ms`;
   return `${value.toLocaleString(language(), { maximumSignificantDigits: 3 })} s`;
 }
 
@@ -27,8 +30,14 @@ export function bytes(value) {
 
 /** @param {number} seconds since something began. */
 export function age(seconds) {
-  const parts = [Math.floor(seconds / 3600), Math.floor(seconds / 60) % 60, Math.floor(seconds) % 60];
-  return parts.map((part, number) => (number === 0 ? part : String(part).padStart(2, "0"))).join(":");
+  const parts = [
+    Math.floor(seconds / 3600),
+    Math.floor(seconds / 60) % 60,
+    Math.floor(seconds) % 60,
+  ];
+  return parts
+    .map((part, number) => (number === 0 ? part : String(part).padStart(2, "0")))
+    .join(":");
 }
 
 /** @param {number} time seconds since 1970. */

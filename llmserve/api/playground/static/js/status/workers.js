@@ -14,7 +14,14 @@ export class Workers {
     this.known = new Map();
     this.badges = new Map();
     this.table = new Table(place, "workers", [
-      "worker", "state", "pid", "running", "connections", "memory", "device", "uptime",
+      "worker",
+      "state",
+      "pid",
+      "running",
+      "connections",
+      "memory",
+      "device",
+      "uptime",
     ]);
   }
 
@@ -30,16 +37,20 @@ export class Workers {
     for (const [number, before] of this.known) {
       if (now.has(number)) continue;
       const state = mute.has(number) ? "silent" : "gone";
-      if (before.state !== state) this.onEvent(`worker.event.${state}`, { worker: number, pid: before.pid });
+      if (before.state !== state)
+        this.onEvent(`worker.event.${state}`, { worker: number, pid: before.pid });
       now.set(number, { ...before, state, connections: null, rss_bytes: null, models: [] });
     }
     for (const [number, worker] of now) {
       const before = this.known.get(number);
-      if (before && before.pid !== worker.pid) this.onEvent("worker.event.new", { worker: number, pid: worker.pid });
+      if (before && before.pid !== worker.pid)
+        this.onEvent("worker.event.new", { worker: number, pid: worker.pid });
     }
     this.known = now;
     const rows = [...now.values()].sort((a, b) => a.worker - b.worker);
-    this.table.show(rows.map((worker) => ({ id: String(worker.worker), cells: this.#cells(worker) })));
+    this.table.show(
+      rows.map((worker) => ({ id: String(worker.worker), cells: this.#cells(worker) })),
+    );
   }
 
   /**

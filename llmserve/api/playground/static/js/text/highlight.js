@@ -14,12 +14,15 @@ const WORDS = new Set(
     "update create table group order by join values"
   ).split(" "),
 );
-const HASH_COMMENTS = /^(?:py|python|sh|bash|shell|zsh|console|toml|ya?ml|ini|rb|ruby|r|make|makefile|dockerfile|perl|nginx)$/i;
+const HASH_COMMENTS =
+  /^(?:py|python|sh|bash|shell|zsh|console|toml|ya?ml|ini|rb|ruby|r|make|makefile|dockerfile|perl|nginx)$/i;
 const DASH_COMMENTS = /^(?:sql|lua|haskell|hs|elm)$/i;
 const MARKUP = /^(?:html|xml|svg|vue)$/i;
 const PLAIN = /^(?:|text|txt|plain|plaintext|output|log)$/i;
 
-const TEXTS = String.raw`"""[\s\S]*?"""|'''[\s\S]*?'''|"(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*'|` + "`(?:[^`\\\\]|\\\\.)*`";
+const TEXTS =
+  String.raw`"""[\s\S]*?"""|'''[\s\S]*?'''|"(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*'|` +
+  "`(?:[^`\\\\]|\\\\.)*`";
 const NUMBERS = String.raw`\b(?:0[xXbBoO][\da-fA-F_]+|\d[\d_]*(?:\.\d+)?(?:[eE][+-]?\d+)?)\b`;
 const NAMES = String.raw`[A-Za-z_$][\w$]*`;
 

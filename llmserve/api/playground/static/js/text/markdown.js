@@ -130,7 +130,8 @@ class Reader {
 
   /** One item, with the lines that are indented below it, empty ones between them included. */
   #item(item) {
-    const indent = item[4].length > 4 || item[4] === "" ? item[0].trimEnd().length + 1 : item[0].length;
+    const indent =
+      item[4].length > 4 || item[4] === "" ? item[0].trimEnd().length + 1 : item[0].length;
     const inside = [this.#current().slice(item[0].length)];
     for (this.line += 1; this.line < this.lines.length; this.line += 1) {
       const line = this.#current();
@@ -197,7 +198,10 @@ class Reader {
 }
 
 function cells(line) {
-  const inside = line.trim().replace(/^\|/, "").replace(/(?<!\\)\|$/, "");
+  const inside = line
+    .trim()
+    .replace(/^\|/, "")
+    .replace(/(?<!\\)\|$/, "");
   return inside.split(/(?<!\\)\|/).map((cell) => cell.trim().replaceAll("\\|", "|"));
 }
 

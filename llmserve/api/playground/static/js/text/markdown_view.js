@@ -38,7 +38,12 @@ function codeElement({ language, text, isOpen }) {
   return h(
     "figure",
     { class: "code" },
-    h("figcaption", {}, h("span", { text: language || "text" }), copyButton(() => code.textContent)),
+    h(
+      "figcaption",
+      {},
+      h("span", { text: language || "text" }),
+      copyButton(() => code.textContent),
+    ),
     h("pre", { tabindex: "0" }, code),
   );
 }
@@ -49,7 +54,9 @@ function pieceOf({ kind, text }) {
 
 function listElement({ isOrdered, first, items }) {
   const elements = items.map((blocks) => h("li", {}, ...itemNodes(blocks)));
-  return isOrdered ? h("ol", { start: first === 1 ? null : first }, ...elements) : h("ul", {}, ...elements);
+  return isOrdered
+    ? h("ol", { start: first === 1 ? null : first }, ...elements)
+    : h("ul", {}, ...elements);
 }
 
 /** An item that begins with a paragraph has its words directly inside. */
