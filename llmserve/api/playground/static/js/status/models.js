@@ -93,12 +93,14 @@ class Card {
     this.commands = h("div", { class: "commands" }, ...this.buttons);
   }
 
-  showState({ status, stage, fraction, error }) {
+  showState({ status, stage, fraction = null, error }) {
     this.badge.show(status);
     const isLoading = status === "loading";
     this.bar.hidden = !isLoading;
-    if (isLoading) this.bar.value = fraction ?? 0;
-    const progress = isLoading ? [stage, (fraction ?? null) === null ? null : share(fraction)] : [];
+    // Some stages cannot say how far they are.
+    if (fraction === null) this.bar.removeAttribute("value");
+    else this.bar.value = fraction;
+    const progress = isLoading ? [stage, fraction === null ? null : share(fraction)] : [];
     this.words.textContent = error ?? progress.filter(Boolean).join(", ");
   }
 
