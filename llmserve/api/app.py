@@ -33,7 +33,16 @@ from llmserve.api.ollama import models as ollama_models
 from llmserve.api.ollama import refused as ollama_refused
 from llmserve.api.ollama import root as ollama_root
 from llmserve.api.ollama import routes as ollama
-from llmserve.api.openai import background, batches, completions, files, models, tokenize
+from llmserve.api.openai import (
+    background,
+    batches,
+    chat_socket,
+    completions,
+    files,
+    models,
+    tokenize,
+)
+from llmserve.api.playground.routes import playground_router
 from llmserve.api.responses import routes as responses
 from llmserve.api.responses import stored_routes as stored_responses
 from llmserve.api.tgi import routes as tgi
@@ -80,11 +89,13 @@ def create_app(
     )
     app.state.making_document = asyncio.Lock()
     routers = (
+        *((playground_router(),) if settings.playground else ()),  # `/` before Ollama's
         docs.router,
         probes.router,
         admin.router,
         native.router,
         websocket.router,
+        chat_socket.router,
         completions.router,
         anthropic.router,
         anthropic_models.router,  # before OpenAI's: they are for requests with a certain header

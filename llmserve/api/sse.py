@@ -30,6 +30,11 @@ def named(event: str, payload: Any) -> bytes:
     return b"event: " + event.encode() + b"\n" + data(payload)
 
 
+def payload_of(event: bytes) -> bytes:
+    """The JSON of an event that `data` made."""
+    return event.removeprefix(b"data: ").removesuffix(b"\n\n")
+
+
 def queued_comment(event: Queued) -> bytes:
     """A comment that tells a waiting client its position in the queue."""
     eta = "" if event.eta_seconds is None else f" eta_seconds={event.eta_seconds:.1f}"

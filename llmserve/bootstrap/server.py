@@ -18,6 +18,7 @@ from llmserve.fleet.run_directory import LIMITS, RunDirectory
 from llmserve.observability.ignored_fields import IgnoredFields
 from llmserve.observability.loop_lag import watch_loop_lag
 from llmserve.observability.metrics import Metrics
+from llmserve.observability.recent_problems import RecentProblems
 from llmserve.observability.tracing import build_tracer
 from llmserve.operations.desired import DesiredModels
 from llmserve.operations.fleet_operations import FleetOperations
@@ -60,7 +61,9 @@ async def run(
         limiter = Limiter(membership.run_dir / LIMITS if membership is not None else None)
         service = build_service(settings, registry, loader, recorder, limiter)
 
-        status = WorkerStatus(service, registry, loader, membership, device)
+        problems = RecentProblems().start()
+        stack.callback(problems.close)
+        status = WorkerStatus(service, registry, loader, membership, device, problems)
         own = WorkerOperations(
             service, registry, loader, status, catalog.resolve_untrusted, desired
         )

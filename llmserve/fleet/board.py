@@ -147,8 +147,10 @@ class Board:
         os.close(self._descriptor)
 
     def _write(self, number: int, field: int, value: float) -> None:
-        layout = "<d" if field == BEAT else "<q"
-        struct.pack_into(layout, self._memory, number * ROW_BYTES + field, value)
+        # Not `pack_into`, which clears the place first: a reader would sometimes see zero.
+        packed = struct.pack("<d" if field == BEAT else "<q", value)
+        start = number * ROW_BYTES + field
+        self._memory[start : start + len(packed)] = packed
 
     def _now(self) -> float:
         return self._clock.machine()

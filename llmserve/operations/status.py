@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from llmserve.fleet.membership import Membership
+from llmserve.observability.recent_problems import RecentProblems
 from llmserve.registry.loader import Loader
 from llmserve.registry.registry import Registry
 from llmserve.registry.served import ModelStatus, ServedModel
@@ -27,16 +28,18 @@ class WorkerStatus:
         loader: Loader,
         membership: Membership | None,
         device: str,
+        problems: RecentProblems,
     ) -> None:
         self._service = service
         self._registry = registry
         self._loader = loader
         self._membership = membership
         self._device = device
+        self._problems = problems
         self._started_at = time.time()
 
     def read(self) -> dict[str, Any]:
-        """Everything that `llmserve ps` shows of one worker."""
+        """Everything that `llmserve ps` and the status page show of one worker."""
         member = self._membership
         return {
             "worker": member.number if member is not None else 0,
@@ -47,6 +50,7 @@ class WorkerStatus:
             "rss_bytes": _resident_bytes(),
             "connections": member.row.connections if member is not None else None,
             "models": [self.model(model) for model in self._registry.models],
+            "recent_problems": self._problems.read(),
         }
 
     def model(self, model: ServedModel) -> dict[str, Any]:

@@ -80,6 +80,9 @@ class ServerSettings(BaseModel):
         description="GET /tokenizer_info tells special tokens and the chat template, as clients "
         "that render prompts themselves want it.",
     )
+    playground: bool = Field(
+        True, description="Serve the web pages: the chat at `/`, for browsers, and `/status`."
+    )
     reload: bool = Field(
         False, description="Restart when the code changes: for development, with one worker."
     )

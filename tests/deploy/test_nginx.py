@@ -18,6 +18,8 @@ from server import Server, free_port
 from upstream import Upstream, running_upstream
 from websockets.asyncio.client import connect
 
+from llmserve.api.playground.files import HEADERS, read_files
+
 
 def error_of(response: httpx.Response) -> tuple[int, str]:
     assert response.headers["content-type"] == "application/json"
@@ -107,14 +109,33 @@ def test_what_is_for_operators_is_closed_to_other_networks(tmp_path: Path, path:
     run(test)
 
 
-def test_plain_http_is_sent_to_tls_and_the_page_is_served(tmp_path: Path) -> None:
+def test_the_pages_come_from_here_as_the_server_would_send_them(tmp_path: Path) -> None:
     with running_proxy(tmp_path, [free_port()]) as proxy, proxy.client() as client:
+        browser = {"Accept": "text/html,*/*"}
+        names = {"/": "index.html", "/status": "status.html"}
+        addresses = names | {f"/playground/{name}": name for name in read_files()}
+        for address, name in addresses.items():
+            answer = client.get(address, headers=browser)
+            assert (answer.status_code, answer.content) == (200, read_files()[name].content)
+            kinds = {answer.headers["content-type"].replace("application/j", "text/j")}
+            charset = "" if name.endswith(".svg") else "; charset=utf-8"
+            assert kinds == {read_files()[name].media_type + charset}
+            for header, value in HEADERS.items():
+                assert answer.headers.get_list(header) == [value], (name, header)
+            assert answer.headers["strict-transport-security"]
+            known = {"If-None-Match": answer.headers["etag"]}
+            assert client.get(address, headers=browser | known).status_code == 304
+        assert error_of(client.get("/")) == (502, "bad_gateway"), (
+            "no browser: it is for an instance"
+        )
+        assert error_of(client.post("/", headers=browser)) == (502, "bad_gateway")
+
+
+def test_plain_http_is_sent_to_tls(tmp_path: Path) -> None:
+    with running_proxy(tmp_path, [free_port()]) as proxy:
         redirect = httpx.get(f"http://127.0.0.1:{proxy.plain_port}/v1/models?x=1")
         assert redirect.status_code == 308
         assert redirect.headers["location"] == "https://127.0.0.1/v1/models?x=1"
-        page = client.get("/playground/")
-        assert page.status_code == 200
-        assert "EventSource" in page.text
 
 
 def test_a_stream_passes_event_by_event(tmp_path: Path) -> None:

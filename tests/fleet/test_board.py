@@ -22,6 +22,14 @@ print(Board(int(sys.argv[1]), 4).claim().number, flush=True)
 sys.stdin.read()
 """
 
+BEAT = """
+import sys
+from llmserve.fleet.board import Board, State
+row = Board(int(sys.argv[1]), 1).row(0)
+for _ in range(200_000):
+    row.beat(State.READY, 1)
+"""
+
 
 @pytest.fixture
 def machine() -> ManualClock:
@@ -179,3 +187,14 @@ def test_one_that_loads_leaves_everything_to_those_that_can_serve(board: Board) 
     assert board.is_better_elsewhere(1, 1) is Preference.RATHER_ELSEWHERE
     join(board, 1, State.READY, 90)
     assert board.is_better_elsewhere(0, 0) is Preference.ELSEWHERE
+
+
+def test_no_reader_sees_half_a_heartbeat(nameless: int) -> None:
+    board = Board(nameless, 1)
+    writer = subprocess.Popen([sys.executable, "-c", BEAT, str(nameless)], pass_fds=[nameless])
+    empty = 0
+    while writer.poll() is None:
+        vitals = [board.read(0) for _ in range(1000)]
+        empty += sum(v is not None and v.beat == 0 for v in vitals)
+    assert (writer.returncode, empty) == (0, 0)
+    board.close()

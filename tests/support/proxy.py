@@ -18,6 +18,7 @@ from programs import started
 from server import free_port
 
 DEPLOY = Path(__file__).parents[2] / "scripts" / "deploy"
+STATIC = Path(__file__).parents[2] / "llmserve" / "api" / "playground" / "static"
 CONFIGURATION = DEPLOY / "nginx" / "nginx.conf"
 
 
@@ -59,7 +60,7 @@ def configure(
     (folder / "share").mkdir(exist_ok=True)
     link = folder / "share" / "playground"
     if not link.exists():
-        link.symlink_to(DEPLOY / "nginx" / "playground")
+        link.symlink_to(STATIC)
     subprocess.run(
         [DEPLOY / "nginx" / "make-certificate", "localhost", folder / "tls"],
         check=True,

@@ -21,13 +21,13 @@ FILES: Final[Mapping[tuple[str, ...], tuple[str, ...]]] = {
     ),
     ("pair",): (
         "deploy/test_prometheus.py", "e2e/test_models.py", "e2e/test_resuming.py",
-        "e2e/test_run_directory.py", "e2e/test_shutdown.py", "e2e/test_stored_responses.py",
-        "e2e/test_workers.py",
+        "e2e/test_run_directory.py", "e2e/test_shutdown.py", "e2e/test_status_page.py",
+        "e2e/test_stored_responses.py", "e2e/test_workers.py",
     ),
     ("demo",): (
         "cli/test_conversation.py", "deploy/test_nginx.py", "doctor/test_examination.py",
         "e2e/test_crowd.py", "e2e/test_demo_tools.py", "e2e/test_docs_page.py",
-        "e2e/test_gateway.py", "e2e/test_road.py",
+        "e2e/test_gateway.py", "e2e/test_playground.py", "e2e/test_road.py",
     ),
     ("plain", "guarded", "strict"): (
         "cli/test_cli.py", "e2e/test_anthropic_keys.py", "e2e/test_box.py",

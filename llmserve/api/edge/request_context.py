@@ -31,7 +31,7 @@ from llmserve.observability.metrics import Metrics
 from llmserve.observability.timings import RequestTimings, access_fields
 
 HEADER: Final = "X-Request-ID"
-QUIET: Final = ("/health", "/metrics")
+QUIET: Final = ("/health", "/metrics", "/playground")
 HAS_STARTED: Final = "llmserve.has_started"
 """The scope's key for whether the response has started."""
 

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from fastapi import APIRouter
 
 from llmserve.api.container import TheCaller, TheContainer, identify
 from llmserve.api.edge.route import keyed_route
 from llmserve.api.error_shape import openai_error
-from llmserve.domain import UpstreamState
+from llmserve.api.openai.chat_body import ChatBody
+from llmserve.domain import EngineInfo, SamplingParams, UpstreamState
 from llmserve.errors import ModelNotFound
 from llmserve.registry.served import ModelStatus, ServedModel
+
+TOLD_DEFAULTS: Final = (
+    "max_tokens", "temperature", "top_p", "top_k", "min_p", "repetition_penalty",
+    "presence_penalty", "frequency_penalty", "stop",
+)  # fmt: skip
 
 router = APIRouter(prefix="/v1", route_class=keyed_route(identify, openai_error), tags=["openai"])
 
@@ -34,6 +40,13 @@ async def retrieve_model(model: str, container: TheContainer, caller: TheCaller)
     return _body(found)
 
 
+def _default_sampling(model: ServedModel, info: EngineInfo) -> dict[str, Any]:
+    """How a chat is sampled where its request is silent; `max_tokens` is null where an answer may
+    fill the context."""
+    params = SamplingParams.resolve(model.spec.sampling, info.sampling, ChatBody.sampling_defaults)
+    return {name: getattr(params, name) for name in TOLD_DEFAULTS}
+
+
 def _body(model: ServedModel) -> dict[str, Any]:
     body: dict[str, Any] = {
         "id": model.spec.name,
@@ -52,6 +65,7 @@ def _body(model: ServedModel) -> dict[str, Any]:
             "device": info.device,
             "architecture": info.architecture,
             "capabilities": list(info.capabilities),
+            "default_sampling": _default_sampling(model, info),
             "engine": {"kind": info.kind.value, "why": info.why},
         }
         if info.syntax is not None:

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from llmserve.api.native.frames import PromptFrame, error_frame, event_frame, id_of
+from llmserve.api.native.frames import PromptFrame
+from llmserve.api.socket_frames import error_frame, id_of, queued_frame
 from llmserve.domain import (
     Cancelled,
     Delta,
@@ -18,7 +19,7 @@ from llmserve.domain import (
     Started,
     Usage,
 )
-from llmserve.errors import GenerationFailed, InvalidRequest
+from llmserve.errors import GenerationFailed, InvalidRequest, QueueFull
 
 USAGE = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
 ERROR = {"message": "no", "type": "server_error", "param": None, "code": "generation_failed"}
@@ -27,7 +28,6 @@ ERROR = {"message": "no", "type": "server_error", "param": None, "code": "genera
 @pytest.mark.parametrize(
     ("event", "frame"),
     [
-        (Queued(2, None), {"type": "queued", "id": "a", "position": 2, "eta_seconds": None}),
         (Started(3), None),
         (Delta("x", (7,)), {"type": "token", "id": "a", "token": "x"}),
         (Delta("", (7,)), None),
@@ -41,16 +41,28 @@ ERROR = {"message": "no", "type": "server_error", "param": None, "code": "genera
         ),
         (
             Failed(GenerationFailed("no"), Usage(3, 2)),
-            {"type": "error", "id": "a", "error": ERROR},
+            {"type": "error", "id": "a", "error": ERROR, "status": 500},
         ),
     ],
 )
 def test_each_event_has_its_frame(event: Event, frame: dict[str, Any] | None) -> None:
-    assert event_frame("a", event) == frame
+    prompt = PromptFrame.model_validate({"id": "a", "prompt": "x"})
+    assert list(prompt.frames(event)) == ([] if frame is None else [frame])
+
+
+def test_who_waits_is_told_its_place() -> None:
+    told = queued_frame("a", Queued(2, 1.5))
+    assert told == {"type": "queued", "id": "a", "position": 2, "eta_seconds": 1.5}
 
 
 def test_an_error_may_be_about_no_prompt_in_particular() -> None:
-    assert error_frame(None, InvalidRequest("no"))["id"] is None
+    frame = error_frame(None, InvalidRequest("no"))
+    assert (frame["id"], frame["status"], "retry_after" in frame) == (None, 400, False)
+
+
+def test_an_error_says_when_to_come_back() -> None:
+    full = QueueFull("no", retry_after_seconds=1.2)
+    assert (full.status, error_frame("a", full)["retry_after"]) == (429, 2)
 
 
 @pytest.mark.parametrize(

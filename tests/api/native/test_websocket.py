@@ -11,7 +11,8 @@ from fake_engine import FakeEngine
 
 from llmserve.admission.keys import KeyRing
 from llmserve.admission.limits import Limiter
-from llmserve.api.native.websocket import _Conversation
+from llmserve.api.native.frames import PromptFrame
+from llmserve.api.socket_session import SocketSession
 from llmserve.bootstrap import Container
 from llmserve.domain import ModelSpec
 from llmserve.observability.ignored_fields import IgnoredFields
@@ -65,8 +66,8 @@ def test_a_slow_reader_gets_larger_deltas_and_cancel_still_works() -> None:
             IgnoredFields(metrics),
             KeptStreams(0, 0),
         )  # type: ignore[arg-type]
-        conversation = _Conversation(socket, container, None)  # type: ignore[arg-type]
-        serving = asyncio.create_task(conversation.serve())
+        session = SocketSession(socket, container, PromptFrame.model_validate, None)  # type: ignore[arg-type]
+        serving = asyncio.create_task(session.serve())
 
         await socket.incoming.put({"type": "websocket.receive", "text": '{"id":"a","prompt":"x"}'})
         while not engine.running:

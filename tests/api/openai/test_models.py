@@ -1,0 +1,23 @@
+"""What /v1/models tells of a model."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from fake_engine import FakeEngine
+from fastapi.testclient import TestClient
+
+from llmserve.domain import SamplingFields
+
+
+def test_it_tells_how_a_chat_is_sampled_that_asks_for_nothing(
+    client: TestClient, engine: FakeEngine
+) -> None:
+    assert client.get("/v1/models/fake").json()["default_sampling"] == {
+        "max_tokens": None, "temperature": 1.0, "top_p": 1.0, "top_k": 0, "min_p": 0.0,
+        "repetition_penalty": 1.0, "presence_penalty": 0.0, "frequency_penalty": 0.0, "stop": [],
+    }  # fmt: skip
+    wanted = SamplingFields(temperature=0.6, top_k=20, stop=("END",))
+    engine.info = replace(engine.info, sampling=wanted)
+    told = client.get("/v1/models").json()["data"][0]["default_sampling"]
+    assert (told["temperature"], told["top_k"], told["stop"]) == (0.6, 20, ["END"])
