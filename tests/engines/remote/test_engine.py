@@ -312,14 +312,14 @@ def test_a_slow_upstream_trips_its_breaker_and_recovers() -> None:
         now = 0.0
         one = FakeUpstream(says_nothing, says_nothing, says_nothing)
         async with bench(
-            one, connect_seconds=30.0, first_token_seconds=0.5, clock=lambda: now
+            one, connect_seconds=1.0, first_token_seconds=1.0, clock=lambda: now
         ) as b:
 
             async def passes() -> None:
                 nonlocal now
                 while True:
                     await asyncio.sleep(0.01)
-                    now += 0.01
+                    now += 0.05
 
             moving = asyncio.create_task(passes())
             for _ in range(3):
