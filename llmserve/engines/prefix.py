@@ -36,3 +36,15 @@ def common_beginning(encoded: Sequence[Sequence[int]]) -> tuple[int, ...]:
             break
         shared += 1
     return tuple(encoded[0][:shared])
+
+
+def why_unkept(num_tokens: int, block_size: int, max_context: int) -> str | None:
+    """Why a prefix of so many tokens cannot be kept in blocks; `None` if it can."""
+    if num_tokens < block_size:
+        return (
+            f"it has {num_tokens} tokens that every prompt with it begins with, and whole blocks "
+            f"of {block_size} are kept; lengthen it"
+        )
+    if num_tokens >= max_context:
+        return f"it has {num_tokens:,} tokens and the context is {max_context:,}; shorten it"
+    return None

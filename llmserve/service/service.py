@@ -5,23 +5,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
-from weakref import WeakKeyDictionary
 
 from loguru import logger
 
-from llmserve.admission.background_line import BackgroundBounds
-from llmserve.admission.gate import Gate
 from llmserve.admission.limits import Admission, Limiter
 from llmserve.clock import awake_clock
-from llmserve.domain import Caller, GenerationRequest, Scope
-from llmserve.engines.engine import Engine, Generator, Hold
+from llmserve.domain import Caller, GenerationRequest
+from llmserve.engines.engine import Generator, Hold
 from llmserve.engines.task import Task
 from llmserve.errors import (
     Displaced,
-    Forbidden,
     InvalidRequest,
     LLMServeError,
     NotReady,
@@ -33,7 +28,10 @@ from llmserve.errors import (
 from llmserve.registry.loader import Loader
 from llmserve.registry.registry import Registry
 from llmserve.registry.served import ServedModel
+from llmserve.service.gates import Gates
 from llmserve.service.generation import Generation
+from llmserve.service.limits import Limits
+from llmserve.service.permission import check_model, check_scope
 from llmserve.service.place import Place
 from llmserve.service.reading import Reading
 from llmserve.service.record import RequestRecord
@@ -49,36 +47,6 @@ FAREWELL_SECONDS = 5.0
 BEGIN_SECONDS = 5.0
 """How long a response has no head because its engine may still refuse: a client that sees an error
 as a status can tell what kind it is."""
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What the service takes on.
-
-    `max_waiting` is per model. `request_timeout_seconds` is both default and upper bound of a
-    request's own timeout. Background work has bounds of its own; how much of it runs depends on the
-    engine where `max_background_running` is `None`.
-    """
-
-    max_waiting: int
-    wait_timeout_seconds: float
-    request_timeout_seconds: float
-    max_background_running: int | None = None
-    max_background_waiting: int = 1024
-    background_timeout_seconds: float = 86_400.0
-
-    def timeout_for(self, caller: Caller) -> float:
-        """Default and upper bound of the time that a caller's request takes."""
-        if caller.is_background:
-            return self.background_timeout_seconds
-        return self.request_timeout_seconds
-
-    def background(self, engine: Engine) -> BackgroundBounds:
-        """How much background work an engine does."""
-        suits = engine.capacity if engine.can_pause else max(1, engine.capacity // 2)
-        return BackgroundBounds(
-            self.max_background_running or suits, self.max_background_waiting, engine.can_pause
-        )
 
 
 class Service:
@@ -105,7 +73,7 @@ class Service:
         self._recorder = recorder
         self._limiter = limiter or Limiter(None)
         self._clock = clock
-        self._gates: WeakKeyDictionary[Engine, Gate] = WeakKeyDictionary()
+        self._gates = Gates(limits, clock)
         self._open: set[Generation] = set()
         self._all_closed = asyncio.Event()
         self._all_closed.set()
@@ -150,17 +118,17 @@ class Service:
         try:
             with self._counting_refusals(caller):
                 self._refuse_if_draining(caller)
-                self._check_scope(caller)
+                check_scope(caller)
                 first = requests[0]
                 async with self._leased(first.model, first.timeout_seconds, caller) as served:
                     deadline = arrived_at + self._seconds_for(requests, caller)
-                    self._check_room(len(requests), served, caller, deadline)
+                    self._gates.check_room(len(requests), served, caller, deadline)
                     with self._admitted(caller, len(requests)) as (admission, shares):
                         tasks = await served.generator.prepare(
                             requests, caller, deadline, lambda: partial(shares.take(), 0)
                         )
                         self._refuse_if_draining(caller)
-                        self._check_room(len(requests), served, caller, deadline)
+                        self._gates.check_room(len(requests), served, caller, deadline)
                         admission.charge(sum(task.prompt_tokens for task in tasks))
                         for task in tasks:
                             # One by one: if a later one is refused, these are closed.
@@ -187,7 +155,7 @@ class Service:
         """
         with self._counting_refusals(caller):
             self._refuse_if_draining(caller)
-            self._check_scope(caller)
+            check_scope(caller)
             async with self._leased(name, timeout_seconds, caller) as served:
                 return served
 
@@ -239,13 +207,11 @@ class Service:
 
     def load(self, model: ServedModel) -> tuple[int, int]:
         """How many generations of a model are running and waiting, without background work."""
-        gate = self._gates.get(model.engine) if model.engine is not None else None
-        return (gate.running, gate.waiting) if gate is not None else (0, 0)
+        return self._gates.load(model)
 
     def background_load(self, model: ServedModel) -> tuple[int, int]:
         """How many of them are running and waiting in the background."""
-        gate = self._gates.get(model.engine) if model.engine is not None else None
-        return (gate.background_running, gate.background_waiting) if gate is not None else (0, 0)
+        return self._gates.background_load(model)
 
     def begin_drain(self) -> None:
         """Take no new work from now on; that includes prompts that are not tokens yet."""
@@ -312,7 +278,7 @@ class Service:
         arrived_at = self._clock()
         with self._counting_refusals(caller):
             self._refuse_if_draining(caller)
-            self._check_scope(caller)
+            check_scope(caller)
             async with self._leased(name, seconds, caller) as served:
                 with self._admitted(caller, 1) as (_, shares):
                     yield served, lambda: partial(shares.take(), 0)
@@ -325,25 +291,13 @@ class Service:
     ) -> AsyncIterator[ServedModel]:
         """The model of a request, ready, and held while the request is prepared."""
         found = self._registry.answering(name)
-        self._check_model(found, caller)
+        check_model(found, caller)
         patience = min(
             self._limits.wait_timeout_seconds, timeout_seconds or self._limits.timeout_for(caller)
         )
         served = await self._loader.acquire(found.spec.name, patience)
         with self._registry.lease(served):
             yield served
-
-    def _check_room(self, count: int, served: ServedModel, caller: Caller, deadline: float) -> None:
-        if caller.is_background:
-            self._gate(served).check_background_room(count)
-            return
-        patience = min(self._limits.wait_timeout_seconds, deadline - self._clock())
-        self._gate(served).check_room(
-            count,
-            caller=caller.name,
-            priority=caller.priority,
-            patience_seconds=max(0.0, patience),
-        )
 
     @contextlib.contextmanager
     def _admitted(self, caller: Caller, requests: int) -> Iterator[tuple[Admission, Shares]]:
@@ -368,7 +322,7 @@ class Service:
         lease = contextlib.ExitStack()
         lease.enter_context(self._registry.lease(served))
         place = Place(
-            self._gate(served),
+            self._gates.of(served),
             caller,
             release_lease=lease.close,
             charge=shares.take(),
@@ -391,36 +345,6 @@ class Service:
         """How long requests that came together may take."""
         most = self._limits.timeout_for(caller)
         return min(most, *(request.timeout_seconds or most for request in requests))
-
-    def _gate(self, served: ServedModel) -> Gate:
-        engine = served.loaded_engine
-        gate = self._gates.get(engine)
-        if gate is None:
-            limits = self._limits
-            gate = Gate(
-                engine.capacity,
-                limits.max_waiting,
-                self._clock,
-                background=limits.background(engine),
-            )
-            self._gates[engine] = gate
-        return gate
-
-    def _check_scope(self, caller: Caller) -> None:
-        if Scope.GENERATE not in caller.scopes:
-            raise Forbidden(
-                f"key {caller.name!r} may not generate; it has the scopes "
-                f"{', '.join(sorted(caller.scopes))}"
-            )
-
-    def _check_model(self, served: ServedModel, caller: Caller) -> None:
-        if not caller.may_use(served.names):
-            allowed = ", ".join(sorted(caller.models or ()))
-            raise Forbidden(
-                f"key {caller.name!r} is not for model {served.spec.name!r}; "
-                f"it may use {allowed or 'none'}",
-                param="model",
-            )
 
     def _refuse_if_draining(self, caller: Caller) -> None:
         if self.is_draining or (self.is_retiring and caller.is_background):

@@ -38,7 +38,8 @@ def loads(h: House) -> tuple[tuple[int, int], tuple[int, int]]:
 def test_too_much_of_it_is_refused() -> None:
     async def test() -> None:
         async with house() as h:
-            h.service._limits = replace(h.service._limits, max_background_waiting=1)
+            gates = h.service._gates
+            gates._limits = replace(gates._limits, max_background_waiting=1)
             async with work(h), work(h):
                 with pytest.raises(QueueFull, match="background"):
                     async with work(h):

@@ -47,7 +47,7 @@ from llmserve.engines.failure import release_memory
 from llmserve.engines.job import Job
 from llmserve.engines.memory_share import MemoryShare
 from llmserve.engines.options import EngineOptions
-from llmserve.engines.prefix import beginning
+from llmserve.engines.prefix import beginning, why_unkept
 from llmserve.engines.preparation import PreparationPool, older
 from llmserve.engines.private_job import private_job, unloaded
 from llmserve.engines.progress import OnProgress, interruptible
@@ -378,16 +378,11 @@ class BatchingEngine(Generator):
             return 0, error.message
         if not self._options.prefix_caching:
             return 0, "prefix_caching is off"
-        size, context = self._options.block_size, self.info.max_context
-        if len(token_ids) < size:
-            problem = (
-                f"it has {len(token_ids)} tokens that every prompt with it begins with, and whole "
-                f"blocks of {size} are kept; lengthen it"
-            )
-            return 0, problem
+        context = self.info.max_context
         assert context is not None
-        if len(token_ids) >= context:
-            return 0, f"it has {len(token_ids):,} tokens and the context is {context:,}; shorten it"
+        problem = why_unkept(len(token_ids), self._options.block_size, context)
+        if problem is not None:
+            return 0, problem
         # Its keys and values are in the cache once a token was made after it.
         await self._generate(
             TokenTask(
