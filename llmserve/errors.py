@@ -27,6 +27,7 @@ LLMServeError
     ├── GenerationFailed        500
     ├── WorkerGone              502
     ├── WorkerInvalid           502
+    ├── UpstreamFailed          502
     ├── NotReady                503
     │   ├── ModelLoading        503, with Retry-After
     │   ├── ModelBroken         503
@@ -35,7 +36,8 @@ LLMServeError
     │   └── ShuttingDown        503, with Retry-After
     ├── OutOfMemory             503, with Retry-After
     ├── StoreFailed             503
-    └── WaitTimeout             503, with Retry-After
+    ├── WaitTimeout             503, with Retry-After
+    └── UpstreamTimeout         504
 """
 
 from __future__ import annotations
@@ -274,6 +276,20 @@ class WorkerInvalid(ServerError):
 
     status = 502
     code = "worker_invalid"
+
+
+class UpstreamFailed(ServerError):
+    """The server that serves this model did not answer as it should."""
+
+    status = 502
+    code = "upstream_failed"
+
+
+class UpstreamTimeout(ServerError):
+    """The server that serves this model was silent for too long."""
+
+    status = 504
+    code = "upstream_timeout"
 
 
 class NotReady(ServerError):

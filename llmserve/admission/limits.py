@@ -49,11 +49,12 @@ class Admission:
         if self._limiter is not None:
             self._limiter._refund(self._caller, self._requests)
 
-    def close(self, completion_tokens: int = 0) -> None:
-        """Release the open requests and charge the answer's tokens; doing it twice is harmless."""
+    def close(self, tokens: int = 0) -> None:
+        """Release the open requests and charge the answer's tokens; doing it twice is harmless.
+        Negative where the prompts turned out shorter than what was charged for them."""
         limiter, self._limiter = self._limiter, None
         if limiter is not None:
-            limiter._close(self._caller, self._requests, completion_tokens)
+            limiter._close(self._caller, self._requests, tokens)
 
 
 class Limiter:
@@ -166,7 +167,7 @@ class Limiter:
 
         self._update(caller.name, give_back)
 
-    def _close(self, caller: Caller, requests: int, completion_tokens: int) -> None:
+    def _close(self, caller: Caller, requests: int, tokens: int) -> None:
         mine = self._open[caller.name] - requests
         if mine:
             self._open[caller.name] = mine
@@ -177,7 +178,7 @@ class Limiter:
             if caller.limits.tokens_per_minute is not None:
                 # With the tab's own capacity: the limit may have changed meanwhile.
                 _refill(tab.tokens, self._clock)
-                tab.tokens.level -= completion_tokens
+                tab.tokens.level = min(tab.tokens.capacity, tab.tokens.level - tokens)
             tab.set_open(self._holder, mine)
 
         self._update(caller.name, leave)

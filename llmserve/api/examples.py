@@ -60,6 +60,8 @@ EXAMPLES: Final[dict[str, Any]] = {
     "/admin/unload": {"model": "demo"},
     "/admin/reload": {"model": "demo"},
     "/admin/warm": {"model": "demo", "prompts": ["Hello"]},
+    "/admin/drain": {"model": "demo", "upstream": "http://box-a:8000"},
+    "/admin/undrain": {"model": "demo", "upstream": "http://box-a:8000"},
 }
 """By path."""
 

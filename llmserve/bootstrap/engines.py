@@ -7,17 +7,23 @@ from pathlib import Path
 
 from llmserve.bootstrap.fleet import workers_on
 from llmserve.domain import LoadProgress, ModelSpec
+from llmserve.engines.attempt_report import AttemptReport
 from llmserve.engines.options import EngineOptions
 from llmserve.engines.step_report import StepReport
 from llmserve.engines.weights.footprint import footprint
 from llmserve.observability.metrics import Metrics
+from llmserve.operations.desired import DesiredModels
 from llmserve.registry.neighbours import Neighbours
 from llmserve.registry.registry import Registry
 from llmserve.settings import Settings
 
 
 def build_options(
-    settings: Settings, device: str, metrics: Metrics, registry: Registry
+    settings: Settings,
+    device: str,
+    metrics: Metrics,
+    registry: Registry,
+    desired: DesiredModels,
 ) -> EngineOptions:
     """From the settings; a worker has its part of the device, and each model its share of that."""
     share = 1.0 / workers_on(device, settings)
@@ -29,6 +35,13 @@ def build_options(
     def measure_step(model: str, report: StepReport) -> None:
         metrics.step_time.labels(model).observe(report.seconds)
         metrics.iteration_tokens.labels(model).observe(report.tokens)
+
+    def measure_attempt(model: str, report: AttemptReport) -> None:
+        metrics.upstream_requests.labels(model, report.url, report.outcome.value).inc()
+        metrics.upstream_retries.labels(model, report.url).inc(report.is_retry)
+        if report.first_token_seconds is not None:
+            seconds = report.first_token_seconds
+            metrics.upstream_first_token.labels(model, report.url).observe(seconds)
 
     return EngineOptions(
         fetch=fetch,
@@ -42,6 +55,8 @@ def build_options(
         torch_compile=settings.torch_compile,
         cache_dir=settings.cache_dir,
         on_step=measure_step,
+        on_attempt=measure_attempt,
+        is_drained=lambda model, url: (model, url) in desired.known.drained,
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from llmserve.bootstrap.engines import build_options
 from llmserve.engines.factory import build_engine, bytes_needed
 from llmserve.observability.metrics import Metrics
-from llmserve.operations.desired import Desired
+from llmserve.operations.desired import Desired, DesiredModels
 from llmserve.registry.catalog import Catalog
 from llmserve.registry.loader import Loader, LoadPolicy
 from llmserve.registry.references import check_settings, names_of
@@ -49,9 +49,15 @@ def build_registry(
     )
 
 
-def build_loader(settings: Settings, device: str, metrics: Metrics, registry: Registry) -> Loader:
+def build_loader(
+    settings: Settings,
+    device: str,
+    metrics: Metrics,
+    registry: Registry,
+    desired: DesiredModels,
+) -> Loader:
     """What loads and unloads them."""
-    options = build_options(settings, device, metrics, registry)
+    options = build_options(settings, device, metrics, registry, desired)
     return Loader(
         registry,
         lambda spec: build_engine(spec, options),

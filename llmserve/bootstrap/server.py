@@ -53,7 +53,7 @@ async def run(
         catalog = build_catalog(settings, device)
         is_checked = membership is not None
         registry = build_registry(settings, catalog, desired.known, is_checked=is_checked)
-        loader = build_loader(settings, device, metrics, registry)
+        loader = build_loader(settings, device, metrics, registry, desired)
 
         recorder = build_recorder(settings, metrics, tracer, stack)
         limiter = Limiter(membership.run_dir / LIMITS if membership is not None else None)

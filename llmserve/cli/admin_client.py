@@ -14,6 +14,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
+from llmserve.cli.upstreams_table import upstreams_table
 from llmserve.errors import ConfigurationError, ServerUnreachable
 from llmserve.printable import printable
 from llmserve.server_url import server_url
@@ -41,20 +42,40 @@ class AdminClient:
             ServerUnreachable: it does not answer, or not as llmserve does.
             ConfigurationError: the server refuses.
         """
-        with self._translated(), self._client as client:
-            response = client.get(f"{self._url}/admin/status")
-            _check(response)
-            status = response.json()
-            workers, silent = status["workers"], status.get("silent", ())
+        with self._translated():
+            workers, problems = self._status()
             table = _table(workers)
-            problems = [f"worker {w['worker']}: {w['error']['message']}" for w in silent]
         if as_json:
             print(json.dumps(workers, indent=2))
         else:
-            Console(width=None if sys.stdout.isatty() else 160).print(table)
-        for problem in problems:
-            print(printable(problem), file=sys.stderr)
-        return not problems
+            _print(table)
+        return _tell(problems)
+
+    def show_upstreams(self, model: str | None) -> bool:
+        """Print the upstreams of this model, or of all; returns whether every worker answered.
+
+        Raises:
+            ServerUnreachable: it does not answer, or not as llmserve does.
+            ConfigurationError: the server refuses, or there is nothing to print.
+        """
+        with self._translated():
+            workers, problems = self._status()
+            table = upstreams_table(workers, model)
+        if not table.row_count:
+            whose = "no model" if model is None else f"{model!r} is not ready, or no model that"
+            raise ConfigurationError(f"{whose} is served by upstreams; `llmserve ps` lists models")
+        _print(table)
+        return _tell(problems)
+
+    def _status(self) -> tuple[list[dict[str, Any]], list[str]]:
+        """What workers report, and a line for each that does not."""
+        with self._client as client:
+            response = client.get(f"{self._url}/admin/status")
+            _check(response)
+            status = response.json()
+        silent = status.get("silent", ())
+        problems = [f"worker {w['worker']}: {w['error']['message']}" for w in silent]
+        return status["workers"], problems
 
     def command(self, kind: str, fields: Mapping[str, Any]) -> bool:
         """Carry out one command, showing its progress; returns whether every worker succeeded.
@@ -102,6 +123,17 @@ class AdminClient:
             raise ServerUnreachable(
                 f"{self._url}: what answers there is not llmserve, or of another version"
             ) from error
+
+
+def _print(table: Table) -> None:
+    Console(width=None if sys.stdout.isatty() else 160).print(table)
+
+
+def _tell(problems: list[str]) -> bool:
+    """Whether there are none."""
+    for problem in problems:
+        print(printable(problem), file=sys.stderr)
+    return not problems
 
 
 def _check(response: httpx.Response) -> None:

@@ -111,7 +111,8 @@ def models(loaded: LoadedSettings) -> None:
         except ConfigurationError as error:
             broken.append(error.message)
             continue
-        source = spec.hub_id or _size(spec.path)
+        there = ", ".join(spec.remote.urls) if spec.remote is not None else None
+        source = there or spec.hub_id or _size(spec.path)
         table.add_row(
             name, ", ".join(spec.aliases), source, spec.dtype, spec.device, spec.engine.value
         )

@@ -40,6 +40,10 @@ COMMANDS: Final = {
     "unload": ("operating", "Unload a model on every worker of a running server."),
     "reload": ("operating", "Load a model and its model.toml again, without a gap."),
     "warm": ("operating", "Run prompts and pin prefixes on every worker of a running server."),
+    "upstreams": (
+        "upstreams",
+        "The servers behind models that are served elsewhere: list, drain, undrain.",
+    ),
     "doctor": (
         "operating",
         "Measure what goes wrong with token streams on the way to a server; say what to change.",

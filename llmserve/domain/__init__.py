@@ -29,6 +29,7 @@ from llmserve.domain.model import (
     SyntaxInfo,
     WarmReport,
 )
+from llmserve.domain.remote import RemoteSpec, UpstreamInfo, UpstreamState
 from llmserve.domain.request import GenerationRequest
 from llmserve.domain.sampling import AnswerRules, SamplingFields, SamplingParams
 from llmserve.domain.tools import Tool, ToolCall, ToolCallDelta, ToolChoice, ToolMode
@@ -56,6 +57,7 @@ __all__ = [
     "Prompt",
     "PromptLogprobs",
     "Queued",
+    "RemoteSpec",
     "Role",
     "SamplingFields",
     "SamplingParams",
@@ -69,6 +71,8 @@ __all__ = [
     "ToolCallDelta",
     "ToolChoice",
     "ToolMode",
+    "UpstreamInfo",
+    "UpstreamState",
     "Usage",
     "WarmReport",
 ]

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Self
 
 from llmserve.domain.conversation import Prompt
+from llmserve.domain.remote import RemoteSpec, UpstreamInfo
 from llmserve.domain.sampling import AnswerRules, SamplingFields
 
 
@@ -18,15 +19,16 @@ class EngineKind(StrEnum):
     AUTO = "auto"
     BATCHING = "batching"
     THREADED = "threaded"
+    REMOTE = "remote"
 
 
 @dataclass(frozen=True, slots=True)
 class ModelSpec:
     """What to load and how: a manifest (`model.toml`) or a bare folder, resolved.
 
-    Exactly one of `path` (weights on disk) and `hub_id` is set. `argument` is what the operator
-    wrote for this model; the catalog finds the model again by it. `parse_special_tokens` lets text
-    in messages become special tokens. With `require_gpu`, `auto` never means the CPU.
+    Exactly one of `path` (weights on disk), `hub_id` and `remote` is set. `argument` is what the
+    operator wrote for this model; the catalog finds the model again by it. `parse_special_tokens`
+    lets text in messages become special tokens. With `require_gpu`, `auto` never means the CPU.
     `output_syntax` says how answers are read: the name of a syntax or a `response_template` as JSON
     text; `None` finds it out.
     """
@@ -49,6 +51,7 @@ class ModelSpec:
     warmup_prompts: tuple[str, ...] = ()
     warmup_prefixes: tuple[Prompt, ...] = ()
     argument: str | None = None
+    remote: RemoteSpec | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,18 +130,20 @@ class SyntaxInfo:
 class EngineInfo:
     """A loaded engine, as the log and `/v1/models` describe it.
 
-        `warnings` are for the operator: what works otherwise than expected. `step_bytes` is the GPU
+    `max_context` is `None` where nobody says. `warnings` are for the operator: what works otherwise
+    than expected; clients may read them. `step_bytes` is the GPU
     memory that the largest step needs while it is computed, besides weights and cache. `eos_ids`
     end an answer. `fingerprint` changes when model, weights or engine do. `syntax` is
     `None` where answers are plain text. `architecture` is the model's family, as its config
-    has it. With `takes_conversations` it has a chat template.
+    has it. With `takes_conversations` it has a chat template; without `has_tokenizer` prompts are
+    made into tokens elsewhere, by one of the `upstreams`.
     """
 
     kind: EngineKind
     why: str
     device: str
     dtype: str
-    max_context: int
+    max_context: int | None
     parameters: int
     weight_bytes: int
     sampling: SamplingFields = field(default_factory=SamplingFields)
@@ -151,3 +156,5 @@ class EngineInfo:
     syntax: SyntaxInfo | None = None
     architecture: str = ""
     takes_conversations: bool = False
+    has_tokenizer: bool = True
+    upstreams: tuple[UpstreamInfo, ...] = ()

@@ -28,6 +28,8 @@ class GenerationRequest:
         tool_choice: which of the conversation's tools the answer may call.
         max_prompt_tokens: of a longer prompt only the last ones are kept; `None` keeps all.
         adds_special_tokens: a text begins with what the tokenizer puts before every text.
+        shows_token_ids: the field by which the caller is to be told ids of tokens, or something
+            that only they can tell; empty for none.
         requires_reasoning: a thinking budget is refused where the model does not reason; otherwise
             such a model keeps every budget.
     """
@@ -43,4 +45,5 @@ class GenerationRequest:
     tool_choice: ToolChoice = field(default_factory=ToolChoice)
     max_prompt_tokens: int | None = None
     adds_special_tokens: bool = True
+    shows_token_ids: str = ""
     requires_reasoning: bool = True

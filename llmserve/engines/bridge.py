@@ -62,7 +62,7 @@ class TokenBridge(TextIteratorStreamer):
         """`rule` is told of each token before `is_over` is asked."""
         super().__init__(tokenizer.hf, skip_prompt=True)
         self._job = job
-        task, sampling = job.task, job.task.sampling
+        task, sampling = job.token_task, job.task.sampling
         # `ignore_eos` is about the model's own.
         self._end_ids = {*(() if sampling.ignore_eos else eos_ids), *sampling.stop_token_ids}
         shown = task.shown_tokens if sampling.skips_special_tokens else tokenizer.special_ids
@@ -83,7 +83,7 @@ class TokenBridge(TextIteratorStreamer):
     def start(self) -> None:
         """The job has its thread and prefill begins."""
         self._job.started_at = self._job.last_step_at = self._clock()
-        self._post(Started(len(self._job.task.prompt_ids), cached_tokens=self._job.cached_tokens))
+        self._post(Started(self._job.task.prompt_tokens, cached_tokens=self._job.cached_tokens))
 
     def tell(self, scores: Scores) -> None:
         """Log probabilities of the prompt's next tokens, before the first one is accepted."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 from llmserve.domain import (
     Caller,
@@ -20,7 +20,7 @@ from llmserve.domain import (
 )
 from llmserve.engines.job import Job
 from llmserve.engines.task import Task
-from llmserve.errors import LLMServeError
+from llmserve.errors import InvalidRequest, LLMServeError
 
 if TYPE_CHECKING:
     from llmserve.text.spelling import Spelling
@@ -38,6 +38,14 @@ class Engine(ABC):
     @abstractmethod
     def capacity(self) -> int:
         """How many requests may run at once."""
+
+    def drain_upstream(self, url: str, *, is_drained: bool) -> None:
+        """Send no more requests to an upstream, or send some again.
+
+        Raises:
+            InvalidRequest: it has no such upstream.
+        """
+        raise InvalidRequest("this model is served here and has no upstreams", param="model")
 
     @property
     @abstractmethod
@@ -65,7 +73,13 @@ class Engine(ABC):
 
 
 class Generator(Engine):
-    """An engine that continues prompts with tokens."""
+    """An engine that continues prompts with tokens.
+
+    With `refuses_late` it may still refuse a job that was started: as soon as it does not, it calls
+    the job's `on_started`.
+    """
+
+    refuses_late: ClassVar[bool] = False
 
     @property
     @abstractmethod
@@ -108,6 +122,7 @@ class Generator(Engine):
         Raises:
             QueueFull: too many prompts wait.
             NotReady: as `prepare`.
+            InvalidRequest: the tokenizer is not here.
         """
 
     @abstractmethod

@@ -18,8 +18,12 @@ if TYPE_CHECKING:
     from llmserve.engines.weights.loading import LoadedModel
 
 
-def build_engine(spec: ModelSpec, options: EngineOptions) -> ChosenEngine:
+def build_engine(spec: ModelSpec, options: EngineOptions) -> Generator:
     """The engine that the spec asks for; `auto` takes the best one the model supports."""
+    if spec.remote is not None:
+        from llmserve.engines.remote.engine import RemoteEngine
+
+        return RemoteEngine(spec, options)
 
     def batching(loaded: LoadedModel, layers: Sequence[LayerShape], why: str) -> Generator:
         from llmserve.engines.batching.engine import BatchingEngine

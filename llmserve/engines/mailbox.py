@@ -6,8 +6,7 @@ import asyncio
 import contextlib
 import threading
 from collections import deque
-from collections.abc import Callable
-from itertools import takewhile
+from collections.abc import Callable, Iterable, Iterator
 
 from llmserve.domain import Delta, Event, Terminal
 
@@ -64,14 +63,29 @@ class Mailbox:
         first = self._events[0]
         if not isinstance(first, Delta):
             return self._events.popleft()
-        run = list(takewhile(lambda event: isinstance(event, Delta), self._events))
-        for _ in run:
+        deltas = list(_that_merge(self._events))
+        for _ in deltas:
             self._events.popleft()
-        if len(run) == 1:
+        if len(deltas) == 1:
             return first
-        deltas = [event for event in run if isinstance(event, Delta)]
         return Delta(
             text="".join(delta.text for delta in deltas),
             token_ids=tuple(i for delta in deltas for i in delta.token_ids),
             logprobs=tuple(token for delta in deltas for token in delta.logprobs),
+            reasoning="".join(delta.reasoning for delta in deltas),
+            calls=tuple(piece for delta in deltas for piece in delta.calls),
         )
+
+
+def _that_merge(events: Iterable[Event]) -> Iterator[Delta]:
+    """The deltas at the beginning, as long as what they say stays in the order of a delta's parts:
+    reasoning, text, calls."""
+    reached = 0
+    for event in events:
+        if not isinstance(event, Delta):
+            return
+        begins = 0 if event.reasoning else 1 if event.text else 2 if event.calls else reached
+        if begins < reached:
+            return
+        reached = 2 if event.calls else 1 if event.text else reached
+        yield event

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from llmserve.domain import EngineKind, LoadProgress, ModelSpec
+from llmserve.engines.attempt_report import AttemptReport
 from llmserve.engines.memory_share import MemoryShare
 from llmserve.engines.step_report import StepReport
 from llmserve.engines.weights.footprint import slots
@@ -36,6 +37,8 @@ class EngineOptions:
         torch_compile: whether torch.compile takes the model, on a GPU.
         cache_dir: for compiled kernels, `None` for the usual place.
         on_step: called after each step with the model's name, on the thread that computed it.
+        on_attempt: called after each request to an upstream with the model's name.
+        is_drained: whether an operator wants that a model's upstream gets no requests.
     """
 
     fetch: Fetch
@@ -50,6 +53,8 @@ class EngineOptions:
     torch_compile: bool = False
     cache_dir: Path | None = None
     on_step: Callable[[str, StepReport], None] = lambda model, report: None
+    on_attempt: Callable[[str, AttemptReport], None] = lambda model, report: None
+    is_drained: Callable[[str, str], bool] = lambda model, url: False
 
     def slots(self, kind: EngineKind, device: str = "cpu") -> int:
         """Requests at once of an engine on a type of device."""

@@ -22,7 +22,7 @@ from llmserve.domain.request import WHATEVER_FITS
 from llmserve.engines.engine import Hold
 from llmserve.engines.preparation import PreparationPool
 from llmserve.engines.restrictions import NewRule, Restrictions
-from llmserve.engines.task import Task
+from llmserve.engines.task import TokenTask
 from llmserve.errors import InvalidRequest, PromptTooLong, WaitTimeout
 from llmserve.text.encoded import Encoded
 from llmserve.text.output import IdentityParser
@@ -58,7 +58,9 @@ class TaskBuilder:
         plain text."""
         self._spec = spec
         self._tokenizer = tokenizer
+        assert info.max_context is not None, "a model that is here has a context"
         self._info = info
+        self._max_context = info.max_context
         self._pool = pool
         self._clock = clock
         self._reader = reader
@@ -72,12 +74,12 @@ class TaskBuilder:
         caller: Caller,
         deadline: float,
         hold: Hold,
-    ) -> list[Task]:
+    ) -> list[TokenTask]:
         """A task for each request, as `Generator.prepare`; equal prompts are encoded once."""
         begun_at = self._clock()
         encoded: dict[Prompt, Encoded] = {}
         rules: dict[tuple[object, ...], NewRule | None] = {}
-        tasks: list[Task] = []
+        tasks: list[TokenTask] = []
         try:
             async with awake_timeout(max(LEAST_SECONDS, deadline - begun_at), self._clock):
                 for request in requests:
@@ -106,7 +108,7 @@ class TaskBuilder:
         hold: Hold,
     ) -> Encoded:
         """On a thread of the pool, which may go on though the caller has left."""
-        max_context = self._info.max_context
+        max_context = self._max_context
         try:
             return await self._pool.run(
                 partial(
@@ -131,16 +133,16 @@ class TaskBuilder:
         prompt: Encoded,
         caller: Caller,
         deadline: float,
-    ) -> Task:
+    ) -> TokenTask:
         info = self._info
         if not prompt.ids:
             raise InvalidRequest("the prompt is empty; send at least one token", param="prompt")
         sampling = self._sampling(request)
         prompt_ids = self._last(request, sampling, prompt.ids)
-        room = info.max_context - len(prompt_ids)
+        room = self._max_context - len(prompt_ids)
         fewest = _fewest(sampling)
         if room < fewest:
-            raise PromptTooLong(len(prompt_ids), sampling.max_tokens or fewest, info.max_context)
+            raise PromptTooLong(len(prompt_ids), sampling.max_tokens or fewest, self._max_context)
         biased = [token_id for token_id, _ in sampling.logit_bias]
         self._tokenizer.check(biased, param="logit_bias")
         self._tokenizer.check(sampling.stop_token_ids, param="stop_token_ids")
@@ -156,7 +158,7 @@ class TaskBuilder:
             )
         self._check_allowed(sampling)
         new_parser, shown_tokens = self._reading(request, prompt.opening)
-        return Task(
+        return TokenTask(
             request_id=request.id,
             prompt_ids=prompt_ids,
             sampling=sampling.under(info.rules),
@@ -203,7 +205,7 @@ class TaskBuilder:
         """What the request keeps of its prompt."""
         most = request.max_prompt_tokens
         if most == WHATEVER_FITS:
-            most = max(1, self._info.max_context - (sampling.max_tokens or _fewest(sampling)))
+            most = max(1, self._max_context - (sampling.max_tokens or _fewest(sampling)))
         return tuple(prompt_ids if most is None else prompt_ids[-most:])
 
     def _sampling(self, request: GenerationRequest) -> SamplingParams:

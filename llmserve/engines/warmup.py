@@ -9,7 +9,7 @@ from loguru import logger
 
 from llmserve.domain import ModelSpec, SamplingParams
 from llmserve.engines.engine import Generator
-from llmserve.engines.task import Task
+from llmserve.engines.task import TokenTask
 from llmserve.errors import DeviceLost, LLMServeError, ModelBroken, ModelUnloaded, OutOfMemory
 
 if TYPE_CHECKING:
@@ -19,10 +19,10 @@ WARMUP_TOKENS: Final = 8
 DEFAULT_WARMUP: Final = ("Hello",)
 
 
-def warm_up_task(loaded: LoadedModel, prompt: str) -> Task:
+def warm_up_task(loaded: LoadedModel, prompt: str) -> TokenTask:
     """A few greedy tokens after a prompt, which is cut where it is too long."""
     room = max(1, loaded.max_context - WARMUP_TOKENS)
-    return Task(
+    return TokenTask(
         request_id="warm-up",
         prompt_ids=tuple(loaded.tokenizer.encode(prompt)[:room]) or (loaded.pad_id,),
         sampling=SamplingParams(temperature=0.0, ignore_eos=True),

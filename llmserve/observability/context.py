@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
@@ -16,3 +17,6 @@ access_timings: ContextVar[list[RequestTimings] | None] = ContextVar("access_tim
 
 current_trace: ContextVar[Any] = ContextVar("current_trace", default=None)
 """The caller's trace context, read from the headers by the tracer; `None` without one."""
+
+trace_headers: ContextVar[Mapping[str, str] | None] = ContextVar("trace_headers", default=None)
+"""The headers of the caller's trace, as other servers are told of it."""

@@ -26,6 +26,7 @@ from llmserve.observability.worker_files import WorkerFiles
 LabelNames = tuple[str, ...]
 MODEL: LabelNames = ("model",)
 WORKER: LabelNames = ("worker",)
+UPSTREAM: LabelNames = ("model", "upstream")
 
 
 class Metrics:
@@ -44,6 +45,7 @@ class Metrics:
         self._exposition = Exposition(self._source(multiprocess_dir), compat)
         self._describe_requests()
         self._describe_engines()
+        self._describe_upstreams()
         self._describe_workers()
         self._describe_keys()
 
@@ -190,6 +192,37 @@ class Metrics:
         self.model_memory = self._gauge(
             "llmserve_model_memory_bytes",
             "Memory of the model's weights, KV cache and pinned prefixes, all workers together.",
+        )
+
+    def _describe_upstreams(self) -> None:
+        self.upstream_up = self._gauge(
+            "llmserve_upstream_up", "Workers from which the upstream gets requests.", UPSTREAM
+        )
+        self.upstream_open = self._gauge(
+            "llmserve_upstream_breaker_open",
+            "Workers whose circuit breaker keeps requests from the upstream.",
+            UPSTREAM,
+        )
+        self.upstream_running = self._gauge(
+            "llmserve_upstream_requests_running",
+            "Requests that the upstream answers now.",
+            UPSTREAM,
+        )
+        self.upstream_requests = self._counter(
+            "llmserve_upstream_requests",
+            "Requests sent to the upstream, by what came of it.",
+            (*UPSTREAM, "outcome"),
+        )
+        self.upstream_retries = self._counter(
+            "llmserve_upstream_retries",
+            "Requests sent to the upstream after another one did not answer.",
+            UPSTREAM,
+        )
+        self.upstream_first_token = self._histogram(
+            "llmserve_upstream_first_token_seconds",
+            "From sending a request to the first piece of the upstream's answer.",
+            TTFT_BUCKETS,
+            UPSTREAM,
         )
 
     def _describe_workers(self) -> None:

@@ -15,6 +15,8 @@ class Kind(StrEnum):
     UNLOAD = "unload"
     RELOAD = "reload"
     WARM = "warm"
+    DRAIN = "drain"
+    UNDRAIN = "undrain"
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +28,7 @@ class Command:
         prefixes: for `warm`: texts whose KV cache is kept for requests that begin with them.
         system_prompts: for `warm`: the same, for conversations with this system message.
         timeout_seconds: for `unload`: how long to wait for open streams.
+        upstream: for `drain` and `undrain`: which of the model's.
     """
 
     kind: Kind
@@ -34,6 +37,7 @@ class Command:
     prefixes: tuple[str, ...] = ()
     system_prompts: tuple[str, ...] = ()
     timeout_seconds: float | None = None
+    upstream: str | None = None
 
     def to_wire(self) -> dict[str, Any]:
         """The command as JSON for the control socket."""
@@ -49,4 +53,5 @@ class Command:
             prefixes=tuple(fields["prefixes"]),
             system_prompts=tuple(fields["system_prompts"]),
             timeout_seconds=fields["timeout_seconds"],
+            upstream=fields.get("upstream"),  # a worker of an earlier version knows none
         )

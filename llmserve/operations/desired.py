@@ -7,7 +7,7 @@ import fcntl
 import json
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -18,10 +18,12 @@ FILE: Final = "models.json"
 
 @dataclass(frozen=True, slots=True)
 class Desired:
-    """Model arguments as an operator wrote them, beyond those of the settings."""
+    """Model arguments as an operator wrote them, beyond those of the settings; and upstreams that
+    get no requests, by their models' names and their URLs."""
 
     loaded: tuple[str, ...] = ()
     unloaded: tuple[str, ...] = ()
+    drained: tuple[tuple[str, str], ...] = ()
 
     def applied_to(self, models: Sequence[str]) -> list[str]:
         """The models to load at start."""
@@ -30,17 +32,24 @@ class Desired:
 
     def with_loaded(self, name: str) -> Desired:
         """After `name` was loaded."""
-        return Desired(
+        return replace(
+            self,
             loaded=tuple(dict.fromkeys((*self.loaded, name))),
             unloaded=tuple(n for n in self.unloaded if n != name),
         )
 
     def with_unloaded(self, name: str) -> Desired:
         """After `name` was unloaded."""
-        return Desired(
+        return replace(
+            self,
             loaded=tuple(n for n in self.loaded if n != name),
             unloaded=tuple(dict.fromkeys((*self.unloaded, name))),
         )
+
+    def with_upstream(self, model: str, url: str, *, is_drained: bool) -> Desired:
+        """After an upstream of a model was drained, or gets requests again."""
+        others = tuple(pair for pair in self.drained if pair != (model, url))
+        return replace(self, drained=(*others, (model, url)) if is_drained else others)
 
 
 Change = Callable[[Desired], Desired]
@@ -87,7 +96,9 @@ class DesiredModels:
             return self.known
         try:
             content = json.loads((self._run_dir / FILE).read_text(encoding="utf-8"))
-            return Desired(tuple(content["loaded"]), tuple(content["unloaded"]))
+            loaded, unloaded = tuple(content["loaded"]), tuple(content["unloaded"])
+            drained = tuple((model, url) for model, url in content.get("drained", ()))
+            return Desired(loaded, unloaded, drained)
         except FileNotFoundError:
             return self.known
         except (OSError, ValueError, KeyError, TypeError) as error:
@@ -104,7 +115,7 @@ class DesiredModels:
             desired = self._read()
             for change in self._pending:
                 desired = change(desired)
-            content = {"loaded": list(desired.loaded), "unloaded": list(desired.unloaded)}
+            content = asdict(desired)
             fresh = self._run_dir / f"{FILE}.new"
             fresh.write_text(json.dumps(content), encoding="utf-8")
             fresh.replace(self._run_dir / FILE)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
@@ -66,6 +67,8 @@ class WorkerStatus:
         if model.status is ModelStatus.READY:
             info = model.loaded_engine.info
             body |= {"engine": info.kind.value, "device": info.device, "dtype": info.dtype}
+            if info.upstreams:
+                body["upstreams"] = [asdict(upstream) for upstream in info.upstreams]
         if model.error is not None:
             body["error"] = model.error.message
         return body

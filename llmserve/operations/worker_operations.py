@@ -97,6 +97,8 @@ class WorkerOperations:
                 return self._unload(model, command.timeout_seconds)
             case Kind.RELOAD:
                 return self._reload(model)
+            case Kind.DRAIN | Kind.UNDRAIN:
+                return self._drain(model, command)
             case _:
                 return self._warm(model, command)
 
@@ -130,6 +132,13 @@ class WorkerOperations:
             systems = [of_system(text) for text in command.system_prompts]
             report = await ready.generator.warm(command.prompts, [*command.prefixes, *systems])
         return {"report": asdict(report)}
+
+    async def _drain(self, model: ServedModel, command: Command) -> Reply:
+        ready = self._registry.ready(model.spec.name)
+        url, is_drained = command.upstream or "", command.kind is Kind.DRAIN
+        ready.loaded_engine.drain_upstream(url, is_drained=is_drained)
+        name = model.spec.name
+        return self._write_down(lambda known: known.with_upstream(name, url, is_drained=is_drained))
 
     def _write_down(self, change: Change) -> Reply:
         """For workers that are started later; what was done stays done if this fails."""

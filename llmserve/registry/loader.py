@@ -23,6 +23,8 @@ from llmserve.timer import awake_timeout
 
 SWEEP_SECONDS: Final = 1.0
 MAX_SWEEP_SECONDS: Final = 30.0
+REMOTE_RETRY_SECONDS: Final = 5.0
+"""After which a model is asked for again that no other server served."""
 
 CutShort = Callable[[ServedModel, LLMServeError], None]
 """Ends every open generation of a model with this error."""
@@ -66,6 +68,7 @@ class Loader:
         self._retired: dict[ServedModel, asyncio.Task[None]] = {}
         self._initial: asyncio.Task[None] | None = None
         self._sweeper: asyncio.Task[None] | None = None
+        self._again: set[asyncio.Task[None]] = set()
         self._new_wish = asyncio.Event()
 
     def start(self) -> None:
@@ -186,6 +189,7 @@ class Loader:
         """Stop loading, then close the engines, last built first."""
         models = [*self._registry.models, *self._retired]
         tasks = [self._initial, self._sweeper, *self._loads.values(), *self._retired.values()]
+        tasks += self._again
         for task in tasks:
             if task is not None:
                 task.cancel()
@@ -195,13 +199,19 @@ class Loader:
             await _close(model)
 
     async def _load_all(self, models: list[ServedModel]) -> None:
+        """One after another; those that other servers serve wait for nobody."""
+        here = [model for model in models if model.spec.remote is None]
+        elsewhere = [model for model in models if model.spec.remote is not None]
+        await asyncio.gather(self._load_each(here), *(self._load_each([m]) for m in elsewhere))
+        freeze_heap()
+
+    async def _load_each(self, models: list[ServedModel]) -> None:
         for model in models:
             try:
                 await self.load(model)
             except LLMServeError as error:
                 model.error, model.status = error, ModelStatus.BROKEN
                 logger.error("{}", error.message)
-        freeze_heap()
 
     def _load_is_over(self, model: ServedModel, task: asyncio.Task[None]) -> None:
         del self._loads[model]
@@ -209,6 +219,9 @@ class Loader:
             task.exception()  # retrieved here, as there may be no waiter left
 
     async def _load_in_turn(self, model: ServedModel) -> None:
+        if model.spec.remote is not None:  # it needs no room
+            await self._load(model)
+            return
         async with self._turn:
             if model.status is ModelStatus.READY:
                 return
@@ -223,7 +236,7 @@ class Loader:
     async def _load(self, model: ServedModel) -> None:
         """The loader's boundary: whatever goes wrong is this model's error and no other's."""
 
-        stages = Stages()
+        stages, before = Stages(), model.error
 
         def report(progress: LoadProgress) -> None:
             model.progress = progress
@@ -234,7 +247,8 @@ class Loader:
             model.engine = self._build_engine(model.spec)
             await model.engine.load(report)
         except LLMServeError as error:
-            logger.error("{}", error.message)
+            is_known = before is not None and before.message == error.message
+            logger.log("DEBUG" if is_known else "ERROR", "{}", error.message)
             forget_frames(error)  # they hold what was loaded, and the error is kept
             await self._give_up(model, error)
         except Exception as error:
@@ -251,6 +265,16 @@ class Loader:
     async def _give_up(self, model: ServedModel, error: LLMServeError) -> None:
         model.error, model.status = error, ModelStatus.BROKEN
         await _close(model)
+        if model.spec.remote is not None:
+            task = asyncio.create_task(self._load_again(model), name=f"again-{model.spec.name}")
+            self._again.add(task)
+            task.add_done_callback(self._again.discard)
+
+    async def _load_again(self, model: ServedModel) -> None:
+        """Other servers come and go: what none of them served may be there by now."""
+        await asyncio.sleep(REMOTE_RETRY_SECONDS)
+        if model.status is ModelStatus.BROKEN and model in self._registry.models:
+            await self.load(model)
 
     async def _let_go(
         self, model: ServedModel, cut_short: CutShort, timeout_seconds: float | None
@@ -277,7 +301,8 @@ class Loader:
         logger.info("model {} is unloaded", model.spec.name)
 
     def _has_room_beside(self, old: ServedModel, new: ServedModel) -> bool:
-        return old.loaded_engine.info.device == "cpu" and self._has_room(new)
+        takes_no_device = old.loaded_engine.info.device in ("cpu", "remote")
+        return takes_no_device and self._has_room(new)
 
     def _has_room(self, model: ServedModel) -> bool:
         budget = self._policy.memory_bytes
@@ -368,6 +393,9 @@ async def _close(model: ServedModel) -> None:
 
 def _log_ready(model: ServedModel, engine: Engine, stages: Stages) -> None:
     info = engine.info
+    if info.upstreams:
+        logger.info("model {} is ready: {}", model.spec.name, info.why)
+        return
     logger.info(
         "model {} is ready after {:.1f} s ({}): {:.1f}M parameters, {} on {}, {:.0f} MiB, "
         "context {} tokens",

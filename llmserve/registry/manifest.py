@@ -8,15 +8,19 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Final
 
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, Field, ValidationError, model_validator
 
 from llmserve.domain import EngineKind, ModelSpec, Prompt, SamplingFields
 from llmserve.domain.conversation import of_system
 from llmserve.errors import ConfigurationError
 from llmserve.registry.output_table import STRICT, FieldTable, OutputTable, SyntaxTable
+from llmserve.registry.remote_table import HERE_ONLY, RemoteTable, checked_upstreams
 from llmserve.settings import Device, DType, EngineName
 
 MANIFEST: Final = "model.toml"
+
+ELSEWHERE: Final = "remote"
+"""Device and type of a model that is not here: neither is to be found out."""
 
 HUB_ID: Final = r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?"
 """`org/name`, or `name` alone; neither part can lead out of a folder."""
@@ -79,6 +83,7 @@ class Manifest(_Strict):
 
     path: str | None = None
     hub_id: Annotated[str, Field(pattern=rf"^{HUB_ID}$")] | None = None
+    upstream: Annotated[list[str], BeforeValidator(checked_upstreams)] | None = None
     revision: str | None = None
     aliases: list[Name] = []
     dtype: DType = "auto"
@@ -90,6 +95,7 @@ class Manifest(_Strict):
     output: OutputTable = OutputTable()
     sampling: SamplingTable = SamplingTable()
     warmup: WarmupTable = WarmupTable()
+    remote: RemoteTable = RemoteTable()
 
     @model_validator(mode="after")
     def _one_source(self) -> Manifest:
@@ -97,6 +103,22 @@ class Manifest(_Strict):
             raise ValueError("path and hub_id exclude each other; keep one")
         if self.revision is not None and self.hub_id is None:
             raise ValueError("revision needs a hub_id, and there is none")
+        return self
+
+    @model_validator(mode="after")
+    def _here_or_elsewhere(self) -> Manifest:
+        if self.upstream is None:
+            if "remote" in self.model_fields_set:
+                raise ValueError("[remote] needs an upstream, and there is none")
+            return self
+        for key in HERE_ONLY:
+            if key in self.model_fields_set:
+                raise ValueError(f"upstream and {key} exclude each other: keep one")
+        if self.warmup.all_prefixes():
+            raise ValueError(
+                "upstream and the prefixes and system_prompts of [warmup] exclude each other: keep "
+                "one, and pin prefixes on the upstreams"
+            )
         return self
 
 
@@ -112,9 +134,10 @@ def read_manifest(folder: Path, *, trust_remote_code: bool = False) -> ModelSpec
     manifest = _parse(file) if file.exists() else Manifest()
     has_hub = manifest.hub_id is not None
     trust = manifest.trust_remote_code
+    if manifest.upstream is not None:
+        return _remote(manifest, folder, manifest.upstream)
     return ModelSpec(
-        # A link's own name: the operator may change what it points to.
-        name=Path(os.path.abspath(folder)).name,  # noqa: PTH100  # `absolute` keeps a `..`
+        name=_name(folder),
         path=None if has_hub else (folder / (manifest.path or ".")).resolve(),
         hub_id=manifest.hub_id,
         revision=manifest.revision,
@@ -130,6 +153,26 @@ def read_manifest(folder: Path, *, trust_remote_code: bool = False) -> ModelSpec
         warmup_prompts=tuple(manifest.warmup.prompts),
         warmup_prefixes=manifest.warmup.all_prefixes(),
     )
+
+
+def _remote(manifest: Manifest, folder: Path, urls: list[str]) -> ModelSpec:
+    name = _name(folder)
+    return ModelSpec(
+        name=name,
+        aliases=tuple(manifest.aliases),
+        dtype=ELSEWHERE,
+        device=ELSEWHERE,
+        engine=EngineKind.REMOTE,
+        max_context=manifest.max_context,
+        sampling=manifest.sampling.fields(),
+        warmup_prompts=tuple(manifest.warmup.prompts),
+        remote=manifest.remote.spec(urls, name, folder),
+    )
+
+
+def _name(folder: Path) -> str:
+    """A link's own name: the operator may change what it points to."""
+    return Path(os.path.abspath(folder)).name  # noqa: PTH100  # `absolute` keeps a `..`
 
 
 def _parse(file: Path) -> Manifest:
@@ -163,6 +206,7 @@ _TABLES: Final[dict[tuple[str, ...], type[BaseModel]]] = {
     ("warmup",): WarmupTable,
     ("output",): OutputTable,
     ("output", "syntax"): SyntaxTable,
+    ("remote",): RemoteTable,
 }
 """By their place in the file; the tables of `output.syntax.fields` have names of their own."""
 

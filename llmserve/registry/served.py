@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from llmserve.domain import LoadProgress, ModelSpec
+from llmserve.domain import LoadProgress, ModelSpec, UpstreamInfo
 from llmserve.engines.engine import Engine, Generator
 from llmserve.errors import DeviceLost, InvalidRequest, LLMServeError
 
@@ -77,6 +77,12 @@ class ServedModel:
         """What does not work as it should, though the model serves."""
         is_ready = self.engine is not None and self.status is ModelStatus.READY
         return self.loaded_engine.info.warnings if is_ready else ()
+
+    @property
+    def upstreams(self) -> tuple[UpstreamInfo, ...]:
+        """Of a model that other servers serve, while it is ready."""
+        is_ready = self.engine is not None and self.status is ModelStatus.READY
+        return self.loaded_engine.info.upstreams if is_ready else ()
 
     @property
     def seconds_since_step(self) -> float | None:

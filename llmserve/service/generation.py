@@ -22,7 +22,7 @@ from llmserve.domain import (
 from llmserve.domain.cost import token_cost
 from llmserve.engines.job import Job
 from llmserve.engines.mailbox import Mailbox
-from llmserve.engines.task import Task
+from llmserve.engines.task import Task, TokenTask
 from llmserve.errors import LLMServeError, QueueFull, ShuttingDown, WaitTimeout
 from llmserve.observability.tracing import Moments
 from llmserve.registry.served import ServedModel
@@ -30,7 +30,7 @@ from llmserve.service.answer import Answer, Collector
 from llmserve.service.place import Place
 from llmserve.service.record import RequestRecord
 from llmserve.text.spelling import Spelling, shown
-from llmserve.timer import Timer
+from llmserve.timer import Timer, awake_timeout
 
 EXPECTED_TOKENS: Final = 256
 """What an answer is taken to cost until it is over, or its `max_tokens` where that is less."""
@@ -57,8 +57,8 @@ class Generation:
         self.id = task.request_id
         self.model = served.spec.name
         self.served = served
-        self.prompt_ids = task.prompt_ids
-        self.prompt_tokens = len(task.prompt_ids)
+        # A request that is to be told of them is refused where the tokenizer is elsewhere.
+        self.prompt_ids = task.prompt_ids if isinstance(task, TokenTask) else ()
         self.sampling = task.sampling
         self._engine = served.generator
         # Kept, because the model may be unloaded before the last event is read.
@@ -71,6 +71,7 @@ class Generation:
         self._clock = clock
         self._is_done = False
         self._timers: list[Timer] = []
+        self._begun = asyncio.Event()
         self._parser = task.new_parser()
         self._mailbox = Mailbox(asyncio.get_running_loop())
         self._job = Job(
@@ -78,6 +79,7 @@ class Generation:
             self._mailbox,
             on_done=self._job_done,
             on_interval=record.interval,
+            on_started=self._begun.set,
         )
 
     def enter(self, wait_timeout_seconds: float) -> None:
@@ -99,6 +101,11 @@ class Generation:
         if math.isfinite(seconds):
             left = seconds + DEADLINE_GRACE_SECONDS
             self._timers.append(Timer(left, self._time_is_up, self._clock))
+
+    @property
+    def prompt_tokens(self) -> int:
+        """How many the prompt has, as far as is known."""
+        return self.usage.prompt_tokens
 
     @property
     def usage(self) -> Usage:
@@ -161,6 +168,22 @@ class Generation:
                 collector.add(event)
         raise AssertionError("a stream ended without a terminal event")
 
+    async def begun(self, deadline: float) -> None:
+        """Wait, until this reading of the clock at most, for an engine that may still refuse it to
+        say whether it does; not while it waits for its turn.
+
+        Raises:
+            LLMServeError: it does.
+        """
+        if not self._engine.refuses_late:
+            return
+        if not self._place.is_waiting:
+            with contextlib.suppress(TimeoutError):
+                async with awake_timeout(max(0.0, deadline - self._clock()), self._clock):
+                    await self._begun.wait()
+        if isinstance(self.terminal, Failed) and self._job.started_at is None:
+            raise self.terminal.error
+
     def cancel(self) -> None:
         """End it now; the rest is not needed."""
         self._end_early(Cancelled(self.usage))
@@ -187,9 +210,11 @@ class Generation:
     def _job_done(self) -> None:
         """The engine let go: give everything back."""
         self._is_done = True
-        tokens = self._job.completion_tokens
-        self._place.give_back(self._cost(tokens), tokens)
-        self._record.released(self.usage, self._job.wasted_tokens)
+        self._begun.set()
+        usage = self.usage
+        uncharged = usage.total_tokens - self._job.task.prompt_tokens
+        self._place.give_back(self._cost(usage.completion_tokens), uncharged)
+        self._record.released(usage, self._job.wasted_tokens)
 
     def _wait_is_over(self) -> None:
         if self._place.is_waiting:
@@ -230,7 +255,7 @@ class Generation:
 
     def _cost(self, completion_tokens: int) -> float:
         """What the fair queue charges the caller."""
-        return token_cost(self.prompt_tokens, completion_tokens)
+        return token_cost(self.usage.prompt_tokens, completion_tokens)
 
     def _parsed(self, event: Event) -> Sequence[Event]:
         """What the model means by it."""

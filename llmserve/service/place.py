@@ -27,8 +27,8 @@ class Place:
         charge: Callable[[int], None],
         on_change: Callable[[], None],
     ) -> None:
-        """`charge` takes the tokens that were generated; `on_change` is called when the gate has
-        other numbers."""
+        """`charge` takes the tokens that were not charged on admission; `on_change` is called when
+        the gate has other numbers."""
         self._gate = gate
         self._caller = caller
         self._release_lease = release_lease
@@ -86,13 +86,14 @@ class Place:
         """About how long until the turn comes, where that is known."""
         return self._ticket.eta_seconds if self._ticket is not None else None
 
-    def give_back(self, cost: float | None = None, completion_tokens: int = 0) -> None:
-        """The request is over. `cost` is what it came to, `None` where it never had its turn."""
+    def give_back(self, cost: float | None = None, tokens: int = 0) -> None:
+        """The request is over. `cost` is what it came to, `None` where it never had its turn;
+        `tokens` are those that were not charged yet, negative where too many were."""
         if not self._is_held:
             return
         self._is_held = False
         if self._ticket is not None:
             self._ticket.release(cost)
         self._release_lease()
-        self._charge(completion_tokens)
+        self._charge(tokens)
         self._on_change()

@@ -20,6 +20,7 @@ from llmserve.engines.engine import Engine, Generator, Hold
 from llmserve.engines.task import Task
 from llmserve.errors import (
     Forbidden,
+    InvalidRequest,
     LLMServeError,
     NotReady,
     PromptTooLong,
@@ -42,6 +43,9 @@ T = TypeVar("T")
 
 FAREWELL_SECONDS = 5.0
 """After the drain deadline: time for readers to be told the error and leave."""
+BEGIN_SECONDS = 5.0
+"""How long a response has no head because its engine may still refuse: a client that sees an error
+as a status can tell what kind it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,11 +141,14 @@ class Service:
                         )
                         self._refuse_if_draining()
                         self._check_room(len(requests), served, caller, deadline)
-                        admission.charge(sum(len(task.prompt_ids) for task in tasks))
+                        admission.charge(sum(task.prompt_tokens for task in tasks))
                         for task in tasks:
                             # One by one: if a later one is refused, these are closed.
                             generation = self._admit(served, task, arrived_at, caller, shares)
                             generations.append(generation)
+            begin_by = self._clock() + BEGIN_SECONDS
+            for generation in generations:
+                await generation.begun(begin_by)
             yield generations
         finally:
             for generation in generations:
@@ -196,13 +203,19 @@ class Service:
         seconds = self._seconds_for([request])
         deadline = self._clock() + seconds
         async with self._tokenless(request.id, request.model, seconds, caller) as (served, hold):
+            if not served.generator.info.has_tokenizer:
+                raise InvalidRequest(
+                    f"the tokens of model {served.spec.name!r} are counted on the server that has "
+                    "it; ask there",
+                    param="model",
+                )
             try:
                 [task] = await served.generator.prepare([request], caller, deadline, hold)
             except PromptTooLong as error:
                 if not error.is_exact:
                     raise
                 return error.prompt_tokens
-        return len(task.prompt_ids)
+        return task.prompt_tokens
 
     def load(self, model: ServedModel) -> tuple[int, int]:
         """How many generations of a model are running and waiting."""

@@ -17,7 +17,8 @@ class Shares:
         self._tokens = 0
 
     def take(self) -> Callable[[int], None]:
-        """One more share; call what this returns once, with the tokens that were generated."""
+        """One more share; call what this returns once, with the tokens that were not
+        charged on admission."""
         self._left += 1
         return self._give_back
 
@@ -25,8 +26,8 @@ class Shares:
         """No more shares are taken; call it once."""
         self._give_back(0)
 
-    def _give_back(self, completion_tokens: int) -> None:
+    def _give_back(self, tokens: int) -> None:
         self._left -= 1
-        self._tokens += completion_tokens
+        self._tokens += tokens
         if self._left == 0:
             self._admission.close(self._tokens)

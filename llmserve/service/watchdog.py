@@ -10,6 +10,7 @@ from weakref import WeakKeyDictionary, WeakSet
 from loguru import logger
 
 from llmserve.clock import AwakeClock, awake_clock
+from llmserve.domain import UpstreamState
 from llmserve.engines.engine import Engine, Generator
 from llmserve.errors import GenerationFailed
 from llmserve.fleet.board import Row, State
@@ -118,6 +119,13 @@ class Watchdog:
         metrics.engine_waiting.labels(name).set(stats.waiting)
         metrics.blocks_used.labels(name).set(stats.blocks_used)
         metrics.blocks_total.labels(name).set(stats.blocks_total)
+        for upstream in model.upstreams:
+            labels = (name, upstream.url)
+            is_up = upstream.state is UpstreamState.UP
+            metrics.upstream_up.labels(*labels).set(is_up)
+            is_open = upstream.state is UpstreamState.OPEN
+            metrics.upstream_open.labels(*labels).set(is_open)
+            metrics.upstream_running.labels(*labels).set(upstream.running)
         preemptions.inc(stats.preemptions - self._preemptions.get(model.engine, 0))
         self._preemptions[model.engine] = stats.preemptions
 

@@ -155,6 +155,8 @@ def _needs(
     }
     for device, workers in _spread(settings, memory).items():
         for spec in specs:
+            if spec.remote is not None:
+                continue
             size = footprint(spec, settings.max_running, settings.kv_cache_bytes)
             if size is None:
                 logger.info("memory preflight: {} is not downloaded yet, not counted", spec.name)

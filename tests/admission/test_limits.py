@@ -46,7 +46,7 @@ def test_an_answer_may_put_the_caller_into_debt(limiter: Limiter, machine: Manua
     caller = team(tokens=60)
     admission = enter(limiter, caller, tokens=10)
     machine.now += 5
-    admission.close(completion_tokens=155)
+    admission.close(tokens=155)
     with pytest.raises(RateLimited) as refused:
         enter(limiter, caller, tokens=1)
     assert refused.value.retry_after_seconds == pytest.approx(155 - 55 + 1)
@@ -210,7 +210,7 @@ def test_other_limits_hold_at_once(limiter: Limiter, machine: ManualClock) -> No
 def test_a_higher_limit_shortens_the_wait_of_who_is_in_debt(
     limiter: Limiter, machine: ManualClock
 ) -> None:
-    enter(limiter, team(tokens=1000)).close(completion_tokens=100_000)
+    enter(limiter, team(tokens=1000)).close(tokens=100_000)
     with pytest.raises(RateLimited) as refused:
         enter(limiter, team(tokens=1000))
     assert (refused.value.retry_after_seconds or 0) > 3600
@@ -223,7 +223,7 @@ def test_a_limit_lowered_and_raised_while_an_answer_runs_charges_it_rightly(
 ) -> None:
     admission = enter(limiter, team(tokens=100), tokens=10)
     enter(limiter, team(tokens=1000), tokens=10).close()
-    admission.close(completion_tokens=50)
+    admission.close(tokens=50)
     quota = limiter.quota(team(tokens=1000))
     assert quota is not None
     assert quota.tokens is not None
@@ -249,3 +249,21 @@ def test_the_quota_tells_what_is_left_and_when_all_is_back(
     assert quota.requests == Remainder(60, 58, pytest.approx(1.5))
     assert quota.tokens == Remainder(6000, 4650, pytest.approx(13.5))
     assert limiter.quota(team(concurrency=1)) is None
+
+
+def test_what_was_charged_too_much_comes_back_but_never_more_than_the_limit(
+    limiter: Limiter,
+) -> None:
+    caller = team(tokens=1000)
+    admission = limiter.admit(caller, requests=1)
+    admission.charge(400)
+    admission.close(tokens=-300)
+    quota = limiter.quota(caller)
+    assert quota is not None
+    assert quota.tokens is not None
+    assert quota.tokens.remaining == 900
+    limiter.admit(caller, requests=1).close(tokens=-5000)
+    quota = limiter.quota(caller)
+    assert quota is not None
+    assert quota.tokens is not None
+    assert quota.tokens.remaining == 1000

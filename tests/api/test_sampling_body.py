@@ -12,7 +12,7 @@ from fastapi.testclient import TestClient
 
 from llmserve.api.native.frames import PromptFrame
 from llmserve.engines.job import Job
-from llmserve.engines.task import Task
+from llmserve.engines.task import TokenTask
 
 BODIES: dict[str, dict[str, Any]] = {
     "/v1/chat/completions": {"messages": [{"role": "user", "content": "hi"}]},
@@ -22,13 +22,13 @@ BODIES: dict[str, dict[str, Any]] = {
 
 
 @pytest.fixture
-def asked(engine: FakeEngine, monkeypatch: pytest.MonkeyPatch) -> list[Task]:
+def asked(engine: FakeEngine, monkeypatch: pytest.MonkeyPatch) -> list[TokenTask]:
     """The tasks that reach the engine, which has nothing to say."""
-    tasks: list[Task] = []
+    tasks: list[TokenTask] = []
     start = engine.start
 
     def start_and_finish(job: Job) -> None:
-        tasks.append(job.task)
+        tasks.append(job.token_task)
         start(job)
         asyncio.get_running_loop().call_soon(engine.finish, job)
 
@@ -62,7 +62,7 @@ def asked(engine: FakeEngine, monkeypatch: pytest.MonkeyPatch) -> list[Task]:
     ],
 )
 def test_what_is_out_of_range_is_refused_by_name(
-    client: TestClient, asked: list[Task], field: str, value: Any, param: str
+    client: TestClient, asked: list[TokenTask], field: str, value: Any, param: str
 ) -> None:
     for path, body in BODIES.items():
         answer = client.post(path, json=body | {field: value})
@@ -78,7 +78,9 @@ def test_a_query_has_no_lists_but_stop(client: TestClient, field: str) -> None:
 
 
 @pytest.mark.parametrize("path", BODIES)
-def test_every_field_reaches_the_engine(client: TestClient, asked: list[Task], path: str) -> None:
+def test_every_field_reaches_the_engine(
+    client: TestClient, asked: list[TokenTask], path: str
+) -> None:
     fields = {
         "stop_token_ids": [5, 6],
         "include_stop_str_in_output": True,
@@ -97,7 +99,7 @@ def test_every_field_reaches_the_engine(client: TestClient, asked: list[Task], p
     assert allowed(task.new_rule(), 128) == {3}
 
 
-def test_what_nobody_asks_for_is_off(client: TestClient, asked: list[Task]) -> None:
+def test_what_nobody_asks_for_is_off(client: TestClient, asked: list[TokenTask]) -> None:
     for path, body in BODIES.items():
         absent = {"stop_token_ids": [], "bad_words": None, "allowed_token_ids": None}
         assert client.post(path, json=body | absent).status_code == 200
@@ -109,7 +111,7 @@ def test_what_nobody_asks_for_is_off(client: TestClient, asked: list[Task]) -> N
     assert len(asked) == len(BODIES)
 
 
-def test_a_query_may_say_what_fits_in_one(client: TestClient, asked: list[Task]) -> None:
+def test_a_query_may_say_what_fits_in_one(client: TestClient, asked: list[TokenTask]) -> None:
     query = {"prompt": "hi", "include_stop_str_in_output": "true", "skip_special_tokens": "false"}
     assert client.get("/stream", params=query).status_code == 200
     [task] = asked
@@ -127,7 +129,7 @@ def test_a_frame_has_the_fields_of_a_body() -> None:
     assert request.sampling.bad_words == ("x",)
 
 
-def test_every_choice_has_its_own_rule(client: TestClient, asked: list[Task]) -> None:
+def test_every_choice_has_its_own_rule(client: TestClient, asked: list[TokenTask]) -> None:
     body = {"prompt": "hi", "n": 3, "bad_words": ["xy"]}
     assert client.post("/v1/completions", json=body).status_code == 200
     rules = [task.new_rule() for task in asked if task.new_rule is not None]

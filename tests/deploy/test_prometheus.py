@@ -32,8 +32,8 @@ from llmserve.observability.metrics import Metrics
 
 DEPLOY = Path(__file__).parents[2] / "scripts" / "deploy"
 REQUESTS = 24
-WITHOUT_DATA = ("gpu_",)
-"""Series that this machine has not got: there is no GPU in it."""
+WITHOUT_DATA = ("gpu_", "upstream_")
+"""Series that this box has not got: there is no GPU in it, and its models are all here."""
 
 
 def load_dashboard_module() -> ModuleType:

@@ -28,7 +28,7 @@ from llmserve.domain import (
 from llmserve.engines.bridge import StopStringMatched, TokenBridge
 from llmserve.engines.job import Job
 from llmserve.engines.mailbox import Mailbox
-from llmserve.engines.task import Task
+from llmserve.engines.task import TokenTask
 from llmserve.errors import GenerationFailed
 from llmserve.text.tokenizer import Tokenizer
 
@@ -60,7 +60,13 @@ def collect(
     """The events of one job whose worker does `feed`."""
 
     async def run() -> tuple[list[Event], Job]:
-        task = Task("r", (5, 6), sampling, max_tokens, deadline)
+        task = TokenTask(
+            request_id="r",
+            prompt_ids=(5, 6),
+            sampling=sampling,
+            max_tokens=max_tokens,
+            deadline=deadline,
+        )
         job = Job(task, Mailbox(asyncio.get_running_loop()), on_done=lambda: None)
         clock = Clock()
         bridge = TokenBridge(job, tokenizer, (EOS,), clock)
@@ -275,7 +281,13 @@ def test_of_special_tokens_only_those_that_the_parser_reads_are_shown(
     tokenizer: Tokenizer,
 ) -> None:
     async def run(sampling: SamplingParams) -> str:
-        task = Task("r", (5, 6), sampling, 9, shown_tokens=frozenset({1}))
+        task = TokenTask(
+            request_id="r",
+            prompt_ids=(5, 6),
+            sampling=sampling,
+            max_tokens=9,
+            shown_tokens=frozenset({1}),
+        )
         job = Job(task, Mailbox(asyncio.get_running_loop()), on_done=lambda: None)
         bridge = TokenBridge(job, tokenizer, (), Clock())
         for token_id in (1, EOS):

@@ -18,7 +18,7 @@ from llmserve.engines.factory import build_engine
 from llmserve.engines.job import Job
 from llmserve.engines.mailbox import Mailbox
 from llmserve.engines.options import EngineOptions
-from llmserve.engines.task import Task
+from llmserve.engines.task import TokenTask
 from llmserve.engines.threaded import engine as threaded
 from llmserve.engines.weights import loading
 
@@ -59,7 +59,12 @@ def test_each_launch_finds_its_device(
             await engine.warm(("Hello",), ("A prefix that is long enough to be kept by both.",))
             done = asyncio.Event()
             job = Job(
-                Task("id", (5, 6, 7), SamplingParams(temperature=0.0), 3),
+                TokenTask(
+                    request_id="id",
+                    prompt_ids=(5, 6, 7),
+                    sampling=SamplingParams(temperature=0.0),
+                    max_tokens=3,
+                ),
                 Mailbox(asyncio.get_running_loop()),
                 on_done=done.set,
             )

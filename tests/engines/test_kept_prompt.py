@@ -11,13 +11,13 @@ from fake_engine import FakeEngine
 
 from llmserve.domain import Caller, GenerationRequest, Prompt, SamplingFields
 from llmserve.domain.request import WHATEVER_FITS
-from llmserve.engines.task import Task
+from llmserve.engines.task import TokenTask
 from llmserve.errors import PromptTooLong
 
 pytestmark = pytest.mark.usefixtures("no_thread_left")
 
 
-async def prepared(prompt: Prompt, max_tokens: int | None, **fields: Any) -> Task:
+async def prepared(prompt: Prompt, max_tokens: int | None, **fields: Any) -> TokenTask:
     engine = FakeEngine()
     sampling = SamplingFields(max_tokens=max_tokens)
     request = GenerationRequest("id", prompt, sampling=sampling, **fields)

@@ -5,7 +5,16 @@ from __future__ import annotations
 import asyncio
 import threading
 
-from llmserve.domain import Cancelled, Delta, Failed, Finish, FinishReason, Started, Usage
+from llmserve.domain import (
+    Cancelled,
+    Delta,
+    Failed,
+    Finish,
+    FinishReason,
+    Started,
+    ToolCallDelta,
+    Usage,
+)
 from llmserve.engines.mailbox import Mailbox
 from llmserve.errors import GenerationFailed
 
@@ -195,5 +204,23 @@ def test_the_loop_is_woken_once_for_events_that_nobody_has_looked_at() -> None:
             mailbox.post(Delta("x", (i,)))
         assert len(wakes) == 1
         assert await asyncio.wait_for(reading, 10) == Delta("x" * 50, tuple(range(50)))
+
+    asyncio.run(test())
+
+
+def test_merged_deltas_keep_the_order_of_what_was_said() -> None:
+    async def test() -> None:
+        mailbox = Mailbox(asyncio.get_running_loop())
+        call = ToolCallDelta(0, "{", "c", "f")
+        said = [
+            Delta("", (), reasoning="h"), Delta("", (), reasoning="m"), Delta("a", ()),
+            Delta("b", ()), Delta("", (), calls=(call,)), Delta("", (), calls=(call,)),
+            Delta("c", ()), Delta("", (), reasoning="again"),
+        ]  # fmt: skip
+        for delta in said:
+            mailbox.post(delta)
+        assert await mailbox.next() == Delta("ab", (), reasoning="hm", calls=(call, call))
+        assert await mailbox.next() == Delta("c", ())
+        assert await mailbox.next() == Delta("", (), reasoning="again")
 
     asyncio.run(test())

@@ -16,10 +16,10 @@ from llmserve.domain import (
     Usage,
 )
 from llmserve.engines.private_job import private_job
-from llmserve.engines.task import Task
+from llmserve.engines.task import TokenTask
 from llmserve.errors import GenerationFailed, ModelUnloaded
 
-TASK = Task("warm-up", (1,), SamplingParams(), 1)
+TASK = TokenTask(request_id="warm-up", prompt_ids=(1,), sampling=SamplingParams(), max_tokens=1)
 
 
 def test_a_job_that_ends_well_raises_nothing() -> None:

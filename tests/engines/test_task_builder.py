@@ -23,7 +23,7 @@ from llmserve.domain import (
     SamplingFields,
 )
 from llmserve.engines.preparation import PreparationPool
-from llmserve.engines.task import Task
+from llmserve.engines.task import TokenTask
 from llmserve.engines.task_builder import TaskBuilder
 from llmserve.errors import InvalidRequest, ModelUnloaded
 from llmserve.text.tokenizer import Tokenizer
@@ -52,7 +52,7 @@ def tasks_of(
     rules: AnswerRules | None = None,
     operator: SamplingFields | None = None,
     tokenizer: Tokenizer | None = None,
-) -> list[Task]:
+) -> list[TokenTask]:
     """One for each of a request's choices."""
     info = EngineInfo(
         kind=EngineKind.THREADED,
@@ -66,7 +66,7 @@ def tasks_of(
         eos_ids=(2,),
     )
     spec = ModelSpec("m", sampling=operator or SamplingFields())
-    tasks: list[Task] = []
+    tasks: list[TokenTask] = []
 
     async def build() -> None:
         pool = PreparationPool("m")

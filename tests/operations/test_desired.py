@@ -71,3 +71,18 @@ def test_what_is_unloaded_is_not_loaded_at_the_next_start_and_the_other_way_roun
     assert desired.applied_to(["a", "b"]) == ["a", "c"]
     assert desired.with_loaded("b").applied_to(["a", "b"]) == ["a", "b", "c"]
     assert desired.with_unloaded("c").applied_to(["a", "b"]) == ["a"]
+
+
+def test_drained_upstreams_are_kept_beside_what_others_wrote(tmp_path: Path) -> None:
+    DesiredModels(tmp_path).change(lambda d: d.with_upstream("m", "http://a", is_drained=True))
+    worker = DesiredModels(tmp_path)
+    assert worker.known == Desired(drained=(("m", "http://a"),))
+    worker.change(lambda d: d.with_loaded("x"))
+    worker.change(lambda d: d.with_upstream("m", "http://b", is_drained=True))
+    worker.change(lambda d: d.with_upstream("m", "http://a", is_drained=False))
+    assert DesiredModels(tmp_path).known == Desired(("x",), (), (("m", "http://b"),))
+
+
+def test_a_file_of_an_earlier_version_knows_no_upstreams(tmp_path: Path) -> None:
+    (tmp_path / FILE).write_text('{"loaded": ["a"], "unloaded": []}')
+    assert DesiredModels(tmp_path).known == Desired(("a",))

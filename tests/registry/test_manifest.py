@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from llmserve.domain import EngineKind, SamplingFields
+from llmserve.domain import EngineKind, RemoteSpec, SamplingFields
 from llmserve.domain.conversation import of_system
 from llmserve.errors import ConfigurationError
 from llmserve.registry.manifest import read_manifest
@@ -59,6 +59,29 @@ def folder_with(tmp_path: Path, manifest: str) -> Path:
             "'output.syntax.fields.a.opn'; did you mean 'open'",
         ),
         ("[output.syntax]\nstart_anchor = 'x'", "output.syntax.fields: Field required"),
+        ("[remote]\nmodel = 'x'", "[remote] needs an upstream"),
+        ("upstream = []", "upstream: Value error, there may be 1 to 1024 upstreams"),
+        ("upstream = 7", "upstream: "),
+        ("upstream = [7]", "upstream.0: "),
+        ("upstream = 'box:8000'", "upstream: Value error, 'box:8000' is not a server's URL"),
+        ("upstream = 'grpc://box:8000'", "gRPC is not spoken to upstreams"),
+        ("upstream = 'http://me:secret@box'", "has a password in it; use key_file or key_env"),
+        ("upstream = ['http://a/v1', 'http://a']", "http://a is there twice"),
+        ("upstream = 'http://a'\npath = '.'", "upstream and path exclude each other"),
+        ("upstream = 'http://a'\nhub_id = 'a/b'", "upstream and hub_id exclude each other"),
+        ("upstream = 'http://a'\ndevice = 'cpu'", "upstream and device exclude each other"),
+        ("upstream = 'http://a'\nengine = 'auto'", "upstream and engine exclude each other"),
+        ("upstream = 'http://a'\n[output]\nsyntax = 'hermes'", "upstream and output exclude"),
+        ("upstream = 'http://a'\n[warmup]\nprefixes = ['x']", "prefixes and system_prompts of"),
+        ("upstream = 'http://a'\n[remote]\nmodle = 'x'", "'remote.modle'; did you mean 'model'"),
+        ("upstream = 'http://a'\n[remote]\nprotocol = 'tgi'", "remote.protocol: "),
+        ("upstream = 'http://a'\n[remote]\nretries = 2.0", "remote.retries: "),
+        ("upstream = 'http://a'\n[remote]\nconnect_seconds = 0.0", "remote.connect_seconds: "),
+        ("upstream = 'http://a'\n[remote]\nhealth_path = 'x'", "remote.health_path: "),
+        (
+            "upstream = 'http://a'\n[remote]\nkey_file = 'k'\nkey_env = 'K'",
+            "key_file and key_env exclude each other",
+        ),
     ],
 )
 def test_a_mistake_is_told_with_file_and_key(tmp_path: Path, manifest: str, told: str) -> None:
@@ -151,3 +174,36 @@ def test_a_syntax_may_be_a_response_template(tmp_path: Path) -> None:
             },
         },
     }
+
+
+def test_a_model_that_is_elsewhere(tmp_path: Path) -> None:
+    text = """
+upstream = ["http://box-a:8000/v1", "https://box-b"]
+aliases = ["fast"]
+max_context = 100
+[sampling]
+temperature = 0.5
+[warmup]
+prompts = ["hi"]
+[remote]
+model = "llama"
+key_file = "key"
+first_token_seconds = 30.0
+"""
+    folder = folder_with(tmp_path, text)
+    spec = read_manifest(folder)
+    assert (spec.path, spec.hub_id, spec.device) == (None, None, "remote")
+    assert spec.engine is EngineKind.REMOTE
+    assert spec.remote == RemoteSpec(
+        ("http://box-a:8000", "https://box-b"),
+        "llama",
+        key_file=(folder / "key").resolve(),
+        first_token_seconds=30.0,
+    )
+    assert (spec.aliases, spec.max_context, spec.warmup_prompts) == (("fast",), 100, ("hi",))
+    assert spec.sampling == SamplingFields(temperature=0.5)
+
+
+def test_one_upstream_needs_no_list_and_the_model_has_its_own_name_there(tmp_path: Path) -> None:
+    spec = read_manifest(folder_with(tmp_path, "upstream = 'http://[::1]:8000/'"))
+    assert spec.remote == RemoteSpec(("http://[::1]:8000",), "mine")

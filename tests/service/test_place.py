@@ -50,8 +50,8 @@ def test_a_place_is_given_back_once() -> None:
     books = Books()
     place = books.place("a")
     assert (books.admitted, books.leases, place.is_waiting) == (["a"], 1, False)
-    place.give_back(3.0, completion_tokens=2)
-    place.give_back(3.0, completion_tokens=2)
+    place.give_back(3.0, tokens=2)
+    place.give_back(3.0, tokens=2)
     assert (books.charged, books.leases) == ([2], 0)
     assert (books.gate.running, books.gate.waiting) == (0, 0)
 

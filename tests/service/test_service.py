@@ -382,3 +382,21 @@ def test_loading_and_broken_models_are_503_with_a_reason() -> None:
         assert all(engine.is_closed for engine in engines.values())
 
     run(test)
+
+
+def test_a_prompt_that_was_estimated_costs_what_it_turned_out_to_have() -> None:
+    async def test() -> None:
+        async with house() as h:
+            charged: list[int] = []
+            async with h.open("hello") as generation:
+                generation._place._charge = charged.append  # type: ignore[assignment]
+                [job] = h.engine.running
+                assert generation.prompt_tokens == 5
+                h.engine.say(job, "x")
+                job.prompt_tokens = 3
+                h.engine.finish(job)
+                assert generation.prompt_tokens == 3
+            assert charged == [3 + 1 - 5]
+            assert h.sample("llmserve_prompt_tokens_total") == 3
+
+    run(test)

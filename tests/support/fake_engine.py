@@ -31,7 +31,7 @@ from llmserve.domain import (
 from llmserve.engines.engine import Generator, Hold
 from llmserve.engines.job import Job
 from llmserve.engines.preparation import PreparationPool
-from llmserve.engines.task import Task
+from llmserve.engines.task import TokenTask
 from llmserve.engines.task_builder import TaskBuilder
 from llmserve.errors import InvalidRequest, LLMServeError, ModelUnloaded
 from llmserve.text.encoded import Encoded
@@ -131,7 +131,7 @@ class FakeEngine(Generator):
 
     async def prepare(
         self, requests: Sequence[GenerationRequest], caller: Caller, deadline: float, hold: Hold
-    ) -> Sequence[Task]:
+    ) -> Sequence[TokenTask]:
         spec = ModelSpec("fake")
         builder = TaskBuilder(spec, self.tokenizer, self.info, self.prompts, self.clock)  # type: ignore[arg-type]
         return await builder.build(requests, caller, deadline, hold)
@@ -152,7 +152,7 @@ class FakeEngine(Generator):
         job.started_at = time.monotonic()
         self.running.append(job)
         self.started.append(job)
-        job.mailbox.post(Started(len(job.task.prompt_ids)))
+        job.mailbox.post(Started(job.task.prompt_tokens))
 
     def say(self, job: Job, text: str, told: TokenLogprobs | None = None) -> None:
         """One token with this text, and its log probabilities if there are any."""
@@ -168,7 +168,7 @@ class FakeEngine(Generator):
 
     def finish(self, job: Job, error: LLMServeError | None = None) -> None:
         """Let go of a job, as a worker thread would at its end."""
-        usage = Usage(len(job.task.prompt_ids), job.completion_tokens)
+        usage = Usage(job.task.prompt_tokens, job.completion_tokens)
         if error is not None:
             job.mailbox.post(Failed(error, usage))
         elif job.is_cancelled:

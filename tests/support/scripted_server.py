@@ -25,7 +25,7 @@ from llmserve.domain import (
 )
 from llmserve.engines.engine import Hold
 from llmserve.engines.job import Job
-from llmserve.engines.task import Task
+from llmserve.engines.task import TokenTask
 from llmserve.registry.registry import Registry
 from llmserve.settings import Settings
 
@@ -45,7 +45,7 @@ class ScriptedEngine(FakeEngine):
 
     async def prepare(
         self, requests: Sequence[GenerationRequest], caller: Caller, deadline: float, hold: Hold
-    ) -> Sequence[Task]:
+    ) -> Sequence[TokenTask]:
         for request in requests:
             assert isinstance(request.prompt, Conversation)
             self.asked.append(request.prompt.messages)

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Query, Request, Response
 from loguru import logger
 
 from llmserve.api.admin.access import TheAdmin, identify_admin
-from llmserve.api.admin.schemas import CommandBody, UnloadBody, WarmBody
+from llmserve.api.admin.schemas import CommandBody, UnloadBody, UpstreamBody, WarmBody
 from llmserve.api.container import TheContainer
 from llmserve.api.edge.json import JSON
 from llmserve.api.edge.route import keyed_route
@@ -66,6 +66,18 @@ async def reload(body: CommandBody, container: TheContainer, admin: TheAdmin) ->
 async def warm(body: WarmBody, container: TheContainer, admin: TheAdmin) -> Response:
     """Run prompts for a few tokens and pin prefixes; loads an on-demand model."""
     return await _run(body, Kind.WARM, container, admin.name)
+
+
+@router.post("/drain")
+async def drain(body: UpstreamBody, container: TheContainer, admin: TheAdmin) -> Response:
+    """Send no more requests to an upstream of a model; those that it has are finished."""
+    return await _run(body, Kind.DRAIN, container, admin.name)
+
+
+@router.post("/undrain")
+async def undrain(body: UpstreamBody, container: TheContainer, admin: TheAdmin) -> Response:
+    """Send requests to an upstream again."""
+    return await _run(body, Kind.UNDRAIN, container, admin.name)
 
 
 async def _run(body: CommandBody, kind: Kind, container: Container, admin: str) -> Response:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from llmserve.errors import ConfigurationError
 from llmserve.operations.command import Command, Kind
+from llmserve.server_url import server_url
 
 ModelName = Annotated[str, Field(min_length=1, max_length=256)]
 WarmText = Annotated[str, Field(min_length=1, max_length=1_000_000)]
@@ -35,6 +37,26 @@ class UnloadBody(CommandBody):
     def command(self, kind: Kind) -> Command:
         """As the operations take it."""
         return Command(kind, self.model, timeout_seconds=self.timeout)
+
+
+class UpstreamBody(CommandBody):
+    """POST /admin/drain and /admin/undrain."""
+
+    upstream: Annotated[str, Field(min_length=1, max_length=2048)] = Field(
+        description="The URL of one of the model's upstreams, with or without `/v1`."
+    )
+
+    @field_validator("upstream")
+    @classmethod
+    def _base_url(cls, url: str) -> str:
+        try:
+            return server_url(url).geturl()
+        except ConfigurationError as error:
+            raise ValueError(error.message) from None
+
+    def command(self, kind: Kind) -> Command:
+        """As the operations take it."""
+        return Command(kind, self.model, upstream=self.upstream)
 
 
 class WarmBody(CommandBody):

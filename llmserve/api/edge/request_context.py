@@ -20,13 +20,19 @@ from llmserve.api.errors import refusal_fields
 from llmserve.api.ignored import HEADER as IGNORED_HEADER
 from llmserve.api.ignored import IN_SCOPE
 from llmserve.api.own_headers import own_headers
-from llmserve.observability.context import access_timings, current_trace, request_id
+from llmserve.observability.context import (
+    access_timings,
+    current_trace,
+    request_id,
+    trace_headers,
+)
 from llmserve.observability.metrics import Metrics
 from llmserve.observability.timings import RequestTimings, access_fields
 
 HEADER: Final = "X-Request-ID"
 MAX_LENGTH: Final = 128
 ALLOWED: Final = re.compile(rf"[A-Za-z0-9._:/+=-]{{1,{MAX_LENGTH}}}")
+TRACE: Final = ("traceparent", "tracestate")
 QUIET: Final = ("/health", "/metrics")
 HAS_STARTED: Final = "llmserve.has_started"
 """The scope's key for whether the response has started."""
@@ -53,7 +59,9 @@ class RequestContextMiddleware:
         is_usable = given is not None and ALLOWED.fullmatch(given) is not None
         scope["request_id"] = given if is_usable else uuid.uuid4().hex
         token = request_id.set(scope["request_id"])
-        current_trace.set(container_of(scope).tracer.context_from(Headers(scope=scope)))
+        headers = Headers(scope=scope)
+        current_trace.set(container_of(scope).tracer.context_from(headers))
+        trace_headers.set({name: headers[name] for name in TRACE if name in headers})
         try:
             if scope["type"] == "http":
                 await self._answer(scope, receive, send)

@@ -106,7 +106,7 @@ async def show(body: ShowBody, exchange: TheExchange) -> Response:
         raise ModelNotFound(f"model {found.spec.name!r} is not served to this key", param="model")
     info = info_of(found)
     template = ""
-    if info is not None:
+    if info is not None and info.has_tokenizer:
         _, template = await exchange.read(found.spec.name, lambda one: one.template_source)
     told = {
         "parameters": "\n".join(_parameters(found.spec)),

@@ -142,6 +142,12 @@ class OpenAIBody(NoOpFields, ConstraintFields, SamplingBody):
         """Whether a raw text begins with what the tokenizer puts before every text."""
         return True
 
+    @property
+    def shows_token_ids(self) -> str:
+        """The field that asks for ids of tokens; empty for none."""
+        named = ("return_token_ids", "return_tokens_as_token_ids")
+        return next((name for name in named if getattr(self, name)), "")
+
     def requests(self, request_id: str, timeout_seconds: float | None) -> list[GenerationRequest]:
         """The choices of each prompt in turn; those of a seeded request differ, reproducibly."""
         prompts = self.prompts()
@@ -157,6 +163,7 @@ class OpenAIBody(NoOpFields, ConstraintFields, SamplingBody):
             constraint=self.constraint(),
             max_prompt_tokens=self.truncate_prompt_tokens,
             adds_special_tokens=self.adds_special_tokens,
+            shows_token_ids=self.shows_token_ids,
         )
         seed = sampling.seed
         choices = [

@@ -131,6 +131,12 @@ class CompletionBody(OpenAIBody):
         return [p if isinstance(p, str) and is_whole else None for p in self.prompts()]
 
     @property
+    def shows_token_ids(self) -> str:
+        """An echo may need them, too: of a prompt whose text nobody has sent."""
+        needs_ids = any(text is None for text in self.echoed or ())
+        return super().shows_token_ids or ("echo" if needs_ids else "")
+
+    @property
     def num_prompts(self) -> int:
         """A text or a list of token ids is one."""
         is_one = isinstance(self.prompt, str) or isinstance(self.prompt[0], int)

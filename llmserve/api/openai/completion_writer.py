@@ -86,5 +86,5 @@ class CompletionWriter(ChoicesWriter):
             if text is None:
                 text = self._generations[index].decode(ids)
             logprobs = self._texts[index] if self.shown.logprobs else None
-            self._echoes[index] = Echo(text, ids[0], logprobs)
+            self._echoes[index] = Echo(text, next(iter(ids), 0), logprobs)
         return self._echoes[index]

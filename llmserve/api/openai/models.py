@@ -9,7 +9,7 @@ from fastapi import APIRouter
 from llmserve.api.container import TheCaller, TheContainer, identify
 from llmserve.api.edge.route import keyed_route
 from llmserve.api.error_shape import openai_error
-from llmserve.domain import EngineInfo
+from llmserve.domain import EngineInfo, UpstreamState
 from llmserve.errors import ModelNotFound
 from llmserve.registry.served import ModelStatus, ServedModel
 
@@ -54,7 +54,7 @@ def _body(model: ServedModel) -> dict[str, Any]:
         info = model.loaded_engine.info
         body |= {
             "max_model_len": info.max_context,
-            "parameters": info.parameters,
+            "parameters": info.parameters or None,
             "dtype": info.dtype,
             "device": info.device,
             "architecture": info.architecture,
@@ -68,6 +68,9 @@ def _body(model: ServedModel) -> dict[str, Any]:
                 "why": info.syntax.why,
             }
             body["reasoning"] = info.syntax.has_reasoning
+        if info.upstreams:
+            up = [upstream for upstream in info.upstreams if upstream.state is UpstreamState.UP]
+            body["upstreams"] = {"total": len(info.upstreams), "up": len(up)}
         if info.rules.ignored:
             body["ignored_generation_config"] = list(info.rules.ignored)
     if model.warnings:

@@ -48,6 +48,7 @@ async def info(container: TheContainer, caller: TheCaller) -> Response:
         raise ModelNotFound(f"model {model.spec.name!r} is not served to this key", param="model")
     engine = model.loaded_engine
     told = engine.info
+    longest = told.max_context
     return JSON(
         {
             "model_id": model.spec.name,
@@ -58,8 +59,8 @@ async def info(container: TheContainer, caller: TheCaller) -> Response:
             "max_concurrent_requests": engine.capacity,
             "max_best_of": 1,
             "max_stop_sequences": MAX_STOPS,
-            "max_input_tokens": told.max_context - 1,
-            "max_total_tokens": told.max_context,
+            "max_input_tokens": None if longest is None else longest - 1,
+            "max_total_tokens": longest,
             "max_client_batch_size": 1,
             "router": "llmserve",
             "version": version("llmserve"),

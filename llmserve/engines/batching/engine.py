@@ -51,7 +51,7 @@ from llmserve.engines.prefix import beginning
 from llmserve.engines.preparation import PreparationPool, older
 from llmserve.engines.private_job import private_job, unloaded
 from llmserve.engines.progress import OnProgress, interruptible
-from llmserve.engines.task import Task
+from llmserve.engines.task import TokenTask
 from llmserve.engines.task_builder import TaskBuilder
 from llmserve.engines.warmup import warm_up, warm_up_task
 from llmserve.engines.weights.devices import num_gpus
@@ -141,7 +141,7 @@ class BatchingEngine(Generator):
 
     async def prepare(
         self, requests: Sequence[GenerationRequest], caller: Caller, deadline: float, hold: Hold
-    ) -> Sequence[Task]:
+    ) -> Sequence[TokenTask]:
         builder = TaskBuilder(
             self._spec,
             self.tokenizer,
@@ -314,12 +314,12 @@ class BatchingEngine(Generator):
 
     def _admit(self, job: Job, wakes: Wakes) -> Stream[RowState]:
         """On the step loop's thread."""
-        loaded = self._model
-        rule = None if job.task.new_rule is None else job.task.new_rule()
+        loaded, task = self._model, job.token_task
+        rule = None if task.new_rule is None else task.new_rule()
         bridge = TokenBridge(job, loaded.tokenizer, loaded.eos_ids, awake_clock, wakes.add, rule)
         row = RowState(
-            job.task.sampling,
-            job.task.prompt_ids,
+            task.sampling,
+            task.prompt_ids,
             loaded.eos_ids,
             self._vocab,
             loaded.device,
@@ -347,7 +347,7 @@ class BatchingEngine(Generator):
         future: Future[T] = loop.call(lambda: function(scheduler))
         return await asyncio.wrap_future(future)
 
-    async def _generate(self, task: Task) -> None:
+    async def _generate(self, task: TokenTask) -> None:
         """Run a job that no request asked for, beside those that were admitted."""
         done = asyncio.Event()
         with private_job(task, self._spec.name, on_done=done.set) as job:
@@ -372,11 +372,17 @@ class BatchingEngine(Generator):
                 f"blocks of {size} are kept; lengthen it"
             )
             return 0, problem
+        assert context is not None
         if len(token_ids) >= context:
             return 0, f"it has {len(token_ids):,} tokens and the context is {context:,}; shorten it"
         # Its keys and values are in the cache once a token was made after it.
         await self._generate(
-            Task("warm-up", token_ids, SamplingParams(temperature=0.0, ignore_eos=True), 1)
+            TokenTask(
+                request_id="warm-up",
+                prompt_ids=token_ids,
+                sampling=SamplingParams(temperature=0.0, ignore_eos=True),
+                max_tokens=1,
+            )
         )
         kept = await self._call(lambda scheduler: scheduler.pin(token_ids))
         if not kept:

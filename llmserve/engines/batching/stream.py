@@ -32,7 +32,7 @@ class Stream(Generic[Row]):
     _is_started: bool = False
 
     def __post_init__(self) -> None:
-        self.sequence = Sequence.of(self.job.task)
+        self.sequence = Sequence.of(self.job.token_task)
 
     def start(self) -> None:
         """Its first tokens are about to be computed. Does nothing the second time."""

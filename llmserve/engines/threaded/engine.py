@@ -43,7 +43,7 @@ from llmserve.engines.preparation import PreparationPool, older
 from llmserve.engines.private_job import private_job, unloaded
 from llmserve.engines.progress import OnProgress, interruptible
 from llmserve.engines.step_report import StepReport
-from llmserve.engines.task import Task
+from llmserve.engines.task import TokenTask
 from llmserve.engines.task_builder import TaskBuilder
 from llmserve.engines.threaded.logits_processors import build_processors
 from llmserve.engines.threaded.logprobs import LogprobsTap
@@ -132,7 +132,7 @@ class ThreadedEngine(Generator):
 
     async def prepare(
         self, requests: Sequence[GenerationRequest], caller: Caller, deadline: float, hold: Hold
-    ) -> Sequence[Task]:
+    ) -> Sequence[TokenTask]:
         builder = TaskBuilder(
             self._spec,
             self.tokenizer,
@@ -254,9 +254,10 @@ class ThreadedEngine(Generator):
         """The worker thread's whole life with a job; never raises."""
         request_id.set(job.task.request_id)
         try:
-            rule = None if job.task.new_rule is None else job.task.new_rule()
+            task = job.token_task
+            rule = None if task.new_rule is None else task.new_rule()
             bridge = TokenBridge(job, self.tokenizer, self._model.eos_ids, awake_clock, rule=rule)
-            prefix = self._prefixes.longest_match(job.task.prompt_ids)
+            prefix = self._prefixes.longest_match(task.prompt_ids)
             job.cached_tokens = len(prefix.token_ids) if prefix is not None else 0
             bridge.start()
             if job.is_cancelled:
@@ -277,7 +278,7 @@ class ThreadedEngine(Generator):
     def _generate(
         self, job: Job, bridge: TokenBridge, prefix: Pinned | None, rule: AnswerRule | None
     ) -> None:
-        model, task = self._model, job.task
+        model, task = self._model, job.token_task
         make_current(model.device)
         # input_ids, (1, prompt_tokens)
         input_ids = torch.tensor([task.prompt_ids], dtype=torch.long, device=model.device)

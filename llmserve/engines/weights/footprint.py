@@ -49,7 +49,7 @@ def slots(kind: EngineKind, max_running: int | None, device: str = "cpu") -> int
 def footprint(
     spec: ModelSpec, max_running: int | None, kv_cache_bytes: int | None = None
 ) -> Footprint | None:
-    """An estimate; `None` if the weights are not on this machine yet.
+    """An estimate; `None` if the weights are not on this machine yet, or never will be.
 
     The KV cache has the size that was asked for, or 2 (keys, values) × layers × KV heads ×
     head size × bytes per number × tokens, with `CACHE_TOKENS` tokens for each request that runs at

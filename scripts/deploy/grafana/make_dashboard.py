@@ -63,6 +63,11 @@ def mean_by(series: str, by: str) -> str:
     return " / ".join(parts)
 
 
+BY_UPSTREAM = (
+    "sum by (le, upstream) "
+    f"(rate(llmserve_upstream_first_token_seconds_bucket{{{PICKED}}}[$__rate_interval]))"
+)
+
 SECTIONS: dict[str, tuple[Panel, ...]] = {
     "Traffic": (
         Panel("Requests per second", "reqps", (
@@ -121,6 +126,21 @@ SECTIONS: dict[str, tuple[Panel, ...]] = {
         )),
         Panel("Models loaded", "short", (gauge("model_loaded", "model"),)),
         Panel("Memory of models", "bytes", (gauge("model_memory_bytes", "model"),)),
+    ),
+    "Upstreams": (
+        Panel("Requests per upstream", "reqps", (
+            rate("upstream_requests_total", "upstream, outcome"),)),
+        Panel("Running per upstream", "short", (
+            gauge("upstream_requests_running", "upstream"),)),
+        Panel("First token of upstreams", "s", (
+            (f"histogram_quantile(0.95, {BY_UPSTREAM})", "p95 {{upstream}}"),
+        )),
+        Panel("Upstreams that get requests", "short", (
+            gauge("upstream_up", "upstream"),
+            (f"-sum by (upstream) (llmserve_upstream_breaker_open{{{PICKED}}})",
+             "breaker open: {{upstream}}"),
+        )),
+        Panel("Retries per upstream", "reqps", (rate("upstream_retries_total", "upstream"),)),
     ),
     "Keys": (
         Panel("Requests per key", "reqps", (rate("key_requests_total", "key", HERE),)),

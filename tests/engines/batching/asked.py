@@ -26,7 +26,7 @@ from llmserve.engines.factory import build_engine
 from llmserve.engines.job import Job
 from llmserve.engines.mailbox import Mailbox
 from llmserve.engines.options import EngineOptions
-from llmserve.engines.task import Task
+from llmserve.engines.task import TokenTask
 from llmserve.text.tokenizer import Tokenizer
 
 GREEDY = {"temperature": 0.0, "ignore_eos": True}
@@ -65,11 +65,11 @@ class Asked:
     ):
         self.done = asyncio.Event()
         sampling = SamplingParams(**GREEDY | params)
-        task = Task(
-            "id",
-            tuple(prompt),
-            sampling,
-            max_tokens,
+        task = TokenTask(
+            request_id="id",
+            prompt_ids=tuple(prompt),
+            sampling=sampling,
+            max_tokens=max_tokens,
             cache_salt=salt,
             shown_tokens=shown_tokens,
         )

@@ -23,7 +23,7 @@ from llmserve.engines.job import Job
 from llmserve.engines.mailbox import Mailbox
 from llmserve.engines.scores import Scores
 from llmserve.engines.step_report import StepReport
-from llmserve.engines.task import Task
+from llmserve.engines.task import TokenTask
 from llmserve.errors import GenerationFailed, LLMServeError, OutOfMemory
 from llmserve.text.detokenizer import Detokenizer
 
@@ -142,7 +142,12 @@ class Machine:
         return Stream(job, bridge, None)
 
     def submit(self, prompt: Sequence[int] = (1, 2), *, max_tokens: int = 3, **params: Any) -> Job:
-        task = Task("id", tuple(prompt), SamplingParams(**params), max_tokens)
+        task = TokenTask(
+            request_id="id",
+            prompt_ids=tuple(prompt),
+            sampling=SamplingParams(**params),
+            max_tokens=max_tokens,
+        )
         job = Job(task, Mailbox(asyncio.get_running_loop()), on_done=lambda: self.done.append(job))
         self.loop.submit(job)
         return job

@@ -17,7 +17,7 @@ from llmserve.engines.batching.stream import Stream
 from llmserve.engines.job import Job
 from llmserve.engines.mailbox import Mailbox
 from llmserve.engines.step_report import StepParts
-from llmserve.engines.task import Task
+from llmserve.engines.task import TokenTask
 from llmserve.errors import ModelUnloaded, OutOfMemory
 
 
@@ -390,7 +390,13 @@ def logged() -> Iterator[list[str]]:
 def test_a_job_with_any_string_for_a_salt_is_served() -> None:
     async def test() -> None:
         machine = Machine(NextLetter())
-        task = Task("id", (1, 2), SamplingParams(), 2, cache_salt="\ud800")
+        task = TokenTask(
+            request_id="id",
+            prompt_ids=(1, 2),
+            sampling=SamplingParams(),
+            max_tokens=2,
+            cache_salt="\ud800",
+        )
         job = Job(task, Mailbox(asyncio.get_running_loop()), lambda: machine.done.append(job))
         machine.loop.submit(job)
         await machine.turns(2)

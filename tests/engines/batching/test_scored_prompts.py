@@ -16,7 +16,7 @@ from llmserve.engines.batching.schedule.plan import StepPlan
 from llmserve.engines.batching.schedule.scoring import Scoring
 from llmserve.engines.batching.step_result import StepResult
 from llmserve.engines.job import Job
-from llmserve.engines.task import Task
+from llmserve.engines.task import TokenTask
 
 
 async def told(job: Job) -> list[float]:
@@ -120,7 +120,7 @@ def test_every_token_is_told_once_whatever_is_preempted_and_found(
                 await machine.turns(1)
         for job in jobs:
             wanted = job.task.sampling.prompt_logprobs is not None
-            count = len(job.task.prompt_ids)
+            count = len(job.token_task.prompt_ids)
             assert await told(job) == (list(range(1, count)) if wanted else [])
             assert isinstance(job.mailbox.terminal, Finish)
             assert job.completion_tokens == job.task.max_tokens
@@ -131,5 +131,8 @@ def test_every_token_is_told_once_whatever_is_preempted_and_found(
 
 @pytest.mark.parametrize(("k", "expected"), [(None, None), (0, 0), (3, 3)])
 def test_only_a_task_that_asks_is_scored(k: int | None, expected: int | None) -> None:
-    scoring = Scoring.of(Task("id", (1, 2, 3), SamplingParams(prompt_logprobs=k), 1))
+    sampling = SamplingParams(prompt_logprobs=k)
+    scoring = Scoring.of(
+        TokenTask(request_id="id", prompt_ids=(1, 2, 3), sampling=sampling, max_tokens=1)
+    )
     assert (scoring.num_top if scoring is not None else None) == expected

@@ -17,7 +17,7 @@ from llmserve.engines.factory import build_engine
 from llmserve.engines.job import Job
 from llmserve.engines.mailbox import Mailbox
 from llmserve.engines.options import EngineOptions
-from llmserve.engines.task import Task
+from llmserve.engines.task import TokenTask
 
 ROUNDS = 8
 REQUESTS = 240
@@ -38,7 +38,13 @@ async def one(engine: Generator, numbers: random.Random) -> Job:
     )
     done = asyncio.Event()
     job = Job(
-        Task("id", tuple(prompt), params, numbers.randrange(1, 120), caller=numbers.choice("abc")),
+        TokenTask(
+            request_id="id",
+            prompt_ids=tuple(prompt),
+            sampling=params,
+            max_tokens=numbers.randrange(1, 120),
+            caller=numbers.choice("abc"),
+        ),
         Mailbox(asyncio.get_running_loop()),
         on_done=done.set,
     )

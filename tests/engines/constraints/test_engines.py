@@ -40,7 +40,7 @@ from llmserve.engines.constraints.vocabulary import Vocabulary
 from llmserve.engines.engine import Generator
 from llmserve.engines.job import Job
 from llmserve.engines.mailbox import Mailbox
-from llmserve.engines.task import Task
+from llmserve.engines.task import TokenTask
 from llmserve.engines.token_rule import Words
 from llmserve.engines.weights.loading import LoadedModel
 from llmserve.errors import GenerationFailed, InvalidRequest
@@ -83,17 +83,18 @@ async def engine(folder: Path, kind: EngineKind) -> AsyncIterator[Generator]:
 
 async def prepared(
     generator: Generator, constraints: Sequence[Constraint | None], **sampling: Any
-) -> Sequence[Task]:
+) -> Sequence[TokenTask]:
     fields = {"temperature": 1.0, "max_tokens": 60, **sampling}
     requests = [
         GenerationRequest("r", (5, 6, 7), sampling=SamplingFields(**fields), constraint=constraint)
         for constraint in constraints
     ]
     deadline = awake_clock() + 60
-    return await generator.prepare(requests, Caller("me"), deadline, lambda: lambda: None)
+    tasks = await generator.prepare(requests, Caller("me"), deadline, lambda: lambda: None)
+    return [task for task in tasks if isinstance(task, TokenTask)]
 
 
-async def finished(generator: Generator, task: Task) -> Answer:
+async def finished(generator: Generator, task: TokenTask) -> Answer:
     mailbox = Mailbox(asyncio.get_running_loop())
     done = asyncio.Event()
     generator.start(Job(task, mailbox, on_done=done.set))
@@ -151,7 +152,7 @@ def test_a_rule_that_fails_ends_its_request_and_no_other(
     async def test() -> None:
         async with engine(tiny_model, kind) as e:
             good, other = await prepared(e, [CITY, CITY])
-            broken = Task("b", (1, 2), good.sampling, 5, new_rule=Broken)
+            broken = replace(good, request_id="b", prompt_ids=(1, 2), max_tokens=5, new_rule=Broken)
             found = await asyncio.gather(*(finished(e, t) for t in (good, broken, other)))
             assert found[0].text in CITY.source
             assert found[2].text in CITY.source
@@ -268,7 +269,9 @@ def test_it_begins_after_the_reasoning(tiny_model: Path, kind: EngineKind) -> No
     async def test() -> None:
         async with engine(tiny_model, kind) as e:
             (task,) = await prepared(e, [CITY], max_tokens=30)
-            free = Task("r", (5, 6, 7), task.sampling, 6)
+            free = TokenTask(
+                request_id="r", prompt_ids=(5, 6, 7), sampling=task.sampling, max_tokens=6
+            )
             ids = (await finished(e, replace(free, sampling=replace(free.sampling, seed=5)))).ids
             assert task.new_rule is not None
             rule = task.new_rule

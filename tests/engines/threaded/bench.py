@@ -24,7 +24,7 @@ from llmserve.domain import (
 from llmserve.engines.job import Job
 from llmserve.engines.mailbox import Mailbox
 from llmserve.engines.options import EngineOptions
-from llmserve.engines.task import Task
+from llmserve.engines.task import TokenTask
 from llmserve.engines.threaded.engine import ThreadedEngine
 
 PROMPT = tuple(range(300, 312))
@@ -52,7 +52,11 @@ class Bench:
         """A started job, and a coroutine function that reads it until its slot is free."""
         mailbox = Mailbox(asyncio.get_running_loop())
         done = asyncio.Event()
-        task = Task("r", fields.pop("prompt_ids", PROMPT), sampling, max_tokens, **fields)
+        task = TokenTask(
+            **{"request_id": "r", "prompt_ids": PROMPT, **fields},
+            sampling=sampling,
+            max_tokens=max_tokens,
+        )
         job = Job(task, mailbox, on_done=done.set)
         if is_cancelled:
             job.cancel()

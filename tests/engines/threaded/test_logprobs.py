@@ -25,7 +25,7 @@ from llmserve.domain import (
 from llmserve.engines.job import Job
 from llmserve.engines.mailbox import Mailbox
 from llmserve.engines.options import EngineOptions
-from llmserve.engines.task import Task
+from llmserve.engines.task import TokenTask
 from llmserve.engines.threaded.engine import ThreadedEngine
 from llmserve.engines.threaded.logprobs import LogprobsTap
 
@@ -104,7 +104,10 @@ async def _events_of(folder: Path, sampling: SamplingParams, max_tokens: int) ->
     try:
         await engine.load(lambda progress: None)
         mailbox, done = Mailbox(asyncio.get_running_loop()), asyncio.Event()
-        engine.start(Job(Task("r", PROMPT, sampling, max_tokens), mailbox, on_done=done.set))
+        task = TokenTask(
+            request_id="r", prompt_ids=PROMPT, sampling=sampling, max_tokens=max_tokens
+        )
+        engine.start(Job(task, mailbox, on_done=done.set))
         received = [await mailbox.next()]
         while not isinstance(received[-1], Finish | Failed | Cancelled):
             received.append(await mailbox.next())

@@ -32,7 +32,7 @@ from llmserve.domain import (
 from llmserve.engines.job import Job
 from llmserve.engines.mailbox import Mailbox
 from llmserve.engines.options import EngineOptions
-from llmserve.engines.task import Task
+from llmserve.engines.task import TokenTask
 from llmserve.engines.threaded.engine import ThreadedEngine
 from llmserve.engines.threaded.pinned_prefixes import (
     Pinned,
@@ -80,7 +80,7 @@ async def answer(
 ) -> tuple[list[int], int]:
     """The tokens, and how many of the prompt's came from a pinned prefix."""
     mailbox, done = Mailbox(asyncio.get_running_loop()), asyncio.Event()
-    task = Task(
+    task = TokenTask(
         request_id="r",
         prompt_ids=tuple(engine.tokenizer.encode(prompt)),
         sampling=sampling,

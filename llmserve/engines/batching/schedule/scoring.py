@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Self
 
 from llmserve.engines.scores import Scores
-from llmserve.engines.task import Task
+from llmserve.engines.task import TokenTask
 
 
 @dataclass(slots=True, eq=False)
@@ -30,7 +30,7 @@ class Scoring:
     unkept: Scores | None = None
 
     @classmethod
-    def of(cls, task: Task) -> Self | None:
+    def of(cls, task: TokenTask) -> Self | None:
         """`None` if nobody wants them."""
         num_top = task.sampling.prompt_logprobs
         return None if num_top is None else cls(num_top, len(task.prompt_ids) - 1)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Self
 
 from llmserve.engines.batching.schedule.scoring import Scoring
-from llmserve.engines.task import Task
+from llmserve.engines.task import TokenTask
 
 
 @dataclass(slots=True, eq=False)
@@ -42,7 +42,7 @@ class Sequence:
     block_hashes: list[bytes] = field(default_factory=list)
 
     @classmethod
-    def of(cls, task: Task) -> Self:
+    def of(cls, task: TokenTask) -> Self:
         """Nothing of the task is computed yet."""
         return cls(
             list(task.prompt_ids),

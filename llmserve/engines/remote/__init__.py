@@ -1,0 +1,1 @@
+"""RemoteEngine: a model that other servers serve, over one of several upstreams."""
