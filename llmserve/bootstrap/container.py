@@ -10,7 +10,7 @@ from llmserve.fleet.membership import Membership
 from llmserve.observability.ignored_fields import IgnoredFields
 from llmserve.observability.metrics import Metrics
 from llmserve.observability.tracing import Tracer
-from llmserve.operations.fleet_operations import FleetOperations
+from llmserve.operations.operations import Operations
 from llmserve.registry.loader import Loader
 from llmserve.registry.registry import Registry
 from llmserve.service import Service
@@ -34,7 +34,7 @@ class Container:
     limiter: Limiter
     service: Service
     keys: KeyRing
-    operations: FleetOperations
+    operations: Operations
     tracer: Tracer
     ignored_fields: IgnoredFields
     kept_streams: KeptStreams

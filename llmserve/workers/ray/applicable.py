@@ -1,0 +1,48 @@
+"""Which settings mean nothing on Ray: what would silently not work is refused, the rest is told."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from loguru import logger
+
+from llmserve.errors import ConfigurationError
+from llmserve.settings import Settings
+
+REFUSED: Final = {
+    "workers": "set `num_replicas` or `autoscaling_config` in the application's `args`",
+    "devices": "Ray gives each replica its GPU; set `num_gpus` in the application's `args`",
+    "models_on_demand": "each model is a deployment; list it in `models`",
+    "idle_unload_seconds": "let `autoscaling_config` remove replicas",
+    "responses_store": "a replica's file is out of the others' reach",
+    "stream_resume_seconds": "a stream cannot be found again among replicas",
+    "run_dir": "replicas meet through Ray",
+    "reload": "it is for development on one machine",
+    "address_file": "Ray's proxies listen",
+    "root_path": "set `route_prefix` in Ray's config file",
+}
+"""What to do instead."""
+OF_CONNECTIONS: Final = (
+    *("host", "port", "max_connections", "max_header_bytes", "header_timeout_seconds"),
+    *("send_timeout_seconds", "idle_connection_seconds"),
+)
+"""Ray's proxies hold the connections."""
+
+
+def check_applicable(settings: Settings) -> None:
+    """Refuse the settings that cannot be kept on Ray, and tell which ones have no effect.
+
+    Raises:
+        ConfigurationError: names the setting, and what takes its place.
+    """
+    defaults = Settings()
+    for name, instead in REFUSED.items():
+        if getattr(settings, name) != getattr(defaults, name):
+            raise ConfigurationError(f"`{name}` cannot be kept on Ray Serve: {instead}")
+    idle = [n for n in OF_CONNECTIONS if getattr(settings, n) != getattr(defaults, n)]
+    if idle:
+        logger.warning("without effect on Ray Serve, whose proxies hold the connections: {}",
+                       ", ".join(idle))  # fmt: skip
+    if settings.keys_file is not None:
+        logger.warning("limits of keys hold in each replica by itself: with N replicas, a key may "
+                       "use up to N times its limit")  # fmt: skip
