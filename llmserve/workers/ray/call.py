@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import uuid
 from collections.abc import AsyncIterator
@@ -36,9 +37,12 @@ class Call:
         self._handle = handle
         self._kind = scope["type"]
         self._id = uuid.uuid4().hex
-        self._replica: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._replica: str | None = None
+        self._has_begun = asyncio.Event()
         self._batches: asyncio.Queue[list[Message] | None] = asyncio.Queue()
+        self._has_ended = False
         self._error: WorkerGone | None = None
+        self._deliveries: set[asyncio.Task[None]] = set()
         self._reader = asyncio.create_task(
             self._read(_wire_scope(scope), body, digest),
             name="answer",
@@ -48,7 +52,7 @@ class Call:
     @property
     def has_ended(self) -> bool:
         """Whether the replica is done with it."""
-        return self._reader.done()
+        return self._has_ended
 
     async def start(self, seconds: float) -> None:
         """Wait until a replica has taken it.
@@ -57,9 +61,10 @@ class Call:
             NotReady: none did; then the call is taken back.
             WorkerGone: the replica died.
         """
-        await asyncio.wait({self._replica, self._reader}, timeout=seconds,
-                           return_when=asyncio.FIRST_COMPLETED)  # fmt: skip
-        if self._replica.done():
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._has_begun.wait()
+        if self._replica is not None:
             return
         if self._error is not None:
             raise self._error
@@ -85,14 +90,12 @@ class Call:
         """Give the replica a message of the client; the call must have started."""
         if self.has_ended:
             return
-        method = self._handle.options(method_name="deliver")
-        replica = self._replica.result()
-        try:
-            await contextvars.Context().run(
-                lambda: method.remote(self._id, message, replica=replica)
-            )
-        except (RayError, RayServeException) as error:
-            logger.debug("a message for {} is lost: {}", replica, error)
+        task = asyncio.create_task(
+            self._deliver(message), name="deliver", context=contextvars.Context()
+        )
+        self._deliveries.add(task)
+        task.add_done_callback(self._deliveries.discard)
+        await asyncio.shield(task)
 
     async def hang_up(self) -> None:
         """Tell the replica that the client has gone, and wait until it is done."""
@@ -111,7 +114,8 @@ class Call:
         method = self._handle.options(method_name="answer", stream=True)
         answer: Any = method.remote(self._id, scope, body, digest=digest)
         try:
-            self._replica.set_result(await anext(answer))
+            self._replica = await anext(answer)
+            self._has_begun.set()
             async for batch in answer:
                 self._batches.put_nowait(batch)
         except RayActorError:
@@ -123,7 +127,16 @@ class Call:
             answer.cancel()
             raise
         finally:
+            self._has_ended = True
             self._batches.put_nowait(None)
+            self._has_begun.set()
+
+    async def _deliver(self, message: Message) -> None:
+        method = self._handle.options(method_name="deliver")
+        try:
+            await method.remote(self._id, message, replica=self._replica)
+        except (RayError, RayServeException) as error:
+            logger.debug("a message for {} is lost: {}", self._replica, error)
 
 
 def _wire_scope(scope: Scope) -> Scope:
@@ -134,5 +147,6 @@ def _wire_scope(scope: Scope) -> Scope:
     )
     wire = {name: scope[name] for name in names if name in scope}
     shut = "websocket.http.response"
-    extensions = {shut: {}} if shut in (scope.get("extensions") or {}) else {}
+    known = scope.get("extensions") or {}
+    extensions: dict[str, Any] = {shut: {}} if shut in known else {}
     return wire | {"headers": [tuple(h) for h in scope["headers"]], "extensions": extensions}

@@ -50,10 +50,7 @@ class Connection:
         Raises:
             Exception: what the application raised.
         """
-        task = asyncio.create_task(
-            self._app(self._scope, self._receive, self._send),  # type: ignore[arg-type]  # a coroutine
-            name="connection",
-        )
+        task = asyncio.create_task(self._run(), name="connection")
         task.add_done_callback(lambda _: self._changed.set())
         try:
             while not task.done() or self._outbox:
@@ -67,6 +64,9 @@ class Connection:
             task.result()
         finally:
             await self._end(task)
+
+    async def _run(self) -> None:
+        await self._app(self._scope, self._receive, self._send)
 
     async def _receive(self) -> Message:
         if self._gone is not None and self._inbox.empty():

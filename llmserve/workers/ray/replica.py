@@ -25,7 +25,6 @@ from llmserve.workers.ray.deployments import Deployments
 from llmserve.workers.ray.operations import RayOperations
 from llmserve.workers.worker import SWITCH_SECONDS
 
-POLL_SECONDS: Final = 0.1
 EXIT_SECONDS: Final = 15.0
 """From the end of the drain until what still hangs is left behind."""
 
@@ -100,7 +99,7 @@ class Replica:
             if model.status is ModelStatus.BROKEN:
                 raise RuntimeError(f"model {model.spec.name!r} is broken: {_why(model)}")
 
-    async def __del__(self) -> None:  # type: ignore[misc]  # Ray awaits it, once no request is open
+    async def __del__(self) -> None:  # Ray awaits it, once no request is open
         """Drain and let go. What hangs is left behind, and Ray kills the process."""
         try:
             async with asyncio.timeout(self._settings.drain_timeout_seconds + EXIT_SECONDS):
@@ -115,8 +114,8 @@ class Replica:
             RuntimeError: one could not be loaded. Ray shows the reason, and tries again.
         """
         models = self._container.registry.models
-        while any(m.status in (ModelStatus.UNLOADED, ModelStatus.LOADING) for m in models):
-            await asyncio.sleep(POLL_SECONDS)
+        for model in models:
+            await self._container.loader.load(model)
         for model in models:
             if model.status is ModelStatus.BROKEN:
                 raise RuntimeError(f"model {model.spec.name!r} cannot be loaded: {_why(model)}")
