@@ -32,6 +32,7 @@ def main(temp_dir: str, port: int, arguments: dict[str, object]) -> None:
         serve.run(app(arguments))
         print("the application runs", flush=True)
         sys.stdin.read()
+        serve.delete("default")  # a mere shutdown ends the proxies first
     finally:
         serve.shutdown()
         ray.shutdown()

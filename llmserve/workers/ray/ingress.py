@@ -12,11 +12,11 @@ from ray.exceptions import RayError
 from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle
 from starlette.datastructures import Headers, QueryParams
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from llmserve.api.edge.body import BoundedBody
 from llmserve.api.edge.request_context import HEADER as REQUEST_ID
-from llmserve.api.errors import error_response
+from llmserve.api.errors import ClientGone, error_response
 from llmserve.engines.remote.prefix_memory import Digest
 from llmserve.errors import LLMServeError, WorkerGone
 from llmserve.observability.context import request_id
@@ -81,6 +81,7 @@ class Switchboard:
             await self._live(receive, send)
             return
         request_id.set(Headers(scope=scope).get(REQUEST_ID, ""))
+        receive = _until_gone(scope, receive)
         if scope["type"] == "websocket":
             model = QueryParams(scope["query_string"]).get("model")
             await self._relay(scope, None, model, ()).converse(receive, send)
@@ -90,6 +91,8 @@ class Switchboard:
             body, scope = await _read_body(
                 scope, receive, settings.max_body_bytes, settings.body_timeout_seconds
             )
+        except ClientGone:
+            return
         except LLMServeError as error:
             await error_response(error, shape_of(scope["path"]))(scope, receive, send)
             return
@@ -171,6 +174,18 @@ class Switchboard:
         await send({"type": "lifespan.shutdown.complete"})
 
 
+def _until_gone(scope: Scope, receive: Receive) -> Receive:
+    """Ray fails to fetch what a client sends once the client has gone: that is a message, too."""
+
+    async def receive_or_gone() -> Message:
+        try:
+            return await receive()
+        except RayError:
+            return {"type": f"{scope['type']}.disconnect"}
+
+    return receive_or_gone
+
+
 async def _read_body(
     scope: Scope, receive: Receive, max_bytes: int, timeout_seconds: float
 ) -> tuple[bytes, Scope]:
@@ -178,11 +193,14 @@ async def _read_body(
 
     Raises:
         LLMServeError: it is too large, too slow or compressed in a way that nobody reads.
+        ClientGone: the client left before it was complete.
     """
     bounded = BoundedBody(Headers(scope=scope), receive, max_bytes, timeout_seconds)
     parts: list[bytes] = []
     while True:
         message = await bounded()
+        if message["type"] == "http.disconnect":
+            raise ClientGone
         parts.append(message.get("body", b""))
         if not message.get("more_body", False):
             break
