@@ -11,16 +11,16 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import httpx
 import pytest
 from crowd import Crowd
-from ray_cluster import RayServer, needs_ray, running_ray
+from needs import needs_package
+from ray_cluster import RayServer, running_ray
 from server import DEMO
 from websockets.sync.client import connect
 
-needs_ray()
+needs_package("ray")
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
 ARGUMENTS = {
@@ -147,8 +147,10 @@ def test_when_a_replica_is_killed_under_load_the_other_goes_on(server: RayServer
 
 def test_a_burst_of_cancels_frees_every_slot(server: RayServer) -> None:
     body = json.dumps(LONG).encode()
-    head = f"POST /generate HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n" \
-           f"Content-Length: {len(body)}\r\n\r\n"  # fmt: skip
+    head = (
+        "POST /generate HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+        f"Content-Length: {len(body)}\r\n\r\n"
+    )
     before = {replica["pid"] for replica in server.replicas()}
     for number in range(BURST):
         with socket.create_connection(("127.0.0.1", server.port), timeout=20) as client:
@@ -163,6 +165,7 @@ def test_a_burst_of_cancels_frees_every_slot(server: RayServer) -> None:
 
 
 def test_without_load_a_replica_goes(server: RayServer) -> None:
+    """So Ray, too, counts no request that was cancelled."""
     server.wait_for_replicas(1)
 
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import json
-import os
 import secrets
 import subprocess
 import sys
@@ -17,7 +15,6 @@ from typing import Any
 
 import httpx
 import psutil
-import pytest
 from programs import environment
 from server import Server, free_port
 
@@ -25,14 +22,6 @@ HOST = Path(__file__).with_name("ray_host.py")
 ADMIN_KEY = "boss"
 START_SECONDS = 240.0
 STOP_SECONDS = 90.0
-
-
-def needs_ray() -> None:
-    """CI must have Ray, elsewhere the tests are skipped."""
-    is_there = importlib.util.find_spec("ray") is not None
-    if not is_there and os.environ.get("CI") != "true":
-        pytest.skip("ray is missing; pip install 'llmserve[ray]'", allow_module_level=True)
-    assert is_there, "ray is missing, and CI must have it"
 
 
 class RayServer(Server):
@@ -98,9 +87,7 @@ def running_ray(
             _end(server, process, started)
 
 
-def _end(
-    server: RayServer, process: subprocess.Popen[bytes], started: set[psutil.Process]
-) -> None:
+def _end(server: RayServer, process: subprocess.Popen[bytes], started: set[psutil.Process]) -> None:
     with contextlib.suppress(psutil.NoSuchProcess):
         started |= set(psutil.Process(process.pid).children(recursive=True))
     with contextlib.suppress(BrokenPipeError):

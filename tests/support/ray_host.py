@@ -1,6 +1,6 @@
 """A Ray on loopback with llmserve on it, until standard input is closed.
 
-    python ray_host.py TEMP_DIR PORT ARGUMENTS
+python ray_host.py TEMP_DIR PORT ARGUMENTS
 """
 
 from __future__ import annotations

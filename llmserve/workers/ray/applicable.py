@@ -18,15 +18,15 @@ REFUSED: Final = {
     "stream_resume_seconds": "a stream cannot be found again among replicas",
     "run_dir": "replicas meet through Ray",
     "reload": "it is for development on one machine",
-    "address_file": "Ray's proxies listen",
     "root_path": "set `route_prefix` in Ray's config file",
 }
 """What to do instead."""
-OF_CONNECTIONS: Final = (
-    *("host", "port", "max_connections", "max_header_bytes", "header_timeout_seconds"),
-    *("send_timeout_seconds", "idle_connection_seconds"),
+WITHOUT_EFFECT: Final = (
+    *("host", "port", "address_file", "max_connections", "max_header_bytes"),
+    *("header_timeout_seconds", "send_timeout_seconds", "idle_connection_seconds"),
+    *("worker_start_seconds", "worker_timeout_seconds", "memory_preflight"),
 )
-"""Ray's proxies hold the connections."""
+"""Ray's proxies hold the connections, and Ray starts and replaces the replicas."""
 
 
 def check_applicable(settings: Settings) -> None:
@@ -39,9 +39,9 @@ def check_applicable(settings: Settings) -> None:
     for name, instead in REFUSED.items():
         if getattr(settings, name) != getattr(defaults, name):
             raise ConfigurationError(f"`{name}` cannot be kept on Ray Serve: {instead}")
-    idle = [n for n in OF_CONNECTIONS if getattr(settings, n) != getattr(defaults, n)]
+    idle = [n for n in WITHOUT_EFFECT if getattr(settings, n) != getattr(defaults, n)]
     if idle:
-        logger.warning("without effect on Ray Serve, whose proxies hold the connections: {}",
+        logger.warning("without effect on Ray Serve, which does this in its own way: {}",
                        ", ".join(idle))  # fmt: skip
     if settings.keys_file is not None:
         logger.warning("limits of keys hold in each replica by itself: with N replicas, a key may "

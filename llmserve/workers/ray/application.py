@@ -11,7 +11,7 @@ from ray.serve.config import RequestRouterConfig
 
 from llmserve.domain import ModelSpec
 from llmserve.errors import ConfigurationError
-from llmserve.registry.catalog import Catalog
+from llmserve.registry.catalog import PATH_PREFIXES, Catalog
 from llmserve.service.service import FAREWELL_SECONDS
 from llmserve.settings import Settings
 from llmserve.workers.ray.applicable import check_applicable
@@ -97,7 +97,18 @@ def _gpus(settings: Settings, arguments: Arguments) -> int:
 
 
 def _of_replica(settings: Settings, spec: ModelSpec) -> Settings:
-    """The settings of one model's replicas. Ray's proxies may listen anywhere, so that nobody is an
-    operator for being on this machine: `/admin` needs a key."""
-    own = {"models": (spec.argument or spec.name,), "default_model": None, "pinned_models": ()}
-    return settings.model_copy(update={**own, "host": ALL_INTERFACES})
+    """The settings of one model's replicas, which may run in another folder. Ray's proxies may
+    listen anywhere, so that nobody is an operator for being on this machine: `/admin` needs a key.
+    """
+    argument = spec.argument or spec.name
+    if argument.startswith(PATH_PREFIXES) and spec.path is not None:
+        argument = str(spec.path.absolute())
+    return settings.model_copy(
+        update={
+            "models": (argument,),
+            "models_dir": settings.models_dir.absolute(),
+            "default_model": None,
+            "pinned_models": (),
+            "host": ALL_INTERFACES,
+        }
+    )
