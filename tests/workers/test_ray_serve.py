@@ -50,7 +50,9 @@ def test_a_model_that_does_not_exist_is_no_application() -> None:
 
 
 def test_each_model_has_a_deployment_and_settings_of_its_own(tiny_model: Path) -> None:
-    settings = Settings(models=(str(DEMO), str(tiny_model)), default_model="tiny", pinned_models="demo")
+    settings = Settings(
+        models=(str(DEMO), str(tiny_model)), default_model="tiny", pinned_models="demo"
+    )
     made = deployments(settings, num_replicas=3, num_cpus=2)
     assert set(made) == {INGRESS, "demo", "tiny"}
     demo = made["demo"]

@@ -39,6 +39,11 @@ def check_applicable(settings: Settings) -> None:
     for name, instead in REFUSED.items():
         if getattr(settings, name) != getattr(defaults, name):
             raise ConfigurationError(f"`{name}` cannot be kept on Ray Serve: {instead}")
+    if settings.device.startswith("cuda:") and settings.device != "cuda:0":
+        raise ConfigurationError(
+            f"`device = {settings.device!r}` cannot be kept on Ray Serve: each replica sees only "
+            "the GPU that Ray gives it; set `device` to cuda"
+        )
     idle = [n for n in WITHOUT_EFFECT if getattr(settings, n) != getattr(defaults, n)]
     if idle:
         logger.warning("without effect on Ray Serve, which does this in its own way: {}",

@@ -6,6 +6,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
+from starlette.types import Scope
+
 from llmserve.api.anthropic.error import anthropic_error
 from llmserve.api.error_shape import ErrorShape, openai_error
 from llmserve.api.ndjson import NDJSON, line
@@ -16,6 +18,11 @@ from llmserve.errors import LLMServeError
 
 NAMED: Final = ("/v1/messages", "/v1/responses", "/responses", "/generate", "/stream", "/admin")
 """Below these, the events of streams have names."""
+
+
+def path_of(scope: Scope) -> str:
+    """A request's path below the application's `route_prefix`."""
+    return str(scope["path"]).removeprefix(scope.get("root_path", "").rstrip("/"))
 
 
 def shape_of(path: str) -> ErrorShape:

@@ -24,7 +24,7 @@ from llmserve.observability.logs import configure_logging
 from llmserve.settings import Settings
 from llmserve.workers.ray.call import Call
 from llmserve.workers.ray.deployments import Deployments
-from llmserve.workers.ray.dialect import shape_of
+from llmserve.workers.ray.dialect import path_of, shape_of
 from llmserve.workers.ray.merged import (
     LISTS,
     READY,
@@ -94,11 +94,12 @@ class Switchboard:
         except ClientGone:
             return
         except LLMServeError as error:
-            await error_response(error, shape_of(scope["path"]))(scope, receive, send)
+            await error_response(error, shape_of(path_of(scope)))(scope, receive, send)
             return
-        if scope["method"] in READS and scope["path"] in LISTS and len(self._handles) > 1:
-            await self._answer_together(scope, send)
-        elif scope["method"] == "GET" and scope["path"] == METRICS:
+        path = path_of(scope)
+        if scope["method"] in READS and path in LISTS and len(self._handles) > 1:
+            await self._answer_together(path, scope, send)
+        elif scope["method"] == "GET" and path == METRICS:
             await self._answer_metrics(scope, send)
         else:
             content = content_of(body, settings.max_json_depth)
@@ -115,17 +116,17 @@ class Switchboard:
             self._in_background,
         )
 
-    async def _answer_together(self, scope: Scope, send: Send) -> None:
+    async def _answer_together(self, path: str, scope: Scope, send: Send) -> None:
         plain = _without(scope, b"accept-encoding")
         names = self._deployments.names
         answers = dict(
             zip(names, await asyncio.gather(*(self._ask(n, plain) for n in names)), strict=True)
         )
         served = [answer for answer in answers.values() if isinstance(answer, Whole)]
-        if scope["path"] == READY:
+        if path == READY:
             await _send_whole(merged_readiness(answers), scope, send)
         elif served:
-            await _send_whole(merged_lists(scope["path"], served), scope, send)
+            await _send_whole(merged_lists(path, served), scope, send)
         else:
             error = next(a for a in answers.values() if isinstance(a, LLMServeError))
             await _refuse(error, scope, send)
@@ -224,7 +225,7 @@ async def _series_of(handle: DeploymentHandle[Any]) -> dict[str, str]:
 
 def _model_in(scope: Scope) -> str | None:
     """The model that a path or a query names."""
-    path = str(scope["path"])
+    path = path_of(scope)
     prefix = next((p for p in MODELS if path.startswith(p)), None)
     if prefix is not None:
         return path.removeprefix(prefix)
@@ -244,5 +245,5 @@ async def _send_whole(answer: Whole, scope: Scope, send: Send) -> None:
 
 
 async def _refuse(error: LLMServeError, scope: Scope, send: Send) -> None:
-    response = error_response(error, shape_of(scope["path"]))
+    response = error_response(error, shape_of(path_of(scope)))
     await _send_whole(Whole(error.status, response.raw_headers, bytes(response.body)), scope, send)

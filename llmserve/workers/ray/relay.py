@@ -14,7 +14,7 @@ from llmserve.api.edge.request_context import HEADER as REQUEST_ID
 from llmserve.api.errors import error_response
 from llmserve.errors import LLMServeError, NotReady, WorkerGone
 from llmserve.workers.ray.call import Call
-from llmserve.workers.ray.dialect import last_words, shape_of
+from llmserve.workers.ray.dialect import last_words, path_of, shape_of
 
 ATTEMPTS: Final = 3
 """A request whose replica dies before its answer begins is sent to another one."""
@@ -37,7 +37,7 @@ class Relay:
 
     async def answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request whose body has been read."""
-        answer = _Answer(scope["path"], send)
+        answer = _Answer(path_of(scope), send)
         for attempt in range(1, ATTEMPTS + 1):
             try:
                 await self._once(receive, answer.send)
@@ -48,7 +48,7 @@ class Relay:
                     return
                 logger.warning("a replica died before it answered; the request goes to another one")
             except NotReady as error:
-                await error_response(error, shape_of(scope["path"]))(scope, receive, send)
+                await error_response(error, shape_of(path_of(scope)))(scope, receive, send)
                 return
 
     async def converse(self, receive: Receive, send: Send) -> None:

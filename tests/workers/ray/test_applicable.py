@@ -30,6 +30,12 @@ def test_a_setting_that_cannot_be_kept_is_refused_by_name(name: str) -> None:
         check_applicable(Settings().model_copy(update={name: CHANGED[name]}))
 
 
+def test_a_gpu_is_not_chosen_by_its_number() -> None:
+    check_applicable(Settings(device="cuda:0"))
+    with pytest.raises(ConfigurationError, match="`device = 'cuda:1'`"):
+        check_applicable(Settings(device="cuda:1"))
+
+
 def test_the_defaults_can_be_kept_and_what_is_named_exists() -> None:
     check_applicable(Settings())
     assert {*REFUSED, *WITHOUT_EFFECT} <= Settings.model_fields.keys()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from llmserve.errors import WorkerGone
-from llmserve.workers.ray.dialect import last_words, shape_of
+from llmserve.workers.ray.dialect import last_words, path_of, shape_of
 
 ERROR = WorkerGone("it died")
 SSE = "text/event-stream; charset=utf-8"
@@ -50,3 +50,10 @@ def test_the_last_line_of_ollamas_stream() -> None:
 
 def test_a_body_that_is_no_stream_has_no_last_words() -> None:
     assert last_words("/generate", "application/json") is None
+
+
+@pytest.mark.parametrize(
+    ("root", "path"), [("", "/a"), ("/", "/a"), ("/p", "/p/a"), ("/p/", "/p/a")]
+)
+def test_a_path_is_below_the_applications_prefix(root: str, path: str) -> None:
+    assert path_of({"type": "http", "root_path": root, "path": path}) == "/a"
