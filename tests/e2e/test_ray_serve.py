@@ -29,7 +29,7 @@ ARGUMENTS = {
         "max_replicas": 2,
         "target_ongoing_requests": 2,
         "upscale_delay_s": 0.5,
-        "downscale_delay_s": 5.0,
+        "downscale_delay_s": 8.0,
         "metrics_interval_s": 0.5,
         "look_back_period_s": 1.0,
     }
@@ -71,6 +71,11 @@ def wait_for(crowd: Crowd, answers: int) -> None:
     while sum(outcome.is_done for outcome in crowd.outcomes) < wanted:
         assert time.monotonic() < deadline, crowd.outcomes[-5:]
         time.sleep(0.05)
+
+
+def answered(server: RayServer, replica: str) -> float:
+    """How many prompts a replica has answered."""
+    return server.metric("llmserve_http_requests_total", replica=replica, route="/generate")
 
 
 def test_a_stream_comes_token_by_token(server: RayServer) -> None:
@@ -127,6 +132,17 @@ def test_load_adds_a_replica_and_operators_reach_both(server: RayServer) -> None
     assert warmed["ok"] is True
     assert {w["replica"] for w in warmed["workers"]} == {r["replica"] for r in both}
     assert all(outcome.is_done for outcome in crowd.outcomes)
+
+
+def test_prompts_that_begin_alike_go_to_one_replica(server: RayServer) -> None:
+    with crowd_of(server, 8):
+        names = {replica["replica"] for replica in server.wait_for_replicas(2)}
+    before = {name: answered(server, name) for name in names}
+    body = {"prompt": "The fox and the hen went to the river. " * 10, "max_tokens": 2}
+    for _ in range(6):
+        assert httpx.post(server.url + "/generate", json=body, timeout=60).status_code == 200
+    grown = [answered(server, name) - before[name] for name in names]
+    assert sorted(grown) == [0, 6]
 
 
 def test_when_a_replica_is_killed_under_load_the_other_goes_on(server: RayServer) -> None:
