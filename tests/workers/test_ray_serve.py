@@ -76,12 +76,16 @@ def test_our_queue_decides_and_a_stop_has_time_to_drain() -> None:
     assert demo._deployment_config.request_router_config.request_router_class == ROUTER
 
 
-def test_autoscaling_counts_what_a_replica_should_have() -> None:
-    settings = Settings(models=str(DEMO), max_running=7)
+@pytest.mark.parametrize(
+    ("settings", "target"), [({"max_running": 7}, 7), ({}, 32), ({"device": "cuda"}, 256)]
+)
+def test_autoscaling_counts_what_a_replica_runs_at_most(
+    settings: dict[str, Any], target: int
+) -> None:
     scaling = {"min_replicas": 1, "max_replicas": 5}
-    config = deployments(settings, autoscaling_config=scaling)["demo"]._deployment_config
-    assert config.autoscaling_config.target_ongoing_requests == 7
-    assert config.autoscaling_config.max_replicas == 5
+    made = deployments(Settings(models=str(DEMO), **settings), autoscaling_config=scaling)
+    config = made["demo"]._deployment_config.autoscaling_config
+    assert (config.target_ongoing_requests, config.max_replicas) == (target, 5)
 
 
 @pytest.mark.parametrize(

@@ -22,8 +22,9 @@ from llmserve.workers.ray.replica import EXIT_SECONDS, Replica
 
 INGRESS: Final = "llmserve-ingress"
 ROUTER: Final = "llmserve.workers.ray.router.PrefixRouter"
-MOST_RUNNING: Final = 256
-"""Of one replica, where no setting says it: the engines' own limit is lower or the same."""
+ON_CPU: Final = 32
+ON_GPU: Final = 256
+"""How many requests an engine runs at most, where no setting says it."""
 OTHER_REQUESTS: Final = 1024
 """Of one replica: probes, operators, WebSockets that are idle."""
 MOST_AT_INGRESS: Final = 2**16
@@ -65,24 +66,23 @@ def leave_seconds(settings: Settings) -> float:
 
 def most_requests(settings: Settings) -> int:
     """More than our own gate lets in: who waits, waits in our queue, which is fair and bounded."""
-    running = settings.max_running if settings.max_running is not None else MOST_RUNNING
+    running = settings.max_running if settings.max_running is not None else ON_GPU
     return running + settings.max_waiting + OTHER_REQUESTS
 
 
 def _options(settings: Settings, arguments: Arguments, spec: ModelSpec) -> dict[str, Any]:
+    gpus = _gpus(settings, arguments)
     options: dict[str, Any] = {
         "name": spec.name,
         "max_ongoing_requests": most_requests(settings),
         "graceful_shutdown_timeout_s": leave_seconds(settings),
-        "ray_actor_options": {
-            "num_cpus": arguments.num_cpus,
-            "num_gpus": _gpus(settings, arguments),
-        },
+        "ray_actor_options": {"num_cpus": arguments.num_cpus, "num_gpus": gpus},
         "request_router_config": RequestRouterConfig(request_router_class=ROUTER),
     }
     if arguments.autoscaling_config is None:
         return options | {"num_replicas": arguments.num_replicas}
-    running = settings.max_running if settings.max_running is not None else MOST_RUNNING
+    engines_own = ON_GPU if gpus else ON_CPU
+    running = settings.max_running if settings.max_running is not None else engines_own
     target = {"target_ongoing_requests": running}
     return options | {"autoscaling_config": target | arguments.autoscaling_config}
 
