@@ -11,7 +11,7 @@ from llmserve.jobs.jobs import Jobs
 from llmserve.observability.ignored_fields import IgnoredFields
 from llmserve.observability.metrics import Metrics
 from llmserve.observability.tracing import Tracer
-from llmserve.operations.fleet_operations import FleetOperations
+from llmserve.operations.operations import Operations
 from llmserve.registry.loader import Loader
 from llmserve.registry.registry import Registry
 from llmserve.service import Service
@@ -35,7 +35,7 @@ class Container:
     limiter: Limiter
     service: Service
     keys: KeyRing
-    operations: FleetOperations
+    operations: Operations
     tracer: Tracer
     ignored_fields: IgnoredFields
     kept_streams: KeptStreams

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,24 +14,12 @@ from llmserve.errors import WorkerGone, WorkerInvalid
 from llmserve.fleet.control import ForeignPeer, ask
 from llmserve.fleet.membership import Membership
 from llmserve.operations.command import Command, Kind
-from llmserve.operations.reply import NotAReply, Reply, checked, failure
+from llmserve.operations.operations import WorkerReply
+from llmserve.operations.reply import NotAReply, checked, failure
 from llmserve.operations.worker_operations import WorkerOperations
 
 LOOK_SECONDS: Final = 1.0
 GONE: Final = "the worker stopped before it answered"
-
-
-@dataclass(frozen=True, slots=True)
-class WorkerReply:
-    """One message of one worker."""
-
-    worker: int
-    message: Reply
-
-    @property
-    def is_last(self) -> bool:
-        """Whether no more messages of this worker follow."""
-        return self.message["event"] in ("done", "error")
 
 
 class FleetOperations:

@@ -16,7 +16,8 @@ from llmserve.fleet.control import ControlServer
 from llmserve.fleet.membership import Membership
 from llmserve.operations import fleet_operations
 from llmserve.operations.command import Command, Kind
-from llmserve.operations.fleet_operations import FleetOperations, WorkerReply
+from llmserve.operations.fleet_operations import FleetOperations
+from llmserve.operations.operations import WorkerReply
 from llmserve.operations.worker_operations import WorkerOperations
 
 DONE = {"event": "done", "model": "m", "seconds": 0.5}

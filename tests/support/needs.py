@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 from pathlib import Path
@@ -25,3 +26,11 @@ def needs_installed(folder: Path) -> Path:
         pytest.skip(f"{folder.name} is not installed; `scripts/test tests/clients` does it")
     assert is_whole, f"{folder.name} is not installed, and CI must have it"
     return folder
+
+
+def needs_package(name: str) -> None:
+    """A package of an extra, for a whole file: called before what imports it."""
+    is_there = importlib.util.find_spec(name) is not None
+    if not is_there and not os.environ.get("CI"):
+        pytest.skip(f"{name} is missing; install it to run this file", allow_module_level=True)
+    assert is_there, f"{name} is missing, and CI must have it"

@@ -18,7 +18,7 @@ from llmserve.api.error_shape import openai_error
 from llmserve.api.sse import named, stream_response
 from llmserve.bootstrap import Container
 from llmserve.operations.command import Command, Kind
-from llmserve.operations.fleet_operations import WorkerReply
+from llmserve.operations.operations import WorkerReply
 
 router = APIRouter(
     prefix="/admin", route_class=keyed_route(identify_admin, openai_error), tags=["admin"]

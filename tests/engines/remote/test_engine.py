@@ -311,9 +311,7 @@ def test_a_slow_upstream_trips_its_breaker_and_recovers() -> None:
     async def test() -> None:
         now = 0.0
         one = FakeUpstream(says_nothing, says_nothing, says_nothing)
-        async with bench(
-            one, connect_seconds=1.0, first_token_seconds=1.0, clock=lambda: now
-        ) as b:
+        async with bench(one, connect_seconds=1.0, first_token_seconds=1.0, clock=lambda: now) as b:
 
             async def passes() -> None:
                 nonlocal now
