@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
 from llmserve.engines.remote.prefix_memory import Digest, PrefixMemory
 
 IDLE_REQUESTS: Final = 4.0
 """Differences of a few requests do not matter: they are weighed as if so many more ran on each."""
-MOST_SLOWNESS: Final = 2.0
-"""A slow upstream's load counts up to so many times, a fast one's as little as its inverse."""
 
 
 class Candidate(Protocol):
@@ -20,11 +18,6 @@ class Candidate(Protocol):
     @property
     def running(self) -> int:
         """Requests that it answers now."""
-        ...
-
-    @property
-    def first_token_seconds(self) -> float | None:
-        """About how long its answers take to begin."""
         ...
 
     @property
@@ -38,7 +31,9 @@ class Balancer:
     relative to the fleet's mean.
 
     Affinity alone would pile all prompts with one beginning on one box; with the load in the score
-    that box keeps about half as many again as the others, and the rest warms them.
+    that box keeps about half as many again as the others, and the rest warms them. A slow box needs
+    no other weight: its requests stay longer, so that more of them run there. Weighing them by the
+    time to first tokens, too, drove conversations from one busy box to the next in simulations.
     """
 
     def __init__(self, randomness: Callable[[], float] = random.random) -> None:
@@ -46,23 +41,9 @@ class Balancer:
 
     def best(self, candidates: Sequence[Candidate], digest: Digest) -> int:
         """The index of the one with the highest score; ties are broken at random."""
-        loads = _loads(candidates)
-        mean = sum(loads) / len(loads)
+        mean = sum(candidate.running for candidate in candidates) / len(candidates)
         scores = [
-            candidate.prefixes.share(digest) - (load - mean) / (mean + IDLE_REQUESTS)
-            for candidate, load in zip(candidates, loads, strict=True)
+            candidate.prefixes.share(digest) - (candidate.running - mean) / (mean + IDLE_REQUESTS)
+            for candidate in candidates
         ]
         return max(range(len(scores)), key=lambda i: (scores[i], self._randomness()))
-
-
-def _loads(candidates: Collection[Candidate]) -> list[float]:
-    """Their requests, weighed by how slow they are."""
-    known = [c.first_token_seconds for c in candidates if c.first_token_seconds is not None]
-    mean = sum(known) / len(known) if known else 0.0
-    return [c.running * _slowness(c.first_token_seconds, mean) for c in candidates]
-
-
-def _slowness(seconds: float | None, mean: float) -> float:
-    if seconds is None or mean <= 0.0:
-        return 1.0
-    return min(MOST_SLOWNESS, max(1.0 / MOST_SLOWNESS, seconds / mean))

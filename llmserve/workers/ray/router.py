@@ -24,7 +24,6 @@ class _Candidate:
 
     running: int
     prefixes: PrefixMemory
-    first_token_seconds: float | None = None
 
 
 class PrefixRouter(FIFOMixin, RequestRouter):

@@ -59,14 +59,10 @@ class Front:
         known = self._known[index]
         known.prefixes.add(digest)
         known.running += 1
-        answer.on_first = partial(self._first, known)
+        answer.on_first = self._tally.first
         answer.on_token = self._tally.token
         answer.on_end = partial(self._ended, known, index, admission, on_end)
         self._boxes[index].send(answer)
-
-    def _first(self, known: Known, answer: Answer, seconds: float) -> None:
-        known.took(seconds)
-        self._tally.first(answer, seconds)
 
     def _ended(
         self,

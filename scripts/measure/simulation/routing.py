@@ -9,7 +9,6 @@ from typing import Final
 
 from llmserve.engines.remote.balancer import Balancer
 from llmserve.engines.remote.prefix_memory import Digest, PrefixMemory
-from llmserve.engines.remote.upstream import NEWEST_SHARE
 
 
 @dataclass(slots=True)
@@ -17,15 +16,7 @@ class Known:
     """What a front knows of a box: only what it has itself sent there."""
 
     running: int = 0
-    first_token_seconds: float | None = None
     prefixes: PrefixMemory = field(default_factory=PrefixMemory)
-
-    def took(self, seconds: float) -> None:
-        """So long until an answer began."""
-        mean = self.first_token_seconds
-        self.first_token_seconds = (
-            seconds if mean is None else mean + NEWEST_SHARE * (seconds - mean)
-        )
 
 
 Routing = Callable[[Sequence[Known], Digest], int]

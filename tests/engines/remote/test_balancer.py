@@ -17,7 +17,6 @@ from llmserve.engines.remote.prefix_memory import (
 @dataclass
 class Box:
     running: int = 0
-    first_token_seconds: float | None = None
     prefixes: PrefixMemory = field(default_factory=PrefixMemory)
 
 
@@ -40,13 +39,6 @@ def test_a_box_that_knows_the_prompt_gets_it_where_loads_differ_little() -> None
     assert Balancer().best(boxes, digest_of(PROMPT + "and more")) == 0
     boxes[0].running = 30
     assert Balancer().best(boxes, digest_of(PROMPT + "and more")) == 1
-
-
-def test_a_slow_box_counts_as_busier_but_not_without_bound() -> None:
-    boxes = [Box(10, 100.0), Box(10, 0.1)]
-    assert Balancer().best(boxes, ()) == 1
-    boxes[1].running = 50
-    assert Balancer().best(boxes, ()) == 0
 
 
 def test_ties_are_broken_at_random() -> None:
