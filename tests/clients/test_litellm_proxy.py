@@ -8,12 +8,13 @@ import shutil
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import httpx
 import pytest
 from clients_page import blocks
 from scripted_server import ScriptedServer, scripted_server
-from server import free_port
+from server import free_port, running_server
 
 from llmserve.domain import Delta, Message, ToolCallDelta
 
@@ -120,3 +121,27 @@ def test_a_stream_arrives(proxy: httpx.Client, model: str) -> None:
         lines = [line for line in answer.iter_lines() if line]
     assert lines[-1] == "data: [DONE]"
     assert "I am a model." in "".join(lines)
+
+
+def test_it_is_an_upstream(proxy: httpx.Client, tmp_path: Path) -> None:
+    """A front of ours asks the proxy, which asks the server behind it."""
+    (tmp_path / "far").mkdir()
+    (tmp_path / "far" / "model.toml").write_text(
+        f'upstream = "{proxy.base_url}"\n[remote]\nmodel = "fake"\nkey_file = "key"\n'
+        'health_path = "/health/liveliness"\n'
+    )
+    (tmp_path / "far" / "key").write_text(KEY)
+    asked = [{"role": "user", "content": "Who are you?"}]
+    with running_server(tmp_path, "./far") as front:
+        body = {"model": "far", "messages": asked}
+        answer = httpx.post(f"{front.url}/v1/chat/completions", json=body, timeout=SECONDS).json()
+        assert answer["choices"][0]["message"]["content"] == "I am a model."
+        message = httpx.post(
+            f"{front.url}/v1/messages", json=body | {"max_tokens": 20}, timeout=SECONDS
+        ).json()
+        assert message["content"][0]["text"] == "I am a model."
+        tools = [{"type": "function", "function": FUNCTION}]
+        body = {"model": "far", "messages": ASKED, "tools": tools}
+        told = httpx.post(f"{front.url}/v1/chat/completions", json=body, timeout=SECONDS).json()
+        [call] = told["choices"][0]["message"]["tool_calls"]
+        assert call["function"]["arguments"] == '{"city": "Paris"}'
