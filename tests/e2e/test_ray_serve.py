@@ -164,7 +164,9 @@ def test_when_a_replica_is_killed_under_load_the_other_goes_on(server: RayServer
 
 
 def test_a_burst_of_cancels_frees_every_slot_and_lets_a_replica_go(server: RayServer) -> None:
-    """A replica goes once Ray, too, counts none of the requests that were cancelled."""
+    """A replica goes once Ray, too, counts none of the requests that were cancelled. (Ray's own
+    proxy logs a traceback for some of those who leave.)"""
+    written = len(server.log)
     body = json.dumps(LONG).encode()
     head = (
         "POST /generate HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
@@ -182,7 +184,8 @@ def test_a_burst_of_cancels_frees_every_slot_and_lets_a_replica_go(server: RaySe
     assert left["pid"] in before
     with httpx.stream("POST", server.url + "/generate", json=LONG | {"max_tokens": 5}) as response:
         assert b"event: done" in response.read()
-    assert "Traceback" not in server.log
+    lines = server.log[written:].splitlines()
+    assert not [line for line in lines if "Traceback" in line and "(ProxyActor " not in line]
 
 
 def test_who_streams_while_it_stops_gets_the_whole_answer(server: RayServer) -> None:
