@@ -46,6 +46,7 @@ SERVED_ELSEWHERE: Final = frozenset(
         "add_generation_prompt",
         "add_special_tokens",
         "allowed_token_ids",
+        "background",
         "bad_words",
         "best_of",
         "cache_salt",
@@ -84,6 +85,7 @@ SERVED_ELSEWHERE: Final = frozenset(
         "top_logprobs",
         "truncate_prompt_tokens",
         "verbosity",
+        "webhook_url",
     }
 )
 """Fields that some of our routes serve; the others refuse them."""

@@ -54,7 +54,8 @@ def test_a_displaced_request_that_is_sent_again_says_what_it_would_have_said(
                 alone = await generation.collect()
             async with service.open(work, BATCH) as displaced:
                 events = displaced.events()
-                assert isinstance(await anext(events), Started)
+                while not isinstance(await anext(events), Started):
+                    pass  # the slot of the one before is about to be free
                 async with service.open(wanted("mine", 5), Caller()) as mine:
                     last = [event async for event in events][-1]
                     assert isinstance(last, Failed)

@@ -22,7 +22,7 @@ from llmserve.engines.batching.schedule.sequence import Sequence
 from llmserve.engines.batching.stream import Stream
 from llmserve.engines.bridge import TokenBridge
 from llmserve.engines.job import Job
-from llmserve.engines.task import Task
+from llmserve.engines.task import TokenTask
 from llmserve.text.tokenizer import Tokenizer
 
 BLOCK_SIZE = 16
@@ -111,7 +111,12 @@ def _last_token(context: int) -> Slice:
 
 def _stream(tokenizer: Tokenizer, prompt: tuple[int, ...], steps: int) -> Stream[None]:
     # One more than there are steps: nobody ends.
-    task = Task("host", prompt, SamplingParams(temperature=0.0), steps + 1)
+    task = TokenTask(
+        request_id="host",
+        prompt_ids=prompt,
+        sampling=SamplingParams(temperature=0.0),
+        max_tokens=steps + 1,
+    )
     job = Job(task, _Unread(), on_done=lambda: None)  # type: ignore[arg-type]
     bridge = TokenBridge(job, tokenizer, (), time.monotonic)
     bridge.start()

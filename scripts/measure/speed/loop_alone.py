@@ -16,7 +16,7 @@ from llmserve.engines.job import Job
 from llmserve.engines.mailbox import Mailbox
 from llmserve.engines.options import EngineOptions
 from llmserve.engines.step_report import StepReport
-from llmserve.engines.task import Task
+from llmserve.engines.task import TokenTask
 from llmserve.registry.frozen_heap import freeze_heap
 from measure.speed.limits import Workload
 
@@ -59,8 +59,11 @@ def _start(
 ) -> tuple[Job, asyncio.Event]:
     prompt = tuple(numbers.randrange(FIRST_TOKEN_ID, token_ids) for _ in range(work.input_tokens))
     done = asyncio.Event()
-    task = Task(
-        "bench", prompt, SamplingParams(temperature=0.0, ignore_eos=True), work.output_tokens
+    task = TokenTask(
+        request_id="bench",
+        prompt_ids=prompt,
+        sampling=SamplingParams(temperature=0.0, ignore_eos=True),
+        max_tokens=work.output_tokens,
     )
     job = Job(task, Mailbox(asyncio.get_running_loop()), on_done=done.set)
     engine.start(job)

@@ -24,7 +24,7 @@ from llmserve.engines.factory import build_engine
 from llmserve.engines.job import Job
 from llmserve.engines.mailbox import Mailbox
 from llmserve.engines.options import EngineOptions
-from llmserve.engines.task import Task
+from llmserve.engines.task import TokenTask
 from llmserve.engines.weights.loading import load_model
 
 LENGTHS = (1, 3, 17, 40, 70, 150, 333)
@@ -129,7 +129,9 @@ async def answer(engine: Generator, prompt: list[int]) -> list[int]:
     """
     mailbox = Mailbox(asyncio.get_running_loop())
     done = asyncio.Event()
-    task = Task("contact", tuple(prompt), GREEDY, NEW_TOKENS)
+    task = TokenTask(
+        request_id="contact", prompt_ids=tuple(prompt), sampling=GREEDY, max_tokens=NEW_TOKENS
+    )
     engine.start(Job(task, mailbox, on_done=done.set))
     token_ids: list[int] = []
     while True:
