@@ -20,6 +20,7 @@ from llmserve.domain import (
     FinishReason,
     GenerationRequest,
     Queued,
+    Terminal,
 )
 from llmserve.errors import Displaced, GenerationFailed, InvalidRequest, QueueFull, ShuttingDown
 from llmserve.service import Generation
@@ -76,6 +77,24 @@ def test_it_gives_its_slot_to_whoever_comes_and_may_be_sent_again() -> None:
                         assert isinstance(again.terminal, Finish)
             assert h.sample("llmserve_background_requests_displaced_total") == 1
             assert h.sample("llmserve_request_failure_total") == 0
+
+    run(test)
+
+
+def test_its_deadline_ends_it_though_its_engine_has_paused_it() -> None:
+    async def test() -> None:
+        async with house() as h, work(h, timeout_seconds=0.05) as paused:
+            job = h.engine.running[0]
+            h.engine.say(job, "a")
+            events = await events_of(paused)  # the engine says nothing more
+            ends = [event for event in events if isinstance(event, Terminal)]
+            assert ends == events[-1:]
+            assert isinstance(ends[0], Finish)
+            assert ends[0].reason is FinishReason.TIMEOUT
+            assert job.is_cancelled
+            assert loads(h) == ((0, 0), (1, 0)), "the engine has not let go of it"
+            h.engine.finish(job)
+            assert loads(h) == ((0, 0), (0, 0))
 
     run(test)
 
