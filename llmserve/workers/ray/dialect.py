@@ -4,8 +4,9 @@ replicas."""
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
+import orjson
 from starlette.types import Scope
 
 from llmserve.api.anthropic.error import anthropic_error
@@ -18,6 +19,12 @@ from llmserve.errors import LLMServeError
 
 NAMED: Final = ("/v1/messages", "/v1/responses", "/responses", "/generate", "/stream", "/admin")
 """Below these, the events of streams have names."""
+
+LAST_EVENTS: Final = frozenset(
+    {"done", "error", "message_stop"}
+    | {f"response.{end}" for end in ("completed", "incomplete", "failed")}
+)
+"""After one of these no event comes."""
 
 
 def path_of(scope: Scope) -> str:
@@ -47,3 +54,28 @@ def last_words(path: str, content_type: str) -> Callable[[LLMServeError], bytes]
     if path.startswith(NAMED) and path != "/generate_stream":
         return lambda error: named("error", shape(error))
     return lambda error: data(shape(error))
+
+
+def is_over(content_type: str, frame: bytes) -> bool:
+    """Whether a stream whose last frame is this one has told its client how it ended."""
+    if content_type.startswith(NDJSON):
+        fields = _object(frame)
+        return bool(fields.get("done") or fields.get("error"))
+    name = payload = b""
+    for text in frame.rstrip().rpartition(b"\n\n")[2].split(b"\n"):
+        field, _, value = text.partition(b": ")
+        name = value if field == b"event" else name
+        payload = value if field == b"data" else payload
+    if payload == b"[DONE]" or name.decode(errors="replace") in LAST_EVENTS:
+        return True
+    fields = _object(payload)
+    return bool(fields.get("error")) or fields.get("generated_text") is not None
+
+
+def _object(text: bytes) -> dict[str, Any]:
+    """An object's fields, and none if it is something else."""
+    try:
+        value = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return {}
+    return value if isinstance(value, dict) else {}

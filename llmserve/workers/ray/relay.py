@@ -14,7 +14,7 @@ from llmserve.api.edge.request_context import HEADER as REQUEST_ID
 from llmserve.api.errors import error_response
 from llmserve.errors import LLMServeError, NotReady, WorkerGone
 from llmserve.workers.ray.call import Call
-from llmserve.workers.ray.dialect import last_words, path_of, shape_of
+from llmserve.workers.ray.dialect import is_over, last_words, path_of, shape_of
 
 ATTEMPTS: Final = 3
 """A request whose replica dies before its answer begins is sent to another one."""
@@ -91,16 +91,20 @@ class _Answer:
         self._send = send
         self.content_type: str | None = None
         """`None` until it begins."""
+        self._last_frame = b""
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             headers = MutableHeaders(scope=message)
             self.content_type = headers.get("content-type", "")
             del headers[REQUEST_ID]  # Ray adds the same one
+        elif body := message.get("body"):
+            self._last_frame = body
         await self._send(message)
 
     async def fail(self, error: LLMServeError) -> None:
-        """Before the answer begins an error is a status; later it is a stream's last event.
+        """Before the answer begins an error is a status; later it is a stream's last event, unless
+        that has been sent and only the connection was still open.
 
         Raises:
             LLMServeError: neither is possible: the connection must be cut.
@@ -114,7 +118,9 @@ class _Answer:
         words = last_words(self._path, self.content_type)
         if words is None:
             raise error
-        await self._send({"type": "http.response.body", "body": words(error), "more_body": False})
+        is_told = is_over(self.content_type, self._last_frame)
+        body = b"" if is_told else words(error)
+        await self._send({"type": "http.response.body", "body": body, "more_body": False})
 
 
 async def _listen(receive: Receive, call: Call) -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 from llmserve.errors import WorkerGone
-from llmserve.workers.ray.dialect import last_words, path_of, shape_of
+from llmserve.workers.ray.dialect import is_over, last_words, path_of, shape_of
 
 ERROR = WorkerGone("it died")
+NDJSON = "application/x-ndjson"
 SSE = "text/event-stream; charset=utf-8"
 
 
@@ -50,6 +51,34 @@ def test_the_last_line_of_ollamas_stream() -> None:
 
 def test_a_body_that_is_no_stream_has_no_last_words() -> None:
     assert last_words("/generate", "application/json") is None
+
+
+@pytest.mark.parametrize(
+    ("content_type", "frame", "is_last"),
+    [
+        (SSE, b"", False),
+        (SSE, b": accepted\n\n", False),
+        (SSE, b'data: {"choices":[{"finish_reason":"stop"}]}\n\n', False),
+        (SSE, b"data: [DONE]\n\n", True),
+        (SSE, b'data: {"choices":[]}\n\ndata: [DONE]\n\n', True),
+        (SSE, b'data: {"error":{"message":"it died"}}\n\n', True),
+        (SSE, b'id: 1\nevent: token\ndata: {"text":"done"}\n\n', False),
+        (SSE, b'id: 1\nevent: done\ndata: {"id":"1"}\n\n', True),
+        (SSE, b'event: message_delta\ndata: {"type":"message_delta"}\n\n', False),
+        (SSE, b'event: message_stop\ndata: {"type":"message_stop"}\n\n', True),
+        (SSE, b'event: response.output_text.done\ndata: {"type":"x"}\n\n', False),
+        (SSE, b'event: response.incomplete\ndata: {"error":null}\n\n', True),
+        (SSE, b'data: {"token":{},"generated_text":null}\n\n', False),
+        (SSE, b'data: {"token":{},"generated_text":""}\n\n', True),
+        (SSE, b"data: [1]\n\n", False),
+        (NDJSON, b'{"response":"a","done":false}\n', False),
+        (NDJSON, b'{"response":"","done":true}\n', True),
+        (NDJSON, b'{"error":"it died"}\n', True),
+        (NDJSON, b'{"respo', False),
+    ],
+)
+def test_whether_a_stream_was_told_its_end(content_type: str, frame: bytes, is_last: bool) -> None:
+    assert is_over(content_type, frame) is is_last
 
 
 @pytest.mark.parametrize(

@@ -130,6 +130,17 @@ def test_a_stream_whose_replica_dies_ends_with_one_error() -> None:
     run(test)
 
 
+def test_a_stream_that_was_told_its_end_has_no_second_one() -> None:
+    async def test() -> None:
+        done = {**PART, "body": b"event: done\ndata: {}\n\n"}
+        line = Line(Scripted(start("text/event-stream"), PART, done, DEAD), path="/generate")
+        await line.answer()
+        assert line.body == PART["body"] + done["body"]
+        assert line.sent[-1]["more_body"] is False
+
+    run(test)
+
+
 def test_a_body_whose_replica_dies_is_cut() -> None:
     async def test() -> None:
         line = Line(Scripted(start("application/json"), PART, DEAD))
