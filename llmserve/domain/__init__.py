@@ -3,9 +3,18 @@
 Knows nothing of HTTP, torch or threads.
 """
 
+from llmserve.domain.adapter import AdapterInfo, AdapterSpec
 from llmserve.domain.caller import Caller, CallerLimits, Scope
 from llmserve.domain.constraint import Constraint, ConstraintKind
 from llmserve.domain.conversation import Conversation, Message, Prompt, Role
+from llmserve.domain.encoding import (
+    EncodingAnswer,
+    EncodingInput,
+    EncodingPurpose,
+    EncodingRequest,
+    TextPair,
+    Truncation,
+)
 from llmserve.domain.events import (
     Cancelled,
     Delta,
@@ -35,6 +44,8 @@ from llmserve.domain.sampling import AnswerRules, SamplingFields, SamplingParams
 from llmserve.domain.tools import Tool, ToolCall, ToolCallDelta, ToolChoice, ToolMode
 
 __all__ = [
+    "AdapterInfo",
+    "AdapterSpec",
     "AnswerRules",
     "Caller",
     "CallerLimits",
@@ -43,6 +54,10 @@ __all__ = [
     "ConstraintKind",
     "Conversation",
     "Delta",
+    "EncodingAnswer",
+    "EncodingInput",
+    "EncodingPurpose",
+    "EncodingRequest",
     "EngineInfo",
     "EngineKind",
     "EngineStats",
@@ -65,12 +80,14 @@ __all__ = [
     "Started",
     "SyntaxInfo",
     "Terminal",
+    "TextPair",
     "TokenLogprobs",
     "Tool",
     "ToolCall",
     "ToolCallDelta",
     "ToolChoice",
     "ToolMode",
+    "Truncation",
     "UpstreamInfo",
     "UpstreamState",
     "Usage",
