@@ -75,6 +75,7 @@ class EncodingAnswer:
         labels: of the classes; empty for other purposes.
         takes_several: whether an input may be of several classes at once, so that each logit is
             for itself.
+        queue_seconds: from the request's arrival until it was its turn, loading included.
     """
 
     model: str
@@ -82,3 +83,9 @@ class EncodingAnswer:
     tokens: tuple[int, ...]
     labels: tuple[str, ...] = ()
     takes_several: bool = False
+    queue_seconds: float = 0.0
+
+    @property
+    def num_numbers(self) -> int:
+        """Of all vectors together."""
+        return sum(len(vector) for vector in self.vectors)
