@@ -8,8 +8,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final
 
 from llmserve.clock import awake_clock
-from llmserve.domain import ModelSpec
-from llmserve.errors import LLMServeError, ModelBroken, ModelLoading, ModelNotFound, ModelUnloaded
+from llmserve.domain import EncodingPurpose, ModelSpec
+from llmserve.errors import (
+    InvalidRequest,
+    LLMServeError,
+    ModelBroken,
+    ModelLoading,
+    ModelNotFound,
+    ModelUnloaded,
+)
 from llmserve.registry.served import ModelStatus, ServedModel
 
 LOADING_RETRY_SECONDS = 5.0
@@ -112,6 +119,32 @@ class Registry:
             if not self._serves_any_name:
                 raise
             return self.find(None)
+
+    def encoding(
+        self, name: str | None, purpose: EncodingPurpose, may_use: Callable[[ServedModel], bool]
+    ) -> ServedModel:
+        """The model that answers requests to encode for this name. `None` is the default model if
+        it does that, or the first that does and may be used.
+
+        Raises:
+            ModelNotFound: nobody has the name.
+            InvalidRequest: no served model does it.
+        """
+        if name is not None:
+            try:
+                return self.find(name)
+            except ModelNotFound:
+                if not self._serves_any_name:
+                    raise
+        default = [self.find(self._default)] if self._default is not None else []
+        for model in (*default, *self.models):
+            if model.encodes_for(purpose) and may_use(model):
+                return model
+        raise InvalidRequest(
+            f"no model that is served here is for this ({purpose.value}); serve one, or name one "
+            "that is loaded on demand",
+            param="model",
+        )
 
     def find(self, name: str | None) -> ServedModel:
         """The model of that name or alias; `None` is the default.
