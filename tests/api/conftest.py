@@ -50,7 +50,7 @@ def encoding(monkeypatch: pytest.MonkeyPatch) -> FakeEncoding:
     fake = FakeEncoding()
 
     async def encode(service: Service, request, caller):  # type: ignore[no-untyped-def]
-        return await fake.encode(service, request, caller)
+        return await fake.encode(request, caller)
 
-    monkeypatch.setattr(Service, "encode", encode, raising=False)
+    monkeypatch.setattr(Service, "encode", encode)
     return fake

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 
 from llmserve.domain import Caller, EncodingAnswer, EncodingPurpose, EncodingRequest, TextPair
 from llmserve.errors import LLMServeError
-from llmserve.service import Service
 
 
 def vector(numbers: Sequence[float]) -> memoryview:
@@ -27,7 +26,7 @@ class FakeEncoding:
         self.is_held = False
         self.is_cancelled = asyncio.Event()
 
-    async def encode(self, service: Service, request: EncodingRequest, caller: Caller):  # type: ignore[no-untyped-def]
+    async def encode(self, request: EncodingRequest, caller: Caller) -> EncodingAnswer:
         self.requests.append(request)
         self.callers.append(caller)
         if self.error is not None:

@@ -21,8 +21,6 @@ ASKED = {"query": "q", "documents": DOCUMENTS}
 @pytest.mark.parametrize(
     ("fields", "param"),
     [
-        ({"query": None}, "query"),
-        ({"query": ["q"]}, "query"),
         ({"documents": None}, "documents"),
         ({"documents": []}, "documents"),
         ({"documents": "a"}, "documents"),
@@ -85,6 +83,13 @@ def test_the_best_come_first_and_equals_in_their_order(
         assert (told["model"], told["usage"]["total_tokens"]) == ("fake", 8)
         assert told["meta"]["tokens"] == {"input_tokens": 8}
         assert told["id"]
+
+
+def test_a_query_is_a_text(client: TestClient, encoding: FakeEncoding) -> None:
+    for query in (None, ["q"], 1):
+        answer = client.post("/v1/rerank", json=ASKED | {"query": query})
+        assert (answer.status_code, answer.json()["error"]["param"]) == (400, "query")
+    assert encoding.requests == []
 
 
 def test_only_the_best_with_their_texts(client: TestClient, encoding: FakeEncoding) -> None:
