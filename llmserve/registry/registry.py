@@ -26,9 +26,9 @@ LATEST: Final = ":latest"
 
 
 class Registry:
-    """The served models; the first is the default unless `default` names another. `broken` says why
-    some of them cannot be loaded, by name. With `serves_any_name` the default model answers to
-    names that nobody has.
+    """The served models; the first that generates is the default unless `default` names another.
+    `broken` says why some of them cannot be loaded, by name. With `serves_any_name` the default
+    model answers to names that nobody has.
 
     Owned by the event loop.
     """
@@ -153,7 +153,7 @@ class Registry:
             ModelNotFound: names the closest model that is served.
         """
         if name is None:
-            name = self._default or next(iter(self._models), "")
+            name = self._default or self._first
         model = self._by_name.get(name) or self._by_name.get(name.removesuffix(LATEST))
         if model is None:
             shown = name if len(name) <= 100 else name[:100] + "…"
@@ -161,6 +161,12 @@ class Registry:
             hint = f"did you mean {near[0]!r}?" if near else "GET /v1/models lists what is"
             raise ModelNotFound(f"model {shown!r} is not served here; {hint}", param="model")
         return model
+
+    @property
+    def _first(self) -> str:
+        """The name of the first model that generates, or of the first."""
+        names = (n for n, m in self._models.items() if not any(map(m.encodes_for, EncodingPurpose)))
+        return next(names, next(iter(self._models), ""))
 
     def ready(self, name: str | None) -> ServedModel:
         """Like `find`, but only a model that can generate.

@@ -35,6 +35,7 @@ from llmserve.service.limits import Limits
 from llmserve.service.open_requests import OpenRequests
 from llmserve.service.permission import check_model, check_scope
 from llmserve.service.place import Place
+from llmserve.service.purpose import check_encodes, check_generates
 from llmserve.service.reading import Reading
 from llmserve.service.record import RequestRecord
 from llmserve.service.recorder import Recorder
@@ -121,6 +122,7 @@ class Service:
                 check_scope(caller)
                 first = requests[0]
                 async with self._leased(first.model, first.timeout_seconds, caller) as served:
+                    check_generates(served, self._registry, caller)
                     deadline = arrived_at + self._seconds_for(requests, caller)
                     self._gates.check_room(len(requests), served, caller, deadline)
                     with self._admitted(caller, len(requests)) as (admission, shares):
@@ -205,6 +207,7 @@ class Service:
         seconds = self._seconds_for([request], caller)
         deadline = self._clock() + seconds
         async with self._tokenless(request.id, request.model, seconds, caller) as (served, hold):
+            check_generates(served, self._registry, caller)
             if not served.generator.info.has_tokenizer:
                 raise InvalidRequest(
                     f"the tokens of model {served.spec.name!r} are counted on the server that has "
@@ -337,7 +340,10 @@ class Service:
         found = self._registry.encoding(
             request.model, request.purpose, lambda model: caller.may_use(model.names)
         )
+        check_model(found, caller)
+        check_encodes(found, request.purpose, self._registry, caller)
         async with self._leased(found.spec.name, request.timeout_seconds, caller) as served:
+            check_encodes(served, request.purpose, self._registry, caller)
             deadline = arrived_at + self._seconds_for([request], caller)
             encoder = served.encoder
             self._gates.check_room(1, served, caller, deadline)
