@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, cast
 
 from pydantic import Discriminator, Field, Tag
 
@@ -65,10 +65,10 @@ def inputs_of(
     """Each text, or each text's tokens, as the service takes them."""
     if isinstance(sent, str):
         return (sent,)
-    match sent[0]:
-        case int():
-            return (tuple(sent),)  # type: ignore[arg-type]  # all are, where the first is
-    return tuple(one if isinstance(one, str) else tuple(one) for one in sent)  # type: ignore[arg-type,misc]
+    if isinstance(sent[0], int):
+        return (tuple(cast("Sequence[int]", sent)),)
+    several = cast("Sequence[str | Sequence[int]]", sent)
+    return tuple(one if isinstance(one, str) else tuple(one) for one in several)
 
 
 def truncation(*, is_wanted: bool, keeps_end: bool) -> Truncation:

@@ -69,7 +69,7 @@ def base64(vector: memoryview) -> bytes:
     import numpy as np
 
     floats = np.frombuffer(vector, dtype=np.float32).astype("<f4", copy=False)
-    return b'"' + b64encode(floats) + b'"'
+    return b'"' + b64encode(floats.data) + b'"'
 
 
 def _in_pieces(written: Iterable[bytes]) -> Iterator[bytes]:

@@ -52,9 +52,9 @@ def _wrong(
     others = [m.spec.name for m in registry.models if can(m) and caller.may_use(m.names)]
     named = ", ".join(map(repr, others[:MAX_NAMED]))
     remedy = f"ask {named}" if others else "no other model that you may use does, either"
+    can_do = ", ".join(_capabilities(served))
     return InvalidRequest(
-        f"model {served.spec.name!r} does not {asked} (what it can do: {', '.join(_capabilities(served))}); "
-        f"{remedy}",
+        f"model {served.spec.name!r} does not {asked}; what it can do: {can_do}; {remedy}",
         param="model",
     )
 

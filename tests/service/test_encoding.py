@@ -256,7 +256,9 @@ def test_a_chat_is_not_for_it_and_an_embedding_not_for_a_chat_model() -> None:
             with pytest.raises(InvalidRequest, match=r"does not generate text.*embeddings"):
                 async with h.service.open(GenerationRequest("r", "hi", model="enc"), ANN):
                     raise AssertionError("it was let in")
-            await fails(h.ask(purpose=EncodingPurpose.CLASSIFICATION), InvalidRequest, "not for")
+            await fails(
+                h.ask(purpose=EncodingPurpose.CLASSIFICATION), InvalidRequest, "does not classify"
+            )
 
     run(test)
 

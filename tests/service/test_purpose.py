@@ -37,7 +37,7 @@ def test_a_chat_for_a_model_that_embeds(registry: Registry) -> None:
     with pytest.raises(InvalidRequest) as refused:
         check_generates(registry.find("embeds"), registry, ANYBODY)
     assert refused.value.param == "model"
-    assert "'embeds' does not generate text (what it can do: embeddings)" in refused.value.message
+    assert "'embeds' does not generate text; what it can do: embeddings;" in refused.value.message
     assert "ask 'chats'" in refused.value.message
     check_generates(registry.find("chats"), registry, ANYBODY)
 
@@ -46,7 +46,7 @@ def test_an_embedding_for_a_model_that_chats_or_scores(registry: Registry) -> No
     for name, does in (("chats", "completions, structured_outputs"), ("scores", "rerank, score")):
         with pytest.raises(InvalidRequest) as refused:
             check_encodes(registry.find(name), EMBEDDING, registry, ANYBODY)
-        assert f"{name!r} does not embed texts (what it can do: {does})" in refused.value.message
+        assert f"{name!r} does not embed texts; what it can do: {does};" in refused.value.message
         assert refused.value.message.endswith("ask 'embeds'")
     check_encodes(registry.find("embeds"), EMBEDDING, registry, ANYBODY)
 

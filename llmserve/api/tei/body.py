@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag
@@ -143,10 +144,9 @@ class PredictBody(CutFields, TEIBody):
         return isinstance(self.inputs, str) or isinstance(self.inputs[0], str)
 
     def encoding(self, request_id: str, timeout_seconds: float | None) -> EncodingRequest:
-        several = [self.inputs] if self.is_one else self.inputs
         return EncodingRequest(
             id=request_id,
-            inputs=tuple(_input(one) for one in several),
+            inputs=_inputs(self.inputs),
             purpose=EncodingPurpose.CLASSIFICATION,
             model=self.model,
             truncation=self.truncation,
@@ -191,7 +191,12 @@ class SimilarityBody(TEIBody):
         )
 
 
-def _input(sent: str | list[str]) -> EncodingInput:
+def _inputs(sent: str | Sequence[str] | Sequence[Sequence[str]]) -> tuple[EncodingInput, ...]:
     if isinstance(sent, str):
-        return sent
-    return TextPair(*sent) if len(sent) == 2 else sent[0]
+        return (sent,)
+    match sent:
+        case [str()]:
+            return (sent[0],)
+        case [str(), str()]:
+            return (TextPair(sent[0], sent[1]),)
+    return tuple(one for several in sent for one in _inputs(several))
