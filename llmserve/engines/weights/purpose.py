@@ -47,6 +47,15 @@ def purposes_in(
     return _by_files(folder) or (EMBEDDING if _is_forced(engine, is_described) else ())
 
 
+def transformer_folder(folder: Path) -> Path:
+    """Where the weights of a model that embeds are: here, or in a folder that `modules.json` names
+    first."""
+    modules = read_json(folder / MODULES)
+    first = modules[0] if isinstance(modules, list) and modules else {}
+    path = first.get("path") if isinstance(first, dict) else None
+    return folder / path if isinstance(path, str) and ".." not in path else folder
+
+
 def number_of_labels(config: dict[str, Any]) -> int:
     """How many classes a config names, or what transformers takes it for."""
     labels = config.get("id2label")
