@@ -22,7 +22,7 @@ def demo_host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         folder,
         DEMO,
         make_thinking_model(folder / "thinker", "batching"),
-        save_encoder(folder / "embedder", is_normalized=True),
+        save_encoder(folder / "demo-embedding", is_normalized=True),
         save_classifier(folder / "ranker", num_labels=1),
         save_classifier(folder / "classifier", id2label={0: "sad", 1: "calm", 2: "glad"}),
         strict_fields=True,

@@ -9,11 +9,11 @@ from server import Server
 
 @pytest.fixture(scope="module")
 def report(demo_host: Server) -> Report:
-    return node_session("embeddings_session.mjs", demo_host.url, "embedder")
+    return node_session("embeddings_session.mjs", demo_host.url, "demo-embedding")
 
 
 def test_it_reads_bytes_and_digits_the_same(report: Report) -> None:
-    assert [len(vector) for vector in report["vectors"]] == [32] * 3
+    assert len(report["vectors"]) == 3
     assert report["tokens"] > 0
     for one, other in zip(report["vectors"], report["digits"], strict=True):
         assert one == pytest.approx(other, abs=1e-6)
