@@ -13,7 +13,9 @@ from server import Server
 
 @pytest.fixture(scope="module")
 def report(demo_host: Server) -> Report:
-    return python_session("embeddings_session.py", demo_host.url, "demo-embedding", "ranker", "demo")
+    return python_session(
+        "embeddings_session.py", demo_host.url, "demo-embedding", "ranker", "demo"
+    )
 
 
 def same(one: Any, other: Any) -> None:
