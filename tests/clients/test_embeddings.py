@@ -49,6 +49,13 @@ def test_litellm_reads_the_same_and_ranks(report: Report) -> None:
         same(ranked, best)
 
 
+def test_cohere_reads_the_same(report: Report) -> None:
+    told = report["cohere"]
+    same(told["vectors"], report["openai"]["vectors"])
+    same(told["old"], report["openai"]["vectors"])
+    assert told["tokens"] == report["openai"]["tokens"][0]
+
+
 def test_cohere_ranks(report: Report) -> None:
     told = report["cohere"]
     scores = [score for _, score in told["ranked"]]

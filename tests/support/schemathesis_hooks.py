@@ -9,7 +9,7 @@ import schemathesis
 
 TGI: Final = frozenset({"/", "/generate_stream", "/info", "/embed", "/predict", "/similarity"})
 """And TEI, whose errors look alike."""
-COHERE: Final = frozenset({"/rerank", "/v1/rerank", "/v2/rerank"})
+COHERE: Final = frozenset({"/rerank", "/v1/rerank", "/v2/rerank", "/v1/embed", "/v2/embed"})
 OPENAI: Final = frozenset({"message", "type", "param", "code"})
 KNOWN: Final = frozenset({"DELETE", "GET", "OPTIONS", "PATCH", "POST", "PUT", "TRACE"})
 """Methods with a body in the answer. One that is made up belongs to no dialect."""

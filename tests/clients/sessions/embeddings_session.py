@@ -105,7 +105,14 @@ def by_cohere() -> dict[str, Any]:
     first = old.rerank(
         model=RANKER, query=QUERY, documents=DOCUMENTS, top_n=2, return_documents=True
     )
+    embedded = client.embed(
+        model=MODEL, texts=TEXTS, input_type="search_document", embedding_types=["float"]
+    )
+    before = old.embed(model=MODEL, texts=TEXTS, input_type="search_document")
     return {
+        "vectors": embedded.embeddings.float_,
+        "old": before.embeddings,
+        "tokens": embedded.meta.billed_units.input_tokens,
         "ranked": [[one.index, one.relevance_score] for one in whole.results],
         "texts": [one.document.text for one in first.results],
         "error": refused(
