@@ -1,5 +1,5 @@
-"""A body for each route that takes one, and what stands in addresses, to try at `/docs`. The demo
-model answers them."""
+"""A body for each route that takes one, and what stands in addresses, to try at `/docs`. The demo's
+models answer them, but for classes."""
 
 from __future__ import annotations
 
