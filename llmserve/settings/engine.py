@@ -34,8 +34,8 @@ class EngineSettings(BaseModel):
         None,
         ge=16,
         le=2**20,
-        description="Tokens in one step: prompts and answers of the batching engine (default: 512 "
-        "on a CPU, 4096 on a GPU), inputs of the encoding engine (2048, 16384).",
+        description="Tokens in one step: prompts and answers of the batching engine, inputs of the "
+        "encoding engine; default: 512 on a CPU, on a GPU 4096 and 16384.",
     )
     kv_cache_bytes: int | None = Field(
         None,

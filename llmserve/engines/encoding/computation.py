@@ -24,7 +24,7 @@ from llmserve.errors import LLMServeError
 
 Vectors = np.ndarray[tuple[int, int], np.dtype[np.float32]]
 
-CPU_OVERHEAD: Final = 16
+CPU_OVERHEAD: Final = 32
 GPU_OVERHEAD: Final = 512
 """Tokens whose computation takes as long as a forward pass costs by itself."""
 
@@ -107,7 +107,7 @@ class EncoderComputation:
     def _packed(
         self, packing: Packing, inputs: Sequence[TokenInput], groups: Sequence[Sequence[int]]
     ) -> Vectors:
-        hidden = packing.hidden(inputs).split([len(each) for each in inputs])
+        hidden = torch.split(packing.hidden(inputs), [len(each) for each in inputs])
         parts = []
         for group in groups:
             rows = [inputs[index] for index in group]

@@ -59,7 +59,9 @@ from llmserve.errors import (
 from llmserve.text.tokenizer import Tokenizer
 from llmserve.timer import awake_timeout
 
-CPU_BATCH_TOKENS: Final = 2048
+CPU_BATCH_TOKENS: Final = 512
+"""Four times as many are a twentieth faster, and keep who comes meanwhile waiting four times as
+long."""
 GPU_BATCH_TOKENS: Final = 16_384
 LEAST_SECONDS: Final = 1.0
 """For texts to become tokens, however short their request's time is."""

@@ -51,12 +51,16 @@ def packed_attention(
     groups = query.shape[1] // key.shape[1]
     parts = [
         functional.scaled_dot_product_attention(
-            *each,
+            one_query,
+            one_key,
+            one_value,
             scale=fields.get("scaling"),
-            is_causal=bool(is_causal) and each[0].shape[2] > 1,
+            is_causal=bool(is_causal) and one_query.shape[2] > 1,
             enable_gqa=groups > 1,
         )
-        for each in zip(*(t.split(lengths, dim=2) for t in (query, key, value)), strict=True)
+        for one_query, one_key, one_value in zip(
+            *(torch.split(each, lengths, dim=2) for each in (query, key, value)), strict=True
+        )
     ]
     return torch.cat(parts, dim=2).transpose(1, 2).contiguous(), None
 
