@@ -30,7 +30,8 @@ of a team then wait for the scheduler's time slices, and a token takes ten times
 def import_engines(
     on_progress: Callable[[LoadProgress], None], modules: Sequence[str] | None = None
 ) -> None:
-    """Import everything, or these modules; takes seconds the first time, so call it off the event loop.
+    """Import everything, or these modules; takes seconds the first time, so call it off the event
+    loop.
 
     `on_progress` is called between two modules, and may raise.
     """

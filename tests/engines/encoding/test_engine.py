@@ -236,14 +236,14 @@ def test_closing_ends_what_runs_and_refuses_what_comes(
 def test_out_of_memory_ends_one_request(embedder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def test() -> None:
         async with loaded(embedder) as b:
-            compute = EncoderComputation._group
+            compute = EncoderComputation.compute
 
-            def small(machine: EncoderComputation, inputs: Sequence[TokenInput]) -> Any:
+            def small(machine: EncoderComputation, inputs: Sequence[TokenInput]) -> Computed:
                 if max(map(len, inputs)) > 20:
                     raise MemoryError
                 return compute(machine, inputs)
 
-            monkeypatch.setattr(EncoderComputation, "_group", small)
+            monkeypatch.setattr(EncoderComputation, "compute", small)
             results = await asyncio.gather(b.ask(TEXTS[2]), b.ask("Rain!"), return_exceptions=True)
             assert isinstance(results[0], OutOfMemory)
             assert isinstance(results[1], EncodingAnswer)

@@ -28,6 +28,7 @@ from llmserve.engines.encoding.answers import Answers
 from llmserve.engines.encoding.computation import EncoderComputation
 from llmserve.engines.encoding.files import POOLINGS
 from llmserve.engines.encoding.loading import load_encoder
+from llmserve.engines.encoding.packing import packing_for
 from llmserve.engines.encoding.task_builder import EncodingTaskBuilder
 from llmserve.engines.encoding_task import EncodingTask
 
@@ -49,10 +50,12 @@ Matrix = np.ndarray[Any, Any]
 class Ours:
     """A model as the engine computes it, in one batch."""
 
-    def __init__(self, folder: Path, **spec: Any) -> None:
+    def __init__(self, folder: Path, *, is_packed: bool = False, **spec: Any) -> None:
         made = ModelSpec("m", path=folder, **spec)
         self.loaded = load_encoder(made, folder, lambda progress: None)
-        self._computation = EncoderComputation(self.loaded)
+        packing = packing_for(self.loaded) if is_packed else None
+        assert not is_packed or packing is not None, "it cannot be packed"
+        self._computation = EncoderComputation(self.loaded, packing)
         self._builder = EncodingTaskBuilder("m", self.loaded)
 
     def ask(
@@ -103,6 +106,21 @@ def test_every_family(tmp_path: Path, family: str) -> None:
     ours = Ours(folder)
     assert ours.loaded.max_context == 64
     assert_equal(ours.vectors(), theirs(folder))
+
+
+PACKED = ("bert", "distilbert", "qwen3", "roberta", "xlm-roberta")
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_without_padding_where_a_family_can_be_packed(tmp_path: Path, family: str) -> None:
+    folder = save_encoder(tmp_path, family, pooling=["mean", "lasttoken", "weightedmean"])
+    if family not in PACKED:
+        assert packing_for(Ours(folder).loaded) is None
+        return
+    texts = [*TEXTS, *TEXTS]
+    ours = Ours(folder, is_packed=True)
+    assert_equal(ours.vectors(texts), theirs(folder, texts))
+    assert_equal(Ours(folder).vectors(texts), ours.vectors(texts))
 
 
 @pytest.mark.parametrize(
