@@ -8,6 +8,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Self
 
+from llmserve.domain.adapter import AdapterSpec
 from llmserve.domain.conversation import Prompt
 from llmserve.domain.remote import RemoteSpec, UpstreamInfo
 from llmserve.domain.sampling import AnswerRules, SamplingFields
@@ -52,6 +53,18 @@ class ModelSpec:
     warmup_prefixes: tuple[Prompt, ...] = ()
     argument: str | None = None
     remote: RemoteSpec | None = None
+    adapters: tuple[AdapterSpec, ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Every name that requests may call it by."""
+        return (self.name, *self.aliases)
+
+    @property
+    def all_names(self) -> tuple[str, ...]:
+        """Its names, and those of its adapters; a name that it has twice is there twice."""
+        adapters = (name for one in self.adapters for name in one.served_names(self.names))
+        return (*self.names, *adapters)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,10 +6,14 @@ import asyncio
 import time
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
 from llmserve.domain import LoadProgress, ModelSpec, UpstreamInfo
 from llmserve.engines.engine import Engine, Generator
 from llmserve.errors import DeviceLost, InvalidRequest, LLMServeError
+
+if TYPE_CHECKING:
+    from llmserve.registry.served_adapter import ServedAdapter
 
 
 class ModelStatus(StrEnum):
@@ -34,6 +38,8 @@ class ServedModel:
         keep_seconds: how long it stays loaded without being used, in place of what the policy says.
         used_at: when the last lease was given or ended, by the registry's clock.
         created: the Unix time that `/v1/models` shows.
+        adapters: those that can answer in its place, by their own names.
+        adapters_turn: held while adapters are loaded and unloaded.
     """
 
     spec: ModelSpec
@@ -48,11 +54,13 @@ class ServedModel:
     used_at: float = 0.0
     created: int = field(default_factory=lambda: int(time.time()))
     has_no_leases: asyncio.Event = field(default_factory=asyncio.Event)
+    adapters: dict[str, ServedAdapter] = field(default_factory=dict)
+    adapters_turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @property
     def names(self) -> tuple[str, ...]:
         """Every name that requests may call it by."""
-        return (self.spec.name, *self.spec.aliases)
+        return self.spec.names
 
     @property
     def loaded_engine(self) -> Engine:

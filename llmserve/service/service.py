@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TypeVar
 
@@ -27,11 +28,14 @@ from llmserve.errors import (
 )
 from llmserve.registry.loader import Loader
 from llmserve.registry.registry import Registry
+from llmserve.registry.resolved import Resolved
 from llmserve.registry.served import ServedModel
+from llmserve.registry.served_adapter import ServedAdapter
 from llmserve.service.gates import Gates
 from llmserve.service.generation import Generation
+from llmserve.service.leasing import Leasing
 from llmserve.service.limits import Limits
-from llmserve.service.permission import check_model, check_scope
+from llmserve.service.permission import check_scope
 from llmserve.service.place import Place
 from llmserve.service.reading import Reading
 from llmserve.service.record import RequestRecord
@@ -68,7 +72,7 @@ class Service:
         self.is_draining = False
         self.is_retiring = False
         self._registry = registry
-        self._loader = loader
+        self._leasing = Leasing(registry, loader, clock)
         self._limits = limits
         self._recorder = recorder
         self._limiter = limiter or Limiter(None)
@@ -120,7 +124,11 @@ class Service:
                 self._refuse_if_draining(caller)
                 check_scope(caller)
                 first = requests[0]
-                async with self._leased(first.model, first.timeout_seconds, caller) as served:
+                async with self._leased(first.model, first.timeout_seconds, caller) as resolved:
+                    served = resolved.model
+                    if resolved.adapter is not None:
+                        adapter = resolved.adapter.spec.name
+                        requests = [replace(request, adapter=adapter) for request in requests]
                     deadline = arrived_at + self._seconds_for(requests, caller)
                     self._gates.check_room(len(requests), served, caller, deadline)
                     with self._admitted(caller, len(requests)) as (admission, shares):
@@ -132,7 +140,7 @@ class Service:
                         admission.charge(sum(task.prompt_tokens for task in tasks))
                         for task in tasks:
                             # One by one: if a later one is refused, these are closed.
-                            generation = self._admit(served, task, arrived_at, caller, shares)
+                            generation = self._admit(resolved, task, arrived_at, caller, shares)
                             generations.append(generation)
             begin_by = self._clock() + BEGIN_SECONDS
             for generation in generations:
@@ -147,8 +155,8 @@ class Service:
 
     async def awaken(
         self, name: str | None, caller: Caller, timeout_seconds: float | None
-    ) -> ServedModel:
-        """The model of this name, loaded if requests may load it.
+    ) -> Resolved:
+        """The model or adapter of this name, loaded if requests may load it.
 
         Raises:
             LLMServeError: as `open_all`.
@@ -156,12 +164,12 @@ class Service:
         with self._counting_refusals(caller):
             self._refuse_if_draining(caller)
             check_scope(caller)
-            async with self._leased(name, timeout_seconds, caller) as served:
-                return served
+            async with self._leased(name, timeout_seconds, caller) as resolved:
+                return resolved
 
     async def read(self, reading: Reading[T], caller: Caller) -> tuple[ServedModel, T]:
-        """What a reading makes of a model's tokenizer, and the model. For the key's limits it is a
-        request without tokens.
+        """What a reading makes of a model's tokenizer, and the model. An adapter's is its base's,
+        and needs not be loaded for it. For the key's limits it is a request without tokens.
 
         Raises:
             LLMServeError: as `open_all`, or what the work raises.
@@ -227,14 +235,16 @@ class Service:
         self.is_retiring = True
         self.displace_background()
 
-    def displace_background(self, model: ServedModel | None = None) -> None:
-        """End all background work (of a model) now; nobody waits for it."""
+    def displace_background(
+        self, model: ServedModel | None = None, adapter: ServedAdapter | None = None
+    ) -> None:
+        """End all background work (of a model, or an adapter) now; nobody waits for it."""
         error = Displaced(
             "this background request was ended as its worker or its model goes; send it again",
             retry_after_seconds=DISPLACED_RETRY_SECONDS,
         )
-        for generation in list(self._open):
-            if generation.is_background and (model is None or generation.served is model):
+        for generation in self._open_of(model, adapter):
+            if generation.is_background:
                 generation.fail(error)
 
     async def drain(self, timeout_seconds: float) -> None:
@@ -252,15 +262,17 @@ class Service:
                 await self._all_closed.wait()
 
     def cut_short(
-        self, model: ServedModel | None = None, error: LLMServeError | None = None
+        self,
+        model: ServedModel | None = None,
+        error: LLMServeError | None = None,
+        adapter: ServedAdapter | None = None,
     ) -> None:
-        """End every open generation (of a model) with an error event."""
+        """End every open generation (of a model, or an adapter) with an error event."""
         error = error or ShuttingDown(
             "the server is shutting down and could not wait for this answer"
         )
-        for generation in list(self._open):
-            if model is None or generation.served is model:
-                generation.fail(error)
+        for generation in self._open_of(model, adapter):
+            generation.fail(error)
 
     def fail_silent(self, model: ServedModel, seconds: float, error: LLMServeError) -> int:
         """End the generations that run and made no token for so long; returns how many."""
@@ -279,25 +291,25 @@ class Service:
         with self._counting_refusals(caller):
             self._refuse_if_draining(caller)
             check_scope(caller)
-            async with self._leased(name, seconds, caller) as served:
+            async with self._leased(name, seconds, caller, loads_adapter=False) as resolved:
                 with self._admitted(caller, 1) as (_, shares):
-                    yield served, lambda: partial(shares.take(), 0)
-        name = served.spec.name
+                    yield resolved.model, lambda: partial(shares.take(), 0)
+        name = resolved.name
         RequestRecord(self._recorder, request_id, name, caller, arrived_at).was_read()
 
-    @contextlib.asynccontextmanager
-    async def _leased(
-        self, name: str | None, timeout_seconds: float | None, caller: Caller
-    ) -> AsyncIterator[ServedModel]:
-        """The model of a request, ready, and held while the request is prepared."""
-        found = self._registry.answering(name)
-        check_model(found, caller)
+    def _leased(
+        self,
+        name: str | None,
+        timeout_seconds: float | None,
+        caller: Caller,
+        *,
+        loads_adapter: bool = True,
+    ) -> contextlib.AbstractAsyncContextManager[Resolved]:
+        """Who answers a request, ready, and held while the request is prepared."""
         patience = min(
             self._limits.wait_timeout_seconds, timeout_seconds or self._limits.timeout_for(caller)
         )
-        served = await self._loader.acquire(found.spec.name, patience)
-        with self._registry.lease(served):
-            yield served
+        return self._leasing.held(name, caller, patience, loads_adapter=loads_adapter)
 
     @contextlib.contextmanager
     def _admitted(self, caller: Caller, requests: int) -> Iterator[tuple[Admission, Shares]]:
@@ -317,10 +329,11 @@ class Service:
             shares.close()
 
     def _admit(
-        self, served: ServedModel, task: Task, arrived_at: float, caller: Caller, shares: Shares
+        self, resolved: Resolved, task: Task, arrived_at: float, caller: Caller, shares: Shares
     ) -> Generation:
+        served = resolved.model
         lease = contextlib.ExitStack()
-        lease.enter_context(self._registry.lease(served))
+        lease.enter_context(self._registry.lease(served, resolved.adapter))
         place = Place(
             self._gates.of(served),
             caller,
@@ -328,9 +341,9 @@ class Service:
             charge=shares.take(),
             on_change=partial(self._show_load, served),
         )
-        name = served.spec.name
+        name = resolved.name
         record = RequestRecord(self._recorder, task.request_id, name, caller, arrived_at)
-        generation = Generation(served, task, place, record, self._clock)
+        generation = Generation(resolved, task, place, record, self._clock)
         generation.enter(self._limits.wait_timeout_seconds)
         self._open.add(generation)
         self._all_closed.clear()
@@ -340,6 +353,16 @@ class Service:
         name = served.spec.name
         self._recorder.load(name, *self.load(served))
         self._recorder.background_load(name, *self.background_load(served))
+
+    def _open_of(
+        self, model: ServedModel | None, adapter: ServedAdapter | None
+    ) -> Sequence[Generation]:
+        return [
+            generation
+            for generation in self._open
+            if (model is None or generation.served is model)
+            and (adapter is None or generation.adapter is adapter)
+        ]
 
     def _seconds_for(self, requests: Sequence[GenerationRequest], caller: Caller) -> float:
         """How long requests that came together may take."""

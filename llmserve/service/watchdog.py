@@ -76,6 +76,9 @@ class Watchdog:
             self._measure(model)
             if model.status is ModelStatus.UNLOADING:
                 self._service.displace_background(model)
+            for adapter in model.adapters.values():
+                if adapter.status is ModelStatus.UNLOADING:
+                    self._service.displace_background(model, adapter)
         if self._row is not None:
             self._row.beat(self._state(bool(hung)), running)
             number = str(self._row.number)

@@ -73,7 +73,7 @@ async def _load(
         name, reason = kept.spec.name, "unload"
     else:
         loading = container.service.awaken(body.model, exchange.caller, exchange.timeout_seconds)
-        name = (await unless_client_leaves(exchange.request, loading)).spec.name
+        name = (await unless_client_leaves(exchange.request, loading)).name
         reason = "load"
     _keep(body, exchange, kept)
     head = {"model": name, "created_at": datetime.now(UTC)}

@@ -43,15 +43,15 @@ async def generate_stream(body: StreamBody, exchange: TheExchange) -> Response:
 @router.get("/info")
 async def info(container: TheContainer, caller: TheCaller) -> Response:
     """The default model, and what requests may be."""
-    model = container.registry.ready(None)
-    if not caller.may_use(model.names):
-        raise ModelNotFound(f"model {model.spec.name!r} is not served to this key", param="model")
+    model, found = container.registry.ready(None), container.registry.resolve(None)
+    if not caller.may_use(found.permissions):
+        raise ModelNotFound(f"model {found.name!r} is not served to this key", param="model")
     engine = model.loaded_engine
     told = engine.info
     longest = told.max_context
     return JSON(
         {
-            "model_id": model.spec.name,
+            "model_id": found.name,
             "model_sha": None,
             "model_pipeline_tag": "text-generation",
             "model_dtype": told.dtype,
