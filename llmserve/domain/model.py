@@ -145,7 +145,8 @@ class EngineInfo:
 
     `max_context` is `None` where nobody says. `warnings` are for the operator: what works otherwise
     than expected; clients may read them. `step_bytes` is the GPU
-    memory that the largest step needs while it is computed, besides weights and cache. `eos_ids`
+    memory that the largest step needs while it is computed, besides weights and cache,
+    `adapter_bytes` what the loaded adapters take. `eos_ids`
     end an answer. `fingerprint` changes when model, weights or engine do. `syntax` is
     `None` where answers are plain text. `architecture` is the model's family, as its config
     has it. With `takes_conversations` it has a chat template; without `has_tokenizer` prompts are
@@ -162,6 +163,7 @@ class EngineInfo:
     sampling: SamplingFields = field(default_factory=SamplingFields)
     cache_bytes: int = 0
     step_bytes: int = 0
+    adapter_bytes: int = 0
     rules: AnswerRules = field(default_factory=AnswerRules)
     eos_ids: tuple[int, ...] = ()
     warnings: tuple[str, ...] = ()

@@ -107,8 +107,9 @@ class ServedModel:
 
     @property
     def memory_bytes(self) -> int:
-        """Of the weights, the paged cache and pinned prefixes, while they are loaded."""
+        """Of the weights, adapters, the paged cache and pinned prefixes, while they are loaded."""
         if self.engine is None or self.status not in (ModelStatus.READY, ModelStatus.UNLOADING):
             return 0
         info = self.engine.info
-        return info.weight_bytes + info.cache_bytes + self.engine.stats().pinned_bytes
+        loaded = info.weight_bytes + info.adapter_bytes + info.cache_bytes
+        return loaded + self.engine.stats().pinned_bytes

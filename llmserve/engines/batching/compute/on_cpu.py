@@ -10,12 +10,11 @@ from typing import Any
 import torch
 
 from llmserve.domain import LoadProgress
-from llmserve.engines.batching.compute.forward import Forward
 from llmserve.engines.batching.compute.grouped_attention import GroupedAttention
 from llmserve.engines.batching.compute.kv_cache import KVCache, LayerShape
 from llmserve.engines.batching.compute.model_computation import ModelComputation
 from llmserve.engines.batching.compute.native.attention import NativeAttention
-from llmserve.engines.batching.compute.native.decoder import build_native
+from llmserve.engines.batching.compute.native.decoder import NativeDecoder, build_native
 from llmserve.engines.batching.compute.native.kernels import Kernels
 from llmserve.engines.batching.compute.native.linears import pack_linears
 from llmserve.engines.batching.compute.runner import Runner
@@ -56,10 +55,14 @@ def build_on_cpu(
         device=loaded.device,
     )
     runner = Runner(forward, cache, loaded.device, sampler)
-    return ModelComputation(cache, description, size.arithmetic, tokens_per_step, runner, close)
+    return ModelComputation(
+        cache, description, size.arithmetic, tokens_per_step, runner, close, forward.adapters
+    )
 
 
-def _forward(model: Any, kernels: Kernels | str) -> tuple[Forward, str, Callable[[], None]]:
+def _forward(
+    model: Any, kernels: Kernels | str
+) -> tuple[NativeDecoder | TransformersForward, str, Callable[[], None]]:
     """The forward, a description of it, and how to close it; `kernels` may be the reason why there
     are none."""
     if isinstance(kernels, str):

@@ -124,6 +124,7 @@ class _Assembly:
             headroom.tokens_per_step,
             Runner(forward, cache, self._loaded.device),
             self.forward.close,
+            self.forward.adapters,
             headroom.step_bytes,
             replayed,
         )

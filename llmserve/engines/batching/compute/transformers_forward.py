@@ -14,6 +14,8 @@ import torch
 from transformers import AttentionInterface
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
+from llmserve.engines.adapters.hooks import HookedAdapters
+from llmserve.engines.adapters.segment import Segment
 from llmserve.engines.batching.compute.attention import Attention, Variant
 from llmserve.engines.batching.compute.batch import Batch
 from llmserve.engines.batching.compute.kv_cache import KVCache
@@ -25,12 +27,14 @@ _naming: Final = threading.Lock()
 
 
 class TransformersForward:
-    """A `Forward` through the model's own modules. `close` releases the name of its attention."""
+    """A `Forward` through the model's own modules. `close` releases the name of its attention.
+    `adapters` of the model add to what its layers compute."""
 
     def __init__(self, model: Any, attention: Attention) -> None:
         self._model = model
         self._attention = attention
         self._step: tuple[Batch, KVCache] | None = None
+        self.adapters = HookedAdapters(model, self._segments)
         self._is_closed = False
         self._previous = model.config.get_text_config(decoder=True)._attn_implementation
         self._name = _take_name()
@@ -67,6 +71,9 @@ class TransformersForward:
         with _naming:
             ALL_ATTENTION_FUNCTIONS._global_mapping.pop(self._name, None)
             _names.discard(self._name)
+
+    def _segments(self) -> tuple[Segment, ...]:
+        return () if self._step is None else self._step[0].segments
 
     def _attend(
         self,

@@ -8,11 +8,13 @@ from typing import Any, Final
 
 import torch
 
+from llmserve.engines.adapters.adapter import Adapter
 from llmserve.engines.batching.compute.batch import Batch
 from llmserve.engines.batching.compute.kv_cache import KVCache
 from llmserve.engines.batching.compute.native.kernels import Kernels, Layer, Shape, Step
 from llmserve.engines.batching.compute.native.structure import Structure, Unknown, read_structure
 from llmserve.engines.batching.compute.native.weights import Weights, take_weights
+from llmserve.errors import InvalidRequest
 
 FIRST_ANGLES: Final = 1024
 """Positions whose angles are computed at once; the table doubles when a context outgrows it."""
@@ -40,6 +42,7 @@ class NativeDecoder:
         self._angles = Angles(model.model.rotary_emb)
         self._weights = take_weights(kernels, model, structure)
         self._bound: BoundCache | None = None
+        self.adapters = NativeAdapters()
         shape = _shape(structure, self._weights, kernels.has_tiles())
         layers = _layers(structure, self._weights)
         self._decoder = kernels.decoder(shape, layers)
@@ -80,6 +83,20 @@ class NativeDecoder:
         )
         self._kernels.run_step(self._decoder, step)
         return logits
+
+
+class NativeAdapters:
+    """None are served yet."""
+
+    def prepare(self, adapter: Adapter) -> Any:
+        """Refused."""
+        raise InvalidRequest("the native kernels take no adapters yet")
+
+    def attach(self, adapter_id: int, prepared: Any) -> None:
+        """Never called."""
+
+    def detach(self, adapter_id: int) -> None:
+        """Never called."""
 
 
 class BoundCache:
