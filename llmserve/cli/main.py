@@ -36,8 +36,11 @@ COMMANDS: Final = {
         "operating",
         "Show the workers of a running server and their models; exit code 1 if one is silent.",
     ),
-    "load": ("operating", "Load a model on every worker of a running server."),
-    "unload": ("operating", "Unload a model on every worker of a running server."),
+    "load": (
+        "operating",
+        "Load a model, or an adapter as BASE:ADAPTER, on every worker of a running server.",
+    ),
+    "unload": ("operating", "Unload a model, or an adapter, on every worker of a running server."),
     "reload": ("operating", "Load a model and its model.toml again, without a gap."),
     "warm": ("operating", "Run prompts and pin prefixes on every worker of a running server."),
     "upstreams": (

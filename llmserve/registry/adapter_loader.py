@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from loguru import logger
@@ -49,26 +50,33 @@ class AdapterLoader:
         self._most = most
         self._unload_seconds = unload_seconds
         self._loads: dict[ServedAdapter, asyncio.Task[None]] = {}
+        self._expected: Counter[ServedAdapter] = Counter()
 
     async def acquire(
         self, model: ServedModel, adapter: ServedAdapter, timeout_seconds: float
     ) -> None:
         """Return when requests can use it; loads it if requests may, within the time given. The
-        model must be ready, and held.
+        model must be ready, and held; the adapter is to be held at once.
 
         Raises:
             NotReady: it is loading, broken, unloaded by an operator, or finds no room.
         """
         if adapter.is_on_demand and adapter.status not in (ModelStatus.READY, ModelStatus.BROKEN):
-            with contextlib.suppress(TimeoutError):
-                async with awake_timeout(timeout_seconds, self._registry.clock):
-                    await self.load(model, adapter)
+            self._expected[adapter] += 1
+            try:
+                with contextlib.suppress(TimeoutError):
+                    async with awake_timeout(timeout_seconds, self._registry.clock):
+                        await self.load(model, adapter)
+            finally:
+                self._expected[adapter] -= 1
+                if not self._expected[adapter]:
+                    del self._expected[adapter]
         match adapter.status:
             case ModelStatus.READY:
                 return
             case ModelStatus.BROKEN:
                 assert adapter.error is not None
-                raise ModelBroken(f"{adapter.name!r} cannot be served: {adapter.error.message}")
+                raise ModelBroken(f"{adapter.name!r}: {adapter.error.message}")
             case ModelStatus.LOADING:
                 raise ModelLoading(
                     f"{adapter.name!r} is still loading; try again",
@@ -148,13 +156,17 @@ class AdapterLoader:
 
     async def _load(self, model: ServedModel, adapter: ServedAdapter) -> None:
         """The boundary: whatever goes wrong is this adapter's error, and the base serves on."""
-        adapter.status, adapter.error = ModelStatus.LOADING, None
+        if adapter.info is None:  # otherwise it is about to be evicted, but still there
+            adapter.status, adapter.error = ModelStatus.LOADING, None
         try:
             folder = await asyncio.to_thread(self._fetch, adapter.spec)
             async with model.adapters_turn:
+                if adapter.status is ModelStatus.READY:
+                    return
                 engine = _generator(model)
                 if not adapter.is_on_demand:
                     raise ModelUnloaded(f"{adapter.name!r} was unloaded meanwhile")
+                adapter.status = ModelStatus.LOADING
                 await self._make_room(model)
                 info = await engine.load_adapter(adapter.spec, folder)
                 if model.engine is not engine:
@@ -179,8 +191,6 @@ class AdapterLoader:
         else:
             adapter.used_at = self._registry.clock()
             adapter.has_no_leases.set()
-            logger.info("{} is ready: rank {}, {:.1f} MiB", adapter.name, info.rank,
-                        info.num_bytes / 2**20)  # fmt: skip
 
     async def _make_room(self, model: ServedModel) -> None:
         """Evict, least recently used first, until one more may be loaded.
@@ -202,18 +212,27 @@ class AdapterLoader:
     async def _freed(self, victims: list[ServedAdapter]) -> ServedAdapter | None:
         """The first that nobody uses; `None` if there is none in time. The least recently used one
         takes no new requests meanwhile, so that there is one in the end."""
-        victim = min(victims, key=lambda one: (one.open_leases > 0, one.used_at))
-        victim.status = ModelStatus.UNLOADING
+        closed: ServedAdapter | None = None
         try:
             async with awake_timeout(self._unload_seconds, self._registry.clock):
-                while not (idle := [one for one in victims if not one.open_leases]):
-                    await _first_idle(victims)
+                while not (idle := [one for one in victims if self._is_idle(one)]):
+                    if closed is None or closed.status is not ModelStatus.UNLOADING:
+                        closed = _least_recent(one for one in victims if one.open_leases)
+                        if closed is not None:
+                            closed.status = ModelStatus.UNLOADING
+                    await _first_unused(victims)
         except TimeoutError:
             return None
         finally:
-            if victim.status is ModelStatus.UNLOADING:
-                victim.status = ModelStatus.READY
-        return min(idle, key=lambda one: one.used_at)
+            if closed is not None and closed.status is ModelStatus.UNLOADING:
+                closed.status = ModelStatus.READY
+        return _least_recent(idle)
+
+    def _is_idle(self, adapter: ServedAdapter) -> bool:
+        """Who waited for it to be loaded is about to use it; who waits for one that is closed
+        needs it to be loaded anew."""
+        is_expected = adapter.status is ModelStatus.READY and adapter in self._expected
+        return not adapter.open_leases and not is_expected
 
     async def _drop(self, model: ServedModel, adapter: ServedAdapter) -> None:
         adapter.status = ModelStatus.UNLOADING  # before anything else can run and take a lease
@@ -223,7 +242,11 @@ class AdapterLoader:
         logger.info("{} is unloaded", adapter.name)
 
 
-async def _first_idle(adapters: list[ServedAdapter]) -> None:
+def _least_recent(adapters: Iterable[ServedAdapter]) -> ServedAdapter | None:
+    return min(adapters, key=lambda one: one.used_at, default=None)
+
+
+async def _first_unused(adapters: Sequence[ServedAdapter]) -> None:
     waits = [asyncio.ensure_future(one.has_no_leases.wait()) for one in adapters]
     try:
         await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)

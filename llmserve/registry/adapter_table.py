@@ -23,6 +23,8 @@ ADAPTERS: Final = "adapters"
 LATEST: Final = "latest"
 """The tag that Ollama's clients add to a name without one; it means the name itself."""
 
+MOST_CHARACTERS: Final = 128
+
 Name = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[^\s\x00-\x1f]+$")]
 
 
@@ -34,10 +36,11 @@ def checked_adapter_name(name: str) -> str:
     """
     if name == LATEST:
         raise ValueError(f"{name!r} is Ollama's tag for the base itself; take another name")
-    if re.fullmatch(r"[A-Za-z0-9][\w.-]{0,127}", name) is None:
+    part = r"[A-Za-z0-9][\w.-]*"
+    if len(name) > MOST_CHARACTERS or re.fullmatch(rf"{part}(/{part})*", name) is None:
         raise ValueError(
             f"{name[:100]!r} is no name for an adapter: it begins with a letter or a digit, and "
-            "has letters, digits and any of ._- after it, 128 in all"
+            f"has letters, digits and any of ._-/ after it, {MOST_CHARACTERS} at most"
         )
     return name
 

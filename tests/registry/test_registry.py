@@ -43,8 +43,8 @@ def test_a_name_that_nobody_has_may_get_the_default_model() -> None:
     with pytest.raises(ModelNotFound):
         Registry(specs).answering("gpt-4o")
     registry = Registry(specs, default="other", serves_any_name=True)
-    assert registry.answering("gpt-4o").spec.name == "other"
-    assert registry.answering("demo").spec.name == "demo"
+    assert registry.answering("gpt-4o").name == "other"
+    assert registry.answering("demo").name == "demo"
     with pytest.raises(ModelNotFound):
         registry.find("gpt-4o")
 
