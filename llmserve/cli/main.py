@@ -27,7 +27,7 @@ COMMANDS: Final = {
         "Talk to a model on a running server; Ctrl-C stops an answer, Ctrl-D leaves.",
     ),
     "generate": ("local", "Load a model and continue one prompt on stdout, token by token."),
-    "models": ("local", "List the models under models/."),
+    "models": ("local", "List the models under models/, and their adapters."),
     "pull": ("local", "Download a model from the hub into models/."),
     "config": ("local", "Show the effective settings and where each comes from."),
     "keys": ("keys", "API keys: create, list, revoke. A running server notices within a second."),

@@ -29,6 +29,7 @@ from huggingface_hub.hf_api import RepoFile
 from tqdm.auto import tqdm
 
 from llmserve.domain import LoadProgress
+from llmserve.engines.adapters.stored import FILES
 from llmserve.engines.weights.checkpoint import NoCheckpoint, find_checkpoint, stray_weights
 from llmserve.errors import ConfigurationError
 from llmserve.registry.adapter_table import ADAPTERS, HUB_ID
@@ -39,8 +40,6 @@ RECEIPT: Final = ".hub.json"
 
 HUB_ADAPTERS: Final = ".adapters"
 """The folder below `models_dir` of the adapters that were downloaded."""
-
-ADAPTER_FILES: Final = ("adapter_config.json", "adapter_model.safetensors")
 
 Wanted = Callable[[Collection[str], Callable[[str], str]], frozenset[str]]
 """Which of a repository's files are downloaded; may read some."""
@@ -173,9 +172,9 @@ def _of_model(names: Collection[str], read: Callable[[str], str]) -> frozenset[s
 
 
 def _of_adapter(names: Collection[str], read: Callable[[str], str]) -> frozenset[str]:
-    if not set(ADAPTER_FILES).issubset(names):
-        raise NoCheckpoint(f"an adapter has {' and '.join(ADAPTER_FILES)}")
-    return frozenset(ADAPTER_FILES)
+    if not set(FILES).issubset(names):
+        raise NoCheckpoint(f"an adapter has {' and '.join(FILES)}")
+    return frozenset(FILES)
 
 
 def _keep_only(wanted: Mapping[str, int], partial: Path) -> None:

@@ -9,6 +9,7 @@ import os
 import shutil
 import signal
 from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,9 @@ from lora import make_lora, write_config
 from programs import llmserve
 from server import Server, running_server
 
+from llmserve.admission.credential import digest, new_credential
+from llmserve.admission.key_file import KeyFile
+from llmserve.admission.key_record import KeyRecord
 from llmserve.domain import AdapterSpec
 
 ADMIN = {"Authorization": "Bearer the-operator"}
@@ -29,12 +33,13 @@ PROMPT = "Once upon a time"
 COUNT = 12
 OWN = ("red", "blue", "green")
 KEYS = {
-    "all": (),
-    "base": ("--model", "base"),
-    "red": ("--model", "base:red"),
-    "star": ("--model", "nick:*"),
-    "alias": ("--model", "azure"),
+    "all": None,
+    "base": ("base",),
+    "red": ("base:red",),
+    "star": ("nick:*",),
+    "alias": ("azure",),
 }
+"""Which models each is for."""
 
 
 class Box:
@@ -88,6 +93,19 @@ class Box:
         return [adapters.get(name, {}).get("status") for adapters in self.adapters()]
 
 
+def made_keys(path: Path) -> dict[str, str]:
+    keys = {}
+    with KeyFile(path).edit() as records:
+        for name, models in KEYS.items():
+            key_id, keys[name] = new_credential()
+            hashed = digest(keys[name]).hex()
+            record = KeyRecord(
+                id=key_id, name=name, hash=hashed, models=models, created_at=datetime.now(UTC)
+            )
+            records.append(record)
+    return keys
+
+
 @pytest.fixture(scope="module")
 def box(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Iterator[Box]:
     folder = tmp_path_factory.mktemp("adapters")
@@ -101,11 +119,7 @@ def box(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Iterator[
     (base / "model.toml").write_text(
         'aliases = ["nick"]\ndtype = "float32"\n[[adapters]]\nname = "blue"\naliases = ["azure"]\n'
     )
-    keys = {}
-    for name, limits in KEYS.items():
-        done = llmserve("keys", "create", name, *limits, "--file", folder / "keys.json")
-        done.check_returncode()
-        keys[name] = done.stdout.strip()
+    keys = made_keys(folder / "keys.json")
     with running_server(
         folder,
         "base",
