@@ -5,7 +5,7 @@ from __future__ import annotations
 from loguru import logger
 
 from llmserve.domain import AdapterSource, AdapterSpec
-from llmserve.errors import LLMServeError, ModelNotFound
+from llmserve.errors import ConfigurationError, InvalidRequest, LLMServeError, ModelNotFound
 from llmserve.operations.desired import Change, Desired, DesiredAdapter
 from llmserve.registry.adapter_loader import AdapterLoader
 from llmserve.registry.adapter_sources import AdapterSources
@@ -55,7 +55,7 @@ class AdapterOperations:
         try:
             await self._loader.load(model, adapter)
             if adapter.error is not None:
-                raise adapter.error
+                raise _told(adapter.error)
         except LLMServeError:
             if adapter is not before:  # it must not stay behind
                 self._registry.remove_adapter(model, adapter)
@@ -108,6 +108,13 @@ class AdapterOperations:
 
     def _cut_short(self, adapter: ServedAdapter, error: LLMServeError) -> None:
         self._service.cut_short(error=error, adapter=adapter)
+
+
+def _told(error: LLMServeError) -> LLMServeError:
+    """To whoever asked for it, what cannot be downloaded is a mistake of theirs."""
+    if isinstance(error, ConfigurationError):
+        return InvalidRequest(error.message, param="source")
+    return error
 
 
 def _is_same(one: AdapterSpec, other: AdapterSpec) -> bool:
