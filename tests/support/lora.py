@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
-
 MODULES = ("q_proj", "v_proj")
 
 
 def make_lora(base: Path, folder: Path, *, seed: int, rank: int = 4, size: float = 0.5) -> Path:
     """One for the base in this folder, large enough to change what it says."""
+    # Imported here: it takes seconds, and most need the config alone.
+    import torch
+    from safetensors import safe_open
+    from safetensors.torch import save_file
+
     source = torch.Generator().manual_seed(seed)
     tensors = {}
     with safe_open(base / "model.safetensors", framework="pt") as file:
