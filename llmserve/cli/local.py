@@ -101,7 +101,7 @@ def generate(
 
 @with_settings(only=frozenset({"models_dir"}))
 def models(loaded: LoadedSettings) -> None:
-    """List the models under models/, and their adapters; those that cannot be served, with why."""
+    """List the models under models/, and their adapters."""
     from rich.console import Console
     from rich.table import Table
 
