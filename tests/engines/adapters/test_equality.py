@@ -4,7 +4,6 @@ ranks and modules, beside rows without any; in both engines."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -77,7 +76,8 @@ def test_rows_of_a_batch_say_what_peft_says(family: Family, kind: EngineKind) ->
             assert [info.name for info in engine.adapters] == list(family.adapters)
             assert engine.info.adapter_bytes == sum(info.num_bytes for info in engine.adapters)
             asked = {key: Asked(engine, key[1], COUNT, adapter=key[0]) for key in family.expected}
-            told = dict(zip(asked, await asyncio.gather(*(a.tokens() for a in asked.values()))))
+            answers = await asyncio.gather(*(each.tokens() for each in asked.values()))
+            told = dict(zip(asked, answers, strict=True))
             assert told == family.expected
             changed = [key for key in told if told[key] != family.expected[None, key[1]]]
             assert len({key[0] for key in changed}) == len(family.adapters), "each changes answers"
