@@ -115,6 +115,8 @@ class Watchdog:
         name, metrics = model.spec.name, self._metrics
         metrics.model_loaded.labels(name).set(model.status is ModelStatus.READY)
         metrics.model_memory.labels(name).set(model.memory_bytes)
+        loaded = sum(adapter.info is not None for adapter in model.adapters.values())
+        metrics.adapters_loaded.labels(name).set(loaded)
         # A series that is there can be seen to stay at 0.
         preemptions = metrics.preemptions.labels(name)
         if model.engine is None:

@@ -181,7 +181,10 @@ def test_series_of_requests_have_the_adapters_name_and_the_queue_its_bases() -> 
                 h.engine.say(h.engine.running[0], "x")
                 h.engine.finish_all()
                 await events_of(generation)
+            loader = Loader(h.registry, lambda spec: h.engine)
+            Watchdog(h.service, h.registry, loader, h.metrics, 60.0, None).beat()
             lines = h.metrics.render().decode()
+            assert 'llmserve_adapters_loaded{model="fake"} 1.0' in lines
             assert 'llmserve_generation_tokens_total{model="fake:a"} 1.0' in lines
 
     run(test)
