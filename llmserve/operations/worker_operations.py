@@ -67,8 +67,8 @@ class WorkerOperations:
             name = model.spec.name if adapter is None else f"{model.spec.name}:{adapter.name}"
             work = asyncio.ensure_future(self._carry_out(command, model, adapter))
             try:
-                async for message in self._progress(work, model):
-                    yield message | {"name": name}
+                async for message in self._progress(work, model, adapter):
+                    yield message
                 extra = work.result()
             finally:
                 work.cancel()
@@ -213,13 +213,16 @@ class WorkerOperations:
             raise model.error
 
     async def _progress(
-        self, work: asyncio.Future[Reply], model: ServedModel
+        self, work: asyncio.Future[Reply], model: ServedModel, adapter: AdapterSource | None
     ) -> AsyncGenerator[Reply]:
         """What the model says of itself, whenever that changes, until the work is done."""
         last: Reply | None = None
         while not work.done():
             await asyncio.wait({work}, timeout=POLL_SECONDS)
             message = {"event": "progress"} | self._status.model(model)
+            known = None if adapter is None else model.adapters.get(adapter.name)
+            if known is not None and model.status is ModelStatus.READY:
+                message |= {"name": known.name, "status": known.status.value}
             if message != last and not work.done():
                 yield message
                 last = message

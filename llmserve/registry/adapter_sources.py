@@ -64,8 +64,11 @@ class AdapterSources:
     def _allowed(self, source: str) -> Path:
         """The path, if it leads below one of the folders: as it is written, or with all links
         followed. Links in there are the operator's own."""
-        path = Path(os.path.abspath(Path(source).expanduser()))  # noqa: PTH100  # without a `..`
-        resolved = path.resolve()
+        try:
+            path = Path(os.path.abspath(Path(source).expanduser()))  # noqa: PTH100  # without a `..`
+            resolved = path.resolve()
+        except (OSError, RuntimeError, ValueError) as error:  # links in a ring, nobody's home, NUL
+            raise InvalidRequest(f"{source[:200]!r} is no path: {error}", param="source") from None
         for folder in self._folders:
             written, real = folder.absolute(), folder.resolve()
             if path.is_relative_to(written) or resolved.is_relative_to(real):

@@ -120,22 +120,23 @@ class Registry:
         specs = {one.name: one for one in spec.adapters}
         added = {name: one.spec for name, one in old.adapters.items() if one.was_added}
         for name, one in (specs | added).items():
-            new.adapters[name] = adapter = self._adapter(new, one)
             before = old.adapters.get(name)
-            if before is not None:
-                adapter.was_added = before.was_added
-                adapter.is_on_demand = before.is_on_demand
-                adapter.is_initial |= before.status is ModelStatus.READY
-                adapter.is_initial &= before.is_on_demand
+            new.adapters[name] = (
+                self._adapter(new, one) if before is None else self._successor_of(before, new, one)
+            )
         return new
 
     def replace(self, old: ServedModel, new: ServedModel) -> None:
-        """From now on requests get the new incarnation.
+        """From now on requests get the new incarnation, and so does what an operator has added to
+        the old one meanwhile.
 
         Raises:
             ModelBroken: as `check`; nothing has changed.
         """
         self._check(new)
+        for name, adapter in old.adapters.items():
+            if adapter.was_added and name not in new.adapters:
+                new.adapters[name] = self._successor_of(adapter, new, adapter.spec)
         self._forget_names(old)
         self._put(new)
 
@@ -244,6 +245,16 @@ class Registry:
             is_pinned=bool(self._pinned.intersection((*names, *every_adapter(model.names)))),
             is_initial=spec.is_initial,
         )
+
+    def _successor_of(
+        self, old: ServedAdapter, model: ServedModel, spec: AdapterSpec
+    ) -> ServedAdapter:
+        adapter = self._adapter(model, spec)
+        adapter.was_added = old.was_added
+        adapter.is_on_demand = old.is_on_demand
+        is_loaded = old.status is ModelStatus.READY
+        adapter.is_initial = old.is_on_demand and (spec.is_initial or is_loaded)
+        return adapter
 
     def _check(self, model: ServedModel) -> None:
         added = (name for one in model.adapters.values() for name in one.names)

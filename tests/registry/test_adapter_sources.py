@@ -55,6 +55,13 @@ def test_links_are_the_operators_own(tmp_path: Path, base: ModelSpec) -> None:
         assert sources(tmp_path).spec(base, AdapterSource("a", f"{tmp_path}/{path}")).path
 
 
+def test_what_is_no_path_is_refused(tmp_path: Path, base: ModelSpec) -> None:
+    (tmp_path / "allowed" / "ring").symlink_to(tmp_path / "allowed" / "ring")
+    for path in ("~nobody-at-all/x", "/a\0b", f"{tmp_path}/allowed/ring"):
+        with pytest.raises(InvalidRequest, match="is no path"):
+            sources(tmp_path).spec(base, AdapterSource("a", path))
+
+
 def test_what_is_neither_a_path_nor_a_hub_id_is_refused(tmp_path: Path, base: ModelSpec) -> None:
     for source in ("a b", "org/a/b", "s3://bucket"):
         with pytest.raises(InvalidRequest, match="neither a folder here nor a hub id"):
