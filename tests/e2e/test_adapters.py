@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import grpc
 import httpx
 import openai
 import pytest
@@ -22,11 +23,14 @@ from engines.batching.asked import Asked, engine_of, tokenizer_of
 from lora import make_lora, write_config
 from programs import llmserve
 from server import Server, running_server
+from websockets.sync.client import connect
 
 from llmserve.admission.credential import digest, new_credential
 from llmserve.admission.key_file import KeyFile
 from llmserve.admission.key_record import KeyRecord
 from llmserve.domain import AdapterSpec
+from llmserve.proto.v1 import generation_pb2 as pb
+from llmserve.proto.v1.generation_pb2_grpc import GenerationStub
 
 ADMIN = {"Authorization": "Bearer the-operator"}
 PROMPT = "Once upon a time"
@@ -130,6 +134,8 @@ def box(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Iterator[
         admin_keys="the-operator",
         keys_file=folder / "keys.json",
         accounting_log=folder / "usage.jsonl",
+        jobs_dir=folder / "jobs",
+        grpc_port=0,
     ) as server:
         server.wait_for_log("is ready after", times=2)
         yield Box(server, folder, keys)
@@ -288,6 +294,59 @@ def test_other_routes_take_an_adapters_name(box: Box) -> None:
         headers = box.headers() | {"anthropic-version": "2023-06-01"}
         answer = httpx.post(box.server.url + path, json=body, headers=headers, timeout=60)
         assert answer.status_code == 200, (path, answer.text)
+
+
+def test_grpc_and_websockets_take_an_adapters_name(box: Box, expected: dict[str, str]) -> None:
+    options = pb.Options(sampling=pb.Sampling(temperature=0, max_tokens=COUNT, ignore_eos=True))
+    metadata = (("authorization", box.headers()["Authorization"]),)
+    with grpc.insecure_channel(box.server.grpc_address) as channel:
+        stub: Any = GenerationStub(channel)
+        call = stub.Generate(
+            pb.GenerateRequest(model="nick:blue", text=PROMPT, options=options), metadata=metadata
+        )
+        told = [event.delta.text for event in call if event.WhichOneof("event") == "delta"]
+        listed = stub.ListModels(pb.ListModelsRequest(), metadata=metadata).models
+    assert "".join(told) == expected["base:blue"]
+    assert "base:blue" in {model.name for model in listed}
+    ask = {"prompt": PROMPT, "max_tokens": COUNT, "temperature": 0, "ignore_eos": True}
+    url = box.server.url.replace("http", "ws") + "/ws"
+    with connect(url, additional_headers=box.headers()) as socket:
+        for name in ("red", "blue"):
+            socket.send(json.dumps(ask | {"id": name, "model": f"base:{name}"}))
+        texts = {"red": "", "blue": ""}
+        open_ids = set(texts)
+        while open_ids:
+            frame = json.loads(socket.recv(timeout=30))
+            if frame["type"] == "token":
+                texts[frame["id"]] += frame["token"]
+            elif frame["type"] == "done":
+                open_ids.discard(frame["id"])
+            else:
+                assert frame["type"] != "error", frame
+    assert texts == {name: expected[f"base:{name}"] for name in texts}
+
+
+def test_lines_of_a_batch_are_for_adapters(box: Box, expected: dict[str, str]) -> None:
+    names = ["base:red", "base", "base:blue", "base:green"]
+    body = {"prompt": PROMPT, "max_tokens": COUNT, "temperature": 0, "ignore_eos": True}
+    lines = [
+        {"custom_id": n, "method": "POST", "url": "/v1/completions", "body": body | {"model": n}}
+        for n in names
+    ]
+    client = openai.OpenAI(base_url=box.server.url + "/v1", api_key=box.keys["all"])
+    content = b"".join(json.dumps(line).encode() + b"\n" for line in lines)
+    file = client.files.create(file=("lines.jsonl", content), purpose="batch")
+    batch = client.batches.create(
+        input_file_id=file.id, endpoint="/v1/completions", completion_window="24h"
+    )
+    wait_until(lambda: client.batches.retrieve(batch.id).status == "completed", "it is over")
+    output = client.batches.retrieve(batch.id).output_file_id
+    assert output is not None
+    told = {}
+    for line in client.files.content(output).text.splitlines():
+        answer = json.loads(line)
+        told[answer["custom_id"]] = answer["response"]["body"]["choices"][0]["text"]
+    assert told == {name: expected[name] for name in names}
 
 
 def test_series_and_accounting_have_the_adapters_name(box: Box) -> None:
