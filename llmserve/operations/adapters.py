@@ -46,20 +46,19 @@ class AdapterOperations:
         is_same = before is not None and _is_same(before.spec, spec)
         if before is not None and (anew or not is_same or before.status is ModelStatus.BROKEN):
             await self._loader.unload(model, before, self._cut_short)
-        if before is None or not is_same:
-            adapter = self._registry.add_adapter(model, spec)
-        else:
-            adapter = before
-        adapter.was_added = wanted.source is not None or (is_same and adapter.was_added)
-        adapter.is_on_demand = True
+        adapter = before
         try:
+            if adapter is None or not is_same:
+                adapter = self._registry.add_adapter(model, spec)
+            adapter.was_added = wanted.source is not None or (is_same and adapter.was_added)
+            adapter.is_on_demand = True
             await self._loader.load(model, adapter)
             if adapter.error is not None:
                 raise _told(adapter.error)
         except LLMServeError:
-            if adapter is not before:  # it must not stay behind
+            if adapter is not None and adapter is not before:  # it must not stay behind
                 self._registry.remove_adapter(model, adapter)
-            if before is not None and adapter is not before:
+            if before is not None:
                 before.is_on_demand = was_on_demand
                 self._registry.put_adapter(model, before)
             raise

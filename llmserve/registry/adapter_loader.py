@@ -50,6 +50,7 @@ class AdapterLoader:
         self._most = most
         self._unload_seconds = unload_seconds
         self._loads: dict[ServedAdapter, asyncio.Task[None]] = {}
+        self._unloads: set[asyncio.Task[None]] = set()
         self._expected: Counter[ServedAdapter] = Counter()
 
     async def acquire(
@@ -124,8 +125,28 @@ class AdapterLoader:
         timeout_seconds: float | None = None,
     ) -> None:
         """Take no new requests, let open streams finish until the deadline, let go. It stays so
-        until an operator loads it again."""
+        until an operator loads it again. What was begun goes on if its caller leaves."""
         adapter.is_on_demand = False
+        unloading = self._unload(model, adapter, cut_short, timeout_seconds)
+        task = asyncio.create_task(unloading, name=f"unload-{adapter.name}")
+        self._unloads.add(task)
+        task.add_done_callback(self._unloads.discard)
+        await asyncio.shield(task)
+
+    async def close(self) -> None:
+        """Stop loading and unloading."""
+        tasks = [*self._loads.values(), *self._unloads]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _unload(
+        self,
+        model: ServedModel,
+        adapter: ServedAdapter,
+        cut_short: CutShort,
+        timeout_seconds: float | None,
+    ) -> None:
         async with model.adapters_turn:
             if adapter.status is ModelStatus.BROKEN:
                 adapter.status, adapter.error = ModelStatus.UNLOADED, None
@@ -141,13 +162,6 @@ class AdapterLoader:
                                adapter.name, adapter.open_leases)  # fmt: skip
                 cut_short(adapter, ModelUnloaded(f"{adapter.name!r} was unloaded"))
             await self._drop(model, adapter)
-
-    async def close(self) -> None:
-        """Stop loading."""
-        tasks = list(self._loads.values())
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
 
     def _load_is_over(self, adapter: ServedAdapter, task: asyncio.Task[None]) -> None:
         del self._loads[adapter]

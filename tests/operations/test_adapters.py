@@ -122,6 +122,8 @@ def test_what_replaces_another_and_fails_leaves_that_one_as_it_was(models: Path)
             told = await w.load("base:own", models / "late")
             assert told["event"] == "error"
             w.engines["base"].load_errors.clear()
+            told = await w.load("base:own", models / "late", "base")
+            assert "the name 'base' belongs to 'base'" in told["error"]["message"]
             model = w.registry.find("base")
             await w.loader.adapters.acquire(model, model.adapters["own"], 1.0)
             assert w.loaded == {"own": models / "base" / "adapters" / "own"}

@@ -345,6 +345,25 @@ def test_open_streams_end_before_an_unload_or_are_cut_short_at_its_deadline() ->
     run(test)
 
 
+def test_an_unload_goes_on_when_whoever_asked_for_it_has_left() -> None:
+    async def test() -> None:
+        async with shelf() as s:
+            adapter = await s.acquire("a")
+            with s.registry.lease(s.model, adapter):
+                unloading = asyncio.create_task(s.unload("a"))
+                async with asyncio.timeout(10):
+                    while adapter.status is ModelStatus.READY:
+                        await asyncio.sleep(0)
+                unloading.cancel()
+                await asyncio.gather(unloading, return_exceptions=True)
+                assert adapter.status is ModelStatus.UNLOADING
+            async with asyncio.timeout(10):
+                while s.loaded:
+                    await asyncio.sleep(0)
+
+    run(test)
+
+
 def test_adapters_go_with_their_base_and_come_again_with_requests() -> None:
     async def test() -> None:
         async with shelf(on_demand=True, initial="b") as s:
