@@ -14,6 +14,7 @@ from torch import nn
 from torch.nn.functional import linear
 
 from llmserve.engines.adapters.adapter import Adapter, LinearShape, LowRank
+from llmserve.engines.adapters.pace import Pause, no_pause
 from llmserve.engines.adapters.segment import Segment
 
 OUTPUT_HEAD: Final = "adapters on the output head are not served"
@@ -55,7 +56,7 @@ class HookedAdapters:
         self._attached: dict[int, Prepared] = {}
         self._hooks: dict[str, Any] = {}
 
-    def prepare(self, adapter: Adapter) -> Prepared:
+    def prepare(self, adapter: Adapter, pause: Pause = no_pause) -> Prepared:
         """Copies of its own."""
         dtype = self._model.dtype
         pairs = {}
@@ -64,6 +65,7 @@ class HookedAdapters:
             pairs[name] = LowRank(
                 pair.down.to(device, dtype).contiguous(), pair.up.to(device, dtype).contiguous()
             )
+            pause()
         return Prepared(pairs)
 
     def attach(self, adapter_id: int, prepared: Prepared) -> None:
