@@ -158,6 +158,8 @@ class AdapterSet:
         self, spec: AdapterSpec, folder: Path, host: AdapterHost
     ) -> tuple[AdapterInfo, Any]:
         """On a thread of its own."""
+        import torch
+
         from llmserve.engines.adapters.adapter import read_adapter
         from llmserve.engines.adapters.unservable import Unservable
 
@@ -172,7 +174,12 @@ class AdapterSet:
             logger.warning(
                 "model {}: adapter {} was trained on {}", self._model, spec.name, adapter.base
             )
-        prepared = host.prepare(adapter, pause)
+        try:
+            prepared = host.prepare(adapter, pause)
+        except (MemoryError, torch.OutOfMemoryError):
+            raise OutOfMemory(
+                f"the device has no room for adapter {spec.name!r}; unload others"
+            ) from None
         info = AdapterInfo(spec.name, adapter.rank, prepared.num_bytes, tuple(adapter.pairs))
         return info, prepared
 
