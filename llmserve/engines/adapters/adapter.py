@@ -11,6 +11,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from llmserve.engines.adapters.config import LoraConfig
+from llmserve.engines.adapters.pace import Pause, no_pause
 from llmserve.engines.adapters.unservable import Unservable
 
 FILE: Final = "adapter_model.safetensors"
@@ -63,14 +64,14 @@ class Adapter:
         return max(pair.rank for pair in self.pairs.values())
 
 
-def read_adapter(folder: Path, layers: Layers, max_rank: int) -> Adapter:
-    """Blocks.
+def read_adapter(folder: Path, layers: Layers, max_rank: int, pause: Pause = no_pause) -> Adapter:
+    """Blocks, and pauses after each matrix.
 
     Raises:
         Unservable: files are missing or unreadable, or do not fit to the model or to `max_rank`.
     """
     config = LoraConfig.read(folder)
-    tensors = _read(folder)
+    tensors = _read(folder, pause)
     names = {name.removeprefix(PREFIX).rsplit(".lora_", 1)[0] for name in tensors}
     _check_targets(config, names, layers)
     pairs = {}
@@ -81,12 +82,13 @@ def read_adapter(folder: Path, layers: Layers, max_rank: int) -> Adapter:
         pair = LowRank(down, up * config.scale_of(module))
         _check_shape(module, pair, config.rank_of(module), layers[module], max_rank)
         pairs[module] = pair
+        pause()
     if not pairs:
         raise Unservable(f"{FILE} has no matrices")
     return Adapter(config.base, pairs)
 
 
-def _read(folder: Path) -> dict[str, torch.Tensor]:
+def _read(folder: Path, pause: Pause) -> dict[str, torch.Tensor]:
     path = folder / FILE
     if not path.exists():
         if path.with_suffix(".bin").exists():
@@ -102,6 +104,7 @@ def _read(folder: Path) -> dict[str, torch.Tensor]:
                 if not (name.startswith(PREFIX) and name.endswith(_PARTS)):
                     raise Unservable(f"{FILE} has {name!r}, which is not served")
                 tensors[name] = file.get_tensor(name).float()
+                pause()
     except (OSError, SafetensorError) as error:
         raise Unservable(f"{FILE} cannot be read: {error}") from None
     return tensors

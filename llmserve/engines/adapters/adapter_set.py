@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from loguru import logger
 
 from llmserve.domain import AdapterInfo, AdapterSpec, Failed, GenerationRequest
+from llmserve.engines.adapters.pace import Pace
 from llmserve.engines.adapters.segment import NO_ADAPTER
 from llmserve.errors import InvalidRequest, LLMServeError, ModelUnloaded, OutOfMemory
 
@@ -157,11 +158,14 @@ class AdapterSet:
         self, spec: AdapterSpec, folder: Path, host: AdapterHost
     ) -> tuple[AdapterInfo, Any]:
         """On a thread of its own."""
+        import torch
+
         from llmserve.engines.adapters.adapter import read_adapter
         from llmserve.engines.adapters.unservable import Unservable
 
+        pause = Pace()
         try:
-            adapter = read_adapter(folder, host.layers(), self._max_rank)
+            adapter = read_adapter(folder, host.layers(), self._max_rank, pause)
         except Unservable as reason:
             raise InvalidRequest(f"adapter {spec.name!r} cannot be served: {reason}") from None
         except MemoryError:
@@ -170,7 +174,12 @@ class AdapterSet:
             logger.warning(
                 "model {}: adapter {} was trained on {}", self._model, spec.name, adapter.base
             )
-        prepared = host.prepare(adapter)
+        try:
+            prepared = host.prepare(adapter, pause)
+        except (MemoryError, torch.OutOfMemoryError):
+            raise OutOfMemory(
+                f"the device has no room for adapter {spec.name!r}; unload others"
+            ) from None
         info = AdapterInfo(spec.name, adapter.rank, prepared.num_bytes, tuple(adapter.pairs))
         return info, prepared
 

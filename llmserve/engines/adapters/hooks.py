@@ -14,7 +14,9 @@ from torch import nn
 from torch.nn.functional import linear
 
 from llmserve.engines.adapters.adapter import Adapter, LinearShape, LowRank
+from llmserve.engines.adapters.pace import Pause, no_pause
 from llmserve.engines.adapters.segment import Segment
+from llmserve.errors import InvalidRequest
 
 OUTPUT_HEAD: Final = "adapters on the output head are not served"
 
@@ -46,17 +48,24 @@ def linear_layers(model: Any) -> dict[str, LinearShape]:
 
 class HookedAdapters:
     """Attached and detached on any thread; `active` tells the thread that computes which rows have
-    which adapter. Without adapters the model has no hooks."""
+    which adapter. Without adapters the model has no hooks. `refusal` says why it takes none."""
 
     def __init__(self, model: Any, active: Callable[[], Sequence[Segment]]) -> None:
         self._model = model
         self._active = active
+        self.refusal: str | None = None
         self._lock = threading.Lock()
         self._attached: dict[int, Prepared] = {}
         self._hooks: dict[str, Any] = {}
 
-    def prepare(self, adapter: Adapter) -> Prepared:
-        """Copies of its own."""
+    def prepare(self, adapter: Adapter, pause: Pause = no_pause) -> Prepared:
+        """Copies of its own.
+
+        Raises:
+            InvalidRequest: the model takes none; says why.
+        """
+        if self.refusal is not None:
+            raise InvalidRequest(f"this model takes no adapters: {self.refusal}")
         dtype = self._model.dtype
         pairs = {}
         for name, pair in adapter.pairs.items():
@@ -64,6 +73,7 @@ class HookedAdapters:
             pairs[name] = LowRank(
                 pair.down.to(device, dtype).contiguous(), pair.up.to(device, dtype).contiguous()
             )
+            pause()
         return Prepared(pairs)
 
     def attach(self, adapter_id: int, prepared: Prepared) -> None:

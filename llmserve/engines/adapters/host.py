@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 from llmserve.engines.adapters.adapter import Adapter, Layers
+from llmserve.engines.adapters.pace import Pause
 
 
 class AdapterHost(Protocol):
@@ -15,9 +16,9 @@ class AdapterHost(Protocol):
         """What adapters may change."""
         ...
 
-    def prepare(self, adapter: Adapter) -> Any:
-        """The adapter as it is computed with; has its `num_bytes`. Blocks; touches nothing that
-        runs."""
+    def prepare(self, adapter: Adapter, pause: Pause) -> Any:
+        """The adapter as it is computed with; has its `num_bytes`. Blocks, pausing often; touches
+        nothing that runs."""
         ...
 
     async def attach(self, adapter_id: int, prepared: Any) -> None:

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from llmserve.engines.adapters.adapter import Adapter, Layers
 from llmserve.engines.adapters.hooks import linear_layers
+from llmserve.engines.adapters.pace import Pause
 from llmserve.engines.batching.compute.step_adapters import StepAdapters
 from llmserve.engines.batching.loop import StepLoop
 
@@ -30,8 +31,8 @@ class LoopAdapters:
     def layers(self) -> Layers:
         return self._layers
 
-    def prepare(self, adapter: Adapter) -> Any:
-        return self._adapters.prepare(adapter)
+    def prepare(self, adapter: Adapter, pause: Pause) -> Any:
+        return self._adapters.prepare(adapter, pause)
 
     async def attach(self, adapter_id: int, prepared: Any) -> None:
         await asyncio.wrap_future(

@@ -9,6 +9,7 @@ from typing import Any
 
 from llmserve.engines.adapters.adapter import Adapter, Layers
 from llmserve.engines.adapters.hooks import HookedAdapters, Prepared, linear_layers
+from llmserve.engines.adapters.pace import Pause
 from llmserve.engines.adapters.segment import NO_ADAPTER, Segment
 
 
@@ -23,8 +24,8 @@ class ThreadAdapters:
     def layers(self) -> Layers:
         return self._layers
 
-    def prepare(self, adapter: Adapter) -> Prepared:
-        return self._hooked.prepare(adapter)
+    def prepare(self, adapter: Adapter, pause: Pause) -> Prepared:
+        return self._hooked.prepare(adapter, pause)
 
     async def attach(self, adapter_id: int, prepared: Prepared) -> None:
         self._hooked.attach(adapter_id, prepared)

@@ -101,8 +101,7 @@ def _itl_table(quiet: list[float], beside: list[float], loads: list[float]) -> l
         ("max", max),
     ]
     lines = [
-        f"One stream's inter-token latency beside {len(loads)} loads, which took "
-        f"{1e3 * statistics.median(loads):.0f} ms each (median):",
+        f"One stream's inter-token latency beside {len(loads)} loads:",
         "",
         "| | alone, ms | beside, ms | beside ÷ median alone |",
         "| --- | ---: | ---: | ---: |",
@@ -110,7 +109,7 @@ def _itl_table(quiet: list[float], beside: list[float], loads: list[float]) -> l
     for name, of in figures:
         alone, busy = of(quiet), of(beside)
         lines.append(f"| {name} | {1e3 * alone:.1f} | {1e3 * busy:.1f} | {busy / median:.2f} × |")
-    return lines
+    return [*lines, "", f"A load took {1e3 * statistics.median(loads):.0f} ms (median)."]
 
 
 def _p99(values: list[float]) -> float:

@@ -10,17 +10,20 @@ from typing import Any
 import torch
 
 from llmserve.domain import LoadProgress
+from llmserve.engines.adapters.hooks import HookedAdapters
+from llmserve.engines.batching.compute.forward import Forward
 from llmserve.engines.batching.compute.grouped_attention import GroupedAttention
 from llmserve.engines.batching.compute.kv_cache import KVCache, LayerShape
 from llmserve.engines.batching.compute.model_computation import ModelComputation
 from llmserve.engines.batching.compute.native.attention import NativeAttention
-from llmserve.engines.batching.compute.native.decoder import NativeDecoder, build_native
+from llmserve.engines.batching.compute.native.decoder import build_native
 from llmserve.engines.batching.compute.native.kernels import Kernels
 from llmserve.engines.batching.compute.native.linears import pack_linears
 from llmserve.engines.batching.compute.runner import Runner
 from llmserve.engines.batching.compute.sampling.native_sampler import NativeSampler
 from llmserve.engines.batching.compute.sampling.torch_sampler import sample_tokens
 from llmserve.engines.batching.compute.sizing import CacheOptions, cpu_cache_size
+from llmserve.engines.batching.compute.step_adapters import StepAdapters
 from llmserve.engines.batching.compute.transformers_forward import TransformersForward
 from llmserve.engines.progress import OnProgress
 from llmserve.engines.weights.loading import LoadedModel
@@ -41,7 +44,7 @@ def build_on_cpu(
     else:
         on_progress(LoadProgress("compiling"))
         kernels = Kernels.load(cache_dir)
-    forward, description, close = _forward(loaded.model, kernels)
+    forward, adapters, description, close = _forward(loaded.model, kernels)
     sampler = sample_tokens if isinstance(kernels, str) else NativeSampler(kernels)
     dtype = loaded.model.dtype
     size = cpu_cache_size(
@@ -56,22 +59,23 @@ def build_on_cpu(
     )
     runner = Runner(forward, cache, loaded.device, sampler)
     return ModelComputation(
-        cache, description, size.arithmetic, tokens_per_step, runner, close, forward.adapters
+        cache, description, size.arithmetic, tokens_per_step, runner, close, adapters
     )
 
 
 def _forward(
     model: Any, kernels: Kernels | str
-) -> tuple[NativeDecoder | TransformersForward, str, Callable[[], None]]:
-    """The forward, a description of it, and how to close it; `kernels` may be the reason why there
-    are none."""
+) -> tuple[Forward, StepAdapters, str, Callable[[], None]]:
+    """The forward, what attaches adapters to it, a description, and how to close it; `kernels` may
+    be the reason why there are none."""
     if isinstance(kernels, str):
         plain = TransformersForward(model, GroupedAttention())
-        return plain, f"transformers' code, attention in torch ({kernels})", plain.close
+        description = f"transformers' code, attention in torch ({kernels})"
+        return plain, HookedAdapters(model, plain.segments), description, plain.close
     instructions = "AMX" if kernels.has_tiles() else "AVX-512"
     native = build_native(model, kernels)
     if not isinstance(native, str):
-        return native, f"native kernels ({instructions})", _nothing
+        return native, native.adapters, f"native kernels ({instructions})", _nothing
     packed = pack_linears(model, kernels)
     plain = TransformersForward(model, NativeAttention(kernels, GroupedAttention()))
     if isinstance(packed, str):
@@ -79,7 +83,7 @@ def _forward(
     else:
         parts, reasons = f"attention and {packed} linear layers", native
     description = f"transformers' code, {parts} by native kernels ({instructions}): {reasons}"
-    return plain, description, plain.close
+    return plain, HookedAdapters(model, plain.segments), description, plain.close
 
 
 def _free_bytes() -> int:

@@ -5,14 +5,15 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 from llmserve.engines.adapters.adapter import Adapter
+from llmserve.engines.adapters.pace import Pause
 
 
 class StepAdapters(Protocol):
     """`prepare` is for any thread; the rest belongs to the thread that computes, between two
     steps."""
 
-    def prepare(self, adapter: Adapter) -> Any:
-        """The adapter as steps take it; has its `num_bytes`. Blocks."""
+    def prepare(self, adapter: Adapter, pause: Pause) -> Any:
+        """The adapter as steps take it; has its `num_bytes`. Blocks, pausing often."""
         ...
 
     def attach(self, adapter_id: int, prepared: Any) -> None:

@@ -14,7 +14,6 @@ import torch
 from transformers import AttentionInterface
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from llmserve.engines.adapters.hooks import HookedAdapters
 from llmserve.engines.adapters.segment import Segment
 from llmserve.engines.batching.compute.attention import Attention, Variant
 from llmserve.engines.batching.compute.batch import Batch
@@ -27,14 +26,12 @@ _naming: Final = threading.Lock()
 
 
 class TransformersForward:
-    """A `Forward` through the model's own modules. `close` releases the name of its attention.
-    `adapters` of the model add to what its layers compute."""
+    """A `Forward` through the model's own modules. `close` releases the name of its attention."""
 
     def __init__(self, model: Any, attention: Attention) -> None:
         self._model = model
         self._attention = attention
         self._step: tuple[Batch, KVCache] | None = None
-        self.adapters = HookedAdapters(model, self._segments)
         self._is_closed = False
         self._previous = model.config.get_text_config(decoder=True)._attn_implementation
         self._name = _take_name()
@@ -72,7 +69,8 @@ class TransformersForward:
             ALL_ATTENTION_FUNCTIONS._global_mapping.pop(self._name, None)
             _names.discard(self._name)
 
-    def _segments(self) -> tuple[Segment, ...]:
+    def segments(self) -> tuple[Segment, ...]:
+        """Which rows of the step that is computed have which adapter."""
         return () if self._step is None else self._step[0].segments
 
     def _attend(

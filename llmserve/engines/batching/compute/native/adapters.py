@@ -10,7 +10,7 @@ from typing import Final
 import torch
 
 from llmserve.engines.adapters.adapter import Adapter
-from llmserve.engines.adapters.adapter import LowRank as Pair
+from llmserve.engines.adapters.pace import Pause, no_pause
 from llmserve.engines.adapters.segment import Segment
 from llmserve.engines.batching.compute.native.kernels import (
     PANEL_ROWS,
@@ -24,6 +24,15 @@ SITES: Final = (
     *(f"mlp.{name}" for name in ("gate_proj", "up_proj", "down_proj")),
 )
 """`Site` in low_rank.h."""
+GROUPS: Final = ((0, 1, 2), (3,), (4, 5), (6,))
+"""Sites that read the same rows."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Matrix:
+    place: int
+    numbers: torch.Tensor
+    is_down: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,18 +56,21 @@ class NativeAdapters:
         self._num_layers = num_layers
         self._attached: dict[int, Packed] = {}
 
-    def prepare(self, adapter: Adapter) -> Packed:
-        """Pack both matrices of every module, those of a layer side by side."""
-        found = list(self._places(adapter))
-        sizes = [size for _, pair in found for size in self._sizes(pair)]
-        memory = self._kernels.allocate(sum(sizes))
-        parts = iter(torch.split(memory, sizes))
+    def prepare(self, adapter: Adapter, pause: Pause = no_pause) -> Packed:
+        """Pack all matrices, in the order in which a step reads them."""
         table = (LowRank * (self._num_layers * len(SITES)))()
-        for place, pair in found:
-            down, up = next(parts), next(parts)
-            self._kernels.pack(pair.down.bfloat16(), down)
-            up.copy_(_panels(pair.up.bfloat16()).flatten())
-            table[place] = LowRank(down.data_ptr(), up.data_ptr(), pair.rank)
+        matrices = list(self._matrices(adapter))
+        sizes = [self._size(matrix) for matrix in matrices]
+        memory = self._kernels.allocate(sum(sizes))
+        for matrix, part in zip(matrices, torch.split(memory, sizes), strict=True):
+            entry = table[matrix.place]
+            if matrix.is_down:
+                self._kernels.pack(matrix.numbers.bfloat16(), part)
+                entry.down, entry.rank = part.data_ptr(), len(matrix.numbers)
+            else:
+                part.copy_(_panels(matrix.numbers.bfloat16()).flatten())
+                entry.up = part.data_ptr()
+            pause()
         return Packed(memory, table)
 
     def attach(self, adapter_id: int, prepared: Packed) -> None:
@@ -82,16 +94,26 @@ class NativeAdapters:
             )
         )
 
-    def _places(self, adapter: Adapter) -> Iterator[tuple[int, Pair]]:
+    def _matrices(self, adapter: Adapter) -> Iterator[_Matrix]:
         for layer in range(self._num_layers):
-            for number, site in enumerate(SITES):
-                pair = adapter.pairs.get(f"model.layers.{layer}.{site}")
-                if pair is not None:
-                    yield layer * len(SITES) + number, pair
+            for group in GROUPS:
+                pairs = {
+                    layer * len(SITES) + site: adapter.pairs.get(_name(layer, site))
+                    for site in group
+                }
+                found = [(place, pair) for place, pair in pairs.items() if pair is not None]
+                yield from (_Matrix(place, pair.down, True) for place, pair in found)
+                yield from (_Matrix(place, pair.up, False) for place, pair in found)
 
-    def _sizes(self, pair: Pair) -> tuple[int, int]:
-        rank, depth = pair.down.shape
-        return self._kernels.packed_numbers(rank, depth), len(pair.up) * (rank + rank % 2)
+    def _size(self, matrix: _Matrix) -> int:
+        rows, depth = matrix.numbers.shape
+        if matrix.is_down:
+            return self._kernels.packed_numbers(rows, depth)
+        return rows * (depth + depth % 2)
+
+
+def _name(layer: int, site: int) -> str:
+    return f"model.layers.{layer}.{SITES[site]}"
 
 
 def _panels(up: torch.Tensor) -> torch.Tensor:

@@ -32,24 +32,68 @@ struct Segment {
     const LowRank* table;
 };
 
-// The sites whose results are columns of one product, and where theirs are.
+// Panels of one site among those of a product: `count` from its own `first` on, which are every
+// `step`-th of the product's from `place` on.
+struct SitePanels {
+    int64_t first, count, place, step;
+};
+
+// The sites whose results are columns of one product: one after the other, or alternating by panel.
 struct SiteGroup {
     int64_t first, count;
-    int64_t ends[3];   // panels, where each site's end; unused if they alternate
-    bool alternate;    // panel p is site p % count's
+    int64_t ends[3];  // of each, in panels, if they do not alternate
+    bool alternate;
 
-    // The site of a panel, and which one of its own the panel is.
-    void find(int64_t panel, int64_t& site, int64_t& own) const {
-        if (alternate) {
-            site = panel % count;
-            own = panel / count;
-            return;
+    // Calls run(site, its panels) for the sites that have some of the product's panels.
+    template <class Run>
+    void each_site(int64_t panel, int64_t panels, Run run) const {
+        for (int64_t site = 0; site < count; ++site) {
+            SitePanels own;
+            if (alternate) {
+                own.first = (panel + count - 1 - site) / count;
+                own.count = (panel + panels + count - 1 - site) / count - own.first;
+                own.place = own.first * count + site - panel;
+                own.step = count;
+            } else {
+                const int64_t start = site == 0 ? 0 : ends[site - 1];
+                const int64_t begin = std::max(panel, start);
+                own.first = begin - start;
+                own.count = std::min(panel + panels, ends[site]) - begin;
+                own.place = begin - panel;
+                own.step = 1;
+            }
+            if (own.count > 0) run(site, own);
         }
-        site = 0;
-        while (panel >= ends[site]) ++site;
-        own = site == 0 ? panel : panel - ends[site - 1];
     }
 };
+
+// sums (R rows, every `step`-th of P panels) += R rows of a left side × panels of `deep` numbers.
+template <int R, int P>
+inline void add_low_rank(const bf16* a, const bf16* up, int64_t deep, float* sums, int64_t width,
+                         int64_t step) {
+    __m512 total[R][P];
+    for (int r = 0; r < R; ++r)
+        for (int p = 0; p < P; ++p) total[r][p] = _mm512_loadu_ps(sums + r * width + p * step);
+    for (int64_t k = 0; k < deep; k += 2) {
+        __m512bh weights[P];
+        for (int p = 0; p < P; ++p) weights[p] = load_pairs(up + (p * deep + k) * kLanes);
+        const bf16* pairs = a + k / 32 * 512 + k % 32;
+        for (int r = 0; r < R; ++r) {
+            const __m512bh pair = broadcast_pair(pairs + r * 32);
+            for (int p = 0; p < P; ++p)
+                total[r][p] = _mm512_dpbf16_ps(total[r][p], weights[p], pair);
+        }
+    }
+    for (int r = 0; r < R; ++r)
+        for (int p = 0; p < P; ++p) _mm512_storeu_ps(sums + r * width + p * step, total[r][p]);
+}
+
+template <int R, int P>
+inline void add_low_rank_rows(const bf16* a, int64_t rows, const bf16* up, int64_t deep,
+                              float* sums, int64_t width, int64_t step) {
+    if (rows == R) return add_low_rank<R, P>(a, up, deep, sums, width, step);
+    if constexpr (R > 1) add_low_rank_rows<R - 1, P>(a, rows, up, deep, sums, width, step);
+}
 
 class LowRankSums {
   public:
@@ -89,26 +133,16 @@ class LowRankSums {
     // sums (count rows from `row` on, panels from `panel` on) += shrunk × up
     void expand(int64_t layer, const SiteGroup& group, int64_t row, int64_t count, int64_t panel,
                 int64_t panels, float* sums) const {
-        const int64_t width = panels * kLanes;
         for (const Segment& segment : segments_) {
             const int64_t begin = std::max(row, segment.start);
             const int64_t end = std::min(row + count, segment.stop);
             if (begin >= end) continue;
-            for (int64_t p = 0; p < panels; ++p) {
-                int64_t site, own;
-                group.find(panel + p, site, own);
+            group.each_site(panel, panels, [&](int64_t site, const SitePanels& own) {
                 const LowRank& add = pair(segment, layer, group, site);
-                if (add.rank == 0) continue;
-                const int64_t deep = round_up(add.rank, 2);
-                const bf16* up = add.up + own * deep * kLanes;
-                for (int64_t r = begin, some = 0; r < end; r += some) {
-                    some = std::min({int64_t{8}, end - r, 16 - r % 16});
-                    const DotBlock block{shrunk(site) + tile_place(r, 0, depth_), up, 0, deep,
-                                         sums + (r - row) * width + p * kLanes, width, true,
-                                         nullptr, 0};
-                    dot_rows<8, 1>(block, some);
-                }
-            }
+                if (add.rank > 0)
+                    expand_some(add, shrunk(site), begin, end, own,
+                                sums + (begin - row) * panels * kLanes, panels * kLanes);
+            });
         }
     }
 
@@ -136,6 +170,27 @@ class LowRankSums {
     bf16* shrunk(int64_t site) { return shrunk_.data() + site * rows_ * depth_; }
     const bf16* shrunk(int64_t site) const { return shrunk_.data() + site * rows_ * depth_; }
 
+    void expand_some(const LowRank& add, const bf16* left, int64_t begin, int64_t end,
+                     const SitePanels& own, float* sums, int64_t width) const {
+        const int64_t deep = round_up(add.rank, 2), step = own.step * kLanes;
+        const bf16* up = add.up + own.first * deep * kLanes;
+        // What the next task is likely to read.
+        for (int64_t i = 0; i < own.count * deep * kLanes; i += 32)
+            prefetch_line_near(up + own.count * deep * kLanes + i);
+        for (int64_t r = begin, some = 0; r < end; r += some) {
+            some = std::min({int64_t{4}, end - r, 16 - r % 16});
+            const bf16* a = left + tile_place(r, 0, depth_);
+            float* target = sums + (r - begin) * width + own.place * kLanes;
+            int64_t p = 0;
+            for (; own.count - p >= 4; p += 4)
+                add_low_rank_rows<4, 4>(a, some, up + p * deep * kLanes, deep, target + p * step,
+                                        width, step);
+            for (; p < own.count; ++p)
+                add_low_rank_rows<4, 1>(a, some, up + p * deep * kLanes, deep, target + p * step,
+                                        width, step);
+        }
+    }
+
     // One panel of one site's, for one part of a segment's rows.
     void shrink_some(const Segment& segment, int64_t layer, const SiteGroup& group, int64_t task,
                      const bf16* rows, int64_t depth) {
@@ -151,7 +206,7 @@ class LowRankSums {
         for (int64_t r = begin, some = 0; r < end; r += some) {
             some = std::min({int64_t{8}, end - r, 16 - r % 16});
             const DotBlock block{rows + tile_place(r, 0, depth), down, 0, depth,
-                                 sums, kLanes, false, nullptr, 0};
+                                 sums, kLanes, false, down + kAhead, 1};
             if (some == 1)
                 dot_product<1, 1, 8>(block);
             else if (some == 2)
