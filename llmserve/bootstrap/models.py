@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from llmserve.bootstrap.engines import adapter_folder, build_options
+from llmserve.engines.adapters.stored import problem_of
 from llmserve.engines.factory import build_engine, bytes_needed
 from llmserve.observability.metrics import Metrics
 from llmserve.operations.desired import Desired, DesiredModels
@@ -72,6 +73,7 @@ def build_loader(
         adapters=AdapterLoader(
             registry,
             lambda spec: adapter_folder(spec, settings),
+            inspect=problem_of,
             most=settings.max_adapters,
             unload_seconds=settings.unload_timeout_seconds,
         ),

@@ -105,7 +105,7 @@ def models(loaded: LoadedSettings) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from llmserve.engines.adapters.stored import problem_in, stored_bytes
+    from llmserve.engines.adapters.stored import problem_of, stored_bytes
     from llmserve.registry.catalog import Catalog
 
     catalog = Catalog.from_settings(loaded.settings)
@@ -126,7 +126,7 @@ def models(loaded: LoadedSettings) -> None:
             own, *others = adapter.served_names(spec.names)
             weights = adapter.hub_id or f"{stored_bytes(adapter) / 2**20:,.1f} MiB"
             table.add_row(f"  {own}", ", ".join(others), weights)
-            problem = None if adapter.path is None else problem_in(adapter.path)
+            problem = problem_of(adapter)
             if problem is not None:
                 broken.append(f"{own} cannot be served: {problem}")
     Console().print(table)

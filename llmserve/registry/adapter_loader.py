@@ -14,6 +14,7 @@ from llmserve.domain import AdapterSpec
 from llmserve.engines.engine import Generator
 from llmserve.engines.frames import forget_frames
 from llmserve.errors import (
+    InvalidRequest,
     LLMServeError,
     ModelBroken,
     ModelLoading,
@@ -33,7 +34,8 @@ CutShort = Callable[[ServedAdapter, LLMServeError], None]
 class AdapterLoader:
     """One load or unload at a time for each model. Owned by the event loop.
 
-    `fetch` finds an adapter's folder, downloading it if need be; it blocks. `most` adapters of a
+    `fetch` finds an adapter's folder, downloading it if need be; `inspect` says why one cannot be
+    served, as far as its folder tells. Both block. `most` adapters of a
     model are loaded at once. Who needs the room of another waits for it `unload_seconds` at most.
     """
 
@@ -42,11 +44,13 @@ class AdapterLoader:
         registry: Registry,
         fetch: Callable[[AdapterSpec], Path] = lambda spec: spec.path or Path(spec.name),
         *,
+        inspect: Callable[[AdapterSpec], str | None] = lambda spec: None,
         most: int = 8,
         unload_seconds: float = 30.0,
     ) -> None:
         self._registry = registry
         self._fetch = fetch
+        self._inspect = inspect
         self._most = most
         self._unload_seconds = unload_seconds
         self._loads: dict[ServedAdapter, asyncio.Task[None]] = {}
@@ -106,11 +110,14 @@ class AdapterLoader:
             task.add_done_callback(lambda done: self._load_is_over(adapter, done))
         await asyncio.shield(task)
 
-    async def load_initial(self, model: ServedModel) -> None:
-        """Load those that are to be loaded with their base; what goes wrong is told, and no more
-        than their own error."""
+    async def begin(self, model: ServedModel) -> None:
+        """Load those that are to be loaded with their base, and look at the others; what goes wrong
+        is told, and no more than their own error."""
         for adapter in list(model.adapters.values()):
-            if not (adapter.is_initial and adapter.is_on_demand):
+            if not adapter.is_on_demand:
+                continue
+            if not adapter.is_initial:
+                await self._look_at(adapter)
                 continue
             try:
                 await self.load(model, adapter)
@@ -167,6 +174,13 @@ class AdapterLoader:
         del self._loads[adapter]
         if not task.cancelled():
             task.exception()  # retrieved here, as there may be no waiter left
+
+    async def _look_at(self, adapter: ServedAdapter) -> None:
+        problem = await asyncio.to_thread(self._inspect, adapter.spec)
+        if problem is not None and adapter.status is ModelStatus.UNLOADED:
+            error = InvalidRequest(f"adapter {adapter.spec.name!r} cannot be served: {problem}")
+            logger.warning("{}: {}", adapter.name, error.message)
+            adapter.status, adapter.error = ModelStatus.BROKEN, error
 
     async def _load(self, model: ServedModel, adapter: ServedAdapter) -> None:
         """The boundary: whatever goes wrong is this adapter's error, and the base serves on."""

@@ -252,7 +252,7 @@ class Loader:
             model.used_at = self._registry.clock()
             model.has_no_leases.set()
             log_ready(model, model.engine, stages)
-            await self.adapters.load_initial(model)
+            await self.adapters.begin(model)
 
     async def _give_up(self, model: ServedModel, error: LLMServeError) -> None:
         model.error, model.status = error, ModelStatus.BROKEN

@@ -82,9 +82,15 @@ class ServedModel:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What does not work as it should, though the model serves."""
-        is_ready = self.engine is not None and self.status is ModelStatus.READY
-        return self.loaded_engine.info.warnings if is_ready else ()
+        """What does not work as it should, though the model serves; its adapters included."""
+        if self.engine is None or self.status is not ModelStatus.READY:
+            return ()
+        broken = (
+            f"{one.name}: {one.error.message}"
+            for one in self.adapters.values()
+            if one.error is not None
+        )
+        return (*self.loaded_engine.info.warnings, *broken)
 
     @property
     def upstreams(self) -> tuple[UpstreamInfo, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -84,13 +84,21 @@ async def shelf(
     pinned: Sequence[str] = (),
     initial: str = "",
     on_demand: bool = False,
+    problems: Mapping[str, str] | None = None,
 ) -> AsyncIterator[Shelf]:
     specs = [AdapterSpec(n, path=Path("/x") / n, is_initial=n in initial) for n in names]
     base = ModelSpec("base", aliases=("nick",), adapters=tuple(specs))
     registry = Registry(
         [] if on_demand else [base], on_demand=[base] if on_demand else [], pinned=pinned
     )
-    adapters = AdapterLoader(registry, fetched, most=most, unload_seconds=patience)
+    told = problems or {}
+    adapters = AdapterLoader(
+        registry,
+        fetched,
+        inspect=lambda spec: told.get(spec.name),
+        most=most,
+        unload_seconds=patience,
+    )
     engines: list[AdaptingEngine] = []
 
     def build(spec: ModelSpec) -> AdaptingEngine:
@@ -163,6 +171,20 @@ def test_what_passes_leaves_an_adapter_to_be_tried_again() -> None:
                 await s.acquire("a")
             del s.engine.load_errors["a"]
             assert (await s.acquire("a")).status is ModelStatus.READY
+
+    run(test)
+
+
+def test_what_a_folder_tells_is_known_before_anybody_asks() -> None:
+    async def test() -> None:
+        async with shelf(problems={"b": "its peft_type is 'IA3'"}) as s:
+            assert s.model.warnings == (
+                "base:b: adapter 'b' cannot be served: its peft_type is 'IA3'",
+            )
+            with pytest.raises(ModelBroken, match="IA3"):
+                await s.acquire("b")
+            assert s.engine.began == []
+            await s.acquire("a")
 
     run(test)
 

@@ -4,7 +4,6 @@ Knows no torch."""
 from __future__ import annotations
 
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Final
 
 from safetensors import SafetensorError, safe_open
@@ -32,8 +31,11 @@ def most_bytes(specs: Iterable[AdapterSpec], count: int) -> int:
     return sum(sorted(map(stored_bytes, specs), reverse=True)[:count])
 
 
-def problem_in(folder: Path) -> str | None:
-    """Why no model can serve the adapter in this folder; `None` if its model must decide."""
+def problem_of(spec: AdapterSpec) -> str | None:
+    """Why no model can serve an adapter; `None` if its model must decide, or it is not here yet."""
+    if spec.path is None:
+        return None
+    folder = spec.path
     try:
         LoraConfig.read(folder)
     except Unservable as reason:
