@@ -79,8 +79,9 @@ class HealthServicer(health_pb2_grpc.HealthServicer):
 
 def _serves(found: Resolved) -> bool:
     """Whether a request would be answered; it may load the model or adapter first."""
-    return all(
-        one.status is ModelStatus.READY or (one.is_on_demand and one.status is ModelStatus.UNLOADED)
-        for one in (found.model, found.adapter)
-        if one is not None
-    )
+    model, adapter = found.model, found.adapter
+    waits_for_requests = model.is_on_demand and model.status is ModelStatus.UNLOADED
+    if adapter is not None and not adapter.is_on_demand and adapter.status is not ModelStatus.READY:
+        return False
+    is_broken = found.status is ModelStatus.BROKEN
+    return not is_broken and (model.status is ModelStatus.READY or waits_for_requests)

@@ -37,8 +37,13 @@ class Resolved:
 
     @property
     def status(self) -> ModelStatus:
-        """Where it is in its life. An adapter is loaded only while its base is."""
-        return self.model.status if self.adapter is None else self.adapter.status
+        """Where it is in its life. An adapter that comes or goes on demand counts as unloaded:
+        requests may be sent to it, and wait."""
+        adapter = self.adapter
+        if adapter is None:
+            return self.model.status
+        is_settled = adapter.status in (ModelStatus.READY, ModelStatus.BROKEN)
+        return adapter.status if is_settled or not adapter.is_on_demand else ModelStatus.UNLOADED
 
     @property
     def error(self) -> LLMServeError | None:

@@ -169,7 +169,10 @@ def test_a_broken_adapter_answers_with_its_error_and_the_base_serves(box: Box) -
     assert answer.status_code == 503
     assert "peft_type is 'IA3'" in answer.json()["error"]["message"]
     assert box.ask("base").status_code == 200
-    assert httpx.get(box.server.url + "/health/ready", timeout=20).status_code == 200
+    ready = httpx.get(box.server.url + "/health/ready", timeout=20)
+    assert ready.status_code == 200
+    [warning] = ready.json()["models"][0]["warnings"]
+    assert warning.startswith("base:broken: ")
 
 
 def test_an_adapter_that_nobody_has_is_not_found(box: Box) -> None:

@@ -42,7 +42,7 @@ def problem_of(spec: AdapterSpec) -> str | None:
         return str(reason)
     weights = folder / WEIGHTS
     if not weights.is_file():
-        return f"there is no {WEIGHTS} in {folder}"
+        return f"there is no {WEIGHTS}"
     try:
         with safe_open(weights, framework="numpy"):
             return None
