@@ -81,7 +81,8 @@ def _serves(found: Resolved) -> bool:
     """Whether a request would be answered; it may load the model or adapter first."""
     model, adapter = found.model, found.adapter
     waits_for_requests = model.is_on_demand and model.status is ModelStatus.UNLOADED
-    if adapter is not None and not adapter.is_on_demand and adapter.status is not ModelStatus.READY:
+    if model.status is not ModelStatus.READY and not waits_for_requests:
         return False
-    is_broken = found.status is ModelStatus.BROKEN
-    return not is_broken and (model.status is ModelStatus.READY or waits_for_requests)
+    if adapter is None or adapter.status is ModelStatus.READY:
+        return True
+    return adapter.is_on_demand and adapter.status is not ModelStatus.BROKEN

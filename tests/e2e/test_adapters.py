@@ -20,6 +20,8 @@ import pytest
 from bounded import run
 from box import wait_until
 from engines.batching.asked import Asked, engine_of, tokenizer_of
+from grpc_health.v1 import health_pb2
+from grpc_health.v1.health_pb2_grpc import HealthStub
 from lora import make_lora, write_config
 from programs import llmserve
 from server import Server, running_server
@@ -309,6 +311,10 @@ def test_grpc_and_websockets_take_an_adapters_name(box: Box, expected: dict[str,
         )
         told = [event.delta.text for event in call if event.WhichOneof("event") == "delta"]
         listed = stub.ListModels(pb.ListModelsRequest(), metadata=metadata).models
+        health: Any = HealthStub(channel)
+        for name, status in {"nick:red": "SERVING", "base:broken": "NOT_SERVING"}.items():
+            answer = health.Check(health_pb2.HealthCheckRequest(service=name))
+            assert health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status) == status
     assert "".join(told) == expected["base:blue"]
     assert "base:blue" in {model.name for model in listed}
     ask = {"prompt": PROMPT, "max_tokens": COUNT, "temperature": 0, "ignore_eos": True}
