@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,16 +26,21 @@ def make_adapter(
     return folder
 
 
-def peft_generated(
-    base: Path, adapter: Path | None, prompt: Sequence[int], count: int
-) -> list[int]:
-    """Greedy tokens, in float32."""
+def peft_model(base: Path, adapter: Path | None) -> Any:
+    """In float32; it never ends an answer by itself."""
     model: Any = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32).eval()
     model.generation_config.eos_token_id = None
-    if adapter is not None:
-        model = PeftModel.from_pretrained(model, adapter).eval()
-    ids = torch.tensor([list(prompt)])
-    with torch.inference_mode():
+    return model if adapter is None else PeftModel.from_pretrained(model, adapter).eval()
+
+
+@torch.inference_mode()
+def peft_generated(
+    base: Path, adapter: Path | None, prompts: Iterable[Sequence[int]], count: int
+) -> list[list[int]]:
+    """Greedy tokens after each prompt."""
+    model, answers = peft_model(base, adapter), []
+    for prompt in prompts:
+        ids = torch.tensor([list(prompt)])
         whole = model.generate(
             input_ids=ids,
             attention_mask=torch.ones_like(ids),
@@ -43,4 +48,13 @@ def peft_generated(
             max_new_tokens=count,
             pad_token_id=0,
         )
-    return list(whole[0, len(prompt) :].tolist())
+        answers.append(list(whole[0, len(prompt) :].tolist()))
+    return answers
+
+
+@torch.inference_mode()
+def peft_prompt_logprobs(base: Path, adapter: Path | None, prompt: Sequence[int]) -> list[float]:
+    """Of the prompt's tokens from the second on."""
+    rows = peft_model(base, adapter)(torch.tensor([list(prompt)])).logits[0, :-1].log_softmax(-1)
+    chosen: list[float] = rows.gather(-1, torch.tensor(prompt[1:])[:, None])[:, 0].tolist()
+    return chosen
