@@ -14,6 +14,7 @@ from starlette.middleware.gzip import DEFAULT_EXCLUDED_CONTENT_TYPES, GZipMiddle
 
 from llmserve import bootstrap
 from llmserve.api import bare_rerank, docs, probes
+from llmserve.api.admin import lora_routes
 from llmserve.api.admin import routes as admin
 from llmserve.api.anthropic import models as anthropic_models
 from llmserve.api.anthropic import routes as anthropic
@@ -100,6 +101,7 @@ def create_app(
         docs.router,
         probes.router,
         admin.router,
+        lora_routes.router,
         native.router,
         websocket.router,
         chat_socket.router,

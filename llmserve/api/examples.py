@@ -78,6 +78,8 @@ EXAMPLES: Final[dict[str, Any]] = {
     "/apply-template": {"model": "demo", "messages": _WHO},
     "/admin/load": {"model": "demo"},
     "/admin/unload": {"model": "demo"},
+    "/v1/load_lora_adapter": {"lora_name": "support", "lora_path": "/srv/adapters/support"},
+    "/v1/unload_lora_adapter": {"lora_name": "support"},
     "/admin/reload": {"model": "demo"},
     "/admin/warm": {"model": "demo", "prompts": ["Hello"]},
     "/admin/drain": {"model": "demo", "upstream": "http://box-a:8000"},

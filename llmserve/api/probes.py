@@ -82,7 +82,8 @@ def _status(container: Container) -> str:
     for status in (ModelStatus.BROKEN, ModelStatus.LOADING):
         if status in statuses:
             return status.value
-    return "ready"
+    # Adapters that are loaded at start come after their base.
+    return "ready" if container.loader.is_settled else ModelStatus.LOADING.value
 
 
 def _workers(container: Container) -> list[dict[str, Any]]:

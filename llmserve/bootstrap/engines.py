@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from llmserve.bootstrap.fleet import workers_on
-from llmserve.domain import LoadProgress, ModelSpec
+from llmserve.domain import AdapterSpec, LoadProgress, ModelSpec
 from llmserve.engines.attempt_report import AttemptReport
 from llmserve.engines.batch_report import BatchReport
 from llmserve.engines.options import EngineOptions
@@ -60,6 +60,8 @@ def build_options(
         memory_share=neighbours.share,
         max_tokens_per_step=settings.max_tokens_per_step,
         prefix_caching=settings.prefix_caching,
+        max_adapters=settings.max_adapters,
+        max_adapter_rank=settings.max_adapter_rank,
         torch_compile=settings.torch_compile,
         cache_dir=settings.cache_dir,
         on_step=measure_step,
@@ -77,15 +79,38 @@ def _fetch(
     assert spec.hub_id is not None, "a spec has a path or a hub id"
     from llmserve.registry.hub import pull
 
-    token = settings.hf_token.get_secret_value() if settings.hf_token else None
     return pull(
         spec.hub_id,
         settings.models_dir,
         revision=spec.revision,
         endpoint=settings.hf_endpoint,
-        token=token,
+        token=_hub_token(settings),
         progress=on_progress,
     )
+
+
+def adapter_folder(spec: AdapterSpec, settings: Settings) -> Path:
+    """An adapter's folder, downloaded if need be; blocks.
+
+    Raises:
+        ConfigurationError: as `pull_adapter`.
+    """
+    if spec.path is not None:
+        return spec.path
+    assert spec.hub_id is not None, "a spec has a path or a hub id"
+    from llmserve.registry.hub import pull_adapter
+
+    return pull_adapter(
+        spec.hub_id,
+        settings.models_dir,
+        revision=spec.revision,
+        endpoint=settings.hf_endpoint,
+        token=_hub_token(settings),
+    )
+
+
+def _hub_token(settings: Settings) -> str | None:
+    return settings.hf_token.get_secret_value() if settings.hf_token else None
 
 
 def _weight_bytes(spec: ModelSpec) -> int:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from llmserve.bootstrap.engines import build_options
+from llmserve.bootstrap.engines import adapter_folder, build_options
+from llmserve.engines.adapters.stored import problem_of
 from llmserve.engines.factory import build_engine, bytes_needed
 from llmserve.observability.metrics import Metrics
 from llmserve.operations.desired import Desired, DesiredModels
+from llmserve.registry.adapter_loader import AdapterLoader
 from llmserve.registry.catalog import Catalog
-from llmserve.registry.loader import Loader, LoadPolicy
+from llmserve.registry.load_policy import LoadPolicy
+from llmserve.registry.loader import Loader
 from llmserve.registry.references import check_settings, names_of
 from llmserve.registry.registry import Registry
 from llmserve.settings import Settings
@@ -67,4 +70,11 @@ def build_loader(
             unload_seconds=settings.unload_timeout_seconds,
         ),
         estimate=lambda spec: bytes_needed(spec, options),
+        adapters=AdapterLoader(
+            registry,
+            lambda spec: adapter_folder(spec, settings),
+            inspect=problem_of,
+            most=settings.max_adapters,
+            unload_seconds=settings.unload_timeout_seconds,
+        ),
     )

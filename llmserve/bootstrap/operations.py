@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncGenerator
+from pathlib import Path
 from typing import Any
 
 from llmserve.bootstrap.background import run_in_background
@@ -11,9 +12,25 @@ from llmserve.fleet.control import ControlServer
 from llmserve.fleet.membership import Membership
 from llmserve.fleet.upkeep import Upkeep
 from llmserve.operations import resuming
+from llmserve.operations.adapters import AdapterOperations
 from llmserve.operations.command import Command
 from llmserve.operations.worker_operations import WorkerOperations
+from llmserve.registry.adapter_sources import AdapterSources
+from llmserve.registry.catalog import Catalog
+from llmserve.registry.loader import Loader
+from llmserve.registry.registry import Registry
+from llmserve.service import Service
 from llmserve.service.kept_streams import KeptStreams
+from llmserve.settings import Settings
+
+
+def build_adapters(
+    settings: Settings, catalog: Catalog, service: Service, registry: Registry, loader: Loader
+) -> AdapterOperations:
+    """What operators' commands for adapters meet."""
+    folders = (settings.models_dir, *map(Path, settings.adapter_dirs))
+    sources = AdapterSources(catalog.resolve, folders)
+    return AdapterOperations(service, registry, loader.adapters, sources)
 
 
 async def take_commands(

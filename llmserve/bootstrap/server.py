@@ -11,7 +11,7 @@ from llmserve.bootstrap.container import Container
 from llmserve.bootstrap.fleet import build_upkeep, device_of, join
 from llmserve.bootstrap.jobs import open_jobs
 from llmserve.bootstrap.models import build_catalog, build_loader, build_registry
-from llmserve.bootstrap.operations import take_commands
+from llmserve.bootstrap.operations import build_adapters, take_commands
 from llmserve.bootstrap.responses import open_responses
 from llmserve.bootstrap.service import build_keys, build_recorder, build_service
 from llmserve.fleet.run_directory import LIMITS, RunDirectory
@@ -64,8 +64,10 @@ async def run(
         problems = RecentProblems().start()
         stack.callback(problems.close)
         status = WorkerStatus(service, registry, loader, membership, device, problems)
+        adapters = build_adapters(settings, catalog, service, registry, loader)
+        adapters.recall(desired.known)
         own = WorkerOperations(
-            service, registry, loader, status, catalog.resolve_untrusted, desired
+            service, registry, loader, status, catalog.resolve_untrusted, desired, adapters
         )
         kept = KeptStreams(settings.stream_resume_seconds, settings.stream_resume_bytes)
         await take_commands(own, kept, membership, upkeep, stack)

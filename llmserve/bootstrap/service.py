@@ -70,7 +70,7 @@ def build_keys(settings: Settings, registry: Registry) -> KeyRing:
     """
 
     def warn_of_unserved(records: Sequence[KeyRecord]) -> None:
-        served = {name for model in registry.models for name in model.names}
+        served = {name for found in registry.everything for name in found.names}
         for complaint in complaints(records, served, time.time()):
             logger.warning("key file {}: {}", settings.keys_file, complaint)
 

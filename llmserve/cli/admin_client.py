@@ -185,6 +185,8 @@ def _table(workers: list[dict[str, Any]]) -> Table:
         for model in worker["models"] or [None]:
             table.add_row(*(Text(printable(cell)) for cell in (*head, *_model_cells(model))))
             head = [""] * len(head)
+            for adapter in (model or {}).get("adapters", ()):
+                table.add_row(*(Text(printable(c)) for c in (*head, *_adapter_cells(adapter))))
     return table
 
 
@@ -196,6 +198,13 @@ def _model_cells(model: dict[str, Any] | None) -> list[str]:
         model["name"], model.get("error") or model["status"],
         _with_background(model, "running"), _with_background(model, "waiting"), memory,
     ]  # fmt: skip
+
+
+def _adapter_cells(adapter: dict[str, Any]) -> list[str]:
+    """Below its base. What waits there, waits for all."""
+    memory = f"{adapter['memory_bytes'] / 2**20:,.0f} MiB" if adapter["memory_bytes"] else "-"
+    status = adapter.get("error") or adapter["status"]
+    return [f"  {adapter['name']}", status, str(adapter["open"]), "", memory]
 
 
 def _with_background(model: dict[str, Any], state: str) -> str:

@@ -101,10 +101,11 @@ def generate(
 
 @with_settings(only=frozenset({"models_dir"}))
 def models(loaded: LoadedSettings) -> None:
-    """List the models under models/."""
+    """List the models under models/, and their adapters."""
     from rich.console import Console
     from rich.table import Table
 
+    from llmserve.engines.adapters.stored import problem_of, stored_bytes
     from llmserve.registry.catalog import Catalog
 
     catalog = Catalog.from_settings(loaded.settings)
@@ -121,6 +122,13 @@ def models(loaded: LoadedSettings) -> None:
         table.add_row(
             name, ", ".join(spec.aliases), source, spec.dtype, spec.device, spec.engine.value
         )
+        for adapter in spec.adapters:
+            own, *others = adapter.served_names(spec.names)
+            weights = adapter.hub_id or f"{stored_bytes(adapter) / 2**20:,.1f} MiB"
+            table.add_row(f"  {own}", ", ".join(others), weights)
+            problem = problem_of(adapter)
+            if problem is not None:
+                broken.append(f"{own} cannot be served: {problem}")
     Console().print(table)
     if broken:
         raise ConfigurationError("; ".join(broken))

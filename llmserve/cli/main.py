@@ -27,7 +27,7 @@ COMMANDS: Final = {
         "Talk to a model on a running server; Ctrl-C stops an answer, Ctrl-D leaves.",
     ),
     "generate": ("local", "Load a model and continue one prompt on stdout, token by token."),
-    "models": ("local", "List the models under models/."),
+    "models": ("local", "List the models under models/, and their adapters."),
     "pull": ("local", "Download a model from the hub into models/."),
     "config": ("local", "Show the effective settings and where each comes from."),
     "keys": ("keys", "API keys: create, list, revoke. A running server notices within a second."),
@@ -36,8 +36,11 @@ COMMANDS: Final = {
         "operating",
         "Show the workers of a running server and their models; exit code 1 if one is silent.",
     ),
-    "load": ("operating", "Load a model on every worker of a running server."),
-    "unload": ("operating", "Unload a model on every worker of a running server."),
+    "load": (
+        "operating",
+        "Load a model, or an adapter as BASE:ADAPTER, on every worker of a running server.",
+    ),
+    "unload": ("operating", "Unload a model, or an adapter, on every worker of a running server."),
     "reload": ("operating", "Load a model and its model.toml again, without a gap."),
     "warm": ("operating", "Run prompts and pin prefixes on every worker of a running server."),
     "upstreams": (

@@ -12,7 +12,8 @@ from llmserve.settings import Settings
 
 
 def generate_once(settings: Settings, prompt: str, sampling: SamplingFields, out: TextIO) -> None:
-    """Load the first model of the settings and write its continuation as it comes.
+    """Load the first model of the settings, and an adapter if one is named, and write its
+    continuation as it comes.
 
     Raises:
         LLMServeError: the model cannot be loaded or the prompt cannot be served.
@@ -28,7 +29,10 @@ async def _generate(settings: Settings, prompt: str, sampling: SamplingFields, o
     metrics = bootstrap.build_metrics(settings, directory)
     async with bootstrap.run(settings, metrics, directory) as container:
         await container.loader.loaded()
-        request = GenerationRequest(id="cli", prompt=prompt, sampling=sampling)
+        everything = container.registry.everything
+        named = (one.name for one in everything if one.adapter and one.adapter.is_initial)
+        model = next(named, None)
+        request = GenerationRequest(id="cli", prompt=prompt, model=model, sampling=sampling)
         async with container.service.open(request, Caller("cli")) as generation:
             async for event in generation.events():
                 match event:

@@ -76,9 +76,22 @@ def ps(
         sys.exit(SERVER_FAILED)
 
 
-def load(model: ModelName = None, url: Url = DEFAULT_URL, admin_key: AdminKey = None) -> None:
-    """Load a model on every worker of a running server."""
-    _operate("load", url, admin_key, {"model": model})
+def load(
+    model: ModelName = None,
+    url: Url = DEFAULT_URL,
+    admin_key: AdminKey = None,
+    source: Annotated[
+        str | None,
+        typer.Option("--from", help="Folder, on the server, or hub id of an adapter BASE:ADAPTER."),
+    ] = None,
+    revision: Annotated[
+        str | None, typer.Option(help="Branch, tag or commit of an adapter from the hub.")
+    ] = None,
+    alias: Annotated[list[str] | None, typer.Option(help="Another name of the adapter.")] = None,
+) -> None:
+    """Load a model, or an adapter as BASE:ADAPTER, on every worker of a running server."""
+    fields = {"model": model, "source": source, "revision": revision, "aliases": alias or []}
+    _operate("load", url, admin_key, fields)
 
 
 def unload(
@@ -89,7 +102,7 @@ def unload(
         float | None, typer.Option(min=0, help="Seconds to wait for open streams.")
     ] = None,
 ) -> None:
-    """Unload a model on every worker of a running server."""
+    """Unload a model, or an adapter, on every worker of a running server."""
     _operate("unload", url, admin_key, {"model": model, "timeout": timeout})
 
 

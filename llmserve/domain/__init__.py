@@ -3,7 +3,7 @@
 Knows nothing of HTTP, torch or threads.
 """
 
-from llmserve.domain.adapter import AdapterInfo, AdapterSpec
+from llmserve.domain.adapter import AdapterInfo, AdapterSource, AdapterSpec
 from llmserve.domain.caller import Caller, CallerLimits, Scope
 from llmserve.domain.constraint import Constraint, ConstraintKind
 from llmserve.domain.conversation import Conversation, Message, Prompt, Role
@@ -46,6 +46,7 @@ from llmserve.domain.tools import Tool, ToolCall, ToolCallDelta, ToolChoice, Too
 
 __all__ = [
     "AdapterInfo",
+    "AdapterSource",
     "AdapterSpec",
     "AnswerRules",
     "Caller",

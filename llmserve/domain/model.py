@@ -8,6 +8,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Self
 
+from llmserve.domain.adapter import AdapterSpec
 from llmserve.domain.conversation import Prompt
 from llmserve.domain.encoder import EncodingInfo, EncodingSpec
 from llmserve.domain.remote import RemoteSpec, UpstreamInfo
@@ -55,6 +56,18 @@ class ModelSpec:
     argument: str | None = None
     remote: RemoteSpec | None = None
     encoding: EncodingSpec | None = None
+    adapters: tuple[AdapterSpec, ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Every name that requests may call it by."""
+        return (self.name, *self.aliases)
+
+    @property
+    def all_names(self) -> tuple[str, ...]:
+        """Its names, and those of its adapters; a name that it has twice is there twice."""
+        adapters = (name for one in self.adapters for name in one.served_names(self.names))
+        return (*self.names, *adapters)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +148,8 @@ class EngineInfo:
 
     `max_context` is `None` where nobody says. `warnings` are for the operator: what works otherwise
     than expected; clients may read them. `step_bytes` is the GPU
-    memory that the largest step needs while it is computed, besides weights and cache. `eos_ids`
+    memory that the largest step needs while it is computed, besides weights and cache,
+    `adapter_bytes` what the loaded adapters take. `eos_ids`
     end an answer. `fingerprint` changes when model, weights or engine do. `syntax` is
     `None` where answers are plain text. `architecture` is the model's family, as its config
     has it. With `takes_conversations` it has a chat template; without `has_tokenizer` prompts are
@@ -152,6 +166,7 @@ class EngineInfo:
     sampling: SamplingFields = field(default_factory=SamplingFields)
     cache_bytes: int = 0
     step_bytes: int = 0
+    adapter_bytes: int = 0
     rules: AnswerRules = field(default_factory=AnswerRules)
     eos_ids: tuple[int, ...] = ()
     warnings: tuple[str, ...] = ()

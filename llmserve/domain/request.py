@@ -30,6 +30,7 @@ class GenerationRequest:
         adds_special_tokens: a text begins with what the tokenizer puts before every text.
         shows_token_ids: the field by which the caller is to be told ids of tokens, or something
             that only they can tell; empty for none.
+        adapter: which of the model's adapters answers, by its own name; `None` for none.
         requires_reasoning: a thinking budget is refused where the model does not reason; otherwise
             such a model keeps every budget.
     """
@@ -47,3 +48,4 @@ class GenerationRequest:
     adds_special_tokens: bool = True
     shows_token_ids: str = ""
     requires_reasoning: bool = True
+    adapter: str | None = None

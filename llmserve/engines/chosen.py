@@ -6,9 +6,12 @@ import asyncio
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from llmserve.domain import (
+    AdapterInfo,
+    AdapterSpec,
     Caller,
     EngineInfo,
     EngineKind,
@@ -113,6 +116,16 @@ class ChosenEngine(Generator):
 
     def start(self, job: Job) -> None:
         self._chosen.start(job)
+
+    @property
+    def adapters(self) -> Sequence[AdapterInfo]:
+        return () if self._engine is None else self._engine.adapters
+
+    async def load_adapter(self, spec: AdapterSpec, folder: Path) -> AdapterInfo:
+        return await self._chosen.load_adapter(spec, folder)
+
+    async def unload_adapter(self, name: str) -> None:
+        await self._chosen.unload_adapter(name)
 
     def stats(self) -> EngineStats:
         return self._engine.stats() if self._engine is not None else EngineStats()

@@ -7,9 +7,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 from llmserve.domain import (
+    AdapterInfo,
+    AdapterSpec,
     Caller,
     EngineInfo,
     EngineStats,
@@ -18,6 +21,8 @@ from llmserve.domain import (
     Prompt,
     WarmReport,
 )
+from llmserve.engines.adapters.adapter_set import AdapterSet
+from llmserve.engines.adapters.host import AdapterHost
 from llmserve.engines.job import Job
 from llmserve.engines.task import Task
 from llmserve.errors import InvalidRequest, LLMServeError
@@ -120,10 +125,12 @@ class Generator(Engine):
     """An engine that continues prompts with tokens.
 
     With `refuses_late` it may still refuse a job that was started: as soon as it does not, it calls
-    the job's `on_started`.
+    the job's `on_started`. One that takes adapters has an `adapter_set`, and a host for them.
     """
 
     refuses_late: ClassVar[bool] = False
+    adapter_set: AdapterSet | None = None
+    adapter_host: AdapterHost | None = None
 
     @property
     @abstractmethod
@@ -165,3 +172,30 @@ class Generator(Engine):
         Raises:
             RuntimeError: the engine is closed.
         """
+
+    @property
+    def adapters(self) -> Sequence[AdapterInfo]:
+        """Those that requests may ask for."""
+        return () if self.adapter_set is None else self.adapter_set.infos
+
+    async def load_adapter(self, spec: AdapterSpec, folder: Path) -> AdapterInfo:
+        """Load an adapter from its folder, beside what runs.
+
+        Raises:
+            InvalidRequest: the model takes none, has it already, or cannot serve it; says why.
+            OutOfMemory: there is no room for one more.
+            ModelUnloaded: the engine was closed meanwhile.
+        """
+        if self.adapter_set is None or self.adapter_host is None:
+            raise no_adapters()
+        return await self.adapter_set.load(spec, folder, self.adapter_host)
+
+    async def unload_adapter(self, name: str) -> None:
+        """No new job has it; returns when those that run are over. Harmless if it is not there."""
+        if self.adapter_set is not None and self.adapter_host is not None:
+            await self.adapter_set.unload(name, self.adapter_host)
+
+
+def no_adapters() -> InvalidRequest:
+    """What an engine says that takes none."""
+    return InvalidRequest("this model takes no adapters", param="model")

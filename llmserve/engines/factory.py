@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from loguru import logger
 
 from llmserve.domain import EngineKind, ModelSpec
+from llmserve.engines.adapters.stored import most_bytes
 from llmserve.engines.chosen import ChosenEngine
 from llmserve.engines.deferred import DeferredEngine
 from llmserve.engines.engine import Engine, Generator
@@ -68,11 +69,13 @@ def _generator(spec: ModelSpec, options: EngineOptions) -> Generator:
 
 
 def bytes_needed(spec: ModelSpec, options: EngineOptions) -> int:
-    """About what a model takes of memory once it is loaded; 0 where its weights are not here yet.
+    """About what a model takes of memory once it is loaded, with as many of its adapters as may be
+    loaded at once; 0 where its weights are not here yet.
 
     The threaded engine's KV caches come and go with its requests.
     """
     size = footprint(spec, options.max_running, options.kv_cache_bytes)
     if size is None:
         return 0
-    return size.weights if spec.engine is EngineKind.THREADED else size.total
+    adapters = most_bytes(spec.adapters, options.max_adapters)
+    return adapters + (size.weights if spec.engine is EngineKind.THREADED else size.total)

@@ -21,6 +21,7 @@ class Job:
     `on_done` runs on the event loop once the engine has let go of the job, whatever happened.
     `on_interval` runs in the worker thread with the seconds between two tokens.
     `on_started` is called by an engine that may still refuse a job it was given, once it does not.
+    `adapter_id` tells which of its loaded adapters the engine has taken for it; 0 for none.
     An engine that runs on the event loop sets `on_cancel` to hear of a cancel at once.
     """
 
@@ -37,6 +38,7 @@ class Job:
     wasted_tokens: int = 0
     cached_tokens: int = 0
     prompt_tokens: int | None = None
+    adapter_id: int = 0
     _cancelled: threading.Event = field(default_factory=threading.Event)
 
     def cancel(self) -> None:

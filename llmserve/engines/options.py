@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from llmserve.domain import EngineKind, LoadProgress, ModelSpec
+from llmserve.engines.adapters.adapter_set import AdapterSet
 from llmserve.engines.attempt_report import AttemptReport
 from llmserve.engines.batch_report import BatchReport
 from llmserve.engines.memory_share import MemoryShare
@@ -35,6 +36,8 @@ class EngineOptions:
         block_size: tokens per block of the paged cache.
         max_tokens_per_step: prompt and answer tokens together, `None` for what suits the device.
         prefix_caching: whether requests share the KV cache of what their prompts begin with.
+        max_adapters: of one model, loaded at once.
+        max_adapter_rank: of the adapters' matrices.
         torch_compile: whether torch.compile takes the model, on a GPU.
         cache_dir: for compiled kernels, `None` for the usual place.
         on_step: called after each step with the model's name, on the thread that computed it.
@@ -52,12 +55,19 @@ class EngineOptions:
     block_size: int = 16
     max_tokens_per_step: int | None = None
     prefix_caching: bool = True
+    max_adapters: int = 8
+    max_adapter_rank: int = 64
     torch_compile: bool = False
     cache_dir: Path | None = None
     on_step: Callable[[str, StepReport], None] = lambda model, report: None
     on_batch: Callable[[str, BatchReport], None] = lambda model, report: None
     on_attempt: Callable[[str, AttemptReport], None] = lambda model, report: None
     is_drained: Callable[[str, str], bool] = lambda model, url: False
+
+    def adapter_set(self, spec: ModelSpec) -> AdapterSet:
+        """An empty one, for a model."""
+        base = spec.hub_id or (spec.path.name if spec.path is not None else "")
+        return AdapterSet(spec.name, base, most=self.max_adapters, max_rank=self.max_adapter_rank)
 
     def slots(self, kind: EngineKind, device: str = "cpu") -> int:
         """Requests at once of an engine on a type of device."""

@@ -50,12 +50,14 @@ class TokenTask(Task):
         cache_salt: cached prefixes are shared among tasks of the same salt only.
         new_rule: makes what decides which tokens may come next; `None` if any token may.
         shown_tokens: special tokens whose text the parser reads.
+        adapter: name of the adapter that it is computed with; `None` for none.
     """
 
     prompt_ids: tuple[int, ...]
     cache_salt: str = ""
     new_rule: Callable[[], AnswerRule] | None = None
     shown_tokens: frozenset[int] = frozenset()
+    adapter: str | None = None
 
     @property
     def prompt_tokens(self) -> int:

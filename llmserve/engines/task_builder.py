@@ -170,6 +170,7 @@ class TaskBuilder:
             cache_salt=request.cache_salt,
             new_parser=new_parser,
             shown_tokens=shown_tokens,
+            adapter=request.adapter,
         )
 
     def _reading(

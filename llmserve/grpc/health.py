@@ -12,7 +12,8 @@ from llmserve.bootstrap import Container
 from llmserve.errors import ModelNotFound
 from llmserve.grpc.edge import Context
 from llmserve.proto.metadata import DRAINING
-from llmserve.registry.served import ModelStatus, ServedModel
+from llmserve.registry.resolved import Resolved
+from llmserve.registry.served import ModelStatus
 
 WATCH_SECONDS: Final = 0.25
 SERVER: Final = ("", "llmserve.v1.Generation")
@@ -51,7 +52,7 @@ class HealthServicer(health_pb2_grpc.HealthServicer):
         self, request: health_pb2.HealthListRequest, context: Context
     ) -> health_pb2.HealthListResponse:
         """The server and every model."""
-        names = [*SERVER, *(model.spec.name for model in self._container.registry.models)]
+        names = [*SERVER, *(found.name for found in self._container.registry.everything)]
         return health_pb2.HealthListResponse(
             statuses={
                 name: health_pb2.HealthCheckResponse(status=self._status(name)) for name in names
@@ -61,10 +62,10 @@ class HealthServicer(health_pb2_grpc.HealthServicer):
     def _status(self, name: str) -> Any:
         registry = self._container.registry
         if name in SERVER:
-            models = [model for model in registry.models if not model.is_on_demand]
+            models = [Resolved(one) for one in registry.models if not one.is_on_demand]
         else:
             try:
-                models = [registry.find(name)]
+                models = [registry.resolve(name)]
             except ModelNotFound:
                 return STATUS.SERVICE_UNKNOWN
         is_serving = not self._is_leaving and all(map(_serves, models))
@@ -76,7 +77,12 @@ class HealthServicer(health_pb2_grpc.HealthServicer):
         return service.is_draining or service.is_retiring
 
 
-def _serves(model: ServedModel) -> bool:
-    """Whether a request would be answered; it may load the model first."""
+def _serves(found: Resolved) -> bool:
+    """Whether a request would be answered; it may load the model or adapter first."""
+    model, adapter = found.model, found.adapter
     waits_for_requests = model.is_on_demand and model.status is ModelStatus.UNLOADED
-    return model.status is ModelStatus.READY or waits_for_requests
+    if model.status is not ModelStatus.READY and not waits_for_requests:
+        return False
+    if adapter is None or adapter.status is ModelStatus.READY:
+        return True
+    return adapter.is_on_demand and adapter.status is not ModelStatus.BROKEN

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from llmserve.proto.v1 import generation_pb2 as pb
-from llmserve.registry.served import ModelStatus, ServedModel
+from llmserve.registry.resolved import Resolved
+from llmserve.registry.served import ModelStatus
 
 
-def model_of(model: ServedModel) -> pb.Model:
+def model_of(found: Resolved) -> pb.Model:
     """What is known of it now."""
-    message = pb.Model(name=model.spec.name, aliases=model.spec.aliases, status=model.status.value)
+    model = found.model
+    message = pb.Model(name=found.name, aliases=found.names[1:], status=found.status.value)
     if model.status is ModelStatus.READY:
         info = model.loaded_engine.info
         message.max_context = info.max_context or 0

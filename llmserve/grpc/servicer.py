@@ -51,9 +51,9 @@ class GenerationServicer(generation_pb2_grpc.GenerationServicer):
         """Every served model that the caller may use."""
         call = current_call.get()
         self._report_unknown(request, call, context)
-        models = self._container.registry.models
+        everything = self._container.registry.everything
         return pb.ListModelsResponse(
-            models=[model_of(model) for model in models if call.caller.may_use(model.names)]
+            models=[model_of(one) for one in everything if call.caller.may_use(one.permissions)]
         )
 
     async def _stream(self, sent: Request, context: Context) -> None:

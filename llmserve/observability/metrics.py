@@ -212,6 +212,9 @@ class Metrics:
             "llmserve_model_memory_bytes",
             "Memory of the model's weights, KV cache and pinned prefixes, all workers together.",
         )
+        self.adapters_loaded = self._gauge(
+            "llmserve_adapters_loaded", "Adapters of the model that are loaded, of all workers."
+        )
 
     def _describe_encoders(self) -> None:
         self.encoding_latency = self._histogram(

@@ -6,6 +6,8 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any, Self
 
+from llmserve.domain import AdapterSource
+
 
 class Kind(StrEnum):
     """What to do."""
@@ -29,6 +31,8 @@ class Command:
         system_prompts: for `warm`: the same, for conversations with this system message.
         timeout_seconds: for `unload`: how long to wait for open streams.
         upstream: for `drain` and `undrain`: which of the model's.
+        adapter: for `load`: an adapter from elsewhere, to be served as `model`, which is
+            `base:adapter`.
     """
 
     kind: Kind
@@ -38,6 +42,7 @@ class Command:
     system_prompts: tuple[str, ...] = ()
     timeout_seconds: float | None = None
     upstream: str | None = None
+    adapter: AdapterSource | None = None
 
     def to_wire(self) -> dict[str, Any]:
         """The command as JSON for the control socket."""
@@ -46,6 +51,7 @@ class Command:
     @classmethod
     def from_wire(cls, fields: dict[str, Any]) -> Self:
         """The command that `to_wire` wrote."""
+        adapter = fields.get("adapter")
         return cls(
             kind=Kind(fields["kind"]),
             model=fields["model"],
@@ -54,4 +60,10 @@ class Command:
             system_prompts=tuple(fields["system_prompts"]),
             timeout_seconds=fields["timeout_seconds"],
             upstream=fields.get("upstream"),  # a worker of an earlier version knows none
+            adapter=None if adapter is None else adapter_source(adapter),
         )
+
+
+def adapter_source(fields: dict[str, Any]) -> AdapterSource:
+    """From its fields as JSON."""
+    return AdapterSource(**fields | {"aliases": tuple(fields["aliases"])})

@@ -13,22 +13,38 @@ from typing import Final
 
 from loguru import logger
 
+from llmserve.domain import AdapterSource
+from llmserve.operations.command import adapter_source
+
 FILE: Final = "models.json"
 
 
 @dataclass(frozen=True, slots=True)
+class DesiredAdapter:
+    """An adapter that an operator loaded or unloaded, of the model with this argument."""
+
+    base: str
+    adapter: AdapterSource
+    is_loaded: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Desired:
-    """Model arguments as an operator wrote them, beyond those of the settings; and upstreams that
-    get no requests, by their models' names and their URLs."""
+    """Model arguments as an operator wrote them, beyond those of the settings; upstreams that get
+    no requests, by their models' names and their URLs; and adapters."""
 
     loaded: tuple[str, ...] = ()
     unloaded: tuple[str, ...] = ()
     drained: tuple[tuple[str, str], ...] = ()
+    adapters: tuple[DesiredAdapter, ...] = ()
 
     def applied_to(self, models: Sequence[str]) -> list[str]:
-        """The models to load at start."""
-        return [name for name in dict.fromkeys((*models, *self.loaded))
-                if name not in self.unloaded]  # fmt: skip
+        """The models to load at start; an adapter's name would load its base."""
+        return [
+            name
+            for name in dict.fromkeys((*models, *self.loaded))
+            if name not in self.unloaded and name.rpartition(":")[0] not in self.unloaded
+        ]
 
     def with_loaded(self, name: str) -> Desired:
         """After `name` was loaded."""
@@ -50,6 +66,14 @@ class Desired:
         """After an upstream of a model was drained, or gets requests again."""
         others = tuple(pair for pair in self.drained if pair != (model, url))
         return replace(self, drained=(*others, (model, url)) if is_drained else others)
+
+    def with_adapter(self, wish: DesiredAdapter) -> Desired:
+        """After an adapter was loaded or unloaded. Nothing is left to say of one that came from
+        elsewhere and goes."""
+        mine = (wish.base, wish.adapter.name)
+        others = tuple(w for w in self.adapters if (w.base, w.adapter.name) != mine)
+        is_over = not wish.is_loaded and wish.adapter.source is not None
+        return replace(self, adapters=others if is_over else (*others, wish))
 
 
 Change = Callable[[Desired], Desired]
@@ -98,7 +122,11 @@ class DesiredModels:
             content = json.loads((self._run_dir / FILE).read_text(encoding="utf-8"))
             loaded, unloaded = tuple(content["loaded"]), tuple(content["unloaded"])
             drained = tuple((model, url) for model, url in content.get("drained", ()))
-            return Desired(loaded, unloaded, drained)
+            wishes = (
+                DesiredAdapter(wish["base"], adapter_source(wish["adapter"]), wish["is_loaded"])
+                for wish in content.get("adapters", ())
+            )
+            return Desired(loaded, unloaded, drained, tuple(wishes))
         except FileNotFoundError:
             return self.known
         except (OSError, ValueError, KeyError, TypeError) as error:

@@ -13,6 +13,7 @@ from llmserve.observability.recent_problems import RecentProblems
 from llmserve.registry.loader import Loader
 from llmserve.registry.registry import Registry
 from llmserve.registry.served import ModelStatus, ServedModel
+from llmserve.registry.served_adapter import ServedAdapter
 from llmserve.service import Service
 
 STATM: Final = Path("/proc/self/statm")
@@ -78,6 +79,8 @@ class WorkerStatus:
                 body["upstreams"] = [asdict(upstream) for upstream in info.upstreams]
         if model.error is not None:
             body["error"] = model.error.message
+        if model.adapters:
+            body["adapters"] = [_adapter(adapter) for adapter in model.adapters.values()]
         return body
 
     def _state(self) -> str:
@@ -87,6 +90,23 @@ class WorkerStatus:
         if service.is_retiring:
             return "retiring"
         return "serving" if self._loader.is_settled else "loading"
+
+
+def _adapter(adapter: ServedAdapter) -> dict[str, Any]:
+    info = adapter.info
+    body: dict[str, Any] = {
+        "name": adapter.name,
+        "aliases": list(adapter.names[1:]),
+        "status": adapter.status.value,
+        "is_on_demand": adapter.is_on_demand,
+        "is_pinned": adapter.is_pinned,
+        "open": adapter.open_leases,
+        "memory_bytes": 0 if info is None else info.num_bytes,
+        "rank": None if info is None else info.rank,
+    }
+    if adapter.error is not None:
+        body["error"] = adapter.error.message
+    return body
 
 
 def _resident_bytes() -> int | None:

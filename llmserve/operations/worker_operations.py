@@ -10,9 +10,16 @@ from typing import Any, Final
 
 from loguru import logger
 
-from llmserve.domain import ModelSpec
+from llmserve.domain import AdapterSource, ModelSpec
 from llmserve.domain.conversation import of_system
-from llmserve.errors import ConfigurationError, InvalidRequest, LLMServeError, ServerError
+from llmserve.errors import (
+    ConfigurationError,
+    InvalidRequest,
+    LLMServeError,
+    ModelNotFound,
+    ServerError,
+)
+from llmserve.operations.adapters import AdapterOperations
 from llmserve.operations.command import Command, Kind
 from llmserve.operations.desired import Change, DesiredModels
 from llmserve.operations.reply import Reply, failure
@@ -39,6 +46,7 @@ class WorkerOperations:
         status: WorkerStatus,
         resolve: Callable[[str], ModelSpec],
         desired: DesiredModels,
+        adapters: AdapterOperations,
     ) -> None:
         self._service = service
         self._registry = registry
@@ -46,6 +54,7 @@ class WorkerOperations:
         self._status = status
         self._resolve = resolve
         self._desired = desired
+        self._adapters = adapters
 
     async def run(self, command: Command) -> AsyncGenerator[Reply]:
         """Every message, up to and including the terminal one. Never raises."""
@@ -54,16 +63,17 @@ class WorkerOperations:
             if command.kind is Kind.STATUS:
                 yield {"event": "done", "status": self._status.read()}
                 return
-            model = self._model(command)
-            work = asyncio.ensure_future(self._carry_out(command, model))
+            model, adapter = self._found(command)
+            name = model.spec.name if adapter is None else f"{model.spec.name}:{adapter.name}"
+            work = asyncio.ensure_future(self._carry_out(command, model, adapter))
             try:
-                async for message in self._progress(work, model):
+                async for message in self._progress(work, model, adapter):
                     yield message
                 extra = work.result()
             finally:
                 work.cancel()
             seconds = round(time.monotonic() - begun, 3)
-            yield {"event": "done", "seconds": seconds, "model": model.spec.name} | extra
+            yield {"event": "done", "seconds": seconds, "model": name} | extra
         except LLMServeError as error:
             yield failure(error)
         # The operations boundary: a bug is this command's answer, and the worker lives on.
@@ -71,17 +81,36 @@ class WorkerOperations:
             logger.exception("command {} failed", command.kind)
             yield failure(ServerError(f"unexpected {type(error).__name__}; see the log"))
 
-    def _model(self, command: Command) -> ServedModel:
+    def _found(self, command: Command) -> tuple[ServedModel, AdapterSource | None]:
+        """Which model is meant, and which adapter of it."""
         name = command.model
-        if command.kind is Kind.LOAD and name is not None and not self._is_served(name):
-            return self._add(name)
-        return self._registry.find(name)
+        if command.kind is not Kind.LOAD or name is None:
+            found = self._registry.resolve(name)
+        elif command.adapter is not None:
+            return self._base(name.rpartition(":")[0]), command.adapter
+        else:
+            try:
+                found = self._registry.resolve(name)
+            except ModelNotFound:
+                return self._new(name)
+        return found.model, None if found.adapter is None else AdapterSource(
+            found.adapter.spec.name
+        )
 
-    def _is_served(self, name: str) -> bool:
-        return any(name in model.names for model in self._registry.models)
+    def _base(self, name: str) -> ServedModel:
+        found = self._registry.resolve(name)
+        if found.adapter is not None:
+            raise InvalidRequest(f"{name!r} is an adapter itself; name its base", param="model")
+        return found.model
 
-    def _add(self, name: str) -> ServedModel:
-        return self._registry.add(self._spec(name))
+    def _new(self, name: str) -> tuple[ServedModel, AdapterSource | None]:
+        """What is not served yet: a model, or an adapter."""
+        base, colon, adapter = name.rpartition(":")
+        if colon and any(base in model.names for model in self._registry.models):
+            return self._base(base), AdapterSource(adapter)
+        model = self._registry.add(self._spec(name))
+        initial = next((one.spec.name for one in model.adapters.values() if one.is_initial), None)
+        return model, None if initial is None else AdapterSource(initial)
 
     def _spec(self, name: str) -> ModelSpec:
         try:
@@ -89,7 +118,11 @@ class WorkerOperations:
         except ConfigurationError as error:
             raise InvalidRequest(error.message, param="model") from error
 
-    def _carry_out(self, command: Command, model: ServedModel) -> Coroutine[Any, Any, Reply]:
+    def _carry_out(
+        self, command: Command, model: ServedModel, adapter: AdapterSource | None
+    ) -> Coroutine[Any, Any, Reply]:
+        if adapter is not None:
+            return self._change_adapter(command, model, adapter)
         match command.kind:
             case Kind.LOAD:
                 return self._load(model)
@@ -101,6 +134,25 @@ class WorkerOperations:
                 return self._drain(model, command)
             case _:
                 return self._warm(model, command)
+
+    async def _change_adapter(
+        self, command: Command, model: ServedModel, adapter: AdapterSource
+    ) -> Reply:
+        match command.kind:
+            case Kind.UNLOAD:
+                change = await self._adapters.unload(model, adapter.name, command.timeout_seconds)
+                return self._write_down(change)
+            case Kind.LOAD | Kind.RELOAD:
+                told = {} if model.status is ModelStatus.READY else await self._load(model)
+                model = self._registry.find(model.spec.name)
+                is_anew = command.kind is Kind.RELOAD
+                with self._registry.lease(model):
+                    change = await self._adapters.load(model, adapter, anew=is_anew)
+                return told | self._write_down(change)
+            case kind:
+                raise InvalidRequest(
+                    f"an adapter cannot be asked to {kind.value}; name its base", param="model"
+                )
 
     async def _load(self, model: ServedModel) -> Reply:
         is_new = model.status is ModelStatus.UNLOADED and not model.is_on_demand
@@ -161,13 +213,16 @@ class WorkerOperations:
             raise model.error
 
     async def _progress(
-        self, work: asyncio.Future[Reply], model: ServedModel
+        self, work: asyncio.Future[Reply], model: ServedModel, adapter: AdapterSource | None
     ) -> AsyncGenerator[Reply]:
         """What the model says of itself, whenever that changes, until the work is done."""
         last: Reply | None = None
         while not work.done():
             await asyncio.wait({work}, timeout=POLL_SECONDS)
             message = {"event": "progress"} | self._status.model(model)
+            known = None if adapter is None else model.adapters.get(adapter.name)
+            if known is not None and model.status is ModelStatus.READY:
+                message |= {"name": known.name, "status": known.status.value}
             if message != last and not work.done():
                 yield message
                 last = message

@@ -14,7 +14,8 @@ from loguru import logger
 from llmserve.domain import EngineKind, ModelSpec
 from llmserve.engines.weights.purpose import MODULES, purposes_of
 from llmserve.errors import ConfigurationError
-from llmserve.registry.manifest import HUB_ID, MANIFEST, read_manifest
+from llmserve.registry.adapter_table import HUB_ID, adapters_of
+from llmserve.registry.manifest import MANIFEST, read_manifest
 from llmserve.settings import Settings
 
 PATH_PREFIXES: Final = ("/", "./", "../", "~")
@@ -69,11 +70,25 @@ class Catalog:
         return sorted(f.name for f in folders if not f.name.startswith(".") and _is_model(f))
 
     def resolve(self, argument: str) -> ModelSpec:
-        """The spec for a name under `models_dir`, a path (starting with / . or ~) or a hub id.
+        """The spec for a name under `models_dir`, a path (starting with / . or ~) or a hub id; each
+        may have `:adapter` after it, for one that is to be loaded with it.
 
         Raises:
-            ConfigurationError: there is no such model, or its manifest is bad.
+            ConfigurationError: there is no such model or adapter, or its manifest is bad.
         """
+        base, adapter = self.divided(argument)
+        spec = self._resolve(base)
+        _claim_names(spec, {})
+        return spec if adapter is None else _with_initial(spec, adapter)
+
+    def divided(self, argument: str) -> tuple[str, str | None]:
+        """The argument of a model, and an adapter's name where there is one after it."""
+        base, colon, adapter = argument.rpartition(":")
+        is_path = argument.startswith(PATH_PREFIXES)
+        folder = Path(argument).expanduser() if is_path else self._models_dir / argument
+        return (base, adapter) if colon and not _is_model(folder) else (argument, None)
+
+    def _resolve(self, argument: str) -> ModelSpec:
         if argument.startswith(PATH_PREFIXES):
             folder = Path(argument).expanduser()
             if not _is_model(folder):
@@ -92,6 +107,7 @@ class Catalog:
                 hub_id=argument,
                 aliases=(argument,),
                 trust_remote_code=self._trust_remote_code,
+                adapters=adapters_of(self._models_dir / argument.rpartition("/")[2]),
             )
             return self._finished(spec, argument)
         raise ConfigurationError(f"there is no model {argument!r} in {self._models_dir}; "
@@ -110,12 +126,18 @@ class Catalog:
         return self.resolve(argument)
 
     def resolve_all(self, arguments: Sequence[str]) -> list[ModelSpec]:
-        """The specs for several models, of which no two may share a name or an alias.
+        """The specs for several models, of which no two may share a name or an alias. A model and
+        its adapters may be named one by one.
 
         Raises:
             ConfigurationError: also if two share one.
         """
-        specs = [self.resolve(argument) for argument in arguments]
+        specs = []
+        for base, adapters in self._grouped(arguments):
+            spec = self._resolve(base)
+            for adapter in adapters:
+                spec = _with_initial(spec, adapter)
+            specs.append(spec)
         owners: dict[str, str] = {}
         for spec in specs:
             _claim_names(spec, owners)
@@ -125,13 +147,13 @@ class Catalog:
         self, arguments: Sequence[str]
     ) -> tuple[list[ModelSpec], dict[str, ConfigurationError]]:
         """Like `resolve_all`, but one bad model does not affect the others: its spec has only a
-        name, under which its error is returned."""
+        name, under which its error is returned. An adapter that is not there is logged."""
         specs: list[ModelSpec] = []
         errors: dict[str, ConfigurationError] = {}
         owners: dict[str, str] = {}
-        for argument in arguments:
+        for argument, adapters in self._grouped(arguments):
             try:
-                spec = self.resolve(argument)
+                spec = _with_those_there(self._resolve(argument), adapters)
                 _claim_names(spec, owners)
             except ConfigurationError as error:
                 logger.error("{}", error.message)
@@ -170,11 +192,11 @@ class Catalog:
             _claim_names(spec, owners)
         own = {name for spec in before for name in (spec.name, spec.argument)}
         found = []
-        for name in names:
+        for name, adapters in self._grouped(names):
             if name in own:
                 continue
             try:
-                spec = self.resolve(name)
+                spec = _with_those_there(self._resolve(name), adapters)
                 if spec.name in own:
                     continue
                 _claim_names(spec, owners)
@@ -184,6 +206,22 @@ class Catalog:
             own |= {name, spec.name}
             found.append(spec)
         return found
+
+    def _grouped(self, arguments: Sequence[str]) -> list[tuple[str, list[str]]]:
+        """The arguments of models, each with the adapters that are to be loaded with it. A model
+        that is named twice is there twice."""
+        models: list[tuple[str, list[str]]] = []
+        named: set[str] = set()
+        for base, adapter in map(self.divided, arguments):
+            known = next((adapters for argument, adapters in models if argument == base), None)
+            if known is None or (adapter is None and base in named):
+                known = []
+                models.append((base, known))
+            if adapter is None:
+                named.add(base)
+            else:
+                known.append(adapter)
+        return models
 
     def _finished(self, spec: ModelSpec, argument: str) -> ModelSpec:
         return replace(
@@ -212,19 +250,49 @@ class Catalog:
 
 
 def _claim_names(spec: ModelSpec, owners: dict[str, str]) -> None:
-    """Record the spec as the owner of its names.
+    """Record the spec, and its adapters, as the owners of their names.
 
     Raises:
-        ConfigurationError: one belongs to another spec.
+        ConfigurationError: one belongs to another.
     """
-    names = (spec.name, *spec.aliases)
-    for name in names:
-        if name in owners:
+    claims = [(name, spec.name) for name in spec.names]
+    for adapter in spec.adapters:
+        names = adapter.served_names(spec.names)
+        claims += [(name, names[0]) for name in names]
+    claimed: dict[str, str] = {}
+    for name, owner in claims:
+        other = owners.get(name) or claimed.get(name)
+        if other is not None:
             raise ConfigurationError(
-                f"the name {name!r} belongs to both {owners[name]!r} and {spec.name!r}; "
+                f"the name {name!r} belongs to both {other!r} and {owner!r}; "
                 "change an alias or serve one of them"
             )
-    owners.update(dict.fromkeys(names, spec.name))
+        claimed[name] = owner
+    owners.update(claimed)
+
+
+def _with_initial(spec: ModelSpec, adapter: str) -> ModelSpec:
+    """The spec, with this adapter to be loaded with it.
+
+    Raises:
+        ConfigurationError: it has none of that name.
+    """
+    names = [one.name for one in spec.adapters]
+    if adapter not in names:
+        near = difflib.get_close_matches(adapter, names, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(names) or 'none'}"
+        raise ConfigurationError(f"model {spec.name!r} has no adapter {adapter!r}; {hint}")
+    marked = [replace(a, is_initial=a.is_initial or a.name == adapter) for a in spec.adapters]
+    return replace(spec, adapters=tuple(marked))
+
+
+def _with_those_there(spec: ModelSpec, adapters: Sequence[str]) -> ModelSpec:
+    for adapter in adapters:
+        try:
+            spec = _with_initial(spec, adapter)
+        except ConfigurationError as error:
+            logger.error("{}", error.message)
+    return spec
 
 
 def _is_model(folder: Path) -> bool:

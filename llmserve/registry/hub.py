@@ -1,4 +1,4 @@
-"""Downloads models from the hub into `models/`, completely or not at all."""
+"""Downloads models and adapters from the hub into `models/`, completely or not at all."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ import os
 import re
 import shutil
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import quote
 
 from httpx2 import HTTPError
 from huggingface_hub import HfApi, hf_hub_download, snapshot_download
@@ -27,13 +29,21 @@ from huggingface_hub.hf_api import RepoFile
 from tqdm.auto import tqdm
 
 from llmserve.domain import LoadProgress
+from llmserve.engines.adapters.stored import FILES
 from llmserve.engines.weights.checkpoint import NoCheckpoint
 from llmserve.engines.weights.modules import unneeded_weights
 from llmserve.errors import ConfigurationError
-from llmserve.registry.manifest import HUB_ID, MANIFEST
+from llmserve.registry.adapter_table import ADAPTERS, HUB_ID
+from llmserve.registry.manifest import MANIFEST
 
 RECEIPT: Final = ".hub.json"
 """The file that says which repository and revision a folder was downloaded from."""
+
+HUB_ADAPTERS: Final = ".adapters"
+"""The folder below `models_dir` of the adapters that were downloaded."""
+
+Wanted = Callable[[Collection[str], Callable[[str], str]], frozenset[str]]
+"""Which of a repository's files are downloaded; may read some."""
 
 BYTES_BAR: Final = "huggingface_hub.snapshot_download"
 """The bar that counts bytes on disk; another one counts bytes on the network."""
@@ -58,45 +68,76 @@ def pull(
         ConfigurationError: the hub refuses, does not answer or has no such repository; or the
             folder exists with other content.
     """
+    source = _Source(hub_id, revision, endpoint, token)
+    target = models_dir / hub_id.rpartition("/")[2]
+    return _pulled(source, target, _of_model, progress)
+
+
+def pull_adapter(
+    hub_id: str,
+    models_dir: Path,
+    *,
+    revision: str | None = None,
+    endpoint: str,
+    token: str | None = None,
+) -> Path:
+    """The same for the repository of an adapter, in a folder of its own below a hidden one.
+
+    Raises:
+        ConfigurationError: as `pull`.
+    """
+    name = hub_id.replace("/", "--") + (f"--{quote(revision, safe='')}" if revision else "")
+    target = models_dir / HUB_ADAPTERS / name
+    source = _Source(hub_id, revision, endpoint, token)
+    return _pulled(source, target, _of_adapter, lambda progress: None)
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    hub_id: str
+    revision: str | None
+    endpoint: str
+    token: str | None
+
+
+def _pulled(
+    source: _Source, target: Path, wanted: Wanted, progress: Callable[[LoadProgress], None]
+) -> Path:
+    hub_id, revision, folder = source.hub_id, source.revision, target.parent
     if not re.fullmatch(HUB_ID, hub_id):
         raise ConfigurationError(f"{hub_id!r} is not a hub id; write it as org/name")
-    target = models_dir / hub_id.rpartition("/")[2]
     receipt = {"hub_id": hub_id, "revision": revision}
     if _is_pulled(target, receipt):
         return target
     progress(LoadProgress("download", 0.0))
     try:
-        models_dir.mkdir(parents=True, exist_ok=True)
-        with _alone_in(models_dir):
+        folder.mkdir(parents=True, exist_ok=True)
+        with _alone_in(folder):
             if _is_pulled(target, receipt):  # by another worker, while this one waited
                 return target
-            partial = models_dir / f".{target.name}.part"
-            _download(hub_id, revision, endpoint, token, partial, progress)
+            partial = folder / f".{target.name}.part"
+            _download(source, wanted, partial, progress)
             (partial / RECEIPT).write_text(json.dumps(receipt))
             partial.rename(target)
     except (GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError) as error:
         raise ConfigurationError(_refusal(hub_id, revision, error)) from error
     except (HTTPError, ValueError, OSError) as error:
-        raise ConfigurationError(_failure(hub_id, endpoint, models_dir, error)) from error
+        raise ConfigurationError(_failure(hub_id, source.endpoint, folder, error)) from error
     progress(LoadProgress("download", 1.0))
     return target
 
 
 def _download(
-    hub_id: str,
-    revision: str | None,
-    endpoint: str,
-    token: str | None,
-    partial: Path,
-    progress: Callable[[LoadProgress], None],
+    source: _Source, choose: Wanted, partial: Path, progress: Callable[[LoadProgress], None]
 ) -> None:
+    hub_id, endpoint = source.hub_id, source.endpoint
     # `False` keeps huggingface_hub from sending a token that it finds on this machine.
-    credential: str | bool = token or False
+    credential: str | bool = source.token or False
     api = HfApi(endpoint=endpoint, token=credential)
-    commit = api.model_info(hub_id, revision=revision).sha
+    commit = api.model_info(hub_id, revision=source.revision).sha
     tree = api.list_repo_tree(hub_id, recursive=True, revision=commit)
     sizes = {entry.path: entry.size for entry in tree if isinstance(entry, RepoFile)}
-    source: dict[str, Any] = {
+    place: dict[str, Any] = {
         "revision": commit,
         "local_dir": partial,
         "endpoint": endpoint,
@@ -105,23 +146,36 @@ def _download(
     nothing = _reporting(lambda progress: None, 0)
 
     def read(name: str) -> str:
-        file = hf_hub_download(hub_id, name, tqdm_class=nothing, **source)
+        file = hf_hub_download(hub_id, name, tqdm_class=nothing, **place)
         return Path(file).read_text(encoding="utf-8")
 
-    # A manifest is the operator's (it may allow remote code); a repository's own is ignored.
-    ignored = {name for name in sizes if name.lower() in (MANIFEST, RECEIPT)}
     try:
-        ignored |= unneeded_weights(sizes, read)
+        names = choose(sizes, read)
     except NoCheckpoint as reason:
         raise ConfigurationError(f"{hub_id} cannot be served: {reason}") from reason
-    wanted = {name: size for name, size in sizes.items() if name not in ignored}
+    wanted = {name: size for name, size in sizes.items() if name in names}
+    ignored = sizes.keys() - names
     snapshot_download(
         hub_id,
         ignore_patterns=[glob.escape(name) for name in ignored],
         tqdm_class=_reporting(progress, sum(wanted.values())),
-        **source,
+        **place,
     )
     _keep_only(wanted, partial)
+
+
+def _of_model(names: Collection[str], read: Callable[[str], str]) -> frozenset[str]:
+    # A manifest is the operator's (it may allow remote code), and so are adapters; a repository's
+    # own are ignored.
+    ignored = {n for n in names if n.lower() in (MANIFEST, RECEIPT) or n.startswith(ADAPTERS + "/")}
+    ignored |= unneeded_weights(names, read)
+    return frozenset(names) - ignored
+
+
+def _of_adapter(names: Collection[str], read: Callable[[str], str]) -> frozenset[str]:
+    if not set(FILES).issubset(names):
+        raise NoCheckpoint(f"an adapter has {' and '.join(FILES)}")
+    return frozenset(FILES)
 
 
 def _keep_only(wanted: Mapping[str, int], partial: Path) -> None:

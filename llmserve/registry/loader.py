@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final
 
 from loguru import logger
@@ -16,7 +15,9 @@ from llmserve.engines.engine import Engine
 from llmserve.engines.frames import forget_frames
 from llmserve.errors import LLMServeError, ModelBroken, ModelUnloaded, NotReady
 from llmserve.observability.stages import Stages
+from llmserve.registry.adapter_loader import AdapterLoader
 from llmserve.registry.frozen_heap import freeze_heap, thawed_heap
+from llmserve.registry.load_policy import LoadPolicy
 from llmserve.registry.ready_log import log_ready
 from llmserve.registry.registry import LOADING_RETRY_SECONDS, Registry
 from llmserve.registry.served import ModelStatus, ServedModel
@@ -31,25 +32,11 @@ CutShort = Callable[[ServedModel, LLMServeError], None]
 """Ends every open generation of a model with this error."""
 
 
-@dataclass(frozen=True, slots=True)
-class LoadPolicy:
-    """What decides which models stay loaded.
-
-    Attributes:
-        memory_bytes: for all loaded models together, `None` for no bound.
-        idle_seconds: a model unused for so long is unloaded, `None` for never.
-        unload_seconds: how long unloading waits for open leases.
-    """
-
-    memory_bytes: int | None = None
-    idle_seconds: float | None = None
-    unload_seconds: float = 30.0
-
-
 class Loader:
     """One load or unload at a time. Owned by the event loop.
 
-    `estimate` tells how much memory a model will want, before it is loaded.
+    `estimate` tells how much memory a model will want, before it is loaded. `adapters` loads those
+    that come with their base.
     """
 
     def __init__(
@@ -59,11 +46,13 @@ class Loader:
         *,
         policy: LoadPolicy | None = None,
         estimate: Callable[[ModelSpec], int] = lambda spec: 0,
+        adapters: AdapterLoader | None = None,
     ) -> None:
         self._registry = registry
         self._build_engine = build_engine
         self._policy = policy or LoadPolicy()
         self._estimate = estimate
+        self.adapters = adapters or AdapterLoader(registry)
         self._turn = asyncio.Lock()
         self._loads: dict[ServedModel, asyncio.Task[None]] = {}
         self._retired: dict[ServedModel, asyncio.Task[None]] = {}
@@ -165,7 +154,7 @@ class Loader:
             ModelBroken: a name of the new one belongs to another model; nothing has changed.
         """
         self._registry.check(spec)
-        new = ServedModel(spec, is_on_demand=model.is_on_demand, is_pinned=model.is_pinned)
+        new = self._registry.successor(model, spec)
         if model.status is not ModelStatus.READY or not self._has_room_beside(model, new):
             await self.unload(model, cut_short)
             self._registry.replace(model, new)
@@ -188,6 +177,7 @@ class Loader:
 
     async def close(self) -> None:
         """Stop loading, then close the engines, last built first."""
+        await self.adapters.close()
         models = [*self._registry.models, *self._retired]
         tasks = [self._initial, self._sweeper, *self._loads.values(), *self._retired.values()]
         tasks += self._again
@@ -263,6 +253,7 @@ class Loader:
             model.used_at = self._registry.clock()
             model.has_no_leases.set()
             log_ready(model, model.engine, stages)
+            await self.adapters.begin(model)
 
     async def _give_up(self, model: ServedModel, error: LLMServeError) -> None:
         model.error, model.status = error, ModelStatus.BROKEN
@@ -389,5 +380,7 @@ class Loader:
 async def _close(model: ServedModel) -> None:
     """Let go of what was loaded."""
     engine, model.engine = model.engine, None
+    for adapter in model.adapters.values():
+        adapter.forget()
     if engine is not None:
         await engine.close()

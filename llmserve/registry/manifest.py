@@ -14,6 +14,7 @@ from llmserve.domain import EngineKind, ModelSpec, Prompt, SamplingFields
 from llmserve.domain.conversation import of_system
 from llmserve.engines.weights.purpose import purposes_of
 from llmserve.errors import ConfigurationError
+from llmserve.registry.adapter_table import HUB_ID, AdapterTable, Name, adapters_of
 from llmserve.registry.encoding_table import GENERATION_ONLY, EncodingTable
 from llmserve.registry.output_table import STRICT, FieldTable, OutputTable, SyntaxTable
 from llmserve.registry.remote_table import HERE_ONLY, RemoteTable, checked_upstreams, is_grpc
@@ -23,11 +24,6 @@ MANIFEST: Final = "model.toml"
 
 ELSEWHERE: Final = "remote"
 """Device and type of a model that is not here: neither is to be found out."""
-
-HUB_ID: Final = r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?"
-"""`org/name`, or `name` alone; neither part can lead out of a folder."""
-
-Name = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[^\s\x00-\x1f]+$")]
 
 
 class _Strict(BaseModel):
@@ -99,6 +95,7 @@ class Manifest(_Strict):
     sampling: SamplingTable = SamplingTable()
     warmup: WarmupTable = WarmupTable()
     remote: RemoteTable = RemoteTable()
+    adapters: list[AdapterTable] = []
 
     @model_validator(mode="after")
     def _one_source(self) -> Manifest:
@@ -180,6 +177,7 @@ def read_manifest(folder: Path, *, trust_remote_code: bool = False) -> ModelSpec
         warmup_prompts=tuple(manifest.warmup.prompts),
         warmup_prefixes=manifest.warmup.all_prefixes(),
         encoding=None if manifest.encoding is None else manifest.encoding.spec(),
+        adapters=adapters_of(folder, manifest.adapters),
     )
     if purposes_of(spec):
         try:
@@ -226,7 +224,8 @@ def _problem(problem: Any) -> str:
     key = ".".join(loc)
     if problem["type"] != "extra_forbidden":
         return f"{key}: {problem['msg']}" if key else str(problem["msg"])
-    table = _TABLES.get(tuple(loc[:-1]), FieldTable)
+    place = tuple(part for part in loc[:-1] if not part.isdigit())
+    table = _TABLES.get(place, FieldTable)
     near = difflib.get_close_matches(loc[-1], table.model_fields, n=1)
     hint = (
         f"; did you mean {near[0]!r}?" if near else f"; there are {', '.join(table.model_fields)}"
@@ -242,6 +241,7 @@ _TABLES: Final[dict[tuple[str, ...], type[BaseModel]]] = {
     ("output",): OutputTable,
     ("output", "syntax"): SyntaxTable,
     ("remote",): RemoteTable,
+    ("adapters",): AdapterTable,
 }
 """By their place in the file; the tables of `output.syntax.fields` have names of their own."""
 

@@ -13,8 +13,13 @@ from llmserve.settings import Settings
 
 
 def names_of(specs: Iterable[ModelSpec]) -> frozenset[str]:
-    """Every name and alias of these models."""
-    return frozenset(name for spec in specs for name in (spec.name, *spec.aliases))
+    """Every name and alias of these models and their adapters."""
+    return frozenset(name for spec in specs for name in spec.all_names)
+
+
+def every_adapter(bases: Iterable[str]) -> tuple[str, ...]:
+    """What keys and `pinned_models` write for all adapters of a model, by each of its names."""
+    return tuple(f"{base}:*" for base in bases)
 
 
 def check_settings(settings: Settings, served: Collection[str]) -> None:
@@ -26,29 +31,34 @@ def check_settings(settings: Settings, served: Collection[str]) -> None:
     named = [("default_model", settings.default_model)]
     named += [("pinned_models", name) for name in settings.pinned_models]
     for setting, name in named:
-        if name is not None and name not in served:
+        names = served if setting == "default_model" else _with_every_adapter(served)
+        if name is not None and name not in names:
             raise ConfigurationError(
                 f"{setting} names {name!r}, which is not served; {_hint(name, served)}"
             )
 
 
 def check_keys(file: KeyFile, served: Collection[str], now: float) -> None:
-    """Check that every valid key of the file permits at least one served model.
+    """Check that every valid key of the file permits at least one served model, or an adapter
+    that may be loaded later.
 
     Raises:
         ConfigurationError: a key does not, or the file cannot be read.
     """
     for record in _limited(file.read(), now):
-        if not set(record.models or ()).intersection(served):
+        models = record.models or ()
+        may_come = any(name.rpartition(":")[0] in served for name in models)
+        if not may_come and not set(models).intersection(served):
             raise ConfigurationError(f"key file {file.path}: {_complaint(record, served)}")
 
 
 def complaints(records: Sequence[KeyRecord], served: Collection[str], now: float) -> list[str]:
     """Complaints about models that these keys name and that are not served; a line for each key."""
+    names = _with_every_adapter(served)
     return [
-        _complaint(record, served)
+        _complaint(record, names)
         for record in _limited(records, now)
-        if not set(record.models or ()).issubset(served)
+        if not set(record.models or ()).issubset(names)
     ]
 
 
@@ -63,6 +73,10 @@ def _complaint(record: KeyRecord, served: Collection[str]) -> str:
     return (
         f"key {record.name!r} is for {listed}, which {are} not served; {_hint(unknown[0], served)}"
     )
+
+
+def _with_every_adapter(served: Collection[str]) -> frozenset[str]:
+    return frozenset((*served, *every_adapter(served)))
 
 
 def _hint(name: str, served: Collection[str]) -> str:

@@ -6,12 +6,16 @@ import asyncio
 import time
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
 from llmserve.domain import EncodingPurpose, LoadProgress, ModelSpec, UpstreamInfo
 from llmserve.engines.encoder import Encoder
 from llmserve.engines.engine import Engine, Generator
 from llmserve.engines.weights.purpose import purposes_of
 from llmserve.errors import DeviceLost, InvalidRequest, LLMServeError
+
+if TYPE_CHECKING:
+    from llmserve.registry.served_adapter import ServedAdapter
 
 
 class ModelStatus(StrEnum):
@@ -36,6 +40,8 @@ class ServedModel:
         keep_seconds: how long it stays loaded without being used, in place of what the policy says.
         used_at: when the last lease was given or ended, by the registry's clock.
         created: the Unix time that `/v1/models` shows.
+        adapters: those that can answer in its place, by their own names.
+        adapters_turn: held while adapters are loaded and unloaded.
     """
 
     spec: ModelSpec
@@ -50,11 +56,13 @@ class ServedModel:
     used_at: float = 0.0
     created: int = field(default_factory=lambda: int(time.time()))
     has_no_leases: asyncio.Event = field(default_factory=asyncio.Event)
+    adapters: dict[str, ServedAdapter] = field(default_factory=dict)
+    adapters_turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @property
     def names(self) -> tuple[str, ...]:
         """Every name that requests may call it by."""
-        return (self.spec.name, *self.spec.aliases)
+        return self.spec.names
 
     @property
     def loaded_engine(self) -> Engine:
@@ -100,9 +108,15 @@ class ServedModel:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What does not work as it should, though the model serves."""
-        is_ready = self.engine is not None and self.status is ModelStatus.READY
-        return self.loaded_engine.info.warnings if is_ready else ()
+        """What does not work as it should, though the model serves; its adapters included."""
+        if self.engine is None or self.status is not ModelStatus.READY:
+            return ()
+        broken = (
+            f"{one.name}: {one.error.message}"
+            for one in self.adapters.values()
+            if one.error is not None
+        )
+        return (*self.loaded_engine.info.warnings, *broken)
 
     @property
     def upstreams(self) -> tuple[UpstreamInfo, ...]:
@@ -125,8 +139,9 @@ class ServedModel:
 
     @property
     def memory_bytes(self) -> int:
-        """Of the weights, the paged cache and pinned prefixes, while they are loaded."""
+        """Of the weights, adapters, the paged cache and pinned prefixes, while they are loaded."""
         if self.engine is None or self.status not in (ModelStatus.READY, ModelStatus.UNLOADING):
             return 0
         info = self.engine.info
-        return info.weight_bytes + info.cache_bytes + self.engine.stats().pinned_bytes
+        loaded = info.weight_bytes + info.adapter_bytes + info.cache_bytes
+        return loaded + self.engine.stats().pinned_bytes

@@ -6,6 +6,7 @@ import asyncio
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Final
 
 from llmserve.domain import EncodingAnswer
 from llmserve.domain.cost import token_cost
@@ -24,6 +25,8 @@ class Encoding:
     The place is given back as soon as the engine is done with the job, whether or not anybody
     waits for the answer.
     """
+
+    adapter: Final = None
 
     def __init__(
         self,

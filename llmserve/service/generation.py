@@ -25,7 +25,7 @@ from llmserve.engines.mailbox import Mailbox
 from llmserve.engines.task import Task, TokenTask
 from llmserve.errors import LLMServeError, QueueFull, ShuttingDown, WaitTimeout
 from llmserve.observability.tracing import Moments
-from llmserve.registry.served import ServedModel
+from llmserve.registry.resolved import Resolved
 from llmserve.service.answer import Answer, Collector
 from llmserve.service.place import Place
 from llmserve.service.record import RequestRecord
@@ -48,19 +48,20 @@ class Generation:
 
     def __init__(
         self,
-        served: ServedModel,
+        resolved: Resolved,
         task: Task,
         place: Place,
         record: RequestRecord,
         clock: Callable[[], float],
     ) -> None:
         self.id = task.request_id
-        self.model = served.spec.name
-        self.served = served
+        self.model = resolved.name
+        self.served = resolved.model
+        self.adapter = resolved.adapter
         # A request that is to be told of them is refused where the tokenizer is elsewhere.
         self.prompt_ids = task.prompt_ids if isinstance(task, TokenTask) else ()
         self.sampling = task.sampling
-        self._engine = served.generator
+        self._engine = resolved.model.generator
         # Kept, because the model may be unloaded before the last event is read.
         self.fingerprint = self._engine.info.fingerprint
         self.decode = self._engine.decode

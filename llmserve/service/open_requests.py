@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from llmserve.errors import LLMServeError
 from llmserve.registry.served import ServedModel
+from llmserve.registry.served_adapter import ServedAdapter
 from llmserve.timer import awake_timeout
 
 
@@ -17,6 +18,11 @@ class OpenRequest(Protocol):
     @property
     def served(self) -> ServedModel:
         """Its model."""
+        ...
+
+    @property
+    def adapter(self) -> ServedAdapter | None:
+        """Its adapter, if it has one."""
         ...
 
     @property
@@ -66,16 +72,25 @@ class OpenRequests:
             return False
         return True
 
-    def fail(self, error: LLMServeError, model: ServedModel | None = None) -> None:
-        """End every one (of a model) with this error."""
-        for request in list(self._open):
-            if model is None or request.served is model:
-                request.fail(error)
+    def fail(
+        self,
+        error: LLMServeError,
+        model: ServedModel | None = None,
+        adapter: ServedAdapter | None = None,
+    ) -> None:
+        """End every one (of a model, or an adapter) with this error."""
+        for request in self._of(model, adapter):
+            request.fail(error)
 
-    def fail_background(self, error: LLMServeError, model: ServedModel | None = None) -> None:
-        """End all background work (of a model) with this error."""
-        for request in list(self._open):
-            if request.is_background and (model is None or request.served is model):
+    def fail_background(
+        self,
+        error: LLMServeError,
+        model: ServedModel | None = None,
+        adapter: ServedAdapter | None = None,
+    ) -> None:
+        """End all background work (of a model, or an adapter) with this error."""
+        for request in self._of(model, adapter):
+            if request.is_background:
                 request.fail(error)
 
     def fail_silent(self, error: LLMServeError, model: ServedModel, seconds: float) -> int:
@@ -84,3 +99,13 @@ class OpenRequests:
         for request in silent:
             request.fail(error)
         return len(silent)
+
+    def _of(
+        self, model: ServedModel | None, adapter: ServedAdapter | None
+    ) -> Sequence[OpenRequest]:
+        return [
+            request
+            for request in self._open
+            if (model is None or request.served is model)
+            and (adapter is None or request.adapter is adapter)
+        ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from llmserve.domain import Caller, Scope
 from llmserve.errors import Forbidden
-from llmserve.registry.served import ServedModel
+from llmserve.registry.resolved import Resolved
 
 
 def check_scope(caller: Caller) -> None:
@@ -16,12 +16,11 @@ def check_scope(caller: Caller) -> None:
         )
 
 
-def check_model(served: ServedModel, caller: Caller) -> None:
-    """Raises: Forbidden: the key is not for this model."""
-    if not caller.may_use(served.names):
+def check_model(found: Resolved, caller: Caller) -> None:
+    """Raises: Forbidden: the key is not for this model or adapter."""
+    if not caller.may_use(found.permissions):
         allowed = ", ".join(sorted(caller.models or ()))
         raise Forbidden(
-            f"key {caller.name!r} is not for model {served.spec.name!r}; "
-            f"it may use {allowed or 'none'}",
+            f"key {caller.name!r} is not for model {found.name!r}; it may use {allowed or 'none'}",
             param="model",
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TypeVar
 
@@ -26,11 +27,14 @@ from llmserve.errors import (
 )
 from llmserve.registry.loader import Loader
 from llmserve.registry.registry import Registry
+from llmserve.registry.resolved import Resolved
 from llmserve.registry.served import ServedModel
+from llmserve.registry.served_adapter import ServedAdapter
 from llmserve.service.encoding import Encoding
 from llmserve.service.encoding_record import EncodingRecord
 from llmserve.service.gates import Gates
 from llmserve.service.generation import Generation
+from llmserve.service.leasing import Leasing
 from llmserve.service.limits import Limits
 from llmserve.service.open_requests import OpenRequests
 from llmserve.service.permission import check_model, check_scope
@@ -71,7 +75,7 @@ class Service:
         self.is_draining = False
         self.is_retiring = False
         self._registry = registry
-        self._loader = loader
+        self._leasing = Leasing(registry, loader, clock)
         self._limits = limits
         self._recorder = recorder
         self._limiter = limiter or Limiter(None)
@@ -121,8 +125,12 @@ class Service:
                 self._refuse_if_draining(caller)
                 check_scope(caller)
                 first = requests[0]
-                async with self._leased(first.model, first.timeout_seconds, caller) as served:
+                async with self._leased(first.model, first.timeout_seconds, caller) as resolved:
+                    served = resolved.model
                     check_generates(served, self._registry, caller)
+                    if resolved.adapter is not None:
+                        adapter = resolved.adapter.spec.name
+                        requests = [replace(request, adapter=adapter) for request in requests]
                     deadline = arrived_at + self._seconds_for(requests, caller)
                     self._gates.check_room(len(requests), served, caller, deadline)
                     with self._admitted(caller, len(requests)) as (admission, shares):
@@ -134,7 +142,7 @@ class Service:
                         admission.charge(sum(task.prompt_tokens for task in tasks))
                         for task in tasks:
                             # One by one: if a later one is refused, these are closed.
-                            generation = self._admit(served, task, arrived_at, caller, shares)
+                            generation = self._admit(resolved, task, arrived_at, caller, shares)
                             generations.append(generation)
             begin_by = self._clock() + BEGIN_SECONDS
             for generation in generations:
@@ -163,8 +171,8 @@ class Service:
 
     async def awaken(
         self, name: str | None, caller: Caller, timeout_seconds: float | None
-    ) -> ServedModel:
-        """The model of this name, loaded if requests may load it.
+    ) -> Resolved:
+        """The model or adapter of this name, loaded if requests may load it.
 
         Raises:
             LLMServeError: as `open_all`.
@@ -172,12 +180,12 @@ class Service:
         with self._counting_refusals(caller):
             self._refuse_if_draining(caller)
             check_scope(caller)
-            async with self._leased(name, timeout_seconds, caller) as served:
-                return served
+            async with self._leased(name, timeout_seconds, caller) as resolved:
+                return resolved
 
     async def read(self, reading: Reading[T], caller: Caller) -> tuple[ServedModel, T]:
-        """What a reading makes of a model's tokenizer, and the model. For the key's limits it is a
-        request without tokens.
+        """What a reading makes of a model's tokenizer, and the model. An adapter's is its base's,
+        and needs not be loaded for it. For the key's limits it is a request without tokens.
 
         Raises:
             LLMServeError: as `open_all`, or what the work raises.
@@ -244,13 +252,15 @@ class Service:
         self.is_retiring = True
         self.displace_background()
 
-    def displace_background(self, model: ServedModel | None = None) -> None:
-        """End all background work (of a model) now; nobody waits for it."""
+    def displace_background(
+        self, model: ServedModel | None = None, adapter: ServedAdapter | None = None
+    ) -> None:
+        """End all background work (of a model, or an adapter) now; nobody waits for it."""
         error = Displaced(
             "this background request was ended as its worker or its model goes; send it again",
             retry_after_seconds=DISPLACED_RETRY_SECONDS,
         )
-        self._open.fail_background(error, model)
+        self._open.fail_background(error, model, adapter)
 
     async def drain(self, timeout_seconds: float) -> None:
         """Let open generations finish; end those that are left with an error event."""
@@ -262,13 +272,16 @@ class Service:
         await self._open.closed(FAREWELL_SECONDS)
 
     def cut_short(
-        self, model: ServedModel | None = None, error: LLMServeError | None = None
+        self,
+        model: ServedModel | None = None,
+        error: LLMServeError | None = None,
+        adapter: ServedAdapter | None = None,
     ) -> None:
-        """End every open generation (of a model) with an error event."""
+        """End every open generation (of a model, or an adapter) with an error event."""
         error = error or ShuttingDown(
             "the server is shutting down and could not wait for this answer"
         )
-        self._open.fail(error, model)
+        self._open.fail(error, model, adapter)
 
     def fail_silent(self, model: ServedModel, seconds: float, error: LLMServeError) -> int:
         """End the requests that run and made no progress for so long; returns how many."""
@@ -284,25 +297,25 @@ class Service:
         with self._counting_refusals(caller):
             self._refuse_if_draining(caller)
             check_scope(caller)
-            async with self._leased(name, seconds, caller) as served:
+            async with self._leased(name, seconds, caller, loads_adapter=False) as resolved:
                 with self._admitted(caller, 1) as (_, shares):
-                    yield served, lambda: partial(shares.take(), 0)
-        name = served.spec.name
+                    yield resolved.model, lambda: partial(shares.take(), 0)
+        name = resolved.name
         RequestRecord(self._recorder, request_id, name, caller, arrived_at).was_read()
 
-    @contextlib.asynccontextmanager
-    async def _leased(
-        self, name: str | None, timeout_seconds: float | None, caller: Caller
-    ) -> AsyncIterator[ServedModel]:
-        """The model of a request, ready, and held while the request is prepared."""
-        found = self._registry.answering(name)
-        check_model(found, caller)
+    def _leased(
+        self,
+        name: str | None,
+        timeout_seconds: float | None,
+        caller: Caller,
+        *,
+        loads_adapter: bool = True,
+    ) -> contextlib.AbstractAsyncContextManager[Resolved]:
+        """Who answers a request, ready, and held while the request is prepared."""
         patience = min(
             self._limits.wait_timeout_seconds, timeout_seconds or self._limits.timeout_for(caller)
         )
-        served = await self._loader.acquire(found.spec.name, patience)
-        with self._registry.lease(served):
-            yield served
+        return self._leasing.held(name, caller, patience, loads_adapter=loads_adapter)
 
     @contextlib.contextmanager
     def _admitted(self, caller: Caller, requests: int) -> Iterator[tuple[Admission, Shares]]:
@@ -322,12 +335,11 @@ class Service:
             shares.close()
 
     def _admit(
-        self, served: ServedModel, task: Task, arrived_at: float, caller: Caller, shares: Shares
+        self, resolved: Resolved, task: Task, arrived_at: float, caller: Caller, shares: Shares
     ) -> Generation:
-        name = served.spec.name
-        record = RequestRecord(self._recorder, task.request_id, name, caller, arrived_at)
-        place = self._place(served, caller, shares)
-        generation = Generation(served, task, place, record, self._clock)
+        record = RequestRecord(self._recorder, task.request_id, resolved.name, caller, arrived_at)
+        place = self._place(resolved, caller, shares)
+        generation = Generation(resolved, task, place, record, self._clock)
         generation.enter(self._limits.wait_timeout_seconds)
         self._open.add(generation)
         return generation
@@ -338,11 +350,12 @@ class Service:
         self._refuse_if_draining(caller)
         check_scope(caller)
         found = self._registry.encoding(
-            request.model, request.purpose, lambda model: caller.may_use(model.names)
+            request.model, request.purpose, lambda one: caller.may_use(one.permissions)
         )
         check_model(found, caller)
-        check_encodes(found, request.purpose, self._registry, caller)
-        async with self._leased(found.spec.name, request.timeout_seconds, caller) as served:
+        check_encodes(found.model, request.purpose, self._registry, caller)
+        async with self._leased(found.name, request.timeout_seconds, caller) as resolved:
+            served = resolved.model
             check_encodes(served, request.purpose, self._registry, caller)
             deadline = arrived_at + self._seconds_for([request], caller)
             encoder = served.encoder
@@ -354,7 +367,7 @@ class Service:
                 self._refuse_if_draining(caller)
                 self._gates.check_room(1, served, caller, deadline)
                 admission.charge(task.prompt_tokens)
-                place = self._place(served, caller, shares)
+                place = self._place(resolved, caller, shares)
                 name = served.spec.name
                 record = EncodingRecord(self._recorder, request.id, name, caller, arrived_at)
                 encoding = Encoding(served, task, place, record, self._clock)
@@ -362,9 +375,10 @@ class Service:
                 self._open.add(encoding)
                 return encoding
 
-    def _place(self, served: ServedModel, caller: Caller, shares: Shares) -> Place:
+    def _place(self, resolved: Resolved, caller: Caller, shares: Shares) -> Place:
+        served = resolved.model
         lease = contextlib.ExitStack()
-        lease.enter_context(self._registry.lease(served))
+        lease.enter_context(self._registry.lease(served, resolved.adapter))
         return Place(
             self._gates.of(served),
             caller,

@@ -76,6 +76,9 @@ class Watchdog:
             self._measure(model)
             if model.status is ModelStatus.UNLOADING:
                 self._service.displace_background(model)
+            for adapter in model.adapters.values():
+                if adapter.status is ModelStatus.UNLOADING:
+                    self._service.displace_background(model, adapter)
         if self._row is not None:
             self._row.beat(self._state(bool(hung)), running)
             number = str(self._row.number)
@@ -112,6 +115,8 @@ class Watchdog:
         name, metrics = model.spec.name, self._metrics
         metrics.model_loaded.labels(name).set(model.status is ModelStatus.READY)
         metrics.model_memory.labels(name).set(model.memory_bytes)
+        loaded = sum(adapter.info is not None for adapter in model.adapters.values())
+        metrics.adapters_loaded.labels(name).set(loaded)
         # A series that is there can be seen to stay at 0.
         preemptions = metrics.preemptions.labels(name)
         if model.engine is None:

@@ -47,6 +47,14 @@ class EngineSettings(BaseModel):
         True,
         description="Keep the KV cache of prompts for later ones that begin with the same text.",
     )
+    max_adapters: int = Field(
+        8,
+        ge=1,
+        le=1024,
+        description="Adapters of a model that are loaded at once, per worker; the least recently "
+        "used one makes room.",
+    )
+    max_adapter_rank: int = Field(64, ge=1, le=1024, description="Largest rank of an adapter.")
     torch_threads: int | None = Field(
         None,
         ge=1,

@@ -15,7 +15,8 @@ class ModelsSettings(BaseModel):
     models: Words = Field(
         ("demo",),
         description="Models to serve: names under `models_dir`, paths, or hub ids. "
-        "The first is the default. May be empty (`[]`) beside `models_on_demand`.",
+        "The first is the default. May be empty (`[]`) beside `models_on_demand`. With `:adapter` "
+        "after it, that adapter is loaded at start, too.",
     )
     models_on_demand: Words = Field(
         (), description="Models that the first request for them loads; `*`: all of `models_dir`."
@@ -29,9 +30,16 @@ class ModelsSettings(BaseModel):
         "says so; for clients that insist on a name of their own.",
     )
     pinned_models: Words = Field(
-        (), description="Models that are neither evicted nor unloaded for being idle."
+        (),
+        description="Models and adapters that are neither evicted nor unloaded for being idle; "
+        "`base:*`: all adapters of a model.",
     )
     models_dir: Path = Field(Path("models"), description="One folder per model.")
+    adapter_dirs: Words = Field(
+        (),
+        description="Further folders from which operators may load adapters by their path while "
+        "the server runs.",
+    )
     models_memory_bytes: int | None = Field(
         None,
         ge=1,

@@ -10,6 +10,7 @@ from typing import Final
 from loguru import logger
 
 from llmserve.domain import ModelSpec
+from llmserve.engines.adapters.stored import most_bytes
 from llmserve.engines.weights.footprint import footprint
 from llmserve.errors import ConfigurationError
 from llmserve.machine.allowance import free_memory
@@ -20,7 +21,8 @@ PROCESS_BYTES: Final = 400 * 2**20
 """Host memory of one worker before any model: Python, torch and transformers."""
 
 CACHE: Final = ": KV cache"
-"""The end of a KV cache's description in a `_Term`."""
+ADAPTERS: Final = ": adapters"
+"""Ends of descriptions in a `_Term`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +100,7 @@ def _check_on_demand(
         needs = _needs(settings, [*staying, spec], memory)
         for device, terms in needs.items():
             free = _free(device, memory)
-            weights = [term for term in terms if not term.what.endswith(CACHE)]
+            weights = [term for term in terms if not term.what.endswith((CACHE, ADAPTERS))]
             needed = sum(term.bytes for term in weights)
             if free is None or needed <= free:
                 continue
@@ -122,7 +124,8 @@ def measure_memory() -> FreeMemory:
 def worker_bytes(settings: Settings, specs: Sequence[ModelSpec]) -> int:
     """The memory that one worker needs on one device, its process included."""
     sizes = (footprint(spec, settings.max_running, settings.kv_cache_bytes) for spec in specs)
-    return PROCESS_BYTES + sum(size.total for size in sizes if size is not None)
+    adapters = sum(most_bytes(spec.adapters, settings.max_adapters) for spec in specs)
+    return PROCESS_BYTES + adapters + sum(size.total for size in sizes if size is not None)
 
 
 def is_on_gpu(settings: Settings, memory: FreeMemory) -> bool:
@@ -166,6 +169,9 @@ def _needs(
             terms = needs.setdefault(place, [])
             terms.append(_Term(workers, f"{spec.name}: weights", size.weights))
             terms.append(_Term(workers, f"{spec.name}{CACHE}", size.cache))
+            adapters = most_bytes(spec.adapters, settings.max_adapters)
+            if adapters:
+                terms.append(_Term(workers, f"{spec.name}{ADAPTERS}", adapters))
     return needs
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from fake_hub import running_hub
+from lora import write_config
 from programs import llmserve
 from server import Server
 from typer.testing import CliRunner
@@ -117,6 +118,13 @@ def test_models_lists_folders_and_tells_of_a_bad_manifest(tiny_model: Path, tmp_
     assert "tiny" in done.stdout
     bad = tmp_path / "models" / "bad"
     bad.mkdir()
+    write_config(bad / "adapters" / "ia3", peft_type="IA3")
+    write_config(bad / "adapters" / "empty")
+    (bad / "model.toml").write_text("")
+    done = llmserve("models", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "bad:ia3 cannot be served: its peft_type is 'IA3'" in done.stderr
+    assert "bad:empty cannot be served: there is no adapter_model.safetensors" in done.stderr
     (bad / "model.toml").write_text("dtpye = 'auto'\n")
     done = llmserve("models", cwd=tmp_path)
     assert done.returncode == 2

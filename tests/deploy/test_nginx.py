@@ -92,7 +92,7 @@ def test_a_body_over_the_limit_is_refused_in_our_shape(tmp_path: Path) -> None:
     run(test)
 
 
-@pytest.mark.parametrize("path", ["/admin/status", "/admin", "/metrics"])
+@pytest.mark.parametrize("path", ["/admin/status", "/admin", "/metrics", "/v1/load_lora_adapter"])
 def test_what_is_for_operators_is_closed_to_other_networks(tmp_path: Path, path: str) -> None:
     async def test() -> None:
         async with running_upstream() as upstream:

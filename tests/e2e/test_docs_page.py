@@ -15,7 +15,10 @@ from server import Server
 from llmserve.api.examples import EXAMPLES, PARAMETERS
 
 ONLY_HERE = "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"
-ELSEWHERE = ("/admin", "/v1/batches", "/classify", "/predict")
+ELSEWHERE = (
+    *("/admin", "/v1/batches", "/v1/load_lora", "/v1/unload_lora"),
+    *("/classify", "/predict"),
+)
 """What changes the server, what asks about a file that was uploaded before, and what wants a
 classifier."""
 PATH = re.compile(r'class="opblock-summary-path[^"]*" data-path="([^"]+)"')

@@ -15,9 +15,9 @@ import pytest
 import schemathesis_hooks as hooks
 from server import running_server
 
-UNSAFE = r"^/admin/(load|unload|reload|warm|drain|undrain|events)$"
-"""A command that works takes the model away, one that fails is a report of every worker, and events
-never end."""
+UNSAFE = r"^/admin/(load|unload|reload|warm|drain|undrain|events)$|^/v1/(un)?load_lora_adapter$"
+"""A command that works takes the model away, one that fails is a report of every worker, events
+never end, and adapters may be asked of the hub."""
 EXAMPLES_PER_OPERATION = 10
 HOOKS = {"SCHEMATHESIS_HOOKS": hooks.__name__, "PYTHONPATH": str(Path(hooks.__file__).parent)}
 

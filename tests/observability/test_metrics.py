@@ -95,6 +95,7 @@ def test_two_applications_in_one_process_do_not_share_series() -> None:
         ("iteration_tokens_total", "histogram"),
         ("model_loaded", "gauge"),
         ("model_memory_bytes", "gauge"),
+        ("adapters_loaded", "gauge"),
         ("worker_up", "gauge"),
         ("worker_connections", "gauge"),
         ("worker_requests_running", "gauge"),

@@ -15,7 +15,7 @@ from server import running_server
 from llmserve.domain import LoadProgress
 from llmserve.errors import ConfigurationError
 from llmserve.registry.catalog import Catalog
-from llmserve.registry.hub import pull
+from llmserve.registry.hub import pull, pull_adapter
 
 WEIGHTS = b"w" * 3_000_000
 
@@ -189,6 +189,35 @@ def test_a_download_that_fails_for_good_leaves_nothing_that_looks_whole(
 
 
 @pytest.mark.slow
+def test_an_adapter_comes_without_what_lies_beside_it_and_each_revision_by_itself(
+    hub: FakeHub, tmp_path: Path
+) -> None:
+    files = {"adapter_config.json": b"{}", "adapter_model.safetensors": WEIGHTS}
+    hub.repositories["org/lora"] = files | {"optimizer.pt": b"never", "model.toml": b"never"}
+    folder = pull_adapter("org/lora", tmp_path, endpoint=hub.url)
+    names = {path.name for path in folder.iterdir()}
+    assert names == {*files, ".hub.json"}
+    other = pull_adapter("org/lora", tmp_path, revision="main", endpoint=hub.url)
+    assert other != folder
+    asked = len(hub.requests)
+    assert pull_adapter("org/lora", tmp_path, endpoint=hub.url) == folder
+    assert len(hub.requests) == asked
+    assert Catalog(tmp_path).names() == []
+
+
+def test_a_repository_that_is_no_adapter_is_refused_before_its_files_come(
+    hub: FakeHub, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigurationError, match=r"an adapter has adapter_config\.json and"):
+        pull_adapter("org/name", tmp_path, endpoint=hub.url)
+    assert not any("resolve" in path for _, path, _ in hub.requests)
+
+
+def test_adapters_in_a_models_repository_are_not_served(hub: FakeHub, tmp_path: Path) -> None:
+    hub.repositories["org/name"]["adapters/a/adapter_config.json"] = b"{}"
+    assert not (pull("org/name", tmp_path, endpoint=hub.url) / "adapters").exists()
+
+
 def test_serving_a_hub_id_downloads_it_first(
     hub: FakeHub, tiny_model: Path, tmp_path: Path
 ) -> None:

@@ -15,7 +15,8 @@ from fake_engine import FakeEngine
 from llmserve.domain import LoadProgress, ModelSpec
 from llmserve.engines.engine import Engine
 from llmserve.errors import LLMServeError, ModelBroken, ModelUnloaded, NotReady
-from llmserve.registry.loader import Loader, LoadPolicy
+from llmserve.registry.load_policy import LoadPolicy
+from llmserve.registry.loader import Loader
 from llmserve.registry.registry import Registry
 from llmserve.registry.served import ModelStatus, ServedModel
 

@@ -40,6 +40,7 @@ def loaded(
     model.status = ModelStatus.READY
     info = SimpleNamespace(
         weight_bytes=WEIGHTS[name],
+        adapter_bytes=0,
         cache_bytes=num_bytes - WEIGHTS[name],
         step_bytes=step_bytes,
         device=device,

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from llmserve.admission.key_file import KeyFile
-from llmserve.domain import ModelSpec
+from llmserve.domain import AdapterSpec, ModelSpec
 from llmserve.errors import ConfigurationError
 from llmserve.registry.references import check_keys, check_settings, complaints, names_of
 from llmserve.settings import Settings
@@ -42,6 +42,20 @@ def test_a_name_that_means_nothing_is_refused_with_the_nearest(
 ) -> None:
     with pytest.raises(ConfigurationError, match=told):
         check_settings(settings, SERVED)
+
+
+def test_adapters_are_names_and_a_star_is_for_keys_and_pins_alone(tmp_path: Path) -> None:
+    adapter = AdapterSpec("a", path=tmp_path, aliases=("ay",))
+    served = names_of([ModelSpec("demo", aliases=("nick",), adapters=(adapter,))])
+    assert served == {"demo", "nick", "demo:a", "nick:a", "ay"}
+    check_settings(Settings(default_model="nick:a", pinned_models=("demo:*", "ay")), served)
+    for wrong in (Settings(default_model="demo:*"), Settings(pinned_models=("demo:b",))):
+        with pytest.raises(ConfigurationError, match="which is not served"):
+            check_settings(wrong, served)
+    check_keys(key_file(tmp_path, models=["demo:later"]), served, NOW)
+    records = key_file(tmp_path, models=["nick:*", "demo:later"]).read()
+    [complaint] = complaints(records, served, NOW)
+    assert "is for 'demo:later', which is not served; did you mean" in complaint
 
 
 def test_aliases_are_names() -> None:

@@ -7,7 +7,7 @@ import contextlib
 import pytest
 
 from llmserve.clock import awake_clock
-from llmserve.domain import LoadProgress, ModelSpec
+from llmserve.domain import AdapterSpec, LoadProgress, ModelSpec
 from llmserve.errors import (
     ConfigurationError,
     ModelBroken,
@@ -43,10 +43,42 @@ def test_a_name_that_nobody_has_may_get_the_default_model() -> None:
     with pytest.raises(ModelNotFound):
         Registry(specs).answering("gpt-4o")
     registry = Registry(specs, default="other", serves_any_name=True)
-    assert registry.answering("gpt-4o").spec.name == "other"
-    assert registry.answering("demo").spec.name == "demo"
+    assert registry.answering("gpt-4o").name == "other"
+    assert registry.answering("demo").name == "demo"
     with pytest.raises(ModelNotFound):
         registry.find("gpt-4o")
+
+
+def test_names_of_adapters_mean_them_and_their_base() -> None:
+    adapters = (AdapterSpec("red", aliases=("rouge",)), AdapterSpec("blue"))
+    registry = Registry([ModelSpec("demo", aliases=("nick",), adapters=adapters)])
+    for name in ("demo:red", "nick:red", "rouge", "rouge:latest"):
+        found = registry.resolve(name)
+        assert (found.name, found.parent, found.model.spec.name) == ("demo:red", "demo", "demo")
+    assert registry.find("demo:blue") is registry.find("demo")
+    assert [found.name for found in registry.everything] == ["demo", "demo:red", "demo:blue"]
+    assert registry.resolve("demo").permissions == ("demo", "nick")
+    assert registry.resolve("rouge").permissions == (
+        *("demo:red", "nick:red", "rouge"),
+        *("demo:*", "nick:*"),
+    )
+    with pytest.raises(ModelNotFound, match="did you mean 'demo:red'"):
+        registry.resolve("demo:rde")
+    for name in ("demo:red", "rouge"):
+        with pytest.raises(ModelBroken, match=f"the name '{name}' belongs to 'demo:red'"):
+            registry.add(ModelSpec("other", aliases=(name,)))
+
+
+def test_an_adapter_that_comes_or_goes_on_demand_counts_as_unloaded() -> None:
+    registry = Registry([ModelSpec("demo", adapters=(AdapterSpec("red"),))])
+    found = registry.resolve("demo:red")
+    assert found.adapter is not None
+    for status in ModelStatus:
+        found.adapter.status = status
+        is_settled = status in (ModelStatus.READY, ModelStatus.BROKEN)
+        assert found.status is (status if is_settled else ModelStatus.UNLOADED)
+    found.adapter.status, found.adapter.is_on_demand = ModelStatus.UNLOADING, False
+    assert found.status is ModelStatus.UNLOADING
 
 
 def test_a_name_that_is_taken_is_refused() -> None:

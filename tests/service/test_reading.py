@@ -125,6 +125,6 @@ def test_series_of_generations_leave_it_out() -> None:
 def test_awakening_gives_a_model_that_is_ready() -> None:
     async def test() -> None:
         async with house() as h:
-            assert (await h.service.awaken(None, Caller(), 1.0)).spec.name == "fake"
+            assert (await h.service.awaken(None, Caller(), 1.0)).name == "fake"
 
     run(test)

@@ -6,9 +6,12 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import Path
 
 from llmserve.clock import awake_clock
 from llmserve.domain import (
+    AdapterInfo,
+    AdapterSpec,
     Caller,
     Cancelled,
     Conversation,
@@ -204,6 +207,42 @@ class TalkingEngine(FakeEngine):
             tells = job.task.sampling.logprobs is not None
             self.say(job, letter, TokenLogprobs(ord(letter), -0.5) if tells else None)
         self.finish(job)
+
+
+class AdaptingEngine(FakeEngine):
+    """Takes adapters. One of a name in `may_load` is loaded when the test says so; one of a name in
+    `load_errors` never is. What runs with one keeps it."""
+
+    def __init__(self, capacity: int = 1) -> None:
+        super().__init__(capacity)
+        self.loaded: dict[str, Path] = {}
+        self.began: list[str] = []
+        self.may_load: dict[str, asyncio.Event] = {}
+        self.load_errors: dict[str, LLMServeError] = {}
+
+    @property
+    def adapters(self) -> Sequence[AdapterInfo]:
+        return [AdapterInfo(name, 4, 1000, ("q_proj",)) for name in self.loaded]
+
+    async def load_adapter(self, spec: AdapterSpec, folder: Path) -> AdapterInfo:
+        self.began.append(spec.name)
+        if spec.name in self.may_load:
+            await self.may_load[spec.name].wait()
+        if spec.name in self.load_errors:
+            raise self.load_errors[spec.name]
+        if self.is_closed:
+            raise ModelUnloaded("the model was unloaded")
+        assert spec.name not in self.loaded
+        self.loaded[spec.name] = folder
+        return AdapterInfo(spec.name, 4, 1000, ("q_proj",))
+
+    async def unload_adapter(self, name: str) -> None:
+        assert all(job.token_task.adapter != name for job in self.running if not job.is_cancelled)
+        self.loaded.pop(name, None)
+
+    def start(self, job: Job) -> None:
+        assert job.token_task.adapter in (None, *self.loaded)
+        super().start(job)
 
 
 class SlowEngine(FakeEngine):

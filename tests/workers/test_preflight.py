@@ -12,11 +12,19 @@ import pytest
 from fake_nvidia_smi import gpu, install
 from loguru import logger
 
-from llmserve.domain import ModelSpec
+from llmserve.domain import AdapterSpec, ModelSpec
+from llmserve.engines.factory import bytes_needed
+from llmserve.engines.options import EngineOptions
 from llmserve.engines.weights.footprint import footprint
 from llmserve.errors import ConfigurationError
 from llmserve.settings import Settings
-from llmserve.workers.preflight import FreeMemory, check_memory, is_on_gpu, measure_memory
+from llmserve.workers.preflight import (
+    FreeMemory,
+    check_memory,
+    is_on_gpu,
+    measure_memory,
+    worker_bytes,
+)
 
 GIB = 2**30
 
@@ -52,6 +60,25 @@ def test_workers_that_do_not_fit_are_refused_with_the_arithmetic(model: ModelSpe
     assert "4 × 0.25 GiB (big: KV cache)" in message
     assert "= 10.56 GiB, and 8.00 GiB are free" in message
     check(settings, model, FreeMemory(12 * GIB, {}))
+
+
+def test_as_many_adapters_are_counted_as_are_loaded_at_once(
+    model: ModelSpec, tmp_path: Path
+) -> None:
+    for number, size in enumerate((1, 3, 2)):
+        (tmp_path / f"a{number}").mkdir()
+        with (tmp_path / f"a{number}" / "adapter_model.safetensors").open("wb") as file:
+            file.truncate(size * GIB)
+    paths = [tmp_path / name for name in ("a0", "a1", "a2", "gone")]
+    adapters = [AdapterSpec(path.name, path=path) for path in paths]
+    adapters.append(AdapterSpec("far", hub_id="org/far"))
+    adapted = replace(model, adapters=tuple(adapters))
+    with pytest.raises(ConfigurationError, match=r"1 × 5\.00 GiB \(big: adapters\)"):
+        check(Settings(device="cpu", max_adapters=2), adapted, FreeMemory(4 * GIB, {}))
+    options = EngineOptions(lambda spec, report: tmp_path, max_adapters=2)
+    assert bytes_needed(adapted, options) - bytes_needed(model, options) == 5 * GIB
+    settings = Settings(max_adapters=2)
+    assert worker_bytes(settings, [adapted]) - worker_bytes(settings, [model]) == 5 * GIB
 
 
 def test_each_gpu_is_counted_for_itself(model: ModelSpec) -> None:

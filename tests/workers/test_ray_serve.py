@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from lora import write_config
 from needs import needs_package
 from server import DEMO
 
@@ -63,6 +64,29 @@ def test_each_model_has_a_deployment_and_settings_of_its_own(tiny_model: Path) -
     assert made[INGRESS].init_args[1].default == "tiny"
     assert demo.num_replicas == 3
     assert demo.ray_actor_options == {"num_cpus": 2.0, "num_gpus": 0}
+
+
+def test_replicas_know_what_is_said_of_their_models_adapters(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    for name in ("red", "blue"):
+        write_config(tmp_path / "base" / "adapters" / name)
+    for file in tiny_model.iterdir():
+        (tmp_path / "base" / file.name).symlink_to(file)
+    settings = Settings(
+        models=(str(DEMO), "base:red"),
+        models_dir=tmp_path,
+        default_model="base:blue",
+        pinned_models=("base:*", "demo"),
+    )
+    made = deployments(settings)
+    base: Settings = made["base"].init_args[0]
+    assert base.models == ("base", "base:red")
+    assert base.default_model == "base:blue"
+    assert base.pinned_models == ("base:*",)
+    demo: Settings = made["demo"].init_args[0]
+    assert (demo.default_model, demo.pinned_models) == (None, ("demo",))
+    assert made[INGRESS].init_args[1].default == "base"
 
 
 def test_our_queue_decides_and_a_stop_has_time_to_drain() -> None:

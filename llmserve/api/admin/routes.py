@@ -10,7 +10,7 @@ from fastapi import APIRouter, Query, Request, Response
 from loguru import logger
 
 from llmserve.api.admin.access import TheAdmin, identify_admin
-from llmserve.api.admin.schemas import CommandBody, UnloadBody, UpstreamBody, WarmBody
+from llmserve.api.admin.schemas import CommandBody, LoadBody, UnloadBody, UpstreamBody, WarmBody
 from llmserve.api.container import TheContainer
 from llmserve.api.edge.json import JSON
 from llmserve.api.edge.route import keyed_route
@@ -44,15 +44,15 @@ async def events(container: TheContainer, follow: Annotated[bool, Query()] = Tru
 
 @router.post("/load")
 async def load(
-    body: CommandBody, request: Request, container: TheContainer, admin: TheAdmin
+    body: LoadBody, request: Request, container: TheContainer, admin: TheAdmin
 ) -> Response:
-    """Load a model: one that is served, a folder under models/, or a hub id."""
+    """Load a model: one that is served, a folder under models/, or a hub id; or an adapter."""
     return await _run(body, Kind.LOAD, container, admin.name)
 
 
 @router.post("/unload")
 async def unload(body: UnloadBody, container: TheContainer, admin: TheAdmin) -> Response:
-    """Unload a model: open streams get `timeout` seconds to finish."""
+    """Unload a model or an adapter: open streams get `timeout` seconds to finish."""
     return await _run(body, Kind.UNLOAD, container, admin.name)
 
 

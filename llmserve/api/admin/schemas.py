@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from llmserve.domain import AdapterSource
 from llmserve.errors import ConfigurationError
 from llmserve.operations.command import Command, Kind
+from llmserve.registry.adapter_table import checked_adapter_name
 from llmserve.server_url import server_url
 
 ModelName = Annotated[str, Field(min_length=1, max_length=256)]
@@ -25,6 +27,41 @@ class CommandBody(BaseModel):
     def command(self, kind: Kind) -> Command:
         """As the operations take it."""
         return Command(kind, self.model)
+
+
+class LoadBody(CommandBody):
+    """POST /admin/load. `BASE:ADAPTER` is an adapter, which may be anywhere."""
+
+    source: Annotated[str, Field(min_length=1, max_length=4096)] | None = Field(
+        None,
+        description="Folder or hub id of an adapter; absent: the one in its base's `adapters`.",
+    )
+    revision: Annotated[str, Field(min_length=1, max_length=256)] | None = Field(
+        None, description="Branch, tag or commit, if it is from the hub."
+    )
+    aliases: list[ModelName] = Field([], max_length=16, description="Further names of the adapter.")
+
+    @model_validator(mode="after")
+    def _of_an_adapter(self) -> LoadBody:
+        if self.source is None and (self.revision is not None or self.aliases):
+            raise ValueError("revision and aliases need a source, and there is none")
+        if self.source is not None:
+            checked_adapter_name(self._adapter_name())
+        return self
+
+    def _adapter_name(self) -> str:
+        base, colon, adapter = (self.model or "").rpartition(":")
+        if not (base and colon):
+            raise ValueError("source is for an adapter; write model as BASE:ADAPTER")
+        return adapter
+
+    def command(self, kind: Kind) -> Command:
+        """As the operations take it."""
+        if self.source is None:
+            return Command(kind, self.model)
+        name, aliases = self._adapter_name(), tuple(self.aliases)
+        adapter = AdapterSource(name, self.source, self.revision, aliases)
+        return Command(kind, self.model, adapter=adapter)
 
 
 class UnloadBody(CommandBody):

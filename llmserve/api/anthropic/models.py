@@ -17,7 +17,8 @@ from llmserve.api.anthropic.headers import anthropic_headers
 from llmserve.api.container import TheCaller, TheContainer
 from llmserve.api.edge.route import keyed_route
 from llmserve.errors import InvalidRequest, ModelNotFound
-from llmserve.registry.served import ModelStatus, ServedModel
+from llmserve.registry.resolved import Resolved
+from llmserve.registry.served import ModelStatus
 
 VERSION: Final = "anthropic-version"
 DEFAULT_LIMIT: Final = 20
@@ -53,7 +54,8 @@ async def list_models(
     lifecycle: Annotated[list[str] | None, Query(alias="lifecycle[]")] = None,
 ) -> dict[str, Any]:
     """The served models that the caller may use, page by page."""
-    models = [_body(m) for m in container.registry.models if caller.may_use(m.names)]
+    everything = container.registry.everything
+    models = [_body(found) for found in everything if caller.may_use(found.permissions)]
     if lifecycle is not None and ACTIVE not in lifecycle:
         models = []
     ids = [model["id"] for model in models]
@@ -78,8 +80,8 @@ async def list_models(
 @router.get("/models/{model:path}")
 async def retrieve_model(model: str, container: TheContainer, caller: TheCaller) -> dict[str, Any]:
     """One model, by name or alias."""
-    found = container.registry.find(model)
-    if not caller.may_use(found.names):
+    found = container.registry.resolve(model)
+    if not caller.may_use(found.permissions):
         raise ModelNotFound(f"model {model[:100]!r} is not served to this key", param="model")
     return _body(found)
 
@@ -90,14 +92,14 @@ def _place(ids: list[str], model_id: str, param: str) -> int:
     return ids.index(model_id)
 
 
-def _body(model: ServedModel) -> dict[str, Any]:
-    is_ready = model.status is ModelStatus.READY
-    longest = model.loaded_engine.info.max_context if is_ready else None
+def _body(found: Resolved) -> dict[str, Any]:
+    is_ready = found.model.status is ModelStatus.READY
+    longest = found.model.loaded_engine.info.max_context if is_ready else None
     return {
         "type": "model",
-        "id": model.spec.name,
-        "display_name": model.spec.name,
-        "created_at": datetime.fromtimestamp(model.created, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "id": found.name,
+        "display_name": found.name,
+        "created_at": datetime.fromtimestamp(found.created, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         "lifecycle": ACTIVE,
         "max_input_tokens": longest,
         "max_tokens": longest,

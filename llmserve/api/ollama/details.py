@@ -8,37 +8,39 @@ from typing import Any, Final
 
 from llmserve.domain import EngineInfo
 from llmserve.registry.registry import LATEST
-from llmserve.registry.served import ModelStatus, ServedModel
+from llmserve.registry.resolved import Resolved
+from llmserve.registry.served import ModelStatus
 
 QUANTIZATION: Final = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
 
 
-def info_of(model: ServedModel) -> EngineInfo | None:
+def info_of(found: Resolved) -> EngineInfo | None:
     """What is loaded, `None` where it is not ready."""
-    return model.loaded_engine.info if model.status is ModelStatus.READY else None
+    is_ready = ModelStatus.READY is found.status is found.model.status
+    return found.model.loaded_engine.info if is_ready else None
 
 
-def names(model: ServedModel) -> dict[str, Any]:
+def names(found: Resolved) -> dict[str, Any]:
     """Its name, with a tag as all names have there; and a digest, which is another when the model
     is."""
-    info = info_of(model)
-    name = model.spec.name if ":" in model.spec.name else model.spec.name + LATEST
+    info = info_of(found)
+    name = found.name if ":" in found.name else found.name + LATEST
     fingerprint = "" if info is None else info.fingerprint or ""
     digest = hashlib.sha256(f"{name} {fingerprint}".encode()).hexdigest()
     return {"name": name, "model": name, "digest": digest}
 
 
-def modified_at(model: ServedModel) -> datetime:
+def modified_at(found: Resolved) -> datetime:
     """When it was first served, which is what we know."""
-    return datetime.fromtimestamp(model.created, UTC)
+    return datetime.fromtimestamp(found.created, UTC)
 
 
-def details(model: ServedModel) -> dict[str, Any]:
+def details(found: Resolved) -> dict[str, Any]:
     """Family, size and type of the weights, as far as they are known."""
-    info = info_of(model)
+    info = info_of(found)
     family = "" if info is None else info.architecture
     return {
-        "parent_model": "",
+        "parent_model": found.parent or "",
         "format": "safetensors",
         "family": family,
         "families": [family] if family else [],

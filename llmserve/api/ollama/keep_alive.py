@@ -71,11 +71,15 @@ class KeepAliveFields(Fields):
 
 def kept_for(caller: Caller, name: str | None, container: Container) -> ServedModel | None:
     """The model that this caller may keep or let go of by a request: one on demand, of a server
-    without keys, or by a key that may operate it. `None` where the wish has no effect."""
+    without keys, or by a key that may operate it. `None` where the wish has no effect, as for an
+    adapter, which stays loaded until others need its room."""
     if caller != Caller() and Scope.ADMIN not in caller.scopes:
         return None
     try:
-        model = container.registry.answering(name)
+        found = container.registry.answering(name)
     except ModelNotFound:
         return None  # the request will be refused
+    model = found.model
+    if found.adapter is not None:
+        return None
     return model if model.is_on_demand and not model.is_pinned else None

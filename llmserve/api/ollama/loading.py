@@ -40,8 +40,8 @@ async def load(body: KeepAliveFields, exchange: Exchange, kept: ServedModel | No
     else:
         service = exchange.container.service
         loading = service.awaken(body.model, exchange.caller, exchange.timeout_seconds)
-        model = await unless_client_leaves(exchange.request, loading)
-        loaded = Loaded(model.spec.name, "load")
+        found = await unless_client_leaves(exchange.request, loading)
+        loaded = Loaded(found.name, "load")
     keep(body, exchange, kept)
     return loaded
 

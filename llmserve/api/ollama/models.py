@@ -20,7 +20,7 @@ from llmserve.api.ollama.error import ollama_error
 from llmserve.bootstrap import Container
 from llmserve.domain import EngineInfo, ModelSpec
 from llmserve.errors import ModelNotFound
-from llmserve.registry.served import ServedModel
+from llmserve.registry.resolved import Resolved
 
 router = APIRouter(
     prefix="/api",
@@ -73,13 +73,13 @@ async def tags(container: TheContainer, caller: TheCaller) -> Response:
     """Every served model that the caller may use."""
     models = [
         {
-            **names(model),
-            "modified_at": modified_at(model),
-            "size": 0 if (info := info_of(model)) is None else info.weight_bytes,
-            "details": details(model),
+            **names(found),
+            "modified_at": modified_at(found),
+            "size": _size(found),
+            "details": details(found),
         }
-        for model in container.registry.models
-        if caller.may_use(model.names)
+        for found in container.registry.everything
+        if caller.may_use(found.permissions)
     ]
     return JSON({"models": models})
 
@@ -89,9 +89,9 @@ async def tags(container: TheContainer, caller: TheCaller) -> Response:
 async def loaded(container: TheContainer, caller: TheCaller) -> Response:
     """Those that are loaded, and until when if nobody uses them."""
     models = [
-        _running(model, info, container)
-        for model in container.registry.models
-        if caller.may_use(model.names) and (info := info_of(model)) is not None
+        _running(found, info, container)
+        for found in container.registry.everything
+        if caller.may_use(found.permissions) and (info := info_of(found)) is not None
     ]
     return JSON({"models": models})
 
@@ -101,15 +101,15 @@ async def show(body: ShowBody, exchange: TheExchange) -> Response:
     """One model: what it is, what it can do, its chat template."""
     container, caller = exchange.container, exchange.caller
     exchange.report_ignored(body)
-    found = container.registry.find(body.model or body.name)
-    if not caller.may_use(found.names):
-        raise ModelNotFound(f"model {found.spec.name!r} is not served to this key", param="model")
+    found = container.registry.resolve(body.model or body.name)
+    if not caller.may_use(found.permissions):
+        raise ModelNotFound(f"model {found.name!r} is not served to this key", param="model")
     info = info_of(found)
     template = ""
     if info is not None and info.has_tokenizer:
-        _, template = await exchange.read(found.spec.name, lambda one: one.template_source)
+        _, template = await exchange.read(found.name, lambda one: one.template_source)
     told = {
-        "parameters": "\n".join(_parameters(found.spec)),
+        "parameters": "\n".join(_parameters(found.model.spec)),
         "template": template,
         "details": details(found),
         "model_info": {} if info is None else _model_info(info),
@@ -119,17 +119,27 @@ async def show(body: ShowBody, exchange: TheExchange) -> Response:
     return JSON(told)
 
 
-def _running(model: ServedModel, info: EngineInfo, container: Container) -> dict[str, Any]:
+def _size(found: Resolved) -> int:
+    """Of the weights, an adapter's alone."""
+    info = info_of(found)
+    if found.info is not None:
+        return found.info.num_bytes
+    return 0 if info is None or found.adapter is not None else info.weight_bytes
+
+
+def _running(found: Resolved, info: EngineInfo, container: Container) -> dict[str, Any]:
+    model = found.model
+    size = model.memory_bytes if found.info is None else found.info.num_bytes
     kept = container.loader.seconds_kept(model)
     expires_at = NEVER
     if kept is not None:
         unused = container.registry.clock() - model.used_at
         expires_at = datetime.now(UTC) + timedelta(seconds=max(0.0, kept - unused))
     return {
-        **names(model),
-        "size": model.memory_bytes,
-        "size_vram": 0 if info.device == "cpu" else model.memory_bytes,
-        "details": details(model),
+        **names(found),
+        "size": size,
+        "size_vram": 0 if info.device == "cpu" else size,
+        "details": details(found),
         "expires_at": expires_at,
         "context_length": info.max_context,
     }

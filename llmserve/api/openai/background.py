@@ -74,7 +74,7 @@ async def begin(body: ChatBody, exchange: Exchange) -> Response:
     if body.webhook_url is not None:
         jobs.webhooks.check(body.webhook_url)
     if body.model is not None:
-        container.registry.find(body.model)
+        container.registry.resolve(body.model)
     now = time.time()
     window = jobs.rules.max_window_seconds
     batch = Batch(

@@ -12,6 +12,7 @@ from llmserve.api.error_shape import openai_error
 from llmserve.api.openai.chat_body import ChatBody
 from llmserve.domain import EncodingInfo, EncodingPurpose, EngineInfo, SamplingParams, UpstreamState
 from llmserve.errors import ModelNotFound
+from llmserve.registry.resolved import Resolved
 from llmserve.registry.served import ModelStatus, ServedModel
 
 TOLD_DEFAULTS: Final = (
@@ -25,8 +26,9 @@ router = APIRouter(prefix="/v1", route_class=keyed_route(identify, openai_error)
 @router.head("/models", include_in_schema=False)
 @router.get("/models")
 async def list_models(container: TheContainer, caller: TheCaller) -> dict[str, Any]:
-    """Every served model that the caller may use."""
-    models = [_body(m) for m in container.registry.models if caller.may_use(m.names)]
+    """Every served model and adapter that the caller may use."""
+    everything = container.registry.everything
+    models = [_body(found) for found in everything if caller.may_use(found.permissions)]
     return {"object": "list", "data": models}
 
 
@@ -34,8 +36,8 @@ async def list_models(container: TheContainer, caller: TheCaller) -> dict[str, A
 @router.get("/models/{model:path}")
 async def retrieve_model(model: str, container: TheContainer, caller: TheCaller) -> dict[str, Any]:
     """One model, by name or alias."""
-    found = container.registry.find(model)
-    if not caller.may_use(found.names):
+    found = container.registry.resolve(model)
+    if not caller.may_use(found.permissions):
         raise ModelNotFound(f"model {model[:100]!r} is not served to this key", param="model")
     return _body(found)
 
@@ -47,15 +49,21 @@ def _default_sampling(model: ServedModel, info: EngineInfo) -> dict[str, Any]:
     return {name: getattr(params, name) for name in TOLD_DEFAULTS}
 
 
-def _body(model: ServedModel) -> dict[str, Any]:
+def _body(found: Resolved) -> dict[str, Any]:
+    """`root` and `parent` are vLLM's words for what an adapter is, and of which model."""
+    model = found.model
     body: dict[str, Any] = {
-        "id": model.spec.name,
+        "id": found.name,
         "object": "model",
-        "created": model.created,
+        "created": found.created,
         "owned_by": "llmserve",
-        "aliases": list(model.spec.aliases),
-        "status": model.status.value,
+        "root": found.root,
+        "parent": found.parent,
+        "aliases": list(found.names[1:]),
+        "status": found.status.value,
     }
+    if found.info is not None:
+        body["adapter"] = {"rank": found.info.rank, "modules": list(found.info.modules)}
     if model.status is ModelStatus.READY:
         info = model.loaded_engine.info
         body |= {

@@ -42,10 +42,10 @@ async def generate_stream(body: StreamBody, exchange: TheExchange) -> Response:
 @router.get("/info")
 async def info(container: TheContainer, caller: TheCaller) -> Response:
     """The default model, and what requests may be."""
-    model = container.registry.ready(None)
-    if not caller.may_use(model.names):
-        raise ModelNotFound(f"model {model.spec.name!r} is not served to this key", param="model")
-    return JSON(told_model(model))
+    model, found = container.registry.ready(None), container.registry.resolve(None)
+    if not caller.may_use(found.permissions):
+        raise ModelNotFound(f"model {found.name!r} is not served to this key", param="model")
+    return JSON(told_model(model, found.name))
 
 
 async def _continue(body: StreamBody, exchange: Exchange) -> Response:

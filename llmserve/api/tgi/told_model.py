@@ -12,12 +12,12 @@ from llmserve.domain import EncodingInfo, EncodingPurpose
 from llmserve.registry.served import ServedModel
 
 
-def told_model(model: ServedModel) -> dict[str, Any]:
+def told_model(model: ServedModel, name: str) -> dict[str, Any]:
     """The model, which is loaded, and what requests may be."""
     engine = model.loaded_engine
     info, longest = engine.info, engine.info.max_context
     told = {
-        "model_id": model.spec.name,
+        "model_id": name,
         "model_sha": None,
         "model_dtype": info.dtype,
         "max_concurrent_requests": engine.capacity,

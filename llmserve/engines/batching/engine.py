@@ -27,6 +27,7 @@ from llmserve.domain import (
     WarmReport,
 )
 from llmserve.engines.accelerator import as_device_loss, make_current
+from llmserve.engines.adapters.adapter_set import AdapterSet
 from llmserve.engines.batching.compute.batch import Batch
 from llmserve.engines.batching.compute.building import build_computation
 from llmserve.engines.batching.compute.kv_cache import LayerShape
@@ -35,6 +36,7 @@ from llmserve.engines.batching.compute.sampling.row_state import RowState
 from llmserve.engines.batching.compute.scoring import most_scored
 from llmserve.engines.batching.compute.sizing import CacheOptions
 from llmserve.engines.batching.loop import StepLoop
+from llmserve.engines.batching.loop_adapters import LoopAdapters
 from llmserve.engines.batching.pacer import LEAST_TOKENS, LEAST_TOKENS_ON_GPU, Pacer
 from llmserve.engines.batching.schedule.scheduler import Scheduler
 from llmserve.engines.batching.stream import Stream
@@ -94,6 +96,7 @@ class BatchingEngine(Generator):
         self._computation: ModelComputation | None = None
         self._loop: StepLoop[Batch, RowState] | None = None
         self._scheduler: Scheduler | None = None
+        self.adapter_set: AdapterSet = options.adapter_set(spec)
         self._running: set[Job] = set()
         self._num_background = 0
         self._is_closing = False
@@ -134,6 +137,7 @@ class BatchingEngine(Generator):
             max_context=min(loaded.max_context, computation.cache.num_tokens),
             cache_bytes=computation.cache.num_bytes,
             step_bytes=computation.step_bytes,
+            adapter_bytes=self.adapter_set.num_bytes,
         )
 
     async def load(self, on_progress: OnProgress) -> None:
@@ -148,6 +152,7 @@ class BatchingEngine(Generator):
     async def prepare(
         self, requests: Sequence[GenerationRequest], caller: Caller, deadline: float, hold: Hold
     ) -> Sequence[TokenTask]:
+        self.adapter_set.check(requests)
         builder = TaskBuilder(
             self._spec,
             self.tokenizer,
@@ -188,8 +193,11 @@ class BatchingEngine(Generator):
         num_others = len(self._running) - self._num_background
         assert is_background or num_others < self.capacity, "admission let too many in"
         on_done = job.on_done
+        if not self.adapter_set.begin(job):
+            return
 
         def forget() -> None:
+            self.adapter_set.end(job)
             self._running.discard(job)
             self._num_background -= is_background
 
@@ -258,6 +266,7 @@ class BatchingEngine(Generator):
         if self._computation is not None:
             self._computation.close()
         self._computation = self._scheduler = self._loaded = self._loop = self._thread = None
+        self.adapter_host = None
         release_memory()
 
     @property
@@ -318,6 +327,7 @@ class BatchingEngine(Generator):
             clock=awake_clock,
             on_step=partial(options.on_step, self._spec.name),
         )
+        self.adapter_host = LoopAdapters(self._model.model, computation.adapters, self._loop)
         self._thread = asyncio.ensure_future(loop.run_in_executor(self._pool, self._loop.run))
         self._thread.add_done_callback(partial(_refuse_rest, self._loop))
 

@@ -32,7 +32,7 @@ class Stream(Generic[Row]):
     _is_started: bool = False
 
     def __post_init__(self) -> None:
-        self.sequence = Sequence.of(self.job.token_task)
+        self.sequence = Sequence.of(self.job.token_task, self.job.adapter_id)
 
     def start(self) -> None:
         """Its first tokens are about to be computed. Does nothing the second time."""

@@ -36,7 +36,7 @@ from llmserve.domain import (
     WarmReport,
 )
 from llmserve.domain.conversation import prompt_size
-from llmserve.engines.engine import Generator, Hold
+from llmserve.engines.engine import Generator, Hold, no_adapters
 from llmserve.engines.job import Job
 from llmserve.engines.options import EngineOptions
 from llmserve.engines.private_job import private_job, unloaded
@@ -261,6 +261,8 @@ class RemoteEngine(Generator):
     async def _task(
         self, request: GenerationRequest, caller: Caller, deadline: float, hold: Hold
     ) -> RemoteTask:
+        if request.adapter is not None:
+            raise no_adapters()
         sampling = SamplingParams.resolve(request.sampling, self._spec.sampling, request.defaults)
         size = prompt_size(request.prompt)
         context = self._max_context(self._served)

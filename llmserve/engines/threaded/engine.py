@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
 
@@ -30,6 +31,7 @@ from llmserve.domain import (
     WarmReport,
 )
 from llmserve.engines.accelerator import answers, make_current
+from llmserve.engines.adapters.adapter_set import AdapterSet
 from llmserve.engines.bridge import StopStringMatched, TokenBridge
 from llmserve.engines.constraints.compiler import ConstraintCompiler
 from llmserve.engines.constraints.vocabulary import Vocabulary
@@ -45,6 +47,7 @@ from llmserve.engines.progress import OnProgress, interruptible
 from llmserve.engines.step_report import StepReport
 from llmserve.engines.task import TokenTask
 from llmserve.engines.task_builder import TaskBuilder
+from llmserve.engines.threaded.adapters import ThreadAdapters
 from llmserve.engines.threaded.logits_processors import build_processors
 from llmserve.engines.threaded.logprobs import LogprobsTap
 from llmserve.engines.threaded.pinned_prefixes import Pinned, PinnedPrefixes, PrefixRefused, pin
@@ -82,6 +85,7 @@ class ThreadedEngine(Generator):
         self._fetch = options.fetch
         self._on_step = partial(options.on_step, spec.name)
         self._loaded = loaded
+        self.adapter_set: AdapterSet = options.adapter_set(spec)
         self._running: set[Job] = set()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -96,6 +100,7 @@ class ThreadedEngine(Generator):
         self._prefixes = PinnedPrefixes()
         self._prompts = PreparationPool(spec.name)
         self._compiler: ConstraintCompiler | None = None
+        self._adapters: ThreadAdapters | None = None
 
     @property
     def capacity(self) -> int:
@@ -118,7 +123,8 @@ class ThreadedEngine(Generator):
     @property
     def info(self) -> EngineInfo:
         """What was loaded."""
-        return self._model.info(EngineKind.THREADED, self._why)
+        info = self._model.info(EngineKind.THREADED, self._why)
+        return replace(info, adapter_bytes=self.adapter_set.num_bytes)
 
     async def load(self, on_progress: OnProgress) -> None:
         """Load on a pool thread, then generate a few tokens from the warm-up prompts."""
@@ -127,12 +133,14 @@ class ThreadedEngine(Generator):
             self._loaded = await loop.run_in_executor(self._pool, self._load, on_progress)
         vocabulary = Vocabulary(self.tokenizer, self._model.vocab, self._model.eos_ids)
         self._compiler = ConstraintCompiler(self._spec.name, vocabulary)
+        self.adapter_host = self._adapters = ThreadAdapters(self._model.model)
         on_progress(LoadProgress("warm-up"))
         await warm_up(self, self._spec, lambda: self._is_lost)
 
     async def prepare(
         self, requests: Sequence[GenerationRequest], caller: Caller, deadline: float, hold: Hold
     ) -> Sequence[TokenTask]:
+        self.adapter_set.check(requests)
         builder = TaskBuilder(
             self._spec,
             self.tokenizer,
@@ -172,7 +180,13 @@ class ThreadedEngine(Generator):
     def start(self, job: Job) -> None:
         """Queue the job on the pool, which has a thread for it."""
         assert len(self._running) < self._max_running, "admission let too many in"
-        future = asyncio.get_running_loop().run_in_executor(self._pool, self._run, job)
+        if not self.adapter_set.begin(job):
+            return
+        try:
+            future = asyncio.get_running_loop().run_in_executor(self._pool, self._run, job)
+        except RuntimeError:
+            self.adapter_set.end(job)
+            raise
         self._running.add(job)
         self._idle.clear()
         future.add_done_callback(partial(self._done, job))
@@ -212,7 +226,7 @@ class ThreadedEngine(Generator):
         if self._loaded is not None:
             make_current(self._loaded.device)
         self._prefixes.clear()
-        self._loaded = None
+        self._loaded = self._adapters = self.adapter_host = None
         release_memory()
 
     @property
@@ -245,6 +259,7 @@ class ThreadedEngine(Generator):
 
     def _done(self, job: Job, future: asyncio.Future[None]) -> None:
         self._running.discard(job)
+        self.adapter_set.end(job)
         if not self._running:
             self._idle.set()
         job.on_done()
@@ -257,13 +272,17 @@ class ThreadedEngine(Generator):
             task = job.token_task
             rule = None if task.new_rule is None else task.new_rule()
             bridge = TokenBridge(job, self.tokenizer, self._model.eos_ids, awake_clock, rule=rule)
-            prefix = self._prefixes.longest_match(task.prompt_ids)
+            prefix = None
+            if task.adapter is None:  # prefixes are computed without any
+                prefix = self._prefixes.longest_match(task.prompt_ids)
             job.cached_tokens = len(prefix.token_ids) if prefix is not None else 0
             bridge.start()
             if job.is_cancelled:
                 bridge.end()
             else:
-                self._generate(job, bridge, prefix, rule)
+                assert self._adapters is not None, "the engine is not loaded"
+                with self._adapters.active(job.adapter_id):
+                    self._generate(job, bridge, prefix, rule)
         except StopStringMatched:
             pass
         # The worker's boundary: whatever a model raises ends this request and no other.

@@ -12,6 +12,7 @@ from ray.serve.config import RequestRouterConfig
 from llmserve.domain import ModelSpec
 from llmserve.errors import ConfigurationError
 from llmserve.registry.catalog import PATH_PREFIXES, Catalog
+from llmserve.registry.references import every_adapter
 from llmserve.service.service import FAREWELL_SECONDS
 from llmserve.settings import Settings
 from llmserve.workers.ray.applicable import check_applicable
@@ -103,12 +104,15 @@ def _of_replica(settings: Settings, spec: ModelSpec) -> Settings:
     argument = spec.argument or spec.name
     if argument.startswith(PATH_PREFIXES) and spec.path is not None:
         argument = str(spec.path.absolute())
+    initial = (f"{argument}:{one.name}" for one in spec.adapters if one.is_initial)
+    names = {*spec.all_names, *every_adapter(spec.names)}
+    default = settings.default_model
     return settings.model_copy(
         update={
-            "models": (argument,),
+            "models": (argument, *initial),
             "models_dir": settings.models_dir.absolute(),
-            "default_model": None,
-            "pinned_models": (),
+            "default_model": default if default in names else None,
+            "pinned_models": tuple(name for name in settings.pinned_models if name in names),
             "host": ALL_INTERFACES,
         }
     )

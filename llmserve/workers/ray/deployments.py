@@ -23,14 +23,16 @@ class Deployments:
 
     @classmethod
     def of(cls, specs: Sequence[ModelSpec], default: str | None) -> Self:
-        """One deployment for each model; `default` is one of their names or aliases."""
-        aliases = {alias: spec.name for spec in specs for alias in (spec.name, *spec.aliases)}
+        """One deployment for each model; `default` is one of their names or aliases, or
+        an adapter's."""
+        aliases = {alias: spec.name for spec in specs for alias in spec.all_names}
         names = tuple(spec.name for spec in specs)
         return cls(names, aliases, aliases[default] if default is not None else names[0])
 
     def find(self, name: str | None) -> str | None:
-        """The deployment of the model with this name, `None` if there is none. Without a name, the
-        default one."""
+        """The deployment of the model or adapter with this name, `None` if there is none; it may
+        have an adapter since that is not known here. Without a name, the default one."""
         if name is None:
             return self.default
-        return self.aliases.get(name) or self.aliases.get(name.removesuffix(TAG))
+        known = self.aliases.get(name) or self.aliases.get(name.removesuffix(TAG))
+        return known or self.aliases.get(name.rpartition(":")[0])

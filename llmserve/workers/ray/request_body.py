@@ -12,8 +12,8 @@ from llmserve.checked_json import checked_json
 from llmserve.engines.remote.prefix_memory import Digest, digest_of
 from llmserve.errors import InvalidRequest
 
-MODEL_FIELDS: Final = ("model", "name")
-"""The second is Ollama's."""
+MODEL_FIELDS: Final = ("model", "name", "base_model_name")
+"""The second is Ollama's, the third for vLLM's adapters."""
 PROMPT_FIELDS: Final = (
     *("system", "instructions", "tools"),
     *("messages", "input", "prompt", "inputs"),

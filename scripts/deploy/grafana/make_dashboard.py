@@ -131,6 +131,7 @@ SECTIONS: dict[str, tuple[Panel, ...]] = {
              "mean"),
         )),
         Panel("Models loaded", "short", (gauge("model_loaded", "model"),)),
+        Panel("Adapters loaded", "short", (gauge("adapters_loaded", "model"),)),
         Panel("Memory of models", "bytes", (gauge("model_memory_bytes", "model"),)),
     ),
     "Encoders": (

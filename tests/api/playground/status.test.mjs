@@ -125,3 +125,18 @@ test("a model counts as ready when it is in every worker", () => {
     },
   ]);
 });
+
+test("a model's adapters follow it, as models that cannot be warmed", () => {
+  const adapter = (status, open) => ({ name: "a:x", status, open, memory_bytes: 5 });
+  const base = { name: "a", status: "ready", running: 3, waiting: 0, memory_bytes: 10 };
+  const workers = [
+    { models: [{ ...base, adapters: [adapter("ready", 2)] }] },
+    { models: [{ ...base, adapters: [adapter("unloaded", 0)] }] },
+  ];
+  const [first, second] = merged(workers);
+  assert.deepEqual([first.name, first.running], ["a", 6]);
+  assert.deepEqual(
+    [second.name, second.status, second.running, second.memory_bytes, second.isAdapter],
+    ["a:x", "unloaded", 2, 10, true],
+  );
+});

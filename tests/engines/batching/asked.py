@@ -60,6 +60,7 @@ class Asked:
         max_tokens: int,
         *,
         salt: str = "",
+        adapter: str | None = None,
         is_background: bool = False,
         shown_tokens: frozenset[int] = frozenset(),
         **params: Any,
@@ -74,6 +75,7 @@ class Asked:
             is_background=is_background,
             cache_salt=salt,
             shown_tokens=shown_tokens,
+            adapter=adapter,
         )
         self.job = Job(task, Mailbox(asyncio.get_running_loop()), on_done=self.done.set)
         engine.start(self.job)

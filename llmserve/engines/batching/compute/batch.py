@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Self
 
 import numpy as np
 import torch
 
+from llmserve.engines.adapters.segment import NO_ADAPTER, Segment
 from llmserve.engines.batching.compute.scoring import Targets
 from llmserve.engines.batching.schedule.plan import StepPlan
 
@@ -31,6 +34,7 @@ class Batch:
         prefill_context: context lengths of the rows past `num_decode`, added up; `None` where they
             are only known when the batch is computed, as in a graph.
         targets: what is scored, if anything.
+        segments: which tokens have which adapter, in order; others have none.
     """
 
     token_ids: torch.Tensor
@@ -45,6 +49,7 @@ class Batch:
     max_context: int
     prefill_context: int | None
     targets: Targets | None = None
+    segments: tuple[Segment, ...] = ()
 
     @classmethod
     def from_plan(cls, plan: StepPlan, block_size: int, device: torch.device) -> Self:
@@ -97,4 +102,14 @@ class Batch:
             max_context=max(contexts),
             prefill_context=sum(part.end for part in plan.slices if part.length > 1),
             targets=Targets.of(plan.slices, device),
+            segments=tuple(_segments(plan)),
         )
+
+
+def _segments(plan: StepPlan) -> Iterator[Segment]:
+    start = 0
+    for adapter_id, slices in groupby(plan.slices, lambda part: part.sequence.adapter_id):
+        stop = start + sum(part.length for part in slices)
+        if adapter_id != NO_ADAPTER:
+            yield Segment(adapter_id, start, stop)
+        start = stop

@@ -10,6 +10,7 @@ from llmserve.engines.batching.compute.batch import Batch
 from llmserve.engines.batching.compute.kv_cache import KVCache
 from llmserve.engines.batching.compute.runner import Runner
 from llmserve.engines.batching.compute.sampling.row_state import RowState
+from llmserve.engines.batching.compute.step_adapters import StepAdapters
 from llmserve.engines.batching.schedule.plan import StepPlan
 from llmserve.engines.batching.step_result import StepResult
 from llmserve.engines.failure import as_failure, release_memory
@@ -25,6 +26,7 @@ class ModelComputation:
         description: what computes the steps, and what was rejected for which reason.
         arithmetic: how the size of the cache was found.
         tokens_per_step: the largest step that there is memory for.
+        adapters: what attaches them to the model.
         step_bytes: of a GPU's memory that such a step takes while it is computed.
         replayed_tokens: of prompts, in the largest step of a CUDA graph with any; else 0.
     """
@@ -35,6 +37,7 @@ class ModelComputation:
     tokens_per_step: int
     runner: Runner
     close_forward: Callable[[], None]
+    adapters: StepAdapters
     step_bytes: int = 0
     replayed_tokens: int = 0
 

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from llmserve.domain import LoadProgress
+from llmserve.engines.adapters.hooks import HookedAdapters
 from llmserve.engines.batching.compute.forward import Forward
 from llmserve.engines.batching.compute.grouped_attention import GroupedAttention
 from llmserve.engines.batching.compute.kv_cache import KVCache, LayerShape
@@ -22,6 +23,7 @@ from llmserve.engines.batching.compute.runner import Runner
 from llmserve.engines.batching.compute.sampling.native_sampler import NativeSampler
 from llmserve.engines.batching.compute.sampling.torch_sampler import sample_tokens
 from llmserve.engines.batching.compute.sizing import CacheOptions, cpu_cache_size
+from llmserve.engines.batching.compute.step_adapters import StepAdapters
 from llmserve.engines.batching.compute.transformers_forward import TransformersForward
 from llmserve.engines.progress import OnProgress
 from llmserve.engines.weights.loading import LoadedModel
@@ -42,7 +44,7 @@ def build_on_cpu(
     else:
         on_progress(LoadProgress("compiling"))
         kernels = Kernels.load(cache_dir)
-    forward, description, close = _forward(loaded.model, kernels)
+    forward, adapters, description, close = _forward(loaded.model, kernels)
     sampler = sample_tokens if isinstance(kernels, str) else NativeSampler(kernels)
     dtype = loaded.model.dtype
     size = cpu_cache_size(
@@ -56,19 +58,24 @@ def build_on_cpu(
         device=loaded.device,
     )
     runner = Runner(forward, cache, loaded.device, sampler)
-    return ModelComputation(cache, description, size.arithmetic, tokens_per_step, runner, close)
+    return ModelComputation(
+        cache, description, size.arithmetic, tokens_per_step, runner, close, adapters
+    )
 
 
-def _forward(model: Any, kernels: Kernels | str) -> tuple[Forward, str, Callable[[], None]]:
-    """The forward, a description of it, and how to close it; `kernels` may be the reason why there
-    are none."""
+def _forward(
+    model: Any, kernels: Kernels | str
+) -> tuple[Forward, StepAdapters, str, Callable[[], None]]:
+    """The forward, what attaches adapters to it, a description, and how to close it; `kernels` may
+    be the reason why there are none."""
     if isinstance(kernels, str):
         plain = TransformersForward(model, GroupedAttention())
-        return plain, f"transformers' code, attention in torch ({kernels})", plain.close
+        description = f"transformers' code, attention in torch ({kernels})"
+        return plain, HookedAdapters(model, plain.segments), description, plain.close
     instructions = "AMX" if kernels.has_tiles() else "AVX-512"
     native = build_native(model, kernels)
     if not isinstance(native, str):
-        return native, f"native kernels ({instructions})", _nothing
+        return native, native.adapters, f"native kernels ({instructions})", _nothing
     packed = pack_linears(model, kernels)
     plain = TransformersForward(model, NativeAttention(kernels, GroupedAttention()))
     if isinstance(packed, str):
@@ -76,7 +83,7 @@ def _forward(model: Any, kernels: Kernels | str) -> tuple[Forward, str, Callable
     else:
         parts, reasons = f"attention and {packed} linear layers", native
     description = f"transformers' code, {parts} by native kernels ({instructions}): {reasons}"
-    return plain, description, plain.close
+    return plain, HookedAdapters(model, plain.segments), description, plain.close
 
 
 def _free_bytes() -> int:

@@ -13,6 +13,8 @@ from loguru import logger
 
 from llmserve.domain import LoadProgress
 from llmserve.engines.batching.compute.backends import Backend, first_that_works
+from llmserve.engines.batching.compute.cuda.adapter_graphs import AdapterGraphs
+from llmserve.engines.batching.compute.cuda.adapters import CudaAdapters
 from llmserve.engines.batching.compute.cuda.graphs import CudaRecorder, GraphedForward
 from llmserve.engines.batching.compute.forward import Forward
 from llmserve.engines.batching.compute.headroom import (
@@ -84,6 +86,7 @@ class _Assembly:
         on_progress: OnProgress,
     ) -> None:
         self.forward = TransformersForward(loaded.model, backend.attention)
+        self._adapters = CudaAdapters(loaded.model, self.forward.segments)
         self._loaded = loaded
         self._layers = layers
         self._options = options
@@ -108,13 +111,15 @@ class _Assembly:
             from llmserve.engines.batching.compute.cuda.compiled import compiled
 
             compiled(self._loaded.model)
+            self._adapters.refusal = "torch_compile is on, and compiled code would not see adapters"
             parts.append("torch.compile")
         if headroom.graph_bytes is not None:
-            forward = graphed = self._graphed(cache)
+            graphed = self._graphed(cache)
             problem = graphed.capture(self._report_graphs)
             replayed = graphed.max_prompt_tokens
             if problem is None:
                 parts.append(f"{graphed.num_graphs} CUDA graphs")
+                forward = self._with_adapters(graphed, cache)
             else:
                 self._refusals.append(f"no CUDA graphs: {problem}")
         return ModelComputation(
@@ -124,6 +129,7 @@ class _Assembly:
             headroom.tokens_per_step,
             Runner(forward, cache, self._loaded.device),
             self.forward.close,
+            self._adapters,
             headroom.step_bytes,
             replayed,
         )
@@ -182,6 +188,17 @@ class _Assembly:
             max_context=self._loaded.max_context,
             max_prompt_tokens=self._prompt_tokens,
             device=device,
+        )
+
+    def _with_adapters(self, graphed: GraphedForward, cache: KVCache) -> AdapterGraphs:
+        return AdapterGraphs(
+            graphed,
+            self.forward,
+            self._adapters,
+            cache,
+            CudaRecorder(self._loaded.device),
+            max_rows=self._options.max_running,
+            max_context=self._loaded.max_context,
         )
 
     def _cache_size(self, headroom: Headroom) -> CacheSize:

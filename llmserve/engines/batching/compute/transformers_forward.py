@@ -14,6 +14,7 @@ import torch
 from transformers import AttentionInterface
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
+from llmserve.engines.adapters.segment import Segment
 from llmserve.engines.batching.compute.attention import Attention, Variant
 from llmserve.engines.batching.compute.batch import Batch
 from llmserve.engines.batching.compute.kv_cache import KVCache
@@ -67,6 +68,10 @@ class TransformersForward:
         with _naming:
             ALL_ATTENTION_FUNCTIONS._global_mapping.pop(self._name, None)
             _names.discard(self._name)
+
+    def segments(self) -> tuple[Segment, ...]:
+        """Which rows of the step that is computed have which adapter."""
+        return () if self._step is None else self._step[0].segments
 
     def _attend(
         self,

@@ -29,7 +29,8 @@ class Slice:
 
 @dataclass(frozen=True, slots=True)
 class StepPlan:
-    """One step. Slices of one token (decode) come first, then longer ones (prefill)."""
+    """One step. Slices of one token (decode) come first, then longer ones (prefill); of
+    each kind, those with the same adapter are neighbours."""
 
     slices: tuple[Slice, ...] = ()
 

@@ -6,6 +6,7 @@ from array import array
 from hashlib import blake2b
 from typing import Final
 
+from llmserve.engines.adapters.segment import NO_ADAPTER
 from llmserve.engines.batching.schedule.blocks import BlockPool
 from llmserve.engines.batching.schedule.sequence import Sequence
 
@@ -17,7 +18,8 @@ class PrefixCache:
     """Hashes full blocks by their tokens and all tokens before them: a chain of hashes.
 
     A hash depends on everything that the block's keys and values depend on, so a prompt with the
-    same tokens may share it. Each salt begins a chain of its own: without it nothing is found.
+    same tokens may share it. Each salt begins a chain of its own for each adapter: without both
+    nothing is found.
 
     Automatic prefix caching as in vLLM (Kwon et al., PagedAttention, 2023).
     """
@@ -33,14 +35,16 @@ class PrefixCache:
         return self._cached(sequence.block_hashes[:most])
 
     def find(self, token_ids: tuple[int, ...]) -> list[int]:
-        """Blocks of the longest cached prefix of some tokens without a salt, whole blocks only."""
+        """Blocks of the longest cached prefix of some tokens without salt and adapter; whole blocks
+        only."""
         hashes: list[bytes] = []
-        self._extend(hashes, token_ids, len(token_ids) // self._block_size, "")
+        self._extend(hashes, token_ids, len(token_ids) // self._block_size, _root(""))
         return self._cached(hashes)
 
     def extend_hashes(self, sequence: Sequence, count: int) -> None:
         """Compute the hashes of a sequence's first `count` blocks, which are full of tokens."""
-        self._extend(sequence.block_hashes, sequence.token_ids, count, sequence.cache_salt)
+        root = _root(sequence.cache_salt, sequence.adapter_id)
+        self._extend(sequence.block_hashes, sequence.token_ids, count, root)
 
     def register(self, sequence: Sequence, num_before: int) -> None:
         """Cache the blocks that became full since `num_before` tokens were computed."""
@@ -66,17 +70,19 @@ class PrefixCache:
         hashes: list[bytes],
         token_ids: list[int] | tuple[int, ...],
         count: int,
-        cache_salt: str,
+        root: bytes,
     ) -> None:
         size = self._block_size
         for index in range(len(hashes), count):
-            parent = hashes[-1] if hashes else _root(cache_salt)
+            parent = hashes[-1] if hashes else root
             tokens = array("q", token_ids[index * size : (index + 1) * size]).tobytes()
             hashes.append(blake2b(parent + tokens, digest_size=HASH_BYTES).digest())
 
 
-def _root(cache_salt: str) -> bytes:
+def _root(cache_salt: str, adapter_id: int = NO_ADAPTER) -> bytes:
     # Any string has such an encoding, surrogates included, and no two have the same.
-    salt = cache_salt.encode("utf-8", "surrogatepass")
-    # Personalised, so that no salt can be chosen whose root is the hash of somebody's block.
-    return blake2b(salt, digest_size=HASH_BYTES, person=b"salt").digest()
+    text = cache_salt.encode("utf-8", "surrogatepass")
+    # Personalised, so that no salt can be chosen whose root is the hash of somebody's block; and
+    # salted in BLAKE2's own way, so that none is another adapter's.
+    adapter = adapter_id.to_bytes(8, "little")
+    return blake2b(text, digest_size=HASH_BYTES, person=b"salt", salt=adapter).digest()

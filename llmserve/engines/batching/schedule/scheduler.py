@@ -127,7 +127,7 @@ class Scheduler:
                 budget.tokens = min(budget.tokens, background.tokens)
             self._fill(self._background, decoding, begun, budget, lengths)
         slices = [_slice(sequence, length) for sequence, length in lengths.items()]
-        slices.sort(key=lambda part: part.length > 1)
+        slices.sort(key=lambda part: (part.length > 1, part.sequence.adapter_id))
         return StepPlan(tuple(slices))
 
     def commit(

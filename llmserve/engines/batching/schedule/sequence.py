@@ -6,6 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Self
 
+from llmserve.engines.adapters.segment import NO_ADAPTER
 from llmserve.engines.batching.schedule.scoring import Scoring
 from llmserve.engines.task import TokenTask
 
@@ -23,6 +24,7 @@ class Sequence:
         max_new_tokens: bound on what is generated, so that a request which could never fit into
             the pool is refused at once. Where it is 0, the prompt is only computed.
         scoring: how far its prompt's log probabilities are; `None` if nobody wants them.
+        adapter_id: of what it is computed with; prefixes are shared with the same one only.
         num_computed: how many tokens, from the first on, have their keys and values in the cache.
         num_cached: how many tokens were found in the prefix cache when it first ran.
         num_preemptions: how often it lost its blocks and had to be computed again.
@@ -40,11 +42,12 @@ class Sequence:
     num_cached: int = 0
     num_preemptions: int = 0
     is_background: bool = False
+    adapter_id: int = NO_ADAPTER
     blocks: list[int] = field(default_factory=list)
     block_hashes: list[bytes] = field(default_factory=list)
 
     @classmethod
-    def of(cls, task: TokenTask) -> Self:
+    def of(cls, task: TokenTask, adapter_id: int = NO_ADAPTER) -> Self:
         """Nothing of the task is computed yet."""
         return cls(
             list(task.prompt_ids),
@@ -54,6 +57,7 @@ class Sequence:
             task.max_tokens,
             Scoring.of(task),
             is_background=task.is_background,
+            adapter_id=adapter_id,
         )
 
     @property

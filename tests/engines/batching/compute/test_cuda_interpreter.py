@@ -16,10 +16,11 @@ def test_kernels_are_right_in_the_interpreter() -> None:
         assert not os.environ.get("CI"), "triton is missing, and CI must have it"
         pytest.skip("triton is missing; pip install triton")
     # Triton decides when it is imported, which this process may have done already.
-    tests = Path(__file__).with_name("test_cuda_kernels.py")
+    names = ("test_cuda_kernels.py", "test_cuda_low_rank.py")
+    tests = [str(Path(__file__).with_name(name)) for name in names]
     options = ["-q", "--noconftest", "-p", "no:cacheprovider", "-m", "not gpu"]
     ran = subprocess.run(
-        [sys.executable, "-m", "pytest", *options, str(tests)],
+        [sys.executable, "-m", "pytest", *options, *tests],
         env={**os.environ, "TRITON_INTERPRET": "1"},
         capture_output=True,
         text=True,

@@ -132,9 +132,9 @@ class StepBuffers(Protocol[BucketT]):
 class GraphedForward:
     """A `Forward` that replays graphs; another one computes what they do not hold.
 
-    Graphs are for pure decode, and for steps with up to `max_prompt_tokens` of prompts, if that is
-    not 0. The logits it returns are overwritten by its next call. Owned by the thread that runs the
-    model; `capture` is called before the first batch, in that thread.
+    Graphs are for steps without adapters: for pure decode, and for up to `max_prompt_tokens` of
+    prompts, if that is not 0. The logits it returns are overwritten by its next call. Owned by the
+    thread that runs the model; `capture` is called before the first batch, in that thread.
     """
 
     def __init__(
@@ -228,7 +228,7 @@ class GraphedForward:
                 self._forward(kind.view(bucket), self._cache)
 
     def __call__(self, batch: Batch, cache: KVCache) -> torch.Tensor:
-        if self._replays and cache is self._cache:
+        if self._replays and cache is self._cache and not batch.segments:
             for kind in self._kinds:
                 bucket = kind.find(batch)
                 if bucket is not None:

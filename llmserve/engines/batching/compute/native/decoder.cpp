@@ -27,6 +27,10 @@ Failure Decoder::check(const Step& step) const {
     if (!step.rows().have_good_lengths()) return Failure::rows;
     if (!step.rows().have_good_blocks()) return Failure::blocks;
     if (!inside(step.sampled, step.num_sampled, step.num_tokens)) return Failure::samples;
+    for (int64_t i = 0, end = 0; i < step.num_segments; end = step.segments[i++].stop)
+        if (step.segments[i].start < end || step.segments[i].stop < step.segments[i].start ||
+            step.segments[i].stop > step.num_tokens)
+            return Failure::segments;
     return Failure::none;
 }
 
@@ -61,6 +65,7 @@ void Decoder::prepare(const Step& step) {
         workspace->rows.reserve(std::max<int64_t>(16, round_up(kNormAlone / shape_.hidden, 16)) *
                            hidden_depth_);
     }
+    low_rank_.prepare(step.segments, step.num_segments, shape_.layers, padded);
     plan_.lay_out(step.rows(), shape_.query_heads / shape_.kv_heads, shape_.kv_heads, threads);
     partials_.reserve(plan_.num_parts() * partial_size(shape_.head_dim));
 }
@@ -76,13 +81,13 @@ void Decoder::run(const Step& step, Member& member) {
         attend(step, layer, index, member, workspace);
         prefetch_first(layer.out, out_cut(member), query_depth_, member);
         member.wait();
-        add_product(attended_.data(), query_depth_, layer.out, layer.out_bias, member, workspace);
+        add_product({index, &out_}, attended_.data(), query_depth_, layer.out, layer.out_bias, member, workspace);
         prefetch_first(layer.gate_up, gate_cut(member), hidden_depth_, member);
         member.wait();
-        gate(layer, member, workspace);
+        gate(layer, index, member, workspace);
         prefetch_first(layer.down, out_cut(member), gate_depth_, member);
         member.wait();
-        add_product(gated_.data(), gate_depth_, layer.down, layer.down_bias, member, workspace);
+        add_product({index, &down_}, gated_.data(), gate_depth_, layer.down, layer.down_bias, member, workspace);
         if (last)
             prefetch_first(shape_.head, vocab_cut(step, member), hidden_depth_, member);
         else
@@ -166,14 +171,21 @@ void Decoder::prefetch_first(const bf16* weight, const Cut& cut, int64_t depth,
 }
 
 template <class Finish>
-void Decoder::product(const Cut& cut, const bf16* rows, const bf16* weight, int64_t depth,
-                      Member& member, Workspace& workspace, Finish finish) {
+void Decoder::product(const Cut& cut, const Adds& adds, const bf16* rows, const bf16* weight,
+                      int64_t depth, Member& member, Workspace& workspace, Finish finish) {
+    const bool is_more = adds.group != nullptr && low_rank_.adds(adds.layer, *adds.group);
+    if (is_more) {
+        low_rank_.shrink(adds.layer, *adds.group, rows, depth, member);
+        member.wait();
+    }
     member.share(cut.tasks(), [&](int64_t task) {
         cut.with_task(task, [&](int64_t row, int64_t num_rows, int64_t panel, int64_t panels) {
             const int64_t width = panels * kLanes;
             float* result = workspace.product.data();
             multiply(shape_.tiles != 0, rows + row * depth, num_rows,
                      weight + panel * depth * kLanes, panels, depth, result, width);
+            if (is_more)
+                low_rank_.expand(adds.layer, *adds.group, row, num_rows, panel, panels, result);
             for (int64_t i = 0; i < num_rows; ++i)
                 finish(row + i, panel * kLanes, width, result + i * width);
         });
@@ -184,7 +196,7 @@ void Decoder::project_heads(const Step& step, const Layer& layer, int64_t index,
                             Workspace& workspace) {
     const bf16* rows = norm(layer.attention_norm, num_tokens_, nullptr, member, workspace);
     const int64_t dim = shape_.head_dim;
-    product(heads_cut(), rows, layer.qkv, hidden_depth_, member, workspace,
+    product(heads_cut(), {index, &heads_}, rows, layer.qkv, hidden_depth_, member, workspace,
             [&](int64_t token, int64_t column, int64_t, float* row) {
                 finish_head(step, layer, index, column / dim, token, row);
             });
@@ -222,9 +234,9 @@ void Decoder::attend(const Step& step, const Layer& layer, int64_t index, Member
 }
 
 // hidden += rows × weight + bias
-void Decoder::add_product(const bf16* rows, int64_t depth, const bf16* weight, const float* bias,
-                          Member& member, Workspace& workspace) {
-    product(out_cut(member), rows, weight, depth, member, workspace,
+void Decoder::add_product(const Adds& adds, const bf16* rows, int64_t depth, const bf16* weight,
+                          const float* bias, Member& member, Workspace& workspace) {
+    product(out_cut(member), adds, rows, weight, depth, member, workspace,
             [&](int64_t token, int64_t column, int64_t width, float* row) {
                 if (bias != nullptr) add_bias(row, bias + column, width);
                 add_row(hidden_.data() + token * shape_.hidden + column, row,
@@ -232,9 +244,9 @@ void Decoder::add_product(const bf16* rows, int64_t depth, const bf16* weight, c
             });
 }
 
-void Decoder::gate(const Layer& layer, Member& member, Workspace& workspace) {
+void Decoder::gate(const Layer& layer, int64_t index, Member& member, Workspace& workspace) {
     const bf16* rows = norm(layer.mlp_norm, num_tokens_, nullptr, member, workspace);
-    product(gate_cut(member), rows, layer.gate_up, hidden_depth_, member, workspace,
+    product(gate_cut(member), {index, &gates_}, rows, layer.gate_up, hidden_depth_, member, workspace,
             [&](int64_t token, int64_t column, int64_t width, float* row) {
                 if (layer.gate_up_bias != nullptr)
                     add_bias(row, layer.gate_up_bias + column, width);
@@ -250,7 +262,7 @@ void Decoder::predict(const Step& step, Member& member, Workspace& workspace) {
     if (step.num_sampled == 0) return;
     const bf16* rows = norm(shape_.final_norm, step.num_sampled, step.sampled, member, workspace);
     const __m512 scale = _mm512_set1_ps(shape_.logit_scale);
-    product(vocab_cut(step, member), rows, shape_.head, hidden_depth_, member, workspace,
+    product(vocab_cut(step, member), {0, nullptr}, rows, shape_.head, hidden_depth_, member, workspace,
             [&](int64_t row, int64_t column, int64_t width, const float* values) {
                 float* target = step.logits + row * shape_.vocab + column;
                 const int64_t count = std::min(width, shape_.vocab - column);

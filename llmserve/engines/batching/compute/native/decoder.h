@@ -15,6 +15,7 @@
 #include "buffer.h"
 #include "cut.h"
 #include "failure.h"
+#include "low_rank.h"
 #include "product.h"
 #include "rows.h"
 #include "team.h"
@@ -50,6 +51,8 @@ struct Step {
     bf16* const* keys;             // of each layer
     bf16* const* values;
     float* logits;  // (num_sampled, vocab)
+    int64_t num_segments;
+    const Segment* segments;  // rows with adapters, in order
 
     BatchRows rows() const {
         return {num_tokens,   num_rows,        max_blocks,  num_blocks, block_size,
@@ -63,7 +66,14 @@ class Decoder {
         : shape_(shape), layers_(layers, layers + shape.layers),
           query_size_(shape.query_heads * shape.head_dim),
           hidden_depth_(packed_depth(shape.hidden)), query_depth_(packed_depth(query_size_)),
-          gate_depth_(packed_depth(shape.intermediate)) {}
+          gate_depth_(packed_depth(shape.intermediate)) {
+        const int64_t head = shape.head_dim / kLanes, queries = shape.query_heads * head;
+        const int64_t keys = queries + shape.kv_heads * head;
+        heads_ = {kQuery, 3, {queries, keys, keys + shape.kv_heads * head}, false};
+        out_ = {kOut, 1, {}, true};
+        gates_ = {kGate, 2, {}, true};
+        down_ = {kDown, 1, {}, true};
+    }
 
     // Indices come from outside: all are checked before any is used.
     Failure check(const Step& step) const;
@@ -78,6 +88,12 @@ class Decoder {
         AttentionScratch attention;
     };
 
+    // What adapters may add to a product: to those of a group of sites, in a layer.
+    struct Adds {
+        int64_t layer;
+        const SiteGroup* group;  // null: nothing
+    };
+
     void prepare(const Step& step);
     void run(const Step& step, Member& member);
     void embed(const Step& step, Member& member);
@@ -89,9 +105,9 @@ class Decoder {
                      int64_t token, float* row);
     void attend(const Step& step, const Layer& layer, int64_t index, Member& member,
                 Workspace& workspace);
-    void add_product(const bf16* rows, int64_t depth, const bf16* weight, const float* bias,
-                     Member& member, Workspace& workspace);
-    void gate(const Layer& layer, Member& member, Workspace& workspace);
+    void add_product(const Adds& adds, const bf16* rows, int64_t depth, const bf16* weight,
+                     const float* bias, Member& member, Workspace& workspace);
+    void gate(const Layer& layer, int64_t index, Member& member, Workspace& workspace);
     void predict(const Step& step, Member& member, Workspace& workspace);
     Cut heads_cut() const;
     Cut out_cut(const Member& member) const;
@@ -100,8 +116,8 @@ class Decoder {
     void prefetch_first(const bf16* weight, const Cut& cut, int64_t depth,
                         const Member& member) const;
     template <class Finish>
-    void product(const Cut& cut, const bf16* rows, const bf16* weight, int64_t depth,
-                 Member& member, Workspace& workspace, Finish finish);
+    void product(const Cut& cut, const Adds& adds, const bf16* rows, const bf16* weight,
+                 int64_t depth, Member& member, Workspace& workspace, Finish finish);
 
     const Shape shape_;
     const std::vector<Layer> layers_;
@@ -114,6 +130,8 @@ class Decoder {
     Buffer<bf16> normed_;     // (tokens, hidden)
     Buffer<bf16> attended_;   // (tokens, query_size)
     Buffer<bf16> gated_;      // (tokens, intermediate)
+    SiteGroup heads_, out_, gates_, down_;
+    LowRankSums low_rank_;
     AttentionPlan plan_;
     Buffer<float> partials_;
     int64_t num_tokens_ = 0;

@@ -10,6 +10,7 @@ import torch
 
 from llmserve.engines.batching.compute.batch import Batch
 from llmserve.engines.batching.compute.kv_cache import KVCache
+from llmserve.engines.batching.compute.native.adapters import NativeAdapters
 from llmserve.engines.batching.compute.native.kernels import Kernels, Layer, Shape, Step
 from llmserve.engines.batching.compute.native.structure import Structure, Unknown, read_structure
 from llmserve.engines.batching.compute.native.weights import Weights, take_weights
@@ -40,6 +41,7 @@ class NativeDecoder:
         self._angles = Angles(model.model.rotary_emb)
         self._weights = take_weights(kernels, model, structure)
         self._bound: BoundCache | None = None
+        self.adapters = NativeAdapters(kernels, len(structure.windows))
         shape = _shape(structure, self._weights, kernels.has_tiles())
         layers = _layers(structure, self._weights)
         self._decoder = kernels.decoder(shape, layers)
@@ -56,6 +58,7 @@ class NativeDecoder:
             self._bound = BoundCache(cache, self._structure)
         logits = torch.empty(len(batch.sampled), self._structure.vocab)
         cosines, sines = self._angles.up_to(batch.max_context)
+        segments = self.adapters.segments(batch.segments)
         step = Step(
             num_tokens=len(batch.token_ids),
             num_rows=len(batch.context_lengths),
@@ -77,6 +80,8 @@ class NativeDecoder:
             keys=ctypes.addressof(self._bound.keys),
             values=ctypes.addressof(self._bound.values),
             logits=logits.data_ptr(),
+            num_segments=len(segments),
+            segments=ctypes.addressof(segments),
         )
         self._kernels.run_step(self._decoder, step)
         return logits

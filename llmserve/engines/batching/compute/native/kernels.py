@@ -19,7 +19,9 @@ LANES: Final = 16
 """Numbers that one instruction computes."""
 
 _OUT_OF_MEMORY: Final = 1
-_TABLES: Final = {2: "tokens", 3: "positions", 4: "slots", 5: "rows", 6: "blocks", 7: "samples"}
+_TABLES: Final = dict(
+    enumerate(("tokens", "positions", "slots", "rows", "blocks", "samples", "segments"), 2)
+)
 
 
 class Shape(Structure):
@@ -56,7 +58,21 @@ class Step(Structure):
         *((name, c_void_p) for name in ("token_ids", "positions", "slots", "sampled")),
         *((name, c_void_p) for name in ("query_starts", "context_lengths", "block_tables")),
         *((name, c_void_p) for name in ("cosines", "sines", "keys", "values", "logits")),
+        ("num_segments", c_int64),
+        ("segments", c_void_p),
     )
+
+
+class LowRank(Structure):
+    """`LowRank` in low_rank.h."""
+
+    _fields_ = (("down", c_void_p), ("up", c_void_p), ("rank", c_int64))
+
+
+class NativeSegment(Structure):
+    """`Segment` in low_rank.h."""
+
+    _fields_ = (("start", c_int64), ("stop", c_int64), ("table", c_void_p))
 
 
 class AttentionCall(Structure):

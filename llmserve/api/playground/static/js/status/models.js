@@ -15,6 +15,9 @@ const POSSIBLE = {
   broken: ["load", "unload"],
 };
 
+/** Which commands adapters know. */
+const OF_ADAPTERS = ["load", "unload"];
+
 export class Models {
   /**
    * @param {HTMLElement} place
@@ -61,7 +64,8 @@ export class Models {
       this.cards.set(model.name, new Card(model.name, this.onCommand));
     const card = this.cards.get(model.name);
     card.showState(model);
-    card.showCommands(isAdmin ? (POSSIBLE[model.status] ?? []) : []);
+    const possible = isAdmin ? (POSSIBLE[model.status] ?? []) : [];
+    card.showCommands(possible.filter((one) => !model.isAdapter || OF_ADAPTERS.includes(one)));
     const engine = model.engine ? `${model.engine}, ${model.device}, ${model.dtype}` : "–";
     return [
       model.name,
@@ -113,7 +117,7 @@ class Card {
 }
 
 /**
- * The models of all workers as one list. Where workers differ, the one that is least ready counts.
+ * The models of all workers as one list, each with its adapters after it. Where workers differ, the one that is least ready counts.
  *
  * @param {{models: object[]}[]} workers
  * @returns {object[]}
@@ -121,7 +125,7 @@ class Card {
 export function merged(workers) {
   const order = ["broken", "loading", "unloading", "unloaded", "ready"];
   const models = new Map();
-  for (const model of workers.flatMap((worker) => worker.models)) {
+  for (const model of workers.flatMap((worker) => worker.models.flatMap(withAdapters))) {
     const known = models.get(model.name);
     if (known === undefined) {
       models.set(model.name, { ...model });
@@ -139,6 +143,16 @@ export function merged(workers) {
     });
   }
   return [...models.values()];
+}
+
+function withAdapters(model) {
+  const adapters = (model.adapters ?? []).map((adapter) => ({
+    ...adapter,
+    isAdapter: true,
+    running: adapter.open,
+    waiting: 0,
+  }));
+  return [model, ...adapters];
 }
 
 /** The words that say what a command did. */

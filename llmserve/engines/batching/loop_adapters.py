@@ -1,0 +1,43 @@
+"""Adapters of a model whose steps are computed in a loop: they come and go between two steps."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from typing import Any, Final
+
+from llmserve.engines.adapters.adapter import Adapter, Layers
+from llmserve.engines.adapters.hooks import linear_layers
+from llmserve.engines.adapters.pace import Pause
+from llmserve.engines.batching.compute.step_adapters import StepAdapters
+from llmserve.engines.batching.loop import StepLoop
+
+EXPERTS: Final = "experts"
+"""In names of layers that see only those tokens of a step that are routed to them."""
+ROUTED: Final = "experts take no adapters in a batch; set engine to threaded"
+
+
+class LoopAdapters:
+    """Implements `AdapterHost`."""
+
+    def __init__(self, model: Any, adapters: StepAdapters, loop: StepLoop[Any, Any]) -> None:
+        self._layers = {
+            name: replace(shape, refusal=ROUTED) if EXPERTS in name.split(".") else shape
+            for name, shape in linear_layers(model).items()
+        }
+        self._adapters = adapters
+        self._loop = loop
+
+    def layers(self) -> Layers:
+        return self._layers
+
+    def prepare(self, adapter: Adapter, pause: Pause) -> Any:
+        return self._adapters.prepare(adapter, pause)
+
+    async def attach(self, adapter_id: int, prepared: Any) -> None:
+        await asyncio.wrap_future(
+            self._loop.call(lambda: self._adapters.attach(adapter_id, prepared))
+        )
+
+    async def detach(self, adapter_id: int) -> None:
+        await asyncio.wrap_future(self._loop.call(lambda: self._adapters.detach(adapter_id)))
