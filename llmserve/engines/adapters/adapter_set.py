@@ -52,6 +52,7 @@ class AdapterSet:
         self._max_rank = max_rank
         self._residents: dict[str, _Resident] = {}
         self._coming: set[str] = set()
+        self._is_closed = False
 
     @property
     def infos(self) -> tuple[AdapterInfo, ...]:
@@ -76,6 +77,10 @@ class AdapterSet:
                 f"model {self._model!r} has no adapter {name!r} loaded; loaded are: {there}",
                 param="model",
             )
+
+    def close(self) -> None:
+        """The model goes: what is on its way is not taken any more."""
+        self._is_closed = True
 
     def begin(self, job: Job) -> bool:
         """Take the job's adapter for it, until `end`. A job whose adapter was unloaded meanwhile
@@ -110,6 +115,7 @@ class AdapterSet:
         Raises:
             InvalidRequest: it is there already, or cannot be served; says why.
             OutOfMemory: there is no room for one more.
+            ModelUnloaded: the model was closed meanwhile.
         """
         if spec.name in self._residents or spec.name in self._coming:
             raise InvalidRequest(
@@ -148,6 +154,8 @@ class AdapterSet:
         resident = _Resident(info, next(_ids))
         try:
             await host.attach(resident.id, prepared)
+            if self._is_closed:
+                raise ModelUnloaded(f"model {self._model!r} was unloaded meanwhile")
         except BaseException:
             with contextlib.suppress(LLMServeError):
                 await host.detach(resident.id)

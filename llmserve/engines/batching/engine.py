@@ -241,6 +241,7 @@ class BatchingEngine(Generator):
     async def close(self) -> None:
         """Cancel what runs, wait for the thread, drop the model."""
         self._is_closing = True
+        self.adapter_set.close()
         self._prompts.close(unloaded(self._spec.name))
         self._compiler.close(unloaded(self._spec.name))
         if self._loop is not None:
@@ -327,7 +328,11 @@ class BatchingEngine(Generator):
             clock=awake_clock,
             on_step=partial(options.on_step, self._spec.name),
         )
-        self.adapter_host = LoopAdapters(self._model.model, computation.adapters, self._loop)
+        self.adapter_host = LoopAdapters(
+            self._model.model,
+            computation.adapters,
+            lambda work: self._call(lambda scheduler: work()),
+        )
         self._thread = asyncio.ensure_future(loop.run_in_executor(self._pool, self._loop.run))
         self._thread.add_done_callback(partial(_refuse_rest, self._loop))
 
