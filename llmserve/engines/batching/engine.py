@@ -49,6 +49,7 @@ from llmserve.engines.failure import release_memory
 from llmserve.engines.job import Job
 from llmserve.engines.memory_share import MemoryShare
 from llmserve.engines.options import EngineOptions
+from llmserve.engines.own_thread import on_own_thread
 from llmserve.engines.prefix import beginning, why_unkept
 from llmserve.engines.preparation import PreparationPool, older
 from llmserve.engines.private_job import private_job, unloaded
@@ -90,7 +91,6 @@ class BatchingEngine(Generator):
         self._num_threads = options.threads()
         self._why = why
         self._prompts = PreparationPool(spec.name)
-        self._vocab = loaded.vocab  # asked now: kernels that pack the weights leave none to count
         vocabulary = Vocabulary(loaded.tokenizer, self._vocab, loaded.eos_ids)
         self._compiler = ConstraintCompiler(spec.name, vocabulary)
         self._computation: ModelComputation | None = None
@@ -256,11 +256,7 @@ class BatchingEngine(Generator):
     async def _aside(self, work: Callable[..., T], *arguments: Any) -> T:
         """On a thread for this alone: an operator's prompt goes through the chat template, too.
         That may loop, and nothing else must wait for it."""
-        thread = ThreadPoolExecutor(1, f"generate-warm-{self._spec.name}")
-        try:
-            return await asyncio.get_running_loop().run_in_executor(thread, work, *arguments)
-        finally:
-            thread.shutdown(wait=False)
+        return await on_own_thread(f"generate-warm-{self._spec.name}", partial(work, *arguments))
 
     def _let_go(self) -> None:
         """Drop the model and all that knows it: engine and loop know each other."""
