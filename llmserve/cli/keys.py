@@ -55,8 +55,8 @@ def create(
     model: Annotated[
         list[str] | None,
         typer.Option(
-            help="Only this model or adapter, or all adapters of a model (BASE:*); may be repeated. "
-            "Default: all."
+            help="Only this model or adapter, or all adapters of a model (BASE:*); may be "
+            "repeated. Default: all."
         ),
     ] = None,
     requests_per_minute: Annotated[int | None, typer.Option(min=1)] = None,
