@@ -53,7 +53,11 @@ def create(
         typer.Option(help="What it gives access to; may be repeated. Default: generate."),
     ] = None,
     model: Annotated[
-        list[str] | None, typer.Option(help="Only this model; may be repeated. Default: all.")
+        list[str] | None,
+        typer.Option(
+            help="Only this model or adapter, or all adapters of a model (BASE:*); may be "
+            "repeated. Default: all."
+        ),
     ] = None,
     requests_per_minute: Annotated[int | None, typer.Option(min=1)] = None,
     tokens_per_minute: Annotated[
