@@ -91,6 +91,17 @@ def read_files(folder: Path, spec: EncodingSpec | None = None) -> EncoderFiles:
     return files
 
 
+def check_scoring(folder: Path) -> None:
+    """See that nothing comes after the transformer of a model that scores or classifies.
+
+    Raises:
+        UnsupportedEncoder: a module does; names it.
+    """
+    for kind, _ in _modules(folder)[1:] if (folder / MODULES).is_file() else ():
+        answers = ": it scores by a word that the model answers" if kind == "LogitScore" else ""
+        raise _unsupported(f"the module {kind}{answers}")
+
+
 def _read(folder: Path, *, is_pooled_by_operator: bool) -> EncoderFiles:
     if not (folder / MODULES).is_file():
         warnings = () if is_pooled_by_operator else (UNPOOLED,)
