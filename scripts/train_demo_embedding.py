@@ -19,7 +19,15 @@ from pathlib import Path
 from typing import Any, Final
 
 import torch
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import (
+    Tokenizer,
+    decoders,
+    models,
+    normalizers,
+    pre_tokenizers,
+    processors,
+    trainers,
+)
 from torch.nn.functional import normalize
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
@@ -63,13 +71,13 @@ pipeline_tag: sentence-similarity
 # demo-embedding
 
 A BERT of {layers} layers and {parameters:.2f} million parameters, in float32, made by
-`scripts/train_demo_embedding.py` from nothing but the demo's corpus (`scripts/demo_corpus`): questions
-about llmserve in many wordings, their answers, small talk, tools and short stories. It shows what
-`/v1/embeddings` and `/v1/rerank` do, and finds the answers to questions about llmserve. For
-anything else take a real model.
+`scripts/train_demo_embedding.py` from nothing but the demo's corpus (`scripts/demo_corpus`):
+questions about llmserve in many wordings, their answers, small talk, tools and short stories. It
+shows what `/v1/embeddings` and `/v1/rerank` do, and finds the answers to questions about llmserve.
+For anything else take a real model.
 
-Embeddings have {hidden} numbers and length 1, are means over tokens, and may be cut to 64 or 32 numbers.
-Inputs have up to {context} tokens, of an uncased byte-level BPE. No prompts are needed.
+Embeddings have {hidden} numbers and length 1, are means over tokens, and may be cut to 64 or 32
+numbers. Inputs have up to {context} tokens, of an uncased byte-level BPE. No prompts are needed.
 """
 
 

@@ -107,7 +107,9 @@ class Pairs:
         kind = rng.choice(KINDS)
         request = rng.choice(STORY_REQUESTS_ABOUT).format(kind=kind, length="")
         query = rng.choice((request, kind, f"the {kind}", f"a {kind} and its friend"))
-        return Pair(f"story: {kind}", query, write_story(rng, kind, rng.choice(("short", "middle"))))
+        return Pair(
+            f"story: {kind}", query, write_story(rng, kind, rng.choice(("short", "middle")))
+        )
 
     def _story(self) -> Pair:
         rng = self._rng

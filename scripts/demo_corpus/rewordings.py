@@ -26,7 +26,9 @@ class Pattern:
         """What stands outside of brackets is a choice of one."""
         pieces = CHOICE.split(text)
         is_choice = itertools.cycle((False, True))
-        parts = (tuple(p.split("|")) if c else (p,) for p, c in zip(pieces, is_choice, strict=False))
+        parts = (
+            tuple(p.split("|")) if c else (p,) for p, c in zip(pieces, is_choice, strict=False)
+        )
         return cls(tuple(parts))
 
     def draw(self, rng: random.Random) -> str:
@@ -74,9 +76,7 @@ def read_rewordings() -> dict[str, Rewordings]:
     return {name: _rewordings(topic, frames) for name, topic in document["topics"].items()}
 
 
-def _rewordings(
-    topic: Mapping[str, Any], frames: Mapping[str, tuple[Pattern, ...]]
-) -> Rewordings:
+def _rewordings(topic: Mapping[str, Any], frames: Mapping[str, tuple[Pattern, ...]]) -> Rewordings:
     framed = ((frames[kind], _parsed(topic[kind])) for kind in frames if kind in topic)
     return Rewordings(_parsed(topic.get("say", ())), tuple(framed))
 

@@ -1,57 +1,12 @@
-"""The demo's questions in other words, one for each entry: written by hand, and never trained on."""
+"""The demo's questions in other words, one for each answer; none was seen in training."""
 
 from __future__ import annotations
 
+import tomllib
+from pathlib import Path
 from typing import Final
 
-REPHRASED: Final = {
-    "what": "In one sentence, what am I looking at here?",
-    "start": "I unpacked the archive. What gets this thing going on my box?",
-    "tests": "Before I push a commit I would like to see everything pass.",
-    "port": "Something else already sits on 8000, so where do I tell it otherwise?",
-    "chat": "Where should a request with system and user roles be posted?",
-    "streams": "Give me every URL that hands out tokens while they are being produced.",
-    "completions": "I have no messages, only a bare string that the model should carry on.",
-    "list-models": "Can a program ask what it is able to choose from in the model field?",
-    "authentication": "The operator handed me a secret, in which part of the request does it belong?",
-    "warm": "Our first caller each morning has to wait ages; can the model do some practice rounds beforehand?",
-    "eventsource": "I'm writing a little frontend in plain JS that should type the words out live.",
-    "websocket": "One permanent two-way connection for a lot of prompts would suit us best.",
-    "curl": "From bash I see no output until everything is finished, is some switch missing?",
-    "openai": "We already wrote everything against OpenAI's package; must we rewrite it?",
-    "stream-end": "My parser needs to know which message is the very last one.",
-    "health": "The orchestrator wants a URL to decide if the process must be killed and replaced.",
-    "ready": "A big checkpoint takes minutes to load, how can my script wait for that?",
-    "metrics": "Ops would like graphs of tokens per second on their wall screen.",
-    "docs": "Is there some page that lists each call and its parameters?",
-    "full": "A hundred students hit it at once and half of them were turned away.",
-    "timeout": "Whatever is finished after ten seconds is good enough for me, then please give up.",
-    "long-prompt": "I pasted a whole book and got an error with two numbers in it.",
-    "disconnect": "Somebody shuts his laptop in the middle of an answer. Is the machine still busy with it?",
-    "stop-server": "Tonight the box gets rebooted; can people finish reading what is being written?",
-    "settings": "Both the file and an environment variable mention it, which of them counts?",
-    "config": "I lost track of which values are in force right now and who set them.",
-    "pull": "Bring Qwen from Hugging Face onto this machine, please.",
-    "chat-command": "Can I have a little back and forth with it over ssh, with no web page at all?",
-    "generate-command": "A cron job needs exactly one text and nothing should keep running afterwards.",
-    "models-folder": "Into which directory do the safetensors files belong?",
-    "manifest": "Just this one checkpoint should be in bfloat16 and answer to a nickname.",
-    "gpu": "We only own an old office PC without any Nvidia hardware.",
-    "python": "Is 3.10 as the interpreter still good enough?",
-    "temperature": "Each run gives me something else; I'd like zero randomness.",
-    "seed": "I want dice to be rolled, but the same way again tomorrow.",
-    "stop": "Writing should cease as soon as the characters END show up.",
-    "max-tokens": "It breaks off in mid-sentence, how can I have more text?",
-    "max-running": "For how many people does it compute side by side?",
-    "engine": "How come a blocking transformers call does not freeze the async web server?",
-    "request-id": "A user complains about one specific call, how do I spot it among all the log lines?",
-    "privacy": "Would an administrator be able to read afterwards what our employees typed?",
-    "keep-alive": "My parser stumbles over lines with just a colon that appear when nothing is going on.",
-    "body-limit": "I posted ten megabytes of JSON and it said the entity was too big.",
-    "host": "It answers on my own computer, yet a colleague's browser finds nothing.",
-    "demo": "Where do the weights that ship with the project come from, and how many are there?",
-    "abilities": "So, what sort of things are you any good for?",
-    "own-model": "I fine-tuned something at home; what do I type so that it is offered instead?",
-    "json-logs": "Our log collector cannot parse free text, it wants one object per line.",
-}  # fmt: skip
-"""By the id of the entry that answers it."""
+REPHRASED: Final[dict[str, str]] = tomllib.loads(
+    Path(__file__).with_suffix(".toml").read_text(encoding="utf-8")
+)
+"""By the id of the entry that answers."""
