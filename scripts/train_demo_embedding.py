@@ -5,7 +5,7 @@ Deterministic for a given machine, options and version of torch. Ends with an ex
 that were never trained on (demo_corpus/tuning_questions.toml), the entry of faq.toml that answers
 is looked for; exits with 1 if it is too seldom among the three nearest.
 
-    scripts/train_demo_embedding.py [--out models/demo-embedding] [--steps 2000]
+    scripts/train_demo_embedding.py [--out models/demo-embedding] [--steps 1000]
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def main() -> int:
     """Train, save, ask."""
     arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     arguments.add_argument("--out", type=Path, default=Path("models/demo-embedding"))
-    arguments.add_argument("--steps", type=int, default=2000)
+    arguments.add_argument("--steps", type=int, default=1000)
     arguments.add_argument("--threads", type=int, default=1)
     options = arguments.parse_args()
 
