@@ -100,7 +100,9 @@ def bench(
 ) -> None:
     """Measure a server: time to first token, between tokens, throughput, goodput.
 
-    With --embeddings: texts and tokens per second, and how long an answer takes. Exit code 1 if no request succeeded. Ctrl-C reports what was done so far.
+    With --embeddings: texts and tokens per second, and how long an answer takes.
+
+    Exit code 1 if no request succeeded. Ctrl-C reports what was done so far.
     """
     _refuse(context, OF_ANSWERS if embeddings else OF_EMBEDDINGS, embeddings)
     if endpoint not in ("completions", "chat"):
