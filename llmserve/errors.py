@@ -6,6 +6,7 @@ LLMServeError
 ├── RequestError                the caller must change something
 │   ├── InvalidRequest          400
 │   │   ├── PromptTooLong       400
+│   │   ├── InputTooLong        400
 │   │   └── PreviousResponseNotFound 400
 │   ├── Unauthorized            401
 │   ├── Forbidden               403
@@ -141,6 +142,25 @@ class PromptTooLong(InvalidRequest):
         self.prompt_tokens = prompt_tokens
         self.max_prompt_tokens = max_context - 1
         self.is_exact = is_exact
+
+
+class InputTooLong(InvalidRequest):
+    """One of the inputs to encode is longer than the model takes, or the request allows.
+
+    The message begins as OpenAI's, down to digits without separators.
+    """
+
+    code = "context_length_exceeded"
+
+    def __init__(self, number: int, num_tokens: int, max_tokens: int) -> None:
+        super().__init__(
+            f"This model's maximum context length is {max_tokens} tokens. However, input {number} "
+            f"has {num_tokens} tokens. Please send a shorter one, or ask for it to be truncated. "
+            f"({self.code})",
+            param="input",
+        )
+        self.num_tokens = num_tokens
+        self.max_tokens = max_tokens
 
 
 class PreviousResponseNotFound(InvalidRequest):

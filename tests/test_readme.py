@@ -23,7 +23,7 @@ EXTENDING = ROOT / "llmserve" / "EXTENDING.md"
 PAGES = (README, API, BUILT, EXTENDING, GRPC, MODELS, RUNNING, MEASURED)
 OF_BODIES = (
     "max_tokens", "max_completion_tokens", "max_output_tokens", "max_new_tokens", "max_context",
-    "max_model_len",
+    "max_model_len", "max_tokens_per_doc",
 )  # fmt: skip
 MOST_BYTES = 14_000
 """Of the first page: whoever wants more follows a link."""

@@ -13,12 +13,13 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.gzip import DEFAULT_EXCLUDED_CONTENT_TYPES, GZipMiddleware
 
 from llmserve import bootstrap
-from llmserve.api import docs, probes
+from llmserve.api import bare_rerank, docs, probes
 from llmserve.api.admin import routes as admin
 from llmserve.api.anthropic import models as anthropic_models
 from llmserve.api.anthropic import routes as anthropic
 from llmserve.api.anthropic.headers import LIMITS, REQUEST_ID
 from llmserve.api.bare_paths import without_version
+from llmserve.api.cohere import routes as cohere
 from llmserve.api.edge.boundary import BoundaryMiddleware
 from llmserve.api.edge.draining import drain_on_signal
 from llmserve.api.edge.request_context import HEADER as REQUEST_ID_HEADER
@@ -29,6 +30,8 @@ from llmserve.api.in_process import working_on_batches
 from llmserve.api.native import routes as native
 from llmserve.api.native import websocket
 from llmserve.api.ndjson import NDJSON
+from llmserve.api.numbers import NUMBERS
+from llmserve.api.ollama import embeddings as ollama_embeddings
 from llmserve.api.ollama import models as ollama_models
 from llmserve.api.ollama import refused as ollama_refused
 from llmserve.api.ollama import root as ollama_root
@@ -38,6 +41,7 @@ from llmserve.api.openai import (
     batches,
     chat_socket,
     completions,
+    embeddings,
     files,
     models,
     tokenize,
@@ -45,7 +49,9 @@ from llmserve.api.openai import (
 from llmserve.api.playground.routes import playground_router
 from llmserve.api.responses import routes as responses
 from llmserve.api.responses import stored_routes as stored_responses
+from llmserve.api.tei import routes as tei
 from llmserve.api.tgi import routes as tgi
+from llmserve.api.vllm import routes as vllm
 from llmserve.settings import Settings
 
 LIMIT_HEADERS: Final = tuple(
@@ -103,10 +109,16 @@ def create_app(
         responses.router,
         stored_responses.router,
         ollama.router,
+        ollama_embeddings.router,
         ollama_models.router,
         ollama_refused.router,
         ollama_root.router,
         tgi.router,
+        tei.router,
+        embeddings.router,
+        cohere.router,
+        bare_rerank.router,
+        vllm.router,
         tokenize.router,
         files.router,
         batches.router,
@@ -115,7 +127,7 @@ def create_app(
     openai = (
         *(completions.router, models.router, tokenize.router),
         *(responses.router, stored_responses.router, files.router, batches.router),
-        background.router,
+        *(background.router, embeddings.router, cohere.router, vllm.router),
     )
     for router in (*routers, without_version(openai, routers)):
         app.include_router(router)
@@ -125,7 +137,7 @@ def create_app(
         GZipMiddleware,
         minimum_size=settings.gzip_min_bytes,
         compresslevel=5,
-        exclude_content_types=(*DEFAULT_EXCLUDED_CONTENT_TYPES, NDJSON),
+        exclude_content_types=(*DEFAULT_EXCLUDED_CONTENT_TYPES, NDJSON, NUMBERS),
     )
     app.add_middleware(BoundaryMiddleware)
     if settings.cors_origins:

@@ -21,6 +21,8 @@ _TOOL: Final = {
 _WHO: Final = [{"role": "user", "content": "Who are you?"}]
 _WHERE: Final = [{"role": "user", "content": "What is the weather in Paris?"}]
 _STORY: Final = "Once upon a time"
+_WARM: Final = "How do I warm a model?"
+_DRAIN: Final = "What does draining do?"
 
 EXAMPLES: Final[dict[str, Any]] = {
     "/generate": {"prompt": _STORY, "max_tokens": 40},
@@ -58,6 +60,17 @@ EXAMPLES: Final[dict[str, Any]] = {
     "/api/show": {"model": "demo"},
     "/": {"inputs": _STORY, "parameters": {"max_new_tokens": 40}},
     "/generate_stream": {"inputs": _STORY, "parameters": {"max_new_tokens": 40}},
+    "/v1/embeddings": {"input": [_WARM, _DRAIN]},
+    "/v1/rerank": {"query": _WARM, "documents": [_STORY, _DRAIN]},
+    "/v2/rerank": {"query": _WARM, "documents": [_STORY, _DRAIN]},
+    "/rerank": {"query": _WARM, "documents": [_STORY, _DRAIN]},
+    "/v1/score": {"text_1": _WARM, "text_2": [_STORY, _DRAIN]},
+    "/classify": {"input": _WARM},
+    "/embed": {"inputs": [_WARM, _DRAIN]},
+    "/predict": {"inputs": _WARM},
+    "/similarity": {"inputs": {"source_sentence": _WARM, "sentences": [_STORY, _DRAIN]}},
+    "/api/embed": {"input": [_WARM, _DRAIN]},
+    "/api/embeddings": {"prompt": _WARM},
     "/tokenize": {"model": "demo", "prompt": _STORY},
     "/detokenize": {"model": "demo", "tokens": [100, 200, 300]},
     "/apply-template": {"model": "demo", "messages": _WHO},

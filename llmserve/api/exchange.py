@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 from fastapi import Depends, Request
 
 from llmserve.api.container import TheCaller, TheContainer
+from llmserve.api.edge.disconnect import unless_client_leaves
 from llmserve.api.edge.timeouts import TheTimeout
+from llmserve.api.encoding_body import EncodingBody
 from llmserve.api.fields import Fields
 from llmserve.api.generation_body import GenerationBody
 from llmserve.api.ignored import report_ignored
 from llmserve.bootstrap import Container
-from llmserve.domain import Caller, GenerationRequest
+from llmserve.domain import Caller, EncodingAnswer, GenerationRequest
 from llmserve.errors import InvalidRequest
 from llmserve.registry.served import ServedModel
 from llmserve.service import Generation
@@ -72,6 +74,18 @@ class Exchange:
         request_id = self.request.scope["request_id"]
         reading = Reading(request_id, model, work, size, self.timeout_seconds)
         return await self.container.service.read(reading, self.caller)
+
+    async def encode(self, body: EncodingBody) -> EncodingAnswer:
+        """What a model makes of the body's inputs.
+
+        Raises:
+            ClientGone: the client hung up, and the work was ended.
+            LLMServeError: the request is refused or failed; see `Service.encode`.
+        """
+        self.report_ignored(body)
+        request = body.encoding(self.request.scope["request_id"], self.timeout_seconds)
+        encoding = self.container.service.encode(request, self.caller)
+        return await unless_client_leaves(self.request, encoding)
 
     def report_ignored(self, body: Fields) -> None:
         """Tell the client of the fields that nobody knows.

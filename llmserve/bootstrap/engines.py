@@ -8,6 +8,7 @@ from pathlib import Path
 from llmserve.bootstrap.fleet import workers_on
 from llmserve.domain import LoadProgress, ModelSpec
 from llmserve.engines.attempt_report import AttemptReport
+from llmserve.engines.batch_report import BatchReport
 from llmserve.engines.options import EngineOptions
 from llmserve.engines.step_report import StepReport
 from llmserve.engines.weights.footprint import footprint
@@ -36,6 +37,13 @@ def build_options(
         metrics.step_time.labels(model).observe(report.seconds)
         metrics.iteration_tokens.labels(model).observe(report.tokens)
 
+    def measure_batch(model: str, report: BatchReport) -> None:
+        metrics.encoding_batch_time.labels(model).observe(report.seconds)
+        metrics.encoding_batch_fill.labels(model).observe(report.fill)
+        metrics.encoding_inputs.labels(model).inc(report.inputs)
+        metrics.encoding_tokens.labels(model).inc(report.tokens)
+        metrics.encoding_padding.labels(model).inc(report.padding)
+
     def measure_attempt(model: str, report: AttemptReport) -> None:
         metrics.upstream_requests.labels(model, report.url, report.outcome.value).inc()
         metrics.upstream_retries.labels(model, report.url).inc(report.is_retry)
@@ -55,6 +63,7 @@ def build_options(
         torch_compile=settings.torch_compile,
         cache_dir=settings.cache_dir,
         on_step=measure_step,
+        on_batch=measure_batch,
         on_attempt=measure_attempt,
         is_drained=lambda model, url: (model, url) in desired.known.drained,
     )

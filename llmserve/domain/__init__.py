@@ -7,6 +7,7 @@ from llmserve.domain.adapter import AdapterInfo, AdapterSpec
 from llmserve.domain.caller import Caller, CallerLimits, Scope
 from llmserve.domain.constraint import Constraint, ConstraintKind
 from llmserve.domain.conversation import Conversation, Message, Prompt, Role
+from llmserve.domain.encoder import EncodingInfo, EncodingSpec
 from llmserve.domain.encoding import (
     EncodingAnswer,
     EncodingInput,
@@ -55,9 +56,11 @@ __all__ = [
     "Conversation",
     "Delta",
     "EncodingAnswer",
+    "EncodingInfo",
     "EncodingInput",
     "EncodingPurpose",
     "EncodingRequest",
+    "EncodingSpec",
     "EngineInfo",
     "EngineKind",
     "EngineStats",

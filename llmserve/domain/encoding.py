@@ -43,6 +43,7 @@ class EncodingRequest:
         inputs: at least one; for `SCORE` all of them are pairs.
         model: a served name or alias; `None` is the default model for this purpose.
         prompt_name: which of the model's prompts is put before each text; `None` is its default.
+        may_lack_prompt: whether a model that has no such prompt takes the texts as they are.
         dimensions: how many of an embedding's numbers are kept (Matryoshka); `None` keeps all.
         is_normalized: whether embeddings have length 1; `None` is as the model was made.
         max_tokens: of an input, special tokens included; `None` is the model's own bound.
@@ -54,6 +55,7 @@ class EncodingRequest:
     purpose: EncodingPurpose
     model: str | None = None
     prompt_name: str | None = None
+    may_lack_prompt: bool = False
     dimensions: int | None = None
     is_normalized: bool | None = None
     truncation: Truncation = Truncation.REFUSE
@@ -73,6 +75,7 @@ class EncodingAnswer:
         labels: of the classes; empty for other purposes.
         takes_several: whether an input may be of several classes at once, so that each logit is
             for itself.
+        queue_seconds: from the request's arrival until it was its turn, loading included.
     """
 
     model: str
@@ -80,3 +83,9 @@ class EncodingAnswer:
     tokens: tuple[int, ...]
     labels: tuple[str, ...] = ()
     takes_several: bool = False
+    queue_seconds: float = 0.0
+
+    @property
+    def num_numbers(self) -> int:
+        """Of all vectors together."""
+        return sum(len(vector) for vector in self.vectors)

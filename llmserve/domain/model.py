@@ -9,17 +9,19 @@ from pathlib import Path
 from typing import Self
 
 from llmserve.domain.conversation import Prompt
+from llmserve.domain.encoder import EncodingInfo, EncodingSpec
 from llmserve.domain.remote import RemoteSpec, UpstreamInfo
 from llmserve.domain.sampling import AnswerRules, SamplingFields
 
 
 class EngineKind(StrEnum):
-    """Which engine makes the tokens."""
+    """Which engine serves a model."""
 
     AUTO = "auto"
     BATCHING = "batching"
     THREADED = "threaded"
     REMOTE = "remote"
+    ENCODING = "encoding"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +32,7 @@ class ModelSpec:
     operator wrote for this model; the catalog finds the model again by it. `parse_special_tokens`
     lets text in messages become special tokens. With `require_gpu`, `auto` never means the CPU.
     `output_syntax` says how answers are read: the name of a syntax or a `response_template` as JSON
-    text; `None` finds it out.
+    text; `None` finds it out. `encoding` is for a model that encodes.
     """
 
     name: str
@@ -52,6 +54,7 @@ class ModelSpec:
     warmup_prefixes: tuple[Prompt, ...] = ()
     argument: str | None = None
     remote: RemoteSpec | None = None
+    encoding: EncodingSpec | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +139,7 @@ class EngineInfo:
     end an answer. `fingerprint` changes when model, weights or engine do. `syntax` is
     `None` where answers are plain text. `architecture` is the model's family, as its config
     has it. With `takes_conversations` it has a chat template; without `has_tokenizer` prompts are
-    made into tokens elsewhere, by one of the `upstreams`.
+    made into tokens elsewhere, by one of the `upstreams`. `encoding` is `None` where it generates.
     """
 
     kind: EngineKind
@@ -158,10 +161,13 @@ class EngineInfo:
     takes_conversations: bool = False
     has_tokenizer: bool = True
     upstreams: tuple[UpstreamInfo, ...] = ()
+    encoding: EncodingInfo | None = None
 
     @property
     def capabilities(self) -> tuple[str, ...]:
         """What requests may ask of it."""
+        if self.encoding is not None:
+            return self.encoding.capabilities
         chats = ("chat", "tools") if self.takes_conversations else ()
         thinks = self.syntax is not None and self.syntax.has_reasoning
         return ("completions", "structured_outputs", *chats, *(("reasoning",) if thinks else ()))

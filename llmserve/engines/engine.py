@@ -1,4 +1,4 @@
-"""What an engine is, and what a generator is: an engine that runs jobs.
+"""What an engine is, and what a generator is: an engine that continues prompts.
 
 Base classes and no protocols, so that a loaded model can be asked what it does.
 """
@@ -74,8 +74,46 @@ class Engine(ABC):
         """The engine at this moment."""
 
     @abstractmethod
+    async def read(
+        self, work: Callable[[Tokenizer], T], *, size: int, caller: Caller, hold: Hold
+    ) -> T:
+        """What `work` makes of the tokenizer, on the threads where texts are made into tokens.
+        `size` is in characters, or tokens.
+
+        Raises:
+            QueueFull: too many texts wait.
+            NotReady: the engine is closed meanwhile, or `fail_preparing` was called with this.
+            InvalidRequest: the tokenizer is not here.
+        """
+
+    @abstractmethod
+    def fail_preparing(self, error: LLMServeError) -> int:
+        """Whoever waits in `prepare` or `read` gets this error; returns for how many texts."""
+
+    @abstractmethod
+    async def warm(self, prompts: Sequence[str], prefixes: Sequence[Prompt]) -> WarmReport:
+        """Run prompts, for a few tokens where the model generates, and keep the KV caches of
+        prefixes; beside what runs.
+
+        A prefix is text, encoded like a raw prompt, or messages that conversations begin with.
+        Text matches a conversation only if it has the chat template's opening in it. A prefix
+        that the model cannot keep is named in the report; what was pinned before stays.
+
+        Raises:
+            OutOfMemory: no room for a prefix or a prompt; the engine serves on.
+            ModelUnloaded: the engine was closed meanwhile.
+            LLMServeError: a prompt cannot be run.
+        """
+
+    @abstractmethod
     async def close(self) -> None:
         """Stop everything that runs, join the threads and let go of the model."""
+
+    @property
+    def serving(self) -> Engine:
+        """What serves once this one is loaded: another one, where only the files that loading
+        downloads say what a model is for."""
+        return self
 
 
 class Generator(Engine):
@@ -119,23 +157,6 @@ class Generator(Engine):
         """
 
     @abstractmethod
-    async def read(
-        self, work: Callable[[Tokenizer], T], *, size: int, caller: Caller, hold: Hold
-    ) -> T:
-        """What `work` makes of the tokenizer, on the threads where prompts are made into tokens.
-        `size` is in characters, or tokens.
-
-        Raises:
-            QueueFull: too many prompts wait.
-            NotReady: as `prepare`.
-            InvalidRequest: the tokenizer is not here.
-        """
-
-    @abstractmethod
-    def fail_preparing(self, error: LLMServeError) -> int:
-        """Whoever waits in `prepare` gets this error; returns for how many prompts."""
-
-    @abstractmethod
     def start(self, job: Job) -> None:
         """Begin a job; returns at once. The job's mailbox gets exactly one terminal event.
 
@@ -143,18 +164,4 @@ class Generator(Engine):
 
         Raises:
             RuntimeError: the engine is closed.
-        """
-
-    @abstractmethod
-    async def warm(self, prompts: Sequence[str], prefixes: Sequence[Prompt]) -> WarmReport:
-        """Run prompts for a few tokens and keep the KV caches of prefixes; beside what runs.
-
-        A prefix is text, encoded like a raw prompt, or messages that conversations begin with.
-        Text matches a conversation only if it has the chat template's opening in it. A prefix
-        that the model cannot keep is named in the report; what was pinned before stays.
-
-        Raises:
-            OutOfMemory: no room for a prefix or a prompt; the engine serves on.
-            ModelUnloaded: the engine was closed meanwhile.
-            LLMServeError: a prompt cannot be generated from.
         """

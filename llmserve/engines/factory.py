@@ -3,28 +3,49 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from loguru import logger
 
 from llmserve.domain import EngineKind, ModelSpec
 from llmserve.engines.chosen import ChosenEngine
-from llmserve.engines.engine import Generator
+from llmserve.engines.deferred import DeferredEngine
+from llmserve.engines.engine import Engine, Generator
 from llmserve.engines.options import EngineOptions
 from llmserve.engines.weights.footprint import footprint
+from llmserve.engines.weights.purpose import purposes_in, purposes_of
 
 if TYPE_CHECKING:
     from llmserve.engines.batching.compute.kv_cache import LayerShape
     from llmserve.engines.weights.loading import LoadedModel
 
 
-def build_engine(spec: ModelSpec, options: EngineOptions) -> Generator:
+def build_engine(spec: ModelSpec, options: EngineOptions) -> Engine:
     """The engine that the spec asks for; `auto` takes the best one the model supports."""
     if spec.remote is not None:
         from llmserve.engines.remote.engine import RemoteEngine
 
         return RemoteEngine(spec, options)
+    if spec.path is not None and not purposes_of(spec):
+        return _generator(spec, options)
 
+    def build(folder: Path) -> Engine:
+        if not purposes_in(folder, spec.engine, is_described=spec.encoding is not None):
+            return _generator(spec, options)
+        from llmserve.engines.encoding.engine import EncodingEngine
+
+        return EncodingEngine(spec, options, why=_why(spec))
+
+    return DeferredEngine(spec, options.fetch, build)
+
+
+def _why(spec: ModelSpec) -> str:
+    is_asked_for = spec.engine is EngineKind.ENCODING or spec.encoding is not None
+    return "asked for by settings" if is_asked_for else "auto: its files say that it encodes"
+
+
+def _generator(spec: ModelSpec, options: EngineOptions) -> Generator:
     def batching(loaded: LoadedModel, layers: Sequence[LayerShape], why: str) -> Generator:
         from llmserve.engines.batching.engine import BatchingEngine
 

@@ -10,18 +10,18 @@ from loguru import logger
 from llmserve.errors import GenerationFailed, LLMServeError, OutOfMemory
 
 
-def as_failure(error: Exception) -> LLMServeError:
+def as_failure(error: Exception, doing: str = "generating") -> LLMServeError:
     """Our error for anything that a model may raise; others' exceptions are logged."""
     if isinstance(error, LLMServeError):
         return error
     if isinstance(error, MemoryError | torch.OutOfMemoryError) or "allocate memory" in str(error):
-        logger.error("out of memory in generate: {}", error)
+        logger.error("out of memory while {}: {}", doing, error)
         return OutOfMemory(
             "the device ran out of memory during this request; shorten the prompt or try later",
             retry_after_seconds=5.0,
         )
-    logger.exception("generate raised")
-    return GenerationFailed(f"the model failed while generating ({type(error).__name__})")
+    logger.exception("{} raised", doing)
+    return GenerationFailed(f"the model failed while {doing} ({type(error).__name__})")
 
 
 def no_numbers() -> GenerationFailed:

@@ -5,19 +5,19 @@ from __future__ import annotations
 import gc
 import importlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from llmserve.domain import LoadProgress
 from llmserve.machine.allowance import affinity, processors
 
+LIBRARIES: Final = ("torch", "transformers", "transformers.modeling_utils")
 MODULES: Final = (
-    "torch",
-    "transformers",
-    "transformers.modeling_utils",
+    *LIBRARIES,
     "llmserve.engines.batching.engine",
     "llmserve.engines.threaded.engine",
 )
+ENCODING: Final = "llmserve.engines.encoding.engine"
 
 SPINS: Final = "2000"
 """How often a thread of GCC's OpenMP spins before it sleeps; read when torch is imported.
@@ -27,8 +27,10 @@ of a team then wait for the scheduler's time slices, and a token takes ten times
 """
 
 
-def import_engines(on_progress: Callable[[LoadProgress], None]) -> None:
-    """Import everything; takes seconds the first time, so call it off the event loop.
+def import_engines(
+    on_progress: Callable[[LoadProgress], None], modules: Sequence[str] = MODULES
+) -> None:
+    """Import them; takes seconds the first time, so call it off the event loop.
 
     `on_progress` is called between two modules, and may raise.
     """
@@ -40,8 +42,8 @@ def import_engines(on_progress: Callable[[LoadProgress], None]) -> None:
     was_enabled = gc.isenabled()
     gc.disable()  # imports leave little garbage; collecting takes a sixth of the time
     try:
-        for done, module in enumerate(MODULES):
-            on_progress(LoadProgress("imports", done / len(MODULES)))
+        for done, module in enumerate(modules):
+            on_progress(LoadProgress("imports", done / len(modules)))
             importlib.import_module(module)
     finally:
         if was_enabled:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from llmserve.domain import EngineKind, LoadProgress, ModelSpec
 from llmserve.engines.attempt_report import AttemptReport
+from llmserve.engines.batch_report import BatchReport
 from llmserve.engines.memory_share import MemoryShare
 from llmserve.engines.step_report import StepReport
 from llmserve.engines.weights.footprint import slots
@@ -37,6 +38,7 @@ class EngineOptions:
         torch_compile: whether torch.compile takes the model, on a GPU.
         cache_dir: for compiled kernels, `None` for the usual place.
         on_step: called after each step with the model's name, on the thread that computed it.
+        on_batch: called after each batch of an encoder, as `on_step`.
         on_attempt: called after each request to an upstream with the model's name.
         is_drained: whether an operator wants that a model's upstream gets no requests.
     """
@@ -53,6 +55,7 @@ class EngineOptions:
     torch_compile: bool = False
     cache_dir: Path | None = None
     on_step: Callable[[str, StepReport], None] = lambda model, report: None
+    on_batch: Callable[[str, BatchReport], None] = lambda model, report: None
     on_attempt: Callable[[str, AttemptReport], None] = lambda model, report: None
     is_drained: Callable[[str, str], bool] = lambda model, url: False
 

@@ -1,4 +1,4 @@
-"""Histogram buckets, in seconds and tokens; vLLM's own for the series that vLLM has."""
+"""Histogram buckets, in seconds, tokens and shares; vLLM's own for the series that vLLM has."""
 
 from __future__ import annotations
 
@@ -23,3 +23,4 @@ CANCEL_BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0
 STEP_BUCKETS: Final = (
     1.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0, 2048.0, 4096.0, 8192.0, 16384.0,
 )  # fmt: skip
+FILL_BUCKETS: Final = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)

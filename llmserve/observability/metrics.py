@@ -13,6 +13,7 @@ from prometheus_client.registry import Collector
 
 from llmserve.observability.buckets import (
     CANCEL_BUCKETS,
+    FILL_BUCKETS,
     ITL_BUCKETS,
     LAG_BUCKETS,
     LATENCY_BUCKETS,
@@ -45,6 +46,7 @@ class Metrics:
         self._exposition = Exposition(self._source(multiprocess_dir), compat)
         self._describe_requests()
         self._describe_engines()
+        self._describe_encoders()
         self._describe_upstreams()
         self._describe_workers()
         self._describe_keys()
@@ -209,6 +211,30 @@ class Metrics:
         self.model_memory = self._gauge(
             "llmserve_model_memory_bytes",
             "Memory of the model's weights, KV cache and pinned prefixes, all workers together.",
+        )
+
+    def _describe_encoders(self) -> None:
+        self.encoding_latency = self._histogram(
+            "llmserve_encoding_request_seconds",
+            "From the arrival of a request to encode to its answer.",
+            TTFT_BUCKETS,
+        )
+        self.encoding_inputs = self._counter(
+            "llmserve_encoding_inputs", "Texts and pairs that were encoded."
+        )
+        self.encoding_tokens = self._counter(
+            "llmserve_encoding_tokens", "Tokens of texts and pairs that were encoded."
+        )
+        self.encoding_padding = self._counter(
+            "llmserve_encoding_padding_tokens", "Tokens of padding that were computed beside them."
+        )
+        self.encoding_batch_time = self._histogram(
+            "llmserve_encoding_batch_seconds", "One batch of an encoder.", TTFT_BUCKETS
+        )
+        self.encoding_batch_fill = self._histogram(
+            "llmserve_encoding_batch_fill",
+            "Share of a batch's tokens that it had, 0 to 1.",
+            FILL_BUCKETS,
         )
 
     def _describe_upstreams(self) -> None:

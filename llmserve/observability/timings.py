@@ -4,17 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any
 
 from loguru import logger
 
 
+class Operation(StrEnum):
+    """What a request asks of a model."""
+
+    GENERATE = "generate"
+    ENCODE = "encode"
+
+
 @dataclass(frozen=True, slots=True)
 class RequestTimings:
-    """A generation that has ended. A time is `None` if the generation never got that far.
+    """A request that has ended. A time is `None` if the request never got that far.
 
-    `outcome` is a finish reason, `cancelled`, or an error's code. `duration_seconds` counts from
-    the request's arrival to its end, `ttft_seconds` from its arrival to its first token.
+    `operation` is what was asked for. `outcome` is a finish reason, `cancelled`, or an
+    error's code. `duration_seconds` counts from the request's arrival to its end, `ttft_seconds`
+    from its arrival to its first token.
     """
 
     request_id: str
@@ -29,6 +38,7 @@ class RequestTimings:
     ttft_seconds: float | None
     decode_seconds: float | None
     duration_seconds: float
+    operation: Operation = Operation.GENERATE
 
 
 def access_fields(timings: Sequence[RequestTimings]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from loguru import logger
 from llmserve.clock import awake_clock
 from llmserve.domain import FinishReason
 from llmserve.errors import ConfigurationError
-from llmserve.observability.timings import RequestTimings
+from llmserve.observability.timings import Operation, RequestTimings
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace.export import SpanExporter
@@ -24,10 +24,13 @@ if TYPE_CHECKING:
 SERVICE: Final = "llmserve"
 PATH: Final = "/v1/traces"
 FLUSH_SECONDS: Final = 3.0
+OPERATION_NAMES: Final = {Operation.GENERATE: "text_completion", Operation.ENCODE: "embeddings"}
 FINISH_REASONS: Final = frozenset(FinishReason)
 READ: Final = "read"
 """The outcome of a request that a tokenizer answered."""
-GOOD_OUTCOMES: Final = FINISH_REASONS | {"cancelled", READ}
+ENCODED: Final = "encoded"
+"""The outcome of a request whose texts became numbers."""
+GOOD_OUTCOMES: Final = FINISH_REASONS | {"cancelled", READ, ENCODED}
 """Outcomes that are not errors."""
 
 
@@ -138,7 +141,7 @@ class SpanTracer:
         # Computed each time: the wall clock may be set, and ours stops while the box is paused.
         offset_ns = self._wall_ns() - _ns(self._clock())
         span = self._tracer.start_span(
-            f"generate {timings.model}",
+            f"{timings.operation} {timings.model}",
             context=context,
             kind=SpanKind.SERVER,
             start_time=_ns(moments.arrived_at) + offset_ns,
@@ -148,7 +151,7 @@ class SpanTracer:
             span.set_status(Status(StatusCode.ERROR, timings.outcome))
             span.set_attribute("error.type", timings.outcome)
         inside = set_span_in_context(span)
-        for name, begun, ended in _parts(moments):
+        for name, begun, ended in _parts(moments, timings.operation):
             part = self._tracer.start_span(name, context=inside, start_time=_ns(begun) + offset_ns)
             part.end(_ns(ended) + offset_ns)
         span.end(_ns(moments.ended_at) + offset_ns)
@@ -171,7 +174,7 @@ def _ns(seconds: float) -> int:
 def _attributes(timings: RequestTimings) -> dict[str, str | int | tuple[str, ...]]:
     finish = (timings.outcome,) if timings.outcome in FINISH_REASONS else ()
     return {
-        "gen_ai.operation.name": "text_completion",
+        "gen_ai.operation.name": OPERATION_NAMES[timings.operation],
         "gen_ai.request.model": timings.model,
         "gen_ai.response.finish_reasons": finish,
         "gen_ai.usage.input_tokens": timings.prompt_tokens,
@@ -183,11 +186,13 @@ def _attributes(timings: RequestTimings) -> dict[str, str | int | tuple[str, ...
     }
 
 
-def _parts(moments: Moments) -> list[tuple[str, float, float]]:
+def _parts(moments: Moments, operation: Operation) -> list[tuple[str, float, float]]:
     queue_end = moments.admitted_at if moments.admitted_at is not None else moments.ended_at
     parts = [("queue", moments.arrived_at, queue_end)]
     if moments.admitted_at is None:
         return parts
+    if operation is Operation.ENCODE:
+        return [*parts, ("encode", moments.admitted_at, moments.ended_at)]
     first = moments.first_token_at
     parts.append(("prefill", moments.admitted_at, first if first is not None else moments.ended_at))
     if first is not None and moments.last_token_at is not None:

@@ -130,7 +130,7 @@ class WorkerOperations:
         ready = await self._loader.acquire(model.spec.name, self._service.patience_seconds)
         with self._registry.lease(ready):
             systems = [of_system(text) for text in command.system_prompts]
-            report = await ready.generator.warm(command.prompts, [*command.prefixes, *systems])
+            report = await ready.loaded_engine.warm(command.prompts, [*command.prefixes, *systems])
         return {"report": asdict(report)}
 
     async def _drain(self, model: ServedModel, command: Command) -> Reply:

@@ -247,6 +247,7 @@ class Loader:
         try:
             model.engine = self._build_engine(model.spec)
             await model.engine.load(report)
+            model.engine = model.engine.serving
         except LLMServeError as error:
             is_known = before is not None and before.message == error.message
             logger.log("DEBUG" if is_known else "ERROR", "{}", error.message)

@@ -8,8 +8,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final
 
 from llmserve.clock import awake_clock
-from llmserve.domain import ModelSpec
-from llmserve.errors import LLMServeError, ModelBroken, ModelLoading, ModelNotFound, ModelUnloaded
+from llmserve.domain import EncodingPurpose, ModelSpec
+from llmserve.errors import (
+    InvalidRequest,
+    LLMServeError,
+    ModelBroken,
+    ModelLoading,
+    ModelNotFound,
+    ModelUnloaded,
+)
 from llmserve.registry.served import ModelStatus, ServedModel
 
 LOADING_RETRY_SECONDS = 5.0
@@ -19,9 +26,9 @@ LATEST: Final = ":latest"
 
 
 class Registry:
-    """The served models; the first is the default unless `default` names another. `broken` says why
-    some of them cannot be loaded, by name. With `serves_any_name` the default model answers to
-    names that nobody has.
+    """The served models; the first that generates is the default unless `default` names another.
+    `broken` says why some of them cannot be loaded, by name. With `serves_any_name` the default
+    model answers to names that nobody has.
 
     Owned by the event loop.
     """
@@ -113,6 +120,32 @@ class Registry:
                 raise
             return self.find(None)
 
+    def encoding(
+        self, name: str | None, purpose: EncodingPurpose, may_use: Callable[[ServedModel], bool]
+    ) -> ServedModel:
+        """The model that answers requests to encode for this name. `None` is the default model if
+        it does that, or the first that does and may be used.
+
+        Raises:
+            ModelNotFound: nobody has the name.
+            InvalidRequest: no served model does it.
+        """
+        if name is not None:
+            try:
+                return self.find(name)
+            except ModelNotFound:
+                if not self._serves_any_name:
+                    raise
+        default = [self.find(self._default)] if self._default is not None else []
+        for model in (*default, *self.models):
+            if model.encodes_for(purpose) and may_use(model):
+                return model
+        raise InvalidRequest(
+            f"no model that is served here is for this ({purpose.value}); serve one, or name one "
+            "that is loaded on demand",
+            param="model",
+        )
+
     def find(self, name: str | None) -> ServedModel:
         """The model of that name or alias; `None` is the default.
 
@@ -120,7 +153,7 @@ class Registry:
             ModelNotFound: names the closest model that is served.
         """
         if name is None:
-            name = self._default or next(iter(self._models), "")
+            name = self._default or self._first
         model = self._by_name.get(name) or self._by_name.get(name.removesuffix(LATEST))
         if model is None:
             shown = name if len(name) <= 100 else name[:100] + "…"
@@ -128,6 +161,12 @@ class Registry:
             hint = f"did you mean {near[0]!r}?" if near else "GET /v1/models lists what is"
             raise ModelNotFound(f"model {shown!r} is not served here; {hint}", param="model")
         return model
+
+    @property
+    def _first(self) -> str:
+        """The name of the first model that generates, or of the first."""
+        names = (n for n, m in self._models.items() if not any(map(m.encodes_for, EncodingPurpose)))
+        return next(names, next(iter(self._models), ""))
 
     def ready(self, name: str | None) -> ServedModel:
         """Like `find`, but only a model that can generate.

@@ -7,8 +7,10 @@ import time
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from llmserve.domain import LoadProgress, ModelSpec, UpstreamInfo
+from llmserve.domain import EncodingPurpose, LoadProgress, ModelSpec, UpstreamInfo
+from llmserve.engines.encoder import Encoder
 from llmserve.engines.engine import Engine, Generator
+from llmserve.engines.weights.purpose import purposes_of
 from llmserve.errors import DeviceLost, InvalidRequest, LLMServeError
 
 
@@ -69,8 +71,32 @@ class ServedModel:
         """
         engine = self.loaded_engine
         if not isinstance(engine, Generator):
-            raise InvalidRequest(f"model {self.spec.name!r} does not generate text", param="model")
+            raise self._cannot("generate text")
         return engine
+
+    @property
+    def encoder(self) -> Encoder:
+        """The engine of a model that is ready, for requests to encode.
+
+        Raises:
+            InvalidRequest: it does something else.
+        """
+        engine = self.loaded_engine
+        if not isinstance(engine, Encoder):
+            raise self._cannot("embed, score or classify texts")
+        return engine
+
+    def encodes_for(self, purpose: EncodingPurpose) -> bool:
+        """Whether it does; before it is loaded, as far as its files are here."""
+        if self.engine is not None and self.status is ModelStatus.READY:
+            return isinstance(self.engine, Encoder) and purpose in self.engine.purposes
+        return purpose in purposes_of(self.spec)
+
+    def _cannot(self, what: str) -> InvalidRequest:
+        can = ", ".join(self.loaded_engine.info.capabilities)
+        return InvalidRequest(
+            f"model {self.spec.name!r} does not {what}; what it can do: {can}", param="model"
+        )
 
     @property
     def warnings(self) -> tuple[str, ...]:

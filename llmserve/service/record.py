@@ -57,9 +57,7 @@ class RequestRecord:
         metrics.wasted_tokens.labels(model).inc(wasted_tokens)
         metrics.prefix_cache_queries.labels(model).inc(usage.prompt_tokens)
         metrics.prefix_cache_hits.labels(model).inc(usage.cached_tokens)
-        if self._cancelled_at is not None:
-            seconds = self._recorder.clock() - self._cancelled_at
-            metrics.cancel_latency.labels(model).observe(seconds)
+        self._observe_cancel()
 
     def closed(
         self,
@@ -111,6 +109,11 @@ class RequestRecord:
             decode_seconds=_between(m.first_token_at, m.last_token_at),
             duration_seconds=m.ended_at - m.arrived_at,
         )
+
+    def _observe_cancel(self) -> None:
+        if self._cancelled_at is not None:
+            seconds = self._recorder.clock() - self._cancelled_at
+            self._metrics.cancel_latency.labels(self._model).observe(seconds)
 
     def _observe(self, timings: RequestTimings) -> None:
         metrics, model = self._metrics, self._model

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from functools import partial
@@ -12,8 +11,8 @@ from loguru import logger
 
 from llmserve.admission.limits import Admission, Limiter
 from llmserve.clock import awake_clock
-from llmserve.domain import Caller, GenerationRequest
-from llmserve.engines.engine import Generator, Hold
+from llmserve.domain import Caller, EncodingAnswer, EncodingRequest, GenerationRequest
+from llmserve.engines.engine import Hold
 from llmserve.engines.task import Task
 from llmserve.errors import (
     Displaced,
@@ -28,11 +27,15 @@ from llmserve.errors import (
 from llmserve.registry.loader import Loader
 from llmserve.registry.registry import Registry
 from llmserve.registry.served import ServedModel
+from llmserve.service.encoding import Encoding
+from llmserve.service.encoding_record import EncodingRecord
 from llmserve.service.gates import Gates
 from llmserve.service.generation import Generation
 from llmserve.service.limits import Limits
+from llmserve.service.open_requests import OpenRequests
 from llmserve.service.permission import check_model, check_scope
 from llmserve.service.place import Place
+from llmserve.service.purpose import check_encodes, check_generates
 from llmserve.service.reading import Reading
 from llmserve.service.record import RequestRecord
 from llmserve.service.recorder import Recorder
@@ -74,9 +77,7 @@ class Service:
         self._limiter = limiter or Limiter(None)
         self._clock = clock
         self._gates = Gates(limits, clock)
-        self._open: set[Generation] = set()
-        self._all_closed = asyncio.Event()
-        self._all_closed.set()
+        self._open = OpenRequests(clock)
 
     @property
     def patience_seconds(self) -> float:
@@ -85,7 +86,7 @@ class Service:
 
     @property
     def has_open(self) -> bool:
-        """Whether any generation is open."""
+        """Whether anybody waits for an answer."""
         return bool(self._open)
 
     @contextlib.asynccontextmanager
@@ -121,6 +122,7 @@ class Service:
                 check_scope(caller)
                 first = requests[0]
                 async with self._leased(first.model, first.timeout_seconds, caller) as served:
+                    check_generates(served, self._registry, caller)
                     deadline = arrived_at + self._seconds_for(requests, caller)
                     self._gates.check_room(len(requests), served, caller, deadline)
                     with self._admitted(caller, len(requests)) as (admission, shares):
@@ -142,8 +144,22 @@ class Service:
             for generation in generations:
                 generation.close()
                 self._open.discard(generation)
-            if not self._open:
-                self._all_closed.set()
+
+    async def encode(self, request: EncodingRequest, caller: Caller) -> EncodingAnswer:
+        """What a model makes of the inputs of a request. Whoever is cancelled here gives everything
+        back.
+
+        Raises:
+            LLMServeError: as `open_all`, or the inputs could not be computed.
+        """
+        arrived_at = self._clock()
+        with self._counting_refusals(caller):
+            encoding = await self._admitted_encoding(request, caller, arrived_at)
+        try:
+            return await encoding.answer()
+        finally:
+            encoding.close()
+            self._open.discard(encoding)
 
     async def awaken(
         self, name: str | None, caller: Caller, timeout_seconds: float | None
@@ -170,10 +186,10 @@ class Service:
         seconds = min(most, reading.timeout_seconds or most)
         deadline = self._clock() + seconds
         async with self._tokenless(reading.id, reading.model, seconds, caller) as (served, hold):
-            work, size, generator = reading.work, reading.size, served.generator
+            work, size, engine = reading.work, reading.size, served.loaded_engine
             try:
                 async with awake_timeout(deadline - self._clock(), self._clock):
-                    value = await generator.read(work, size=size, caller=caller, hold=hold)
+                    value = await engine.read(work, size=size, caller=caller, hold=hold)
             except TimeoutError:
                 raise WaitTimeout(
                     f"the text was not read within {seconds:g} s; send a shorter one, or allow it "
@@ -191,6 +207,7 @@ class Service:
         seconds = self._seconds_for([request], caller)
         deadline = self._clock() + seconds
         async with self._tokenless(request.id, request.model, seconds, caller) as (served, hold):
+            check_generates(served, self._registry, caller)
             if not served.generator.info.has_tokenizer:
                 raise InvalidRequest(
                     f"the tokens of model {served.spec.name!r} are counted on the server that has "
@@ -217,7 +234,7 @@ class Service:
         """Take no new work from now on; that includes prompts that are not tokens yet."""
         self.is_draining = True
         for model in self._registry.models:
-            if isinstance(model.engine, Generator):
+            if model.engine is not None:
                 model.engine.fail_preparing(_draining())
         self.displace_background()
 
@@ -233,23 +250,16 @@ class Service:
             "this background request was ended as its worker or its model goes; send it again",
             retry_after_seconds=DISPLACED_RETRY_SECONDS,
         )
-        for generation in list(self._open):
-            if generation.is_background and (model is None or generation.served is model):
-                generation.fail(error)
+        self._open.fail_background(error, model)
 
     async def drain(self, timeout_seconds: float) -> None:
         """Let open generations finish; end those that are left with an error event."""
         self.begin_drain()
-        try:
-            async with awake_timeout(timeout_seconds, self._clock):
-                await self._all_closed.wait()
+        if await self._open.closed(timeout_seconds):
             return
-        except TimeoutError:
-            logger.warning("drain deadline: {} generations are cut short", len(self._open))
+        logger.warning("drain deadline: {} requests are cut short", len(self._open))
         self.cut_short()
-        with contextlib.suppress(TimeoutError):
-            async with awake_timeout(FAREWELL_SECONDS, self._clock):
-                await self._all_closed.wait()
+        await self._open.closed(FAREWELL_SECONDS)
 
     def cut_short(
         self, model: ServedModel | None = None, error: LLMServeError | None = None
@@ -258,16 +268,11 @@ class Service:
         error = error or ShuttingDown(
             "the server is shutting down and could not wait for this answer"
         )
-        for generation in list(self._open):
-            if model is None or generation.served is model:
-                generation.fail(error)
+        self._open.fail(error, model)
 
     def fail_silent(self, model: ServedModel, seconds: float, error: LLMServeError) -> int:
-        """End the generations that run and made no token for so long; returns how many."""
-        silent = [g for g in self._open if g.served is model and g.silent_seconds > seconds]
-        for generation in silent:
-            generation.fail(error)
-        return len(silent)
+        """End the requests that run and made no progress for so long; returns how many."""
+        return self._open.fail_silent(error, model, seconds)
 
     @contextlib.asynccontextmanager
     async def _tokenless(
@@ -319,29 +324,63 @@ class Service:
     def _admit(
         self, served: ServedModel, task: Task, arrived_at: float, caller: Caller, shares: Shares
     ) -> Generation:
+        name = served.spec.name
+        record = RequestRecord(self._recorder, task.request_id, name, caller, arrived_at)
+        place = self._place(served, caller, shares)
+        generation = Generation(served, task, place, record, self._clock)
+        generation.enter(self._limits.wait_timeout_seconds)
+        self._open.add(generation)
+        return generation
+
+    async def _admitted_encoding(
+        self, request: EncodingRequest, caller: Caller, arrived_at: float
+    ) -> Encoding:
+        self._refuse_if_draining(caller)
+        check_scope(caller)
+        found = self._registry.encoding(
+            request.model, request.purpose, lambda model: caller.may_use(model.names)
+        )
+        check_model(found, caller)
+        check_encodes(found, request.purpose, self._registry, caller)
+        async with self._leased(found.spec.name, request.timeout_seconds, caller) as served:
+            check_encodes(served, request.purpose, self._registry, caller)
+            deadline = arrived_at + self._seconds_for([request], caller)
+            encoder = served.encoder
+            self._gates.check_room(1, served, caller, deadline)
+            with self._admitted(caller, 1) as (admission, shares):
+                task = await encoder.prepare(
+                    request, caller, deadline, lambda: partial(shares.take(), 0)
+                )
+                self._refuse_if_draining(caller)
+                self._gates.check_room(1, served, caller, deadline)
+                admission.charge(task.prompt_tokens)
+                place = self._place(served, caller, shares)
+                name = served.spec.name
+                record = EncodingRecord(self._recorder, request.id, name, caller, arrived_at)
+                encoding = Encoding(served, task, place, record, self._clock)
+                encoding.enter(self._limits.wait_timeout_seconds)
+                self._open.add(encoding)
+                return encoding
+
+    def _place(self, served: ServedModel, caller: Caller, shares: Shares) -> Place:
         lease = contextlib.ExitStack()
         lease.enter_context(self._registry.lease(served))
-        place = Place(
+        return Place(
             self._gates.of(served),
             caller,
             release_lease=lease.close,
             charge=shares.take(),
             on_change=partial(self._show_load, served),
         )
-        name = served.spec.name
-        record = RequestRecord(self._recorder, task.request_id, name, caller, arrived_at)
-        generation = Generation(served, task, place, record, self._clock)
-        generation.enter(self._limits.wait_timeout_seconds)
-        self._open.add(generation)
-        self._all_closed.clear()
-        return generation
 
     def _show_load(self, served: ServedModel) -> None:
         name = served.spec.name
         self._recorder.load(name, *self.load(served))
         self._recorder.background_load(name, *self.background_load(served))
 
-    def _seconds_for(self, requests: Sequence[GenerationRequest], caller: Caller) -> float:
+    def _seconds_for(
+        self, requests: Sequence[GenerationRequest | EncodingRequest], caller: Caller
+    ) -> float:
         """How long requests that came together may take."""
         most = self._limits.timeout_for(caller)
         return min(most, *(request.timeout_seconds or most for request in requests))

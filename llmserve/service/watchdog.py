@@ -11,7 +11,7 @@ from loguru import logger
 
 from llmserve.clock import AwakeClock, awake_clock
 from llmserve.domain import UpstreamState
-from llmserve.engines.engine import Engine, Generator
+from llmserve.engines.engine import Engine
 from llmserve.errors import GenerationFailed
 from llmserve.fleet.board import Row, State
 from llmserve.observability.metrics import Metrics
@@ -96,7 +96,7 @@ class Watchdog:
             logger.error("the engine of {} hangs: {} requests are failed", name, failed)
         engine = model.engine
         age = engine.stats().seconds_preparing if engine is not None else None
-        if not isinstance(engine, Generator) or age is None or age <= self._hang_seconds:
+        if engine is None or age is None or age <= self._hang_seconds:
             return
         error = GenerationFailed(
             f"a prompt of model {name!r} was not made into tokens within "

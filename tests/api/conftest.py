@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from fake_encoding import FakeEncoding
 from fake_engine import FakeEngine
 from fastapi.testclient import TestClient
 
@@ -12,6 +13,7 @@ from llmserve.api.app import create_app
 from llmserve.bootstrap import models, server
 from llmserve.domain import ModelSpec
 from llmserve.registry.registry import Registry
+from llmserve.service import Service
 from llmserve.settings import Settings
 
 
@@ -40,3 +42,15 @@ def started(engine: FakeEngine) -> Iterator[TestClient]:
         create_app(settings), base_url="http://localhost", client=("127.0.0.1", 50_000)
     ) as running:
         yield running
+
+
+@pytest.fixture
+def encoding(monkeypatch: pytest.MonkeyPatch) -> FakeEncoding:
+    """Stands where requests for numbers are served."""
+    fake = FakeEncoding()
+
+    async def encode(service: Service, request, caller):  # type: ignore[no-untyped-def]
+        return await fake.encode(request, caller)
+
+    monkeypatch.setattr(Service, "encode", encode)
+    return fake

@@ -19,6 +19,8 @@ def test_a_path_is_there_without_its_version(client: TestClient) -> None:
             "/completions",
             "/chat/completions/input_tokens",
             "/responses",
+            "/embeddings",
+            "/score",
         ):
             error = client.post(prefix + path, json=CHAT | {"prompt": 1}).json()["error"]
             assert error["type"] == "invalid_request_error", path

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterator
-from typing import Any, ClassVar, Final, Literal, Self
+from typing import Any, ClassVar, Final, Literal
 
 import orjson
 from pydantic import Field, ValidationInfo, field_validator
 
 from llmserve.api.generation_body import GenerationBody
-from llmserve.api.ollama.keep_alive import KeepAlive
+from llmserve.api.ollama.keep_alive import KeepAliveFields
 from llmserve.api.ollama.options import Options
 from llmserve.api.unsupported import Defaults
 from llmserve.domain import (
@@ -24,7 +24,7 @@ from llmserve.domain import (
 MAX_TOP_LOGPROBS: Final = 20
 
 
-class OllamaBody(GenerationBody):
+class OllamaBody(KeepAliveFields, GenerationBody):
     """One prompt or conversation, whose answer is streamed unless `stream` is false."""
 
     unsupported: ClassVar = frozenset(
@@ -40,9 +40,6 @@ class OllamaBody(GenerationBody):
     may_be_empty: ClassVar = frozenset({"format", "keep_alive", "options", "tools"})
     sampling_defaults: ClassVar = SamplingFields(temperature=0.8, top_k=40, top_p=0.9)
 
-    model: str | None = Field(
-        None, description="A served model, with or without `:latest`; the default one if absent."
-    )
     stream: bool = Field(True, description="Answer as lines of JSON as the text comes.")
     format: Literal["json"] | dict[str, Any] | None = Field(
         None, description="`json` for any JSON object, or a JSON schema."
@@ -52,11 +49,6 @@ class OllamaBody(GenerationBody):
         None,
         description="Whether the model thinks before it answers, or how much; what it thinks is "
         "`thinking`.",
-    )
-    keep_alive: KeepAlive | None = Field(
-        None,
-        description="How long a model on demand stays loaded after its last use; other models, "
-        "and keys that are no operator's, are told that it is ignored.",
     )
     logprobs: bool | None = Field(None, description="Return each token's log probability.")
     top_logprobs: int | None = Field(
@@ -86,13 +78,6 @@ class OllamaBody(GenerationBody):
     def shows_thinking(self) -> bool:
         """Whether the client wants to read what the model thinks."""
         return self.think is not False
-
-    def ignoring_keep_alive(self) -> Self:
-        """The same body, where `keep_alive` is a field that is told as ignored."""
-        ignored = {**(self.__pydantic_extra__ or {}), "keep_alive": self.keep_alive}
-        copy = self.model_copy(update={"keep_alive": None})
-        copy.__pydantic_extra__ = ignored
-        return copy
 
     def requests(self, request_id: str, timeout_seconds: float | None) -> list[GenerationRequest]:
         """The one request."""

@@ -51,6 +51,8 @@ def details(model: ServedModel) -> dict[str, Any]:
 
 def capabilities(info: EngineInfo | None) -> list[str]:
     """What requests may ask of it, as far as that is known."""
+    if info is not None and info.encoding is not None:
+        return ["embedding"] if info.encoding.dimensions is not None else []
     if info is None or not info.takes_conversations:
         return ["completion"]
     thinks = info.syntax is not None and info.syntax.has_reasoning

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 import re
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Self
 
 from pydantic import BeforeValidator, Field
 
+from llmserve.api.fields import Fields
 from llmserve.bootstrap import Container
 from llmserve.domain import Caller, Scope
 from llmserve.errors import ModelNotFound
@@ -46,6 +47,26 @@ KeepAlive = Annotated[
     Field(allow_inf_nan=True),
     BeforeValidator(_seconds, json_schema_input_type=float | str),
 ]
+
+
+class KeepAliveFields(Fields):
+    """A model, and how long it stays."""
+
+    model: str | None = Field(
+        None, description="A served model, with or without `:latest`; the default one if absent."
+    )
+    keep_alive: KeepAlive | None = Field(
+        None,
+        description="How long a model on demand stays loaded after its last use; other models, "
+        "and keys that are no operator's, are told that it is ignored.",
+    )
+
+    def ignoring_keep_alive(self) -> Self:
+        """The same body, where `keep_alive` is a field that is told as ignored."""
+        ignored = {**(self.__pydantic_extra__ or {}), "keep_alive": self.keep_alive}
+        copy = self.model_copy(update={"keep_alive": None})
+        copy.__pydantic_extra__ = ignored
+        return copy
 
 
 def kept_for(caller: Caller, name: str | None, container: Container) -> ServedModel | None:

@@ -137,11 +137,14 @@ def _running(model: ServedModel, info: EngineInfo, container: Container) -> dict
 
 def _model_info(info: EngineInfo) -> dict[str, Any]:
     family = info.architecture or "model"
-    return {
+    told = {
         "general.architecture": family,
         "general.parameter_count": info.parameters,
         f"{family}.context_length": info.max_context,
     }
+    if info.encoding is not None and info.encoding.dimensions is not None:
+        told[f"{family}.embedding_length"] = info.encoding.dimensions
+    return told
 
 
 def _parameters(spec: ModelSpec) -> Iterator[str]:

@@ -23,9 +23,8 @@ router = APIRouter(
 OPERATOR: Final = (
     "models are the operator's: `llmserve pull`, models_dir and /admin/load serve them"
 )
-EMBEDDINGS: Final = "no model of this server makes embeddings"
 METHODS: Final = {
-    **dict.fromkeys(("chat", "generate", "show"), "POST"),
+    **dict.fromkeys(("chat", "embed", "embeddings", "generate", "show"), "POST"),
     **dict.fromkeys(("tags", "ps", "version"), "GET, HEAD"),
 }
 """Of those that are served."""
@@ -43,8 +42,6 @@ for _path in ("/pull", "/push", "/create", "/copy"):
 _refuse("/delete", "DELETE", OPERATOR)
 _refuse("/blobs/{digest}", "POST", OPERATOR)
 _refuse("/blobs/{digest}", "HEAD", OPERATOR)
-for _path in ("/embed", "/embeddings"):
-    _refuse(_path, "POST", EMBEDDINGS)
 
 
 @router.api_route(

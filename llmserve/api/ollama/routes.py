@@ -8,7 +8,6 @@ from fastapi import APIRouter, Response
 
 from llmserve.api.answer import answer
 from llmserve.api.container import identify
-from llmserve.api.edge.disconnect import unless_client_leaves
 from llmserve.api.edge.json import JSON
 from llmserve.api.edge.route import keyed_route
 from llmserve.api.exchange import Exchange, TheExchange
@@ -17,7 +16,7 @@ from llmserve.api.ollama.body import OllamaBody
 from llmserve.api.ollama.chat_body import ChatBody
 from llmserve.api.ollama.error import ollama_error
 from llmserve.api.ollama.generate_body import GenerateBody
-from llmserve.api.ollama.keep_alive import kept_for
+from llmserve.api.ollama.loading import keep, load, with_kept
 from llmserve.api.ollama.writer import ChatWriter, GenerateWriter, OllamaWriter
 from llmserve.errors import InvalidRequest
 from llmserve.registry.served import ServedModel
@@ -42,16 +41,15 @@ async def generate(body: GenerateBody, exchange: TheExchange) -> Response:
 
 
 async def _answer(body: OllamaBody, exchange: Exchange, write: type[OllamaWriter]) -> Response:
-    kept = None
-    if body.keep_alive is not None:
-        kept = kept_for(exchange.caller, body.model, exchange.container)
-        body = body if kept is not None else body.ignoring_keep_alive()
+    body, kept = with_kept(body, exchange)
     if body.asks_to_load:
-        return await _load(body, exchange, kept, write)
+        name, reason = await load(body, exchange, kept)
+        head = {"model": name, "created_at": datetime.now(UTC)}
+        return JSON({**head, **write.said("", "", []), "done": True, "done_reason": reason})
     [generation] = await exchange.open(body)
     if body.think:
         _check_thinks(generation.served)
-    _keep(body, exchange, kept)
+    keep(body, exchange, kept)
     writer = write(generation, shows_thinking=body.shows_thinking)
     return await answer(
         exchange,
@@ -61,28 +59,6 @@ async def _answer(body: OllamaBody, exchange: Exchange, write: type[OllamaWriter
         keep_alive=writer.quiet_line,
         stream=stream_lines,
     )
-
-
-async def _load(
-    body: OllamaBody, exchange: Exchange, kept: ServedModel | None, write: type[OllamaWriter]
-) -> Response:
-    """Nothing was asked: the model is loaded, or, where it is to be kept for no time, let go of."""
-    container = exchange.container
-    exchange.report_ignored(body)
-    if kept is not None and body.keep_alive == 0:
-        name, reason = kept.spec.name, "unload"
-    else:
-        loading = container.service.awaken(body.model, exchange.caller, exchange.timeout_seconds)
-        name = (await unless_client_leaves(exchange.request, loading)).spec.name
-        reason = "load"
-    _keep(body, exchange, kept)
-    head = {"model": name, "created_at": datetime.now(UTC)}
-    return JSON({**head, **write.said("", "", []), "done": True, "done_reason": reason})
-
-
-def _keep(body: OllamaBody, exchange: Exchange, kept: ServedModel | None) -> None:
-    if kept is not None and body.keep_alive is not None:
-        exchange.container.loader.keep(kept, body.keep_alive)
 
 
 def _check_thinks(model: ServedModel) -> None:

@@ -137,12 +137,13 @@ def _durations(moments: Moments) -> dict[str, Any]:
     begun = moments.ended_at if moments.admitted_at is None else moments.admitted_at
     first = moments.ended_at if moments.first_token_at is None else moments.first_token_at
     return {
-        "total_duration": _nanoseconds(moments.arrived_at, moments.ended_at),
-        "load_duration": _nanoseconds(moments.arrived_at, begun),
-        "prompt_eval_duration": _nanoseconds(begun, first),
-        "eval_duration": _nanoseconds(first, moments.ended_at),
+        "total_duration": nanoseconds(moments.arrived_at, moments.ended_at),
+        "load_duration": nanoseconds(moments.arrived_at, begun),
+        "prompt_eval_duration": nanoseconds(begun, first),
+        "eval_duration": nanoseconds(first, moments.ended_at),
     }
 
 
-def _nanoseconds(begun: float, ended: float) -> int:
+def nanoseconds(begun: float, ended: float) -> int:
+    """Between two clock readings, as Ollama tells durations."""
     return max(0, round((ended - begun) * NANOSECONDS))

@@ -10,7 +10,7 @@ from llmserve.api.container import TheCaller, TheContainer, identify
 from llmserve.api.edge.route import keyed_route
 from llmserve.api.error_shape import openai_error
 from llmserve.api.openai.chat_body import ChatBody
-from llmserve.domain import EngineInfo, SamplingParams, UpstreamState
+from llmserve.domain import EncodingInfo, EncodingPurpose, EngineInfo, SamplingParams, UpstreamState
 from llmserve.errors import ModelNotFound
 from llmserve.registry.served import ModelStatus, ServedModel
 
@@ -65,9 +65,17 @@ def _body(model: ServedModel) -> dict[str, Any]:
             "device": info.device,
             "architecture": info.architecture,
             "capabilities": list(info.capabilities),
-            "default_sampling": _default_sampling(model, info),
             "engine": {"kind": info.kind.value, "why": info.why},
         }
+        if info.encoding is None:
+            body["default_sampling"] = _default_sampling(model, info)
+        else:
+            body["encoding"] = {
+                "dimensions": info.encoding.dimensions,
+                "normalized": info.encoding.is_normalized,
+                "prompts": list(info.encoding.prompts),
+                "labels": list(info.encoding.labels),
+            }
         if info.syntax is not None:
             body["tools"] = {
                 "syntax": info.syntax.name,
@@ -80,6 +88,8 @@ def _body(model: ServedModel) -> dict[str, Any]:
             body["upstreams"] = {"total": len(info.upstreams), "up": len(up)}
         if info.rules.ignored:
             body["ignored_generation_config"] = list(info.rules.ignored)
+    elif purposes := tuple(p for p in EncodingPurpose if model.encodes_for(p)):
+        body["capabilities"] = list(EncodingInfo(purposes).capabilities)
     if model.warnings:
         body["warnings"] = list(model.warnings)
     return body

@@ -1,9 +1,9 @@
-"""Every field of OpenAI's references for chats and completions and of vLLM's additions to them, and
-what becomes of it here. The names are data; the rest is read from the bodies themselves."""
+"""Every field of OpenAI's references for chats, completions and embeddings, and what others add to
+them; and what becomes of it here. The names are data; the rest is read from the bodies."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from enum import StrEnum
 from typing import Final
 
@@ -13,6 +13,7 @@ from llmserve.api.fields import Fields
 from llmserve.api.no_op import MARK
 from llmserve.api.openai.chat_body import ChatBody
 from llmserve.api.openai.completion_body import CompletionBody
+from llmserve.api.openai.embedding_body import EmbeddingBody
 from llmserve.api.unsupported import DEFAULTS
 
 
@@ -57,10 +58,17 @@ VLLM_CHAT: Final = (
     "return_prompt_text",
 )  # fmt: skip
 VLLM_COMPLETIONS: Final = ("prompt_embeds",)
+OPENAI_EMBEDDINGS: Final = ("dimensions", "encoding_format", "input", "model", "user")
+OTHER_EMBEDDINGS: Final = (
+    "add_special_tokens", "cache_salt", "chat_template", "embed_dtype", "endianness", "input_type",
+    "messages", "mm_processor_kwargs", "normalize", "priority", "prompt_name", "request_id",
+    "truncate", "truncate_prompt_tokens", "truncation_side", "use_activation",
+)  # fmt: skip
 
 ROUTES: Final[Mapping[str, tuple[type[Fields], tuple[str, ...]]]] = {
     "chat": (ChatBody, OPENAI_CHAT + VLLM_BOTH + VLLM_CHAT),
     "completions": (CompletionBody, OPENAI_COMPLETIONS + VLLM_BOTH + VLLM_COMPLETIONS),
+    "embeddings": (EmbeddingBody, OPENAI_EMBEDDINGS + OTHER_EMBEDDINGS),
 }
 
 
@@ -75,26 +83,32 @@ def status(body: type[Fields], name: str) -> Status:
     return Status.REFUSED if is_refused else Status.TOLD
 
 
-def rows() -> Iterator[tuple[str, Status, Status, str]]:
-    """Name, status on both routes, and a remark, in alphabetical order."""
+def rows() -> Iterator[tuple[str, tuple[Status, ...], str]]:
+    """Name, status on each route, and a remark, in alphabetical order."""
     names = sorted({name for _, known in ROUTES.values() for name in known})
     for name in names:
-        found = [
+        found = tuple(
             status(body, name) if name in known else Status.ABSENT
             for body, known in ROUTES.values()
-        ]
-        yield name, found[0], found[1], _remark(name, found)
+        )
+        yield name, found, _remark(name, found)
 
 
 def table() -> str:
     """All of it, as Markdown."""
-    lines = ["| field | chat | completions | |", "| --- | --- | --- | --- |"]
-    lines += [f"| `{name}` | {chat} | {text} | {remark} |" for name, chat, text, remark in rows()]
+    lines = [_row(["field", *ROUTES, ""]), "| --- " * (len(ROUTES) + 2) + "|"]
+    lines += [_row([f"`{name}`", *found, remark]) for name, found, remark in rows()]
     return "\n".join(lines)
 
 
-def _remark(name: str, found: list[Status]) -> str:
-    for body, _ in ROUTES.values():
+def _row(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _remark(name: str, found: Sequence[Status]) -> str:
+    for body, known in ROUTES.values():
+        if name not in known:
+            continue
         field = body.on_the_wire().get(name)
         if field is not None:
             return field.description or ""

@@ -3,7 +3,6 @@ our own."""
 
 from __future__ import annotations
 
-from importlib.metadata import version
 from typing import Final
 
 from fastapi import APIRouter, Request, Response
@@ -14,9 +13,9 @@ from llmserve.api.container import TheCaller, TheContainer, identify
 from llmserve.api.edge.json import JSON
 from llmserve.api.edge.route import keyed_route
 from llmserve.api.exchange import Exchange, TheExchange
-from llmserve.api.sampling_body import MAX_STOPS
 from llmserve.api.tgi.body import RootBody, StreamBody
 from llmserve.api.tgi.error import tgi_error
+from llmserve.api.tgi.told_model import told_model
 from llmserve.api.tgi.writer import TGIWriter
 from llmserve.errors import ModelNotFound
 
@@ -46,28 +45,7 @@ async def info(container: TheContainer, caller: TheCaller) -> Response:
     model = container.registry.ready(None)
     if not caller.may_use(model.names):
         raise ModelNotFound(f"model {model.spec.name!r} is not served to this key", param="model")
-    engine = model.loaded_engine
-    told = engine.info
-    longest = told.max_context
-    return JSON(
-        {
-            "model_id": model.spec.name,
-            "model_sha": None,
-            "model_pipeline_tag": "text-generation",
-            "model_dtype": told.dtype,
-            "model_device_type": told.device.partition(":")[0],
-            "max_concurrent_requests": engine.capacity,
-            "max_best_of": 1,
-            "max_stop_sequences": MAX_STOPS,
-            "max_input_tokens": None if longest is None else longest - 1,
-            "max_total_tokens": longest,
-            "max_client_batch_size": 1,
-            "router": "llmserve",
-            "version": version("llmserve"),
-            "sha": None,
-            "docker_label": None,
-        }
-    )
+    return JSON(told_model(model))
 
 
 async def _continue(body: StreamBody, exchange: Exchange) -> Response:

@@ -38,7 +38,6 @@ from llmserve.engines.batching.loop import StepLoop
 from llmserve.engines.batching.pacer import LEAST_TOKENS, LEAST_TOKENS_ON_GPU, Pacer
 from llmserve.engines.batching.schedule.scheduler import Scheduler
 from llmserve.engines.batching.stream import Stream
-from llmserve.engines.batching.wakes import Wakes
 from llmserve.engines.bridge import TokenBridge
 from llmserve.engines.constraints.compiler import ConstraintCompiler
 from llmserve.engines.constraints.vocabulary import Vocabulary
@@ -53,6 +52,7 @@ from llmserve.engines.private_job import private_job, unloaded
 from llmserve.engines.progress import OnProgress, interruptible
 from llmserve.engines.task import TokenTask
 from llmserve.engines.task_builder import TaskBuilder
+from llmserve.engines.wakes import Wakes
 from llmserve.engines.warmup import warm_up, warm_up_task
 from llmserve.engines.weights.devices import num_gpus
 from llmserve.engines.weights.loading import LoadedModel

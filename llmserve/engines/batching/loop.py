@@ -22,11 +22,11 @@ from llmserve.engines.batching.schedule.scheduler import Scheduler
 from llmserve.engines.batching.schedule.sequence import Sequence
 from llmserve.engines.batching.schedule.stats import SchedulerStats
 from llmserve.engines.batching.stream import Admit, Stream
-from llmserve.engines.batching.wakes import Wakes
 from llmserve.engines.failure import no_numbers
 from llmserve.engines.job import Job
 from llmserve.engines.scores import Scores
 from llmserve.engines.step_report import StepParts, StepReport
+from llmserve.engines.wakes import Wakes
 from llmserve.errors import GenerationFailed, LLMServeError, ModelUnloaded
 
 STUCK_SECONDS: Final = 0.05

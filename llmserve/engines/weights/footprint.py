@@ -15,12 +15,15 @@ from llmserve.engines.weights.checkpoint import (
     files_in,
     likely_weights,
 )
+from llmserve.engines.weights.purpose import purposes_of, transformer_folder
 
 CACHE_TOKENS: Final = 2048
 """Per running request, or the model's whole context if that is shorter."""
 THREADED_SLOTS: Final = 4
 CPU_SLOTS: Final = 32
 GPU_SLOTS: Final = 256
+ENCODING_SLOTS: Final = 256
+"""Requests whose inputs are in one line; they cost no memory of the device."""
 BYTES: Final = {"float32": 4, "float": 4, "bfloat16": 2, "float16": 2, "half": 2}
 
 
@@ -43,6 +46,8 @@ def slots(kind: EngineKind, max_running: int | None, device: str = "cpu") -> int
         return max_running
     if kind is EngineKind.THREADED:
         return THREADED_SLOTS
+    if kind is EngineKind.ENCODING:
+        return ENCODING_SLOTS
     return GPU_SLOTS if device == "cuda" else CPU_SLOTS
 
 
@@ -53,21 +58,24 @@ def footprint(
 
     The KV cache has the size that was asked for, or 2 (keys, values) × layers × KV heads ×
     head size × bytes per number × tokens, with `CACHE_TOKENS` tokens for each request that runs at
-    once. On a GPU the batching engine takes more if it is free.
+    once. On a GPU the batching engine takes more if it is free. A model that encodes has none.
     """
     if spec.path is None:
         return None
-    stored = stored_bytes(spec.path)
+    folder, encodes = spec.path, bool(purposes_of(spec))
+    if encodes:
+        folder = transformer_folder(folder)
+    stored = stored_bytes(folder)
     if stored == 0:
         return None
-    config = _config(spec.path)
+    config = _config(folder)
     stored_size = _size(config.get("dtype") or config.get("torch_dtype"))
     size = BYTES.get(spec.dtype, stored_size)
     tokens = min(CACHE_TOKENS, spec.max_context or _number(config, "max_position_embeddings"))
     cache = _cache_bytes_per_token(config, size) * tokens * slots(spec.engine, max_running)
     if kv_cache_bytes is not None and spec.engine is not EngineKind.THREADED:
         cache = kv_cache_bytes
-    return Footprint(weights=stored * size // stored_size, cache=cache)
+    return Footprint(weights=stored * size // stored_size, cache=0 if encodes else cache)
 
 
 def stored_bytes(folder: Path) -> int:

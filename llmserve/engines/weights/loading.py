@@ -111,7 +111,7 @@ def load_model(
             folder, trust_remote_code=spec.trust_remote_code, local_files_only=True
         )
         on_progress(LoadProgress("weights", 0.0))
-        with _report_weights(on_progress):
+        with report_weights(on_progress):
             return _load(spec, folder, tokenizer)
     except ModelBroken:
         raise
@@ -131,7 +131,7 @@ def load_model(
 def _load(spec: ModelSpec, folder: Path, hf_tokenizer: Any) -> LoadedModel:
     checkpoint = checkpoint_in(folder)
     placement = place(spec.device, stored_bytes(folder))
-    warnings = _check_gpu(spec, placement)
+    warnings = check_gpu(spec, placement)
     if placement.device is not None:
         make_current(torch.device(placement.device))
     trust: dict[str, Any] = {
@@ -146,7 +146,7 @@ def _load(spec: ModelSpec, folder: Path, hf_tokenizer: Any) -> LoadedModel:
         model = AutoModelForCausalLM.from_pretrained(
             folder,
             config=config,
-            dtype=_dtype(spec.dtype),
+            dtype=dtype_of(spec.dtype),
             device_map=placement.device_map or placement.device,
             use_safetensors=not checkpoint.is_pickled,
             weights_only=True,
@@ -220,7 +220,7 @@ def _take_custom_generate(model: Any, folder: Path, spec: ModelSpec) -> None:
         model.generate = partial(generate, model=model)
 
 
-def _check_gpu(spec: ModelSpec, placement: Placement) -> tuple[str, ...]:
+def check_gpu(spec: ModelSpec, placement: Placement) -> tuple[str, ...]:
     """A warning if `auto` means the CPU on a machine that has GPUs.
 
     Raises:
@@ -239,7 +239,8 @@ def _check_gpu(spec: ModelSpec, placement: Placement) -> tuple[str, ...]:
     return (f"it is served by the CPU although this machine has GPUs: {reason}",)
 
 
-def _dtype(name: str) -> torch.dtype | str:
+def dtype_of(name: str) -> torch.dtype | str:
+    """A setting as transformers takes it."""
     return "auto" if name == "auto" else getattr(torch, name)
 
 
@@ -250,7 +251,7 @@ def _max_context(config: Any, spec: ModelSpec) -> int:
 
 
 @contextlib.contextmanager
-def _report_weights(on_progress: Callable[[LoadProgress], None]) -> Iterator[None]:
+def report_weights(on_progress: Callable[[LoadProgress], None]) -> Iterator[None]:
     """Turn the progress bar that transformers would draw into progress reports."""
 
     def hook(factory: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

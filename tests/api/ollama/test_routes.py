@@ -82,7 +82,8 @@ def test_without_a_stream_it_is_one_object(ready: TestClient) -> None:
         ("POST", "/api/create", {"model": "x"}, 400),
         ("POST", "/api/copy", {}, 400),
         ("DELETE", "/api/delete", {"model": "x"}, 400),
-        ("POST", "/api/embed", {"model": "x", "input": "y"}, 400),
+        ("POST", "/api/embed", {"model": "fake", "input": "y"}, 400),
+        ("POST", "/api/embed", {"model": "x", "input": "y"}, 404),
         ("POST", "/api/embeddings", {}, 400),
         ("GET", "/api/chat", None, 405),
     ],
@@ -106,6 +107,7 @@ def test_what_is_not_there_is_refused_in_the_shape_of_this_dialect(ready: TestCl
         ("GET", "/api/chat", "POST"),
         ("POST", "/api/tags", "GET, HEAD"),
         ("PUT", "/api/version", "GET, HEAD"),
+        ("GET", "/api/embed", "POST"),
     ):
         answer = ready.request(method, path)
         assert (answer.status_code, answer.headers["allow"]) == (405, allowed)

@@ -6,6 +6,7 @@ import { MODULES } from "./modules.mjs";
 const { Answer } = await import(new URL("chat/answer.js", MODULES));
 const conversations = await import(new URL("chat/conversation.js", MODULES));
 const { KINDS, program } = await import(new URL("chat/copy_as.js", MODULES));
+const { generating } = await import(new URL("chat/model_picker.js", MODULES));
 const { OptionProblem, requestBody } = await import(new URL("chat/request.js", MODULES));
 const { EventParser } = await import(new URL("lib/sse.js", MODULES));
 
@@ -27,6 +28,19 @@ test("events are found however they were cut", () => {
       found.push(...parser.push(text.slice(at, at + size)));
     assert.deepEqual(found, whole, `in pieces of ${size}`);
   }
+});
+
+test("only models that generate are offered", () => {
+  const models = [
+    { id: "a", capabilities: ["completions", "chat"] },
+    { id: "b", capabilities: ["embeddings"] },
+    { id: "c", status: "unloaded" },
+    { id: "d", capabilities: ["rerank", "score"] },
+  ];
+  assert.deepEqual(
+    generating(models).map(({ id }) => id),
+    ["a", "c"],
+  );
 });
 
 test("an answer is put together and timed", () => {

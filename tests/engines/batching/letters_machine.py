@@ -17,7 +17,7 @@ from llmserve.engines.batching.schedule.plan import Slice, StepPlan
 from llmserve.engines.batching.schedule.scheduler import Scheduler
 from llmserve.engines.batching.step_result import StepResult
 from llmserve.engines.batching.stream import Stream
-from llmserve.engines.batching.wakes import Wakes
+from llmserve.engines.wakes import Wakes
 from llmserve.engines.bridge import TokenBridge
 from llmserve.engines.job import Job
 from llmserve.engines.mailbox import Mailbox

@@ -27,16 +27,27 @@ export class ModelPicker {
   }
 
   /**
-   * Offer these models; the choice stays, if it can.
+   * Offer those of these models that generate; the choice stays, if it can.
    *
    * @param {object[]} models as /v1/models has them.
    */
   show(models) {
     const wanted = this.name || preference("model", "");
-    this.models = models;
-    this.select.replaceChildren(...models.map(optionOf));
-    if (models.some(({ id }) => id === wanted)) this.select.value = wanted;
+    this.models = generating(models);
+    this.select.replaceChildren(...this.models.map(optionOf));
+    if (this.models.some(({ id }) => id === wanted)) this.select.value = wanted;
   }
+}
+
+/**
+ * Without those that only make numbers of texts. What a model can do that is not loaded may not be
+ * known yet.
+ *
+ * @param {{capabilities?: string[]}[]} models
+ * @returns {object[]}
+ */
+export function generating(models) {
+  return models.filter(({ capabilities }) => capabilities?.includes("completions") ?? true);
 }
 
 function optionOf({ id, status }) {

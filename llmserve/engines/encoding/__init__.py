@@ -1,0 +1,1 @@
+"""The encoding engine: texts to numbers, batched by tokens."""
