@@ -19,6 +19,7 @@ from llmserve.api.anthropic import models as anthropic_models
 from llmserve.api.anthropic import routes as anthropic
 from llmserve.api.anthropic.headers import LIMITS, REQUEST_ID
 from llmserve.api.bare_paths import without_version
+from llmserve.api.cohere import embed as cohere_embed
 from llmserve.api.cohere import routes as cohere
 from llmserve.api.edge.boundary import BoundaryMiddleware
 from llmserve.api.edge.draining import drain_on_signal
@@ -117,6 +118,7 @@ def create_app(
         tei.router,
         embeddings.router,
         cohere.router,
+        cohere_embed.router,
         bare_rerank.router,
         vllm.router,
         tokenize.router,

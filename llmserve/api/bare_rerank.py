@@ -10,7 +10,7 @@ from pydantic import Discriminator, Tag
 
 from llmserve.api.cohere.body import RerankBody
 from llmserve.api.cohere.error import cohere_error
-from llmserve.api.cohere.routes import reranked
+from llmserve.api.cohere.routes import OTHERS, other_method, reranked
 from llmserve.api.container import identify
 from llmserve.api.edge.route import keyed_route
 from llmserve.api.error_shape import set_error_shape
@@ -26,6 +26,8 @@ def _kind(sent: Any) -> str:
     is_tei = "texts" in sent if isinstance(sent, dict) else isinstance(sent, TextsBody)
     return "[texts]" if is_tei else "[documents]"
 
+
+router.add_api_route("/rerank", other_method, methods=OTHERS, include_in_schema=False)
 
 Body = Annotated[
     Annotated[TextsBody, Tag("[texts]")] | Annotated[RerankBody, Tag("[documents]")],

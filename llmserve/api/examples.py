@@ -1,5 +1,5 @@
-"""A body for each route that takes one, and what stands in addresses, to try at `/docs`. The demo
-model answers them."""
+"""A body for each route that takes one, and what stands in addresses, to try at `/docs`. The demo's
+models answer them, but for classes."""
 
 from __future__ import annotations
 
@@ -61,6 +61,8 @@ EXAMPLES: Final[dict[str, Any]] = {
     "/": {"inputs": _STORY, "parameters": {"max_new_tokens": 40}},
     "/generate_stream": {"inputs": _STORY, "parameters": {"max_new_tokens": 40}},
     "/v1/embeddings": {"input": [_WARM, _DRAIN]},
+    "/v1/embed": {"texts": [_WARM, _DRAIN]},
+    "/v2/embed": {"texts": [_WARM, _DRAIN], "input_type": "search_document"},
     "/v1/rerank": {"query": _WARM, "documents": [_STORY, _DRAIN]},
     "/v2/rerank": {"query": _WARM, "documents": [_STORY, _DRAIN]},
     "/rerank": {"query": _WARM, "documents": [_STORY, _DRAIN]},

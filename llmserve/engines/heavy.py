@@ -28,9 +28,10 @@ of a team then wait for the scheduler's time slices, and a token takes ten times
 
 
 def import_engines(
-    on_progress: Callable[[LoadProgress], None], modules: Sequence[str] = MODULES
+    on_progress: Callable[[LoadProgress], None], modules: Sequence[str] | None = None
 ) -> None:
-    """Import them; takes seconds the first time, so call it off the event loop.
+    """Import everything, or these modules; takes seconds the first time, so call it off the event
+    loop.
 
     `on_progress` is called between two modules, and may raise.
     """
@@ -39,6 +40,7 @@ def import_engines(
         os.environ.setdefault("OMP_NUM_THREADS", str(processors()))
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
+    modules = MODULES if modules is None else modules
     was_enabled = gc.isenabled()
     gc.disable()  # imports leave little garbage; collecting takes a sixth of the time
     try:

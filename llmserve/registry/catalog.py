@@ -12,6 +12,7 @@ from typing import Final, Self
 from loguru import logger
 
 from llmserve.domain import EngineKind, ModelSpec
+from llmserve.engines.weights.purpose import MODULES, purposes_of
 from llmserve.errors import ConfigurationError
 from llmserve.registry.manifest import HUB_ID, MANIFEST, read_manifest
 from llmserve.settings import Settings
@@ -190,10 +191,15 @@ class Catalog:
             argument=argument,
             device=self._device if spec.device == "auto" else spec.device,
             dtype=self._dtype if spec.dtype == "auto" else spec.dtype,
-            engine=self._engine if spec.engine is EngineKind.AUTO else spec.engine,
+            engine=self._engine if self._is_open(spec) else spec.engine,
             parse_special_tokens=self._parse_special_tokens,
             require_gpu=self._require_gpu,
         )
+
+    def _is_open(self, spec: ModelSpec) -> bool:
+        """Whether the server's setting decides how a model is served. That is about how tokens are
+        made: a model that encodes makes none."""
+        return spec.engine is EngineKind.AUTO and not purposes_of(spec)
 
     def _read(self, folder: Path) -> ModelSpec:
         return read_manifest(folder, trust_remote_code=self._trust_remote_code)
@@ -223,6 +229,6 @@ def _claim_names(spec: ModelSpec, owners: dict[str, str]) -> None:
 
 def _is_model(folder: Path) -> bool:
     try:
-        return (folder / "config.json").is_file() or (folder / MANIFEST).is_file()
+        return any((folder / name).is_file() for name in ("config.json", MANIFEST, MODULES))
     except OSError:  # a folder that this user may not read, or an impossible file name
         return False

@@ -27,7 +27,8 @@ from huggingface_hub.hf_api import RepoFile
 from tqdm.auto import tqdm
 
 from llmserve.domain import LoadProgress
-from llmserve.engines.weights.checkpoint import NoCheckpoint, find_checkpoint, stray_weights
+from llmserve.engines.weights.checkpoint import NoCheckpoint
+from llmserve.engines.weights.modules import unneeded_weights
 from llmserve.errors import ConfigurationError
 from llmserve.registry.manifest import HUB_ID, MANIFEST
 
@@ -110,7 +111,7 @@ def _download(
     # A manifest is the operator's (it may allow remote code); a repository's own is ignored.
     ignored = {name for name in sizes if name.lower() in (MANIFEST, RECEIPT)}
     try:
-        ignored |= stray_weights(sizes, find_checkpoint(sizes, read))
+        ignored |= unneeded_weights(sizes, read)
     except NoCheckpoint as reason:
         raise ConfigurationError(f"{hub_id} cannot be served: {reason}") from reason
     wanted = {name: size for name, size in sizes.items() if name not in ignored}

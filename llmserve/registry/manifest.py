@@ -12,10 +12,12 @@ from pydantic import BaseModel, BeforeValidator, Field, ValidationError, model_v
 
 from llmserve.domain import EngineKind, ModelSpec, Prompt, SamplingFields
 from llmserve.domain.conversation import of_system
+from llmserve.engines.weights.purpose import purposes_of
 from llmserve.errors import ConfigurationError
+from llmserve.registry.encoding_table import GENERATION_ONLY, EncodingTable
 from llmserve.registry.output_table import STRICT, FieldTable, OutputTable, SyntaxTable
 from llmserve.registry.remote_table import HERE_ONLY, RemoteTable, checked_upstreams, is_grpc
-from llmserve.settings import Device, DType, EngineName
+from llmserve.settings import Device, DType, ModelEngineName
 
 MANIFEST: Final = "model.toml"
 
@@ -88,10 +90,11 @@ class Manifest(_Strict):
     aliases: list[Name] = []
     dtype: DType = "auto"
     device: Device = "auto"
-    engine: EngineName = "auto"
+    engine: ModelEngineName = "auto"
     max_context: int | None = Field(None, ge=1)
     trust_remote_code: bool | None = None
     chat_template: str | None = None
+    encoding: EncodingTable | None = None
     output: OutputTable = OutputTable()
     sampling: SamplingTable = SamplingTable()
     warmup: WarmupTable = WarmupTable()
@@ -104,6 +107,28 @@ class Manifest(_Strict):
         if self.revision is not None and self.hub_id is None:
             raise ValueError("revision needs a hub_id, and there is none")
         return self
+
+    @model_validator(mode="after")
+    def _encodes_or_generates(self) -> Manifest:
+        if self.encoding is not None and self.engine in ("batching", "threaded"):
+            raise ValueError("[encoding] and an engine that generates exclude each other: keep one")
+        if self.encoding is not None or self.engine == "encoding":
+            self.check_encodes()
+        return self
+
+    def check_encodes(self) -> None:
+        """
+        Raises:
+            ValueError: a key means nothing for a model that encodes.
+        """
+        for key in GENERATION_ONLY:
+            if key in self.model_fields_set:
+                raise ValueError(f"{key} is for models that generate, and this one encodes")
+        if self.warmup.all_prefixes():
+            raise ValueError(
+                "the prefixes and system_prompts of [warmup] are for models that generate, and "
+                "this one encodes"
+            )
 
     @model_validator(mode="after")
     def _here_or_elsewhere(self) -> Manifest:
@@ -138,7 +163,7 @@ def read_manifest(folder: Path, *, trust_remote_code: bool = False) -> ModelSpec
     trust = manifest.trust_remote_code
     if manifest.upstream is not None:
         return _remote(manifest, folder, manifest.upstream)
-    return ModelSpec(
+    spec = ModelSpec(
         name=_name(folder),
         path=None if has_hub else (folder / (manifest.path or ".")).resolve(),
         hub_id=manifest.hub_id,
@@ -154,7 +179,14 @@ def read_manifest(folder: Path, *, trust_remote_code: bool = False) -> ModelSpec
         sampling=manifest.sampling.fields(),
         warmup_prompts=tuple(manifest.warmup.prompts),
         warmup_prefixes=manifest.warmup.all_prefixes(),
+        encoding=None if manifest.encoding is None else manifest.encoding.spec(),
     )
+    if purposes_of(spec):
+        try:
+            manifest.check_encodes()
+        except ValueError as error:
+            raise ConfigurationError(f"{file}: {error}") from error
+    return spec
 
 
 def _remote(manifest: Manifest, folder: Path, urls: list[str]) -> ModelSpec:
@@ -206,6 +238,7 @@ _TABLES: Final[dict[tuple[str, ...], type[BaseModel]]] = {
     (): Manifest,
     ("sampling",): SamplingTable,
     ("warmup",): WarmupTable,
+    ("encoding",): EncodingTable,
     ("output",): OutputTable,
     ("output", "syntax"): SyntaxTable,
     ("remote",): RemoteTable,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 from llmserve.domain import EncodingAnswer
 from llmserve.domain.cost import token_cost
@@ -87,7 +88,7 @@ class Encoding:
         assert self._outcome is not None, "it has ended"
         if isinstance(self._outcome, LLMServeError):
             raise self._outcome
-        return self._outcome
+        return replace(self._outcome, queue_seconds=self._record.queue_seconds)
 
     def fail(self, error: LLMServeError) -> None:
         """End it now with an error."""

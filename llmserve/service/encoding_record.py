@@ -16,6 +16,12 @@ class EncodingRecord(RequestRecord):
     """Publishes it, in the order of its life: `admitted`, perhaps `cancelled`, then `let_go` and
     `ended` in either order. It is in no series about generations."""
 
+    @property
+    def queue_seconds(self) -> float:
+        """From its arrival until it was admitted, which it was."""
+        assert self._admitted_at is not None, "it was admitted"
+        return self._admitted_at - self.arrived_at
+
     def let_go(self) -> None:
         """The engine is done with it."""
         self._observe_cancel()

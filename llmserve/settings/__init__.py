@@ -1,6 +1,6 @@
 """The settings: which there are, where their values come from, how they are shown."""
 
-from llmserve.settings.kinds import Device, DType, EngineName
+from llmserve.settings.kinds import Device, DType, ModelEngineName
 from llmserve.settings.settings import ENV_PREFIX, GROUPS, Settings
 from llmserve.settings.shown import settings_table, shown
 from llmserve.settings.sources import LoadedSettings, load_settings, to_environment
@@ -10,8 +10,8 @@ __all__ = [
     "GROUPS",
     "DType",
     "Device",
-    "EngineName",
     "LoadedSettings",
+    "ModelEngineName",
     "Settings",
     "load_settings",
     "settings_table",

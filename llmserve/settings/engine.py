@@ -28,14 +28,14 @@ class EngineSettings(BaseModel):
         ge=1,
         le=1024,
         description="Requests that generate at once, per model and worker; default: 32 in a batch "
-        "on a CPU, 256 on a GPU, 4 with the threaded engine.",
+        "on a CPU, 256 on a GPU, 4 with the threaded engine, 256 with the encoding engine.",
     )
     max_tokens_per_step: int | None = Field(
         None,
         ge=16,
         le=2**20,
-        description="Prompt and answer tokens in one step of the batching engine; default: 512 on "
-        "a CPU, 4096 on a GPU.",
+        description="Tokens in one step: prompts and answers of the batching engine, inputs of the "
+        "encoding engine; default: 512 on a CPU, on a GPU 4096 and 16384.",
     )
     kv_cache_bytes: int | None = Field(
         None,

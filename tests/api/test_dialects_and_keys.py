@@ -41,6 +41,8 @@ def locked(engine: FakeEngine) -> Iterator[TestClient]:
         ("POST", "/embed_sparse", "tgi"),
         ("POST", "/v1/embeddings", "openai"),
         ("POST", "/embeddings", "openai"),
+        ("POST", "/v1/embed", "openai"),
+        ("POST", "/v2/embed", "openai"),
         ("POST", "/v1/rerank", "openai"),
         ("POST", "/v2/rerank", "openai"),
         ("POST", "/rerank", "openai"),

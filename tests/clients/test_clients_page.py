@@ -26,7 +26,7 @@ def test_the_lines_for_a_shell(demo_host: Server) -> None:
     needs("curl")
     [block] = blocks("console", demo_host.url)
     commands = re.findall(r"^\$ (.*?)(?=^\$ |\Z)", block, re.DOTALL | re.MULTILINE)
-    responses, messages, chat = (
+    responses, messages, chat, embeddings, ranked = (
         subprocess.run(
             ["sh", "-c", c], capture_output=True, text=True, check=True, timeout=60
         ).stdout
@@ -35,6 +35,8 @@ def test_the_lines_for_a_shell(demo_host: Server) -> None:
     assert WHO in json.loads(responses)["output"][0]["content"][0]["text"]
     assert WHO in json.loads(messages)["content"][0]["text"]
     assert json.loads(chat.splitlines()[-1])["done_reason"] == "stop"
+    assert len(json.loads(embeddings)["data"]) == 2
+    assert json.loads(ranked)["results"][0].keys() == {"index", "relevance_score"}
 
 
 def test_the_lines_for_python(demo_host: Server, tmp_path: Path) -> None:
@@ -80,6 +82,7 @@ def test_the_versions_are_those_that_are_installed() -> None:
         "`langchain-openai`": pins["langchain-openai"],
         "`pydantic-ai`": pins["pydantic-ai-slim"], "`instructor`": pins["instructor"],
         "`litellm`": pins["litellm"], "`ollama`, Python": pins["ollama"],
+        "`cohere`, Python": pins["cohere"],
         "`eventsource`, Node": node["eventsource"], "`lm-eval`": pins["lm-eval"],
         "`guidellm`": pins["guidellm"],
     }  # fmt: skip

@@ -1,6 +1,8 @@
-"""huggingface_hub's client: `text_generation` plain, with details, streamed; errors."""
+"""huggingface_hub's client: `text_generation` plain, with details, streamed; numbers; errors."""
 
 from __future__ import annotations
+
+import math
 
 import pytest
 from client_answers import check_trip
@@ -74,3 +76,11 @@ def test_it_is_told_what_is_served(report: Report) -> None:
 def test_it_raises_its_own_exception(report: Report, error: str, words: str) -> None:
     assert report["errors"][error]["exception"] == "ValidationError"
     assert words in report["errors"][error]["message"]
+
+
+def test_vectors_and_similarities_are_what_tei_gives(report: Report) -> None:
+    told = report["numbers"]
+    assert [math.hypot(*vector) for vector in told["vectors"]] == pytest.approx([1, 1], abs=1e-5)
+    same, other = told["similarity"]
+    assert same == pytest.approx(1, abs=1e-5)
+    assert -1 <= other < 1

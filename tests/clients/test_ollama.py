@@ -97,7 +97,7 @@ def test_it_lists_and_shows_models(report: Report) -> None:
         ("think", 400, "does not support thinking"),
         ("model", 404, "'nobody' is not served"),
         ("pull", 400, "/api/pull is not served"),
-        ("embed", 400, "/api/embed is not served"),
+        ("embed", 400, "does not embed texts"),
         ("delete", 400, "/api/delete is not served"),
     ],
 )

@@ -1,4 +1,5 @@
-"""open-webui, by chat completions and by Ollama's API, lists models and chats."""
+"""open-webui, by chat completions and by Ollama's API, lists models, chats, and keeps documents by
+their embeddings."""
 
 from __future__ import annotations
 
@@ -13,6 +14,7 @@ from collections.abc import Iterator, Sequence
 import httpx
 import pytest
 from clients_page import blocks
+from fake_encoder import FakeEncoder
 from scripted_server import scripted_server
 from server import free_port
 
@@ -21,7 +23,7 @@ from llmserve.domain import Delta, Message
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 SECONDS = 240.0
 ASKED = [{"role": "user", "content": "Who are you?"}]
-ALONE = {"OFFLINE_MODE": "true", "HF_HUB_OFFLINE": "1", "RAG_EMBEDDING_ENGINE": "openai"}
+ALONE = {"OFFLINE_MODE": "true", "HF_HUB_OFFLINE": "1"}
 """It looks for nothing on the internet."""
 
 
@@ -37,7 +39,9 @@ def webui(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
         pytest.skip("open-webui is missing; `pip install open-webui` to run this test")
     folder, port = tmp_path_factory.mktemp("webui"), free_port()
     command = [program, "serve", "--host", "127.0.0.1", "--port", str(port)]
-    with scripted_server(script) as server, (folder / "log").open("wb") as log:
+    encoder = FakeEncoder(capacity=4)
+    encoder.answers_at_once = True
+    with scripted_server(script, encoder) as server, (folder / "log").open("wb") as log:
         exports, *_ = blocks("sh", server.url, "fake")
         known = {"HOME": str(folder), "DATA_DIR": str(folder), "NO_PROXY": "127.0.0.1", **ALONE}
         known |= {"WEBUI_AUTH": "False", "WEBUI_SECRET_KEY": "of a test"}
@@ -74,3 +78,14 @@ def test_a_chat_is_answered(webui: httpx.Client, model: str) -> None:
         told = "".join(answer.iter_lines())
     assert "I am a model." in told
     assert "[DONE]" in told
+
+
+def test_documents_are_found_by_their_embeddings(webui: httpx.Client) -> None:
+    for name, content in (("short", "A fox."), ("long", "How to warm a model, and why.")):
+        kept = webui.post(
+            "/api/v1/retrieval/process/text", json={"name": name, "content": content}
+        ).json()
+        assert kept["status"] is True, kept
+        asked = {"collection_name": kept["collection_name"], "query": "warm", "k": 1}
+        found = webui.post("/api/v1/retrieval/query/doc", json=asked).json()
+        assert found["documents"] == [[content]]

@@ -15,8 +15,9 @@ from server import Server
 from llmserve.api.examples import EXAMPLES, PARAMETERS
 
 ONLY_HERE = "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"
-ELSEWHERE = ("/admin", "/v1/batches")
-"""What changes the server, and what asks about a file that was uploaded before."""
+ELSEWHERE = ("/admin", "/v1/batches", "/classify", "/predict")
+"""What changes the server, what asks about a file that was uploaded before, and what wants a
+classifier."""
 PATH = re.compile(r'class="opblock-summary-path[^"]*" data-path="([^"]+)"')
 
 
@@ -56,6 +57,13 @@ def test_the_demo_answers_every_example(demo: Server, path: str) -> None:
     assert answer.status_code == 200, answer.text
     assert "x-ignored-fields" not in answer.headers
     assert len(answer.content) > 10
+
+
+@pytest.mark.parametrize("path", ["/classify", "/predict"])
+def test_without_a_classifier_nothing_is_classified(demo: Server, path: str) -> None:
+    answer = httpx.post(demo.url + path, json=EXAMPLES[path], timeout=60)
+    assert answer.status_code == 400
+    assert "no model that is served here is for this (classification)" in answer.text
 
 
 def test_the_demo_answers_what_stands_in_addresses(demo: Server) -> None:

@@ -69,6 +69,7 @@ def test_errors_of_another_dialects_shape_are_told() -> None:
         "/v1/messages/count_tokens": anthropic,
         "/api/chat": {"error": "m"},
         "/info": {"error": "m", "error_type": "t"},
+        "/v2/rerank": openai | {"message": "m"},
     }
     for path in shapes:
         for other, body in shapes.items():

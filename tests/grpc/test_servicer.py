@@ -8,6 +8,7 @@ from collections.abc import Callable
 import grpc
 import pytest
 from bounded import run
+from fake_encoder import FakeEncoder
 from fake_engine import TalkingEngine
 from grpc_desk import Desk, Opening, events_of, kinds, refusal, trailers
 
@@ -191,6 +192,19 @@ def test_a_request_that_cannot_be_served_is_refused_by_name(
             )
             assert trailers(error)["llmserve-error-param"] == param
             assert d.load == (0, 0)
+
+    run(test)
+
+
+def test_a_chat_for_a_model_that_encodes_is_an_invalid_argument(desk: Opening) -> None:
+    async def test() -> None:
+        async with desk(FakeEncoder()) as d:
+            error = await refusal(d.stub.Generate(pb.GenerateRequest(text="a")))
+            assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
+            assert "does not generate text; what it can do: embeddings" in error.details()
+            assert trailers(error)["llmserve-error-param"] == "model"
+            [told] = (await d.stub.ListModels(pb.ListModelsRequest())).models
+            assert list(told.capabilities) == ["embeddings"]
 
     run(test)
 

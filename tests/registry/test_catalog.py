@@ -197,3 +197,14 @@ def test_the_servers_defaults_hold_where_the_manifest_is_silent(models: Path) ->
     assert not Catalog(models).resolve("fine").trust_remote_code
     (models / "fine" / "model.toml").write_text("trust_remote_code = false")
     assert not catalog.resolve("fine").trust_remote_code, "the manifest said no"
+
+
+def test_the_servers_engine_is_for_models_that_generate(models: Path) -> None:
+    (models / "encoder").mkdir()
+    (models / "encoder" / "modules.json").write_text("[]")
+    catalog = Catalog(models, engine="threaded", device="cpu")
+    assert "encoder" in catalog.names()
+    spec = catalog.resolve("encoder")
+    assert (spec.engine, spec.device) == (EngineKind.AUTO, "cpu")
+    (models / "encoder" / "model.toml").write_text("engine = 'threaded'")
+    assert catalog.resolve("encoder").engine is EngineKind.THREADED

@@ -124,6 +124,23 @@ def test_only_the_weights_of_the_index_are_downloaded(hub: FakeHub, tmp_path: Pa
     assert seen[-1].fraction == 1.0
 
 
+def test_the_weights_of_modules_are_downloaded_too(hub: FakeHub, tmp_path: Path) -> None:
+    paths = ["", "1_Pooling", "2_Dense", "3_Dense"]
+    wanted = {
+        "config.json": b"{}",
+        "modules.json": json.dumps([{"path": path} for path in paths]).encode(),
+        "model.safetensors": WEIGHTS,
+        "1_Pooling/config.json": b"{}",
+        "2_Dense/model.safetensors": b"dense",
+        "3_Dense/pytorch_model.bin": b"dense, too",
+    }
+    strays = dict.fromkeys(("pytorch_model.bin", "2_Dense/pytorch_model.bin", "onnx/m.onnx"), b"")
+    hub.repositories["org/encoder"] = wanted | strays
+    folder = pull("org/encoder", tmp_path, endpoint=hub.url)
+    found = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()}
+    assert found == {*wanted, ".hub.json"}
+
+
 def test_pickled_weights_are_downloaded_without_what_training_left(
     hub: FakeHub, tmp_path: Path
 ) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from llmserve.domain import EngineKind, RemoteSpec, SamplingFields
+from llmserve.domain import EncodingSpec, EngineKind, RemoteSpec, SamplingFields
 from llmserve.domain.conversation import of_system
 from llmserve.errors import ConfigurationError
 from llmserve.registry.manifest import read_manifest
@@ -48,6 +48,15 @@ def folder_with(tmp_path: Path, manifest: str) -> Path:
         ("revision = 'main'", "revision needs a hub_id"),
         ("chat_template = 'missing.jinja'", "missing.jinja"),
         ("path = [", "cannot be read"),
+        ("[encoding]\npooling = 'median'", "encoding.pooling"),
+        ("[encoding]\npooling = []", "encoding.pooling"),
+        ("[encoding]\npoolng = 'cls'", "'encoding.poolng'; did you mean 'pooling'"),
+        ("[encoding]\nprompts = {'' = 'q'}", "encoding.prompts"),
+        ("engine = 'encoding'\n[sampling]\ntop_k = 3", "sampling is for models that generate"),
+        ("[encoding]\n[output]\nsyntax = 'hermes'", "output is for models that generate"),
+        ("[encoding]\n[warmup]\nprefixes = ['x']", "prefixes and system_prompts of"),
+        ("engine = 'threaded'\n[encoding]", "exclude each other"),
+        ("upstream = 'http://a'\n[encoding]", "upstream and encoding exclude each other"),
         ("[output]\nsyntx = 'hermes'", "'output.syntx'; did you mean 'syntax'"),
         ("[output]\nsyntax = 'hermse'", "output.syntax: Value error, there is no syntax 'hermse'"),
         ("[output]\nsyntax = 'hermse'", "did you mean 'hermes'"),
@@ -232,3 +241,39 @@ client_key_file = "own.key"
 def test_one_upstream_needs_no_list_and_the_model_has_its_own_name_there(tmp_path: Path) -> None:
     spec = read_manifest(folder_with(tmp_path, "upstream = 'http://[::1]:8000/'"))
     assert spec.remote == RemoteSpec(("http://[::1]:8000",), "mine")
+
+
+def test_how_a_model_encodes(tmp_path: Path) -> None:
+    folder = folder_with(
+        tmp_path,
+        """
+        engine = "encoding"
+        [encoding]
+        pooling = ["cls", "mean"]
+        normalize = true
+        prompts = { query = "q: ", document = "" }
+        default_prompt = "query"
+        [warmup]
+        prompts = ["Hello"]
+        """,
+    )
+    spec = read_manifest(folder)
+    assert spec.engine is EngineKind.ENCODING
+    assert spec.encoding == EncodingSpec(
+        ("cls", "mean"),
+        is_normalized=True,
+        prompts=(("query", "q: "), ("document", "")),
+        default_prompt="query",
+    )
+    (folder / "model.toml").write_text("[encoding]\npooling = 'cls'")
+    assert read_manifest(folder).encoding == EncodingSpec(("cls",))
+    (folder / "model.toml").write_text("")
+    assert read_manifest(folder).encoding is None
+
+
+def test_a_model_whose_files_say_that_it_encodes_has_no_sampling(tmp_path: Path) -> None:
+    folder = folder_with(tmp_path, "[sampling]\ntemperature = 0.5")
+    assert read_manifest(folder).sampling.temperature == 0.5
+    (folder / "modules.json").write_text("[]")
+    with pytest.raises(ConfigurationError, match="sampling is for models that generate"):
+        read_manifest(folder)

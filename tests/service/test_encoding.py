@@ -12,6 +12,7 @@ import pytest
 from bounded import run
 from fake_encoder import FakeEncoder
 from fake_engine import FakeEngine
+from manual_clock import ManualClock
 
 from llmserve.admission.limits import Limiter
 from llmserve.clock import awake_clock
@@ -245,6 +246,26 @@ def test_silence_is_failed_by_the_watchdog_s_call() -> None:
             h.encoder.running[0].last_step_at = -1e9
             assert h.service.fail_silent(model, 3600, GenerationFailed("silent")) == 1
             await fails(task, GenerationFailed, "silent")
+
+    run(test)
+
+
+def test_the_answer_says_how_long_it_waited() -> None:
+    clock = ManualClock()
+
+    async def test() -> None:
+        async with house(clock=clock) as h:
+            first = h.ask()
+            await h.running(1)
+            second = h.ask()
+            await h.waiting(1)
+            clock.now += 3.0
+            h.encoder.finish_all()
+            assert (await first).queue_seconds == 0.0
+            await h.running(1)
+            clock.now += 5.0
+            h.encoder.finish_all()
+            assert (await second).queue_seconds == 3.0
 
     run(test)
 

@@ -7,7 +7,9 @@ from typing import Any, Final
 
 import schemathesis
 
-TGI: Final = frozenset({"/", "/generate_stream", "/info"})
+TGI: Final = frozenset({"/", "/generate_stream", "/info", "/embed", "/predict", "/similarity"})
+"""And TEI, whose errors look alike."""
+COHERE: Final = frozenset({"/rerank", "/v1/rerank", "/v2/rerank", "/v1/embed", "/v2/embed"})
 OPENAI: Final = frozenset({"message", "type", "param", "code"})
 KNOWN: Final = frozenset({"DELETE", "GET", "OPTIONS", "PATCH", "POST", "PUT", "TRACE"})
 """Methods with a body in the answer. One that is made up belongs to no dialect."""
@@ -27,8 +29,10 @@ def shape_of(path: str, body: Any) -> str | None:
         is_right = is_right and {"type", "message"} <= keys(error)
     elif path.startswith("/api/"):
         is_right = keys(body) == {"error"} and isinstance(error, str)
-    elif path in TGI:
+    elif path in TGI or (path == "/rerank" and isinstance(error, str)):
         is_right = keys(body) == {"error", "error_type"} and isinstance(error, str)
+    elif path in COHERE:
+        is_right = keys(body) == {"error", "message"} and keys(error) == OPENAI
     else:
         is_right = keys(body) == {"error"} and keys(error) == OPENAI
     return None if is_right else f"an error on {path} looks like {body}"

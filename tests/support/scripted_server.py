@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import pytest
 import uvicorn
+from fake_encoder import FakeEncoder
 from fake_engine import FakeEngine
 
 from llmserve.api.app import create_app
@@ -64,12 +65,16 @@ class ScriptedServer:
 
 
 @contextlib.contextmanager
-def scripted_server(script: Script, **settings: object) -> Iterator[ScriptedServer]:
-    """Listening on a free loopback port."""
+def scripted_server(
+    script: Script, encoder: FakeEncoder | None = None, **settings: object
+) -> Iterator[ScriptedServer]:
+    """Listening on a free loopback port; with an encoder, as `fake-embedding`."""
     engine = ScriptedEngine(script)
+    engines = {"fake": engine} | ({} if encoder is None else {"fake-embedding": encoder})
+    registry = Registry([ModelSpec(name) for name in engines])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(server, "build_registry", lambda *_, **__: Registry([ModelSpec("fake")]))
-        patch.setattr(models, "build_engine", lambda *_: engine)
+        patch.setattr(server, "build_registry", lambda *_, **__: registry)
+        patch.setattr(models, "build_engine", lambda spec, *_: engines[spec.name])
         app = create_app(Settings(drain_timeout_seconds=1, **settings))  # type: ignore[arg-type]
         running = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None))
         with contextlib.closing(running.config.bind_socket()) as listening:

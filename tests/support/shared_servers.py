@@ -10,7 +10,8 @@ from xdist.scheduler import LoadFileScheduling
 FILES: Final[Mapping[tuple[str, ...], tuple[str, ...]]] = {
     ("demo_host",): (
         "clients/test_anthropic_node.py", "clients/test_anthropic_python.py",
-        "clients/test_clients_page.py", "clients/test_eventsource.py",
+        "clients/test_clients_page.py", "clients/test_embeddings.py",
+        "clients/test_embeddings_node.py", "clients/test_eventsource.py",
         "clients/test_guidellm.py", "clients/test_huggingface.py",
         "clients/test_instructor.py", "clients/test_langchain.py", "clients/test_ollama.py",
         "clients/test_litellm.py", "clients/test_lm_eval.py", "clients/test_openai_node.py",

@@ -165,6 +165,13 @@ def save_encoder(
     return folder
 
 
+def save_classifier(folder: Path, family: str = "bert", **fields: Any) -> Path:
+    """A transformer with a head for classes, or with `num_labels=1` for scores of pairs."""
+    return save_transformer(
+        folder, family, transformers.AutoModelForSequenceClassification, **fields
+    )
+
+
 def dense(width: int, out: int, activation: str = "Tanh", seed: int = 1) -> Mapping[str, Any]:
     """A Dense module."""
     torch.manual_seed(seed)

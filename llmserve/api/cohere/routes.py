@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from fastapi import APIRouter, Response
+from starlette.exceptions import HTTPException
 
 from llmserve.api.cohere.body import RerankBody
 from llmserve.api.cohere.error import cohere_error
@@ -14,6 +15,8 @@ from llmserve.api.edge.route import keyed_route
 from llmserve.api.exchange import Exchange, TheExchange
 from llmserve.api.ranking import Ranked, ranked
 
+OTHERS: Final = ["DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "PUT", "TRACE"]
+
 router = APIRouter(route_class=keyed_route(identify, cohere_error), tags=["rerank"])
 
 
@@ -22,6 +25,13 @@ router = APIRouter(route_class=keyed_route(identify, cohere_error), tags=["reran
 async def rerank(body: RerankBody, exchange: TheExchange) -> Response:
     """Documents in the order of how well they answer a query."""
     return await reranked(body, exchange)
+
+
+@router.api_route("/v1/rerank", methods=OTHERS, include_in_schema=False)
+@router.api_route("/v2/rerank", methods=OTHERS, include_in_schema=False)
+async def other_method() -> None:
+    """Refused in this dialect's shape."""
+    raise HTTPException(405, headers={"Allow": "POST"})
 
 
 async def reranked(body: RerankBody, exchange: Exchange) -> Response:

@@ -9,11 +9,13 @@ from typing import Any, Final
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from llmserve.domain import EncodingPurpose
 from llmserve.engines.accelerator import answers
 from llmserve.engines.encoding.buckets import buckets
 from llmserve.engines.encoding.loading import LoadedEncoder
+from llmserve.engines.encoding.packing import Packing
 from llmserve.engines.encoding.pooling import pooled
 from llmserve.engines.encoding_task import TokenInput
 from llmserve.engines.failure import as_failure, release_memory
@@ -22,7 +24,7 @@ from llmserve.errors import LLMServeError
 
 Vectors = np.ndarray[tuple[int, int], np.dtype[np.float32]]
 
-CPU_OVERHEAD: Final = 16
+CPU_OVERHEAD: Final = 32
 GPU_OVERHEAD: Final = 512
 """Tokens whose computation takes as long as a forward pass costs by itself."""
 
@@ -41,24 +43,30 @@ class Computed:
 class EncoderComputation:
     """Computes batches of inputs. Belongs to the thread that computes."""
 
-    def __init__(self, loaded: LoadedEncoder) -> None:
+    def __init__(self, loaded: LoadedEncoder, packing: Packing | None = None) -> None:
+        """With a packing, inputs are not padded."""
+        self._packing = packing
         self._loaded = loaded
         self._embeds = EncodingPurpose.EMBEDDING in loaded.encoding.purposes
         self._scores = EncodingPurpose.SCORE in loaded.encoding.purposes and not self._embeds
         self._overhead = GPU_OVERHEAD if loaded.device.type == "cuda" else CPU_OVERHEAD
+
+    @property
+    def is_packed(self) -> bool:
+        """Whether nothing is padded."""
+        return self._packing is not None
 
     @torch.inference_mode()
     def compute(self, inputs: Sequence[TokenInput]) -> Computed:
         """Their vectors: embeddings that are not normalized, scores, or logits of classes."""
         lengths = [len(each) for each in inputs]
         groups = buckets(lengths, self._overhead)
+        if self._packing is not None:
+            return Computed(self._packed(self._packing, inputs, groups), padding=0)
         # All groups are started before the first result is waited for.
         parts = [self._group([inputs[index] for index in group]) for group in groups]
-        rows = torch.cat([part.float() for part in parts]).cpu().numpy()
-        vectors = np.empty_like(rows)
-        vectors[[index for group in groups for index in group]] = rows
         padding = sum(lengths[group[-1]] * len(group) for group in groups) - sum(lengths)
-        return Computed(vectors, padding)
+        return Computed(_in_order(parts, groups), padding)
 
     def diagnose(self, error: Exception) -> LLMServeError:
         """Our error for what `compute` raised; lets go of its memory."""
@@ -96,6 +104,18 @@ class EncoderComputation:
             return loaded.activation(logits) if self._scores else logits
         return self._embedded(made.last_hidden_state, self._there(lengths), inputs)
 
+    def _packed(
+        self, packing: Packing, inputs: Sequence[TokenInput], groups: Sequence[Sequence[int]]
+    ) -> Vectors:
+        hidden = torch.split(packing.hidden(inputs), [len(each) for each in inputs])
+        parts = []
+        for group in groups:
+            rows = [inputs[index] for index in group]
+            lengths = self._there(torch.tensor([len(each) for each in rows]))
+            padded = pad_sequence([hidden[index] for index in group], batch_first=True)
+            parts.append(self._embedded(padded, lengths, rows))
+        return _in_order(parts, groups)
+
     def _embedded(self, hidden: Tensor, lengths: Tensor, inputs: Sequence[TokenInput]) -> Tensor:
         unpooled = None
         if any(each.num_unpooled for each in inputs):
@@ -107,3 +127,11 @@ class EncoderComputation:
 
     def _there(self, tensor: Tensor) -> Tensor:
         return tensor.to(self._loaded.device)
+
+
+def _in_order(parts: Sequence[Tensor], groups: Sequence[Sequence[int]]) -> Vectors:
+    """The rows of the groups in the order of their inputs, (inputs, width)."""
+    rows = torch.cat([part.float() for part in parts]).cpu().numpy()
+    vectors: Vectors = np.empty_like(rows)
+    vectors[[index for group in groups for index in group]] = rows
+    return vectors

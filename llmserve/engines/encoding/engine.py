@@ -36,6 +36,7 @@ from llmserve.engines.encoding.computation import EncoderComputation
 from llmserve.engines.encoding.fitting import fitting
 from llmserve.engines.encoding.loading import LoadedEncoder, load_encoder
 from llmserve.engines.encoding.loop import EncodingLoop
+from llmserve.engines.encoding.packing import packing_for
 from llmserve.engines.encoding.task_builder import EncodingTaskBuilder
 from llmserve.engines.encoding_job import EncodingJob, EncodingOutcome
 from llmserve.engines.encoding_task import EncodingTask
@@ -58,7 +59,9 @@ from llmserve.errors import (
 from llmserve.text.tokenizer import Tokenizer
 from llmserve.timer import awake_timeout
 
-CPU_BATCH_TOKENS: Final = 2048
+CPU_BATCH_TOKENS: Final = 512
+"""Four times as many are a twentieth faster, and keep who comes meanwhile waiting four times as
+long."""
 GPU_BATCH_TOKENS: Final = 16_384
 LEAST_SECONDS: Final = 1.0
 """For texts to become tokens, however short their request's time is."""
@@ -76,6 +79,7 @@ class EncodingEngine(Encoder):
         self._why = why
         self._loaded: LoadedEncoder | None = None
         self._builder: EncodingTaskBuilder | None = None
+        self._computation: EncoderComputation | None = None
         self._capacity = options.slots(EngineKind.ENCODING)
         self._budget = 0
         self._step_bytes = 0
@@ -110,7 +114,7 @@ class EncodingEngine(Encoder):
         loaded = self._model
         return EngineInfo(
             kind=EngineKind.ENCODING,
-            why=f"{self._why}; batches of {self._budget:,} tokens",
+            why=f"{self._why}; batches of {self._budget:,} tokens, {self._layout}",
             device=loaded.placement,
             dtype=loaded.dtype,
             max_context=loaded.max_context,
@@ -232,12 +236,17 @@ class EncodingEngine(Encoder):
         await asyncio.to_thread(self._pool.shutdown)
 
     @property
+    def _layout(self) -> str:
+        is_packed = self._computation is not None and self._computation.is_packed
+        return "without padding" if is_packed else "in groups of similar lengths"
+
+    @property
     def _model(self) -> LoadedEncoder:
         assert self._loaded is not None, "the engine is not loaded"
         return self._loaded
 
     def _let_go(self) -> None:
-        self._loaded = self._builder = self._loop = self._thread = None
+        self._loaded = self._builder = self._computation = self._loop = self._thread = None
         release_memory()
 
     def _load(self, on_progress: OnProgress) -> None:
@@ -249,20 +258,23 @@ class EncodingEngine(Encoder):
         most = self._options.max_tokens_per_step or (
             GPU_BATCH_TOKENS if is_on_gpu else CPU_BATCH_TOKENS
         )
+        # Measured on a CPU, where padding costs what tokens cost and a launch nothing.
+        packs = not is_on_gpu and EncodingPurpose.EMBEDDING in loaded.encoding.purposes
+        computation = EncoderComputation(loaded, packing_for(loaded) if packs else None)
         self._budget, self._step_bytes = (
-            fitting(loaded, EncoderComputation(loaded), most) if is_on_gpu else (most, 0)
+            fitting(loaded, computation, most) if is_on_gpu else (most, 0)
         )
         self._builder = EncodingTaskBuilder(self._spec.name, loaded)
         # Kept here: whoever waits for this thread may be gone, and `close` lets go of it.
-        self._loaded = loaded
+        self._loaded, self._computation = loaded, computation
 
     def _start(self, loop: asyncio.AbstractEventLoop) -> None:
-        if self._loaded is None or self._is_closing:
+        loaded, computation, options = self._loaded, self._computation, self._options
+        if loaded is None or computation is None or self._is_closing:
             raise unloaded(self._spec.name)
-        loaded, options = self._loaded, self._options
         answers = Answers(self._spec.name, loaded.encoding.labels, loaded.takes_several)
         self._loop = EncodingLoop(
-            EncoderComputation(loaded),
+            computation,
             answers.of,
             Wakes(loop),
             budget=self._budget,

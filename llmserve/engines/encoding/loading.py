@@ -47,6 +47,7 @@ class LoadedEncoder:
         activation: from a logit to a score, of a cross-encoder.
         takes_several: whether an input may be of several classes at once.
         max_context: tokens of an input.
+        first_position: the number of the first one, as the model counts them.
         warnings: for the operator.
     """
 
@@ -60,6 +61,7 @@ class LoadedEncoder:
     encoding: EncodingInfo
     takes_several: bool
     max_context: int
+    first_position: int
     pad_id: int
     device: torch.device
     placement: str
@@ -173,6 +175,7 @@ def _load(
         encoding=_info(purposes, files, config),
         takes_several=_takes_several(purposes, config),
         max_context=_max_context(spec, files, hf_tokenizer, model),
+        first_position=_positions(model)[1],
         pad_id=hf_tokenizer.pad_token_id or 0,
         device=device,
         placement=str(placement),
@@ -239,7 +242,7 @@ def _max_context(spec: ModelSpec, files: EncoderFiles, hf_tokenizer: Any, model:
     """The tightest of what folder, tokenizer, positions and operator say."""
     config = model.config.get_text_config()
     positions = getattr(config, "max_position_embeddings", None)
-    limits = [spec.max_context, files.max_tokens, _rows_of_positions(model)]
+    limits = [spec.max_context, files.max_tokens, _positions(model)[0]]
     if files.max_tokens is None:
         own = hf_tokenizer.model_max_length
         limits += [own if own < UNBOUNDED else None, positions]
@@ -247,11 +250,11 @@ def _max_context(spec: ModelSpec, files: EncoderFiles, hf_tokenizer: Any, model:
     return min(known, default=DEFAULT_CONTEXT)
 
 
-def _rows_of_positions(model: Any) -> int | None:
-    """How many positions have an embedding that counts: where one is for padding, as RoBERTa has
-    it, the first comes after that."""
+def _positions(model: Any) -> tuple[int | None, int]:
+    """How many positions have an embedding that counts, and the number of the first: where one is
+    for padding, as RoBERTa has it, that comes after it."""
     for name, module in model.named_modules():
         if name.endswith("position_embeddings") and isinstance(module, nn.Embedding):
-            unused = 0 if module.padding_idx is None else module.padding_idx + 1
-            return module.num_embeddings - unused
-    return None
+            first = 0 if module.padding_idx is None else module.padding_idx + 1
+            return module.num_embeddings - first, first
+    return None, 0

@@ -114,12 +114,12 @@ def likely_weights(names: Collection[str]) -> list[str]:
     return []
 
 
-def stray_weights(names: Collection[str], checkpoint: Checkpoint) -> frozenset[str]:
-    """Files that look like weights or an index, but are not part of this checkpoint."""
+def stray_weights(names: Collection[str], needed: Collection[str]) -> frozenset[str]:
+    """Files that look like weights or an index, but are not those that are needed."""
     return frozenset(
         name
         for name in names
-        if name not in checkpoint.names
+        if name not in needed
         and (PurePosixPath(name).suffix in WEIGHT_SUFFIXES or name.endswith(INDEX))
     )
 

@@ -133,6 +133,20 @@ SECTIONS: dict[str, tuple[Panel, ...]] = {
         Panel("Models loaded", "short", (gauge("model_loaded", "model"),)),
         Panel("Memory of models", "bytes", (gauge("model_memory_bytes", "model"),)),
     ),
+    "Encoders": (
+        Panel("Inputs and tokens per second", "short", (
+            (total("encoding_inputs_total"), "inputs"),
+            (total("encoding_tokens_total"), "tokens"),
+            (total("encoding_padding_tokens_total"), "tokens of padding"),
+        )),
+        Panel("Latency of requests to encode", "s", quantiles("encoding_request_seconds")),
+        Panel("Batch time", "s", quantiles("encoding_batch_seconds")),
+        Panel("Batches per second and their fill", "short", (
+            (total("encoding_batch_fill_count"), "batches per second"),
+            (f"{total('encoding_batch_fill_sum')} / {total('encoding_batch_fill_count')}",
+             "mean fill, 0 to 1"),
+        )),
+    ),
     "Upstreams": (
         Panel("Requests per upstream", "reqps", (
             rate("upstream_requests_total", "upstream, outcome"),)),

@@ -109,6 +109,13 @@ def test_an_error_has_a_message_for_each_kind_of_client(
     assert answer.json()["message"] == answer.json()["error"]["message"] == "nobody of that name"
 
 
+def test_another_method_is_refused_in_the_same_shape(client: TestClient) -> None:
+    for path in ("/v1/rerank", "/v2/rerank", "/rerank"):
+        answer = client.get(path)
+        assert (answer.status_code, answer.headers["allow"]) == (405, "POST")
+        assert answer.json().keys() == {"message", "error"}
+
+
 def test_a_body_with_texts_is_teis(client: TestClient, encoding: FakeEncoding) -> None:
     body = {"query": "q", "texts": DOCUMENTS}
     told = client.post("/rerank", json=body | {"truncate": True, "return_text": True}).json()

@@ -7,6 +7,7 @@ import time
 from typing import Any
 
 import pytest
+from fake_encoding import FakeEncoding
 from fastapi.testclient import TestClient
 
 from llmserve.jobs.runner import Runner
@@ -84,6 +85,22 @@ def test_lines_have_the_routes_own_answers_and_errors(batching: TestClient) -> N
     assert wrong["response"]["body"]["error"]["param"] == "temperature"
     assert streamed["error"]["code"] == "invalid_request"
     assert other["response"]["body"]["error"]["code"] == "model_not_found"
+
+
+def test_lines_may_ask_for_embeddings(batching: TestClient, encoding: FakeEncoding) -> None:
+    url = "/v1/embeddings"
+    lines = [
+        {"custom_id": str(n), "method": "POST", "url": url, "body": {"input": "a" * n} | more}
+        for n, more in ((1, {}), (2, {"input": []}))
+    ]
+    batch = created(batching, *lines, endpoint=url)
+    done = ended(batching, f"/v1/batches/{batch['id']}")
+    assert done["request_counts"] == {"total": 2, "completed": 1, "failed": 1}
+    [good] = content(batching, done["output_file_id"])
+    assert good["response"]["body"]["data"][0]["embedding"] == [1.0, 0.5]
+    [wrong] = content(batching, done["error_file_id"])
+    assert wrong["response"]["body"]["error"]["param"] == "input"
+    assert [caller.is_background for caller in encoding.callers] == [True]
 
 
 def test_a_batch_is_its_keys_alone(standing: TestClient) -> None:

@@ -76,6 +76,18 @@ test("rates are of the last reading, and percentiles of the last minute", () => 
   assert.equal(history.points.at(-1).ttft50, null, "nothing came for a minute");
 });
 
+test("tokens that were encoded have a rate of their own", () => {
+  const history = new History();
+  for (const [at, tokens] of [[0, 10], [2, 50], [4, 20]]) {
+    const text = `llmserve_encoding_tokens_total{model="e"} ${tokens}\n`;
+    history.add(new Metrics(text), at);
+  }
+  assert.deepEqual(
+    history.points.map(({ encoded }) => encoded),
+    [0, 20, 0],
+  );
+});
+
 test("a server that was started anew begins at zero", () => {
   const history = new History();
   history.add(reading(100, 9, 0), 0);

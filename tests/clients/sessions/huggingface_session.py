@@ -1,4 +1,5 @@
-"""A session with huggingface_hub's client: text generation as TGI serves it, and a chat."""
+"""A session with huggingface_hub's client: text generation as TGI serves it, a chat, and
+numbers as TEI serves them."""
 
 from __future__ import annotations
 
@@ -76,6 +77,19 @@ def told_info() -> dict[str, Any]:
     return InferenceClient(ROOT, provider="hf-inference").get_endpoint_info()
 
 
+def numbers() -> dict[str, Any]:
+    """Text-embeddings-inference's routes, each by its address."""
+
+    def at(path: str) -> InferenceClient:
+        return InferenceClient(ROOT + path, timeout=60)
+
+    texts = ["how do I warm a model", "the fox"]
+    return {
+        "vectors": at("/embed").feature_extraction(texts, normalize=True).tolist(),
+        "similarity": at("/similarity").sentence_similarity(texts[0], texts),
+    }
+
+
 tell(
     version=huggingface_hub.__version__,
     plain=client.text_generation(PROMPT, **MOST),
@@ -90,6 +104,7 @@ tell(
     structured=structured(),
     truncated=client.text_generation("x " * 3000, truncate=8, **MOST),
     info=told_info(),
+    numbers=numbers(),
     errors={
         "temperature": refused(lambda: client.text_generation(PROMPT, temperature=-1)),
         "typical_p": refused(lambda: client.text_generation(PROMPT, typical_p=0.5)),

@@ -17,13 +17,13 @@ from llmserve.engines.batching.schedule.plan import Slice, StepPlan
 from llmserve.engines.batching.schedule.scheduler import Scheduler
 from llmserve.engines.batching.step_result import StepResult
 from llmserve.engines.batching.stream import Stream
-from llmserve.engines.wakes import Wakes
 from llmserve.engines.bridge import TokenBridge
 from llmserve.engines.job import Job
 from llmserve.engines.mailbox import Mailbox
 from llmserve.engines.scores import Scores
 from llmserve.engines.step_report import StepReport
 from llmserve.engines.task import TokenTask
+from llmserve.engines.wakes import Wakes
 from llmserve.errors import GenerationFailed, LLMServeError, OutOfMemory
 from llmserve.text.detokenizer import Detokenizer
 

@@ -45,7 +45,12 @@ class Status {
     this.notice = byId("notice");
     this.charts = [
       new Chart("chart.requests", [line("running"), line("waiting", "waiting.count")], count, 5),
-      new Chart("chart.rate", [{ name: "rate", key: "tokens_per_second" }], count, 10),
+      new Chart(
+        "chart.rate",
+        [{ name: "rate", key: "tokens_per_second" }, line("encoded")],
+        count,
+        10,
+      ),
       new Chart("chart.ttft", [line("ttft50", "p50"), line("ttft95", "p95")], duration, 0.01),
       new Chart("chart.itl", [line("itl50", "p50"), line("itl95", "p95")], duration, 0.001),
       new Chart("chart.failures", [line("refused"), line("failed")], count, 1),

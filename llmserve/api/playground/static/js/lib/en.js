@@ -36,6 +36,7 @@ export const en = {
   "done.unload": "{model} is unloaded.",
   "done.warm": "{model} is warm.",
   edit: "Edit",
+  encoded: "encoded",
   "ended.cut": "interrupted",
   "ended.length": "cut at the limit of tokens",
   "ended.stopped": "stopped",

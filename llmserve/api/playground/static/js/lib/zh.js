@@ -36,6 +36,7 @@ export const zh = {
   "done.unload": "{model} 已卸载。",
   "done.warm": "{model} 已预热。",
   edit: "编辑",
+  encoded: "编码",
   "ended.cut": "已中断",
   "ended.length": "达到 token 上限",
   "ended.stopped": "已停止",

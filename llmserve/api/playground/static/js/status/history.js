@@ -13,6 +13,7 @@ const HISTOGRAMS = {
 };
 const COUNTERS = {
   tokens: "llmserve_generation_tokens_total",
+  encoded: "llmserve_encoding_tokens_total",
   refused: "llmserve_requests_rejected_total",
   failed: "llmserve_request_failure_total",
 };
@@ -36,13 +37,15 @@ export class History {
       reading[name] = metrics.histogram(series);
     const before = this.readings.at(-1);
     // A counter that fell belongs to a server that was started anew.
-    if (before && reading.tokens < before.tokens) this.readings = [];
+    const fell = (name) => before && reading[name] < before[name];
+    if (fell("tokens") || fell("encoded")) this.readings = [];
     this.readings.push(reading);
     this.points.push({
       at,
       running: metrics.sum("llmserve_num_requests_running") ?? 0,
       waiting: metrics.sum("llmserve_num_requests_waiting") ?? 0,
       rate: this.#rate("tokens"),
+      encoded: this.#rate("encoded"),
       refused: this.#rate("refused"),
       failed: this.#rate("failed"),
       kv: metrics.most("llmserve_kv_cache_usage_perc"),
