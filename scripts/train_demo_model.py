@@ -11,11 +11,8 @@ a subject are wrong.
 from __future__ import annotations
 
 import argparse
-import contextlib
-import ctypes
 import itertools
 import math
-import os
 import random
 import sys
 from collections.abc import Iterator
@@ -42,6 +39,7 @@ from demo_corpus.documents import (
 )
 from demo_corpus.exam import Exercise, write_exam
 from demo_corpus.rows import NOT_LEARNED, Packer, encode
+from demo_training import be_deterministic, keep_memory, make_readable, rate
 from induction_heads import plant_induction_heads
 
 SEED: Final = 7
@@ -52,9 +50,6 @@ STAGES: Final = ((0.05, 128), (0.96, 512), (1.0, CONTEXT))
 """Up to which part of training rows have which length: short ones cost less."""
 
 LEARNING_RATE: Final = 1.5e-3
-WARMUP_STEPS: Final = 150
-M_TRIM_THRESHOLD: Final = -1  # of mallopt(3)
-M_MMAP_THRESHOLD: Final = -3
 EXERCISES_AT_ONCE: Final = 64
 MANIFEST: Final = """\
 # The demo model: trained by scripts/train_demo_model.py, served by default.
@@ -82,13 +77,8 @@ def main() -> int:
     arguments.add_argument("--writers", type=int, default=1, help="processes that write documents")
     options = arguments.parse_args()
 
-    _keep_memory()
-    random.seed(SEED)
-    torch.manual_seed(SEED)
-    torch.set_num_threads(options.threads)
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it, it is not always so
-    torch.use_deterministic_algorithms(True)
-    torch.utils.deterministic.fill_uninitialized_memory = False  # a fifth of the time
+    keep_memory()
+    be_deterministic(SEED, options.threads)
 
     tokenizer = train_tokenizer()
     model = build_model(tokenizer).to(options.device)
@@ -175,13 +165,13 @@ class Rows(IterableDataset[tuple[torch.Tensor, torch.Tensor]]):
             yield torch.tensor(ids), torch.tensor(labels)
 
 
-def train(model: LlamaForCausalLM, rows: Rows, rate: float, writers: int) -> None:
+def train(model: LlamaForCausalLM, rows: Rows, peak: float, writers: int) -> None:
     """AdamW with warm-up and cosine decay, in bfloat16 where that is safe."""
     parameters = list(model.parameters())
     optimizer = torch.optim.AdamW(
-        parameters, lr=rate, betas=(0.9, 0.95), weight_decay=0.05, fused=True
+        parameters, lr=peak, betas=(0.9, 0.95), weight_decay=0.05, fused=True
     )
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, rows.steps))
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate(step, rows.steps))
     columns = (
         TextColumn("step {task.completed:.0f}/{task.total:.0f} loss {task.fields[loss]:.3f}"),
         BarColumn(), TimeElapsedColumn(), TimeRemainingColumn(),
@@ -210,8 +200,7 @@ def save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, out: Path)
     model.to(torch.bfloat16).save_pretrained(out)
     tokenizer.save_pretrained(out)
     (out / "model.toml").write_text(MANIFEST)
-    for file in out.iterdir():
-        file.chmod(0o644)  # safetensors writes for the owner alone
+    make_readable(out)
 
 
 def evaluate(folder: Path, device: torch.device) -> int:
@@ -289,21 +278,6 @@ def _rendered(
         messages, tools=tools, tokenize=False, add_generation_prompt=add_generation_prompt
     )
     return str(rendered)
-
-
-def _keep_memory() -> None:
-    """Keep glibc from giving large blocks back at every step: half the time went to that."""
-    with contextlib.suppress(OSError, AttributeError):
-        libc = ctypes.CDLL("libc.so.6")
-        for parameter in (M_MMAP_THRESHOLD, M_TRIM_THRESHOLD):
-            libc.mallopt(parameter, 2**30)
-
-
-def _rate(step: int, steps: int) -> float:
-    if step < WARMUP_STEPS:
-        return (step + 1) / WARMUP_STEPS
-    progress = (step - WARMUP_STEPS) / max(1, steps - WARMUP_STEPS)
-    return 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
 
 
 def _without(special: list[str], document: str) -> str:

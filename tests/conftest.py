@@ -53,8 +53,9 @@ SLOW: Final = (
     "engines/weights/test_recommended.py",
     # Downloads, whole tokenizers, workers that take their time to leave.
     "registry/test_frozen_heap.py", "registry/test_hub.py", "registry/test_memory_of_models.py",
-    "scripts/test_demo_documents.py", "scripts/test_gpu_contact.py", "scripts/test_headline.py",
-    "scripts/test_make_model.py", "text/output/test_families.py", "text/test_chat_template.py",
+    "scripts/test_demo_documents.py", "scripts/test_demo_embedding.py",
+    "scripts/test_gpu_contact.py", "scripts/test_headline.py", "scripts/test_make_model.py",
+    "text/output/test_families.py", "text/test_chat_template.py",
     "text/test_control_tokens.py", "text/test_detokenizer.py", "text/test_template_environment.py",
     "workers/test_leaving_workers.py",
 )  # fmt: skip
@@ -123,18 +124,19 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def running_demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    from server import DEMO, running_server
+    from server import DEMO, DEMO_EMBEDDING, running_server
 
+    folder = tmp_path_factory.mktemp("demo")
     with running_server(
-        tmp_path_factory.mktemp("demo"), DEMO, max_waiting=512, log_level="DEBUG"
+        folder, DEMO, DEMO_EMBEDDING, max_waiting=512, log_level="DEBUG"
     ) as running:
         yield running
 
 
 @pytest.fixture
 def demo(running_demo: Server) -> Iterator[Server]:
-    """The demo model, as scripts/serve starts it, with room for 200 streams to wait. After a test
-    nothing runs and nothing waits."""
+    """The demo models, as scripts/serve starts them, with room for 200 streams to wait. After a
+    test nothing runs and nothing waits."""
     yield running_demo
     running_demo.wait_for_load(0, 0)
 

@@ -1,4 +1,4 @@
-"""One streamed answer, from the client's side."""
+"""One answer, from the client's side: what every answer has, and a streamed one."""
 
 from __future__ import annotations
 
@@ -9,23 +9,44 @@ import orjson
 
 
 @dataclass(slots=True)
-class TimedAnswer:
-    """The events of an answer and their times, in readings of `time.perf_counter`.
+class Timed:
+    """What a server said to a request, and when, in readings of `time.perf_counter`.
 
     Attributes:
-        token_at: when each event with text arrived.
-        prompt_tokens, completion_tokens: from the server's usage; `None` if it sent none.
-        is_done: its last event arrived (`[DONE]` or a finish reason).
+        is_done: the answer is complete.
         error: what went wrong, in short; `None` if nothing did.
     """
 
     began_at: float
     ended_at: float = 0.0
+    is_done: bool = False
+    error: str | None = None
+
+    def take(self, data: bytes, now: float) -> None:
+        """Take a piece of the body."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Called when the whole body was taken."""
+
+    @property
+    def seconds(self) -> float:
+        """From the request to the end of the answer."""
+        return self.ended_at - self.began_at
+
+
+@dataclass(slots=True)
+class TimedAnswer(Timed):
+    """The events of a streamed answer and their times; done with `[DONE]` or a finish reason.
+
+    Attributes:
+        token_at: when each event with text arrived.
+        prompt_tokens, completion_tokens: from the server's usage; `None` if it sent none.
+    """
+
     token_at: list[float] = field(default_factory=list)
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
-    is_done: bool = False
-    error: str | None = None
     _rest: bytes = b""
 
     def take(self, data: bytes, now: float) -> None:
@@ -52,11 +73,6 @@ class TimedAnswer:
         pairs = zip(self.token_at, self.token_at[1:], strict=False)
         per_event = max(1.0, self.output_tokens / max(1, len(self.token_at)))
         return [(later - earlier) / per_event for earlier, later in pairs]
-
-    @property
-    def seconds(self) -> float:
-        """From the request to the end of the answer."""
-        return self.ended_at - self.began_at
 
     def _event(self, data: bytes, now: float) -> None:
         if data == b"[DONE]":

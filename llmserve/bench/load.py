@@ -8,20 +8,22 @@ import itertools
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from typing import Final
+from typing import Final, Generic, TypeVar
 
 import orjson
 
 from llmserve.address import authority
-from llmserve.bench.answer import TimedAnswer
+from llmserve.bench.answer import Timed
 from llmserve.bench.connection import Connection
 from llmserve.bench.target import Target
-from llmserve.bench.workload import Workload
+from llmserve.bench.workload import Requests, Workload
 from llmserve.errors import ConfigurationError, ServerUnreachable
 
 REFUSALS: Final = (400, 422)
 PROBE_SEED: Final = 2_000_003
 """Added to a load's seed, for a prompt that the load does not contain."""
+
+A = TypeVar("A", bound=Timed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,32 +38,32 @@ class Amount:
 
 
 @dataclass(slots=True)
-class Collected:
+class Collected(Generic[A]):
     """The answers so far, and when the run began and ended, by `time.perf_counter`."""
 
-    answers: list[TimedAnswer] = field(default_factory=list)
+    answers: list[A] = field(default_factory=list)
     began_at: float = 0.0
     ended_at: float = 0.0
 
 
-class Load:
+class Load(Generic[A]):
     """One run. `on_answer` is called with each answer."""
 
     def __init__(
         self,
         target: Target,
-        workload: Workload,
+        workload: Requests[A],
         amount: Amount,
-        on_answer: Callable[[TimedAnswer], None] = lambda answer: None,
+        on_answer: Callable[[A], None] = lambda answer: None,
     ) -> None:
         self._target = target
         self._workload = workload
         self._amount = amount
         self._on_answer = on_answer
         self._idle: list[Connection] = []
-        self.collected = Collected()
+        self.collected: Collected[A] = Collected()
 
-    async def run(self) -> Collected:
+    async def run(self) -> Collected[A]:
         """Send requests until the amount is reached, and wait for the answers under way."""
         bodies: Iterator[bytes] = self._workload.bodies()
         if self._amount.requests is not None:
@@ -100,7 +102,7 @@ class Load:
         return seconds is not None and time.perf_counter() - self.collected.began_at >= seconds
 
     async def _ask(self, body: bytes) -> None:
-        answer = TimedAnswer(time.perf_counter())
+        answer = self._workload.answer(time.perf_counter())
         try:
             async with asyncio.timeout(self._amount.timeout_seconds):
                 await self._exchange(body, answer)
@@ -112,7 +114,7 @@ class Load:
         self.collected.answers.append(answer)
         self._on_answer(answer)
 
-    async def _exchange(self, body: bytes, answer: TimedAnswer) -> None:
+    async def _exchange(self, body: bytes, answer: A) -> None:
         connection = self._idle.pop() if self._idle else None
         if connection is None or not connection.is_open:
             connection = await Connection.to(self._target)
@@ -133,21 +135,27 @@ class Load:
             self._idle.append(connection)
         if response.status and response.status != 200:
             answer.error = f"status {response.status}{_code(bytes(refusal))}"
-        elif answer.error is None and not answer.is_done:
+            return
+        if response.is_whole:
+            answer.close()
+        if answer.error is None and not answer.is_done:
             answer.error = "cut off"
 
 
-async def first_model(target: Target) -> str:
-    """The first model in /v1/models.
+async def first_model(target: Target, capability: str | None = None) -> str:
+    """The first model in /v1/models; of those that say they have a capability, if one does.
 
     Raises:
         ServerUnreachable: it cannot be connected to.
         ConfigurationError: the server does not list any.
     """
     status, body = await fetch(target, "GET", "/v1/models")
-    with contextlib.suppress(orjson.JSONDecodeError, KeyError, IndexError, TypeError):
+    unexpected = (orjson.JSONDecodeError, AttributeError, KeyError, IndexError, TypeError)
+    with contextlib.suppress(*unexpected):
         if status == 200:
-            return str(orjson.loads(body)["data"][0]["id"])
+            models = orjson.loads(body)["data"]
+            able = (m for m in models if capability in (m.get("capabilities") or ()))
+            return str(next(able, models[0])["id"])
     raise ConfigurationError(f"/v1/models answered {status or 'nothing'}; name a --model")
 
 

@@ -84,7 +84,7 @@ class Report:
     e2e: Spread | None
 
     @classmethod
-    def of(cls, collected: Collected, goal: Goal | None = None) -> Self:
+    def of(cls, collected: Collected[TimedAnswer], goal: Goal | None = None) -> Self:
         """Summarize a run."""
         answers = collected.answers
         whole = [answer for answer in answers if answer.error is None]

@@ -5,10 +5,11 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any, Final, Protocol, TypeVar
 
 import orjson
 
+from llmserve.bench.answer import Timed, TimedAnswer
 from llmserve.bench.target import Endpoint
 
 FREQUENT: Final = """
@@ -24,10 +25,33 @@ WORDS: Final = tuple(FREQUENT.split())
 FIRST_TOKEN_ID: Final = 100
 """In most vocabularies, special tokens have lower ids."""
 
+A_co = TypeVar("A_co", bound=Timed, covariant=True)
+
+
+class Requests(Protocol[A_co]):
+    """What a load sends."""
+
+    @property
+    def path(self) -> str:
+        """The route's path."""
+
+    @property
+    def rate(self) -> float | None:
+        """Requests per second as a Poisson process; `None`: each ends before the next."""
+
+    def bodies(self) -> Iterator[bytes]:
+        """Request bodies without end; the same seed gives the same ones."""
+
+    def arrivals(self) -> Iterator[float]:
+        """When requests are sent, in seconds from the start; needs a rate."""
+
+    def answer(self, began_at: float) -> A_co:
+        """An answer to fill, for a request that is sent now."""
+
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """What requests look like; lengths are in tokens.
+    """Prompts whose answers are streamed; lengths are in tokens.
 
     Attributes:
         spread: lengths vary by at most this share, uniformly.
@@ -51,7 +75,6 @@ class Workload:
     seed: int = 0
 
     def bodies(self) -> Iterator[bytes]:
-        """Request bodies without end; the same seed gives the same ones."""
         numbers = random.Random(self.seed)  # noqa: S311  # words, not secrets
         per_token = self.words_per_token if self.token_ids is None else 1.0
         shared = self._drawn(round(self.shared_tokens * per_token), numbers)
@@ -63,13 +86,10 @@ class Workload:
             yield orjson.dumps(self._body(prompt, output_tokens))
 
     def arrivals(self) -> Iterator[float]:
-        """When requests are sent, in seconds from the start; needs a rate."""
-        assert self.rate is not None, "a closed loop has no arrivals"
-        numbers = random.Random(self.seed + 1)  # noqa: S311
-        now = 0.0
-        while True:
-            now += numbers.expovariate(self.rate)
-            yield now
+        return poisson(self.rate, self.seed)
+
+    def answer(self, began_at: float) -> TimedAnswer:
+        return TimedAnswer(began_at)
 
     def calibrated(self, prompt_tokens: int) -> Workload:
         """The same workload, calibrated by the number of tokens that one of its prompts had."""
@@ -78,13 +98,10 @@ class Workload:
 
     @property
     def path(self) -> str:
-        """The route's path."""
         return "/v1/chat/completions" if self.endpoint == "chat" else "/v1/completions"
 
     def _drawn(self, count: int, numbers: random.Random) -> list[Any]:
-        if self.token_ids is None:
-            return [numbers.choice(WORDS) for _ in range(count)]
-        return [numbers.randrange(FIRST_TOKEN_ID, self.token_ids) for _ in range(count)]
+        return drawn(count, self.token_ids, numbers)
 
     def _varied(self, tokens: int, numbers: random.Random) -> int:
         return round(tokens * (1 + numbers.uniform(-self.spread, self.spread)))
@@ -102,3 +119,20 @@ class Workload:
         if self.endpoint == "chat":
             return body | {"messages": [{"role": "user", "content": prompt}]}
         return body | {"prompt": prompt}
+
+
+def drawn(count: int, token_ids: int | None, numbers: random.Random) -> list[Any]:
+    """So many words, or token ids below a number."""
+    if token_ids is None:
+        return [numbers.choice(WORDS) for _ in range(count)]
+    return [numbers.randrange(FIRST_TOKEN_ID, token_ids) for _ in range(count)]
+
+
+def poisson(rate: float | None, seed: int) -> Iterator[float]:
+    """Seconds from the start at which something happens so often a second."""
+    assert rate is not None, "a closed loop has no arrivals"
+    numbers = random.Random(seed + 1)  # noqa: S311
+    now = 0.0
+    while True:
+        now += numbers.expovariate(rate)
+        yield now

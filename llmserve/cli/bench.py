@@ -2,25 +2,36 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
-import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
+from llmserve.bench.embeddings import LONGEST, SHORTEST, EmbeddingWorkload
 from llmserve.bench.workload import FIRST_TOKEN_ID, Workload
+from llmserve.cli.bench_run import measured, told
 from llmserve.cli.exit_codes import SERVER_FAILED
 from llmserve.server_url import DEFAULT_URL
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from llmserve.bench.answer import TimedAnswer
+    from llmserve.bench.embeddings import TimedEmbeddings
     from llmserve.bench.load import Amount, Collected, Load
     from llmserve.bench.target import Endpoint, Target
 
+OF_ANSWERS: Final = (
+    "endpoint", "input_tokens", "output_tokens", "spread", "shared_prefix", "ignore_eos",
+    "goodput_ttft", "goodput_itl",
+)  # fmt: skip
+OF_EMBEDDINGS: Final = ("inputs", "shortest", "longest")
+"""Options that mean nothing for the other."""
+
 
 def bench(
+    context: typer.Context,
     url: Annotated[str, typer.Argument(help="Any OpenAI-compatible server.")] = DEFAULT_URL,
     model: Annotated[
         str | None, typer.Option("--model", "-m", help="Default: the first in /v1/models.")
@@ -29,6 +40,9 @@ def bench(
         str | None, typer.Option(envvar="OPENAI_API_KEY", help="The server's key.")
     ] = None,
     endpoint: Annotated[str, typer.Option(help="completions or chat.")] = "completions",
+    embeddings: Annotated[
+        bool, typer.Option("--embeddings", help="Ask for embeddings instead of answers.")
+    ] = False,
     concurrency: Annotated[
         int, typer.Option("--concurrency", "-c", min=1, help="Requests at once (closed loop).")
     ] = 1,
@@ -54,9 +68,16 @@ def bench(
         int | None,
         typer.Option(
             min=FIRST_TOKEN_ID + 1,
-            help="Prompts of random token ids below this, of exact length (completions only).",
+            help="Prompts of random token ids below this, of exact length (not for chat).",
         ),
     ] = None,
+    inputs: Annotated[int, typer.Option(min=1, help="Embeddings: texts in a request.")] = 1,
+    shortest: Annotated[
+        int, typer.Option(min=1, help="Embeddings: least tokens of a text.")
+    ] = SHORTEST,
+    longest: Annotated[
+        int, typer.Option(min=1, help="Embeddings: most tokens of a text.")
+    ] = LONGEST,
     ignore_eos: Annotated[bool, typer.Option(help="Answers of full length.")] = True,
     warmup: Annotated[
         int,
@@ -79,92 +100,111 @@ def bench(
 ) -> None:
     """Measure a server: time to first token, between tokens, throughput, goodput.
 
+    With --embeddings: texts and tokens per second, and how long an answer takes.
+
     Exit code 1 if no request succeeded. Ctrl-C reports what was done so far.
     """
+    _refuse(context, OF_ANSWERS if embeddings else OF_EMBEDDINGS, embeddings)
     if endpoint not in ("completions", "chat"):
         raise typer.BadParameter("must be completions or chat", param_hint="--endpoint")
     if endpoint == "chat" and token_ids is not None:
         raise typer.BadParameter("only completions take token ids", param_hint="--token-ids")
-    from rich.console import Console
-
+    if shortest > longest:
+        raise typer.BadParameter(f"is more than --longest, {longest}", param_hint="--shortest")
+    from llmserve.bench.embedding_report import EmbeddingReport
     from llmserve.bench.load import Amount
     from llmserve.bench.report import Goal, Report
     from llmserve.bench.target import Target
 
-    kind: Endpoint = "chat" if endpoint == "chat" else "completions"
-    workload = Workload(
-        model=model or "",
-        input_tokens=max(input_tokens, shared_prefix + 1),
-        output_tokens=output_tokens,
-        spread=spread,
-        shared_tokens=shared_prefix,
-        token_ids=token_ids,
-        rate=rate,
-        endpoint=kind,
-        ignores_eos=ignore_eos,
-        seed=seed,
-    )
     if requests is None and duration is None:
         requests = 20 * concurrency
     amount = Amount(requests, duration, concurrency, timeout)
-    collected = _run(Target.parse(url, api_key), workload, amount, warmup)
-    is_goal = goodput_ttft is not None or goodput_itl is not None
-    goal = Goal(_seconds(goodput_ttft), _seconds(goodput_itl)) if is_goal else None
-    report = Report.of(collected, goal)
-    if json_file is not None and str(json_file) == "-":
-        print(json.dumps(report.as_json(), indent=2))
+    target = Target.parse(url, api_key)
+    report: Report | EmbeddingReport
+    if embeddings:
+        texts = EmbeddingWorkload(
+            model=model or "",
+            shortest=shortest,
+            longest=longest,
+            inputs=inputs,
+            token_ids=token_ids,
+            rate=rate,
+            seed=seed,
+        )
+        report = EmbeddingReport.of(_embedded(target, texts, amount, warmup))
     else:
-        console = Console(width=None if sys.stdout.isatty() else 120)
-        for table in report.tables():
-            console.print(table)
-        if json_file is not None:
-            json_file.write_text(json.dumps(report.as_json(), indent=2) + "\n", encoding="utf-8")
+        kind: Endpoint = "chat" if endpoint == "chat" else "completions"
+        workload = Workload(
+            model=model or "",
+            input_tokens=max(input_tokens, shared_prefix + 1),
+            output_tokens=output_tokens,
+            spread=spread,
+            shared_tokens=shared_prefix,
+            token_ids=token_ids,
+            rate=rate,
+            endpoint=kind,
+            ignores_eos=ignore_eos,
+            seed=seed,
+        )
+        is_goal = goodput_ttft is not None or goodput_itl is not None
+        goal = Goal(_seconds(goodput_ttft), _seconds(goodput_itl)) if is_goal else None
+        report = Report.of(_answered(target, workload, amount, warmup), goal)
+    told(report, json_file)
     raise typer.Exit(0 if report.succeeded else SERVER_FAILED)
 
 
-def _run(target: Target, workload: Workload, amount: Amount, warmup: int) -> Collected:
-    import uvloop
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-    )
+def _answered(
+    target: Target, workload: Workload, amount: Amount, warmup: int
+) -> Collected[TimedAnswer]:
+    from llmserve.bench.load import Load, first_model, takes_ignore_eos
 
-    from llmserve.bench.load import Collected, Load, first_model, takes_ignore_eos
+    async def prepared(on_answer: Callable[[TimedAnswer], None]) -> Load[TimedAnswer]:
+        wanted = workload
+        if not wanted.model:
+            wanted = replace(wanted, model=await first_model(target))
+        if wanted.ignores_eos and not await takes_ignore_eos(target, wanted):
+            typer.echo(
+                "the server refuses ignore_eos: answers may be shorter than asked for", err=True
+            )
+            wanted = replace(wanted, ignores_eos=False)
+        if warmup:
+            first = replace(wanted, seed=wanted.seed + 1_000_003, rate=None, spread=0.0)
+            warm = await Load(target, first, replace(amount, requests=warmup, seconds=None)).run()
+            if tokens := warm.answers[0].prompt_tokens:
+                wanted = wanted.calibrated(tokens)
+        return Load(target, wanted, amount, on_answer)
 
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
-               TimeElapsedColumn())  # fmt: skip
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
-        task = bar.add_task("requests", total=amount.requests)
-        load: Load | None = None
+    return measured(amount, prepared)
 
-        async def run() -> None:
-            nonlocal load
-            wanted = workload
-            if not wanted.model:
-                wanted = replace(wanted, model=await first_model(target))
-            if wanted.ignores_eos and not await takes_ignore_eos(target, wanted):
-                console.print(
-                    "the server refuses ignore_eos: answers may be shorter than asked for"
-                )
-                wanted = replace(wanted, ignores_eos=False)
-            if warmup:
-                first = replace(wanted, seed=wanted.seed + 1_000_003, rate=None, spread=0.0)
-                warm = await Load(
-                    target, first, replace(amount, requests=warmup, seconds=None)
-                ).run()
-                if tokens := warm.answers[0].prompt_tokens:
-                    wanted = wanted.calibrated(tokens)
-            load = Load(target, wanted, amount, lambda answer: bar.advance(task))
-            await load.run()
 
-        with contextlib.suppress(KeyboardInterrupt):
-            uvloop.run(run())
-    return load.collected if load is not None else Collected()
+def _embedded(
+    target: Target, workload: EmbeddingWorkload, amount: Amount, warmup: int
+) -> Collected[TimedEmbeddings]:
+    from llmserve.bench.load import Load, first_model
+
+    async def prepared(on_answer: Callable[[TimedEmbeddings], None]) -> Load[TimedEmbeddings]:
+        wanted = workload
+        if not wanted.model:
+            wanted = replace(wanted, model=await first_model(target, "embeddings"))
+        if warmup:
+            first = wanted.of_one_length()
+            warm = await Load(target, first, replace(amount, requests=warmup, seconds=None)).run()
+            if tokens := warm.answers[0].tokens:
+                wanted = wanted.calibrated(tokens)
+        return Load(target, wanted, amount, on_answer)
+
+    return measured(amount, prepared)
+
+
+def _refuse(context: typer.Context, names: tuple[str, ...], embeddings: bool) -> None:
+    """Refuse options that were given and mean nothing."""
+    for name in names:
+        source = context.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            raise typer.BadParameter(
+                f"means nothing {'with' if embeddings else 'without'} --embeddings",
+                param_hint=f"--{name.replace('_', '-')}",
+            )
 
 
 def _seconds(milliseconds: float | None) -> float | None:

@@ -13,7 +13,7 @@ class ModelsSettings(BaseModel):
     """Which models there are, and which of them stay loaded."""
 
     models: Words = Field(
-        ("demo",),
+        ("demo", "demo-embedding"),
         description="Models to serve: names under `models_dir`, paths, or hub ids. "
         "The first is the default. May be empty (`[]`) beside `models_on_demand`. With `:adapter` "
         "after it, that adapter is loaded at start, too.",

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from openai_server import OpenAIServer, openai_server, refusal, words
+from openai_server import OpenAIServer, embeddings, openai_server, refusal, words
 from typer.testing import CliRunner
 
 from llmserve.cli.main import app
@@ -88,3 +88,45 @@ def test_prompts_may_be_token_ids_where_the_endpoint_takes_them(server: OpenAISe
     code, output = invoke(server.url, "--endpoint", "chat", "--token-ids", "500")
     assert code == 2
     assert "only completions" in output
+
+
+def test_embeddings_are_asked_in_texts_of_many_lengths(
+    server: OpenAIServer, tmp_path: Path
+) -> None:
+    server.script = lambda body: embeddings(body, [1.0])
+    server.models = [{"id": "chats"}, {"id": "embeds", "capabilities": ["embeddings"]}]
+    file = tmp_path / "report.json"
+    arguments = ("-n", "6", "-c", "2", "--inputs", "3", "--longest", "40", "--json", str(file))
+    code, output = invoke(server.url, "--embeddings", *arguments)
+    assert code == 0, output
+    assert "6 of 6" in output
+    assert json.loads(file.read_text())["inputs"] == 18
+    warm, *asked = server.asked
+    assert len(warm["input"]) == 1
+    assert len(asked) == 6
+    assert {body["model"] for body in server.asked} == {"embeds"}
+    assert all(8 <= len(text.split()) <= 40 for body in asked for text in body["input"])
+
+
+def test_a_server_without_embeddings_is_exit_code_1(server: OpenAIServer) -> None:
+    server.script = lambda body: refusal(404, "not_found")
+    code, output = invoke(server.url, "--embeddings", "-n", "2")
+    assert code == 1
+    assert "status 404 not_found" in output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--embeddings", "--output-tokens", "5"), "--output-tokens"),
+        (("--embeddings", "--no-ignore-eos"), "--ignore-eos"),
+        (("--longest", "9"), "--longest"),
+        (("--embeddings", "--shortest", "9", "--longest", "8"), "--shortest"),
+    ],
+)
+def test_options_that_mean_nothing_are_refused_by_name(
+    arguments: tuple[str, ...], words: str
+) -> None:
+    code, output = invoke("http://127.0.0.1:9", *arguments)
+    assert code == 2
+    assert words in output

@@ -35,12 +35,24 @@ def words(count: int, *, usage: bool = True, ends: bool = True) -> list[bytes]:
     return events
 
 
+def whole(body: bytes) -> bytes:
+    return b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
+
+
+def embeddings(body: dict[str, Any], vector: list[float] | str) -> bytes:
+    """The same embedding for each input; a word is a token."""
+    data = [{"index": i, "embedding": vector} for i in range(len(body["input"]))]
+    tokens = sum(len(text.split()) for text in body["input"])
+    return whole(json.dumps({"data": data, "usage": {"prompt_tokens": tokens}}).encode())
+
+
 class OpenAIServer:
     """Answers by `script`; keeps what it was asked, and how many connections it saw."""
 
     def __init__(self, script: Script) -> None:
         self.script = script
         self.asked: list[dict[str, Any]] = []
+        self.models: list[dict[str, Any]] = [{"id": "first"}, {"id": "second"}]
         self.connections = 0
         self.url = ""
 
@@ -56,10 +68,7 @@ class OpenAIServer:
                 )
                 body = await reader.readexactly(length)
                 if head.startswith("GET /v1/models"):
-                    listed = json.dumps({"data": [{"id": "first"}, {"id": "second"}]}).encode()
-                    writer.write(
-                        b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(listed), listed)
-                    )
+                    writer.write(whole(json.dumps({"data": self.models}).encode()))
                     continue
                 self.asked.append(json.loads(body))
                 answer = self.script(self.asked[-1])

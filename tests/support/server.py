@@ -16,6 +16,7 @@ import httpx
 from programs import environment, started
 
 DEMO = Path(__file__).parents[2] / "models" / "demo"
+DEMO_EMBEDDING = DEMO.with_name("demo-embedding")
 START_SECONDS = 90.0
 STOP_SECONDS = 40.0
 

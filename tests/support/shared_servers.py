@@ -27,7 +27,8 @@ FILES: Final[Mapping[tuple[str, ...], tuple[str, ...]]] = {
     ),
     ("demo",): (
         "cli/test_conversation.py", "deploy/test_nginx.py", "doctor/test_examination.py",
-        "e2e/test_crowd.py", "e2e/test_demo_tools.py", "e2e/test_docs_page.py",
+        "e2e/test_crowd.py", "e2e/test_demo_embedding.py", "e2e/test_demo_tools.py",
+        "e2e/test_docs_page.py",
         "e2e/test_gateway.py", "e2e/test_playground.py", "e2e/test_road.py",
     ),
     ("plain", "guarded", "strict"): (

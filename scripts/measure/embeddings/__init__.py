@@ -1,0 +1,1 @@
+"""How many texts a second become embeddings, beside other servers."""
