@@ -126,7 +126,7 @@ def running_demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     from server import DEMO, running_server
 
     with running_server(
-        tmp_path_factory.mktemp("demo"), DEMO, max_waiting=512, log_level="DEBUG"
+        tmp_path_factory.mktemp("demo"), DEMO, is_fork=False, max_waiting=512, log_level="DEBUG"
     ) as running:
         yield running
 
@@ -149,7 +149,7 @@ def plain(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Iterato
     threaded = folder / "threaded"
     shutil.copytree(tiny_model, threaded)
     (threaded / "model.toml").write_text('engine = "threaded"\n')
-    with running_server(folder, tiny_model, threaded) as running:
+    with running_server(folder, tiny_model, threaded, is_fork=False) as running:
         yield running
 
 
