@@ -32,8 +32,8 @@ os.environ["SSL_CERT_DIR"] = str(TESTS)
 
 SLOW: Final = (
     # Servers and commands are started.
-    "cli/test_conversation.py", "cli/test_imports.py", "clients/", "deploy/", "doctor/", "e2e/",
-    "scripts/test_warm.py", "workers/test_imports.py",
+    "cli/test_cli.py", "cli/test_conversation.py", "cli/test_imports.py", "clients/", "deploy/",
+    "doctor/", "e2e/", "scripts/test_warm.py", "workers/test_imports.py",
     # Kernels are compiled, or whole models computed, case by case.
     "engines/batching/compute/test_batch.py",
     "engines/batching/compute/test_cuda_build.py",
@@ -51,6 +51,9 @@ SLOW: Final = (
     "engines/threaded/test_pinned_prefixes.py",
     "engines/threaded/test_warming.py",
     "engines/weights/test_recommended.py",
+    # Hours of a box are simulated, or of a scheduler; Ray is imported.
+    "engines/batching/schedule/test_random.py", "scripts/test_simulation.py",
+    "workers/test_ray_serve.py",
     # Downloads, whole tokenizers, workers that take their time to leave.
     "registry/test_frozen_heap.py", "registry/test_hub.py", "registry/test_memory_of_models.py",
     "scripts/test_demo_documents.py", "scripts/test_gpu_contact.py", "scripts/test_headline.py",
