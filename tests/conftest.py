@@ -32,8 +32,8 @@ os.environ["SSL_CERT_DIR"] = str(TESTS)
 
 SLOW: Final = (
     # Servers and commands are started.
-    "cli/test_conversation.py", "cli/test_imports.py", "clients/", "deploy/", "doctor/", "e2e/",
-    "scripts/test_warm.py", "workers/test_imports.py",
+    "cli/test_cli.py", "cli/test_conversation.py", "cli/test_imports.py", "clients/", "deploy/",
+    "doctor/", "e2e/", "scripts/test_warm.py", "workers/test_imports.py",
     # Kernels are compiled, or whole models computed, case by case.
     "engines/batching/compute/test_batch.py",
     "engines/batching/compute/test_cuda_build.py",
@@ -51,6 +51,9 @@ SLOW: Final = (
     "engines/threaded/test_pinned_prefixes.py",
     "engines/threaded/test_warming.py",
     "engines/weights/test_recommended.py",
+    # Hours of a box are simulated, or of a scheduler; Ray is imported.
+    "engines/batching/schedule/test_random.py", "scripts/test_simulation.py",
+    "workers/test_ray_serve.py",
     # Downloads, whole tokenizers, workers that take their time to leave.
     "registry/test_frozen_heap.py", "registry/test_hub.py", "registry/test_memory_of_models.py",
     "scripts/test_demo_documents.py", "scripts/test_demo_embedding.py",
@@ -128,7 +131,7 @@ def running_demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
     folder = tmp_path_factory.mktemp("demo")
     with running_server(
-        folder, DEMO, DEMO_EMBEDDING, max_waiting=512, log_level="DEBUG"
+        folder, DEMO, DEMO_EMBEDDING, is_fork=False, max_waiting=512, log_level="DEBUG"
     ) as running:
         yield running
 
@@ -151,7 +154,7 @@ def plain(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Iterato
     threaded = folder / "threaded"
     shutil.copytree(tiny_model, threaded)
     (threaded / "model.toml").write_text('engine = "threaded"\n')
-    with running_server(folder, tiny_model, threaded) as running:
+    with running_server(folder, tiny_model, threaded, is_fork=False) as running:
         yield running
 
 

@@ -132,7 +132,6 @@ def test_models_lists_folders_and_tells_of_a_bad_manifest(tiny_model: Path, tmp_
     assert "did you mean 'dtype'" in done.stderr
 
 
-@pytest.mark.slow
 def test_generate_streams_one_prompt_to_stdout(
     tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -151,7 +150,6 @@ def test_generate_streams_one_prompt_to_stdout(
     assert asked[0][1] == "hello"
 
 
-@pytest.mark.slow
 def test_generate_tells_of_a_broken_model(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
     done = llmserve("generate", "-m", str(tmp_path), "hello", cwd=tmp_path)
@@ -159,7 +157,6 @@ def test_generate_tells_of_a_broken_model(tmp_path: Path) -> None:
     assert "cannot be loaded" in done.stderr
 
 
-@pytest.mark.slow
 def test_pull_says_what_the_hub_said(tmp_path: Path) -> None:
     with running_hub() as hub:
         hub.repositories["org/name"] = {"config.json": b"{}", "model.safetensors": b"w" * 1000}
@@ -172,7 +169,6 @@ def test_pull_says_what_the_hub_said(tmp_path: Path) -> None:
     assert (tmp_path / "models" / "name" / "model.safetensors").stat().st_size == 1000
 
 
-@pytest.mark.slow
 def test_chat_streams_answers_and_survives_errors(
     plain: Server, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -45,7 +45,7 @@ def test_a_quota_bounds_threads_cache_and_preflight(tiny_model: Path, tmp_path: 
     engines = by_each_engine(tiny_model, tmp_path)
     with (
         limited(processors=1.5, memory_bytes=most),
-        running_server(tmp_path, *engines, max_running=1) as server,
+        running_server(tmp_path, *engines, is_fork=False, max_running=1) as server,
     ):
         log = server.log
     assert len(re.findall(r"1 at once, 1 CPU threads", log)) == len(engines)

@@ -70,7 +70,8 @@ def running_gateway(
     (folder / "far").mkdir()
     urls = json.dumps([running_demo.url + "/v1", own_back.url])
     (folder / "far" / "model.toml").write_text(MANIFEST.format(urls=urls))
-    with running_server(folder, "./far", max_waiting=512, api_keys="k") as front:
+    settings = {"max_waiting": 512, "api_keys": "k"}
+    with running_server(folder, "./far", is_fork=False, **settings) as front:
         yield Gateway(front, (running_demo, own_back))
         assert "Traceback" not in front.log
 

@@ -24,7 +24,7 @@ def front(tmp_path_factory: pytest.TempPathFactory, guarded: Server) -> Iterator
     (folder / "far").mkdir()
     (folder / "far" / "model.toml").write_text(MANIFEST.format(address=guarded.grpc_address))
     (folder / "far" / "key").write_text("k1\n")
-    with running_server(folder, "./far") as running:
+    with running_server(folder, "./far", is_fork=False) as running:
         yield running
         assert "Traceback" not in running.log
 

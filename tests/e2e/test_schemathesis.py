@@ -27,7 +27,7 @@ def test_no_request_of_the_schema_is_a_server_error(tiny_model: Path, tmp_path: 
     with running_server(
         tmp_path,
         tiny_model,
-        request_timeout_seconds=0.2,
+        request_timeout_seconds=0.05,  # most of what is made up is a long answer
         responses_store=tmp_path / "r.db",
         jobs_dir=tmp_path / "jobs",
     ) as server:

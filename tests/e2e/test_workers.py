@@ -135,7 +135,7 @@ def test_a_rolling_restart_drops_no_request(pair: Server) -> None:
 def test_sigterm_under_load_cuts_no_stream_without_a_word(tiny_model: Path, tmp_path: Path) -> None:
     async def test() -> None:
         settings = {"workers": 2, "drain_timeout_seconds": 0.5, "max_running": 2}
-        with running_server(tmp_path, tiny_model, **settings) as server:
+        with running_server(tmp_path, tiny_model, is_fork=False, **settings) as server:
             await until(lambda: len(pids(server)) == 2)
             async with Crowd(server.url, 16, max_tokens=300) as crowd:
                 await crowd.until(4)

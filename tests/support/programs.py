@@ -6,8 +6,9 @@ import contextlib
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 COMMAND_SECONDS = 100.0
 
@@ -42,10 +43,11 @@ def started(
     cwd: Path | None = None,
     env: dict[str, str] | None = None,
     stop_seconds: float = 20.0,
+    popen: Callable[..., Any] = subprocess.Popen,
 ) -> Iterator[subprocess.Popen[bytes]]:
     """A program that runs beside the test and prints to a file; stopped at the end."""
     with log.open("wb") as sink:
-        process = subprocess.Popen(
+        process = popen(
             [str(word) for word in command],
             cwd=cwd,
             env=env,

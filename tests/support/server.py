@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import forked
 import httpx
 from programs import environment, started
 
@@ -118,15 +119,20 @@ def running_server(
     *models: str | Path,
     wait: bool = True,
     state: Path | None = None,
+    is_fork: bool = True,
     **settings: object,
 ) -> Iterator[Server]:
     """`llmserve serve` with these models and settings, stopped at the end. `state` is the folder
-    of its run directory, by default one below `tmp_path`."""
+    of its run directory, by default one below `tmp_path`. One that is no fork, nor its workers,
+    imports everything itself, which takes a core five seconds for each process."""
     port = free_port()
     env = environment(**settings) | {"XDG_STATE_HOME": str(state or tmp_path / "state")}
     log = tmp_path / "server.log"
     command = (sys.executable, "-m", "llmserve", "serve", *models, "--port", port)
-    with started(command, log, cwd=tmp_path, env=env, stop_seconds=STOP_SECONDS) as process:
+    popen = forked.popen if is_fork else subprocess.Popen
+    with started(
+        command, log, cwd=tmp_path, env=env, stop_seconds=STOP_SECONDS, popen=popen
+    ) as process:
         server = Server(process, port, log)
         if wait:
             server.wait_until("/health/ready", 200)

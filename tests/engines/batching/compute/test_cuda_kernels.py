@@ -63,12 +63,13 @@ class Case:
     batch: Batch
     query: torch.Tensor
 
-    def check(self, attention: CudaAttention, variant: Variant) -> None:
+    def check(self, attention: CudaAttention, variant: Variant) -> torch.Tensor:
         expected = TorchAttention().attend(self.cache, 0, self.batch, self.query, variant)
         actual = attention.attend(self.cache, 0, self.batch, self.query, variant)
         assert actual.dtype == expected.dtype
         tolerance = TOLERANCE[expected.dtype]
         torch.testing.assert_close(actual, expected, rtol=tolerance, atol=tolerance)
+        return actual
 
 
 def make_case(
@@ -184,9 +185,7 @@ def test_a_row_without_context_gets_zeros_and_disturbs_nobody(
         head_dim=64,
     )
     variant = make_variant({"sinks": sinks}, case.query)
-    attention = make_attention(device, processors)
-    case.check(attention, variant)
-    result = attention.attend(case.cache, 0, case.batch, case.query, variant)
+    result = case.check(make_attention(device, processors), variant)
     assert not result[[1, 3]].any()
 
 
@@ -207,9 +206,7 @@ def test_what_pads_a_graph_with_prompts_gets_zeros_and_disturbs_nobody(
     batch = dataclasses.replace(case.batch, max_query=127, prefill_context=None)
     case = dataclasses.replace(case, batch=batch)
     variant = make_variant(options, case.query)
-    attention = make_attention(device, 4)
-    case.check(attention, variant)
-    result = attention.attend(case.cache, 0, batch, case.query, variant)
+    result = case.check(make_attention(device, 4), variant)
     assert not result[1].any()
     assert not result[-70:].any()
 
