@@ -158,7 +158,7 @@ def _transformer(weights: Path, folder: Path) -> tuple[int | None, bool]:
     task = config.get("transformer_task", "feature-extraction")
     if task != "feature-extraction":
         raise _unsupported(f"its Transformer has the task {task!r}")
-    text = config.get("modality_config", {}).get("text")
+    text = (config.get("modality_config") or {}).get("text")
     if text is not None and (text.get("method"), text.get("method_output_name")) != (
         "forward", "last_hidden_state",
     ):  # fmt: skip
