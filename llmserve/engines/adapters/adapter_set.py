@@ -6,17 +6,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final
 
 from loguru import logger
 
 from llmserve.domain import AdapterInfo, AdapterSpec, Failed, GenerationRequest
 from llmserve.engines.adapters.pace import Pace
 from llmserve.engines.adapters.segment import NO_ADAPTER
+from llmserve.engines.own_thread import on_own_thread
 from llmserve.errors import InvalidRequest, LLMServeError, ModelUnloaded, OutOfMemory
 
 if TYPE_CHECKING:
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
 _ids: Final = itertools.count(NO_ADAPTER + 1)
 """Of this process: one that is loaded anew is another one."""
-
-T = TypeVar("T")
 
 
 @dataclass(slots=True, eq=False)
@@ -52,6 +50,7 @@ class AdapterSet:
         self._max_rank = max_rank
         self._residents: dict[str, _Resident] = {}
         self._coming: set[str] = set()
+        self._is_closed = False
 
     @property
     def infos(self) -> tuple[AdapterInfo, ...]:
@@ -76,6 +75,10 @@ class AdapterSet:
                 f"model {self._model!r} has no adapter {name!r} loaded; loaded are: {there}",
                 param="model",
             )
+
+    def close(self) -> None:
+        """The model goes: what is on its way is not taken any more."""
+        self._is_closed = True
 
     def begin(self, job: Job) -> bool:
         """Take the job's adapter for it, until `end`. A job whose adapter was unloaded meanwhile
@@ -110,6 +113,7 @@ class AdapterSet:
         Raises:
             InvalidRequest: it is there already, or cannot be served; says why.
             OutOfMemory: there is no room for one more.
+            ModelUnloaded: the model was closed meanwhile.
         """
         if spec.name in self._residents or spec.name in self._coming:
             raise InvalidRequest(
@@ -144,10 +148,16 @@ class AdapterSet:
         await asyncio.shield(resident.leaving)
 
     async def _load(self, spec: AdapterSpec, folder: Path, host: AdapterHost) -> _Resident:
-        info, prepared = await _aside(self._model, lambda: self._prepare(spec, folder, host))
+        info, prepared = await on_own_thread(
+            f"adapter-{self._model}",
+            lambda: self._prepare(spec, folder, host),
+            _compute_alone,
+        )
         resident = _Resident(info, next(_ids))
         try:
             await host.attach(resident.id, prepared)
+            if self._is_closed:
+                raise ModelUnloaded(f"model {self._model!r} was unloaded meanwhile")
         except BaseException:
             with contextlib.suppress(LLMServeError):
                 await host.detach(resident.id)
@@ -195,12 +205,8 @@ class AdapterSet:
         return None if resident is None or resident.leaving is not None else resident
 
 
-async def _aside(model: str, work: Callable[[], T]) -> T:
-    """On a thread for this alone, which computes by itself: steps have the other processors."""
+def _compute_alone() -> None:
+    """Steps have the other processors."""
     import torch
 
-    thread = ThreadPoolExecutor(1, f"adapter-{model}", lambda: torch.set_num_threads(1))
-    try:
-        return await asyncio.get_running_loop().run_in_executor(thread, work)
-    finally:
-        thread.shutdown(wait=False)
+    torch.set_num_threads(1)

@@ -49,6 +49,7 @@ from llmserve.engines.failure import release_memory
 from llmserve.engines.job import Job
 from llmserve.engines.memory_share import MemoryShare
 from llmserve.engines.options import EngineOptions
+from llmserve.engines.own_thread import on_own_thread
 from llmserve.engines.prefix import beginning, why_unkept
 from llmserve.engines.preparation import PreparationPool, older
 from llmserve.engines.private_job import private_job, unloaded
@@ -90,7 +91,6 @@ class BatchingEngine(Generator):
         self._num_threads = options.threads()
         self._why = why
         self._prompts = PreparationPool(spec.name)
-        self._vocab = loaded.vocab  # asked now: kernels that pack the weights leave none to count
         vocabulary = Vocabulary(loaded.tokenizer, self._vocab, loaded.eos_ids)
         self._compiler = ConstraintCompiler(spec.name, vocabulary)
         self._computation: ModelComputation | None = None
@@ -241,6 +241,7 @@ class BatchingEngine(Generator):
     async def close(self) -> None:
         """Cancel what runs, wait for the thread, drop the model."""
         self._is_closing = True
+        self.adapter_set.close()
         self._prompts.close(unloaded(self._spec.name))
         self._compiler.close(unloaded(self._spec.name))
         if self._loop is not None:
@@ -255,11 +256,7 @@ class BatchingEngine(Generator):
     async def _aside(self, work: Callable[..., T], *arguments: Any) -> T:
         """On a thread for this alone: an operator's prompt goes through the chat template, too.
         That may loop, and nothing else must wait for it."""
-        thread = ThreadPoolExecutor(1, f"generate-warm-{self._spec.name}")
-        try:
-            return await asyncio.get_running_loop().run_in_executor(thread, work, *arguments)
-        finally:
-            thread.shutdown(wait=False)
+        return await on_own_thread(f"generate-warm-{self._spec.name}", partial(work, *arguments))
 
     def _let_go(self) -> None:
         """Drop the model and all that knows it: engine and loop know each other."""
@@ -327,7 +324,11 @@ class BatchingEngine(Generator):
             clock=awake_clock,
             on_step=partial(options.on_step, self._spec.name),
         )
-        self.adapter_host = LoopAdapters(self._model.model, computation.adapters, self._loop)
+        self.adapter_host = LoopAdapters(
+            self._model.model,
+            computation.adapters,
+            lambda work: self._call(lambda scheduler: work()),
+        )
         self._thread = asyncio.ensure_future(loop.run_in_executor(self._pool, self._loop.run))
         self._thread.add_done_callback(partial(_refuse_rest, self._loop))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any, Final
 
@@ -10,7 +10,6 @@ from llmserve.engines.adapters.adapter import Adapter, Layers
 from llmserve.engines.adapters.hooks import linear_layers
 from llmserve.engines.adapters.pace import Pause
 from llmserve.engines.batching.compute.step_adapters import StepAdapters
-from llmserve.engines.batching.loop import StepLoop
 
 EXPERTS: Final = "experts"
 """In names of layers that see only those tokens of a step that are routed to them."""
@@ -18,15 +17,20 @@ ROUTED: Final = "experts take no adapters in a batch; set engine to threaded"
 
 
 class LoopAdapters:
-    """Implements `AdapterHost`."""
+    """Implements `AdapterHost`; `between_steps` runs something on the thread that computes."""
 
-    def __init__(self, model: Any, adapters: StepAdapters, loop: StepLoop[Any, Any]) -> None:
+    def __init__(
+        self,
+        model: Any,
+        adapters: StepAdapters,
+        between_steps: Callable[[Callable[[], None]], Awaitable[None]],
+    ) -> None:
         self._layers = {
             name: replace(shape, refusal=ROUTED) if EXPERTS in name.split(".") else shape
             for name, shape in linear_layers(model).items()
         }
         self._adapters = adapters
-        self._loop = loop
+        self._between_steps = between_steps
 
     def layers(self) -> Layers:
         return self._layers
@@ -35,9 +39,7 @@ class LoopAdapters:
         return self._adapters.prepare(adapter, pause)
 
     async def attach(self, adapter_id: int, prepared: Any) -> None:
-        await asyncio.wrap_future(
-            self._loop.call(lambda: self._adapters.attach(adapter_id, prepared))
-        )
+        await self._between_steps(lambda: self._adapters.attach(adapter_id, prepared))
 
     async def detach(self, adapter_id: int) -> None:
-        await asyncio.wrap_future(self._loop.call(lambda: self._adapters.detach(adapter_id)))
+        await self._between_steps(lambda: self._adapters.detach(adapter_id))

@@ -210,6 +210,7 @@ class ThreadedEngine(Generator):
     async def close(self) -> None:
         """Cancel what runs, loading included, wait for the threads, drop the model."""
         self._is_closing = True
+        self.adapter_set.close()
         self._prompts.close(unloaded(self._spec.name))
         if self._compiler is not None:
             self._compiler.close(unloaded(self._spec.name))

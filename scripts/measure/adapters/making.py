@@ -14,19 +14,19 @@ from llmserve.engines.adapters.hooks import linear_layers
 MODULES = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
 
-def make_adapter(base: Path, folder: Path, rank: int, seed: int) -> Path:
-    """One that changes all linear layers of a model of Llama's kind."""
+def make_adapter(base: Path, folder: Path, rank: int, seed: int, size: float = 1 / 64) -> Path:
+    """One that changes all linear layers of a model of Llama's kind, by numbers of this size."""
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(base))
     source = torch.Generator().manual_seed(seed)
     tensors = {}
     for name, shape in linear_layers(model).items():
         if name.endswith(MODULES):
-            for part, size in (
+            for part, sizes in (
                 ("A", (rank, shape.in_features)),
                 ("B", (shape.out_features, rank)),
             ):
-                numbers = torch.randn(size, generator=source) / 64
+                numbers = torch.randn(sizes, generator=source) * size
                 tensors[f"base_model.model.{name}.lora_{part}.weight"] = numbers
     folder.mkdir()
     save_file(tensors, folder / "adapter_model.safetensors")

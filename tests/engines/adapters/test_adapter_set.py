@@ -147,6 +147,24 @@ def test_a_load_that_is_cancelled_keeps_nothing(adapters: AdapterSet, tmp_path: 
     run(test)
 
 
+def test_a_model_that_is_closed_takes_what_comes_no_more(
+    adapters: AdapterSet, tmp_path: Path
+) -> None:
+    async def test() -> None:
+        host = Host()
+        host.may_attach.clear()
+        loading = asyncio.create_task(adapters.load(*spec("a", write_adapter(tmp_path)), host))
+        await host.waits.wait()
+        adapters.close()
+        host.may_attach.set()
+        with pytest.raises(ModelUnloaded):
+            await loading
+        assert not host.attached
+        assert adapters.infos == ()
+
+    run(test)
+
+
 def test_unloading_waits_for_those_that_run_and_takes_no_more(
     adapters: AdapterSet, tmp_path: Path
 ) -> None:

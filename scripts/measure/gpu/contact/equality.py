@@ -121,7 +121,7 @@ def small_engine(spec: ModelSpec, path: Path) -> Generator:
     )
 
 
-async def answer(engine: Generator, prompt: list[int]) -> list[int]:
+async def answer(engine: Generator, prompt: list[int], adapter: str | None = None) -> list[int]:
     """The greedy tokens that an engine gives.
 
     Raises:
@@ -130,7 +130,11 @@ async def answer(engine: Generator, prompt: list[int]) -> list[int]:
     mailbox = Mailbox(asyncio.get_running_loop())
     done = asyncio.Event()
     task = TokenTask(
-        request_id="contact", prompt_ids=tuple(prompt), sampling=GREEDY, max_tokens=NEW_TOKENS
+        request_id="contact",
+        prompt_ids=tuple(prompt),
+        sampling=GREEDY,
+        max_tokens=NEW_TOKENS,
+        adapter=adapter,
     )
     engine.start(Job(task, mailbox, on_done=done.set))
     token_ids: list[int] = []

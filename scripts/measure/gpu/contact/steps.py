@@ -10,6 +10,7 @@ EQUALITY_SHARES: Final = 4
 KERNEL_TESTS: Final = "tests/engines/batching/compute/test_cuda_kernels.py"
 GRAPH_TESTS: Final = "tests/engines/batching/compute/test_cuda_graphs.py"
 PROMPT_GRAPH_TESTS: Final = "tests/engines/batching/compute/test_cuda_prompt_graphs.py"
+ADAPTER_TESTS: Final = "tests/engines/batching/compute/test_cuda_low_rank.py"
 
 
 def all_steps() -> list[Step]:
@@ -25,6 +26,8 @@ def all_steps() -> list[Step]:
         _tests("prompt-graphs", PROMPT_GRAPH_TESTS, ""),
         Step("capture-bfloat16", _module("capture"), 120),
         Step("restricted", _module("restricted"), 90),
+        Step("adapters", _module("adapters"), 120),
+        _tests("adapter-kernels", ADAPTER_TESTS, ""),
         Step("recompilation", _module("recompilation"), 90),
         Step("turnover", _module("turnover"), 90, is_alone=True),  # it measures free memory
         _costs("qwen3-0.6b"),
