@@ -3,123 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 from bounded import run
-from fake_engine import AdaptingEngine, FakeEngine
+from fake_engine import FakeEngine
+from registry.adapter_shelf import begun, nobody_is_cut, shelf
 
 from llmserve.domain import AdapterSpec, ModelSpec
 from llmserve.errors import (
-    ConfigurationError,
     InvalidRequest,
-    LLMServeError,
     ModelBroken,
     ModelLoading,
     ModelUnloaded,
-    NotReady,
     OutOfMemory,
 )
-from llmserve.registry.adapter_loader import AdapterLoader
-from llmserve.registry.load_policy import LoadPolicy
-from llmserve.registry.loader import Loader
-from llmserve.registry.registry import Registry
-from llmserve.registry.served import ModelStatus, ServedModel
-from llmserve.registry.served_adapter import ServedAdapter
-
-
-def fetched(spec: AdapterSpec) -> Path:
-    if spec.path is None:
-        raise ConfigurationError(f"the hub has no {spec.hub_id}")
-    return spec.path
-
-
-def nobody_is_cut(adapter: ServedAdapter, error: LLMServeError) -> None:
-    raise AssertionError(f"{adapter.name} was cut short: {error}")
-
-
-@dataclass
-class Shelf:
-    """A base with adapters a, b, …, of which so many are loaded at once."""
-
-    registry: Registry
-    loader: Loader
-    engines: list[AdaptingEngine] = field(default_factory=list)
-
-    @property
-    def model(self) -> ServedModel:
-        return self.registry.find("base")
-
-    @property
-    def engine(self) -> AdaptingEngine:
-        return self.engines[-1]
-
-    def adapter(self, name: str) -> ServedAdapter:
-        return self.model.adapters[name]
-
-    @property
-    def loaded(self) -> list[str]:
-        names = [a.spec.name for a in self.model.adapters.values() if a.info is not None]
-        assert set(names) == set(self.engine.loaded)
-        return names
-
-    async def acquire(self, name: str, timeout: float = 30.0) -> ServedAdapter:
-        adapter = self.adapter(name)
-        await self.loader.adapters.acquire(self.model, adapter, timeout)
-        return adapter
-
-    async def unload(self, name: str) -> None:
-        await self.loader.adapters.unload(self.model, self.adapter(name), nobody_is_cut)
-
-
-@contextlib.asynccontextmanager
-async def shelf(
-    names: str = "abc",
-    *,
-    most: int = 2,
-    patience: float = 30.0,
-    pinned: Sequence[str] = (),
-    initial: str = "",
-    on_demand: bool = False,
-    problems: Mapping[str, str] | None = None,
-) -> AsyncIterator[Shelf]:
-    specs = [AdapterSpec(n, path=Path("/x") / n, is_initial=n in initial) for n in names]
-    base = ModelSpec("base", aliases=("nick",), adapters=tuple(specs))
-    registry = Registry(
-        [] if on_demand else [base], on_demand=[base] if on_demand else [], pinned=pinned
-    )
-    told = problems or {}
-    adapters = AdapterLoader(
-        registry,
-        fetched,
-        inspect=lambda spec: told.get(spec.name),
-        most=most,
-        unload_seconds=patience,
-    )
-    engines: list[AdaptingEngine] = []
-
-    def build(spec: ModelSpec) -> AdaptingEngine:
-        engines.append(AdaptingEngine())
-        return engines[-1]
-
-    loader = Loader(registry, build, policy=LoadPolicy(unload_seconds=patience), adapters=adapters)
-    made = Shelf(registry, loader, engines)
-    loader.start()
-    await loader.loaded()
-    yield made
-    await loader.close()
-    for model in registry.models:
-        assert all(adapter.info is None for adapter in model.adapters.values())
-        assert not any(adapter.open_leases for adapter in model.adapters.values())
-
-
-async def begun(engine: AdaptingEngine, name: str) -> None:
-    async with asyncio.timeout(10):
-        while name not in engine.began:
-            await asyncio.sleep(0)
+from llmserve.registry.served import ModelStatus
 
 
 def test_a_broken_adapter_says_why_until_it_is_loaded_again_and_breaks_nothing_else() -> None:
@@ -224,100 +123,6 @@ def test_one_load_is_for_all_who_wait_and_a_cancel_is_for_one() -> None:
             assert isinstance(first, asyncio.CancelledError)
             assert others == [s.adapter("a")] * 2
             assert s.engine.began == ["a"]
-
-    run(test)
-
-
-def test_the_least_recently_used_one_makes_room() -> None:
-    async def test() -> None:
-        async with shelf() as s:
-            for name in "aba":
-                with s.registry.lease(s.model, await s.acquire(name)):
-                    pass
-            await s.acquire("c")
-            assert s.loaded == ["a", "c"]
-            assert s.adapter("b").is_on_demand
-            await s.acquire("b")
-
-    run(test)
-
-
-def test_what_one_waited_for_is_not_evicted_before_it_is_used() -> None:
-    async def test() -> None:
-        async with shelf(most=1) as s:
-            used: list[str] = []
-
-            async def use(name: str) -> None:
-                with s.registry.lease(s.model, await s.acquire(name)):
-                    assert s.loaded == [name]
-                    used.append(name)
-                    await asyncio.sleep(0)
-
-            await asyncio.gather(*(use(name) for name in "abcabc"))
-            assert sorted(used) == list("aabbcc")
-
-    run(test)
-
-
-def test_without_a_free_one_a_request_is_told_to_come_again_and_nothing_is_lost() -> None:
-    async def test() -> None:
-        async with shelf(patience=0.01) as s:
-            a, b = await s.acquire("a"), await s.acquire("b")
-            with s.registry.lease(s.model, a), s.registry.lease(s.model, b):
-                with pytest.raises(NotReady, match="in use") as refused:
-                    await s.acquire("c")
-                assert refused.value.retry_after_seconds
-                assert a.status is b.status is ModelStatus.READY
-            await s.acquire("c")
-
-    run(test)
-
-
-def test_the_first_one_that_is_free_makes_room_whichever_it_is() -> None:
-    async def test() -> None:
-        async with shelf() as s:
-            a, b = await s.acquire("a"), await s.acquire("b")
-            with s.registry.lease(s.model, a):
-                with s.registry.lease(s.model, b):
-                    waiting = asyncio.create_task(s.acquire("c"))
-                    async with asyncio.timeout(10):
-                        while a.status is ModelStatus.READY:  # it takes no new requests
-                            await asyncio.sleep(0)
-                await waiting
-                assert s.loaded == ["a", "c"]
-                assert a.status is ModelStatus.READY
-
-    run(test)
-
-
-def test_who_asks_for_one_that_is_to_be_evicted_gets_it_if_it_stays_after_all() -> None:
-    async def test() -> None:
-        async with shelf(most=1, patience=0.2) as s:
-            a = await s.acquire("a")
-            with s.registry.lease(s.model, a):
-                evicting = asyncio.create_task(s.acquire("b"))
-                async with asyncio.timeout(10):
-                    while a.status is ModelStatus.READY:
-                        await asyncio.sleep(0)
-                waiting = asyncio.create_task(s.acquire("a"))
-                with pytest.raises(NotReady, match="in use"):
-                    await evicting
-                assert await waiting is a
-            assert s.engine.began == ["a"]
-            assert s.loaded == ["a"]
-
-    run(test)
-
-
-def test_pinned_ones_stay_and_a_star_pins_all() -> None:
-    async def test() -> None:
-        async with shelf(most=1, pinned=("nick:a",)) as s:
-            await s.acquire("a")
-            with pytest.raises(NotReady, match="pinned"):
-                await s.acquire("b")
-        async with shelf(pinned=("base:*",)) as s:
-            assert all(adapter.is_pinned for adapter in s.model.adapters.values())
-            assert not s.model.is_pinned
 
     run(test)
 
