@@ -19,18 +19,22 @@ PROGRAM: Final = Path(__file__).with_name("fork_server.py")
 OWN: Final = ("LLMSERVE_", "PYTEST_CURRENT_TEST", "XDG_STATE_HOME")
 """Variables that no module looks at when it is imported."""
 
+ENVIRONMENT: Final = dict(os.environ)
+"""Before any test has changed it."""
+
 
 class ForkServer:
     """One for this process, until it ends."""
 
     def __init__(self) -> None:
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self.environment = outer(os.environ)
+        self.environment = outer(ENVIRONMENT)
         with theirs:
             # It ends when the control socket is closed.
-            subprocess.Popen(
+            self._process = subprocess.Popen(
                 [sys.executable, str(PROGRAM), str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],
+                env=ENVIRONMENT,
                 stdin=subprocess.DEVNULL,
             )
 
@@ -48,9 +52,9 @@ def outer(environment: Mapping[str, str]) -> dict[str, str]:
 
 def popen(command: Sequence[str], **options: Any) -> subprocess.Popen[bytes] | ForkedProcess:
     """Like `subprocess.Popen`. The program is a fork if it is one of Python's modules, and its
-    environment the one in which everything was imported."""
+    environment the one in which everything was imported; on Linux only."""
     executable, flag, *_ = command
-    if (executable, flag) == (sys.executable, "-m"):
+    if (sys.platform, executable, flag) == ("linux", sys.executable, "-m"):
         server = the_fork_server()
         if server.environment == outer(options["env"]):
             return ForkedProcess(server, command, **options)
