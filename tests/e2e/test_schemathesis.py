@@ -7,17 +7,22 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 import schemathesis_hooks as hooks
-from server import running_server
+from server import Server, running_server
 
 UNSAFE = r"^/admin/(load|unload|reload|warm|drain|undrain|events)$|^/v1/(un)?load_lora_adapter$"
 """A command that works takes the model away, one that fails is a report of every worker, events
 never end, and adapters may be asked of the hub."""
+NUMBERS = (
+    r"^(/v[12])?/(embed|embeddings|rerank|score|classify|predict|similarity)$|^/api/embed(dings)?$"
+)
+"""Tested apart, as all together would take too long for one test."""
 EXAMPLES_PER_OPERATION = 10
 HOOKS = {"SCHEMATHESIS_HOOKS": hooks.__name__, "PYTHONPATH": str(Path(hooks.__file__).parent)}
 
@@ -31,34 +36,64 @@ def test_no_request_of_the_schema_is_a_server_error(tiny_model: Path, tmp_path: 
         responses_store=tmp_path / "r.db",
         jobs_dir=tmp_path / "jobs",
     ) as server:
-        done = subprocess.run(
-            [
-                str(Path(sys.executable).with_name("schemathesis")),
-                "run",
-                server.url + "/openapi.json",
-                "--checks=not_a_server_error,error_shape",
-                "--mode=all",
-                f"--max-examples={EXAMPLES_PER_OPERATION}",
-                "--phases=examples,coverage,fuzzing",
-                "--request-timeout=30",
-                "--seed=1",
-                "--no-color",
-                f"--exclude-path-regex={UNSAFE}",
-            ],
-            cwd=tmp_path,
-            env=os.environ | HOOKS,
-            capture_output=True,
-            text=True,
-            timeout=520,
-            check=False,
+        left_out = f"{UNSAFE}|{NUMBERS}"
+        check(
+            server,
+            tmp_path,
+            f"--exclude-path-regex={left_out}",
+            lambda path: re.search(left_out, path) is None,
         )
-        assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
-        document = httpx.get(server.url + "/openapi.json").json()
-        operations = [path for path, methods in document["paths"].items() for _ in methods]
-        tested = sum(re.search(UNSAFE, path) is None for path in operations)
-        assert f"Tested: {tested}" in done.stdout, "an operation was left out"
 
-        assert "Traceback" not in server.log
+
+@pytest.mark.timeout(540)
+def test_no_request_for_numbers_is_a_server_error(tmp_path: Path) -> None:
+    from tiny_encoders import save_encoder  # it imports torch
+
+    with running_server(tmp_path, save_encoder(tmp_path / "encoder")) as server:
+        check(
+            server,
+            tmp_path,
+            f"--include-path-regex={NUMBERS}",
+            lambda path: re.search(NUMBERS, path) is not None,
+            "no_server_error_but_late",
+        )
+
+
+def check(
+    server: Server,
+    folder: Path,
+    which: str,
+    is_tested: Callable[[str], bool],
+    no_5xx: str = "not_a_server_error",
+) -> None:
+    """Try these operations, and see that none of them was left out."""
+    done = subprocess.run(
+        [
+            str(Path(sys.executable).with_name("schemathesis")),
+            "run",
+            server.url + "/openapi.json",
+            f"--checks={no_5xx},error_shape",
+            "--mode=all",
+            f"--max-examples={EXAMPLES_PER_OPERATION}",
+            "--phases=examples,coverage,fuzzing",
+            "--request-timeout=30",
+            "--seed=1",
+            "--no-color",
+            which,
+        ],
+        cwd=folder,
+        env=os.environ | HOOKS,
+        capture_output=True,
+        text=True,
+        timeout=520,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
+    document = httpx.get(server.url + "/openapi.json").json()
+    operations = [path for path, methods in document["paths"].items() for _ in methods]
+    tested = sum(map(is_tested, operations))
+    assert f"Tested: {tested}" in done.stdout, "an operation was left out"
+    assert "Traceback" not in server.log
 
 
 def test_errors_of_another_dialects_shape_are_told() -> None:
