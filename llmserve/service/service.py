@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from loguru import logger
 
-from llmserve.admission.limits import Admission, Limiter
+from llmserve.admission.limits import Limiter
 from llmserve.clock import awake_clock
 from llmserve.domain import Caller, EncodingAnswer, EncodingRequest, GenerationRequest
 from llmserve.engines.engine import Hold
@@ -19,10 +19,8 @@ from llmserve.errors import (
     Displaced,
     InvalidRequest,
     LLMServeError,
-    NotReady,
     PromptTooLong,
     ShuttingDown,
-    TooMany,
     WaitTimeout,
 )
 from llmserve.registry.loader import Loader
@@ -32,13 +30,11 @@ from llmserve.registry.served import ServedModel
 from llmserve.registry.served_adapter import ServedAdapter
 from llmserve.service.encoding import Encoding
 from llmserve.service.encoding_record import EncodingRecord
-from llmserve.service.gates import Gates
+from llmserve.service.entrance import Entrance
 from llmserve.service.generation import Generation
-from llmserve.service.leasing import Leasing
 from llmserve.service.limits import Limits
 from llmserve.service.open_requests import OpenRequests
 from llmserve.service.permission import check_model, check_scope
-from llmserve.service.place import Place
 from llmserve.service.purpose import check_encodes, check_generates
 from llmserve.service.reading import Reading
 from llmserve.service.record import RequestRecord
@@ -57,9 +53,9 @@ as a status can tell what kind it is."""
 
 
 class Service:
-    """Turns a request into a generation. Owned by the event loop.
+    """Turns a request into a generation, or has its inputs encoded. Owned by the event loop.
 
-    One gate per loaded model bounds what runs and what waits.
+    `Entrance` is what a request passes on its way in; what is open is known here.
     """
 
     def __init__(
@@ -75,12 +71,12 @@ class Service:
         self.is_draining = False
         self.is_retiring = False
         self._registry = registry
-        self._leasing = Leasing(registry, loader, clock)
         self._limits = limits
         self._recorder = recorder
-        self._limiter = limiter or Limiter(None)
         self._clock = clock
-        self._gates = Gates(limits, clock)
+        self._entrance = Entrance(
+            registry, loader, limits, recorder, limiter or Limiter(None), clock
+        )
         self._open = OpenRequests(clock)
 
     @property
@@ -125,20 +121,22 @@ class Service:
                 self._refuse_if_draining(caller)
                 check_scope(caller)
                 first = requests[0]
-                async with self._leased(first.model, first.timeout_seconds, caller) as resolved:
+                async with self._entrance.leased(
+                    first.model, first.timeout_seconds, caller
+                ) as resolved:
                     served = resolved.model
                     check_generates(served, self._registry, caller)
                     if resolved.adapter is not None:
                         adapter = resolved.adapter.spec.name
                         requests = [replace(request, adapter=adapter) for request in requests]
-                    deadline = arrived_at + self._seconds_for(requests, caller)
-                    self._gates.check_room(len(requests), served, caller, deadline)
-                    with self._admitted(caller, len(requests)) as (admission, shares):
+                    deadline = arrived_at + self._entrance.seconds_for(requests, caller)
+                    self._entrance.gates.check_room(len(requests), served, caller, deadline)
+                    with self._entrance.admitted(caller, len(requests)) as (admission, shares):
                         tasks = await served.generator.prepare(
                             requests, caller, deadline, lambda: partial(shares.take(), 0)
                         )
                         self._refuse_if_draining(caller)
-                        self._gates.check_room(len(requests), served, caller, deadline)
+                        self._entrance.gates.check_room(len(requests), served, caller, deadline)
                         admission.charge(sum(task.prompt_tokens for task in tasks))
                         for task in tasks:
                             # One by one: if a later one is refused, these are closed.
@@ -180,7 +178,7 @@ class Service:
         with self._counting_refusals(caller):
             self._refuse_if_draining(caller)
             check_scope(caller)
-            async with self._leased(name, timeout_seconds, caller) as resolved:
+            async with self._entrance.leased(name, timeout_seconds, caller) as resolved:
                 return resolved
 
     async def read(self, reading: Reading[T], caller: Caller) -> tuple[ServedModel, T]:
@@ -212,7 +210,7 @@ class Service:
         Raises:
             LLMServeError: as `open_all`.
         """
-        seconds = self._seconds_for([request], caller)
+        seconds = self._entrance.seconds_for([request], caller)
         deadline = self._clock() + seconds
         async with self._tokenless(request.id, request.model, seconds, caller) as (served, hold):
             check_generates(served, self._registry, caller)
@@ -232,11 +230,11 @@ class Service:
 
     def load(self, model: ServedModel) -> tuple[int, int]:
         """How many generations of a model are running and waiting, without background work."""
-        return self._gates.load(model)
+        return self._entrance.gates.load(model)
 
     def background_load(self, model: ServedModel) -> tuple[int, int]:
         """How many of them are running and waiting in the background."""
-        return self._gates.background_load(model)
+        return self._entrance.gates.background_load(model)
 
     def begin_drain(self) -> None:
         """Take no new work from now on; that includes prompts that are not tokens yet."""
@@ -297,48 +295,19 @@ class Service:
         with self._counting_refusals(caller):
             self._refuse_if_draining(caller)
             check_scope(caller)
-            async with self._leased(name, seconds, caller, loads_adapter=False) as resolved:
-                with self._admitted(caller, 1) as (_, shares):
+            async with self._entrance.leased(
+                name, seconds, caller, loads_adapter=False
+            ) as resolved:
+                with self._entrance.admitted(caller, 1) as (_, shares):
                     yield resolved.model, lambda: partial(shares.take(), 0)
         name = resolved.name
         RequestRecord(self._recorder, request_id, name, caller, arrived_at).was_read()
-
-    def _leased(
-        self,
-        name: str | None,
-        timeout_seconds: float | None,
-        caller: Caller,
-        *,
-        loads_adapter: bool = True,
-    ) -> contextlib.AbstractAsyncContextManager[Resolved]:
-        """Who answers a request, ready, and held while the request is prepared."""
-        patience = min(
-            self._limits.wait_timeout_seconds, timeout_seconds or self._limits.timeout_for(caller)
-        )
-        return self._leasing.held(name, caller, patience, loads_adapter=loads_adapter)
-
-    @contextlib.contextmanager
-    def _admitted(self, caller: Caller, requests: int) -> Iterator[tuple[Admission, Shares]]:
-        """Let in by the limits of the key, while inside and as long as a share is out.
-
-        Refused by us later, the requests count for nothing; with a prompt that cannot be served, or
-        abandoned by their caller, they do: making tokens was work.
-        """
-        admission = self._limiter.admit(caller, requests=requests)
-        shares = Shares(admission)
-        try:
-            yield admission, shares
-        except (TooMany, NotReady):
-            admission.refund()
-            raise
-        finally:
-            shares.close()
 
     def _admit(
         self, resolved: Resolved, task: Task, arrived_at: float, caller: Caller, shares: Shares
     ) -> Generation:
         record = RequestRecord(self._recorder, task.request_id, resolved.name, caller, arrived_at)
-        place = self._place(resolved, caller, shares)
+        place = self._entrance.place(resolved, caller, shares)
         generation = Generation(resolved, task, place, record, self._clock)
         generation.enter(self._limits.wait_timeout_seconds)
         self._open.add(generation)
@@ -354,50 +323,26 @@ class Service:
         )
         check_model(found, caller)
         check_encodes(found.model, request.purpose, self._registry, caller)
-        async with self._leased(found.name, request.timeout_seconds, caller) as resolved:
+        async with self._entrance.leased(found.name, request.timeout_seconds, caller) as resolved:
             served = resolved.model
             check_encodes(served, request.purpose, self._registry, caller)
-            deadline = arrived_at + self._seconds_for([request], caller)
+            deadline = arrived_at + self._entrance.seconds_for([request], caller)
             encoder = served.encoder
-            self._gates.check_room(1, served, caller, deadline)
-            with self._admitted(caller, 1) as (admission, shares):
+            self._entrance.gates.check_room(1, served, caller, deadline)
+            with self._entrance.admitted(caller, 1) as (admission, shares):
                 task = await encoder.prepare(
                     request, caller, deadline, lambda: partial(shares.take(), 0)
                 )
                 self._refuse_if_draining(caller)
-                self._gates.check_room(1, served, caller, deadline)
+                self._entrance.gates.check_room(1, served, caller, deadline)
                 admission.charge(task.prompt_tokens)
-                place = self._place(resolved, caller, shares)
+                place = self._entrance.place(resolved, caller, shares)
                 name = served.spec.name
                 record = EncodingRecord(self._recorder, request.id, name, caller, arrived_at)
                 encoding = Encoding(served, task, place, record, self._clock)
                 encoding.enter(self._limits.wait_timeout_seconds)
                 self._open.add(encoding)
                 return encoding
-
-    def _place(self, resolved: Resolved, caller: Caller, shares: Shares) -> Place:
-        served = resolved.model
-        lease = contextlib.ExitStack()
-        lease.enter_context(self._registry.lease(served, resolved.adapter))
-        return Place(
-            self._gates.of(served),
-            caller,
-            release_lease=lease.close,
-            charge=shares.take(),
-            on_change=partial(self._show_load, served),
-        )
-
-    def _show_load(self, served: ServedModel) -> None:
-        name = served.spec.name
-        self._recorder.load(name, *self.load(served))
-        self._recorder.background_load(name, *self.background_load(served))
-
-    def _seconds_for(
-        self, requests: Sequence[GenerationRequest | EncodingRequest], caller: Caller
-    ) -> float:
-        """How long requests that came together may take."""
-        most = self._limits.timeout_for(caller)
-        return min(most, *(request.timeout_seconds or most for request in requests))
 
     def _refuse_if_draining(self, caller: Caller) -> None:
         if self.is_draining or (self.is_retiring and caller.is_background):

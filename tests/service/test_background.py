@@ -39,7 +39,7 @@ def loads(h: House) -> tuple[tuple[int, int], tuple[int, int]]:
 def test_too_much_of_it_is_refused() -> None:
     async def test() -> None:
         async with house() as h:
-            gates = h.service._gates
+            gates = h.service._entrance.gates
             gates._limits = replace(gates._limits, max_background_waiting=1)
             async with work(h), work(h):
                 with pytest.raises(QueueFull, match="background"):

@@ -277,7 +277,7 @@ def test_an_engine_that_refuses_a_ticket_gets_its_share_back(
     async def test() -> None:
         async with house() as h:
             caller = key(requests=5, tokens=50, concurrency=2)
-            gate = h.service._gates.of(h.registry.find("fake"))
+            gate = h.service._entrance.gates.of(h.registry.find("fake"))
             monkeypatch.setattr(gate, "enter", refuse)
             with pytest.raises(QueueFull):
                 await h.ask("abc", caller)
