@@ -19,7 +19,7 @@ from opentelemetry.trace import StatusCode
 from server import free_port
 
 from llmserve.errors import ConfigurationError
-from llmserve.observability.timings import RequestTimings
+from llmserve.observability.timings import Operation, RequestTimings
 from llmserve.observability.tracing import Moments, NullTracer, SpanTracer, build_tracer
 
 TIMINGS = RequestTimings("r1", "demo", "alice", "stop", 7, 3, 2, 0.5, 0.5, 1.0, 1.0, 2.0)
@@ -142,6 +142,16 @@ def test_only_failures_are_errors(outcome: str, reasons: tuple[str, ...], is_err
     assert span.attributes["llmserve.outcome"] == outcome
     assert (span.status.status_code is StatusCode.ERROR) == is_error
     assert span.attributes.get("error.type") == (outcome if is_error else None)
+
+
+def test_a_request_to_encode_has_parts_of_its_own() -> None:
+    encoded = replace(TIMINGS, outcome="encoded", operation=Operation.ENCODE)
+    *parts, span = recorded({}, encoded)
+    assert [part.name for part in parts] == ["queue", "encode"]
+    assert span.name == "encode demo"
+    assert span.attributes is not None
+    assert span.attributes["gen_ai.operation.name"] == "embeddings"
+    assert span.status.status_code is not StatusCode.ERROR
 
 
 def test_readings_become_wall_time_even_when_the_clock_was_set() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import threading
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Any
@@ -28,6 +29,7 @@ from llmserve.domain import (
 )
 from llmserve.engines.engine import Engine
 from llmserve.errors import (
+    Displaced,
     Forbidden,
     GenerationFailed,
     InvalidRequest,
@@ -347,5 +349,42 @@ def test_its_tokenizer_is_read_and_its_series_are_its_own() -> None:
             assert h.sample("llmserve_request_success_total") == 1
             assert h.sample("llmserve_e2e_request_latency_seconds_count") == 0
             assert h.sample("llmserve_prompt_tokens_total") == 0
+
+    run(test)
+
+
+def test_background_work_is_counted_apart_and_ended_when_the_worker_goes() -> None:
+    async def test() -> None:
+        async with house() as h:
+            background = Caller("batches", is_background=True)
+            task = h.ask(caller=background)
+            await h.running(1)
+            model = h.registry.find("enc")
+            assert (h.service.load(model), h.service.background_load(model)) == ((0, 0), (1, 0))
+            h.service.begin_retirement()
+            await fails(task, Displaced, "send it again")
+            await fails(h.ask(caller=background), ShuttingDown, "takes no new work")
+            h.encoder.finish_all()
+            h.encoder.answers_at_once = True
+            assert (await h.ask()).tokens == (5,)
+            assert h.sample("llmserve_background_requests_displaced_total") == 1
+
+    run(test)
+
+
+def test_a_drain_ends_texts_that_are_not_tokens_yet() -> None:
+    async def test() -> None:
+        async with house() as h:
+            may_go = threading.Event()
+            plain = h.encoder.tokenizer.encode
+            h.encoder.tokenizer.encode = lambda *given: may_go.wait(20) and plain(*given)  # type: ignore[method-assign]
+            task = h.ask()
+            while h.encoder.prompts.seconds_running is None:
+                await asyncio.sleep(0)
+            h.service.begin_drain()
+            await fails(task, ShuttingDown, "takes no new work")
+            may_go.set()
+            while h.encoder.prompts.seconds_running is not None:
+                await asyncio.sleep(0)
 
     run(test)

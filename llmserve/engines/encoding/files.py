@@ -91,6 +91,17 @@ def read_files(folder: Path, spec: EncodingSpec | None = None) -> EncoderFiles:
     return files
 
 
+def check_scoring(folder: Path) -> None:
+    """See that nothing comes after the transformer of a model that scores or classifies.
+
+    Raises:
+        UnsupportedEncoder: a module does; names it.
+    """
+    for kind, _ in _modules(folder)[1:] if (folder / MODULES).is_file() else ():
+        answers = ": it scores by a word that the model answers" if kind == "LogitScore" else ""
+        raise _unsupported(f"the module {kind}{answers}")
+
+
 def _read(folder: Path, *, is_pooled_by_operator: bool) -> EncoderFiles:
     if not (folder / MODULES).is_file():
         warnings = () if is_pooled_by_operator else (UNPOOLED,)
@@ -147,7 +158,7 @@ def _transformer(weights: Path, folder: Path) -> tuple[int | None, bool]:
     task = config.get("transformer_task", "feature-extraction")
     if task != "feature-extraction":
         raise _unsupported(f"its Transformer has the task {task!r}")
-    text = config.get("modality_config", {}).get("text")
+    text = (config.get("modality_config") or {}).get("text")
     if text is not None and (text.get("method"), text.get("method_output_name")) != (
         "forward", "last_hidden_state",
     ):  # fmt: skip

@@ -19,7 +19,7 @@ from transformers import (
 
 from llmserve.domain import EncodingInfo, EncodingPurpose, LoadProgress, ModelSpec
 from llmserve.engines.accelerator import as_device_loss, make_current
-from llmserve.engines.encoding.files import EncoderFiles, read_files
+from llmserve.engines.encoding.files import EncoderFiles, check_scoring, read_files
 from llmserve.engines.encoding.inputs import InputTokenizer
 from llmserve.engines.encoding.layers import activation, load_layer
 from llmserve.engines.encoding.unsupported import UnsupportedEncoder
@@ -65,6 +65,8 @@ class LoadedEncoder:
     pad_id: int
     device: torch.device
     placement: str
+    parameters: int
+    weight_bytes: int
     warnings: tuple[str, ...]
     hash_of_files: str
 
@@ -72,22 +74,6 @@ class LoadedEncoder:
     def dtype(self) -> str:
         """Of the weights."""
         return str(self.model.dtype).removeprefix("torch.")
-
-    @property
-    def parameters(self) -> int:
-        """How many weights there are."""
-        return sum(p.numel() for module in self._modules for p in module.parameters())
-
-    @property
-    def weight_bytes(self) -> int:
-        """Their size."""
-        return sum(
-            p.numel() * p.element_size() for module in self._modules for p in module.parameters()
-        )
-
-    @property
-    def _modules(self) -> tuple[Any, ...]:
-        return (self.model, *self.layers)
 
 
 def load_encoder(
@@ -120,6 +106,8 @@ def _load(
 ) -> LoadedEncoder:
     purposes = purposes_in(folder, spec.engine, is_described=spec.encoding is not None)
     embeds = EncodingPurpose.EMBEDDING in purposes
+    if not embeds:
+        check_scoring(folder)
     files = read_files(folder, spec.encoding) if embeds else EncoderFiles(folder)
     on_progress(LoadProgress("tokenizer"))
     trust: dict[str, Any] = {
@@ -158,6 +146,7 @@ def _load(
     device = model.get_input_embeddings().weight.device
     layers = tuple(load_layer(layer, device) for layer in files.layers)
     tokenizer = Tokenizer(hf_tokenizer, None, model.get_input_embeddings().num_embeddings)
+    weights = [p for module in (model, *layers) for p in module.parameters()]
     takes = frozenset(inspect.signature(model.forward).parameters)
     type_ids = "token_type_ids"
     return LoadedEncoder(
@@ -179,6 +168,8 @@ def _load(
         pad_id=hf_tokenizer.pad_token_id or 0,
         device=device,
         placement=str(placement),
+        parameters=sum(p.numel() for p in weights),
+        weight_bytes=sum(p.numel() * p.element_size() for p in weights),
         warnings=(*warnings, *files.warnings),
         hash_of_files=hash_of_files(files.weights, sorted(checkpoint.names)),
     )

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from llmserve.domain import EncodingSpec
-from llmserve.engines.encoding.files import EncoderFiles, read_files
+from llmserve.engines.encoding.files import EncoderFiles, check_scoring, read_files
 from llmserve.engines.encoding.unsupported import UnsupportedEncoder
 
 ST = "sentence_transformers.models."
@@ -67,6 +67,14 @@ def test_unknown_settings_are_refused_by_name(tmp_path: Path) -> None:
     write(folder / "sentence_bert_config.json", {"modality_config": modality})
     with pytest.raises(UnsupportedEncoder, match="get_text_features"):
         read_files(folder)
+
+
+def test_rerankers_that_answer_yes_or_no_are_refused_by_name(tmp_path: Path) -> None:
+    check_scoring(tmp_path)
+    kinds = ("base.modules.transformer.Transformer", "cross_encoder.modules.logit_score.LogitScore")
+    folder = folder_of(tmp_path, *(f"sentence_transformers.{kind}" for kind in kinds))
+    with pytest.raises(UnsupportedEncoder, match="LogitScore: it scores by a word"):
+        check_scoring(folder)
 
 
 def test_no_folder_outside_is_read(tmp_path: Path) -> None:
