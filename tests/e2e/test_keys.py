@@ -103,6 +103,8 @@ ROUTES = (
     "/generate",
     "/v1/chat/completions",
     "/v1/completions",
+    "/v1/embeddings",
+    "/v1/rerank",
     "/admin/load",
     "/admin/unload",
     "/admin/reload",

@@ -107,7 +107,7 @@ class EmbeddingBody(TruncationFields):
             inputs=inputs_of(self.input),
             purpose=EncodingPurpose.EMBEDDING,
             model=self.model,
-            prompt_name=self.prompt_name or by_type,
+            prompt_name=by_type if self.prompt_name is None else self.prompt_name,
             may_lack_prompt=by_type is not None,
             dimensions=self.dimensions,
             is_normalized=self.normalize,

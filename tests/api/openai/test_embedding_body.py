@@ -80,6 +80,7 @@ def test_two_ways_to_say_the_same_are_one_too_many(two: dict[str, Any]) -> None:
         ({"dimensions": 3}, {"dimensions": 3}),
         ({"normalize": False}, {"is_normalized": False}),
         ({"prompt_name": "poem"}, {"prompt_name": "poem", "may_lack_prompt": False}),
+        ({"prompt_name": ""}, {"prompt_name": "", "may_lack_prompt": False}),
         ({"input_type": "search_query"}, {"prompt_name": "query", "may_lack_prompt": True}),
         ({"input_type": "passage"}, {"prompt_name": "document", "may_lack_prompt": True}),
         ({"timeout": 9}, {"timeout_seconds": 9.0}),
