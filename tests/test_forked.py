@@ -12,6 +12,8 @@ import pytest
 from forked import ForkedProcess, popen
 from programs import environment
 
+from llmserve.engines.heavy import import_engines
+
 pytestmark = pytest.mark.slow
 
 SHOW = """
@@ -45,6 +47,11 @@ def test_it_has_its_arguments_environment_and_folder_and_no_other_files(tmp_path
     assert started(tmp_path, SHOW, "a", "--b", x=1).wait(60) == 0
     seen = f"['a', '--b'] __main__ {tmp_path} 1 ['0', '1', '2', '3']"  # 3 is the folder it lists
     assert sorted(lines(tmp_path)) == sorted([seen, "to stderr", "and leaves"])
+
+
+def test_it_is_one_whatever_this_process_has_imported(tmp_path: Path) -> None:
+    import_engines(lambda progress: None)
+    assert started(tmp_path, "").wait(60) == 0
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 from box import wait_until as until
+from forked import popen
 from programs import environment
 from server import Server, free_port
 
@@ -27,8 +28,8 @@ def running_gunicorn(folder: Path, *arguments: str, **settings: object) -> Itera
     env = environment(port=port, **settings) | {"XDG_STATE_HOME": str(folder / "state")}
     log = folder / "gunicorn.log"
     with log.open("wb") as sink:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "gunicorn", "-c", CONFIGURATION, *arguments],
+        process = popen(
+            [sys.executable, "-m", "gunicorn", "-c", str(CONFIGURATION), *arguments],
             cwd=folder,
             env=env,
             stdout=sink,

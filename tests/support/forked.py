@@ -16,9 +16,11 @@ from typing import IO, Any, Final
 from fork_program import Program
 
 PROGRAM: Final = Path(__file__).with_name("fork_server.py")
-OWN: Final = ("LLMSERVE_", "PYTEST_CURRENT_TEST", "XDG_STATE_HOME")
-"""Variables that no module looks at when it is imported."""
-
+OWN: Final = (
+    *("LLMSERVE_", "PYTEST_CURRENT_TEST", "XDG_STATE_HOME"),
+    *("GOMP_SPINCOUNT", "TORCHINDUCTOR_CACHE_DIR"),
+)
+"""Variables that no module looks at when it is imported, and what imports set themselves."""
 ENVIRONMENT: Final = dict(os.environ)
 """Before any test has changed it."""
 
@@ -73,11 +75,18 @@ class ForkedProcess:
         env: Mapping[str, str],
         stdout: IO[bytes],
         stderr: int,
+        start_new_session: bool = False,
     ) -> None:
         assert stderr == subprocess.STDOUT
         self.args = command
         self.returncode: int | None = None
-        program = Program(command[2], tuple(command[3:]), dict(env), str(cwd or Path.cwd()))
+        program = Program(
+            command[2],
+            tuple(command[3:]),
+            dict(env),
+            str(cwd or Path.cwd()),
+            has_own_session=start_new_session,
+        )
         with Path(os.devnull).open() as nothing:
             streams = [nothing.fileno(), stdout.fileno(), stdout.fileno()]
             self._answers = server.start(program, streams)
