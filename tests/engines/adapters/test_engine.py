@@ -74,9 +74,10 @@ def test_unloading_waits_for_a_stream_that_is_cancelled(
     async def test() -> None:
         async with engine_of(tiny_model, kind) as engine:
             await engine.load_adapter(AdapterSpec("it", path=folder), folder)
-            asked = Asked(engine, (5, 6, 7), 200, adapter="it")
+            asked = Asked(engine, (5, 6, 7), 300, adapter="it")
             await asked.job.mailbox.next()
             unloading = asyncio.create_task(engine.unload_adapter("it"))
+            await asyncio.sleep(0)  # it has begun
             await asked.job.mailbox.next()
             assert not unloading.done()
             late = Asked(engine, (5, 6, 7), 2, adapter="it")

@@ -116,8 +116,9 @@ class LowRankSums {
         return false;
     }
 
-    // rows × down; a barrier must follow. `rows` is in tiles, `depth` its packed depth.
-    void shrink(int64_t layer, const SiteGroup& group, const bf16* rows, int64_t depth,
+    // rows × down; a barrier must follow. `rows` is in tiles, `depth` its packed depth. Neither this
+    // nor `expand` is inlined: products without adapters keep the registers to themselves.
+    [[gnu::noinline]] void shrink(int64_t layer, const SiteGroup& group, const bf16* rows, int64_t depth,
                 Member& member) {
         int64_t tasks = 0;
         for (const Segment& segment : segments_) tasks += this->tasks(segment, layer, group);
@@ -131,8 +132,8 @@ class LowRankSums {
     }
 
     // sums (count rows from `row` on, panels from `panel` on) += shrunk × up
-    void expand(int64_t layer, const SiteGroup& group, int64_t row, int64_t count, int64_t panel,
-                int64_t panels, float* sums) const {
+    [[gnu::noinline]] void expand(int64_t layer, const SiteGroup& group, int64_t row, int64_t count,
+                                  int64_t panel, int64_t panels, float* sums) const {
         for (const Segment& segment : segments_) {
             const int64_t begin = std::max(row, segment.start);
             const int64_t end = std::min(row + count, segment.stop);
