@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from llmserve.engines.adapters.adapter import Adapter, Layers
+if TYPE_CHECKING:
+    from llmserve.engines.adapters.adapter import Adapter, Layers
 from llmserve.engines.adapters.pace import Pause
 
 

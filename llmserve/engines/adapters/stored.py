@@ -6,8 +6,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from safetensors import SafetensorError, safe_open
-
 from llmserve.domain import AdapterSpec
 from llmserve.engines.adapters.config import FILE as CONFIG
 from llmserve.engines.adapters.config import LoraConfig
@@ -33,6 +31,8 @@ def most_bytes(specs: Iterable[AdapterSpec], count: int) -> int:
 
 def problem_of(spec: AdapterSpec) -> str | None:
     """Why no model can serve an adapter; `None` if its model must decide, or it is not here yet."""
+    from safetensors import SafetensorError, safe_open  # not for processes that only measure
+
     if spec.path is None:
         return None
     folder = spec.path
