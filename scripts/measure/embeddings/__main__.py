@@ -29,6 +29,7 @@ from measure.embeddings.subjects import (
     plain,
     versions,
 )
+from measure.gateway.processor_seconds import processor_seconds
 from measure.speed.servers import NotStarted, Running, Server, running
 
 CLIENTS: Final = 32
@@ -46,11 +47,17 @@ class Measured:
 
     name: str
     rounds: list[EmbeddingReport] = field(default_factory=list)
+    processor_seconds: float = 0.0
 
     @property
     def rate(self) -> float:
         """Texts per second, median of the rounds."""
         return statistics.median(report.inputs_per_second for report in self.rounds)
+
+    @property
+    def cost(self) -> float:
+        """Seconds of a core for each text: what neighbours on the machine hardly change."""
+        return self.processor_seconds / max(1, sum(report.inputs for report in self.rounds))
 
     def row(self, base: Measured) -> str:
         """Beside the server that has 1."""
@@ -62,7 +69,7 @@ class Measured:
         p50, p99 = (statistics.median(getattr(t, name) for t in times) for name in ("p50", "p99"))
         return (
             f"| {self.name} | {self.rate:,.1f} | {self.rate / base.rate:.2f} | {shares} | "
-            f"{1000 * p50:,.0f} | {1000 * p99:,.0f} |"
+            f"{1000 * p50:,.0f} | {1000 * p99:,.0f} | {1000 * self.cost:,.1f} |"
         )
 
 
@@ -100,8 +107,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                 f"\n{name}: {CLIENTS} clients, {SHORTEST} to {LONGEST} tokens, texts per second, "
                 "milliseconds (medians of the rounds)\n"
             )
-            print("| server | texts/s | times plain | of each round | p50 | p99 |")
-            print("| --- | ---: | ---: | --- | ---: | ---: |")
+            print("| server | texts/s | times plain | of each round | p50 | p99 | core ms a text |")
+            print("| --- | ---: | ---: | --- | ---: | ---: | ---: |")
             ours, base, *_ = rows
             for row in rows:
                 print(row.row(base))
@@ -135,7 +142,9 @@ async def _compared(servers: Sequence[Server], model: str, quick: bool) -> list[
             )
             for measured, where in started:
                 amount = Amount(seconds=seconds, concurrency=CLIENTS)
+                begun = processor_seconds(where.pid)
                 measured.rounds.append(await _load(where.url, seeded, amount))
+                measured.processor_seconds += processor_seconds(where.pid) - begun
     return [measured for measured, _ in started]
 
 

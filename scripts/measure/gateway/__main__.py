@@ -13,13 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-import psutil
-
 from llmserve.bench.load import Amount, Load
 from llmserve.bench.report import Report
 from llmserve.bench.target import Target
 from llmserve.bench.workload import Workload
 from measure.gateway.paced_back import paced_back
+from measure.gateway.processor_seconds import processor_seconds
 from measure.speed.servers import SCRIPTS, Running, Server, running
 
 DEMO: Final = Path(__file__).parents[3] / "models" / "demo"
@@ -92,22 +91,15 @@ def _measured(
     summed, through, costs = [], [], []
     for number in range(rounds):
         summed.append(asyncio.run(_rate(urls, model, streams, seconds, seed=2 * number)))
-        begun = _processor_seconds(front.pid)
+        begun = processor_seconds(front.pid)
         through.append(
             asyncio.run(
                 _rate([front.url], FRONTS_NAME, streams * len(urls), seconds, seed=2 * number + 1)
             )
         )
-        spent = _processor_seconds(front.pid) - begun
+        spent = processor_seconds(front.pid) - begun
         costs.append(spent / (through[-1] * seconds))
     return Line(what, streams * len(urls), tuple(summed), tuple(through), tuple(costs))
-
-
-def _processor_seconds(pid: int) -> float:
-    """Of a process and those that it started."""
-    process = psutil.Process(pid)
-    times = [one.cpu_times() for one in (process, *process.children(recursive=True))]
-    return sum(each.user + each.system for each in times)
 
 
 async def _rate(urls: Sequence[str], model: str, streams: int, seconds: float, seed: int) -> float:
