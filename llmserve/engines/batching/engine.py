@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 import torch
 from loguru import logger
@@ -23,7 +23,6 @@ from llmserve.domain import (
     LoadProgress,
     ModelSpec,
     Prompt,
-    SamplingParams,
     WarmReport,
 )
 from llmserve.engines.accelerator import as_device_loss, make_current
@@ -40,23 +39,23 @@ from llmserve.engines.batching.loop_adapters import LoopAdapters
 from llmserve.engines.batching.pacer import LEAST_TOKENS, LEAST_TOKENS_ON_GPU, Pacer
 from llmserve.engines.batching.schedule.scheduler import Scheduler
 from llmserve.engines.batching.stream import Stream
+from llmserve.engines.batching.warming import Warming
 from llmserve.engines.bridge import TokenBridge
 from llmserve.engines.constraints.compiler import ConstraintCompiler
 from llmserve.engines.constraints.vocabulary import Vocabulary
 from llmserve.engines.engine import Generator, Hold
 from llmserve.engines.failure import release_memory
 from llmserve.engines.job import Job
+from llmserve.engines.loop_thread import watch
 from llmserve.engines.memory_share import MemoryShare
 from llmserve.engines.options import EngineOptions
-from llmserve.engines.own_thread import on_own_thread
-from llmserve.engines.prefix import beginning, why_unkept
 from llmserve.engines.preparation import PreparationPool, older
-from llmserve.engines.private_job import private_job, unloaded
+from llmserve.engines.private_job import unloaded
 from llmserve.engines.progress import OnProgress, interruptible
 from llmserve.engines.task import TokenTask
 from llmserve.engines.task_builder import TaskBuilder
 from llmserve.engines.wakes import Wakes
-from llmserve.engines.warmup import warm_up, warm_up_task
+from llmserve.engines.warmup import warm_up
 from llmserve.engines.weights.devices import num_gpus
 from llmserve.engines.weights.loading import LoadedModel
 from llmserve.errors import LLMServeError
@@ -180,12 +179,13 @@ class BatchingEngine(Generator):
 
     async def warm(self, prompts: Sequence[str], prefixes: Sequence[Prompt]) -> WarmReport:
         """One after another, in steps shared with what runs."""
-        seconds = []
-        for prompt in prompts:
-            begun = awake_clock()
-            await self._generate(await self._aside(warm_up_task, self._model, prompt))
-            seconds.append(awake_clock() - begun)
-        return WarmReport.of(seconds, [await self._pin(prefix) for prefix in prefixes])
+        context = self.info.max_context
+        assert context is not None
+        block_size = self._options.block_size if self._options.prefix_caching else None
+        warming = Warming(
+            self._model, self._spec.name, context, block_size, self._submit, self._call
+        )
+        return await warming.run(prompts, prefixes)
 
     def start(self, job: Job) -> None:
         """Hand the job to the step loop."""
@@ -252,11 +252,6 @@ class BatchingEngine(Generator):
         with contextlib.suppress(RuntimeError):  # closed twice
             await asyncio.get_running_loop().run_in_executor(self._pool, self._let_go)
         await asyncio.to_thread(self._pool.shutdown)
-
-    async def _aside(self, work: Callable[..., T], *arguments: Any) -> T:
-        """On a thread for this alone: an operator's prompt goes through the chat template, too.
-        That may loop, and nothing else must wait for it."""
-        return await on_own_thread(f"generate-warm-{self._spec.name}", partial(work, *arguments))
 
     def _let_go(self) -> None:
         """Drop the model and all that knows it: engine and loop know each other."""
@@ -330,7 +325,7 @@ class BatchingEngine(Generator):
             lambda work: self._call(lambda scheduler: work()),
         )
         self._thread = asyncio.ensure_future(loop.run_in_executor(self._pool, self._loop.run))
-        self._thread.add_done_callback(partial(_refuse_rest, self._loop))
+        watch(self._thread, "step loop", self._loop.refuse_rest)
 
     @property
     def _is_on_gpu(self) -> bool:
@@ -370,46 +365,3 @@ class BatchingEngine(Generator):
             raise unloaded(self._spec.name)
         future: Future[T] = loop.call(lambda: function(scheduler))
         return await asyncio.wrap_future(future)
-
-    async def _generate(self, task: TokenTask) -> None:
-        """Run a job that no request asked for, beside those that were admitted."""
-        done = asyncio.Event()
-        with private_job(task, self._spec.name, on_done=done.set) as job:
-            try:
-                self._submit(job)
-            except RuntimeError:
-                raise unloaded(self._spec.name) from None
-            await done.wait()
-
-    async def _pin(self, prefix: Prompt) -> tuple[int, str | None]:
-        """Tokens that are kept, or 0 and why not."""
-        try:
-            token_ids = await self._aside(beginning, prefix, self.tokenizer)
-        except LLMServeError as error:  # the chat template refuses it, say
-            return 0, error.message
-        if not self._options.prefix_caching:
-            return 0, "prefix_caching is off"
-        context = self.info.max_context
-        assert context is not None
-        problem = why_unkept(len(token_ids), self._options.block_size, context)
-        if problem is not None:
-            return 0, problem
-        # Its keys and values are in the cache once a token was made after it.
-        await self._generate(
-            TokenTask(
-                request_id="warm-up",
-                prompt_ids=token_ids,
-                sampling=SamplingParams(temperature=0.0, ignore_eos=True),
-                max_tokens=1,
-            )
-        )
-        kept = await self._call(lambda scheduler: scheduler.pin(token_ids))
-        if not kept:
-            return 0, "pinned prefixes may take half of the KV cache; pin fewer or shorter ones"
-        return kept, None
-
-
-def _refuse_rest(loop: StepLoop[Any, Any], thread: asyncio.Future[None]) -> None:
-    loop.refuse_rest()
-    if not thread.cancelled() and thread.exception() is not None:
-        logger.opt(exception=thread.exception()).error("the step loop broke")

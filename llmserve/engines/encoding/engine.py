@@ -42,6 +42,7 @@ from llmserve.engines.encoding_job import EncodingJob, EncodingOutcome
 from llmserve.engines.encoding_task import EncodingTask
 from llmserve.engines.engine import Hold
 from llmserve.engines.failure import release_memory
+from llmserve.engines.loop_thread import watch
 from llmserve.engines.options import EngineOptions
 from llmserve.engines.preparation import PreparationPool
 from llmserve.engines.private_job import unloaded
@@ -284,7 +285,7 @@ class EncodingEngine(Encoder):
         logger.info("model {} is served by the encoding engine ({}), {} at once, {} CPU threads",
                     self._spec.name, self._why, self._capacity, options.threads())  # fmt: skip
         self._thread = asyncio.ensure_future(loop.run_in_executor(self._pool, self._loop.run))
-        self._thread.add_done_callback(partial(_refuse_rest, self._loop))
+        watch(self._thread, "encoding loop", self._loop.refuse_rest)
 
     async def _encode(self, text: str) -> EncodingAnswer:
         """Of a text that nobody asked for; it is cut where it is too long.
@@ -327,8 +328,3 @@ def _size(request: EncodingRequest) -> int:
         len(each.query) + len(each.document) if isinstance(each, TextPair) else len(each)
         for each in request.inputs
     )
-
-
-def _refuse_rest(loop: EncodingLoop, thread: asyncio.Future[None]) -> None:
-    loop.refuse_rest()
-    thread.result()  # `run` never raises; if it does, the loop's handler must hear of it

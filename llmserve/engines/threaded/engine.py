@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 import torch
-from transformers import GenerationConfig, StoppingCriteria, StoppingCriteriaList
+from transformers import GenerationConfig, StoppingCriteriaList
 from transformers.generation.streamers import BaseStreamer
 
 from llmserve.clock import awake_clock
@@ -48,6 +48,7 @@ from llmserve.engines.step_report import StepReport
 from llmserve.engines.task import TokenTask
 from llmserve.engines.task_builder import TaskBuilder
 from llmserve.engines.threaded.adapters import ThreadAdapters
+from llmserve.engines.threaded.end_of_step import EndOfStep
 from llmserve.engines.threaded.logits_processors import build_processors
 from llmserve.engines.threaded.logprobs import LogprobsTap
 from llmserve.engines.threaded.pinned_prefixes import Pinned, PinnedPrefixes, PrefixRefused, pin
@@ -311,7 +312,7 @@ class ThreadedEngine(Generator):
             task.sampling, len(task.prompt_ids), model.eos_ids, model.device, rule
         )
         prefill_tokens = len(task.prompt_ids) - job.cached_tokens
-        end_of_step = _EndOfStep(bridge, prefill_tokens, self._on_step, rule)
+        end_of_step = EndOfStep(bridge, prefill_tokens, self._on_step, rule)
         streamer: BaseStreamer = bridge
         if task.sampling.logprobs is not None:
             tap = LogprobsTap(bridge, task.sampling.logprobs)
@@ -373,31 +374,3 @@ class ThreadedEngine(Generator):
                 return token_ids, f"this model cannot go on from a kept cache ({name}); see the log"
             return token_ids, failure.message
         return token_ids, None
-
-
-class _EndOfStep(StoppingCriteria):
-    """Called after each step of `generate`: reports it, and stops at the end of the answer, at a
-    cancel and at the deadline."""
-
-    def __init__(
-        self,
-        bridge: TokenBridge,
-        prefill_tokens: int,
-        on_step: Callable[[StepReport], None],
-        rule: AnswerRule | None,
-    ) -> None:
-        self._bridge = bridge
-        self._rule = rule
-        self._tokens = prefill_tokens
-        self._on_step = on_step
-        self._begun_at = awake_clock()
-
-    def __call__(self, input_ids: torch.Tensor, scores: Any, **kwargs: Any) -> torch.Tensor:
-        now = awake_clock()
-        self._on_step(StepReport(now - self._begun_at, self._tokens, sampled=1))
-        self._tokens, self._begun_at = 1, now
-        token_id = int(input_ids[0, -1])
-        if self._rule is not None:
-            self._rule.accept(token_id)
-        is_over = self._bridge.is_over(token_id)
-        return torch.full((input_ids.shape[0],), is_over, device=input_ids.device)
