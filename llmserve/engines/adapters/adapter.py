@@ -96,7 +96,7 @@ def _read(folder: Path, pause: Pause) -> dict[str, torch.Tensor]:
                 "its weights are in adapter_model.bin, a pickle, which may run code; save it as "
                 f"{FILE}"
             )
-        raise Unservable(f"there is no {FILE} in {folder}")
+        raise Unservable(f"there is no {FILE} in its folder")
     tensors = {}
     try:
         with safe_open(path, framework="pt") as file:
