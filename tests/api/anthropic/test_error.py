@@ -9,6 +9,7 @@ from llmserve.errors import (
     BodyTooLarge,
     Forbidden,
     GenerationFailed,
+    InputTooLong,
     InvalidRequest,
     LLMServeError,
     ModelLoading,
@@ -51,7 +52,7 @@ def test_every_error_below_500_has_a_type_that_anthropic_knows() -> None:
 
     types = {
         anthropic_error(kind("x"))["error"]["type"]
-        for kind in kinds(LLMServeError) - {PromptTooLong}
+        for kind in kinds(LLMServeError) - {InputTooLong, PromptTooLong}
     }
     assert types == {
         "api_error", "authentication_error", "invalid_request_error", "not_found_error",
