@@ -18,11 +18,17 @@ from fork_program import Program
 PROGRAM: Final = Path(__file__).with_name("fork_server.py")
 OWN: Final = (
     *("LLMSERVE_", "PYTEST_CURRENT_TEST", "XDG_STATE_HOME"),
-    *("GOMP_SPINCOUNT", "TORCHINDUCTOR_CACHE_DIR"),
+    *("GOMP_SPINCOUNT", "RAY_CLIENT_MODE", "TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR"),
 )
 """Variables that no module looks at when it is imported, and what imports set themselves."""
 ENVIRONMENT: Final = dict(os.environ)
-"""Before any test has changed it."""
+"""This process's, before the test that runs changed it."""
+
+
+def note_environment() -> None:
+    """Called before each test: what was set earlier, as imports do, is not the test's wish."""
+    ENVIRONMENT.clear()
+    ENVIRONMENT.update(os.environ)
 
 
 class ForkServer:
@@ -30,7 +36,6 @@ class ForkServer:
 
     def __init__(self) -> None:
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self.environment = outer(ENVIRONMENT)
         with theirs:
             # It ends when the control socket is closed.
             self._process = subprocess.Popen(
@@ -57,9 +62,8 @@ def popen(command: Sequence[str], **options: Any) -> subprocess.Popen[bytes] | F
     environment the one in which everything was imported; on Linux only."""
     executable, flag, *_ = command
     if (sys.platform, executable, flag) == ("linux", sys.executable, "-m"):
-        server = the_fork_server()
-        if server.environment == outer(options["env"]):
-            return ForkedProcess(server, command, **options)
+        if outer(options["env"]) == outer(ENVIRONMENT):
+            return ForkedProcess(the_fork_server(), command, **options)
     return subprocess.Popen(command, **options)
 
 
