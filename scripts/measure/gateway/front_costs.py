@@ -12,13 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-import psutil
-
 from llmserve.bench.load import Amount, Load
 from llmserve.bench.report import Report
 from llmserve.bench.target import Target
 from llmserve.bench.workload import Workload
 from measure.gateway.paced_back import paced_back
+from measure.gateway.processor_seconds import processor_seconds
 from measure.speed.servers import SCRIPTS, Running, Server, running
 
 PACE_SECONDS: Final = 0.02
@@ -79,7 +78,7 @@ def _spent(front: Running, streams: Streams) -> float:
     Raises:
         SystemExit: an answer failed, and the time would mean nothing.
     """
-    before = _processor_seconds(front.pid)
+    before = processor_seconds(front.pid)
     load = Load(
         Target.parse(front.url, None),
         Workload(
@@ -91,13 +90,7 @@ def _spent(front: Running, streams: Streams) -> float:
     report = Report.of(asyncio.run(load.run()))
     if report.errors:
         raise SystemExit(f"answers failed: {report.errors}")
-    return _processor_seconds(front.pid) - before
-
-
-def _processor_seconds(pid: int) -> float:
-    process = psutil.Process(pid)
-    times = [each.cpu_times() for each in (process, *process.children(recursive=True))]
-    return float(sum(each.user + each.system for each in times))
+    return processor_seconds(front.pid) - before
 
 
 @contextlib.contextmanager
