@@ -32,7 +32,6 @@ from llmserve.api.in_process import working_on_batches
 from llmserve.api.native import routes as native
 from llmserve.api.native import websocket
 from llmserve.api.ndjson import NDJSON
-from llmserve.api.numbers import NUMBERS
 from llmserve.api.ollama import embeddings as ollama_embeddings
 from llmserve.api.ollama import models as ollama_models
 from llmserve.api.ollama import refused as ollama_refused
@@ -141,7 +140,7 @@ def create_app(
         GZipMiddleware,
         minimum_size=settings.gzip_min_bytes,
         compresslevel=5,
-        exclude_content_types=(*DEFAULT_EXCLUDED_CONTENT_TYPES, NDJSON, NUMBERS),
+        exclude_content_types=(*DEFAULT_EXCLUDED_CONTENT_TYPES, NDJSON),
     )
     app.add_middleware(BoundaryMiddleware)
     if settings.cors_origins:

@@ -32,6 +32,8 @@ from llmserve.observability.timings import RequestTimings, access_fields
 
 HEADER: Final = "X-Request-ID"
 QUIET: Final = ("/health", "/metrics", "/playground")
+AS_IT_IS: Final = "identity"
+"""The `Content-Encoding` of a response that is not to be compressed. No client sees it."""
 HAS_STARTED: Final = "llmserve.has_started"
 """The scope's key for whether the response has started."""
 
@@ -89,6 +91,8 @@ class RequestContextMiddleware:
                 scope[HAS_STARTED] = True
                 status = message["status"]
                 headers = MutableHeaders(scope=message)
+                if headers.get("Content-Encoding") == AS_IT_IS:
+                    del headers["Content-Encoding"]
                 headers[HEADER] = scope["request_id"]
                 headers.update(own_headers(scope, _quota(scope)))
                 if IN_SCOPE in scope:
