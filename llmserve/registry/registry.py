@@ -226,7 +226,7 @@ class Registry:
     @property
     def _first(self) -> str:
         """The name of the first model that generates, or of the first."""
-        names = (n for n, m in self._models.items() if not any(map(m.encodes_for, EncodingPurpose)))
+        names = (name for name, model in self._models.items() if model.generates)
         return next(names, next(iter(self._models), ""))
 
     def ready(self, name: str | None) -> ServedModel:

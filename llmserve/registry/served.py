@@ -94,6 +94,11 @@ class ServedModel:
             raise self._cannot("embed, score or classify texts")
         return engine
 
+    @property
+    def generates(self) -> bool:
+        """Whether it makes text, as far as that is known before it is loaded."""
+        return not any(map(self.encodes_for, EncodingPurpose))
+
     def encodes_for(self, purpose: EncodingPurpose) -> bool:
         """Whether it does; before it is loaded, as far as its files are here."""
         if self.engine is not None and self.status is ModelStatus.READY:

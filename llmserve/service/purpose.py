@@ -20,8 +20,8 @@ MAX_NAMED: Final = 5
 
 def check_generates(served: ServedModel, registry: Registry, caller: Caller) -> None:
     """Raises: InvalidRequest: the model encodes instead."""
-    if not _generates(served):
-        raise _wrong(served, "generate text", _generates, registry, caller)
+    if not served.generates:
+        raise _wrong(served, "generate text", lambda model: model.generates, registry, caller)
 
 
 def check_encodes(
@@ -36,10 +36,6 @@ def check_encodes(
     is_known = served.status is ModelStatus.READY or served.spec.hub_id is None
     if is_known and not can(served):
         raise _wrong(served, ASKED[purpose], can, registry, caller)
-
-
-def _generates(model: ServedModel) -> bool:
-    return not any(map(model.encodes_for, EncodingPurpose))
 
 
 def _wrong(

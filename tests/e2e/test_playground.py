@@ -86,7 +86,7 @@ def test_an_answer_is_typed_token_by_token_and_survives_a_reload(page: Page) -> 
     said = page.locator(LAST + " .said").text_content() or ""
     growth = page.evaluate("window.growth")
     assert "8000" in said
-    assert len(growth) > 3
+    assert len(growth) > 1
     assert all(said.startswith(text) for text in growth)
     assert [len(text) for text in growth] == sorted(len(text) for text in growth)
     assert "first token after" in (page.locator(LAST + " .stats").text_content() or "")

@@ -53,9 +53,12 @@ async def list_models(
     before_id: str | None = None,
     lifecycle: Annotated[list[str] | None, Query(alias="lifecycle[]")] = None,
 ) -> dict[str, Any]:
-    """The served models that the caller may use, page by page."""
-    everything = container.registry.everything
-    models = [_body(found) for found in everything if caller.may_use(found.permissions)]
+    """The served models that answer messages and that the caller may use, page by page."""
+    models = [
+        _body(found)
+        for found in container.registry.everything
+        if found.model.generates and caller.may_use(found.permissions)
+    ]
     if lifecycle is not None and ACTIVE not in lifecycle:
         models = []
     ids = [model["id"] for model in models]

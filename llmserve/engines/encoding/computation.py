@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -41,11 +41,18 @@ class Computed:
 
 
 class EncoderComputation:
-    """Computes batches of inputs. Belongs to the thread that computes."""
+    """Computes batches of inputs, on any thread, also on several at once."""
 
-    def __init__(self, loaded: LoadedEncoder, packing: Packing | None = None) -> None:
-        """With a packing, inputs are not padded."""
+    def __init__(
+        self,
+        loaded: LoadedEncoder,
+        packing: Packing | None = None,
+        set_threads: Callable[[bool], None] = lambda is_alone: None,
+    ) -> None:
+        """With a packing, inputs are not padded. `set_threads` is called before each batch with
+        whether it is computed alone."""
         self._packing = packing
+        self._set_threads = set_threads
         self._loaded = loaded
         self._embeds = EncodingPurpose.EMBEDDING in loaded.encoding.purposes
         self._scores = EncodingPurpose.SCORE in loaded.encoding.purposes and not self._embeds
@@ -57,8 +64,9 @@ class EncoderComputation:
         return self._packing is not None
 
     @torch.inference_mode()
-    def compute(self, inputs: Sequence[TokenInput]) -> Computed:
+    def compute(self, inputs: Sequence[TokenInput], *, is_alone: bool = True) -> Computed:
         """Their vectors: embeddings that are not normalized, scores, or logits of classes."""
+        self._set_threads(is_alone)
         lengths = [len(each) for each in inputs]
         groups = buckets(lengths, self._overhead)
         if self._packing is not None:

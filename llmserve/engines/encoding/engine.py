@@ -1,4 +1,4 @@
-"""EncodingEngine: one batch loop on one thread encodes the inputs of all requests of a model."""
+"""EncodingEngine: one batch loop on a few threads encodes the inputs of all requests of a model."""
 
 from __future__ import annotations
 
@@ -64,6 +64,8 @@ CPU_BATCH_TOKENS: Final = 512
 """Four times as many are a twentieth faster, and keep who comes meanwhile waiting four times as
 long."""
 GPU_BATCH_TOKENS: Final = 16_384
+MOST_THREADS: Final = 16
+"""That compute batches at once; with more processors, each has several."""
 LEAST_SECONDS: Final = 1.0
 """For texts to become tokens, however short their request's time is."""
 NO_PREFIXES: Final = "a model that encodes keeps no prefixes"
@@ -72,7 +74,11 @@ T = TypeVar("T")
 
 
 class EncodingEngine(Encoder):
-    """The batch loop's thread owns the model; the event loop talks to it through `EncodingLoop`."""
+    """The batch loop's threads own the model; the event loop talks to them through `EncodingLoop`.
+
+    On a CPU there are as many as processors, each of which computes a batch on its own; where there
+    is one batch alone, the first has all processors. On a GPU there is one.
+    """
 
     def __init__(self, spec: ModelSpec, options: EngineOptions, *, why: str) -> None:
         self._spec = spec
@@ -88,12 +94,11 @@ class EncodingEngine(Encoder):
         self._loop: EncodingLoop | None = None
         self._running: set[EncodingJob] = set()
         self._is_closing = False
-        num_threads = options.threads()
-        # OpenMP's team size is a setting of each thread that starts a parallel region.
-        self._pool = ThreadPoolExecutor(
-            1, f"generate-encode-{spec.name}", partial(torch.set_num_threads, num_threads)
-        )
-        self._thread: asyncio.Future[None] | None = None
+        name = f"generate-encode-{spec.name}"
+        self._pool = ThreadPoolExecutor(1, name, partial(torch.set_num_threads, options.threads()))
+        self._num_helpers = min(options.threads(), MOST_THREADS) - 1
+        self._helpers = ThreadPoolExecutor(max(1, self._num_helpers), f"{name}-beside")
+        self._thread: asyncio.Future[list[None]] | None = None
 
     @property
     def capacity(self) -> int:
@@ -235,6 +240,7 @@ class EncodingEngine(Encoder):
         with contextlib.suppress(RuntimeError):  # closed twice
             await asyncio.get_running_loop().run_in_executor(self._pool, self._let_go)
         await asyncio.to_thread(self._pool.shutdown)
+        await asyncio.to_thread(self._helpers.shutdown)
 
     @property
     def _layout(self) -> str:
@@ -261,7 +267,8 @@ class EncodingEngine(Encoder):
         )
         # Measured on a CPU, where padding costs what tokens cost and a launch nothing.
         packs = not is_on_gpu and EncodingPurpose.EMBEDDING in loaded.encoding.purposes
-        computation = EncoderComputation(loaded, packing_for(loaded) if packs else None)
+        packing = packing_for(loaded) if packs else None
+        computation = EncoderComputation(loaded, packing, self._set_threads)
         self._budget, self._step_bytes = (
             fitting(loaded, computation, most) if is_on_gpu else (most, 0)
         )
@@ -273,6 +280,7 @@ class EncodingEngine(Encoder):
         loaded, computation, options = self._loaded, self._computation, self._options
         if loaded is None or computation is None or self._is_closing:
             raise unloaded(self._spec.name)
+        num_helpers = 0 if loaded.device.type == "cuda" else self._num_helpers
         answers = Answers(self._spec.name, loaded.encoding.labels, loaded.takes_several)
         self._loop = EncodingLoop(
             computation,
@@ -281,11 +289,23 @@ class EncodingEngine(Encoder):
             budget=self._budget,
             clock=awake_clock,
             on_batch=partial(options.on_batch, self._spec.name),
+            num_threads=1 + num_helpers,
         )
         logger.info("model {} is served by the encoding engine ({}), {} at once, {} CPU threads",
                     self._spec.name, self._why, self._capacity, options.threads())  # fmt: skip
-        self._thread = asyncio.ensure_future(loop.run_in_executor(self._pool, self._loop.run))
+        helping = partial(self._loop.run, leads=False)
+        self._thread = asyncio.gather(
+            loop.run_in_executor(self._pool, self._loop.run),
+            *(loop.run_in_executor(self._helpers, helping) for _ in range(num_helpers)),
+        )
         watch(self._thread, "encoding loop", self._loop.refuse_rest)
+
+    def _set_threads(self, is_alone: bool) -> None:
+        """OpenMP's team size is a setting of each thread that starts a parallel region."""
+        num_all = self._options.threads()
+        wanted = num_all if is_alone else max(1, num_all // (1 + self._num_helpers))
+        if torch.get_num_threads() != wanted:
+            torch.set_num_threads(wanted)
 
     async def _encode(self, text: str) -> EncodingAnswer:
         """Of a text that nobody asked for; it is cut where it is too long.

@@ -56,7 +56,7 @@ def fitting(
     while True:
         gauge.reset()
         try:
-            computation.compute([longest] * (budget // len(longest)))
+            computation.compute([longest] * (budget // len(longest)), is_alone=True)
         # Whatever a batch of this size raises.
         except Exception as error:
             failure = computation.diagnose(error)

@@ -1,4 +1,4 @@
-"""The batch loop: arrivals → line → compute → publish, on one thread of its own."""
+"""The batch loop: arrivals → line → compute → publish, on threads of its own."""
 
 from __future__ import annotations
 
@@ -26,10 +26,11 @@ NO_NUMBERS: Final = "the model's vectors are not numbers; the checkpoint may be 
 
 
 class Computation(Protocol):
-    """What computes a batch. Belongs to the loop's thread."""
+    """What computes batches, on the loop's threads, several of them at once."""
 
-    def compute(self, inputs: Sequence[TokenInput]) -> Computed:
-        """The vectors of inputs; may raise anything."""
+    def compute(self, inputs: Sequence[TokenInput], *, is_alone: bool) -> Computed:
+        """The vectors of inputs; may raise anything. `is_alone` on the leading thread, while there
+        is nothing to compute beside them: all processors may be used."""
         ...
 
     def diagnose(self, error: Exception) -> LLMServeError:
@@ -51,8 +52,11 @@ class _Progress:
 
 class EncodingLoop:
     """Runs every job of a model. `submit`, `close` and `refuse_rest` are for any thread, the rest
-    belongs to the thread that calls `run`. Once the computation is lost, every job fails and the
+    belongs to the threads that call `run`. Once the computation is lost, every job fails and the
     loop ends.
+
+    One thread leads. The others take what is in line while it is busy: several threads that compute
+    a batch each, on a processor each, get more done than one that has all processors.
     """
 
     def __init__(
@@ -64,8 +68,10 @@ class EncodingLoop:
         budget: int,
         clock: Callable[[], float],
         on_batch: Callable[[BatchReport], None] = lambda report: None,
+        num_threads: int = 1,
     ) -> None:
-        """`budget` is how many tokens a batch has at most, unless one input has more."""
+        """`budget` is how many tokens a batch has at most, unless one input has more. `on_batch` is
+        called on the thread that computed it. `num_threads` will call `run`."""
         self._computation = computation
         self._answer = answer
         self._wakes = wakes
@@ -73,52 +79,80 @@ class EncodingLoop:
         self._clock = clock
         self._on_batch = on_batch
         self._inbox: deque[EncodingJob] = deque()
-        self._work = threading.Event()
+        self._lock = threading.Lock()
+        self._num_threads = num_threads
+        self._work, self._help = threading.Event(), threading.Event()
+        self._begun: dict[int, float] = {}
+        self._is_led = False
         self._is_closing = False
         self._line: Line[EncodingJob] = Line()
         self._open: dict[EncodingJob, _Progress] = {}
-        self.busy_since: float | None = None
         self.is_lost = False
+
+    @property
+    def busy_since(self) -> float | None:
+        """When the oldest batch was begun that is being computed."""
+        return min(self._begun.copy().values(), default=None)
 
     def submit(self, job: EncodingJob) -> None:
         """Run a job: it gets one outcome, unless it is cancelled, then `on_done` is called."""
         self._inbox.append(job)
-        self._work.set()
+        self._wake()
 
     def close(self) -> None:
-        """End the loop after the current batch; what still runs gets an error."""
+        """End the loop after the current batches; what still runs gets an error."""
         self._is_closing = True
-        self._work.set()
+        self._wake()
 
-    def run(self) -> None:
-        """The loop itself, until `close`."""
+    def run(self, *, leads: bool = True) -> None:
+        """The loop itself, until `close`. Exactly one thread leads."""
         try:
             while not self._is_closing:
-                if not self._line:
-                    self.busy_since = None
-                    self._work.wait()
-                self._work.clear()
-                self.busy_since = self._clock()
-                self.turn()
+                if not self.turn(leads=leads):
+                    (self._work if leads else self._help).wait()
         # What a batch raises has been dealt with: this is a bug of the loop itself, after which
         # nothing can be relied on. Nobody is left waiting for it.
         except Exception:
             logger.exception("the batch loop broke")
             self._lose()
-        self._end_all()
+        with self._lock:
+            self._num_threads -= 1
+            if not self._num_threads:
+                self._end_all()
 
-    def turn(self) -> None:
-        """Handle what came in since the last batch, then compute one."""
-        self._take_arrivals()
-        self._drop_cancelled()
-        begun = self._clock()
-        if chosen := self._line.take(self._budget):
+    def turn(self, *, leads: bool = True) -> bool:
+        """Handle what came in since the last batch, then compute one; whether there was any."""
+        thread = threading.get_ident()
+        with self._lock:
+            # Before it is seen what there is: what comes later sets it again.
+            (self._work if leads else self._help).clear()
+            if not leads and not self._is_led:
+                return False
+            self._take_arrivals()
+            self._drop_cancelled()
+            begun = self._clock()
+            chosen = self._line.take(self._budget) if self._line else []
+            self._wakes.flush()
+            if not chosen:
+                return False
             for job, _ in chosen:
                 job.started_at = begun if job.started_at is None else job.started_at
                 job.last_step_at = begun
-            padding = self._attempt(chosen)
-            self._report(chosen, padding, begun)
-        self._wakes.flush()
+            is_alone = leads and not self._line and not self._begun
+            if self._line:
+                self._help.set()
+            self._is_led = self._is_led or leads
+            self._begun[thread] = begun
+        try:
+            padding = self._attempt(chosen, is_alone=is_alone)
+        finally:
+            with self._lock:
+                self._is_led = self._is_led and not leads
+                del self._begun[thread]
+        self._report(chosen, padding, begun)
+        with self._lock:
+            self._wakes.flush()
+        return True
 
     def refuse_rest(self) -> None:
         """Refuse what is still in the inbox, as nobody will run it. Once `run` has returned this
@@ -146,17 +180,23 @@ class EncodingLoop:
         for job in [job for job in self._open if job.is_cancelled]:
             self._remove(job)
 
-    def _attempt(self, chosen: Sequence[tuple[EncodingJob, int]]) -> int:
+    def _wake(self) -> None:
+        self._work.set()
+        self._help.set()
+
+    def _attempt(self, chosen: Sequence[tuple[EncodingJob, int]], *, is_alone: bool) -> int:
         """Compute inputs and publish what came of them; returns how many tokens were padding.
 
         A batch that fails is tried again in halves, until those inputs are found that make it
         fail, whose requests end with the error; half a batch also needs half the memory.
         """
-        chosen = [(job, index) for job, index in chosen if job in self._open]
+        with self._lock:
+            chosen = [(job, index) for job, index in chosen if job in self._open]
         if not chosen or self.is_lost:
             return 0
+        inputs = [job.task.inputs[index] for job, index in chosen]
         try:
-            computed = self._computation.compute([job.task.inputs[i] for job, i in chosen])
+            computed = self._computation.compute(inputs, is_alone=is_alone)
         # The worker's boundary: whatever a model raises ends the fewest requests.
         except Exception as error:
             failure = self._computation.diagnose(error)
@@ -164,11 +204,14 @@ class EncodingLoop:
                 self._lose()
                 return 0
             if len(chosen) == 1:
-                self._fail(chosen[0][0], failure)
+                with self._lock:
+                    self._fail(chosen[0][0], failure)
                 return 0
             half = len(chosen) // 2
-            return self._attempt(chosen[:half]) + self._attempt(chosen[half:])
-        self._publish(chosen, computed.vectors)
+            parts = chosen[:half], chosen[half:]
+            return sum(self._attempt(part, is_alone=is_alone) for part in parts)
+        with self._lock:
+            self._publish(chosen, computed.vectors)
         return computed.padding
 
     def _publish(self, chosen: Sequence[tuple[EncodingJob, int]], vectors: Vectors) -> None:
@@ -197,8 +240,9 @@ class EncodingLoop:
         self._on_batch(BatchReport(seconds, len(chosen), tokens, padding, fill))
 
     def _fail(self, job: EncodingJob, error: LLMServeError) -> None:
-        self._tell(job, error)
-        self._remove(job)
+        if job in self._open:  # another thread may have failed it
+            self._tell(job, error)
+            self._remove(job)
 
     def _tell(self, job: EncodingJob, outcome: EncodingAnswer | LLMServeError) -> None:
         if not job.is_cancelled:
@@ -213,6 +257,7 @@ class EncodingLoop:
         """Nothing can be computed any more, and the worker has to be replaced."""
         self.is_lost = True
         self._is_closing = True
+        self._wake()
         logger.error("the engine is lost and ends")
 
     def _end_all(self) -> None:

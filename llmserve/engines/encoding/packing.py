@@ -6,6 +6,7 @@ tokens one by one. Whether that is so is tried out when the model is loaded.
 
 from __future__ import annotations
 
+import threading
 from array import array
 from collections.abc import Sequence
 from itertools import cycle
@@ -30,6 +31,15 @@ TRIAL_TOKENS: Final = 1024
 """Of the trial, if the model's positions end later: a row may be longer than these."""
 
 
+class _OfThread(threading.local):
+    """`lengths` of the inputs in the row that the thread computes."""
+
+    lengths: list[int]
+
+
+of_thread: Final = _OfThread()
+
+
 class NotPackable(Exception):
     """A model attends in a way that goes beyond its inputs' own keys and values; says how."""
 
@@ -45,7 +55,7 @@ def packed_attention(
     for name in ("sliding_window", "softcap", "s_aux", "position_bias"):
         if fields.get(name) is not None:
             raise NotPackable(f"its attention has {name}")
-    lengths = list(module.config.packed_lengths)
+    lengths = of_thread.lengths
     is_causal = fields.get("is_causal")
     is_causal = getattr(module, "is_causal", False) if is_causal is None else is_causal
     groups = query.shape[1] // key.shape[1]
@@ -70,15 +80,21 @@ ALL_MASK_ATTENTION_FUNCTIONS.register(NAME, lambda *arguments, **fields: None)
 
 
 class Packing:
-    """Runs a model on inputs in one row. Belongs to the thread that computes."""
+    """Runs a model on inputs in one row; its attention is this one's until `undo`. On any thread,
+    also on several at once."""
 
     def __init__(self, loaded: LoadedEncoder) -> None:
         self._loaded = loaded
         self._plain = loaded.model.config._attn_implementation
+        loaded.model.config._attn_implementation = NAME
+
+    def undo(self) -> None:
+        """The model has transformers' attention again."""
+        self._loaded.model.config._attn_implementation = self._plain
 
     def hidden(self, inputs: Sequence[TokenInput]) -> Tensor:
         """The vectors of all tokens, (tokens, hidden)."""
-        loaded, config = self._loaded, self._loaded.model.config
+        loaded = self._loaded
         lengths = [len(each) for each in inputs]
         ids = array("i")
         for each in inputs:
@@ -92,13 +108,8 @@ class Packing:
             fields["token_type_ids"] = torch.zeros_like(fields["input_ids"])
         if "use_cache" in loaded.takes:
             fields["use_cache"] = False
-        config.packed_lengths = lengths
-        config._attn_implementation = NAME
-        try:
-            hidden: Tensor = loaded.model(**fields).last_hidden_state[0]
-        finally:
-            config._attn_implementation = self._plain
-            del config.packed_lengths
+        of_thread.lengths = lengths
+        hidden: Tensor = loaded.model(**fields).last_hidden_state[0]
         return hidden
 
 
@@ -112,16 +123,18 @@ def packing_for(loaded: LoadedEncoder) -> Packing | None:
     try:
         with torch.inference_mode():
             packed = packing.hidden(inputs)
+            packing.undo()
             wanted = torch.cat([_alone(loaded, each) for each in inputs])
     # Models raise whatever they like where something is not as they know it.
     except Exception as error:
         logger.debug("inputs are not packed: {}: {}", type(error).__name__, error)
+        packing.undo()
         return None
     difference = (packed.float() - wanted.float()).abs().max() / wanted.float().abs().max()
     if not bool(difference < TOLERANCES.get(loaded.dtype, OTHER_TOLERANCE)):
         logger.debug("inputs are not packed: the numbers differ by {:.2g}", float(difference))
         return None
-    return packing
+    return Packing(loaded)
 
 
 def _trial(loaded: LoadedEncoder) -> list[TokenInput]:

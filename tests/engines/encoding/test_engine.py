@@ -126,10 +126,12 @@ class Held:
         self.entered, self.may_go = threading.Event(), threading.Event()
         compute = EncoderComputation.compute
 
-        def held(machine: EncoderComputation, inputs: Sequence[TokenInput]) -> Computed:
+        def held(
+            machine: EncoderComputation, inputs: Sequence[TokenInput], *, is_alone: bool
+        ) -> Computed:
             self.entered.set()
             assert self.may_go.wait(20)
-            return compute(machine, inputs)
+            return compute(machine, inputs, is_alone=is_alone)
 
         monkeypatch.setattr(EncoderComputation, "compute", held)
 
@@ -238,10 +240,12 @@ def test_out_of_memory_ends_one_request(embedder: Path, monkeypatch: pytest.Monk
         async with loaded(embedder) as b:
             compute = EncoderComputation.compute
 
-            def small(machine: EncoderComputation, inputs: Sequence[TokenInput]) -> Computed:
+            def small(
+                machine: EncoderComputation, inputs: Sequence[TokenInput], *, is_alone: bool
+            ) -> Computed:
                 if max(map(len, inputs)) > 20:
                     raise MemoryError
-                return compute(machine, inputs)
+                return compute(machine, inputs, is_alone=is_alone)
 
             monkeypatch.setattr(EncoderComputation, "compute", small)
             results = await asyncio.gather(b.ask(TEXTS[2]), b.ask("Rain!"), return_exceptions=True)
@@ -256,7 +260,9 @@ def test_a_thread_that_died_fails_everybody(
 ) -> None:
     async def test() -> None:
         async with loaded(embedder) as b:
-            monkeypatch.setattr(EncoderComputation, "compute", lambda machine, inputs: None)
+            monkeypatch.setattr(
+                EncoderComputation, "compute", lambda machine, inputs, is_alone: None
+            )
             with pytest.raises(GenerationFailed, match="engine failed"):
                 await b.ask("one")
             assert b.engine.stats().seconds_since_step == float("inf")

@@ -28,7 +28,7 @@ class Device:
     def __init__(self, room: int, error: type[Exception] = MemoryError) -> None:
         self._room, self._error, self._used = room, error, 0
 
-    def compute(self, inputs: Sequence[TokenInput]) -> Computed:
+    def compute(self, inputs: Sequence[TokenInput], *, is_alone: bool) -> Computed:
         tokens = sum(map(len, inputs))
         if tokens > self._room:
             raise self._error

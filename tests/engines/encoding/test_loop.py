@@ -30,11 +30,13 @@ class Machine:
     most: int = 10_000
     poison: int = -1
     batches: list[list[int]] = field(default_factory=list)
+    alone: list[bool] = field(default_factory=list)
     is_broken: bool = False
     before: Callable[[], None] = lambda: None
 
-    def compute(self, inputs: Sequence[TokenInput]) -> Computed:
+    def compute(self, inputs: Sequence[TokenInput], *, is_alone: bool) -> Computed:
         self.before()
+        self.alone.append(is_alone)
         self.batches.append([len(each) for each in inputs])
         if sum(map(len, inputs)) > self.most:
             raise MemoryError
@@ -90,7 +92,7 @@ class Bench:
         return [list(vector) for vector in outcome.vectors]
 
 
-def bench(machine: Machine | None = None, budget: int = 100) -> Bench:
+def bench(machine: Machine | None = None, budget: int = 100, *, num_threads: int = 1) -> Bench:
     machine, reports = machine or Machine(), list[BatchReport]()
     loop = EncodingLoop(
         machine,
@@ -99,6 +101,7 @@ def bench(machine: Machine | None = None, budget: int = 100) -> Bench:
         budget=budget,
         clock=lambda: 1.0,
         on_batch=reports.append,
+        num_threads=num_threads,
     )
     return Bench(loop, machine, reports)
 
@@ -195,7 +198,7 @@ def test_a_lost_device_ends_everything() -> None:
 def test_a_bug_of_the_loop_leaves_nobody_waiting() -> None:
     async def test() -> None:
         b = bench()
-        b.machine.compute = lambda inputs: None  # type: ignore[assignment, return-value]
+        b.machine.compute = lambda inputs, is_alone: None  # type: ignore[assignment, return-value]
         job = b.submit((1, 5))
         b.loop.run()
         await told()
@@ -243,5 +246,72 @@ def test_requests_are_computed_together_and_told_apart() -> None:
         [report] = b.reports
         assert (report.inputs, report.tokens, report.padding) == (3, 60, 1)
         assert report.fill == pytest.approx(0.6)
+
+    run(test)
+
+
+def test_what_there_is_belongs_to_the_first_thread_while_it_is_idle() -> None:
+    async def test() -> None:
+        b = bench(num_threads=2)
+        job = b.submit((1, 60))
+        assert not b.loop.turn(leads=False)
+        assert b.loop.turn()
+        assert not b.loop.turn()
+        await told()
+        assert (b.machine.alone, b.vectors_of(job)) == ([True], [[1, 60]])
+
+    run(test)
+
+
+def test_others_compute_while_the_first_thread_is_busy() -> None:
+    async def test() -> None:
+        is_held, may_go, first = threading.Event(), threading.Event(), list[int]()
+
+        def before() -> None:
+            first.append(threading.get_ident())
+            if len(set(first)) == 1:
+                is_held.set()
+                assert may_go.wait(20)
+
+        b = bench(Machine(before=before), num_threads=2)
+        threads = [
+            threading.Thread(target=b.loop.run, kwargs={"leads": leads}) for leads in (True, False)
+        ]
+        for thread in threads:
+            thread.start()
+        slow = b.submit((1, 60))
+        assert await asyncio.to_thread(is_held.wait, 20)
+        quick = b.submit((2, 60), (3, 60))
+        while quick not in b.outcomes:
+            await asyncio.sleep(0.001)
+        assert slow not in b.outcomes
+        assert b.loop.busy_since is not None
+        may_go.set()
+        while slow not in b.outcomes:
+            await asyncio.sleep(0.001)
+        b.loop.close()
+        for thread in threads:
+            await asyncio.to_thread(thread.join, 20)
+        await told()
+        assert sorted(b.machine.batches) == [[60], [60], [60]]
+        assert b.machine.alone == [False, False, True], "in the order in which they ended"
+        assert (b.vectors_of(quick), b.vectors_of(slow)) == ([[2, 60], [3, 60]], [[1, 60]])
+        assert (set(b.done), b.loop.busy_since) == ({slow, quick}, None)
+
+    run(test)
+
+
+def test_the_last_thread_ends_what_is_left() -> None:
+    async def test() -> None:
+        b = bench(num_threads=2)
+        b.loop.close()
+        left = b.submit((1, 60))
+        b.loop.run(leads=False)
+        await told()
+        assert not b.done
+        b.loop.run()
+        await told()
+        assert isinstance(b.error_of(left), ModelUnloaded)
+        assert b.done == [left]
 
     run(test)

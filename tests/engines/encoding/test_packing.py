@@ -8,13 +8,19 @@ import pytest
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
+from llmserve.engines.encoding import packing
 from llmserve.engines.encoding.packing import NotPackable, packed_attention
 
 LENGTHS = [3, 1, 5]
 
 
 def module(*, is_causal: bool = False) -> SimpleNamespace:
-    return SimpleNamespace(config=SimpleNamespace(packed_lengths=LENGTHS), is_causal=is_causal)
+    return SimpleNamespace(is_causal=is_causal)
+
+
+@pytest.fixture(autouse=True)
+def lengths() -> None:
+    packing.of_thread.lengths = LENGTHS
 
 
 @pytest.mark.parametrize("name", ["sliding_window", "softcap", "s_aux", "position_bias"])
