@@ -66,5 +66,5 @@ def test_a_model_that_is_not_there_is_not_found(report: Report) -> None:
 
 
 def test_it_lists_and_retrieves_models(report: Report) -> None:
-    assert report["models"] == ["demo", "thinker"]
+    assert report["models"] == ["demo", "thinker", "demo-embedding", "ranker", "classifier"]
     assert (report["model"]["id"], report["model"]["object"]) == ("demo", "model")

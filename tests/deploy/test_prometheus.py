@@ -35,7 +35,7 @@ from llmserve.proto.v1.generation_pb2_grpc import GenerationStub
 
 DEPLOY = Path(__file__).parents[2] / "scripts" / "deploy"
 REQUESTS = 24
-WITHOUT_DATA = ("gpu_", "upstream_", "requests_displaced")
+WITHOUT_DATA = ("encoding_", "gpu_", "upstream_", "requests_displaced")
 """Series that this box has not got: there is no GPU in it, its models are all here, and the work
 in its background need not give way."""
 
