@@ -36,8 +36,8 @@ from llmserve.proto.v1.generation_pb2_grpc import GenerationStub
 DEPLOY = Path(__file__).parents[2] / "scripts" / "deploy"
 REQUESTS = 24
 WITHOUT_DATA = ("encoding_", "gpu_", "upstream_", "requests_displaced")
-"""Series that this box has not got: there is no GPU in it, its models are all here, and the work
-in its background need not give way."""
+"""Series that this box has not got: there is no GPU in it, its models are all here and generate,
+and the work in its background need not give way."""
 
 
 def load_dashboard_module() -> ModuleType:

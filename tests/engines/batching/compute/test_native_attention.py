@@ -209,7 +209,7 @@ def test_families_that_the_decoder_does_not_know_say_what_transformers_says(
         dtype=torch.bfloat16,
         device=torch.device("cpu"),
     )
-    forward, description, close = _forward(loaded.model, kernels())
+    forward, _, description, close = _forward(loaded.model, kernels())
     try:
         assert description.startswith("transformers' code, attention and")
         row = sequence(ids, [9, 3, 11, 6])
