@@ -20,6 +20,7 @@ from llmserve.cli.main import app
 from llmserve.doctor.finding import Finding, Verdict
 from llmserve.doctor.rendering import render
 from llmserve.doctor.report import Report as DoctorReport
+from llmserve.errors import LLMServeError
 
 EVIL = "\x1b]0;owned\x07[/red]\x9b2J"
 MODEL = {"name": EVIL, "status": EVIL, "running": 0, "waiting": 0, "memory_bytes": 0}
@@ -72,7 +73,7 @@ def llmserve(*arguments: str) -> Result:
     result = CliRunner().invoke(app, arguments)
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         # Our own errors end in `main`, which prints them as one line.
-        assert type(result.exception).__module__ == "llmserve.errors", repr(result.exception)
+        assert isinstance(result.exception, LLMServeError), repr(result.exception)
     return result
 
 

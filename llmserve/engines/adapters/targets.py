@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
-
-import regex
+from typing import TYPE_CHECKING, Any, Final
 
 from llmserve.engines.adapters.unservable import Unservable
+
+if TYPE_CHECKING:
+    import regex
 
 ALL_LINEAR: Final = "all-linear"
 MATCH_SECONDS: Final = 1.0
@@ -79,6 +80,8 @@ def _is_among(module: str, names: Names) -> bool:
 
 
 def _match(pattern: str, name: str, *, is_whole: bool = False) -> regex.Match[str] | None:
+    import regex  # a supervisor, which lists adapters, does without
+
     try:
         compiled: Any = regex.compile(pattern)
         match = compiled.fullmatch if is_whole else compiled.match
