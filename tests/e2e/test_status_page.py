@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import signal
 from collections.abc import Iterator
 
@@ -56,9 +55,6 @@ def test_a_worker_that_was_killed_is_seen_to_go_and_come_back(page: Page, pair: 
     os.kill(victim, signal.SIGKILL)
     expect(worker(page, 1)).to_contain_text("gone")
     expect(worker(page, 0)).to_contain_text("serving")
-    expect(worker(page, 1)).to_contain_text("loading")
-    # Torch is imported, which takes seconds.
-    expect(model(page, "first")).to_contain_text(re.compile(r"loading.*[0-9]%"))
     expect(worker(page, 1)).to_contain_text("serving")
     expect(model(page, "first")).to_contain_text("ready")
     expect(worker(page, 1)).not_to_contain_text(str(victim))
