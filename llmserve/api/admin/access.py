@@ -68,7 +68,7 @@ def _is_loopback(host: str) -> bool:
         return False
 
 
-def _admin(connection: HTTPConnection) -> Caller:
+async def _admin(connection: HTTPConnection) -> Caller:
     return cast(Caller, connection.scope[ADMIN])
 
 

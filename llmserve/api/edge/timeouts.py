@@ -31,9 +31,13 @@ def header_timeout(connection: HTTPConnection) -> float | None:
     return seconds
 
 
+async def _timeout(connection: HTTPConnection) -> float | None:
+    return header_timeout(connection)
+
+
 def earliest(*timeouts: float | None) -> float | None:
     """The shortest of several timeouts, `None` if there is none."""
     return min((t for t in timeouts if t is not None), default=None)
 
 
-TheTimeout = Annotated[float | None, Depends(header_timeout)]
+TheTimeout = Annotated[float | None, Depends(_timeout)]
