@@ -97,14 +97,10 @@ def create_app(
     app.state.making_document = asyncio.Lock()
     routers = (
         *((playground_router(),) if settings.playground else ()),  # `/` before Ollama's
-        docs.router,
-        probes.router,
-        admin.router,
-        lora_routes.router,
-        native.router,
-        websocket.router,
-        chat_socket.router,
+        # They are tried in this order: the busiest first.
         completions.router,
+        embeddings.router,
+        native.router,
         anthropic.router,
         anthropic_models.router,  # before OpenAI's: they are for requests with a certain header
         models.router,
@@ -117,7 +113,6 @@ def create_app(
         ollama_root.router,
         tgi.router,
         tei.router,
-        embeddings.router,
         cohere.router,
         cohere_embed.router,
         bare_rerank.router,
@@ -126,6 +121,12 @@ def create_app(
         files.router,
         batches.router,
         background.router,
+        websocket.router,
+        chat_socket.router,
+        probes.router,
+        docs.router,
+        admin.router,
+        lora_routes.router,
     )
     openai = (
         *(completions.router, models.router, tokenize.router),
