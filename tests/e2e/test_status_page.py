@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 
 import httpx
 import pytest
-from box import pids
+from box import pids, wait_until
 from browser import PHONE, SECONDS, running_browser, violations, visiting
 from playwright.sync_api import Browser, Locator, Page, expect
-from server import Server
+from server import Server, idle_server, running_server
 
 expect.set_options(timeout=SECONDS * 1000)
 
@@ -41,6 +43,14 @@ def page(browser: Browser, pair: Server) -> Iterator[Page]:
         yield opened
 
 
+@pytest.fixture
+def spawning(tmp_path: Path, tiny_model: Path) -> Iterator[Server]:
+    """Two workers that import torch when they start, which takes seconds."""
+    with running_server(tmp_path, tiny_model, workers=2, is_fork=False) as server:
+        wait_until(lambda: len(pids(server)) == 2, "two workers serve")
+        yield server
+
+
 def worker(page: Page, number: int) -> Locator:
     return page.locator(f"#workers tr[data-id='{number}']")
 
@@ -49,31 +59,52 @@ def model(page: Page, name: str) -> Locator:
     return page.locator(f"#models tr[data-id='{name}']")
 
 
-def test_a_worker_that_was_killed_is_seen_to_go_and_come_back(page: Page, pair: Server) -> None:
-    victim = pids(pair)[1]
+def test_a_worker_that_was_killed_is_seen_to_go_and_come_back(
+    browser: Browser, spawning: Server
+) -> None:
+    with visiting(browser, spawning.url, "/status") as page:
+        expect(worker(page, 1)).to_contain_text("serving")
+        see_it_go_and_come_back(page, pids(spawning)[1])
+
+
+def see_it_go_and_come_back(page: Page, victim: int) -> None:
     expect(worker(page, 1)).to_contain_text(str(victim))
     os.kill(victim, signal.SIGKILL)
     expect(worker(page, 1)).to_contain_text("gone")
     expect(worker(page, 0)).to_contain_text("serving")
+    expect(worker(page, 1)).to_contain_text("loading")
+    # Torch is imported.
+    expect(model(page, "tiny")).to_contain_text(re.compile(r"loading.*[0-9]%"))
     expect(worker(page, 1)).to_contain_text("serving")
-    expect(model(page, "first")).to_contain_text("ready")
+    expect(model(page, "tiny")).to_contain_text("ready")
     expect(worker(page, 1)).not_to_contain_text(str(victim))
     expect(page.locator(".events")).to_contain_text(f"Worker 1 (process {victim}) is gone.")
     expect(page.locator(".events")).to_contain_text("Worker 1 is there again")
 
 
-def test_a_model_is_loaded_before_your_eyes_and_unloaded(page: Page) -> None:
-    second = model(page, "second")
-    expect(second).to_contain_text("not loaded")
-    page.evaluate(SEEN, "#models tr[data-id='second'] .state")
-    second.get_by_role("button", name="Load", exact=True).click()
-    expect(page.locator(".toast")).to_contain_text("second is loaded.")
-    expect(second).to_contain_text("ready")
+def test_a_model_is_loaded_before_your_eyes_and_unloaded(
+    browser: Browser, tmp_path: Path, tiny_model: Path
+) -> None:
+    # Torch is imported with the first model, which takes tinys.
+    with (
+        idle_server(tmp_path, tiny_model, is_fork=False) as server,
+        visiting(browser, server.url, "/status") as page,
+    ):
+        see_it_load_and_unload(page)
+
+
+def see_it_load_and_unload(page: Page) -> None:
+    tiny = model(page, "tiny")
+    expect(tiny).to_contain_text("not loaded")
+    page.evaluate(SEEN, "#models tr[data-id='tiny'] .state")
+    tiny.get_by_role("button", name="Load", exact=True).click()
+    expect(page.locator(".toast")).to_contain_text("tiny is loaded.")
+    expect(tiny).to_contain_text("ready")
     assert any("loading" in text for text in page.evaluate("[...window.seen]"))
-    second.get_by_role("button", name="Warm").click()
-    expect(page.locator(".toast").last).to_contain_text("second is warm.")
-    second.get_by_role("button", name="Unload").click()
-    expect(second).to_contain_text("not loaded")
+    tiny.get_by_role("button", name="Warm").click()
+    expect(page.locator(".toast").last).to_contain_text("tiny is warm.")
+    tiny.get_by_role("button", name="Unload").click()
+    expect(tiny).to_contain_text("not loaded")
 
 
 def test_the_charts_move(page: Page, pair: Server) -> None:

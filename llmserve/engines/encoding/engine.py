@@ -268,7 +268,11 @@ class EncodingEngine(Encoder):
         # Measured on a CPU, where padding costs what tokens cost and a launch nothing.
         packs = not is_on_gpu and EncodingPurpose.EMBEDDING in loaded.encoding.purposes
         packing = packing_for(loaded) if packs else None
-        computation = EncoderComputation(loaded, packing, self._set_threads)
+        computation = (
+            EncoderComputation(loaded)
+            if is_on_gpu
+            else EncoderComputation(loaded, packing, self._set_threads)
+        )
         self._budget, self._step_bytes = (
             fitting(loaded, computation, most) if is_on_gpu else (most, 0)
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Final, Protocol
@@ -44,9 +44,11 @@ class Computation(Protocol):
 
 @dataclass(slots=True)
 class _Progress:
-    """`vectors` are of all inputs, (inputs, width), once the first was computed."""
+    """`vectors` are of all inputs, (inputs, width), once the first was computed. So many threads
+    are computing some of them."""
 
     left: int
+    num_computing: int = 0
     vectors: Vectors | None = None
 
 
@@ -135,9 +137,11 @@ class EncodingLoop:
             self._wakes.flush()
             if not chosen:
                 return False
-            for job, _ in chosen:
+            jobs = dict.fromkeys(job for job, _ in chosen)
+            for job in jobs:
                 job.started_at = begun if job.started_at is None else job.started_at
                 job.last_step_at = begun
+                self._open[job].num_computing += 1
             is_alone = leads and not self._line and not self._begun
             if self._line:
                 self._help.set()
@@ -149,6 +153,7 @@ class EncodingLoop:
             with self._lock:
                 self._is_led = self._is_led and not leads
                 del self._begun[thread]
+                self._let_go(jobs)
         self._report(chosen, padding, begun)
         with self._lock:
             self._wakes.flush()
@@ -178,7 +183,20 @@ class EncodingLoop:
 
     def _drop_cancelled(self) -> None:
         for job in [job for job in self._open if job.is_cancelled]:
-            self._remove(job)
+            self._line.remove(job)
+            if not self._open[job].num_computing:
+                self._remove(job)
+
+    def _let_go(self, jobs: Iterable[EncodingJob]) -> None:
+        """A thread has computed inputs of these. One that was cancelled meanwhile is over only
+        now."""
+        for job in jobs:
+            progress = self._open.get(job)
+            if progress is None:
+                continue
+            progress.num_computing -= 1
+            if job.is_cancelled and not progress.num_computing:
+                self._remove(job)
 
     def _wake(self) -> None:
         self._work.set()

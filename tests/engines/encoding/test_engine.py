@@ -105,7 +105,7 @@ async def loaded(folder: Path, **fields: Any) -> AsyncIterator[Bench]:
     progress: list[LoadProgress] = []
     options = EngineOptions(
         fetch=lambda spec, report: folder,
-        torch_threads=1,
+        torch_threads=fields.pop("threads", 1),
         on_batch=lambda model, report: reports.append(report),
         max_tokens_per_step=fields.pop("budget", None),
     )
@@ -365,6 +365,20 @@ def test_requests_share_batches_and_get_their_own(embedder: Path) -> None:
             assert len(b.reports) - num_alone < 2 * len(TEXTS)
             tokens = sum(sum(answer.tokens) for answer in (*alone, *together))
             assert sum(report.tokens for report in b.reports) == tokens
+
+    run(test)
+
+
+def test_threads_that_compute_at_once_keep_their_inputs_apart(embedder: Path) -> None:
+    async def test() -> None:
+        async with loaded(embedder, budget=32, threads=3) as b:
+            assert "without padding" in b.engine.info.why
+            texts = [" ".join(TEXTS[: 1 + n % 3])[: 9 + n] for n in range(48)]
+            alone = [await b.ask(text) for text in texts]
+            for _ in range(3):
+                together = await asyncio.gather(*map(b.ask, texts))
+                for one, other in zip(alone, together, strict=True):
+                    np.testing.assert_allclose(one.vectors[0], other.vectors[0], atol=1e-5)
 
     run(test)
 

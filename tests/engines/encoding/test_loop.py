@@ -301,6 +301,31 @@ def test_others_compute_while_the_first_thread_is_busy() -> None:
     run(test)
 
 
+def test_cancelled_jobs_are_over_once_no_thread_computes_them() -> None:
+    async def test() -> None:
+        is_held, may_go = threading.Event(), threading.Event()
+
+        def before() -> None:
+            is_held.set()
+            assert may_go.wait(20)
+
+        b = bench(Machine(before=before), num_threads=2)
+        job = b.submit((1, 60), (2, 60))
+        leading = threading.Thread(target=b.loop.turn)
+        leading.start()
+        assert await asyncio.to_thread(is_held.wait, 20)
+        job.cancel()
+        assert not b.loop.turn(leads=False), "what is left of it is not computed"
+        await told()
+        assert not b.done
+        may_go.set()
+        await asyncio.to_thread(leading.join, 20)
+        await told()
+        assert (b.machine.batches, b.done, b.outcomes) == ([[60]], [job], {})
+
+    run(test)
+
+
 def test_the_last_thread_ends_what_is_left() -> None:
     async def test() -> None:
         b = bench(num_threads=2)
