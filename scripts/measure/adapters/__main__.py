@@ -7,7 +7,7 @@ import asyncio
 import statistics
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from make_model import make_model
@@ -17,6 +17,7 @@ from llmserve.engines.step_report import StepReport
 from measure.adapters.loading import itl_beside_loading
 from measure.adapters.making import make_adapter
 from measure.adapters.steps import Measured, Rows, step_seconds
+from measure.itl_table import itl_table
 from measure.speed.loop_alone import build
 
 ROWS = 8
@@ -69,7 +70,9 @@ async def _measure(folder: Path, adapters: Sequence[Path], *, is_quick: bool) ->
         quiet, beside, loads = await itl_beside_loading(engine, adapters, seconds)
     finally:
         await engine.close()
-    return "\n".join(["", *_itl_table(quiet, beside, loads)])
+    took = f"A load took {1e3 * statistics.median(loads):.0f} ms (median)."
+    table = itl_table(f"{len(loads)} loads", quiet, beside)
+    return "\n".join(["", *table, "", took])
 
 
 def _steps_table(steps: dict[str, Measured]) -> list[str]:
@@ -91,30 +94,6 @@ def _steps_table(steps: dict[str, Measured]) -> list[str]:
             f"{100 * over_cpu:+.1f} % |"
         )
     return lines
-
-
-def _itl_table(quiet: list[float], beside: list[float], loads: list[float]) -> list[str]:
-    median = statistics.median(quiet)
-    figures: list[tuple[str, Callable[[list[float]], float]]] = [
-        ("median", statistics.median),
-        ("p99", _p99),
-        ("max", max),
-    ]
-    lines = [
-        f"One stream's inter-token latency beside {len(loads)} loads:",
-        "",
-        "| | alone, ms | beside, ms | beside ÷ median alone |",
-        "| --- | ---: | ---: | ---: |",
-    ]
-    for name, of in figures:
-        alone, busy = of(quiet), of(beside)
-        lines.append(f"| {name} | {1e3 * alone:.1f} | {1e3 * busy:.1f} | {busy / median:.2f} × |")
-    return [*lines, "", f"A load took {1e3 * statistics.median(loads):.0f} ms (median)."]
-
-
-def _p99(values: list[float]) -> float:
-    ordered = sorted(values)
-    return ordered[int(0.99 * (len(ordered) - 1))]
 
 
 if __name__ == "__main__":

@@ -7,13 +7,9 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from llmserve.domain import AdapterSpec, Cancelled, Delta, Failed, Finish
+from llmserve.domain import AdapterSpec
 from llmserve.engines.engine import Generator
-from llmserve.engines.job import Job
-from llmserve.engines.mailbox import Mailbox
-from measure.adapters.steps import prepared
-
-STREAM_TOKENS = 1900
+from measure.jobs import intervals
 
 
 async def itl_beside_loading(
@@ -21,9 +17,9 @@ async def itl_beside_loading(
 ) -> tuple[list[float], list[float], list[float]]:
     """Intervals between tokens as their reader sees them, alone and while an adapter is loaded
     every second; and how long each load took."""
-    quiet = await _intervals(engine, seconds / 2)
+    quiet = await intervals(engine, seconds / 2, temperature=0.0)
     loading = asyncio.create_task(_load(engine, folders, seconds))
-    beside = await _intervals(engine, seconds)
+    beside = await intervals(engine, seconds, temperature=0.0)
     return quiet, beside, await loading
 
 
@@ -36,25 +32,4 @@ async def _load(engine: Generator, folders: Sequence[Path], seconds: float) -> l
         found.append(time.perf_counter() - begun)
         await engine.unload_adapter("beside")
         await asyncio.sleep(max(0.0, begun + 1 - time.perf_counter()))
-    return found
-
-
-async def _intervals(engine: Generator, seconds: float) -> list[float]:
-    """Streams one after another for so long."""
-    found: list[float] = []
-    until = time.perf_counter() + seconds
-    while time.perf_counter() < until:
-        (task,) = await prepared(engine, [None], STREAM_TOKENS)
-        done = asyncio.Event()
-        job = Job(task, Mailbox(asyncio.get_running_loop()), on_done=done.set)
-        engine.start(job)
-        last: float | None = None
-        while not isinstance(event := await job.mailbox.next(), Finish | Failed | Cancelled):
-            now = time.perf_counter()
-            if isinstance(event, Delta):
-                found += [] if last is None else [now - last]
-                last = now
-            if now > until:
-                job.cancel()
-        await done.wait()
     return found

@@ -7,15 +7,9 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from llmserve.clock import awake_clock
-from llmserve.domain import Caller, GenerationRequest, SamplingFields
 from llmserve.engines.engine import Generator
-from llmserve.engines.job import Job
-from llmserve.engines.mailbox import Mailbox
 from llmserve.engines.step_report import StepReport
-from llmserve.engines.task import Task
-
-PROMPT_TOKENS = 16
+from measure.jobs import finished, prepared
 
 Rows = Sequence[str | None]
 """The adapter of each row of a step."""
@@ -40,7 +34,9 @@ async def step_seconds(
     found = {name: Measured() for name in kinds}
     for round_number in range(rounds + 1):
         for name, rows in kinds.items():
-            tasks = await prepared(engine, rows, tokens)
+            tasks = await prepared(
+                engine, [{"adapter": adapter} for adapter in rows], tokens, temperature=0.0
+            )
             reports.clear()
             begun = time.process_time()
             await asyncio.gather(*(finished(engine, task) for task in tasks))
@@ -51,28 +47,3 @@ async def step_seconds(
                 ]
                 found[name].cpu_seconds.append(spent / len(reports))
     return found
-
-
-async def prepared(engine: Generator, rows: Rows, tokens: int) -> Sequence[Task]:
-    """A task for each, greedy."""
-    sampling = SamplingFields(temperature=0.0, max_tokens=tokens, ignore_eos=True)
-    requests = [
-        GenerationRequest(
-            f"bench-{index}",
-            tuple(range(300 + index, 300 + index + PROMPT_TOKENS)),
-            sampling=sampling,
-            adapter=adapter,
-        )
-        for index, adapter in enumerate(rows)
-    ]
-    deadline = awake_clock() + 600
-    return await engine.prepare(requests, Caller("bench"), deadline, lambda: lambda: None)
-
-
-async def finished(engine: Generator, task: Task) -> Job:
-    """The job of a task, once it has ended."""
-    done = asyncio.Event()
-    job = Job(task, Mailbox(asyncio.get_running_loop()), on_done=done.set)
-    engine.start(job)
-    await done.wait()
-    return job

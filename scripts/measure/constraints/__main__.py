@@ -7,15 +7,15 @@ import asyncio
 import statistics
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from make_model import make_model
 
 from llmserve.engines.step_report import StepReport
 from measure.constraints.compiling import itl_beside_compiling
 from measure.constraints.steps import step_seconds
+from measure.itl_table import itl_table
 from measure.speed.loop_alone import build
 
 ROWS = 8
@@ -48,7 +48,7 @@ async def _measure(folder: Path, *, is_quick: bool) -> str:
         quiet, beside = await itl_beside_compiling(engine, count, seconds)
     finally:
         await engine.close()
-    return "\n".join(["", *_itl_table(quiet, beside, count, seconds)])
+    return "\n".join(["", *itl_table(f"{count} new schemas in {seconds:.0f} s", quiet, beside)])
 
 
 def _steps_table(steps: dict[str, list[float]]) -> list[str]:
@@ -63,30 +63,6 @@ def _steps_table(steps: dict[str, list[float]]) -> list[str]:
         each = statistics.median(seconds)
         lines.append(f"| {name} | {1e3 * each:.2f} | {100 * (each / plain - 1):+.1f} % |")
     return lines
-
-
-def _itl_table(quiet: list[float], beside: list[float], count: int, seconds: float) -> list[str]:
-    median = statistics.median(quiet)
-    figures: list[tuple[str, Callable[[list[float]], float]]] = [
-        ("median", statistics.median),
-        ("p99", _p99),
-        ("max", max),
-    ]
-    lines = [
-        f"One stream's inter-token latency beside {count} new schemas in {seconds:.0f} s:",
-        "",
-        "| | alone, ms | beside, ms | beside ÷ median alone |",
-        "| --- | ---: | ---: | ---: |",
-    ]
-    for name, of in figures:
-        alone, busy = of(quiet), of(beside)
-        lines.append(f"| {name} | {1e3 * alone:.1f} | {1e3 * busy:.1f} | {busy / median:.2f} × |")
-    return lines
-
-
-def _p99(values: list[Any]) -> float:
-    ordered = sorted(values)
-    return float(ordered[int(0.99 * (len(ordered) - 1))])
 
 
 if __name__ == "__main__":

@@ -4,15 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
-import time
 
-from llmserve.domain import Cancelled, Constraint, ConstraintKind, Delta, Failed, Finish
+from llmserve.domain import Constraint, ConstraintKind
 from llmserve.engines.engine import Generator
-from llmserve.engines.job import Job
-from llmserve.engines.mailbox import Mailbox
-from measure.constraints.steps import prepared
-
-STREAM_TOKENS = 1900
+from measure.jobs import intervals, prepared
 
 
 async def itl_beside_compiling(
@@ -20,16 +15,17 @@ async def itl_beside_compiling(
 ) -> tuple[list[float], list[float]]:
     """Intervals between tokens as their reader sees them: alone, and while `count` schemas are
     compiled in `seconds`."""
-    quiet = await _intervals(engine, seconds / 2)
+    quiet = await intervals(engine, seconds / 2, temperature=1.0)
     compiling = asyncio.create_task(_compile(engine, count, seconds))
-    beside = await _intervals(engine, seconds)
+    beside = await intervals(engine, seconds, temperature=1.0)
     await compiling
     return quiet, beside
 
 
 async def _compile(engine: Generator, count: int, seconds: float) -> None:
     for number in range(count):
-        await asyncio.gather(prepared(engine, [_schema(number)], 8), asyncio.sleep(seconds / count))
+        preparing = prepared(engine, [{"constraint": _schema(number)}], 8, temperature=1.0)
+        await asyncio.gather(preparing, asyncio.sleep(seconds / count))
 
 
 def _schema(number: int) -> Constraint:
@@ -43,24 +39,3 @@ def _schema(number: int) -> Constraint:
     }
     document = {"type": "object", "properties": properties, "required": [*properties][:10]}
     return Constraint(ConstraintKind.JSON_SCHEMA, json.dumps(document))
-
-
-async def _intervals(engine: Generator, seconds: float) -> list[float]:
-    """Streams one after another for so long."""
-    found: list[float] = []
-    until = time.perf_counter() + seconds
-    while time.perf_counter() < until:
-        (task,) = await prepared(engine, [None], STREAM_TOKENS)
-        done = asyncio.Event()
-        job = Job(task, Mailbox(asyncio.get_running_loop()), on_done=done.set)
-        engine.start(job)
-        last: float | None = None
-        while not isinstance(event := await job.mailbox.next(), Finish | Failed | Cancelled):
-            now = time.perf_counter()
-            if isinstance(event, Delta):
-                found += [] if last is None else [now - last]
-                last = now
-            if now > until:
-                job.cancel()
-        await done.wait()
-    return found
