@@ -93,6 +93,8 @@ class BatchingEngine(Generator):
         vocabulary = Vocabulary(loaded.tokenizer, self._vocab, loaded.eos_ids)
         self._compiler = ConstraintCompiler(spec.name, vocabulary)
         self._computation: ModelComputation | None = None
+        self._info: EngineInfo | None = None
+        self._builder: TaskBuilder | None = None
         self._loop: StepLoop[Batch, RowState] | None = None
         self._scheduler: Scheduler | None = None
         self.adapter_set: AdapterSet = options.adapter_set(spec)
@@ -129,6 +131,13 @@ class BatchingEngine(Generator):
     @property
     def info(self) -> EngineInfo:
         """What was loaded."""
+        info = self._info or self._loaded_info()
+        if info.adapter_bytes != self.adapter_set.num_bytes:
+            info = replace(info, adapter_bytes=self.adapter_set.num_bytes)
+        self._info = info
+        return info
+
+    def _loaded_info(self) -> EngineInfo:
         loaded, computation = self._model, self._computation
         assert computation is not None, "the engine is not loaded"
         return replace(
@@ -136,7 +145,6 @@ class BatchingEngine(Generator):
             max_context=min(loaded.max_context, computation.cache.num_tokens),
             cache_bytes=computation.cache.num_bytes,
             step_bytes=computation.step_bytes,
-            adapter_bytes=self.adapter_set.num_bytes,
         )
 
     async def load(self, on_progress: OnProgress) -> None:
@@ -152,16 +160,8 @@ class BatchingEngine(Generator):
         self, requests: Sequence[GenerationRequest], caller: Caller, deadline: float, hold: Hold
     ) -> Sequence[TokenTask]:
         self.adapter_set.check(requests)
-        builder = TaskBuilder(
-            self._spec,
-            self.tokenizer,
-            self.info,
-            self._prompts,
-            awake_clock,
-            self._compiler,
-            self._model.reader,
-        )
-        return await builder.build(requests, caller, deadline, hold)
+        assert self._builder is not None, "the engine is not loaded"
+        return await self._builder.build(requests, caller, deadline, hold)
 
     async def read(
         self, work: Callable[[Tokenizer], T], *, size: int, caller: Caller, hold: Hold
@@ -258,7 +258,7 @@ class BatchingEngine(Generator):
         if self._computation is not None:
             self._computation.close()
         self._computation = self._scheduler = self._loaded = self._loop = self._thread = None
-        self.adapter_host = None
+        self._info = self._builder = self.adapter_host = None
         release_memory()
 
     @property
@@ -304,6 +304,15 @@ class BatchingEngine(Generator):
             max_sequences=self._max_running,
             max_scored_per_step=min(most, most_scored(self._vocab, self._is_on_gpu)),
             is_caching=options.prefix_caching,
+        )
+        self._builder = TaskBuilder(
+            self._spec,
+            self.tokenizer,
+            self.info,
+            self._prompts,
+            awake_clock,
+            self._compiler,
+            self._model.reader,
         )
         wakes = Wakes(loop)
         self._loop = StepLoop(

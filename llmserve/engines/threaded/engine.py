@@ -86,6 +86,8 @@ class ThreadedEngine(Generator):
         self._fetch = options.fetch
         self._on_step = partial(options.on_step, spec.name)
         self._loaded = loaded
+        self._info: EngineInfo | None = None
+        self._builder: TaskBuilder | None = None
         self.adapter_set: AdapterSet = options.adapter_set(spec)
         self._running: set[Job] = set()
         self._idle = asyncio.Event()
@@ -124,8 +126,11 @@ class ThreadedEngine(Generator):
     @property
     def info(self) -> EngineInfo:
         """What was loaded."""
-        info = self._model.info(EngineKind.THREADED, self._why)
-        return replace(info, adapter_bytes=self.adapter_set.num_bytes)
+        info = self._info or self._model.info(EngineKind.THREADED, self._why)
+        if info.adapter_bytes != self.adapter_set.num_bytes:
+            info = replace(info, adapter_bytes=self.adapter_set.num_bytes)
+        self._info = info
+        return info
 
     async def load(self, on_progress: OnProgress) -> None:
         """Load on a pool thread, then generate a few tokens from the warm-up prompts."""
@@ -134,15 +139,7 @@ class ThreadedEngine(Generator):
             self._loaded = await loop.run_in_executor(self._pool, self._load, on_progress)
         vocabulary = Vocabulary(self.tokenizer, self._model.vocab, self._model.eos_ids)
         self._compiler = ConstraintCompiler(self._spec.name, vocabulary)
-        self.adapter_host = self._adapters = ThreadAdapters(self._model.model)
-        on_progress(LoadProgress("warm-up"))
-        await warm_up(self, self._spec, lambda: self._is_lost)
-
-    async def prepare(
-        self, requests: Sequence[GenerationRequest], caller: Caller, deadline: float, hold: Hold
-    ) -> Sequence[TokenTask]:
-        self.adapter_set.check(requests)
-        builder = TaskBuilder(
+        self._builder = TaskBuilder(
             self._spec,
             self.tokenizer,
             self.info,
@@ -151,7 +148,16 @@ class ThreadedEngine(Generator):
             self._compiler,
             self._model.reader,
         )
-        return await builder.build(requests, caller, deadline, hold)
+        self.adapter_host = self._adapters = ThreadAdapters(self._model.model)
+        on_progress(LoadProgress("warm-up"))
+        await warm_up(self, self._spec, lambda: self._is_lost)
+
+    async def prepare(
+        self, requests: Sequence[GenerationRequest], caller: Caller, deadline: float, hold: Hold
+    ) -> Sequence[TokenTask]:
+        self.adapter_set.check(requests)
+        assert self._builder is not None, "the engine is not loaded"
+        return await self._builder.build(requests, caller, deadline, hold)
 
     async def read(
         self, work: Callable[[Tokenizer], T], *, size: int, caller: Caller, hold: Hold
@@ -228,7 +234,7 @@ class ThreadedEngine(Generator):
         if self._loaded is not None:
             make_current(self._loaded.device)
         self._prefixes.clear()
-        self._loaded = self._adapters = self.adapter_host = None
+        self._loaded = self._info = self._builder = self._adapters = self.adapter_host = None
         release_memory()
 
     @property

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Final
@@ -37,8 +38,13 @@ def hash_of_files(folder: Path, weights: Iterable[str]) -> str:
 
 def fingerprint(files: str, *parts: str) -> str:
     """OpenAI's `system_fingerprint`: of the files' hash, of these parts, and of our own version."""
-    text = "\0".join((files, *parts, version("llmserve")))
+    text = "\0".join((files, *parts, _own_version()))
     return "fp_" + hashlib.sha256(text.encode()).hexdigest()[:10]
+
+
+@cache
+def _own_version() -> str:
+    return version("llmserve")  # reads a file
 
 
 def _sample(path: Path, digest: hashlib._Hash) -> None:
