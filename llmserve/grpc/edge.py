@@ -17,6 +17,7 @@ from llmserve.bootstrap import Container
 from llmserve.errors import BodyTimeout, InvalidRequest, LLMServeError, ServerError
 from llmserve.grpc.call import Call, credential_of, current_call, headers_of
 from llmserve.grpc.status import CallEnded, Metadata, status_of, trailers_of
+from llmserve.observability.access_log import log_access
 from llmserve.observability.context import (
     MAX_REQUEST_ID,
     TRACE,
@@ -127,7 +128,7 @@ class _Edge:
     def _account(self, status: grpc.StatusCode, seconds: float, fields: dict[str, Any]) -> None:
         self._container.metrics.grpc_requests.labels(self._method, status.name).inc()
         shown = {"status": status.name, "duration_ms": round(seconds * 1000, 1)}
-        logger.bind(**shown, **fields).info("gRPC {}", self._method)
+        log_access("INFO", f"gRPC {self._method}", shown | fields)
 
 
 def _reading(handler: Any, call: Call, seconds: float) -> Answer:

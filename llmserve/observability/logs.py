@@ -8,14 +8,18 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
 import traceback
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final, TextIO
 
 import orjson
 from loguru import logger
 
+from llmserve.observability.access_log import AccessLine, write_access_lines
 from llmserve.observability.context import request_id
+from llmserve.observability.line_sink import LineSink
 
 if TYPE_CHECKING:
     from loguru import Record
@@ -60,15 +64,18 @@ def configure_logging(log_format: str, log_level: str, sink: TextIO | None = Non
     logger.remove()
     logger.configure(patcher=_add_request)
     target = sink or sys.stderr
+    lines = LineSink(target)
+    least = logger.level(log_level).no
+    how: dict[str, Any] = {"level": log_level, "diagnose": False, "backtrace": False}
     if log_format == "json":
-        logger.add(
-            lambda message: print(_as_json(message.record), file=target, flush=True),
-            level=log_level,
-            diagnose=False,
-            backtrace=False,
-        )
+        logger.add(lambda message: lines.write(_as_json(message.record)), **how)
+        write_access_lines(lines, _access_as_json, least)
+    elif target.isatty():
+        logger.add(target, format=_human, **how)  # with colours
+        write_access_lines(None, _access_as_text, least)
     else:
-        logger.add(target, level=log_level, format=_human, diagnose=False, backtrace=False)
+        logger.add(lambda message: lines.write(message.removesuffix("\n")), format=_human, **how)
+        write_access_lines(lines, _access_as_text, least)
     logging.basicConfig(handlers=[_ToLoguru()], level=logging.getLevelName(log_level), force=True)
     for name in logging.root.manager.loggerDict:
         inherited = logging.getLogger(name)
@@ -111,10 +118,20 @@ def _details(record: Record) -> dict[str, Any]:
 
 
 def _human(record: Record) -> str:
-    details = "".join(f" {key}={_shown(value)}" for key, value in _details(record).items())
-    record["extra"]["details"] = details.translate(CONTROLS)
+    record["extra"]["details"] = _as_details(_details(record))
     record["message"] = record["message"].translate(CONTROLS)
     return HUMAN_FORMAT
+
+
+def _access_as_text(line: AccessLine) -> str:
+    """As `HUMAN_FORMAT` shows it."""
+    time = line.time.isoformat(" ", "milliseconds")[:23]
+    message = line.message.translate(CONTROLS)
+    return f"{time} {line.level: <7} {line.request_id} {message}{_as_details(line.fields)}"
+
+
+def _as_details(fields: Mapping[str, Any]) -> str:
+    return "".join(f" {key}={_shown(value)}" for key, value in fields.items()).translate(CONTROLS)
 
 
 def _shown(value: object) -> str:
@@ -135,6 +152,24 @@ def _as_json(record: Record) -> str:
     error = record["exception"]
     if error is not None:
         line["exception"] = "".join(_traceback(error))
+    return _dumped(line)
+
+
+def _access_as_json(line: AccessLine) -> str:
+    """With the fields that `_as_json` writes."""
+    return _dumped(
+        dict(line.fields)
+        | {
+            "time": line.time.isoformat(),
+            "level": line.level,
+            "message": line.message,
+            "request_id": line.request_id,
+            "process": os.getpid(),
+        }
+    )
+
+
+def _dumped(line: dict[str, Any]) -> str:
     try:
         text = orjson.dumps(line, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
         return text.translate(JSON_CONTROLS)

@@ -5,13 +5,17 @@ from __future__ import annotations
 import io
 import json
 import logging
+import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 import pytest
 from loguru import logger
 
+from llmserve.observability.access_log import log_access, write_access_lines
 from llmserve.observability.context import request_id
 from llmserve.observability.logs import configure_logging
 
@@ -22,6 +26,7 @@ def restored() -> Iterator[None]:
     handlers, level = logging.root.handlers[:], logging.root.level
     yield
     logger.remove()
+    write_access_lines(None, lambda line: "", 0)
     logging.root.handlers[:] = handlers
     logging.root.setLevel(level)
 
@@ -207,3 +212,61 @@ def test_a_websockets_address_and_headers_are_not_logged() -> None:
     uvicorn.info('%s - "WebSocket %s" [accepted]', "1.2.3.4", "/ws?key=my-secret")
     uvicorn.debug("< Authorization: %s", "my-secret")
     assert sink.getvalue() == ""
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.usefixtures("restored")
+@pytest.mark.parametrize("sink", [io.StringIO(), Terminal()], ids=["file", "terminal"])
+@pytest.mark.parametrize("log_format", ["human", "json"])
+def test_a_requests_line_is_as_any_other(log_format: str, sink: io.StringIO) -> None:
+    sink.seek(0)
+    sink.truncate()
+    configure_logging(log_format, "INFO", sink)
+    token = request_id.set("r-4")
+    fields: dict[str, Any] = {"status": 400, "reason": 'a "b"\x1b[2J', "queue_ms": 1.5}
+    log_access("DEBUG", "GET /health", fields)
+    log_access("INFO", "POST /v1/\x1b[31m中", fields)
+    logger.bind(**fields).info("{}", "POST /v1/\x1b[31m中")
+    request_id.reset(token)
+    ours, logurus = sink.getvalue().splitlines()
+    assert untimed(ours) == untimed(logurus)
+    assert "r-4" in ours
+
+
+@pytest.mark.usefixtures("restored")
+def test_a_requests_time_has_the_zone_that_other_times_have() -> None:
+    sink = io.StringIO()
+    configure_logging("json", "INFO", sink)
+    log_access("INFO", "GET /", {})
+    logger.info("said")
+    ours, logurus = (datetime.fromisoformat(line["time"]) for line in lines(sink))
+    assert ours.utcoffset() == logurus.utcoffset()
+    assert timedelta() <= logurus - ours < timedelta(minutes=1)
+
+
+@pytest.mark.usefixtures("restored")
+def test_lines_of_threads_are_never_within_one_another() -> None:
+    sink = io.StringIO()
+    configure_logging("json", "INFO", sink)
+    works = (partial(log_access, "INFO", "x" * 500, {}), partial(logger.info, "y" * 500))
+
+    def repeat(work: Callable[[], None]) -> None:
+        for _ in range(50):
+            work()
+
+    threads = [threading.Thread(target=repeat, args=(work,)) for work in works]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert {len(line["message"]) for line in lines(sink)} == {500}
+    assert len(lines(sink)) == 100
+
+
+def untimed(line: str) -> str:
+    """The line with zeros for its time's digits."""
+    return re.sub(r"\d{4}-\d\d-\d\d[T ][\d:.]+", "then", line)

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Final
 
-from loguru import logger
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -19,6 +18,7 @@ from llmserve.api.errors import refusal_fields
 from llmserve.api.ignored import HEADER as IGNORED_HEADER
 from llmserve.api.ignored import IN_SCOPE
 from llmserve.api.own_headers import own_headers
+from llmserve.observability.access_log import log_access
 from llmserve.observability.context import (
     TRACE,
     USABLE_REQUEST_ID,
@@ -118,7 +118,7 @@ class RequestContextMiddleware:
         level = "DEBUG" if scope["path"].startswith(QUIET) else "INFO"
         fields = {"status": status, "duration_ms": round(seconds * 1000, 1)}
         fields |= refusal_fields(scope) | access_fields(timings)
-        logger.bind(**fields).log(level, "{} {}", scope["method"], route)
+        log_access(level, f"{scope['method']} {route}", fields)
 
 
 def _quota(scope: Scope) -> Quota | None:
