@@ -95,8 +95,10 @@ class EncodingEngine(Encoder):
         self._running: set[EncodingJob] = set()
         self._is_closing = False
         name = f"generate-encode-{spec.name}"
-        self._pool = ThreadPoolExecutor(1, name, partial(torch.set_num_threads, options.threads()))
-        self._num_helpers = min(options.threads(), MOST_THREADS) - 1
+        self._num_threads = options.threads()
+        set_threads = partial(torch.set_num_threads, self._num_threads)
+        self._pool = ThreadPoolExecutor(1, name, set_threads)
+        self._num_helpers = min(self._num_threads, MOST_THREADS) - 1
         self._helpers = ThreadPoolExecutor(max(1, self._num_helpers), f"{name}-beside")
         self._thread: asyncio.Future[list[None]] | None = None
 
@@ -296,7 +298,7 @@ class EncodingEngine(Encoder):
             num_threads=1 + num_helpers,
         )
         logger.info("model {} is served by the encoding engine ({}), {} at once, {} CPU threads",
-                    self._spec.name, self._why, self._capacity, options.threads())  # fmt: skip
+                    self._spec.name, self._why, self._capacity, self._num_threads)  # fmt: skip
         helping = partial(self._loop.run, leads=False)
         self._thread = asyncio.gather(
             loop.run_in_executor(self._pool, self._loop.run),
@@ -306,7 +308,7 @@ class EncodingEngine(Encoder):
 
     def _set_threads(self, is_alone: bool) -> None:
         """OpenMP's team size is a setting of each thread that starts a parallel region."""
-        num_all = self._options.threads()
+        num_all = self._num_threads
         wanted = num_all if is_alone else max(1, num_all // (1 + self._num_helpers))
         if torch.get_num_threads() != wanted:
             torch.set_num_threads(wanted)
