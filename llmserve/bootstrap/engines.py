@@ -63,6 +63,7 @@ def build_options(
         max_adapters=settings.max_adapters,
         max_adapter_rank=settings.max_adapter_rank,
         torch_compile=settings.torch_compile,
+        cpu_instructions=settings.cpu_instructions,
         cache_dir=settings.cache_dir,
         on_step=measure_step,
         on_batch=measure_batch,

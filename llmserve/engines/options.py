@@ -39,6 +39,7 @@ class EngineOptions:
         max_adapters: of one model, loaded at once.
         max_adapter_rank: of the adapters' matrices.
         torch_compile: whether torch.compile takes the model, on a GPU.
+        cpu_instructions: what the CPU's kernels are compiled for.
         cache_dir: for compiled kernels, `None` for the usual place.
         on_step: called after each step with the model's name, on the thread that computed it.
         on_batch: called after each batch of an encoder, as `on_step`.
@@ -58,6 +59,7 @@ class EngineOptions:
     max_adapters: int = 8
     max_adapter_rank: int = 64
     torch_compile: bool = False
+    cpu_instructions: str = "auto"
     cache_dir: Path | None = None
     on_step: Callable[[str, StepReport], None] = lambda model, report: None
     on_batch: Callable[[str, BatchReport], None] = lambda model, report: None

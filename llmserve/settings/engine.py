@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, Field
 
-from llmserve.settings.kinds import Device, Devices, EngineName, Seconds
+from llmserve.settings.kinds import Device, Devices, EngineName, Instructions, Seconds
 
 
 class EngineSettings(BaseModel):
@@ -64,6 +64,11 @@ class EngineSettings(BaseModel):
     )
     torch_compile: bool = Field(
         False, description="On a GPU: compile the model (minutes at first start), then capture it."
+    )
+    cpu_instructions: Instructions = Field(
+        "auto",
+        description="What the CPU's kernels are compiled for: `avx512-bf16` (with AMX where there "
+        "is any), `avx512`, `avx2`, `neon-bf16`, `neon`, or `auto`: the best of the processor's.",
     )
     cache_dir: Path | None = Field(
         None,

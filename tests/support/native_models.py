@@ -6,9 +6,10 @@ import copy
 import functools
 import hashlib
 import os
+import platform
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pytest
 import torch
@@ -19,8 +20,8 @@ from transformers import AutoConfig
 from llmserve.engines.batching.compute.batch import Batch
 from llmserve.engines.batching.compute.kv_cache import KVCache, LayerShape
 from llmserve.engines.batching.compute.native import build
-from llmserve.engines.batching.compute.native.build import unsupported
 from llmserve.engines.batching.compute.native.decoder import NativeDecoder
+from llmserve.engines.batching.compute.native.instructions import AUTO, INSTRUCTION_SETS, chosen
 from llmserve.engines.batching.compute.native.kernels import Kernels
 from llmserve.engines.batching.compute.native.structure import read_structure
 from llmserve.engines.batching.schedule.plan import Slice, StepPlan
@@ -31,6 +32,15 @@ LIBRARIES = Path(__file__).parents[2] / ".pytest_cache" / "d" / "native"
 """Compiled once for all test processes and runs; `pytest --cache-clear` empties it. The name of a
 library tells what it was made of."""
 EMULATED_TILES = Path(__file__).with_name("emulated_tiles.h")
+
+
+TILES: Final = "amx"
+_NAMES: Final = tuple(e.name for e in INSTRUCTION_SETS if e.machine == platform.machine())
+PATHS: Final = (*_NAMES, TILES) if "avx512-bf16" in _NAMES else _NAMES
+"""What the kernels can compute with on processors of this architecture. A test of a path that this
+one cannot take is skipped."""
+PLAIN: Final = "plain"
+"""The best path that does without AMX."""
 
 
 class EmulatedTiles(Kernels):
@@ -48,29 +58,29 @@ class WithoutTiles(Kernels):
 
 
 @functools.cache
-def _load(use_tiles: bool) -> Kernels | str:
-    kind = EmulatedTiles if use_tiles else WithoutTiles
-    plain = Kernels.load(LIBRARIES)
-    if isinstance(plain, str) or (use_tiles and plain.has_tiles()):
-        return plain
+def _load(path: str) -> Kernels | str:
+    if path != TILES:
+        return WithoutTiles.load(LIBRARIES, AUTO if path == PLAIN else path)
+    found = Kernels.load(LIBRARIES, "avx512-bf16")
+    if isinstance(found, str) or found.has_tiles():
+        return found
     options = build.OPTIONS
+    content = hashlib.sha256(EMULATED_TILES.read_bytes()).hexdigest()
     try:
-        if use_tiles:
-            content = hashlib.sha256(EMULATED_TILES.read_bytes()).hexdigest()
-            emulated = ("-include", str(EMULATED_TILES), f"-DEMULATED_TILES_{content}")
-            build.OPTIONS = (*options, *emulated)
-        return kind.load(LIBRARIES)
+        build.OPTIONS = (*options, "-include", str(EMULATED_TILES), f"-DEMULATED_TILES_{content}")
+        return EmulatedTiles.load(LIBRARIES, "avx512-bf16")
     finally:
         build.OPTIONS = options
 
 
-def kernels(*, use_tiles: bool = False) -> Kernels:
-    """The library, with AMX (the processor's, or emulated) or without; the test is skipped where it
-    cannot be had, and fails in CI if it should."""
-    found = _load(use_tiles)
+def kernels(*, path: str = PLAIN) -> Kernels:
+    """The library for a path, with AMX (the processor's, or emulated) or without; the test is
+    skipped where it cannot be had, and fails in CI if it should."""
+    found = _load(path)
     if isinstance(found, Kernels):
         return found
-    if unsupported() is None and os.environ.get("CI") == "true":
+    wanted = {PLAIN: AUTO, TILES: "avx512-bf16"}.get(path, path)
+    if not isinstance(chosen(wanted), str) and os.environ.get("CI") == "true":
         pytest.fail(found)
     pytest.skip(found)
 
@@ -91,10 +101,10 @@ def shaped_model(family: str, **settings: Any) -> Any:
     return random_model(config, 0, 1.0).to(torch.bfloat16).eval()
 
 
-def native(model: Any, *, use_tiles: bool = True) -> NativeDecoder:
+def native(model: Any, *, path: str = TILES) -> NativeDecoder:
     """A decoder of a copy of the model."""
     copied = copy.deepcopy(model)
-    return NativeDecoder(kernels(use_tiles=use_tiles), copied, read_structure(copied))
+    return NativeDecoder(kernels(path=path), copied, read_structure(copied))
 
 
 def cache_for(model: Any, block_size: int = 16, num_blocks: int = NUM_BLOCKS) -> KVCache:

@@ -29,6 +29,7 @@ from llmserve.engines.accelerator import as_device_loss, make_current
 from llmserve.engines.adapters.adapter_set import AdapterSet
 from llmserve.engines.batching.compute.batch import Batch
 from llmserve.engines.batching.compute.building import build_computation
+from llmserve.engines.batching.compute.kernel_options import KernelOptions
 from llmserve.engines.batching.compute.kv_cache import LayerShape
 from llmserve.engines.batching.compute.model_computation import ModelComputation
 from llmserve.engines.batching.compute.sampling.row_state import RowState
@@ -284,7 +285,7 @@ class BatchingEngine(Generator):
                 CacheOptions(options.block_size, self._max_running, options.kv_cache_bytes, share),
                 tokens_per_step=max(most, self._max_running),
                 is_compiled=options.torch_compile,
-                cache_dir=options.cache_dir,
+                kernels=KernelOptions(options.cpu_instructions, options.cache_dir),
                 on_progress=report,
             )
         logger.info("model {}: KV cache: {}", self._spec.name, computation.arithmetic)

@@ -23,7 +23,7 @@ from llmserve.domain import (
     PromptLogprobs,
 )
 from llmserve.engines.adapters.adapter import read_adapter
-from llmserve.engines.batching.compute.native.build import unsupported
+from llmserve.engines.batching.compute.native.instructions import instruction_sets
 from llmserve.engines.factory import build_engine
 from llmserve.engines.options import EngineOptions
 from llmserve.errors import InvalidRequest, ModelUnloaded, OutOfMemory
@@ -120,7 +120,7 @@ def test_an_engine_that_closes_ends_a_load(
     run(test)
 
 
-@pytest.mark.skipif(unsupported() is not None, reason="no AVX-512 for bfloat16")
+@pytest.mark.skipif(not instruction_sets(), reason="no instructions that kernels know")
 @pytest.mark.parametrize("preset", ["tiny-llama", "tiny-gpt-oss"])
 def test_native_kernels_score_prompts_as_peft_does(preset: str, tmp_path: Path) -> None:
     from make_model import make_model

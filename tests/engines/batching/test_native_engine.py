@@ -13,13 +13,13 @@ from make_model import make_model
 from transformers import AutoModelForCausalLM
 
 from llmserve.domain import EngineKind, ModelSpec, PromptLogprobs
-from llmserve.engines.batching.compute.native.build import unsupported
+from llmserve.engines.batching.compute.native.instructions import instruction_sets
 from llmserve.engines.factory import build_engine
 from llmserve.engines.options import EngineOptions
 
 pytestmark = [
     pytest.mark.usefixtures("no_thread_left"),
-    pytest.mark.skipif(unsupported() is not None, reason="no AVX-512 for bfloat16"),
+    pytest.mark.skipif(not instruction_sets(), reason="no instructions that kernels know"),
     pytest.mark.slow,  # kernels are compiled
 ]
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
+from llmserve.engines.batching.compute.kernel_options import KernelOptions
 from llmserve.engines.batching.compute.kv_cache import LayerShape
 from llmserve.engines.batching.compute.model_computation import ModelComputation
 from llmserve.engines.batching.compute.on_cpu import build_on_cpu
@@ -21,7 +21,7 @@ def build_computation(
     *,
     tokens_per_step: int = 512,
     is_compiled: bool = False,
-    cache_dir: Path | None = None,
+    kernels: KernelOptions | None = None,
     on_progress: OnProgress = lambda progress: None,
 ) -> ModelComputation:
     """Everything that a step needs, compiled if that helps.
@@ -33,4 +33,6 @@ def build_computation(
     """
     if loaded.device.type == "cuda":
         return build_on_cuda(loaded, layers, options, tokens_per_step, is_compiled, on_progress)
-    return build_on_cpu(loaded, layers, options, tokens_per_step, cache_dir, on_progress)
+    return build_on_cpu(
+        loaded, layers, options, tokens_per_step, kernels or KernelOptions(), on_progress
+    )

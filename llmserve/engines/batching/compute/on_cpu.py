@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,10 +12,12 @@ from llmserve.domain import LoadProgress
 from llmserve.engines.adapters.hooks import HookedAdapters
 from llmserve.engines.batching.compute.forward import Forward
 from llmserve.engines.batching.compute.grouped_attention import GroupedAttention
+from llmserve.engines.batching.compute.kernel_options import KernelOptions
 from llmserve.engines.batching.compute.kv_cache import KVCache, LayerShape
 from llmserve.engines.batching.compute.model_computation import ModelComputation
 from llmserve.engines.batching.compute.native.attention import NativeAttention
 from llmserve.engines.batching.compute.native.decoder import build_native
+from llmserve.engines.batching.compute.native.instructions import AUTO, chosen
 from llmserve.engines.batching.compute.native.kernels import Kernels
 from llmserve.engines.batching.compute.native.linears import pack_linears
 from llmserve.engines.batching.compute.runner import Runner
@@ -27,6 +28,7 @@ from llmserve.engines.batching.compute.step_adapters import StepAdapters
 from llmserve.engines.batching.compute.transformers_forward import TransformersForward
 from llmserve.engines.progress import OnProgress
 from llmserve.engines.weights.loading import LoadedModel
+from llmserve.errors import ModelBroken
 from llmserve.machine.allowance import free_memory
 
 
@@ -35,15 +37,23 @@ def build_on_cpu(
     layers: Sequence[LayerShape],
     options: CacheOptions,
     tokens_per_step: int,
-    cache_dir: Path | None,
+    kernel_options: KernelOptions,
     on_progress: OnProgress,
 ) -> ModelComputation:
-    """Our native kernels where processor and weights allow, torch elsewhere."""
+    """Our native kernels where processor and weights allow, torch elsewhere.
+
+    Raises:
+        ModelBroken: the processor does not have the instructions that were asked for.
+    """
+    if kernel_options.instructions != AUTO and isinstance(
+        reason := chosen(kernel_options.instructions), str
+    ):
+        raise ModelBroken(f"{reason}; set cpu_instructions to one of these or to auto")
     if loaded.model.dtype != torch.bfloat16:
         kernels: Kernels | str = "the weights are not bfloat16"
     else:
         on_progress(LoadProgress("compiling"))
-        kernels = Kernels.load(cache_dir)
+        kernels = Kernels.load(kernel_options.cache_dir, kernel_options.instructions)
     forward, adapters, description, close = _forward(loaded.model, kernels)
     sampler = sample_tokens if isinstance(kernels, str) else NativeSampler(kernels)
     dtype = loaded.model.dtype
@@ -72,17 +82,18 @@ def _forward(
         plain = TransformersForward(model, GroupedAttention())
         description = f"transformers' code, attention in torch ({kernels})"
         return plain, HookedAdapters(model, plain.segments), description, plain.close
-    instructions = "AMX" if kernels.has_tiles() else "AVX-512"
     native = build_native(model, kernels)
     if not isinstance(native, str):
-        return native, native.adapters, f"native kernels ({instructions})", _nothing
+        return native, native.adapters, f"native kernels ({kernels.instructions})", _nothing
     packed = pack_linears(model, kernels)
     plain = TransformersForward(model, NativeAttention(kernels, GroupedAttention()))
     if isinstance(packed, str):
         parts, reasons = "attention", f"{native}; {packed}"
     else:
         parts, reasons = f"attention and {packed} linear layers", native
-    description = f"transformers' code, {parts} by native kernels ({instructions}): {reasons}"
+    description = (
+        f"transformers' code, {parts} by native kernels ({kernels.instructions}): {reasons}"
+    )
     return plain, HookedAdapters(model, plain.segments), description, plain.close
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from native_models import (
+    PATHS,
     batch,
     bfloat16_error,
     cache_for,
@@ -87,11 +88,9 @@ def adapters(model: Any) -> dict[int, Adapter]:
     }
 
 
-@pytest.mark.parametrize("use_tiles", [False, True], ids=["dots", "tiles"])
-def test_each_row_has_its_own_adapter(
-    model: Any, adapters: dict[int, Adapter], use_tiles: bool
-) -> None:
-    decoder = native(model, use_tiles=use_tiles)
+@pytest.mark.parametrize("path", PATHS)
+def test_each_row_has_its_own_adapter(model: Any, adapters: dict[int, Adapter], path: str) -> None:
+    decoder = native(model, path=path)
     attach(decoder, adapters)
     cache = cache_for(model)
     numbers = random.Random(5)

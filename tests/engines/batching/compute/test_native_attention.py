@@ -13,6 +13,8 @@ import pytest
 import torch
 from make_model import make_model
 from native_models import (
+    PATHS,
+    PLAIN,
     batch,
     bfloat16_error,
     cache_for,
@@ -53,9 +55,9 @@ def grouped(group: int, head_dim: int, window: int | None = None) -> Any:
     return shaped_model("mistral", **settings, sliding_window=window)
 
 
-def last_logits(model: Any, block_size: int, new_tokens: int, use_tiles: bool) -> torch.Tensor:
+def last_logits(model: Any, block_size: int, new_tokens: int, path: str) -> torch.Tensor:
     """Of rows of all lengths in one step, which computes so many of each row's newest tokens."""
-    decoder, cache = native(model, use_tiles=use_tiles), cache_for(model, block_size)
+    decoder, cache = native(model, path=path), cache_for(model, block_size)
     free = torch.randperm(cache.num_blocks, generator=torch.Generator().manual_seed(3)).tolist()
     rows = []
     for length in LENGTHS:
@@ -68,33 +70,33 @@ def last_logits(model: Any, block_size: int, new_tokens: int, use_tiles: bool) -
     return decoder(batch(cache, *step), cache)
 
 
-@pytest.mark.parametrize("use_tiles", [False, True])
+@pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("window", [None, 20], ids=["all", "window"])
 @pytest.mark.parametrize("head_dim", [32, 64, 96, 128])
 @pytest.mark.parametrize("group", [1, 2, 3, 4, 5, 7, 8, 9])
 def test_few_lanes_say_what_tiles_of_lanes_say(
-    group: int, head_dim: int, window: int | None, use_tiles: bool
+    group: int, head_dim: int, window: int | None, path: str
 ) -> None:
     model = grouped(group, head_dim, window)
-    few = last_logits(model, 16, 1, use_tiles)
-    assert error(few, last_logits(model, 8, 1, use_tiles)) < 0.01
+    few = last_logits(model, 16, 1, path)
+    assert error(few, last_logits(model, 8, 1, path)) < 0.01
 
 
-@pytest.mark.parametrize("use_tiles", [False, True])
+@pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("window", [None, 3, 40], ids=["all", "narrow", "wide"])
 @pytest.mark.parametrize("new_tokens", [2, 4, 7])
 def test_the_lanes_may_be_tokens_that_see_different_keys(
-    new_tokens: int, window: int | None, use_tiles: bool
+    new_tokens: int, window: int | None, path: str
 ) -> None:
     model = grouped(1, 64, window)
-    few = last_logits(model, 16, new_tokens, use_tiles)
-    assert error(few, last_logits(model, 8, new_tokens, use_tiles)) < 0.01
+    few = last_logits(model, 16, new_tokens, path)
+    assert error(few, last_logits(model, 8, new_tokens, path)) < 0.01
 
 
 @pytest.mark.parametrize("group", [3, 8])
 def test_few_lanes_say_what_transformers_says(group: int) -> None:
     model = grouped(group, 64)
-    actual = last_logits(model, 16, 1, use_tiles=False)
+    actual = last_logits(model, 16, 1, path=PLAIN)
     for got, length in zip(actual, LENGTHS, strict=True):
         ids = tokens(model, length, length)
         expected = true_logits(model, ids)
@@ -103,7 +105,7 @@ def test_few_lanes_say_what_transformers_says(group: int) -> None:
 
 def test_a_row_says_the_same_whatever_else_is_in_the_step() -> None:
     model = grouped(3, 64)
-    decoder, cache = native(model, use_tiles=False), cache_for(model)
+    decoder, cache = native(model, path=PLAIN), cache_for(model)
     ids = tokens(model, 50)
     row, other = sequence(ids, range(4)), sequence(tokens(model, 80, 1), range(4, 9))
     decoder(batch(cache, (row, 0, 49), (other, 0, 79)), cache)
@@ -128,15 +130,15 @@ class Otherwise:
 ROWS = [(1, 1), (40, 1), (95, 1), (33, 1), (70, 20), (5, 5), (64, 33)]
 
 
-@pytest.mark.parametrize("use_tiles", [False, True])
+@pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("window", [None, 1, 24])
 @pytest.mark.parametrize(
     ("query_heads", "kv_heads", "head_dim"), [(9, 3, 64), (4, 4, 16), (20, 1, 32), (6, 2, 48)]
 )
 def test_a_models_own_code_may_attend_by_the_kernels(
-    query_heads: int, kv_heads: int, head_dim: int, window: int | None, use_tiles: bool
+    query_heads: int, kv_heads: int, head_dim: int, window: int | None, path: str
 ) -> None:
-    attention = NativeAttention(kernels(use_tiles=use_tiles), Otherwise())
+    attention = NativeAttention(kernels(path=path), Otherwise())
     for block_size in (16, 7):
         cache = filled_cache(
             LayerShape(kv_heads, head_dim),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import shutil
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 import native_models
@@ -12,7 +13,7 @@ import pytest
 from small_disk import small_disk
 
 from llmserve.engines.batching.compute.native import build
-from llmserve.engines.batching.compute.native.kernels import Kernels
+from llmserve.engines.batching.compute.native.instructions import INSTRUCTION_SETS
 
 
 @pytest.fixture
@@ -27,9 +28,9 @@ def compiler_runs(compiler: None, monkeypatch: pytest.MonkeyPatch) -> list[Path]
     runs: list[Path] = []
     compile_really = build._compile
 
-    def counted(compiler: str, library: Path) -> str | None:
+    def counted(compiler: str, options: Sequence[str], library: Path) -> str | None:
         runs.append(library)
-        return compile_really(compiler, library)
+        return compile_really(compiler, options, library)
 
     monkeypatch.setattr(build, "_compile", counted)
     return runs
@@ -45,18 +46,23 @@ def small_sources(compiler: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     return folder
 
 
+def load(cache_dir: Path | None = None) -> ctypes.CDLL | str:
+    """For whatever instructions; these sources have none of their own."""
+    return build.load_library(INSTRUCTION_SETS[0], cache_dir)
+
+
 def test_four_that_start_at_once_compile_once(
     tmp_path: Path, small_sources: Path, compiler_runs: list[Path]
 ) -> None:
     found: list[ctypes.CDLL | str] = []
     begin = threading.Barrier(4)
 
-    def load() -> None:
+    def load_too() -> None:
         begin.wait()
-        found.append(build.load_library(tmp_path / "cache"))
+        found.append(load(tmp_path / "cache"))
 
     # Each opens the lock's file anew, and so waits as another process would.
-    threads = [threading.Thread(target=load) for _ in range(4)]
+    threads = [threading.Thread(target=load_too) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -68,35 +74,35 @@ def test_four_that_start_at_once_compile_once(
 def test_a_later_start_finds_the_library(
     tmp_path: Path, small_sources: Path, compiler_runs: list[Path]
 ) -> None:
-    build.load_library(tmp_path)
-    build.load_library(tmp_path)
+    load(tmp_path)
+    load(tmp_path)
     assert len(compiler_runs) == 1
 
 
 def test_a_changed_source_is_compiled_anew(
     tmp_path: Path, small_sources: Path, compiler_runs: list[Path]
 ) -> None:
-    build.load_library(tmp_path)
+    load(tmp_path)
     (small_sources / "more.h").write_text("#pragma once\n")
-    build.load_library(tmp_path)
+    load(tmp_path)
     assert len(set(compiler_runs)) == 2
 
 
 def test_a_full_disk_is_a_reason_and_leaves_nothing(tmp_path: Path, small_sources: Path) -> None:
     with small_disk(tmp_path / "disk", 64 * 1024) as disk:
         disk.fill()
-        reason = build.load_library(disk.path / "cache")
+        reason = load(disk.path / "cache")
         assert isinstance(reason, str)
         assert "No space left" in reason
         disk.free()
-        assert isinstance(build.load_library(disk.path / "cache"), ctypes.CDLL)
+        assert isinstance(load(disk.path / "cache"), ctypes.CDLL)
 
 
 def test_a_compile_error_is_a_reason_and_leaves_nothing(
     tmp_path: Path, small_sources: Path, compiler_runs: list[Path]
 ) -> None:
     (small_sources / "decoder.cpp").write_text("this is no C++\n")
-    reason = build.load_library(tmp_path / "cache")
+    reason = load(tmp_path / "cache")
     assert isinstance(reason, str)
     assert "did not compile" in reason
     assert "this" in reason
@@ -104,34 +110,22 @@ def test_a_compile_error_is_a_reason_and_leaves_nothing(
 
 
 def test_a_missing_compiler_is_a_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(build, "unsupported", lambda: None)
     monkeypatch.setattr(shutil, "which", lambda name: None)
-    assert build.load_library(tmp_path) == "no C++ compiler found (g++ or clang++)"
+    assert load(tmp_path) == "no C++ compiler found (g++ or clang++)"
 
 
 def test_a_cache_that_cannot_be_written_is_a_reason(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(build, "unsupported", lambda: None)
     (tmp_path / "file").touch()
-    reason = build.load_library(tmp_path / "file" / "cache")
+    reason = load(tmp_path / "file" / "cache")
     assert isinstance(reason, str)
     assert "could not be built" in reason
-
-
-def test_a_processor_without_bfloat16_is_a_reason(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(build, "_cpu_flags", lambda: build.CPU_FLAGS - {"avx512_bf16"})
-    reason = Kernels.load(tmp_path)
-    assert isinstance(reason, str)
-    assert "avx512_bf16" in reason or "x86-64" in reason
-    assert build.unsupported() is not None
 
 
 def test_the_default_cache_is_in_the_home_folder(
     tmp_path: Path, small_sources: Path, compiler_runs: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Path, "home", lambda: tmp_path)
-    build.load_library()
+    load()
     assert [path.parent for path in compiler_runs] == [tmp_path / ".cache" / "llmserve" / "native"]

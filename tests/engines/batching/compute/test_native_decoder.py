@@ -14,6 +14,9 @@ import pytest
 import torch
 from native_models import (
     NUM_BLOCKS,
+    PATHS,
+    PLAIN,
+    TILES,
     batch,
     bfloat16_error,
     cache_for,
@@ -117,33 +120,33 @@ def prefill_then_decode(
     return torch.cat(logits)
 
 
-def check_steps(model: Any, block_size: int, use_tiles: bool) -> None:
+def check_steps(model: Any, block_size: int, path: str) -> None:
     ids = tokens(model, 90)
     expected = true_logits(model, ids)
-    decoder = native(model, use_tiles=use_tiles)
+    decoder = native(model, path=path)
     actual = prefill_then_decode(decoder, cache_for(model, block_size), ids, 70)
     assert error(actual, expected[69:]) <= 1.1 * bfloat16_error(model, ids, expected)
 
 
-@pytest.mark.parametrize("use_tiles", [False, True])
+@pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("block_size", [16, 5])
 @pytest.mark.parametrize(
     "preset", ["tiny-llama", "tiny-mistral", "tiny-qwen2", "tiny-qwen3", "tiny-granite"]
 )
 def test_prefill_and_decode_say_what_transformers_says(
-    preset: str, block_size: int, use_tiles: bool
+    preset: str, block_size: int, path: str
 ) -> None:
-    check_steps(preset_model(preset), block_size, use_tiles)
+    check_steps(preset_model(preset), block_size, path)
 
 
-@pytest.mark.parametrize("use_tiles", [False, True])
+@pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("name", ODD_SHAPES)
-def test_odd_shapes_say_what_transformers_says(name: str, use_tiles: bool) -> None:
-    check_steps(shape(name), 32, use_tiles)
+def test_odd_shapes_say_what_transformers_says(name: str, path: str) -> None:
+    check_steps(shape(name), 32, path)
 
 
-@pytest.mark.parametrize("use_tiles", [False, True])
-def test_layers_may_have_windows_or_no_rotation_of_their_own(use_tiles: bool) -> None:
+@pytest.mark.parametrize("path", PATHS)
+def test_layers_may_have_windows_or_no_rotation_of_their_own(path: str) -> None:
     sizes = {
         "hidden_size": 64,
         "intermediate_size": 128,
@@ -153,16 +156,16 @@ def test_layers_may_have_windows_or_no_rotation_of_their_own(use_tiles: bool) ->
         "sliding_window": 9,
         "layer_types": ["sliding_attention", "full_attention"],
     }
-    check_steps(shaped_model("qwen2", **sizes, max_window_layers=0), 16, use_tiles)
-    check_steps(shaped_model("qwen3", **sizes, head_dim=32), 16, use_tiles)
+    check_steps(shaped_model("qwen2", **sizes, max_window_layers=0), 16, path)
+    check_steps(shaped_model("qwen3", **sizes, head_dim=32), 16, path)
     smollm3 = shaped_model("smollm3", **sizes, no_rope_layers=[1, 0], pad_token_id=0)
-    check_steps(smollm3, 16, use_tiles)
+    check_steps(smollm3, 16, path)
 
 
-@pytest.mark.parametrize("use_tiles", [False, True])
-def test_decode_rows_and_prefill_chunks_share_a_step(use_tiles: bool) -> None:
+@pytest.mark.parametrize("path", PATHS)
+def test_decode_rows_and_prefill_chunks_share_a_step(path: str) -> None:
     model = shape("nine heads on three")
-    decoder, cache = native(model, use_tiles=use_tiles), cache_for(model)
+    decoder, cache = native(model, path=path), cache_for(model)
     plan = [(1, 2), (40, 41), (95, 96), (0, 3), (0, 50), (33, 64), (64, 130)]
     rows = []
     for number, (_, end) in enumerate(plan):
@@ -180,10 +183,10 @@ def test_decode_rows_and_prefill_chunks_share_a_step(use_tiles: bool) -> None:
         assert error(got, wanted) <= 1.5 * allowed
 
 
-@pytest.mark.parametrize("use_tiles", [False, True])
-def test_chunked_prefill_says_what_whole_prefill_says(use_tiles: bool) -> None:
+@pytest.mark.parametrize("path", PATHS)
+def test_chunked_prefill_says_what_whole_prefill_says(path: str) -> None:
     model = preset_model("tiny-qwen3")
-    decoder, cache = native(model, use_tiles=use_tiles), cache_for(model)
+    decoder, cache = native(model, path=path), cache_for(model)
     ids = tokens(model, 300)
     whole, chunked = sequence(ids, range(19)), sequence(ids, range(40, 59))
     expected = decoder(batch(cache, (whole, 0, 300)), cache)
@@ -197,7 +200,7 @@ def test_chunked_prefill_says_what_whole_prefill_says(use_tiles: bool) -> None:
 
 def test_rows_share_blocks_of_a_common_prefix() -> None:
     model = preset_model("tiny-llama")
-    decoder, cache = native(model, use_tiles=False), cache_for(model)
+    decoder, cache = native(model, path=PLAIN), cache_for(model)
     prefix, one, two = tokens(model, 48, 0), tokens(model, 9, 1), tokens(model, 20, 2)
     first = sequence(prefix + one, [7, 3, 5, 11])
     second = sequence(prefix + two, [7, 3, 5, 2, 9])
@@ -208,10 +211,10 @@ def test_rows_share_blocks_of_a_common_prefix() -> None:
         assert error(got, expected[-1]) <= 1.5 * bfloat16_error(model, row.token_ids, expected)
 
 
-@pytest.mark.parametrize("use_tiles", [False, True])
-def test_nothing_behind_a_window_is_read(use_tiles: bool) -> None:
+@pytest.mark.parametrize("path", PATHS)
+def test_nothing_behind_a_window_is_read(path: str) -> None:
     model = preset_model("tiny-mistral")
-    decoder, cache = native(model, use_tiles=use_tiles), cache_for(model)
+    decoder, cache = native(model, path=path), cache_for(model)
     row = sequence(tokens(model, 81), range(6))
     decoder(batch(cache, (row, 0, 80)), cache)
     expected = decoder(batch(cache, (row, 80, 81)), cache)
@@ -220,10 +223,10 @@ def test_nothing_behind_a_window_is_read(use_tiles: bool) -> None:
     assert torch.equal(decoder(batch(cache, (row, 80, 81)), cache), expected)
 
 
-@pytest.mark.parametrize("use_tiles", [False, True])
-def test_thread_counts_change_nothing(use_tiles: bool) -> None:
+@pytest.mark.parametrize("path", PATHS)
+def test_thread_counts_change_nothing(path: str) -> None:
     model = shape("nine heads on three")
-    decoder, cache = native(model, use_tiles=use_tiles), cache_for(model)
+    decoder, cache = native(model, path=path), cache_for(model)
     one, two = sequence(tokens(model, 100), range(7)), sequence(tokens(model, 40), range(7, 10))
     decoder(batch(cache, (two, 0, 39)), cache)
     before = torch.get_num_threads()
@@ -238,11 +241,11 @@ def test_thread_counts_change_nothing(use_tiles: bool) -> None:
     assert torch.equal(results[0], results[2])
 
 
-@pytest.mark.parametrize("use_tiles", [False, True])
+@pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("preset", ["tiny-llama", "tiny-mistral"])  # without and with a window
-def test_long_rows_are_shared_out_between_threads(preset: str, use_tiles: bool) -> None:
+def test_long_rows_are_shared_out_between_threads(preset: str, path: str) -> None:
     model = preset_model(preset)
-    decoder, cache = native(model, use_tiles=use_tiles), cache_for(model)
+    decoder, cache = native(model, path=path), cache_for(model)
     long, short = sequence(tokens(model, 901), range(57)), sequence(tokens(model, 31), [60, 59])
     before = torch.get_num_threads()
     try:
@@ -260,15 +263,15 @@ def test_amx_says_what_avx512_says() -> None:
     model = shape("nine heads on three")
     ids = tokens(model, 120)
     one, other = (
-        prefill_then_decode(native(model, use_tiles=tiles), cache_for(model), ids, 100)
-        for tiles in (False, True)
+        prefill_then_decode(native(model, path=path), cache_for(model), ids, 100)
+        for path in (PLAIN, TILES)
     )
     assert error(one, other) < 0.01
 
 
 def test_contexts_outgrow_the_first_table_of_angles() -> None:
     model = preset_model("tiny-llama")
-    decoder, cache = native(model, use_tiles=False), cache_for(model)
+    decoder, cache = native(model, path=PLAIN), cache_for(model)
     ids = tokens(model, 1200)
     row = sequence(ids, range(75))
     decoder(batch(cache, (row, 0, 1000)), cache)
@@ -291,7 +294,7 @@ def test_originals_are_gone_once_packed(preset: str) -> None:
 
 def test_a_step_without_samples_fills_the_cache_and_has_no_logits() -> None:
     model = preset_model("tiny-llama")
-    decoder, cache = native(model, use_tiles=False), cache_for(model)
+    decoder, cache = native(model, path=PLAIN), cache_for(model)
     ids = tokens(model, 30)
     row = sequence(ids, range(2))
     whole = batch(cache, (row, 0, 29))
@@ -310,7 +313,7 @@ def test_indices_outside_of_their_tables_are_refused(
     ids: list[int], blocks: list[int], message: str
 ) -> None:
     model = preset_model("tiny-llama")
-    decoder, cache = native(model, use_tiles=False), cache_for(model)
+    decoder, cache = native(model, path=PLAIN), cache_for(model)
     with pytest.raises(ValueError, match=message):
         decoder(batch(cache, (sequence(ids, blocks), 0, 2)), cache)
     assert cache.keys[0].isnan().all()
@@ -318,7 +321,7 @@ def test_indices_outside_of_their_tables_are_refused(
 
 def test_a_cache_of_another_shape_is_refused() -> None:
     model = preset_model("tiny-llama")
-    decoder = native(model, use_tiles=False)
+    decoder = native(model, path=PLAIN)
     cache = cache_for(model)
     cache.values[1] = cache.values[1].float()
     with pytest.raises(ValueError, match="does not fit"):

@@ -18,16 +18,16 @@ def packed(kernels: Kernels, weight: torch.Tensor) -> torch.Tensor:
     return memory
 
 
-@pytest.mark.parametrize("tiles", [False, True])
+@pytest.mark.parametrize("path", native_models.PATHS)
 @pytest.mark.parametrize("num_columns", [16, 40, 96, 130])
 @pytest.mark.parametrize("depth", [16, 64, 90, 2100])
-def test_products_of_packed_weights_equal_torch(depth: int, num_columns: int, tiles: bool) -> None:
-    kernels = native_models.kernels(use_tiles=tiles)
+def test_products_of_packed_weights_equal_torch(depth: int, num_columns: int, path: str) -> None:
+    kernels = native_models.kernels(path=path)
     weight = torch.randn(num_columns, depth).bfloat16()
     memory = packed(kernels, weight)
     for num_rows in (1, 2, 3, 4, 5, 6, 7, 16, 17, 31, 33, 50):
         rows = torch.randn(num_rows, depth).bfloat16()
-        actual = kernels.multiply(rows, memory, num_columns, tiles=tiles)
+        actual = kernels.multiply(rows, memory, num_columns, tiles=path == native_models.TILES)
         expected = rows.double() @ weight.double().T
         assert native_models.error(actual.double(), expected) < TOLERANCE
 

@@ -20,9 +20,9 @@ from llmserve.engines.batching.compute.native.linears import PackedLinear, pack_
 ROUNDING = 2**-8
 
 
-@pytest.fixture(params=[False, True], ids=["AVX-512", "AMX"])
+@pytest.fixture(params=native_models.PATHS)
 def kernels(request: pytest.FixtureRequest) -> Kernels:
-    return native_models.kernels(use_tiles=request.param)
+    return native_models.kernels(path=request.param)
 
 
 @pytest.mark.parametrize("has_bias", [False, True])

@@ -62,13 +62,13 @@ class Attention {
     // Divides by the totals and writes the rows.
     void finish() const {
         for (int64_t lane = 0; lane < task_.num_lanes; ++lane) {
-            const __m512 factor = _mm512_set1_ps(1.0f / scratch_.total[lane]);
+            const Floats factor = broadcast(1.0f / scratch_.total[lane]);
             const float* sum = scratch_.sums.data() + lane * dim_;
             const int64_t token = row_.first_token + task_.token(lane, group_);
             const int64_t column = task_.head(lane, group_) * dim_;
             for (int64_t i = 0; i < dim_; i += kLanes)
                 store_bf16(place(token, column + i),
-                           _mm512_mul_ps(_mm512_loadu_ps(sum + i), factor));
+                           load_lanes(sum + i) * factor);
         }
     }
 

@@ -8,82 +8,63 @@ from __future__ import annotations
 
 import ctypes
 import fcntl
-import functools
 import hashlib
 import os
 import platform
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
 import torch
 
+from llmserve.engines.batching.compute.native.instructions import InstructionSet
+
 SOURCES: Final = Path(__file__).parent
 COMPILERS: Final = ("g++", "clang++")
-CPU_FLAGS: Final = frozenset({"avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512_bf16"})
 COMPILE_SECONDS: Final = 300
 ERROR_LINES: Final = 3
 
-# AMX is compiled in everywhere and chosen at run time: one library serves all processors.
-OPTIONS: Final = (
-    *("-std=c++20", "-O3", "-fopenmp", "-fPIC", "-shared", "-w", "-fno-math-errno"),
-    *("-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mavx512bf16", "-mfma", "-mbmi2"),
-    *("-mamx-tile", "-mamx-bf16"),
-)
+OPTIONS: Final = (*("-std=c++20", "-O3", "-fopenmp", "-fPIC", "-shared", "-w", "-fno-math-errno"),)
 
 
-def unsupported() -> str | None:
-    """Why this processor cannot run the kernels; `None` where it can."""
-    if platform.system() != "Linux" or platform.machine() != "x86_64":
-        return f"the native kernels are for Linux on x86-64, not {platform.system()} on " + (
-            platform.machine() or "an unknown processor"
-        )
-    missing = CPU_FLAGS - _cpu_flags()
-    if missing:
-        return f"the processor lacks {', '.join(sorted(missing))}"
-    return None
-
-
-def load_library(cache_dir: Path | None = None) -> ctypes.CDLL | str:
-    """The compiled kernels, or why there are none. Blocks while a compiler runs.
+def load_library(instructions: InstructionSet, cache_dir: Path | None = None) -> ctypes.CDLL | str:
+    """The kernels compiled for these instructions, or why there are none. Blocks while a compiler
+    runs.
 
     Processes that start together wait for the compiler of the first. The library's name is a hash
     of all that went into it: sources, options, compiler and torch (whose OpenMP threads it shares).
     """
-    reason = unsupported()
-    if reason is not None:
-        return reason
     try:
-        return _load(cache_dir)
+        return _load((*OPTIONS, *instructions.options), cache_dir)
     except (OSError, RuntimeError, subprocess.SubprocessError) as error:
         return f"the native kernels could not be built: {error}"
 
 
-def _load(cache_dir: Path | None) -> ctypes.CDLL | str:
+def _load(options: Sequence[str], cache_dir: Path | None) -> ctypes.CDLL | str:
     compiler = next(filter(None, map(shutil.which, COMPILERS)), None)
     if compiler is None:
         return f"no C++ compiler found ({' or '.join(COMPILERS)})"
     folder = cache_dir or Path.home() / ".cache" / "llmserve" / "native"
     # Code is loaded from here: nobody else may write to it.
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    library = folder / f"kernels-{_key(compiler)}.so"
+    library = folder / f"kernels-{_key(compiler, options)}.so"
     with _locked(folder / "build.lock"):
         if not library.exists():
-            reason = _compile(compiler, library)
+            reason = _compile(compiler, options, library)
             if reason is not None:
                 return reason
     return ctypes.CDLL(str(library))
 
 
-def _compile(compiler: str, library: Path) -> str | None:
+def _compile(compiler: str, options: Sequence[str], library: Path) -> str | None:
     with tempfile.TemporaryDirectory(dir=library.parent) as folder:
         unfinished = Path(folder) / library.name
         sources = map(str, sorted(SOURCES.glob("*.cpp")))
-        command = [compiler, *OPTIONS, *sources, "-o", str(unfinished)]
+        command = [compiler, *options, *sources, "-o", str(unfinished)]
         done = subprocess.run(  # noqa: S603 - our own command line, no shell
             command, capture_output=True, text=True, timeout=COMPILE_SECONDS, check=False
         )
@@ -98,12 +79,12 @@ def _compile(compiler: str, library: Path) -> str | None:
     return None
 
 
-def _key(compiler: str) -> str:
+def _key(compiler: str, options: Sequence[str]) -> str:
     version = subprocess.run(  # noqa: S603 - our own command line, no shell
         [compiler, "--version"], capture_output=True, text=True, timeout=60, check=True
     ).stdout
     digest = hashlib.sha256()
-    for part in (version, " ".join(OPTIONS), torch.__version__, platform.libc_ver()[1]):
+    for part in (version, " ".join(options), torch.__version__, platform.libc_ver()[1]):
         digest.update(part.encode() + b"\0")
     for source in sorted([*SOURCES.glob("*.cpp"), *SOURCES.glob("*.h")]):
         digest.update(source.name.encode() + b"\0" + source.read_bytes() + b"\0")
@@ -119,13 +100,3 @@ def _locked(path: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
-
-
-@functools.cache
-def _cpu_flags() -> frozenset[str]:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return frozenset()
-    flags = next((line for line in lines if line.startswith("flags")), "")
-    return frozenset(flags.partition(":")[2].split())

@@ -98,13 +98,13 @@ void Decoder::run(const Step& step, Member& member) {
 }
 
 void Decoder::embed(const Step& step, Member& member) {
-    const __m512 scale = _mm512_set1_ps(shape_.embedding_scale);
+    const Floats scale = broadcast(shape_.embedding_scale);
     const int64_t panel = packed_depth(shape_.hidden) * kLanes;
     member.share(num_tokens_, [&](int64_t token) {
         const int64_t id = step.token_ids[token];
         float* target = hidden_.data() + token * shape_.hidden;
         for (int64_t i = 0; i < shape_.hidden; i += kLanes) {
-            __m512 x;
+            Floats x;
             if (shape_.embedding != nullptr) {
                 x = load_bf16(shape_.embedding + id * shape_.hidden + i);
             } else {
@@ -116,7 +116,7 @@ void Decoder::embed(const Step& step, Member& member) {
                     std::memcpy(row + pair * 2, words + pair * 32, 4);
                 x = load_bf16(row);
             }
-            _mm512_storeu_ps(target + i, _mm512_mul_ps(x, scale));
+            store_lanes(target + i, x * scale);
         }
     });
     member.wait();
@@ -251,9 +251,9 @@ void Decoder::gate(const Layer& layer, int64_t index, Member& member, Workspace&
                 if (layer.gate_up_bias != nullptr)
                     add_bias(row, layer.gate_up_bias + column, width);
                 for (int64_t i = 0; i < width; i += 2 * kLanes) {
-                    const __m512 gate = silu_lanes(_mm512_loadu_ps(row + i));
+                    const Floats gate = silu_lanes(load_lanes(row + i));
                     store_bf16(gated_.data() + tile_place(token, (column + i) / 2, gate_depth_),
-                               _mm512_mul_ps(gate, _mm512_loadu_ps(row + i + kLanes)));
+                               gate * load_lanes(row + i + kLanes));
                 }
             });
 }
@@ -261,14 +261,14 @@ void Decoder::gate(const Layer& layer, int64_t index, Member& member, Workspace&
 void Decoder::predict(const Step& step, Member& member, Workspace& workspace) {
     if (step.num_sampled == 0) return;
     const bf16* rows = norm(shape_.final_norm, step.num_sampled, step.sampled, member, workspace);
-    const __m512 scale = _mm512_set1_ps(shape_.logit_scale);
+    const Floats scale = broadcast(shape_.logit_scale);
     product(vocab_cut(step, member), {0, nullptr}, rows, shape_.head, hidden_depth_, member, workspace,
             [&](int64_t row, int64_t column, int64_t width, const float* values) {
                 float* target = step.logits + row * shape_.vocab + column;
                 const int64_t count = std::min(width, shape_.vocab - column);
                 for (int64_t i = 0; i < count; i += kLanes)
-                    _mm512_mask_storeu_ps(target + i, first_lanes(count - i),
-                                          _mm512_mul_ps(_mm512_loadu_ps(values + i), scale));
+                    store_some(target + i, first_lanes(count - i),
+                               load_lanes(values + i) * scale);
             });
 }
 

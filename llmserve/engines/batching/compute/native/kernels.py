@@ -12,6 +12,7 @@ import torch
 
 from llmserve.engines.batching.compute.huge_pages import empty
 from llmserve.engines.batching.compute.native.build import load_library
+from llmserve.engines.batching.compute.native.instructions import AUTO, InstructionSet, chosen
 
 PANEL_ROWS: Final = 16
 """Rows of a weight in one packed panel."""
@@ -124,10 +125,11 @@ class Handle:
 
 
 class Kernels:
-    """The compiled library."""
+    """The library, compiled for some instructions."""
 
-    def __init__(self, library: ctypes.CDLL) -> None:
+    def __init__(self, library: ctypes.CDLL, instructions: InstructionSet) -> None:
         self._library = library
+        self._instructions = instructions
         self._scratch = torch.empty(0)  # of `sample`, which one thread calls at a time
         signatures = {
             "has_tiles": (c_int32, []),
@@ -159,10 +161,19 @@ class Kernels:
             function.restype, function.argtypes = result, arguments
 
     @classmethod
-    def load(cls, cache_dir: Path | None = None) -> Self | str:
-        """The kernels, compiled first if necessary, or why there are none."""
-        library = load_library(cache_dir)
-        return library if isinstance(library, str) else cls(library)
+    def load(cls, cache_dir: Path | None = None, instructions: str = AUTO) -> Self | str:
+        """The kernels for these instructions, compiled first if necessary, or why there are
+        none."""
+        found = chosen(instructions)
+        if isinstance(found, str):
+            return found
+        library = load_library(found, cache_dir)
+        return library if isinstance(library, str) else cls(library, found)
+
+    @property
+    def instructions(self) -> str:
+        """What they compute with."""
+        return "AMX" if self.has_tiles() else self._instructions.shown
 
     def has_tiles(self) -> bool:
         """Whether the processor has AMX for bfloat16 and the system lets this process use it."""

@@ -62,21 +62,19 @@ class LinearWorkspace {
     void lay_in_tiles(const bf16* source, int64_t depth, int64_t row) {
         const int64_t padded = packed_depth(depth);
         for (int64_t k = 0; k < padded; k += 32) {
-            const __mmask32 mask = depth - k >= 32 ? 0xffffffffu : (1u << (depth - k)) - 1;
-            _mm512_storeu_si512(left_.data() + tile_place(row, k, padded),
-                                _mm512_maskz_loadu_epi16(mask, source + k));
+            store_line(left_.data() + tile_place(row, k, padded),
+                       load_line_first(source + k, depth - k));
         }
     }
 
     static void finish(const Linear& layer, int64_t column, const float* sums, int64_t width,
                        bf16* target) {
         for (int64_t i = 0; i < std::min(width, layer.columns - column); i += kLanes) {
-            const __mmask16 lanes = first_lanes(layer.columns - column - i);
-            __m512 sum = _mm512_loadu_ps(sums + i);
+            const Mask lanes = first_lanes(layer.columns - column - i);
+            Floats sum = load_lanes(sums + i);
             if (layer.bias != nullptr)
-                sum = _mm512_add_ps(sum, _mm512_maskz_loadu_ps(lanes, layer.bias + column + i));
-            _mm256_mask_storeu_epi16(target + column + i, lanes,
-                                     (__m256i)_mm512_cvtneps_pbh(sum));
+                sum = sum + load_some(layer.bias + column + i, lanes);
+            store_some_bf16(target + column + i, lanes, sum);
         }
     }
 

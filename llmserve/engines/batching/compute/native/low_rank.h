@@ -71,21 +71,21 @@ struct SiteGroup {
 template <int R, int P>
 inline void add_low_rank(const bf16* a, const bf16* up, int64_t deep, float* sums, int64_t width,
                          int64_t step) {
-    __m512 total[R][P];
+    Floats total[R][P];
     for (int r = 0; r < R; ++r)
-        for (int p = 0; p < P; ++p) total[r][p] = _mm512_loadu_ps(sums + r * width + p * step);
+        for (int p = 0; p < P; ++p) total[r][p] = load_lanes(sums + r * width + p * step);
     for (int64_t k = 0; k < deep; k += 2) {
-        __m512bh weights[P];
+        Pairs weights[P];
         for (int p = 0; p < P; ++p) weights[p] = load_pairs(up + (p * deep + k) * kLanes);
         const bf16* pairs = a + k / 32 * 512 + k % 32;
         for (int r = 0; r < R; ++r) {
-            const __m512bh pair = broadcast_pair(pairs + r * 32);
+            const Pairs pair = broadcast_pair(pairs + r * 32);
             for (int p = 0; p < P; ++p)
-                total[r][p] = _mm512_dpbf16_ps(total[r][p], weights[p], pair);
+                total[r][p] = dot(total[r][p], weights[p], pair);
         }
     }
     for (int r = 0; r < R; ++r)
-        for (int p = 0; p < P; ++p) _mm512_storeu_ps(sums + r * width + p * step, total[r][p]);
+        for (int p = 0; p < P; ++p) store_lanes(sums + r * width + p * step, total[r][p]);
 }
 
 template <int R, int P>
@@ -183,7 +183,7 @@ class LowRankSums {
             const bf16* a = left + tile_place(r, 0, depth_);
             float* target = sums + (r - begin) * width + own.place * kLanes;
             int64_t p = 0;
-            for (; own.count - p >= 4; p += 4)
+            for (; kRegisters >= 32 && own.count - p >= 4; p += 4)
                 add_low_rank_rows<4, 4>(a, some, up + p * deep * kLanes, deep, target + p * step,
                                         width, step);
             for (; p < own.count; ++p)
@@ -206,19 +206,10 @@ class LowRankSums {
         alignas(64) float sums[8 * kLanes];
         for (int64_t r = begin, some = 0; r < end; r += some) {
             some = std::min({int64_t{8}, end - r, 16 - r % 16});
-            const DotBlock block{rows + tile_place(r, 0, depth), down, 0, depth,
-                                 sums, kLanes, false, down + kAhead, 1};
-            if (some == 1)
-                dot_product<1, 1, 8>(block);
-            else if (some == 2)
-                dot_product<2, 1, 4>(block);
-            else if (some <= 4)
-                dot_product<4, 1, 4>(block);
-            else
-                dot_rows<8, 1>(block, some);
+            multiply_panel(rows + tile_place(r, 0, depth), some, down, depth, sums, kLanes);
             for (int64_t i = 0; i < some; ++i)
                 store_bf16(shrunk(site) + tile_place(r + i, panel * kLanes, depth_),
-                           _mm512_load_ps(sums + i * kLanes));
+                           load_lanes(sums + i * kLanes));
         }
     }
 

@@ -8,39 +8,34 @@
 
 namespace llmserve {
 
-inline __mmask16 first_lanes(int64_t count) {
-    return count >= kLanes ? static_cast<__mmask16>(0xffff)
-                           : static_cast<__mmask16>((1u << count) - 1);
-}
-
 // 1 / sqrt(mean of squares + epsilon); length is a multiple of 16.
 inline float inverse_norm(const float* row, int64_t length, float epsilon) {
-    __m512 squares = _mm512_setzero_ps();
+    Floats squares = zeros();
     for (int64_t i = 0; i < length; i += kLanes) {
-        const __m512 x = _mm512_loadu_ps(row + i);
-        squares = _mm512_fmadd_ps(x, x, squares);
+        const Floats x = load_lanes(row + i);
+        squares = fmadd(x, x, squares);
     }
-    return 1.0f / std::sqrt(_mm512_reduce_add_ps(squares) / static_cast<float>(length) + epsilon);
+    return 1.0f / std::sqrt(reduce_add(squares) / static_cast<float>(length) + epsilon);
 }
 
 // RMSNorm of one row into row `index` of a product's left side.
 inline void normalize(const float* row, const float* weight, int64_t length, float epsilon,
                       int64_t index, bf16* out) {
     const int64_t depth = packed_depth(length);
-    const __m512 factor = _mm512_set1_ps(inverse_norm(row, length, epsilon));
+    const Floats factor = broadcast(inverse_norm(row, length, epsilon));
     for (int64_t i = 0; i < length; i += kLanes) {
-        const __m512 x = _mm512_mul_ps(_mm512_loadu_ps(row + i), factor);
+        const Floats x = load_lanes(row + i) * factor;
         store_bf16(out + tile_place(index, i, depth),
-                   _mm512_mul_ps(x, _mm512_loadu_ps(weight + i)));
+                   x * load_lanes(weight + i));
     }
 }
 
 // RMSNorm of one head in place.
 inline void normalize_head(float* head, const float* weight, int64_t length, float epsilon) {
-    const __m512 factor = _mm512_set1_ps(inverse_norm(head, length, epsilon));
+    const Floats factor = broadcast(inverse_norm(head, length, epsilon));
     for (int64_t i = 0; i < length; i += kLanes) {
-        const __m512 x = _mm512_mul_ps(_mm512_loadu_ps(head + i), factor);
-        _mm512_storeu_ps(head + i, _mm512_mul_ps(x, _mm512_loadu_ps(weight + i)));
+        const Floats x = load_lanes(head + i) * factor;
+        store_lanes(head + i, x * load_lanes(weight + i));
     }
 }
 
@@ -48,34 +43,32 @@ inline void normalize_head(float* head, const float* weight, int64_t length, flo
 inline void rotate_head(float* head, const float* cosines, const float* sines, int64_t length) {
     const int64_t half = length / 2;
     for (int64_t i = 0; i < half; i += kLanes) {
-        const __mmask16 lanes = first_lanes(half - i);
-        const __m512 x = _mm512_maskz_loadu_ps(lanes, head + i);
-        const __m512 y = _mm512_maskz_loadu_ps(lanes, head + half + i);
-        const __m512 cosine = _mm512_maskz_loadu_ps(lanes, cosines + i);
-        const __m512 sine = _mm512_maskz_loadu_ps(lanes, sines + i);
-        _mm512_mask_storeu_ps(head + i, lanes,
-                              _mm512_fnmadd_ps(y, sine, _mm512_mul_ps(x, cosine)));
-        _mm512_mask_storeu_ps(head + half + i, lanes,
-                              _mm512_fmadd_ps(x, sine, _mm512_mul_ps(y, cosine)));
+        const Mask lanes = first_lanes(half - i);
+        const Floats x = load_some(head + i, lanes);
+        const Floats y = load_some(head + half + i, lanes);
+        const Floats cosine = load_some(cosines + i, lanes);
+        const Floats sine = load_some(sines + i, lanes);
+        store_some(head + i, lanes, fnmadd(y, sine, x * cosine));
+        store_some(head + half + i, lanes, fmadd(x, sine, y * cosine));
     }
 }
 
 inline void add_bias(float* row, const float* bias, int64_t length) {
     for (int64_t i = 0; i < length; i += kLanes)
-        _mm512_storeu_ps(row + i,
-                         _mm512_add_ps(_mm512_loadu_ps(row + i), _mm512_loadu_ps(bias + i)));
+        store_lanes(row + i,
+                         load_lanes(row + i) + load_lanes(bias + i));
 }
 
 inline void round_row(const float* row, int64_t length, bf16* out) {
-    for (int64_t i = 0; i < length; i += kLanes) store_bf16(out + i, _mm512_loadu_ps(row + i));
+    for (int64_t i = 0; i < length; i += kLanes) store_bf16(out + i, load_lanes(row + i));
 }
 
 // target += factor × row
 inline void add_row(float* target, const float* row, float factor, int64_t length) {
-    const __m512 scale = _mm512_set1_ps(factor);
+    const Floats scale = broadcast(factor);
     for (int64_t i = 0; i < length; i += kLanes)
-        _mm512_storeu_ps(target + i, _mm512_fmadd_ps(_mm512_loadu_ps(row + i), scale,
-                                                     _mm512_loadu_ps(target + i)));
+        store_lanes(target + i, fmadd(load_lanes(row + i), scale,
+                                                     load_lanes(target + i)));
 }
 
 }  // namespace llmserve

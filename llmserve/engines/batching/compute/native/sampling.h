@@ -49,35 +49,35 @@ class Row {
     // This few are sorted rather than partitioned further.
     static constexpr int64_t kFew = 32;
 
-    __m512 load(int64_t i) const {
-        return _mm512_mask_loadu_ps(_mm512_set1_ps(kNothing), first_lanes(size_ - i), logits_ + i);
+    Floats load(int64_t i) const {
+        return load_some(logits_ + i, first_lanes(size_ - i), broadcast(kNothing));
     }
 
     // Probabilities, relative to the largest one.
-    __m512 weigh(__m512 logits) const {
-        const __m512 below = _mm512_sub_ps(logits, _mm512_set1_ps(largest_));
+    Floats weigh(Floats logits) const {
+        const Floats below = logits - broadcast(largest_);
         // Far below the rest, 2^x is 0 and still a number.
-        return exp2_lanes(_mm512_max_ps(_mm512_mul_ps(below, _mm512_set1_ps(scale_)),
-                                        _mm512_set1_ps(-200.0f)));
+        return exp2_lanes(larger(below * broadcast(scale_),
+                                        broadcast(-200.0f)));
     }
 
     // False if a logit is not a number, or none is finite.
     bool find_largest() {
-        __m512 largest = _mm512_set1_ps(kNothing);
-        __mmask16 unordered = 0;
+        Floats largest = broadcast(kNothing);
+        Mask unordered = 0;
         for (int64_t i = 0; i < size_; i += kLanes) {
-            const __m512 x = load(i);
-            unordered |= _mm512_cmp_ps_mask(x, x, _CMP_UNORD_Q);
-            largest = _mm512_max_ps(largest, x);
+            const Floats x = load(i);
+            unordered |= not_numbers(x);
+            largest = larger(largest, x);
         }
-        largest_ = _mm512_reduce_max_ps(largest);
+        largest_ = reduce_max(largest);
         return unordered == 0 && std::isfinite(largest_);
     }
 
     int64_t first_largest() const {
-        const __m512 largest = _mm512_set1_ps(largest_);
+        const Floats largest = broadcast(largest_);
         for (int64_t i = 0;; i += kLanes)
-            if (const __mmask16 here = _mm512_cmpeq_ps_mask(load(i), largest))
+            if (const Mask here = equal(load(i), largest))
                 return i + __builtin_ctz(here);
     }
 
@@ -118,12 +118,12 @@ class Row {
     // Collects the logits from `least` up, unordered; returns how many.
     int64_t gather(float least) {
         int64_t count = 0;
-        const __m512 bound = _mm512_set1_ps(least);
+        const Floats bound = broadcast(least);
         for (int64_t i = 0; i < size_; i += kLanes) {
-            const __m512 x = load(i);
-            const __mmask16 kept =
-                _mm512_cmp_ps_mask(x, bound, _CMP_GE_OQ) & first_lanes(size_ - i);
-            _mm512_mask_compressstoreu_ps(values_ + count, kept, x);
+            const Floats x = load(i);
+            const Mask kept =
+                at_least(x, bound) & first_lanes(size_ - i);
+            store_packed(values_ + count, kept, x);
             count += __builtin_popcount(kept);
         }
         return count;
@@ -166,15 +166,13 @@ class Row {
     double weight_of(int64_t begin, int64_t end) const {
         double sum = 0.0;
         for (int64_t first = begin; first < end; first += 64 * kLanes) {
-            __m512 part = _mm512_setzero_ps();
+            Floats part = zeros();
             const int64_t last = std::min(end, first + 64 * kLanes);
             for (int64_t i = first; i < last; i += kLanes) {
-                const __mmask16 lanes = first_lanes(last - i);
-                part = _mm512_add_ps(
-                    part, _mm512_maskz_mov_ps(
-                              lanes, weigh(_mm512_maskz_loadu_ps(lanes, values_ + i))));
+                const Mask lanes = first_lanes(last - i);
+                part = part + choose(lanes, weigh(load_some(values_ + i, lanes)), zeros());
             }
-            sum += _mm512_reduce_add_ps(part);
+            sum += reduce_add(part);
         }
         return sum;
     }
@@ -189,17 +187,17 @@ class Row {
     int64_t stretch() const { return round_up((size_ + kStretches - 1) / kStretches, kLanes); }
 
     // The weights of tokens whose logits are not below `least`; zero for others.
-    __m512 weights(int64_t i, __m512 least) const {
-        const __m512 x = load(i);
-        return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(x, least, _CMP_GE_OQ), weigh(x));
+    Floats weights(int64_t i, Floats least) const {
+        const Floats x = load(i);
+        return choose(at_least(x, least), weigh(x), zeros());
     }
 
     float weight_from(int64_t first, float least) const {
-        const __m512 bound = _mm512_set1_ps(least);
-        __m512 sum = _mm512_setzero_ps();
+        const Floats bound = broadcast(least);
+        Floats sum = zeros();
         const int64_t last = std::min(size_, first + stretch());
-        for (int64_t i = first; i < last; i += kLanes) sum = _mm512_add_ps(sum, weights(i, bound));
-        return _mm512_reduce_add_ps(sum);
+        for (int64_t i = first; i < last; i += kLanes) sum = sum + weights(i, bound);
+        return reduce_add(sum);
     }
 
     int64_t draw(float least, double uniform) const {
@@ -221,11 +219,11 @@ class Row {
     }
 
     int64_t draw_within(int64_t first, int64_t end, float least, double left) const {
-        const __m512 bound = _mm512_set1_ps(least);
+        const Floats bound = broadcast(least);
         int64_t last = first;
         for (int64_t i = first; i < end; i += kLanes) {
             alignas(64) float weight[kLanes];
-            _mm512_store_ps(weight, weights(i, bound));
+            store_lanes(weight, weights(i, bound));
             for (int64_t lane = 0; lane < std::min(kLanes, end - i); ++lane) {
                 if (weight[lane] == 0.0f) continue;
                 last = i + lane;

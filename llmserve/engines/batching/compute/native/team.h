@@ -1,13 +1,14 @@
 // The threads of one step: how they share tasks and wait for each other.
 #pragma once
 
-#include <immintrin.h>
 #include <sched.h>
 
 #include <algorithm>
 #include <atomic>
 #include <cstdint>
 #include <vector>
+
+#include "lanes.h"
 
 namespace llmserve {
 
@@ -83,7 +84,7 @@ class Member {
         }
         for (int spin = 0; spin < kSpins; ++spin) {
             if (team_.generation_.load(std::memory_order_acquire) != generation) return;
-            _mm_pause();
+            pause_thread();
         }
         for (int turn = 0; turn < kTurns; ++turn) {
             if (team_.generation_.load(std::memory_order_acquire) != generation) return;

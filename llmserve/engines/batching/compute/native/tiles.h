@@ -1,13 +1,29 @@
 // AMX: permission, tile configuration, and the block products that run on tiles.
 #pragma once
 
+#include "lanes.h"
+
+#if defined(__AMX_BF16__)
+#define LLMSERVE_TILES 1
 #include <cpuid.h>
 #include <sys/syscall.h>
 #include <unistd.h>
-
-#include "lanes.h"
+#else
+#define LLMSERVE_TILES 0
+#endif
 
 namespace llmserve {
+
+#if !LLMSERVE_TILES
+
+inline bool request_tiles() { return false; }
+
+class TileScope {
+  public:
+    explicit TileScope(bool) {}
+};
+
+#else
 
 // The kernel grants the 8 KB of tile state to a process that asks once.
 inline bool request_tiles() {
@@ -49,10 +65,6 @@ class TileScope {
   private:
     bool enabled_;
 };
-
-// How far ahead weights are prefetched, in numbers of one panel's stream: farther wastes more at
-// the ends of small panels, nearer is too late.
-inline constexpr int64_t kAhead = 1024;
 
 template <int M, int P>
 inline void load_products(const float* c, int64_t stride) {
@@ -158,5 +170,7 @@ void tile_product(const TileBlock& block) {
     }
     store_products<M, P>(block.c, block.c_stride * 4);
 }
+
+#endif
 
 }  // namespace llmserve
