@@ -158,7 +158,10 @@ def config(
 @with_settings(only=frozenset({"models_dir", "hf_endpoint"}))
 def pull(
     loaded: LoadedSettings,
-    hub_id: Annotated[str, typer.Argument(metavar="HUB_ID", help="Such as org/name.")],
+    hub_id: Annotated[
+        str,
+        typer.Argument(metavar="HUB_ID", help="Such as org/name, or org/name/file.gguf."),
+    ],
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit.")] = None,
 ) -> None:
     """Download a model from the hub into models/."""

@@ -11,6 +11,7 @@ from loguru import logger
 from llmserve.domain import EngineKind
 from llmserve.errors import ConfigurationError
 from llmserve.registry.catalog import Catalog
+from llmserve.registry.spec_defaults import SpecDefaults
 from llmserve.settings import Settings
 
 
@@ -188,9 +189,9 @@ def test_a_folder_that_looks_like_a_hub_id_is_explained(
 
 
 def test_the_servers_defaults_hold_where_the_manifest_is_silent(models: Path) -> None:
-    catalog = Catalog(
-        models, device="cpu", dtype="bfloat16", engine="threaded", trust_remote_code=True
-    )
+    threaded = EngineKind.THREADED
+    defaults = SpecDefaults("cpu", "bfloat16", threaded, "int8", True, trust_remote_code=True)
+    catalog = Catalog(models, defaults)
     fine = catalog.resolve("fine")
     assert (fine.device, fine.dtype, fine.engine) == ("cpu", "float16", EngineKind.THREADED)
     assert fine.trust_remote_code
@@ -202,7 +203,7 @@ def test_the_servers_defaults_hold_where_the_manifest_is_silent(models: Path) ->
 def test_the_servers_engine_is_for_models_that_generate(models: Path) -> None:
     (models / "encoder").mkdir()
     (models / "encoder" / "modules.json").write_text("[]")
-    catalog = Catalog(models, engine="threaded", device="cpu")
+    catalog = Catalog(models, SpecDefaults("cpu", engine=EngineKind.THREADED))
     assert "encoder" in catalog.names()
     spec = catalog.resolve("encoder")
     assert (spec.engine, spec.device) == (EngineKind.AUTO, "cpu")

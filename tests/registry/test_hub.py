@@ -157,7 +157,9 @@ def test_pickled_weights_are_downloaded_without_what_training_left(
             {"model.safetensors.index.json": INDEX, "model-1.safetensors": b"a"},
             "model-2.safetensors",
         ),
-        ({"model.gguf": b"x"}, "neither model.safetensors nor pytorch_model.bin"),
+        ({"model.onnx": b"x"}, "neither model.safetensors nor pytorch_model.bin"),
+        ({"a-Q4_0.gguf": b"x", "a-Q8_0.gguf": b"x"}, "2 GGUF files .*; name one"),
+        ({"a-00001-of-00002.gguf": b"x"}, "one of 2 parts"),
     ],
 )
 def test_a_repository_without_whole_weights_is_refused_before_its_files_come(
@@ -166,7 +168,7 @@ def test_a_repository_without_whole_weights_is_refused_before_its_files_come(
     hub.repositories["org/name"] = {"config.json": b"{}"} | files
     with pytest.raises(ConfigurationError, match=told):
         pull("org/name", tmp_path, endpoint=hub.url)
-    assert not [r for r in hub.requests if r[0] == "GET" and r[1].endswith((".gguf", "ors"))]
+    assert not [r for r in hub.requests if r[0] == "GET" and r[1].endswith((".gguf", ".onnx", "ors"))]
 
 
 def test_a_cut_download_ends_whole(hub: FakeHub, tmp_path: Path) -> None:

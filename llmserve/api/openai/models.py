@@ -10,7 +10,14 @@ from llmserve.api.container import TheCaller, TheContainer, identify
 from llmserve.api.edge.route import keyed_route
 from llmserve.api.error_shape import openai_error
 from llmserve.api.openai.chat_body import ChatBody
-from llmserve.domain import EncodingInfo, EncodingPurpose, EngineInfo, SamplingParams, UpstreamState
+from llmserve.domain import (
+    EncodingInfo,
+    EncodingPurpose,
+    EngineInfo,
+    Quantization,
+    SamplingParams,
+    UpstreamState,
+)
 from llmserve.errors import ModelNotFound
 from llmserve.registry.resolved import Resolved
 from llmserve.registry.served import ModelStatus, ServedModel
@@ -49,6 +56,16 @@ def _default_sampling(model: ServedModel, info: EngineInfo) -> dict[str, Any]:
     return {name: getattr(params, name) for name in TOLD_DEFAULTS}
 
 
+def _quantization(told: Quantization) -> dict[str, Any]:
+    """`expanded` weights compute in `dtype`, as if they never had been quantised."""
+    return {
+        "method": told.method,
+        "bits": told.bits,
+        "from": told.origin,
+        "expanded": told.is_expanded,
+    }
+
+
 def _body(found: Resolved) -> dict[str, Any]:
     """`root` and `parent` are vLLM's words for what an adapter is, and of which model."""
     model = found.model
@@ -75,6 +92,8 @@ def _body(found: Resolved) -> dict[str, Any]:
             "capabilities": list(info.capabilities),
             "engine": {"kind": info.kind.value, "why": info.why},
         }
+        if info.quantization is not None:
+            body["quantization"] = _quantization(info.quantization)
         if info.encoding is None:
             body["default_sampling"] = _default_sampling(model, info)
         else:
