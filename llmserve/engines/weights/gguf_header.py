@@ -64,13 +64,13 @@ def _header(stream: BinaryIO, size: int) -> GgufHeader:
     if max(num_tensors, num_keys) > MOST_ENTRIES:
         raise ValueError("it is broken")
     values: dict[str, int | float | str] = {}
-    for _ in range(num_keys):
+    for _ in range(int(num_keys)):
         key = _text(stream)
         value = _value(stream, int(_number(stream, "<I")))
         if value is not None:
             values[key] = value
     count = 0
-    for _ in range(num_tensors):
+    for _ in range(int(num_tensors)):
         _text(stream)
         dimensions = int(_number(stream, "<I"))
         count += prod(int(_number(stream, "<Q")) for _ in range(min(dimensions, 8)))
