@@ -85,10 +85,14 @@ def fine_grained_fp8(base: Path, out: Path, block: int = 32) -> Path:
     """As DeepSeek's and Qwen's: a scale for each block."""
 
     def packed(name: str, weight: torch.Tensor) -> Iterator[tuple[str, torch.Tensor]]:
-        rows, columns = (size // block for size in weight.shape)
-        blocks = weight.reshape(rows, block, columns, block)
+        rows, columns = (-(-size // block) for size in weight.shape)
+        whole = torch.zeros(rows * block, columns * block)
+        whole[: weight.shape[0], : weight.shape[1]] = weight
+        blocks = whole.reshape(rows, block, columns, block)
         scale = blocks.abs().amax(dim=(1, 3), keepdim=True) / 448
-        yield name, (blocks / scale).reshape(weight.shape).to(torch.float8_e4m3fn)
+        filled = (blocks / scale).reshape(whole.shape)
+        cut = filled[: weight.shape[0], : weight.shape[1]].contiguous()
+        yield name, cut.to(torch.float8_e4m3fn)
         yield f"{name}_scale_inv", scale[:, 0, :, 0].contiguous()
 
     told = {"quant_method": "fp8", "weight_block_size": [block, block], "fmt": "e4m3"}

@@ -46,6 +46,9 @@ from llmserve.text.output.choice import choose_syntax
 from llmserve.text.output.output_reader import OutputReader
 from llmserve.text.tokenizer import Tokenizer
 
+EXACT: Final = ("torchao", "int8")
+"""Methods whose packed weights compute in the model's type."""
+
 DEFAULT_CONTEXT: Final = 2048
 """For the rare config without a maximum context."""
 
@@ -80,6 +83,15 @@ class LoadedModel:
     def vocab(self) -> int:
         """How many tokens have a logit."""
         return vocab_of(self.model)
+
+    @property
+    def precision(self) -> torch.dtype:
+        """The type by whose rounding its logits may differ from one computation to the next:
+        kernels for packed weights compute in half precision, whatever the model's type is."""
+        packed = self.quantization
+        if packed is None or packed.is_expanded or packed.method in EXACT:
+            return self.model.dtype  # type: ignore[no-any-return]  # of transformers
+        return torch.bfloat16
 
     def info(self, kind: EngineKind, why: str) -> EngineInfo:
         """The model as an engine of this kind serves it, chosen for this reason."""

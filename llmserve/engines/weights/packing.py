@@ -23,6 +23,7 @@ from llmserve.engines.weights.gguf_header import NoHeader, read_gguf_header
 from llmserve.engines.weights.hub_kernels import fetch_kernels
 from llmserve.engines.weights.methods import METHODS, Method, require_packages
 from llmserve.engines.weights.quantising import quantising
+from llmserve.engines.weights.uneven_blocks import take_uneven_blocks
 from llmserve.errors import ModelBroken
 
 DEQUANTIZE: Final = "set dequantize = true in its model.toml to expand them"
@@ -151,6 +152,7 @@ def _expanding(
             "dequantize out"
         )
     quantization = Quantization(declared.method, declared.bits, is_expanded=True)
+    take_uneven_blocks()
     if declared.method not in EXPANDED_AT_LOAD:
         return Packing(quantization, finish=expanded, warnings=warnings)
     if declared.method == "compressed-tensors" and len(_formats(declared)) > 1:

@@ -17,12 +17,14 @@ import quantised
 import torch
 from bounded import run
 from engines.batching.asked import Asked, engine_of
+from make_model import make_model
 from needs import needs_package
 from peft_adapters import make_adapter
 from safetensors.torch import load_file
 from transformers import GenerationConfig
 
 from llmserve.domain import AdapterSpec, EngineKind, ModelSpec
+from llmserve.engines.batching.compute.support import layer_shapes
 from llmserve.engines.weights.loading import LoadedModel, load_model
 
 for package in ("torchao", "bitsandbytes", "compressed_tensors", "gguf"):
@@ -117,6 +119,14 @@ def test_both_engines_say_what_generate_says(
 
     run(test)
     assert connections == []
+
+
+def test_kernels_that_round_send_tokens_to_other_experts(tmp_path: Path) -> None:
+    make_model("tiny-qwen3-moe", tmp_path / "base")
+    folder = quantised.bitsandbytes_nf4(tmp_path / "base", tmp_path / "packed")
+    loaded = load_model(ModelSpec("it", path=folder, device="cpu"), folder, lambda progress: None)
+    assert (loaded.dtype, loaded.precision) == ("float32", torch.bfloat16)
+    assert len(layer_shapes(loaded)) == 2
 
 
 @pytest.mark.parametrize("subject", PACKED, indirect=True)

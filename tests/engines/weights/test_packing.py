@@ -96,6 +96,19 @@ def test_a_gguf_files_own_tokenizer_and_template_are_taken(
     assert loaded.eos_ids == (2,)
 
 
+@pytest.mark.parametrize("block", [32, 48])
+def test_blocks_that_are_cut_are_expanded_and_experts_are_merged(
+    tmp_path: Path, block: int
+) -> None:
+    make_model("tiny-qwen3-moe", tmp_path / "base")  # its sides are 8 and more
+    folder = quantised.fine_grained_fp8(tmp_path / "base", tmp_path / "packed", block)
+    plain = loaded_from(tmp_path / "base").model.state_dict()
+    weights = loaded_from(folder, dequantize=True).model.state_dict()
+    assert weights.keys() == plain.keys()
+    for name, original in plain.items():
+        assert (weights[name] - original).abs().max() <= NEAR[8] * original.abs().max(), name
+
+
 def test_experts_of_mxfp4_are_expanded(tmp_path: Path) -> None:
     make_model("tiny-gpt-oss", tmp_path / "base")
     folder = quantised.mxfp4(tmp_path / "base", tmp_path / "packed")
