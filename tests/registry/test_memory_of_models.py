@@ -39,9 +39,9 @@ def models(monkeypatch: pytest.MonkeyPatch) -> list[weakref.ref[Any]]:
     plain = AutoModelForCausalLM.from_pretrained
 
     def load(*args: Any, **kwargs: Any) -> Any:
-        told = plain(*args, **kwargs)
-        seen.append(weakref.ref(told[0]))
-        return told
+        model, told = plain(*args, **kwargs)
+        seen.append(weakref.ref(model))
+        return model, told
 
     monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", load)
     return seen

@@ -92,8 +92,6 @@ def _body(found: Resolved) -> dict[str, Any]:
             "capabilities": list(info.capabilities),
             "engine": {"kind": info.kind.value, "why": info.why},
         }
-        if info.quantization is not None:
-            body["quantization"] = _quantization(info.quantization)
         if info.encoding is None:
             body["default_sampling"] = _default_sampling(model, info)
         else:
@@ -113,6 +111,8 @@ def _body(found: Resolved) -> dict[str, Any]:
         if info.upstreams:
             up = [upstream for upstream in info.upstreams if upstream.state is UpstreamState.UP]
             body["upstreams"] = {"total": len(info.upstreams), "up": len(up)}
+        if info.quantization is not None:
+            body["quantization"] = _quantization(info.quantization)
         if info.rules.ignored:
             body["ignored_generation_config"] = list(info.rules.ignored)
     elif purposes := tuple(p for p in EncodingPurpose if model.encodes_for(p)):

@@ -10,6 +10,16 @@ from fastapi.testclient import TestClient
 from llmserve.domain import Quantization, SamplingFields
 
 
+def test_it_tells_how_its_weights_are_quantised(client: TestClient, engine: FakeEngine) -> None:
+    assert "quantization" not in client.get("/v1/models/fake").json()
+    engine.info = replace(engine.info, quantization=Quantization("int8", 8, "load"))
+    told = client.get("/v1/models/fake").json()
+    assert told["dtype"] == "float32"
+    assert told["quantization"] == {
+        "method": "int8", "bits": 8, "from": "load", "expanded": False,
+    }  # fmt: skip
+
+
 def test_it_tells_how_a_chat_is_sampled_that_asks_for_nothing(
     client: TestClient, engine: FakeEngine
 ) -> None:
@@ -21,13 +31,3 @@ def test_it_tells_how_a_chat_is_sampled_that_asks_for_nothing(
     engine.info = replace(engine.info, sampling=wanted)
     told = client.get("/v1/models").json()["data"][0]["default_sampling"]
     assert (told["temperature"], told["top_k"], told["stop"]) == (0.6, 20, ["END"])
-
-
-def test_it_tells_how_its_weights_are_quantised(client: TestClient, engine: FakeEngine) -> None:
-    assert "quantization" not in client.get("/v1/models/fake").json()
-    engine.info = replace(engine.info, quantization=Quantization("int8", 8, "load"))
-    told = client.get("/v1/models/fake").json()
-    assert told["dtype"] == "float32"
-    assert told["quantization"] == {
-        "method": "int8", "bits": 8, "from": "load", "expanded": False,
-    }  # fmt: skip

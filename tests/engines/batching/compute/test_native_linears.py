@@ -10,11 +10,9 @@ from typing import Any
 import native_models
 import pytest
 import torch
-from needs import needs_package
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
-from llmserve.engines.batching.compute.native.decoder import build_native
 from llmserve.engines.batching.compute.native.kernels import Kernels
 from llmserve.engines.batching.compute.native.linears import PackedLinear, pack_linears
 
@@ -135,24 +133,3 @@ def test_code_that_reads_a_layers_weight_keeps_all_layers(
     assert type(mlp.gate_proj) is nn.Linear
     monkeypatch.undo()
     assert torch.equal(native_models.true_logits(model, ids), before)
-
-
-@pytest.mark.parametrize("how", ["subclass", "own forward"])
-def test_quantised_layers_are_left_alone(how: str, kernels: Kernels) -> None:
-    model = native_models.preset_model("tiny-llama")
-    if how == "subclass":  # of torch.Tensor, which says that it is bfloat16
-        needs_package("torchao")
-        from torchao.quantization import Int8WeightOnlyConfig, quantize_
-
-        quantize_(model.model, Int8WeightOnlyConfig())
-    else:
-        for layer in model.model.modules():
-            if isinstance(layer, nn.Linear):
-                layer.forward = layer.forward
-    tokens = torch.arange(1, 20)[None]
-    with torch.inference_mode():
-        expected = model(tokens).logits
-        assert "is quantised" in build_native(model, kernels)
-        assert pack_linears(model, kernels) == 1, "the head"
-        actual = model(tokens).logits
-    assert native_models.error(actual.double(), expected.double()) < ROUNDING
