@@ -14,7 +14,7 @@ from make_model import make_model
 from needs import needs_package
 from safetensors.torch import load_file, save_file
 
-from llmserve.domain import EngineKind, ModelSpec, Quantization
+from llmserve.domain import EngineKind, LoadProgress, ModelSpec, Quantization
 from llmserve.engines.weights import methods, packing
 from llmserve.engines.weights.footprint import footprint
 from llmserve.engines.weights.loading import LoadedModel, load_model
@@ -256,3 +256,12 @@ def declaring(base: Path, folder: Path, values: dict[str, Any]) -> Path:
     config = json.loads((base / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"quantization_config": values}))
     return folder
+
+
+def test_reading_a_gguf_file_tells_its_progress(tiny_model: Path, tmp_path: Path) -> None:
+    folder = gguf_of("Q8_0")(tiny_model, tmp_path / "packed")
+    told: list[LoadProgress] = []
+    load_model(ModelSpec("it", path=folder, device="cpu"), folder, told.append)
+    fractions = [p.fraction for p in told if p.stage == "weights" and p.fraction is not None]
+    assert len(fractions) > 10
+    assert max(fractions) > 0.9
