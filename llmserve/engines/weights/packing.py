@@ -22,7 +22,7 @@ from llmserve.engines.weights.expanding import evened, expanded
 from llmserve.engines.weights.gguf_header import NoHeader, read_gguf_header
 from llmserve.engines.weights.hub_kernels import fetch_kernels
 from llmserve.engines.weights.methods import METHODS, Method, require_packages
-from llmserve.engines.weights.quantising import quantising
+from llmserve.engines.weights.quantising import quantising, told_of_experts
 from llmserve.engines.weights.uneven_blocks import take_uneven_blocks
 from llmserve.errors import ModelBroken
 
@@ -90,7 +90,8 @@ def packing_of(spec: ModelSpec, config: Any, device: torch.device) -> Packing:
             return Packing()
         arguments = quantising(spec, device)
         bits = 4 if spec.packs_to == "int4" else 8
-        return Packing(Quantization(spec.packs_to, bits, "load"), arguments)
+        told = Quantization(spec.packs_to, bits, "load")
+        return Packing(told, arguments, warnings=told_of_experts(spec.packs_to, config))
     warnings = _ignored_quantize(spec, declared.method)
     if declared.method not in (*METHODS, *AUTO_QUANTIZER_MAPPING):
         raise ModelBroken(

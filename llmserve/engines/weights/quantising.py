@@ -46,6 +46,15 @@ def quantising(spec: ModelSpec, device: torch.device) -> dict[str, Any]:
     return told | ({"dtype": torch.bfloat16} if kind == "int4" else {})
 
 
+def told_of_experts(kind: str, config: Any) -> tuple[str, ...]:
+    """A warning if most of the model's weights stay as they are."""
+    values = config.get_text_config(decoder=True).to_dict()
+    counts = (n for key, n in values.items() if "experts" in key and isinstance(n, int))
+    if not any(count > 1 for count in counts):
+        return ()
+    return (f"its experts are not packed to {kind}: they are no linear layers",)
+
+
 def _config(kind: str) -> Any:
     from torchao import quantization
 

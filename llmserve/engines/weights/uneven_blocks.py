@@ -28,11 +28,14 @@ class UnevenDequantize(Fp8Dequantize):
         is_of_such_blocks = len(grid) == 2 and grid == tuple(
             -(-length // side) for length, side in zip(size, block, strict=True)
         )
-        if not is_of_such_blocks or whole == size:
-            return super()._dequantize_one(quantized, scales, output_dtype)
-        filled = quantized.new_zeros((*quantized.shape[:-2], *whole))
-        filled[..., : size[0], : size[1]] = quantized
-        expanded: torch.Tensor = super()._dequantize_one(filled, scales, output_dtype)
+        is_cut = is_of_such_blocks and whole != size
+        if is_cut:
+            filled = quantized.new_zeros((*quantized.shape[:-2], *whole))
+            filled[..., : size[0], : size[1]] = quantized
+            quantized = filled
+        expanded: torch.Tensor = super()._dequantize_one(quantized, scales, output_dtype)
+        if not is_cut:
+            return expanded
         return expanded[..., : size[0], : size[1]].contiguous()
 
 

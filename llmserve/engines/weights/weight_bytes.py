@@ -17,7 +17,7 @@ BYTES: Final = {"float32": 4, "float": 4, "bfloat16": 2, "float16": 2, "half": 2
 PACKED_TO: Final = {"int8": 1.0, "fp8": 1.0, "int4": 0.5 + 4 / 128}
 """Bytes of a weight; int4 has a scale and a zero for each group."""
 
-_UNPACKED: Final = ("embed", "wte", "lm_head", "norm", "router")
+_UNPACKED: Final = ("embed", "wte", "lm_head", "norm", "router", ".experts.")
 """Parts of the names of matrices that are not packed at load."""
 
 

@@ -146,6 +146,15 @@ def test_packed_weights_are_counted_as_they_lie_in_memory(
     assert size.weights == pytest.approx(loaded.weight_bytes, rel=0.05)
 
 
+def test_experts_that_are_not_packed_are_told_and_counted(tmp_path: Path) -> None:
+    make_model("tiny-qwen3-moe", tmp_path)
+    loaded = loaded_from(tmp_path, quantize="int8")
+    assert loaded.warnings == ("its experts are not packed to int8: they are no linear layers",)
+    size = footprint(ModelSpec("it", path=tmp_path, quantize="int8"), None)
+    assert size is not None
+    assert size.weights == pytest.approx(loaded.weight_bytes, rel=0.02)
+
+
 def is_packed(name: str) -> bool:
     return "proj" in name
 
