@@ -84,6 +84,7 @@ def _fetch(
         spec.hub_id,
         settings.models_dir,
         revision=spec.revision,
+        gguf_file=spec.gguf_file,
         endpoint=settings.hf_endpoint,
         token=_hub_token(settings),
         progress=on_progress,

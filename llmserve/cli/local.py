@@ -118,7 +118,7 @@ def models(loaded: LoadedSettings) -> None:
             broken.append(error.message)
             continue
         there = ", ".join(spec.remote.urls) if spec.remote is not None else None
-        source = there or spec.hub_id or _size(spec.path)
+        source = there or spec.hub_id or _size(spec.path, spec.gguf_file)
         table.add_row(
             name, ", ".join(spec.aliases), source, spec.dtype, spec.device, spec.engine.value
         )
@@ -158,7 +158,10 @@ def config(
 @with_settings(only=frozenset({"models_dir", "hf_endpoint"}))
 def pull(
     loaded: LoadedSettings,
-    hub_id: Annotated[str, typer.Argument(metavar="HUB_ID", help="Such as org/name.")],
+    hub_id: Annotated[
+        str,
+        typer.Argument(metavar="HUB_ID", help="Such as org/name, or org/name/file.gguf."),
+    ],
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit.")] = None,
 ) -> None:
     """Download a model from the hub into models/."""
@@ -167,8 +170,8 @@ def pull(
     pull_with_progress(loaded.settings, hub_id, revision)
 
 
-def _size(path: Path | None) -> str:
+def _size(path: Path | None, gguf_file: str | None) -> str:
     from llmserve.engines.weights.footprint import stored_bytes
 
-    total = stored_bytes(path) if path is not None else 0
+    total = stored_bytes(path, gguf_file) if path is not None else 0
     return f"{total / 2**20:,.1f} MiB" if total else "missing"

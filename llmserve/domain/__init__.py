@@ -39,6 +39,7 @@ from llmserve.domain.model import (
     SyntaxInfo,
     WarmReport,
 )
+from llmserve.domain.quantization import Quantization
 from llmserve.domain.remote import RemoteSpec, UpstreamInfo, UpstreamState
 from llmserve.domain.request import GenerationRequest
 from llmserve.domain.sampling import AnswerRules, SamplingFields, SamplingParams
@@ -75,6 +76,7 @@ __all__ = [
     "ModelSpec",
     "Prompt",
     "PromptLogprobs",
+    "Quantization",
     "Queued",
     "RemoteSpec",
     "Role",

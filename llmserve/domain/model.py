@@ -11,6 +11,7 @@ from typing import Self
 from llmserve.domain.adapter import AdapterSpec
 from llmserve.domain.conversation import Prompt
 from llmserve.domain.encoder import EncodingInfo, EncodingSpec
+from llmserve.domain.quantization import Quantization
 from llmserve.domain.remote import RemoteSpec, UpstreamInfo
 from llmserve.domain.sampling import AnswerRules, SamplingFields
 
@@ -33,7 +34,10 @@ class ModelSpec:
     operator wrote for this model; the catalog finds the model again by it. `parse_special_tokens`
     lets text in messages become special tokens. With `require_gpu`, `auto` never means the CPU.
     `output_syntax` says how answers are read: the name of a syntax or a `response_template` as JSON
-    text; `None` finds it out. `encoding` is for a model that encodes.
+    text; `None` finds it out. `encoding` is for a model that encodes. `gguf_file` is the file of
+    the weights, where the folder has others. `dequantize` expands packed weights into `dtype` when
+    they are loaded; `quantize` (int8, int4 or fp8) packs those that are not packed, and "none"
+    packs nothing whatever the server's default is.
     """
 
     name: str
@@ -57,11 +61,19 @@ class ModelSpec:
     remote: RemoteSpec | None = None
     encoding: EncodingSpec | None = None
     adapters: tuple[AdapterSpec, ...] = ()
+    gguf_file: str | None = None
+    dequantize: bool | None = None
+    quantize: str | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
         """Every name that requests may call it by."""
         return (self.name, *self.aliases)
+
+    @property
+    def packs_to(self) -> str | None:
+        """What its weights are to be packed to when they are loaded."""
+        return None if self.quantize == "none" else self.quantize
 
     @property
     def all_names(self) -> tuple[str, ...]:
@@ -153,7 +165,8 @@ class EngineInfo:
     end an answer. `fingerprint` changes when model, weights or engine do. `syntax` is
     `None` where answers are plain text. `architecture` is the model's family, as its config
     has it. With `takes_conversations` it has a chat template; without `has_tokenizer` prompts are
-    made into tokens elsewhere, by one of the `upstreams`. `encoding` is `None` where it generates.
+    made into tokens elsewhere, by one of the `upstreams`. `encoding` is `None` where it generates,
+    `quantization` where the weights never were quantised.
     """
 
     kind: EngineKind
@@ -177,6 +190,7 @@ class EngineInfo:
     has_tokenizer: bool = True
     upstreams: tuple[UpstreamInfo, ...] = ()
     encoding: EncodingInfo | None = None
+    quantization: Quantization | None = None
 
     @property
     def capabilities(self) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import importlib
+import logging
 import os
 from collections.abc import Callable, Sequence
 from typing import Final
@@ -17,6 +18,9 @@ MODULES: Final = (
     "llmserve.engines.batching.engine",
     "llmserve.engines.threaded.engine",
 )
+TALKATIVE: Final = ("torchao", "torch.utils._pytree")
+"""Loggers that warn whenever torchao is imported, which transformers does where it is installed: of
+libraries for other machines, and of what torch will rename."""
 ENCODING: Final = "llmserve.engines.encoding.engine"
 
 SPINS: Final = "2000"
@@ -40,6 +44,8 @@ def import_engines(
         os.environ.setdefault("OMP_NUM_THREADS", str(processors()))
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
+    for name in TALKATIVE:
+        logging.getLogger(name).setLevel(logging.ERROR)
     modules = MODULES if modules is None else modules
     was_enabled = gc.isenabled()
     gc.disable()  # imports leave little garbage; collecting takes a sixth of the time

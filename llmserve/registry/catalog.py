@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,11 +10,14 @@ from typing import Final, Self
 
 from loguru import logger
 
-from llmserve.domain import EngineKind, ModelSpec
-from llmserve.engines.weights.purpose import MODULES, purposes_of
+from llmserve.domain import ModelSpec
+from llmserve.engines.weights.checkpoint import GGUF_SUFFIX
+from llmserve.engines.weights.purpose import MODULES
 from llmserve.errors import ConfigurationError
-from llmserve.registry.adapter_table import HUB_ID, adapters_of
+from llmserve.registry.adapter_table import adapters_of
+from llmserve.registry.hub_source import folder_name, hub_source
 from llmserve.registry.manifest import MANIFEST, read_manifest
+from llmserve.registry.spec_defaults import SpecDefaults
 from llmserve.settings import Settings
 
 PATH_PREFIXES: Final = ("/", "./", "../", "~")
@@ -24,43 +26,16 @@ EVERY_MODEL: Final = "*"
 
 
 class Catalog:
-    """Turns what an operator writes into specs.
+    """Turns what an operator writes into specs."""
 
-    `device`, `dtype`, `engine` and `trust_remote_code` are the server's defaults, which a manifest
-    overrides. `parse_special_tokens` and `require_gpu` apply to all models.
-    """
-
-    def __init__(
-        self,
-        models_dir: Path,
-        *,
-        device: str = "auto",
-        dtype: str = "auto",
-        engine: str = "auto",
-        trust_remote_code: bool = False,
-        parse_special_tokens: bool = False,
-        require_gpu: bool = False,
-    ) -> None:
+    def __init__(self, models_dir: Path, defaults: SpecDefaults | None = None) -> None:
         self._models_dir = models_dir
-        self._device = device
-        self._dtype = dtype
-        self._engine = EngineKind(engine)
-        self._trust_remote_code = trust_remote_code
-        self._parse_special_tokens = parse_special_tokens
-        self._require_gpu = require_gpu
+        self._defaults = defaults or SpecDefaults()
 
     @classmethod
     def from_settings(cls, settings: Settings) -> Self:
         """The catalog of the models on this machine, with these settings."""
-        return cls(
-            settings.models_dir,
-            device=settings.device,
-            dtype=settings.dtype,
-            engine=settings.engine,
-            trust_remote_code=settings.trust_remote_code,
-            parse_special_tokens=settings.parse_special_tokens,
-            require_gpu=settings.require_gpu,
-        )
+        return cls(settings.models_dir, SpecDefaults.from_settings(settings))
 
     def names(self) -> list[str]:
         """The folders that contain a model, sorted; hidden ones are unfinished downloads."""
@@ -90,28 +65,42 @@ class Catalog:
 
     def _resolve(self, argument: str) -> ModelSpec:
         if argument.startswith(PATH_PREFIXES):
-            folder = Path(argument).expanduser()
-            if not _is_model(folder):
-                raise ConfigurationError(
-                    f"{argument} is not a model: it has neither config.json nor {MANIFEST}"
-                )
-            return self._finished(self._read(folder), argument)
+            return self._defaults.applied_to(self._at_path(argument), argument)
         if argument in self.names():
-            return self._finished(self._read(self._models_dir / argument), argument)
+            return self._defaults.applied_to(self._read(self._models_dir / argument), argument)
         if "/" in argument and _is_model(Path(argument)):
             raise ConfigurationError(f"{argument!r} is a folder here; write ./{argument}")
-        if "/" in argument and re.fullmatch(HUB_ID, argument):
+        source = hub_source(argument)
+        if source is not None:
+            hub_id, gguf_file = source
             spec = ModelSpec(
-                # The name of the folder that it is downloaded to; the whole id is an alias.
-                name=argument.rpartition("/")[2],
-                hub_id=argument,
+                # The name of the folder that it is downloaded to; the whole argument is an alias.
+                name=folder_name(hub_id, gguf_file),
+                hub_id=hub_id,
+                gguf_file=gguf_file,
                 aliases=(argument,),
-                trust_remote_code=self._trust_remote_code,
-                adapters=adapters_of(self._models_dir / argument.rpartition("/")[2]),
+                trust_remote_code=self._defaults.trust_remote_code,
+                adapters=adapters_of(self._models_dir / folder_name(hub_id, gguf_file)),
             )
-            return self._finished(spec, argument)
+            return self._defaults.applied_to(spec, argument)
         raise ConfigurationError(f"there is no model {argument!r} in {self._models_dir}; "
                                  + self._hint(argument))  # fmt: skip
+
+    def _at_path(self, argument: str) -> ModelSpec:
+        path = Path(argument).expanduser()
+        if path.suffix == GGUF_SUFFIX and path.is_file():
+            return ModelSpec(
+                name=path.stem,
+                path=path.parent.resolve(),
+                gguf_file=path.name,
+                trust_remote_code=self._defaults.trust_remote_code,
+            )
+        if not _is_model(path):
+            raise ConfigurationError(
+                f"{argument} is not a model: it has neither config.json nor {MANIFEST}, and is no "
+                f"{GGUF_SUFFIX} file"
+            )
+        return self._read(path)
 
     def resolve_untrusted(self, argument: str) -> ModelSpec:
         """Like `resolve`, for a name from the network, which must not be a path.
@@ -223,24 +212,8 @@ class Catalog:
                 known.append(adapter)
         return models
 
-    def _finished(self, spec: ModelSpec, argument: str) -> ModelSpec:
-        return replace(
-            spec,
-            argument=argument,
-            device=self._device if spec.device == "auto" else spec.device,
-            dtype=self._dtype if spec.dtype == "auto" else spec.dtype,
-            engine=self._engine if self._is_open(spec) else spec.engine,
-            parse_special_tokens=self._parse_special_tokens,
-            require_gpu=self._require_gpu,
-        )
-
-    def _is_open(self, spec: ModelSpec) -> bool:
-        """Whether the server's setting decides how a model is served. That is about how tokens are
-        made: a model that encodes makes none."""
-        return spec.engine is EngineKind.AUTO and not purposes_of(spec)
-
     def _read(self, folder: Path) -> ModelSpec:
-        return read_manifest(folder, trust_remote_code=self._trust_remote_code)
+        return read_manifest(folder, trust_remote_code=self._defaults.trust_remote_code)
 
     def _hint(self, argument: str) -> str:
         near = difflib.get_close_matches(argument, self.names(), n=1)
@@ -297,6 +270,7 @@ def _with_those_there(spec: ModelSpec, adapters: Sequence[str]) -> ModelSpec:
 
 def _is_model(folder: Path) -> bool:
     try:
-        return any((folder / name).is_file() for name in ("config.json", MANIFEST, MODULES))
+        is_described = any((folder / name).is_file() for name in ("config.json", MANIFEST, MODULES))
+        return is_described or any(folder.glob(f"*{GGUF_SUFFIX}"))
     except OSError:  # a folder that this user may not read, or an impossible file name
         return False

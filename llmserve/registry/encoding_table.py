@@ -12,7 +12,9 @@ from llmserve.registry.output_table import STRICT
 Pooling = Literal["cls", "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoken"]
 PromptName = Annotated[str, Field(min_length=1, max_length=128)]
 
-GENERATION_ONLY: Final = ("chat_template", "output", "sampling")
+GENERATION_ONLY: Final = (
+    "chat_template", "output", "sampling", "gguf_file", "dequantize", "quantize",
+)  # fmt: skip
 """Keys of a manifest that only a model which generates can have."""
 
 

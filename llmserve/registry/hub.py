@@ -34,6 +34,7 @@ from llmserve.engines.weights.checkpoint import NoCheckpoint
 from llmserve.engines.weights.modules import unneeded_weights
 from llmserve.errors import ConfigurationError
 from llmserve.registry.adapter_table import ADAPTERS, HUB_ID
+from llmserve.registry.hub_source import folder_name
 from llmserve.registry.manifest import MANIFEST
 
 RECEIPT: Final = ".hub.json"
@@ -54,11 +55,13 @@ def pull(
     models_dir: Path,
     *,
     revision: str | None = None,
+    gguf_file: str | None = None,
     endpoint: str,
     token: str | None = None,
     progress: Callable[[LoadProgress], None] = lambda progress: None,
 ) -> Path:
-    """The folder of a hub repository under `models_dir`, downloaded if it is not there.
+    """The folder of a hub repository under `models_dir`, downloaded if it is not there; of its
+    weights only `gguf_file`, if that is named.
 
     Files are downloaded to a hidden folder beside it, which is renamed when all are complete; an
     interrupted download is resumed. Pulls into one `models_dir` wait for each other, also between
@@ -68,9 +71,13 @@ def pull(
         ConfigurationError: the hub refuses, does not answer or has no such repository; or the
             folder exists with other content.
     """
-    source = _Source(hub_id, revision, endpoint, token)
-    target = models_dir / hub_id.rpartition("/")[2]
-    return _pulled(source, target, _of_model, progress)
+    source = _Source(hub_id, revision, endpoint, token, gguf_file)
+    target = models_dir / folder_name(hub_id, gguf_file)
+
+    def wanted(names: Collection[str], read: Callable[[str], str]) -> frozenset[str]:
+        return _of_model(names, read, gguf_file)
+
+    return _pulled(source, target, wanted, progress)
 
 
 def pull_adapter(
@@ -98,6 +105,13 @@ class _Source:
     revision: str | None
     endpoint: str
     token: str | None
+    gguf_file: str | None = None
+
+    @property
+    def receipt(self) -> dict[str, str | None]:
+        """What a folder says that it was downloaded from."""
+        file = {} if self.gguf_file is None else {"gguf_file": self.gguf_file}
+        return {"hub_id": self.hub_id, "revision": self.revision, **file}
 
 
 def _pulled(
@@ -106,7 +120,7 @@ def _pulled(
     hub_id, revision, folder = source.hub_id, source.revision, target.parent
     if not re.fullmatch(HUB_ID, hub_id):
         raise ConfigurationError(f"{hub_id!r} is not a hub id; write it as org/name")
-    receipt = {"hub_id": hub_id, "revision": revision}
+    receipt = source.receipt
     if _is_pulled(target, receipt):
         return target
     progress(LoadProgress("download", 0.0))
@@ -164,11 +178,13 @@ def _download(
     _keep_only(wanted, partial)
 
 
-def _of_model(names: Collection[str], read: Callable[[str], str]) -> frozenset[str]:
+def _of_model(
+    names: Collection[str], read: Callable[[str], str], gguf_file: str | None
+) -> frozenset[str]:
     # A manifest is the operator's (it may allow remote code), and so are adapters; a repository's
     # own are ignored.
     ignored = {n for n in names if n.lower() in (MANIFEST, RECEIPT) or n.startswith(ADAPTERS + "/")}
-    ignored |= unneeded_weights(names, read)
+    ignored |= unneeded_weights(names, read, gguf_file)
     return frozenset(names) - ignored
 
 

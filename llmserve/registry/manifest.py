@@ -12,13 +12,14 @@ from pydantic import BaseModel, BeforeValidator, Field, ValidationError, model_v
 
 from llmserve.domain import EngineKind, ModelSpec, Prompt, SamplingFields
 from llmserve.domain.conversation import of_system
+from llmserve.engines.weights.checkpoint import GGUF_FILE, GGUF_SUFFIX
 from llmserve.engines.weights.purpose import purposes_of
 from llmserve.errors import ConfigurationError
 from llmserve.registry.adapter_table import HUB_ID, AdapterTable, Name, adapters_of
 from llmserve.registry.encoding_table import GENERATION_ONLY, EncodingTable
 from llmserve.registry.output_table import STRICT, FieldTable, OutputTable, SyntaxTable
 from llmserve.registry.remote_table import HERE_ONLY, RemoteTable, checked_upstreams, is_grpc
-from llmserve.settings import Device, DType, ModelEngineName
+from llmserve.settings import Device, DType, ModelEngineName, Quantize
 
 MANIFEST: Final = "model.toml"
 
@@ -83,8 +84,11 @@ class Manifest(_Strict):
     hub_id: Annotated[str, Field(pattern=rf"^{HUB_ID}$")] | None = None
     upstream: Annotated[list[str], BeforeValidator(checked_upstreams)] | None = None
     revision: str | None = None
+    gguf_file: Annotated[str, Field(pattern=rf"^{GGUF_FILE}$")] | None = None
     aliases: list[Name] = []
     dtype: DType = "auto"
+    dequantize: bool | None = None
+    quantize: Quantize | None = None
     device: Device = "auto"
     engine: ModelEngineName = "auto"
     max_context: int | None = Field(None, ge=1)
@@ -160,9 +164,12 @@ def read_manifest(folder: Path, *, trust_remote_code: bool = False) -> ModelSpec
     trust = manifest.trust_remote_code
     if manifest.upstream is not None:
         return _remote(manifest, folder, manifest.upstream)
+    path, gguf_file = (folder / (manifest.path or ".")).resolve(), manifest.gguf_file
+    if path.suffix == GGUF_SUFFIX:
+        path, gguf_file = path.parent, path.name
     spec = ModelSpec(
         name=_name(folder),
-        path=None if has_hub else (folder / (manifest.path or ".")).resolve(),
+        path=None if has_hub else path,
         hub_id=manifest.hub_id,
         revision=manifest.revision,
         aliases=tuple(manifest.aliases),
@@ -178,6 +185,9 @@ def read_manifest(folder: Path, *, trust_remote_code: bool = False) -> ModelSpec
         warmup_prefixes=manifest.warmup.all_prefixes(),
         encoding=None if manifest.encoding is None else manifest.encoding.spec(),
         adapters=adapters_of(folder, manifest.adapters),
+        gguf_file=gguf_file,
+        dequantize=manifest.dequantize,
+        quantize=manifest.quantize,
     )
     if purposes_of(spec):
         try:

@@ -15,7 +15,7 @@ from llmserve.server_url import server_url
 
 HERE_ONLY: Final = (
     "path", "hub_id", "revision", "dtype", "device", "engine", "trust_remote_code",
-    "chat_template", "output", "encoding", "adapters",
+    "chat_template", "output", "encoding", "adapters", "gguf_file", "dequantize", "quantize",
 )  # fmt: skip
 """Keys of a manifest that only a model which is loaded here can have."""
 MOST_UPSTREAMS: Final = 1024

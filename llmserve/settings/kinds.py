@@ -48,6 +48,7 @@ def _redis_url(url: SecretStr) -> SecretStr:
 Host = Annotated[str, AfterValidator(without_brackets)]
 Device = Annotated[str, AfterValidator(_known_device)]
 DType = Literal["auto", "float32", "bfloat16", "float16"]
+Quantize = Literal["none", "int8", "int4", "fp8"]
 EngineName = Literal["auto", "batching", "threaded"]
 Instructions = Literal["auto", "avx512-bf16", "avx512", "avx2", "neon-bf16", "neon"]
 ModelEngineName = Literal["auto", "batching", "threaded", "encoding"]

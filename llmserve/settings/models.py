@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, Field, SecretStr
 
-from llmserve.settings.kinds import DType, Seconds, Words
+from llmserve.settings.kinds import DType, Quantize, Seconds, Words
 
 
 class ModelsSettings(BaseModel):
@@ -53,6 +53,16 @@ class ModelsSettings(BaseModel):
         30.0, ge=0, description="How long unloading waits for open streams before it ends them."
     )
     dtype: DType = Field("auto", description="Type of the weights; `auto` is the checkpoint's own.")
+    quantize: Quantize = Field(
+        "none",
+        description="Weights of models that generate are packed when they are loaded: `int8`, "
+        "`int4` or `fp8`; not those that are packed already. On a CPU `int8` alone.",
+    )
+    dequantize: bool = Field(
+        False,
+        description="Packed weights are expanded into `dtype` when they are loaded, for lack of "
+        "kernels that compute with them as they are.",
+    )
     trust_remote_code: bool = Field(
         False, description="Run Python code that comes with a model. Only for models you trust."
     )

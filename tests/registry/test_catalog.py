@@ -11,6 +11,7 @@ from loguru import logger
 from llmserve.domain import EngineKind
 from llmserve.errors import ConfigurationError
 from llmserve.registry.catalog import Catalog
+from llmserve.registry.spec_defaults import SpecDefaults
 from llmserve.settings import Settings
 
 
@@ -188,23 +189,55 @@ def test_a_folder_that_looks_like_a_hub_id_is_explained(
 
 
 def test_the_servers_defaults_hold_where_the_manifest_is_silent(models: Path) -> None:
-    catalog = Catalog(
-        models, device="cpu", dtype="bfloat16", engine="threaded", trust_remote_code=True
-    )
+    threaded = EngineKind.THREADED
+    defaults = SpecDefaults("cpu", "bfloat16", threaded, "int8", True, trust_remote_code=True)
+    catalog = Catalog(models, defaults)
     fine = catalog.resolve("fine")
     assert (fine.device, fine.dtype, fine.engine) == ("cpu", "float16", EngineKind.THREADED)
     assert fine.trust_remote_code
+    assert (fine.quantize, fine.dequantize) == ("int8", True)
     assert not Catalog(models).resolve("fine").trust_remote_code
-    (models / "fine" / "model.toml").write_text("trust_remote_code = false")
-    assert not catalog.resolve("fine").trust_remote_code, "the manifest said no"
+    said = "trust_remote_code = false\ndequantize = false\nquantize = 'none'"
+    (models / "fine" / "model.toml").write_text(said)
+    fine = catalog.resolve("fine")
+    assert not fine.trust_remote_code, "the manifest said no"
+    assert not fine.dequantize
+    assert fine.packs_to is None
 
 
 def test_the_servers_engine_is_for_models_that_generate(models: Path) -> None:
     (models / "encoder").mkdir()
     (models / "encoder" / "modules.json").write_text("[]")
-    catalog = Catalog(models, engine="threaded", device="cpu")
+    defaults = SpecDefaults("cpu", engine=EngineKind.THREADED, quantize="int8", dequantize=True)
+    catalog = Catalog(models, defaults)
     assert "encoder" in catalog.names()
     spec = catalog.resolve("encoder")
     assert (spec.engine, spec.device) == (EngineKind.AUTO, "cpu")
+    assert (spec.quantize, spec.dequantize) == (None, None)
     (models / "encoder" / "model.toml").write_text("engine = 'threaded'")
     assert catalog.resolve("encoder").engine is EngineKind.THREADED
+
+
+def test_a_gguf_file_is_a_model(models: Path) -> None:
+    (models / "packed").mkdir()
+    (models / "packed" / "x-Q4_0.gguf").write_bytes(b"")
+    catalog = Catalog(models)
+    assert "packed" in catalog.names()
+    assert catalog.resolve("packed").gguf_file is None, "it is found when it is loaded"
+    spec = catalog.resolve(str(models / "packed" / "x-Q4_0.gguf"))
+    assert (spec.name, spec.path, spec.gguf_file) == (
+        "x-Q4_0",
+        (models / "packed").resolve(),
+        "x-Q4_0.gguf",
+    )
+    with pytest.raises(ConfigurationError, match=r"is not a model: .* no \.gguf file"):
+        catalog.resolve(str(models / "packed" / "y.gguf"))
+
+
+def test_a_gguf_file_of_the_hub_has_a_folder_and_a_name_of_its_own(models: Path) -> None:
+    spec = Catalog(models).resolve("org/x-GGUF/x-Q4_0.gguf")
+    assert (spec.name, spec.hub_id, spec.gguf_file) == ("x-Q4_0", "org/x-GGUF", "x-Q4_0.gguf")
+    assert spec.aliases == ("org/x-GGUF/x-Q4_0.gguf",)
+    for written in ("a/b/c", "org/x/../y.gguf", "org/x/.gguf"):
+        with pytest.raises(ConfigurationError, match="there is no model"):
+            Catalog(models).resolve(written)

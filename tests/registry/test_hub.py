@@ -141,6 +141,20 @@ def test_the_weights_of_modules_are_downloaded_too(hub: FakeHub, tmp_path: Path)
     assert found == {*wanted, ".hub.json"}
 
 
+def test_of_a_repository_of_gguf_files_one_is_downloaded(hub: FakeHub, tmp_path: Path) -> None:
+    files = {"x-Q4_0.gguf": b"four", "x-Q8_0.gguf": b"eight", "README.md": b"x"}
+    hub.repositories["org/x-GGUF"] = files
+    folder = pull("org/x-GGUF", tmp_path, gguf_file="x-Q4_0.gguf", endpoint=hub.url)
+    assert folder == tmp_path / "x-Q4_0"
+    assert {p.name for p in folder.iterdir()} == {"x-Q4_0.gguf", "README.md", ".hub.json"}
+    other = pull("org/x-GGUF", tmp_path, gguf_file="x-Q8_0.gguf", endpoint=hub.url)
+    assert (other / "x-Q8_0.gguf").read_bytes() == b"eight"
+    hub.repositories["org/x-GGUF"] = {}
+    assert pull("org/x-GGUF", tmp_path, gguf_file="x-Q4_0.gguf", endpoint=hub.url) == folder
+    with pytest.raises(ConfigurationError, match="is not a download of"):
+        pull("org/x-Q4_0", tmp_path, endpoint=hub.url)
+
+
 def test_pickled_weights_are_downloaded_without_what_training_left(
     hub: FakeHub, tmp_path: Path
 ) -> None:
@@ -157,7 +171,9 @@ def test_pickled_weights_are_downloaded_without_what_training_left(
             {"model.safetensors.index.json": INDEX, "model-1.safetensors": b"a"},
             "model-2.safetensors",
         ),
-        ({"model.gguf": b"x"}, "neither model.safetensors nor pytorch_model.bin"),
+        ({"model.onnx": b"x"}, "neither model.safetensors nor pytorch_model.bin"),
+        ({"a-Q4_0.gguf": b"x", "a-Q8_0.gguf": b"x"}, "2 GGUF files .*; name one"),
+        ({"a-00001-of-00002.gguf": b"x"}, "one of 2 parts"),
     ],
 )
 def test_a_repository_without_whole_weights_is_refused_before_its_files_come(
@@ -166,7 +182,9 @@ def test_a_repository_without_whole_weights_is_refused_before_its_files_come(
     hub.repositories["org/name"] = {"config.json": b"{}"} | files
     with pytest.raises(ConfigurationError, match=told):
         pull("org/name", tmp_path, endpoint=hub.url)
-    assert not [r for r in hub.requests if r[0] == "GET" and r[1].endswith((".gguf", "ors"))]
+    assert not [
+        r for r in hub.requests if r[0] == "GET" and r[1].endswith((".gguf", ".onnx", "ors"))
+    ]
 
 
 def test_a_cut_download_ends_whole(hub: FakeHub, tmp_path: Path) -> None:

@@ -89,6 +89,11 @@ def folder_with(tmp_path: Path, manifest: str) -> Path:
         ("upstream = 'http://a'\nhub_id = 'a/b'", "upstream and hub_id exclude each other"),
         ("upstream = 'http://a'\ndevice = 'cpu'", "upstream and device exclude each other"),
         ("upstream = 'http://a'\nengine = 'auto'", "upstream and engine exclude each other"),
+        ("upstream = 'http://a'\nquantize = 'int8'", "upstream and quantize exclude each other"),
+        ("quantize = 'int3'", "quantize: "),
+        ("gguf_file = '../x.gguf'", "gguf_file: "),
+        ("dequantise = true", "'dequantise'; did you mean 'dequantize'"),
+        ("engine = 'encoding'\ndequantize = true", "dequantize is for models that generate"),
         ("upstream = 'http://a'\n[output]\nsyntax = 'hermes'", "upstream and output exclude"),
         ("upstream = 'http://a'\n[warmup]\nprefixes = ['x']", "prefixes and system_prompts of"),
         ("upstream = 'http://a'\n[remote]\nmodle = 'x'", "'remote.modle'; did you mean 'model'"),
@@ -126,6 +131,8 @@ def test_every_key_reaches_the_spec(tmp_path: Path) -> None:
         engine = "threaded"
         max_context = 99
         trust_remote_code = true
+        dequantize = true
+        quantize = "none"
         chat_template = "t.jinja"
         [output]
         syntax = "hermes"
@@ -148,6 +155,7 @@ def test_every_key_reaches_the_spec(tmp_path: Path) -> None:
     assert spec.aliases == ("one", "two")
     assert (spec.dtype, spec.device, spec.engine) == ("bfloat16", "cuda:1", EngineKind.THREADED)
     assert (spec.max_context, spec.trust_remote_code) == (99, True)
+    assert (spec.dequantize, spec.quantize, spec.packs_to) == (True, "none", None)
     assert spec.chat_template == "{{ messages }}"
     assert spec.output_syntax == "hermes"
     assert spec.sampling == SamplingFields(
@@ -165,6 +173,18 @@ def test_every_key_reaches_the_spec(tmp_path: Path) -> None:
 def test_a_manifest_may_name_a_hub_repository(tmp_path: Path) -> None:
     spec = read_manifest(folder_with(tmp_path, "hub_id = 'org/name'\nrevision = 'v1'"))
     assert (spec.path, spec.hub_id, spec.revision) == (None, "org/name", "v1")
+
+
+@pytest.mark.parametrize("key", ["gguf_file", "path"])
+def test_weights_may_be_one_gguf_file(tmp_path: Path, key: str) -> None:
+    folder = folder_with(tmp_path, f"{key} = 'x-Q4_0.gguf'")
+    spec = read_manifest(folder)
+    assert (spec.path, spec.gguf_file) == (folder.resolve(), "x-Q4_0.gguf")
+
+
+def test_weights_may_be_one_gguf_file_of_the_hub(tmp_path: Path) -> None:
+    spec = read_manifest(folder_with(tmp_path, "hub_id = 'org/x'\ngguf_file = 'x-Q4_0.gguf'"))
+    assert (spec.path, spec.hub_id, spec.gguf_file) == (None, "org/x", "x-Q4_0.gguf")
 
 
 def test_a_syntax_may_be_a_response_template(tmp_path: Path) -> None:

@@ -45,9 +45,7 @@ def details(found: Resolved) -> dict[str, Any]:
         "family": family,
         "families": [family] if family else [],
         "parameter_size": "" if info is None else _counted(info.parameters),
-        "quantization_level": (
-            "" if info is None else QUANTIZATION.get(info.dtype, info.dtype.upper())
-        ),
+        "quantization_level": "" if info is None else _level(info),
     }
 
 
@@ -59,6 +57,13 @@ def capabilities(info: EngineInfo | None) -> list[str]:
         return ["completion"]
     thinks = info.syntax is not None and info.syntax.has_reasoning
     return ["completion", "tools", *(["thinking"] if thinks else [])]
+
+
+def _level(info: EngineInfo) -> str:
+    packed = info.quantization
+    if packed is None or packed.is_expanded:
+        return QUANTIZATION.get(info.dtype, info.dtype.upper())
+    return f"Q{packed.bits}" if packed.bits else packed.method.upper()
 
 
 def _counted(parameters: int) -> str:

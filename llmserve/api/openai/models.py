@@ -10,7 +10,14 @@ from llmserve.api.container import TheCaller, TheContainer, identify
 from llmserve.api.edge.route import keyed_route
 from llmserve.api.error_shape import openai_error
 from llmserve.api.openai.chat_body import ChatBody
-from llmserve.domain import EncodingInfo, EncodingPurpose, EngineInfo, SamplingParams, UpstreamState
+from llmserve.domain import (
+    EncodingInfo,
+    EncodingPurpose,
+    EngineInfo,
+    Quantization,
+    SamplingParams,
+    UpstreamState,
+)
 from llmserve.errors import ModelNotFound
 from llmserve.registry.resolved import Resolved
 from llmserve.registry.served import ModelStatus, ServedModel
@@ -47,6 +54,16 @@ def _default_sampling(model: ServedModel, info: EngineInfo) -> dict[str, Any]:
     fill the context."""
     params = SamplingParams.resolve(model.spec.sampling, info.sampling, ChatBody.sampling_defaults)
     return {name: getattr(params, name) for name in TOLD_DEFAULTS}
+
+
+def _quantization(told: Quantization) -> dict[str, Any]:
+    """`expanded` weights compute in `dtype`, as if they never had been quantised."""
+    return {
+        "method": told.method,
+        "bits": told.bits,
+        "from": told.origin,
+        "expanded": told.is_expanded,
+    }
 
 
 def _body(found: Resolved) -> dict[str, Any]:
@@ -94,6 +111,8 @@ def _body(found: Resolved) -> dict[str, Any]:
         if info.upstreams:
             up = [upstream for upstream in info.upstreams if upstream.state is UpstreamState.UP]
             body["upstreams"] = {"total": len(info.upstreams), "up": len(up)}
+        if info.quantization is not None:
+            body["quantization"] = _quantization(info.quantization)
         if info.rules.ignored:
             body["ignored_generation_config"] = list(info.rules.ignored)
     elif purposes := tuple(p for p in EncodingPurpose if model.encodes_for(p)):

@@ -109,6 +109,9 @@ def _load(
     if not embeds:
         check_scoring(folder)
     files = read_files(folder, spec.encoding) if embeds else EncoderFiles(folder)
+    checkpoint = checkpoint_in(files.weights)
+    if checkpoint.gguf_file is not None:
+        raise UnsupportedEncoder("GGUF files are served as models that generate, and no others")
     on_progress(LoadProgress("tokenizer"))
     trust: dict[str, Any] = {
         "trust_remote_code": spec.trust_remote_code,
@@ -116,7 +119,6 @@ def _load(
     }
     hf_tokenizer = AutoTokenizer.from_pretrained(files.weights, **trust)
     on_progress(LoadProgress("weights", 0.0))
-    checkpoint = checkpoint_in(files.weights)
     placement = place(spec.device, stored_bytes(files.weights))
     warnings = check_gpu(spec, placement)
     if placement.device is not None:

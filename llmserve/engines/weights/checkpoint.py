@@ -18,6 +18,10 @@ SAFETENSORS: Final = ("model.safetensors.index.json", "model.safetensors")
 PICKLED: Final = ("pytorch_model.bin", "pytorch_model.bin.index.json")
 """In the order in which transformers prefers them, which cannot be changed here."""
 
+GGUF_SUFFIX: Final = ".gguf"
+GGUF_FILE: Final = r"[A-Za-z0-9][\w.-]*\.gguf"
+"""A name, as settings may have it."""
+
 INDEX: Final = ".index.json"
 WEIGHT_SUFFIXES: Final = frozenset(
     {
@@ -26,6 +30,9 @@ WEIGHT_SUFFIXES: Final = frozenset(
     }
 )  # fmt: skip
 
+_PART: Final = re.compile(r"-\d{5}-of-(\d{5})\.gguf$")
+_PROJECTOR: Final = re.compile(r"mmproj", re.IGNORECASE)
+"""What makes tokens of images; beside a model, and no model itself."""
 _STRAY: Final = re.compile(r"consolidated|adapter|optimizer|scheduler|training_args|rng_state")
 
 
@@ -51,20 +58,29 @@ class Checkpoint:
         return self.entry in PICKLED
 
     @property
+    def gguf_file(self) -> str | None:
+        """The file, where config and tokenizer are in it, too."""
+        return self.entry if self.entry.endswith(GGUF_SUFFIX) else None
+
+    @property
     def names(self) -> frozenset[str]:
         """Every file that belongs to it, an index included."""
         return frozenset((self.entry, *self.files))
 
 
-def find_checkpoint(names: Collection[str], read: Callable[[str], str]) -> Checkpoint:
+def find_checkpoint(
+    names: Collection[str], read: Callable[[str], str], gguf_file: str | None = None
+) -> Checkpoint:
     """The weights among files with these names; `read` returns the text of one.
 
     A safetensors index takes precedence, unless one of its shards is missing and there is a single
-    file.
+    file. A GGUF file is taken if it is named by `gguf_file`, or if it is all there is.
 
     Raises:
         NoCheckpoint: there are no weights, or shards are missing; names them.
     """
+    if gguf_file is not None:
+        return _gguf(gguf_file, names)
     for kind in (SAFETENSORS, PICKLED):
         entries = [entry for entry in (*_declared(names, read, kind), *kind) if entry in names]
         checkpoints = [Checkpoint(entry, _files(entry, read)) for entry in entries]
@@ -79,20 +95,29 @@ def find_checkpoint(names: Collection[str], read: Callable[[str], str]) -> Check
                 f"{len(missing)} of the {len(first.files)} files that {first.entry} names are "
                 f"missing ({listed}); download the model again"
             )
+    found = sorted(n for n in names if n.endswith(GGUF_SUFFIX) and not _PROJECTOR.search(n))
+    if len(found) == 1:
+        return _gguf(found[0], names)
+    if found:
+        raise NoCheckpoint(
+            f"there are {len(found)} GGUF files ({', '.join(found[:3])}"
+            f"{', …' if len(found) > 3 else ''}); name one: as gguf_file in model.toml, or with a "
+            "slash after the folder or the hub id"
+        )
     raise NoCheckpoint(
         f"there are no weights: neither {SAFETENSORS[1]} nor {PICKLED[0]}, nor the index of either"
         + _unread(names)
     )
 
 
-def checkpoint_in(folder: Path) -> Checkpoint:
+def checkpoint_in(folder: Path, gguf_file: str | None = None) -> Checkpoint:
     """The weights in a model's folder.
 
     Raises:
         NoCheckpoint: as `find_checkpoint`; or an index cannot be read.
     """
     return find_checkpoint(
-        files_in(folder), lambda name: (folder / name).read_text(encoding="utf-8")
+        files_in(folder), lambda name: (folder / name).read_text(encoding="utf-8"), gguf_file
     )
 
 
@@ -122,6 +147,17 @@ def stray_weights(names: Collection[str], needed: Collection[str]) -> frozenset[
         if name not in needed
         and (PurePosixPath(name).suffix in WEIGHT_SUFFIXES or name.endswith(INDEX))
     )
+
+
+def _gguf(name: str, names: Collection[str]) -> Checkpoint:
+    if name not in names:
+        raise NoCheckpoint(f"there is no file {name}")
+    if parts := _PART.search(name):
+        raise NoCheckpoint(
+            f"{name} is one of {int(parts[1])} parts, which are not read; merge them "
+            "(llama-gguf-split --merge)"
+        )
+    return Checkpoint(name, (name,))
 
 
 def _declared(

@@ -10,12 +10,15 @@ from typing import Any, Final
 
 from llmserve.domain import EngineKind, ModelSpec
 from llmserve.engines.weights.checkpoint import (
+    Checkpoint,
     NoCheckpoint,
     checkpoint_in,
     files_in,
     likely_weights,
 )
+from llmserve.engines.weights.gguf_header import NoHeader, read_gguf_header
 from llmserve.engines.weights.purpose import purposes_of, transformer_folder
+from llmserve.engines.weights.weight_bytes import BYTES, size_of, weight_bytes
 
 CACHE_TOKENS: Final = 2048
 """Per running request, or the model's whole context if that is shorter."""
@@ -24,7 +27,6 @@ CPU_SLOTS: Final = 32
 GPU_SLOTS: Final = 256
 ENCODING_SLOTS: Final = 256
 """Requests whose inputs are in one line; they cost no memory of the device."""
-BYTES: Final = {"float32": 4, "float": 4, "bfloat16": 2, "float16": 2, "half": 2}
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,23 +67,26 @@ def footprint(
     folder, encodes = spec.path, bool(purposes_of(spec))
     if encodes:
         folder = transformer_folder(folder)
-    stored = stored_bytes(folder)
-    if stored == 0:
+    try:
+        checkpoint = checkpoint_in(folder, spec.gguf_file)
+    except NoCheckpoint:
+        checkpoint = Checkpoint("", tuple(likely_weights(files_in(folder))))
+    if not checkpoint.files:
         return None
-    config = _config(folder)
-    stored_size = _size(config.get("dtype") or config.get("torch_dtype"))
-    size = BYTES.get(spec.dtype, stored_size)
+    config = _config(folder, checkpoint)
+    size = BYTES.get(spec.dtype) or size_of(config.get("dtype") or config.get("torch_dtype"))
     tokens = min(CACHE_TOKENS, spec.max_context or _number(config, "max_position_embeddings"))
     cache = _cache_bytes_per_token(config, size) * tokens * slots(spec.engine, max_running)
     if kv_cache_bytes is not None and spec.engine is not EngineKind.THREADED:
         cache = kv_cache_bytes
-    return Footprint(weights=stored * size // stored_size, cache=0 if encodes else cache)
+    weights = weight_bytes(spec, folder, checkpoint, config)
+    return Footprint(weights=weights, cache=0 if encodes else cache)
 
 
-def stored_bytes(folder: Path) -> int:
+def stored_bytes(folder: Path, gguf_file: str | None = None) -> int:
     """Size of the weights in a model's folder, or of files that look like them; 0 without any."""
     try:
-        names: Sequence[str] = checkpoint_in(folder).files
+        names: Sequence[str] = checkpoint_in(folder, gguf_file).files
     except NoCheckpoint:
         names = likely_weights(files_in(folder))
     return sum((folder / name).stat().st_size for name in names)
@@ -98,7 +103,9 @@ def _cache_bytes_per_token(config: dict[str, Any], size: int) -> int:
     return 2 * layers * kv_heads * head_size * size
 
 
-def _config(folder: Path) -> dict[str, Any]:
+def _config(folder: Path, checkpoint: Checkpoint) -> dict[str, Any]:
+    if checkpoint.gguf_file is not None:
+        return _gguf_config(folder / checkpoint.gguf_file)
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -109,8 +116,22 @@ def _config(folder: Path) -> dict[str, Any]:
     return config | nested if isinstance(nested, dict) else config
 
 
-def _size(dtype: object) -> int:
-    return BYTES.get(str(dtype).removeprefix("torch."), 4)
+def _gguf_config(file: Path) -> dict[str, Any]:
+    """The numbers that count here, by the names that a config.json has for them."""
+    try:
+        header = read_gguf_header(file)
+    except NoHeader:
+        return {}
+    named = {
+        "num_hidden_layers": header.number("block_count"),
+        "num_attention_heads": header.number("attention.head_count"),
+        "num_key_value_heads": header.number("attention.head_count_kv"),
+        "hidden_size": header.number("embedding_length"),
+        "head_dim": header.number("attention.key_length"),
+        "max_position_embeddings": header.number("context_length"),
+    }
+    told: dict[str, Any] = {name: number for name, number in named.items() if number}
+    return told | {"dtype": "bfloat16"}
 
 
 def _number(config: dict[str, Any], *names: str, default: int = CACHE_TOKENS) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Sized
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -12,7 +12,13 @@ from typing import Any, Final
 import torch
 import transformers
 from loguru import logger
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GenerationConfig,
+    modeling_gguf_pytorch_utils,
+)
 from transformers.utils import logging as transformers_logging
 
 from llmserve.domain import (
@@ -21,19 +27,27 @@ from llmserve.domain import (
     EngineKind,
     LoadProgress,
     ModelSpec,
+    Quantization,
     SamplingFields,
 )
 from llmserve.engines.accelerator import as_device_loss, make_current
 from llmserve.engines.idle_gpus import why_idle
-from llmserve.engines.weights.checkpoint import NoCheckpoint, checkpoint_in
+from llmserve.engines.weights.checkpoint import Checkpoint, NoCheckpoint, checkpoint_in
 from llmserve.engines.weights.devices import Placement, place
 from llmserve.engines.weights.fingerprint import fingerprint, hash_of_files
-from llmserve.engines.weights.footprint import stored_bytes
+from llmserve.engines.weights.footprint import footprint
+from llmserve.engines.weights.hub_kernels import close_to_requests, fetching
+from llmserve.engines.weights.methods import require_packages
+from llmserve.engines.weights.packed import num_bytes, num_parameters
+from llmserve.engines.weights.packing import packing_of, packing_of_gguf
 from llmserve.engines.weights.recommended import read_recommended
 from llmserve.errors import InvalidRequest, ModelBroken
 from llmserve.text.output.choice import choose_syntax
 from llmserve.text.output.output_reader import OutputReader
 from llmserve.text.tokenizer import Tokenizer
+
+EXACT: Final = ("torchao", "int8")
+"""Methods whose packed weights compute in the model's type."""
 
 DEFAULT_CONTEXT: Final = 2048
 """For the rare config without a maximum context."""
@@ -63,14 +77,25 @@ class LoadedModel:
     warnings: tuple[str, ...] = ()
     hash_of_files: str = ""
     reader: OutputReader | None = None
+    quantization: Quantization | None = None
 
     @property
     def vocab(self) -> int:
         """How many tokens have a logit."""
         return vocab_of(self.model)
 
+    @property
+    def precision(self) -> torch.dtype:
+        """The type by whose rounding its logits may differ from one computation to the next:
+        kernels for packed weights compute in half precision, whatever the model's type is."""
+        packed = self.quantization
+        if packed is None or packed.is_expanded or packed.method in EXACT:
+            return self.model.dtype  # type: ignore[no-any-return]  # of transformers
+        return torch.bfloat16
+
     def info(self, kind: EngineKind, why: str) -> EngineInfo:
         """The model as an engine of this kind serves it, chosen for this reason."""
+        packed = () if self.quantization is None else (str(self.quantization),)
         return EngineInfo(
             kind=kind,
             why=why,
@@ -86,15 +111,20 @@ class LoadedModel:
             architecture=getattr(self.model.config, "model_type", ""),
             takes_conversations=self.tokenizer.has_template,
             syntax=None if self.reader is None else self.reader.info,
-            fingerprint=fingerprint(self.hash_of_files, kind, self.device.type, self.dtype),
+            fingerprint=fingerprint(
+                self.hash_of_files, kind, self.device.type, self.dtype, *packed
+            ),
+            quantization=self.quantization,
         )
 
 
 def vocab_of(model: Any) -> int:
     """How many tokens have a logit: a config may name more than the head has rows."""
     count: int = model.config.get_text_config(decoder=True).vocab_size
-    weight = getattr(model.get_output_embeddings(), "weight", None)
-    return count if weight is None else min(count, len(weight))
+    head = model.get_output_embeddings()
+    weight = getattr(head, "weight", None)
+    rows = getattr(head, "out_features", None if weight is None else len(weight))
+    return count if rows is None else min(count, rows)
 
 
 def load_model(
@@ -107,12 +137,11 @@ def load_model(
     """
     try:
         on_progress(LoadProgress("tokenizer"))
-        tokenizer = AutoTokenizer.from_pretrained(
-            folder, trust_remote_code=spec.trust_remote_code, local_files_only=True
-        )
+        checkpoint = checkpoint_in(folder, spec.gguf_file)
+        tokenizer = _load_tokenizer(spec, folder, checkpoint)
         on_progress(LoadProgress("weights", 0.0))
         with report_weights(on_progress):
-            return _load(spec, folder, tokenizer)
+            return _load(spec, folder, checkpoint, tokenizer)
     except ModelBroken:
         raise
     except NoCheckpoint as reason:
@@ -128,9 +157,19 @@ def load_model(
         ) from error
 
 
-def _load(spec: ModelSpec, folder: Path, hf_tokenizer: Any) -> LoadedModel:
-    checkpoint = checkpoint_in(folder)
-    placement = place(spec.device, stored_bytes(folder))
+def _load_tokenizer(spec: ModelSpec, folder: Path, checkpoint: Checkpoint) -> Any:
+    arguments: dict[str, Any] = {}
+    if checkpoint.gguf_file is not None and not (folder / "tokenizer.json").is_file():
+        require_packages(spec.name, "gguf")
+        arguments["gguf_file"] = checkpoint.gguf_file
+    return AutoTokenizer.from_pretrained(
+        folder, trust_remote_code=spec.trust_remote_code, local_files_only=True, **arguments
+    )
+
+
+def _load(spec: ModelSpec, folder: Path, checkpoint: Checkpoint, hf_tokenizer: Any) -> LoadedModel:
+    needed = footprint(replace(spec, path=folder), None)
+    placement = place(spec.device, 0 if needed is None else needed.weights)
     warnings = check_gpu(spec, placement)
     if placement.device is not None:
         make_current(torch.device(placement.device))
@@ -138,21 +177,32 @@ def _load(spec: ModelSpec, folder: Path, hf_tokenizer: Any) -> LoadedModel:
         "trust_remote_code": spec.trust_remote_code,
         "local_files_only": True,
     }
-    config = AutoConfig.from_pretrained(folder, **trust)
-    if not checkpoint.is_pickled:
-        # Otherwise transformers would prefer a single file to an index.
-        config.transformers_weights = checkpoint.entry
-    with as_device_loss(torch.device(placement.device or "cuda")):
-        model = AutoModelForCausalLM.from_pretrained(
+    close_to_requests()
+    device = torch.device(placement.device or "cuda")
+    if checkpoint.gguf_file is not None:
+        config = AutoConfig.from_pretrained(folder, gguf_file=checkpoint.gguf_file, **trust)
+        packing = packing_of_gguf(spec, folder / checkpoint.gguf_file)
+    else:
+        config = AutoConfig.from_pretrained(folder, **trust)
+        packing = packing_of(spec, config, device)
+        packing.applied_to(config)
+        if not checkpoint.is_pickled:
+            # Otherwise transformers would prefer a single file to an index.
+            config.transformers_weights = checkpoint.entry
+    arguments = {"dtype": dtype_of(spec.dtype), **packing.arguments, **trust}
+    with as_device_loss(device), fetching():
+        model, told = AutoModelForCausalLM.from_pretrained(
             folder,
             config=config,
-            dtype=dtype_of(spec.dtype),
             device_map=placement.device_map or placement.device,
             use_safetensors=not checkpoint.is_pickled,
             weights_only=True,
             generation_config=GenerationConfig(),  # otherwise it reads the file and may raise
-            **trust,
-        ).eval()
+            output_loading_info=True,
+            **arguments,
+        )
+        model = packing.finish(model).eval()
+    packing.check(spec.name, told["missing_keys"])
     _take_custom_generate(model, folder, spec)
     max_context = _max_context(model.config, spec)
     recommended = read_recommended(folder, hf_tokenizer, max_context, vocab_of(model))
@@ -183,10 +233,11 @@ def _load(spec: ModelSpec, folder: Path, hf_tokenizer: Any) -> LoadedModel:
         device=model.get_input_embeddings().weight.device,
         placement=str(placement),
         dtype=str(model.dtype).removeprefix("torch."),
-        parameters=sum(p.numel() for p in model.parameters()),
-        weight_bytes=sum(p.numel() * p.element_size() for p in model.parameters()),
+        parameters=num_parameters(model, is_packed=packing.is_packed),
+        weight_bytes=num_bytes(model, is_packed=packing.is_packed),
         rules=recommended.rules,
-        warnings=warnings,
+        warnings=(*warnings, *packing.warnings),
+        quantization=packing.quantization,
         hash_of_files=hash_of_files(folder, sorted(checkpoint.names)),
         reader=_reader(spec, hf_tokenizer, config.model_type),
     )
@@ -261,12 +312,18 @@ def report_weights(on_progress: Callable[[LoadProgress], None]) -> Iterator[None
             return factory(*args, **kwargs | {"disable": True})
         return _Reported(items, total, on_progress)
 
+    def of_gguf(items: Any, **kwargs: Any) -> _Reported:
+        return _Reported(items, max(1, len(items)), on_progress)
+
     previous = transformers_logging.set_tqdm_hook(hook)
     transformers.utils.logging.disable_progress_bar()
+    bar = modeling_gguf_pytorch_utils.tqdm  # drawn past the hook
+    modeling_gguf_pytorch_utils.tqdm = of_gguf
     try:
         yield
     finally:
         transformers_logging.set_tqdm_hook(previous)
+        modeling_gguf_pytorch_utils.tqdm = bar
 
 
 class _Reported:

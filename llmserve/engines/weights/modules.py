@@ -14,7 +14,9 @@ LAYER_WEIGHTS: Final = ("model.safetensors", "pytorch_model.bin")
 """Of a module after the transformer, the first that there is."""
 
 
-def unneeded_weights(names: Collection[str], read: Callable[[str], str]) -> frozenset[str]:
+def unneeded_weights(
+    names: Collection[str], read: Callable[[str], str], gguf_file: str | None = None
+) -> frozenset[str]:
     """Files that look like weights or an index and are not needed; `read` returns the text of one.
 
     Raises:
@@ -22,7 +24,7 @@ def unneeded_weights(names: Collection[str], read: Callable[[str], str]) -> froz
     """
     transformer, *layers = _folders(names, read)
     inside = [name.removeprefix(transformer) for name in names if name.startswith(transformer)]
-    checkpoint = find_checkpoint(inside, lambda name: read(transformer + name))
+    checkpoint = find_checkpoint(inside, lambda name: read(transformer + name), gguf_file)
     needed = {transformer + name for name in checkpoint.names}
     for folder in layers:
         there = [folder + name for name in LAYER_WEIGHTS if folder + name in names]

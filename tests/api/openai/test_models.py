@@ -7,7 +7,17 @@ from dataclasses import replace
 from fake_engine import FakeEngine
 from fastapi.testclient import TestClient
 
-from llmserve.domain import SamplingFields
+from llmserve.domain import Quantization, SamplingFields
+
+
+def test_it_tells_how_its_weights_are_quantised(client: TestClient, engine: FakeEngine) -> None:
+    assert "quantization" not in client.get("/v1/models/fake").json()
+    engine.info = replace(engine.info, quantization=Quantization("int8", 8, "load"))
+    told = client.get("/v1/models/fake").json()
+    assert told["dtype"] == "float32"
+    assert told["quantization"] == {
+        "method": "int8", "bits": 8, "from": "load", "expanded": False,
+    }  # fmt: skip
 
 
 def test_it_tells_how_a_chat_is_sampled_that_asks_for_nothing(

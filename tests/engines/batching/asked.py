@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -34,9 +35,15 @@ GREEDY = {"temperature": 0.0, "ignore_eos": True}
 
 @contextlib.asynccontextmanager
 async def engine_of(
-    folder: Path, kind: EngineKind = EngineKind.AUTO, **options: Any
+    folder: Path,
+    kind: EngineKind = EngineKind.AUTO,
+    *,
+    told: Mapping[str, Any] = MappingProxyType({}),
+    **options: Any,
 ) -> AsyncIterator[Generator]:
-    spec = ModelSpec("tiny", path=folder, dtype="float32", device="cpu", engine=kind)
+    """`told`: what its `ModelSpec` says besides."""
+    fields: dict[str, Any] = {"dtype": "float32", "device": "cpu", "engine": kind}
+    spec = ModelSpec("tiny", path=folder, **fields | dict(told))
     wanted: dict[str, Any] = {"max_running": 8, "torch_threads": 1}
     engine = build_engine(spec, EngineOptions(lambda spec, report: folder, **wanted | options))
     try:

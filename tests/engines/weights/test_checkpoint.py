@@ -101,6 +101,9 @@ def test_pickled_weights_count_where_there_are_no_safetensors(tmp_path: Path) ->
     [
         ({}, "neither model.safetensors nor pytorch_model.bin"),
         ({"consolidated.safetensors": 9}, r"\(consolidated.safetensors are not read\)"),
+        ({"a-Q4_0.gguf": 9, "a-Q8_0.gguf": 9}, r"2 GGUF files \(a-Q4_0.gguf, a-Q8_0.gguf\); name"),
+        ({"a-00001-of-00003.gguf": 9}, "is one of 3 parts, which are not read; merge them"),
+        ({"mmproj-a.gguf": 9}, "neither model.safetensors"),
         (
             {"model.safetensors.index.json": index_of(SHARDS), SHARDS[0]: 10},
             r"1 of the 2 files .* are missing \(model-00002-of-00002.safetensors\)",
@@ -128,6 +131,18 @@ def test_what_is_missing_is_named(tmp_path: Path, files: dict[str, int | str], t
     fill(tmp_path, files)
     with pytest.raises(NoCheckpoint, match=told):
         checkpoint_in(tmp_path)
+
+
+def test_a_gguf_file_is_taken_if_it_is_all_there_is_or_named(tmp_path: Path) -> None:
+    fill(tmp_path, {"a.gguf": 10, "mmproj-F16.gguf": 20})
+    assert checkpoint_in(tmp_path) == Checkpoint("a.gguf", ("a.gguf",))
+    assert checkpoint_in(tmp_path).gguf_file == "a.gguf"
+    assert stored_bytes(tmp_path) == 10
+    fill(tmp_path, {"model.safetensors": 30, "b.gguf": 40})
+    assert checkpoint_in(tmp_path).gguf_file is None
+    assert checkpoint_in(tmp_path, "b.gguf") == Checkpoint("b.gguf", ("b.gguf",))
+    with pytest.raises(NoCheckpoint, match=r"there is no file c\.gguf"):
+        checkpoint_in(tmp_path, "c.gguf")
 
 
 def loaded(folder: Path) -> LoadedModel:

@@ -59,9 +59,10 @@ def layer_shapes(loaded: LoadedModel) -> tuple[LayerShape, ...]:
     expected, actual = expected.float(), actual[0].float()
     # With low precision, rounding sends some tokens of a mixture of experts to other experts. The
     # small copy, in float64, has shown that its code is right.
-    may_differ = model.dtype.itemsize < 4 and is_right_in_miniature and _has_experts(config)
-    if not agree(expected, actual, model.dtype) and not (
-        may_differ and _share_of_same(expected, actual, model.dtype) >= LEAST_SAME
+    dtype = loaded.precision
+    may_differ = dtype.itemsize < 4 and is_right_in_miniature and _has_experts(config)
+    if not agree(expected, actual, dtype) and not (
+        may_differ and _share_of_same(expected, actual, dtype) >= LEAST_SAME
     ):
         raise Unsupported("its answers are not the same on a paged cache")
     return shapes

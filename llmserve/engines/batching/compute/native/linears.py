@@ -15,6 +15,7 @@ from transformers.pytorch_utils import Conv1D
 from llmserve.engines.batching.compute.native.kernels import Handle, Kernels, Linear
 from llmserve.engines.batching.compute.native.structure import has_hook
 from llmserve.engines.weights.agreement import agree, probe
+from llmserve.engines.weights.packed import computes_plainly
 
 PROBE_TOKENS: Final = 8
 
@@ -118,6 +119,8 @@ def _sites(model: nn.Module) -> Iterator[Site]:
         for name, layer in parent.named_children():
             # Not subclasses, which may do more; nor a layer with two parents twice.
             if type(layer) not in (nn.Linear, Conv1D) or layer in found or has_hook(layer):
+                continue
+            if not computes_plainly(layer):
                 continue
             (weight, *_) = layer.parameters()
             is_ours = weight.dtype == torch.bfloat16 and weight.device.type == "cpu"

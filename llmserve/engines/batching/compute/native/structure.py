@@ -8,6 +8,8 @@ from typing import Any, Final
 import torch
 from torch import nn
 
+from llmserve.engines.weights.packed import computes_plainly
+
 FAMILIES: Final = ("granite", "llama", "mistral", "qwen2", "qwen3", "smollm3")
 """Model types whose code in transformers does nothing that `read_structure` does not check."""
 
@@ -152,6 +154,8 @@ def _check_tensors(model: Any) -> None:
     for name, module in model.named_modules():
         if has_hook(module):
             raise Unknown(f"{name or 'the model'} has a hook")
+        if not computes_plainly(module):
+            raise Unknown(f"{name or 'the model'} is quantised; the native kernels take bfloat16")
 
 
 def _check_layer(number: int, layer: Any, has_head_norms: bool) -> None:
