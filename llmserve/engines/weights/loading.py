@@ -12,7 +12,7 @@ from typing import Any, Final
 import torch
 import transformers
 from loguru import logger
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+from transformers import AutoConfig, AutoTokenizer, GenerationConfig
 from transformers.utils import logging as transformers_logging
 
 from llmserve.domain import (
@@ -30,6 +30,7 @@ from llmserve.engines.weights.devices import Placement, place
 from llmserve.engines.weights.fingerprint import fingerprint, hash_of_files
 from llmserve.engines.weights.footprint import stored_bytes
 from llmserve.engines.weights.recommended import read_recommended
+from llmserve.engines.weights.text_model import load_text_model, told_of_senses
 from llmserve.errors import InvalidRequest, ModelBroken
 from llmserve.text.output.choice import choose_syntax
 from llmserve.text.output.output_reader import OutputReader
@@ -143,16 +144,17 @@ def _load(spec: ModelSpec, folder: Path, hf_tokenizer: Any) -> LoadedModel:
         # Otherwise transformers would prefer a single file to an index.
         config.transformers_weights = checkpoint.entry
     with as_device_loss(torch.device(placement.device or "cuda")):
-        model = AutoModelForCausalLM.from_pretrained(
+        model = load_text_model(
+            spec.name,
             folder,
-            config=config,
+            config,
             dtype=dtype_of(spec.dtype),
             device_map=placement.device_map or placement.device,
             use_safetensors=not checkpoint.is_pickled,
             weights_only=True,
             generation_config=GenerationConfig(),  # otherwise it reads the file and may raise
             **trust,
-        ).eval()
+        )
     _take_custom_generate(model, folder, spec)
     max_context = _max_context(model.config, spec)
     recommended = read_recommended(folder, hf_tokenizer, max_context, vocab_of(model))
@@ -186,7 +188,7 @@ def _load(spec: ModelSpec, folder: Path, hf_tokenizer: Any) -> LoadedModel:
         parameters=sum(p.numel() for p in model.parameters()),
         weight_bytes=sum(p.numel() * p.element_size() for p in model.parameters()),
         rules=recommended.rules,
-        warnings=warnings,
+        warnings=(*warnings, *told_of_senses(config, trusts_code=spec.trust_remote_code)),
         hash_of_files=hash_of_files(folder, sorted(checkpoint.names)),
         reader=_reader(spec, hf_tokenizer, config.model_type),
     )
