@@ -29,6 +29,7 @@ from llmserve.engines.weights.checkpoint import NoCheckpoint, checkpoint_in
 from llmserve.engines.weights.devices import Placement, place
 from llmserve.engines.weights.fingerprint import fingerprint, hash_of_files
 from llmserve.engines.weights.footprint import stored_bytes
+from llmserve.engines.weights.processor_template import take_processor_template
 from llmserve.engines.weights.recommended import read_recommended
 from llmserve.engines.weights.text_model import load_text_model, told_of_senses
 from llmserve.errors import InvalidRequest, ModelBroken
@@ -111,6 +112,7 @@ def load_model(
         tokenizer = AutoTokenizer.from_pretrained(
             folder, trust_remote_code=spec.trust_remote_code, local_files_only=True
         )
+        take_processor_template(tokenizer, folder)
         on_progress(LoadProgress("weights", 0.0))
         with report_weights(on_progress):
             return _load(spec, folder, tokenizer)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from engines.batching.asked import Asked, engine_of
 from safetensors.torch import load_file, save_file
 from tiny_multimodal import FAMILIES, VOCAB, multimodal_model
 
-from llmserve.domain import EngineInfo, EngineKind, ModelSpec
+from llmserve.domain import Conversation, EngineInfo, EngineKind, Message, ModelSpec
 from llmserve.engines.weights.loading import LoadedModel, load_model
 from llmserve.errors import ModelBroken
 
@@ -34,6 +35,12 @@ OF_TEXT_ALONE = {
 }
 """The class for text alone, where there is one."""
 BY_THREADS = ("qwen2_5_vl", "gemma3")
+OF_PARTS = (
+    "{% for turn in messages %}<{{ turn.role }}>{% for part in turn.content %}"
+    "{% if part.type == 'text' %}{{ part.text }}{% endif %}{% endfor %}{% endfor %}"
+)
+"""A chat template that takes no strings, where processors have theirs."""
+HELLO = Conversation((Message("user", "Hello"),))
 HEARS = ("gemma3n", "gemma4", "qwen2_5_omni")
 
 
@@ -55,6 +62,7 @@ def whole(
     family: str = request.param
     folder = tmp_path_factory.mktemp("multimodal") / family
     model = multimodal_model(family, folder, tiny_model)
+    (folder / "chat_template.json").write_text(json.dumps({"chat_template": OF_PARTS}))
     numbers = random.Random(7)
     prompts = [[numbers.randrange(4, VOCAB) for _ in range(length)] for length in LENGTHS]
     thinker = getattr(model, "thinker", model)
@@ -109,6 +117,7 @@ def test_towers_are_not_in_memory(whole: Whole) -> None:
     assert loaded.max_context == 256
     assert loaded.vocab == VOCAB
     assert 2 in loaded.eos_ids
+    assert loaded.tokenizer.render(HELLO) == "<user>Hello"
 
 
 def test_a_weight_that_is_missing_is_named(whole: Whole, tmp_path: Path) -> None:
