@@ -47,7 +47,7 @@ class LoadedModel:
 
     `sampling` is what its generation_config.json recommends, `rules` what it requires of every
     answer; `eos_ids` end an answer. `warnings` are for the operator. `reader` knows what the text
-    of an answer means.
+    of an answer means. `architecture` is the family, as the config of the whole checkpoint has it.
     """
 
     model: Any
@@ -65,6 +65,7 @@ class LoadedModel:
     warnings: tuple[str, ...] = ()
     hash_of_files: str = ""
     reader: OutputReader | None = None
+    architecture: str = ""
 
     @property
     def vocab(self) -> int:
@@ -85,7 +86,7 @@ class LoadedModel:
             rules=self.rules,
             eos_ids=self.eos_ids,
             warnings=(*self.warnings, *self.tokenizer.warnings),
-            architecture=getattr(self.model.config, "model_type", ""),
+            architecture=self.architecture,
             takes_conversations=self.tokenizer.has_template,
             syntax=None if self.reader is None else self.reader.info,
             fingerprint=fingerprint(self.hash_of_files, kind, self.device.type, self.dtype),
@@ -193,6 +194,7 @@ def _load(spec: ModelSpec, folder: Path, hf_tokenizer: Any) -> LoadedModel:
         warnings=(*warnings, *told_of_senses(config, trusts_code=spec.trust_remote_code)),
         hash_of_files=hash_of_files(folder, sorted(checkpoint.names)),
         reader=_reader(spec, hf_tokenizer, config.model_type),
+        architecture=config.model_type,
     )
 
 
