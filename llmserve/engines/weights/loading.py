@@ -12,7 +12,7 @@ from typing import Any, Final
 import torch
 import transformers
 from loguru import logger
-from transformers import AutoConfig, AutoTokenizer, GenerationConfig
+from transformers import AutoTokenizer, GenerationConfig
 from transformers.utils import logging as transformers_logging
 
 from llmserve.domain import (
@@ -31,7 +31,13 @@ from llmserve.engines.weights.fingerprint import fingerprint, hash_of_files
 from llmserve.engines.weights.footprint import stored_bytes
 from llmserve.engines.weights.processor_template import take_processor_template
 from llmserve.engines.weights.recommended import read_recommended
-from llmserve.engines.weights.text_model import load_text_model, told_of_senses
+from llmserve.engines.weights.text_model import (
+    as_text_model,
+    check_weights,
+    class_to_load,
+    config_of_writer,
+    told_of_senses,
+)
 from llmserve.errors import InvalidRequest, ModelBroken
 from llmserve.text.output.choice import choose_syntax
 from llmserve.text.output.output_reader import OutputReader
@@ -142,22 +148,25 @@ def _load(spec: ModelSpec, folder: Path, hf_tokenizer: Any) -> LoadedModel:
         "trust_remote_code": spec.trust_remote_code,
         "local_files_only": True,
     }
-    config = AutoConfig.from_pretrained(folder, **trust)
+    config = config_of_writer(folder, **trust)
     if not checkpoint.is_pickled:
         # Otherwise transformers would prefer a single file to an index.
         config.transformers_weights = checkpoint.entry
     with as_device_loss(torch.device(placement.device or "cuda")):
-        model = load_text_model(
-            spec.name,
+        family = class_to_load(config, trusts_code=spec.trust_remote_code)
+        model, told = family.from_pretrained(
             folder,
-            config,
+            config=config,
             dtype=dtype_of(spec.dtype),
             device_map=placement.device_map or placement.device,
             use_safetensors=not checkpoint.is_pickled,
             weights_only=True,
             generation_config=GenerationConfig(),  # otherwise it reads the file and may raise
+            output_loading_info=True,
             **trust,
         )
+        check_weights(spec.name, folder, told["missing_keys"])
+        model = as_text_model(spec.name, model.eval())
     _take_custom_generate(model, folder, spec)
     max_context = _max_context(model.config, spec)
     recommended = read_recommended(folder, hf_tokenizer, max_context, vocab_of(model))
