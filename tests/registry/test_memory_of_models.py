@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 from bounded import run
+from transformers import AutoModelForCausalLM
 
 from llmserve.domain import EngineKind, ModelSpec
 from llmserve.engines.batching import engine as batching
 from llmserve.engines.engine import Engine
 from llmserve.engines.factory import build_engine
 from llmserve.engines.options import EngineOptions
-from llmserve.engines.weights import loading
 from llmserve.errors import LLMServeError, ModelBroken
 from llmserve.registry.loader import Loader
 from llmserve.registry.registry import Registry
@@ -36,14 +36,14 @@ def _thawed() -> Iterator[None]:
 def models(monkeypatch: pytest.MonkeyPatch) -> list[weakref.ref[Any]]:
     """Every model that was loaded."""
     seen: list[weakref.ref[Any]] = []
-    plain = loading.AutoModelForCausalLM.from_pretrained
+    plain = AutoModelForCausalLM.from_pretrained
 
     def load(*args: Any, **kwargs: Any) -> Any:
-        model = plain(*args, **kwargs)
+        model, told = plain(*args, **kwargs)
         seen.append(weakref.ref(model))
-        return model
+        return model, told
 
-    monkeypatch.setattr(loading.AutoModelForCausalLM, "from_pretrained", load)
+    monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", load)
     return seen
 
 

@@ -1,8 +1,8 @@
 """A checkpoint as a model of text: of one that also sees or hears, the text side alone.
 
 It is loaded by the whole model's class, as only that knows where its checkpoints keep what, but
-without its towers. What is left becomes the class for text alone, if there is one and its logits are
-the same. Everything here blocks: call it in a thread.
+without its towers. What is left becomes the class for text alone, if there is one and its logits
+are the same. Everything here blocks: call it in a thread.
 """
 
 from __future__ import annotations
@@ -55,17 +55,18 @@ def check_weights(name: str, folder: Path, missing: Collection[str]) -> None:
     if missing:
         shown = sorted(missing)
         raise ModelBroken(
-            f"model {name!r} cannot be loaded from {folder}: {len(shown)} of its weights are not in "
-            f"the checkpoint ({', '.join(shown[:SHOWN])}{', …' if shown[SHOWN:] else ''})"
+            f"model {name!r} cannot be loaded from {folder}: {len(shown)} of its weights are not "
+            f"in the checkpoint ({', '.join(shown[:SHOWN])}{', …' if shown[SHOWN:] else ''})"
         )
 
 
 def as_text_model(name: str, model: Any) -> Any:
-    """The same modules in the class for text alone; the model itself, where there is none, the
-    modules are packed or spread over devices, or the logits differ."""
+    """The same modules in the class for text alone; the model itself where there is none, where
+    the code is its own, where modules are packed or spread over devices, or the logits differ."""
     is_spread = len(set(getattr(model, "hf_device_map", {}).values())) > 1
     is_packed = getattr(model, "hf_quantizer", None) is not None
-    text = None if is_spread or is_packed else _rehoused(model)
+    is_custom = not type(model).__module__.startswith("transformers.")
+    text = None if is_spread or is_packed or is_custom else _rehoused(model)
     if text is None:
         return model
     text.eval()
@@ -75,9 +76,8 @@ def as_text_model(name: str, model: Any) -> Any:
         actual = text(input_ids=token_ids, use_cache=False).logits
     if not agree(expected, actual, model.dtype):
         return model
-    logger.info(
-        "model {}: the text side of {} is {}", name, *(type(m).__name__ for m in (model, text))
-    )
+    kinds = (type(model).__name__, type(text).__name__)
+    logger.info("model {}: the text side of {} is served as {}", name, *kinds)
     return text
 
 

@@ -101,7 +101,7 @@ def test_texts_are_continued_as_by_the_whole_model(whole: Whole) -> None:
     info = asyncio.run(asyncio.wait_for(check(EngineKind.AUTO), 120))
     if whole.family in BY_THREADS:
         asyncio.run(asyncio.wait_for(check(EngineKind.THREADED), 120))
-    assert info.architecture == whole.family
+    assert info.architecture.startswith(whole.family)
     [told] = [line for line in info.warnings if "for text only" in line]
     assert "images" in told
     assert ("audio" in told) == (whole.family in HEARS)
