@@ -59,10 +59,15 @@ def without_towers(whole: type[PreTrainedModel], config: Any) -> Any:
 
 
 def _towers(model: Any) -> Iterator[str]:
-    """Where models with a config of their own kind are inside of the model."""
+    """Where models with a config of their own kind are inside of the model; not those inside of
+    such a one."""
     own = (type(model.config), type(model.config.get_text_config(decoder=True)))
+    last = None
     for path, module in model.named_modules():
+        if last is not None and path.startswith(f"{last}."):
+            continue
         if isinstance(module, PreTrainedModel) and not isinstance(module.config, own):
+            last = path
             yield path
 
 
