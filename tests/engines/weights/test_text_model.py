@@ -121,6 +121,20 @@ def test_towers_are_not_in_memory(whole: Whole) -> None:
     assert loaded.tokenizer.render(HELLO) == "<user>Hello"
 
 
+@pytest.mark.parametrize("family", ["qwen2_5_vl", "mistral3"])
+def test_checkpoints_with_the_names_of_the_models_modules_are_read_too(
+    family: str, tiny_model: Path, tmp_path: Path
+) -> None:
+    model = multimodal_model(family, tmp_path, tiny_model)
+    weights = {name: weight.clone() for name, weight in model.state_dict().items()}
+    assert weights.keys() != load_file(tmp_path / "model.safetensors").keys()
+    save_file(weights, tmp_path / "model.safetensors", {"format": "pt"})
+    ids = torch.arange(10, 30)[None]
+    with torch.inference_mode():
+        expected, actual = (m(input_ids=ids).logits for m in (model, _loaded(tmp_path).model))
+    torch.testing.assert_close(actual, expected)
+
+
 def test_a_weight_that_is_missing_is_named(whole: Whole, tmp_path: Path) -> None:
     _without(whole.folder, tmp_path, "layers.1.", "input_layernorm")
     with pytest.raises(
