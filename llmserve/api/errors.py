@@ -95,7 +95,7 @@ async def _ours(request: Request, error: Exception) -> Response:
 
 async def _validation(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    return _refused(request, invalid_request(error.errors()))
+    return _refused(request, invalid_request(error.errors(), error.body))
 
 
 async def _http(request: Request, error: Exception) -> Response:

@@ -12,11 +12,21 @@ from pydantic import BaseModel, ConfigDict, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
-from llmserve.api.unsupported import DEFAULTS, Defaults, asks_for_nothing
+from llmserve.api.unsupported import (
+    DEFAULTS,
+    FIELDS_OF_OTHER_INPUT,
+    Defaults,
+    asks_for_nothing,
+)
 
 REFUSED: Final = "refused_field"
 """The type of pydantic's error about a field inside the object; `ctx["field"]` is its name."""
 
+NOT_TEXT: Final = "not_text"
+"""The type of pydantic's error about an image or the like; `ctx["what"]` says what it is, and
+`ctx["field"]`, if it is there, the field inside the object."""
+
+NOT_TEXT_WORDS: Final = "{what} cannot be read: models are served for text only"
 NOT_SUPPORTED: Final = "is not supported by this server; leave it out"
 NOT_A_FIELD: Final = "is not a field of this request; leave it out"
 
@@ -116,6 +126,9 @@ class Fields(BaseModel):
     def _refuse_unserved(cls, name: str) -> None:
         if name in cls.on_the_wire():
             return
+        if name in cls.unsupported and name in FIELDS_OF_OTHER_INPUT:
+            what = {"what": FIELDS_OF_OTHER_INPUT[name], "field": name}
+            raise PydanticCustomError(NOT_TEXT, NOT_TEXT_WORDS, what)
         if name in cls.unsupported:
             raise PydanticCustomError(REFUSED, NOT_SUPPORTED, {"field": name})
         if name in cls.served_elsewhere:

@@ -107,7 +107,7 @@ class SocketSession:
         except (orjson.JSONDecodeError, UnicodeEncodeError):
             await self._refuse(frame_id, InvalidRequest("the frame is not valid JSON"))
         except ValidationError as error:
-            await self._refuse(frame_id, invalid_request(error.errors()))
+            await self._refuse(frame_id, invalid_request(error.errors(), content))
         except LLMServeError as error:
             await self._refuse(frame_id, error)
 

@@ -17,6 +17,8 @@ UNSUPPORTED_FIELDS: Final = frozenset(
         "chat_template",
         "documents",
         "ec_transfer_params",
+        "image_data",
+        "images",
         "kv_transfer_params",
         "length_penalty",
         "logits_processors",
@@ -26,6 +28,7 @@ UNSUPPORTED_FIELDS: Final = frozenset(
         "media_io_kwargs",
         "mm_processor_kwargs",
         "modalities",
+        "multi_modal_data",
         "n_predict",
         "prompt_embeds",
         "repetition_detection",
@@ -89,6 +92,20 @@ SERVED_ELSEWHERE: Final = frozenset(
     }
 )
 """Fields that some of our routes serve; the others refuse them."""
+
+FIELDS_OF_OTHER_INPUT: Final[Mapping[str, str]] = {
+    "audio_url": "audio",
+    "file": "files",
+    "image": "images",
+    "image_data": "images",
+    "image_embeds": "images",
+    "image_url": "images",
+    "images": "images",
+    "input_audio": "audio",
+    "multi_modal_data": "images",
+    "video_url": "videos",
+}
+"""Fields for what is no text, and what they have; refused as such where they are unsupported."""
 
 UNSUPPORTED_IN_MESSAGES: Final = frozenset({"audio"})
 UNSUPPORTED_IN_PARTS: Final = frozenset(

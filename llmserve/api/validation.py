@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from llmserve.api.fields import NOT_A_FIELD, REFUSED
+from llmserve.api.fields import NOT_A_FIELD, NOT_TEXT, REFUSED
 from llmserve.errors import InvalidRequest
 
 MAX_SHOWN: Final = 200
@@ -16,14 +16,17 @@ TRIED_TYPE: Final = re.compile(r"[\[-]")
 """pydantic names the branches of a union like `list[int]` and `constrained-str`."""
 
 
-def invalid_request(errors: Sequence[Mapping[str, Any]]) -> InvalidRequest:
-    """The first of pydantic's errors, as one of ours; `param` is the field at fault."""
+def invalid_request(errors: Sequence[Mapping[str, Any]], sent: Any = None) -> InvalidRequest:
+    """The first of pydantic's errors, as one of ours; `param` is the field at fault. `sent` is the
+    whole body, which names the model."""
     first = errors[0]
     if first["type"] == "json_invalid":
         return InvalidRequest(f"the body is not valid JSON: {first['ctx']['error']}")
     if first["type"] == REFUSED:
         param = _param((*first["loc"], first["ctx"]["field"]), is_extra=True)
         return InvalidRequest(f"{param!r} {first['msg']}", param=param)
+    if first["type"] == NOT_TEXT:
+        return _not_text(first, sent)
     if first["type"] == "extra_forbidden":
         param = _param(first["loc"], is_extra=True)
         return InvalidRequest(f"{param!r} {NOT_A_FIELD}", param=param)
@@ -35,6 +38,18 @@ def invalid_request(errors: Sequence[Mapping[str, Any]]) -> InvalidRequest:
         return InvalidRequest(message)
     return InvalidRequest(
         "the body must be a JSON object, sent with `Content-Type: application/json`"
+    )
+
+
+def _not_text(error: Mapping[str, Any], sent: Any) -> InvalidRequest:
+    field = error["ctx"].get("field")
+    at = error["loc"] if field is None else (*error["loc"], field)
+    param = _param(at, is_extra=field is not None)
+    model = sent.get("model") if isinstance(sent, dict) else None
+    named = f"model {model[:MAX_SHOWN]!r}" if isinstance(model, str) else "the model"
+    return InvalidRequest(
+        f"{param}: {error['ctx']['what']} cannot be read: {named} is served for text only",
+        param=param,
     )
 
 

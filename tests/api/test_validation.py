@@ -13,7 +13,7 @@ from llmserve.errors import InvalidRequest
 
 
 class Part(Fields):
-    unsupported = frozenset({"image"})
+    unsupported = frozenset({"image", "suffix"})
     served_elsewhere = frozenset({"stream"})
 
     text: str
@@ -50,9 +50,14 @@ def refusal(model: type[BaseModel], sent: Any) -> InvalidRequest:
         ({"parts": [{"text": "a"}, {}]}, "parts.1.text", "parts.1.text: Field required"),
         ({"first": 10}, None, "first comes after last"),
         (
+            {"parts": [{"text": "a", "suffix": "b"}]},
+            "parts.0.suffix",
+            "'parts.0.suffix' is not supported by this server; leave it out",
+        ),
+        (
             {"parts": [{"text": "a", "image": "b"}]},
             "parts.0.image",
-            "'parts.0.image' is not supported by this server; leave it out",
+            "parts.0.image: images cannot be read: the model is served for text only",
         ),
         (
             {"parts": [{"text": "a", "stream": True}]},

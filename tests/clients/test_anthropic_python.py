@@ -131,7 +131,7 @@ def test_a_model_that_is_not_to_think(report: Report) -> None:
     [
         ("error", "BadRequestError", 400, "invalid_request_error", "temperature: "),
         ("streamed_error", "BadRequestError", 400, "invalid_request_error", "temperature: "),
-        ("image", "BadRequestError", 400, "invalid_request_error", "messages.0.content.0.image"),
+        ("image", "BadRequestError", 400, "invalid_request_error", "messages.0.content.0: images"),
         ("server_tool", "BadRequestError", 400, "invalid_request_error", "web_search_20250305"),
         ("unknown_model", "NotFoundError", 404, "not_found_error", "'nobody'"),
         ("batches", "NotFoundError", 404, "not_found_error", "no message batches"),

@@ -91,7 +91,7 @@ def test_it_lists_and_shows_models(report: Report) -> None:
     [
         ("temperature", 400, "options.temperature"),
         ("streamed", 400, "options.temperature"),
-        ("images", 400, "'images' is not supported"),
+        ("images", 400, "images: images cannot be read"),
         ("suffix", 400, "'suffix' is not supported"),
         ("format", 400, "format cannot be served"),
         ("think", 400, "does not support thinking"),

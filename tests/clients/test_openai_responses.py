@@ -115,7 +115,7 @@ def test_tokens_of_an_input_are_counted_as_they_are_used(report: Report) -> None
         ("error_of_a_tool", "tools.0"),
         ("error_of_a_choice", "tool_choice"),
         ("error_of_a_schema", "text.format.schema"),
-        ("error_of_an_image", "input.0.content.0.type"),
+        ("error_of_an_image", "input.0.content.0"),
     ],
 )
 def test_it_raises_its_own_exception(report: Report, error: str, param: str) -> None:

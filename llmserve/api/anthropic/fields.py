@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from llmserve.api.fields import NOT_SUPPORTED, REFUSED, Fields
+from llmserve.api.other_input import is_other_input, refuse_other_input
 from llmserve.api.unsupported import Defaults
 
 DEFAULTS: Final[Defaults] = {
@@ -45,6 +46,8 @@ class Refused(AnthropicFields):
     @model_validator(mode="before")
     @classmethod
     def _refuse(cls, sent: Any) -> Any:
+        if is_other_input(sent):
+            refuse_other_input(sent["type"])
         raise PydanticCustomError(REFUSED, NOT_SUPPORTED, {"field": sent["type"]})
 
 

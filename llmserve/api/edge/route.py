@@ -92,7 +92,8 @@ class _KeyedRequest(StrictJSONRequest):
         return await asyncio.to_thread(self._validated, await self.body())
 
     def _validated(self, body: bytes) -> Any:
-        value, errors = self._field.validate(self.parsed(body), {}, loc=("body",))
+        sent = self.parsed(body)
+        value, errors = self._field.validate(sent, {}, loc=("body",))
         if errors:
-            raise invalid_request(errors)
+            raise invalid_request(errors, sent)
         return value

@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Annotated, Any, ClassVar, Final, Literal
 
 from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic.json_schema import SkipJsonSchema
 
 from llmserve.api.fields import Fields
 from llmserve.api.openai.tools import FunctionCall, ToolCallIn
+from llmserve.api.other_input import OtherInput, is_other_input
 from llmserve.api.unsupported import UNSUPPORTED_IN_MESSAGES, UNSUPPORTED_IN_PARTS
 from llmserve.domain import Message, Role
 
@@ -24,6 +26,10 @@ class TextPart(Fields):
     text: str
 
 
+class OtherPart(OtherInput, TextPart):
+    """What a model of text does not read."""
+
+
 class RefusalPart(Fields):
     """A part of an assistant's message in which it declined."""
 
@@ -32,12 +38,16 @@ class RefusalPart(Fields):
 
 
 def _part_kind(part: Any) -> str:
+    if is_other_input(part):
+        return "[other]"
     kind = part.get("type") if isinstance(part, dict) else getattr(part, "type", None)
     return "[refusal]" if kind == "refusal" else "[text]"
 
 
 Part = Annotated[
-    Annotated[TextPart, Tag("[text]")] | Annotated[RefusalPart, Tag("[refusal]")],
+    Annotated[TextPart, Tag("[text]")]
+    | Annotated[RefusalPart, Tag("[refusal]")]
+    | Annotated[SkipJsonSchema[OtherPart], Tag("[other]")],
     Discriminator(_part_kind),
 ]
 

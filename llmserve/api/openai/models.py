@@ -93,6 +93,7 @@ def _body(found: Resolved) -> dict[str, Any]:
             "engine": {"kind": info.kind.value, "why": info.why},
         }
         if info.encoding is None:
+            body["modalities"] = {"input": ["text"], "output": ["text"]}
             body["default_sampling"] = _default_sampling(model, info)
         else:
             body["encoding"] = {

@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag
+from pydantic.json_schema import SkipJsonSchema
 
 from llmserve.api.fields import Fields
 from llmserve.api.offered_tools import FunctionName
+from llmserve.api.other_input import OtherInput, is_other_input
 
 ItemId = Annotated[str, Field(min_length=1, max_length=256)]
 ItemStatus = Literal["in_progress", "completed", "incomplete"]
@@ -29,6 +31,10 @@ class TextPart(Fields):
     logprobs: list[Any] | None = Field(None, description="Of an answer's text; has no effect.")
 
 
+class OtherPart(OtherInput, TextPart):
+    """What a model of text does not read."""
+
+
 class RefusalPart(Fields):
     """A part of an assistant's message in which it declined."""
 
@@ -37,11 +43,15 @@ class RefusalPart(Fields):
 
 
 def _part_kind(part: Any) -> str:
+    if is_other_input(part):
+        return "[other]"
     return "[refusal]" if _type_of(part) == "refusal" else "[text]"
 
 
 Part = Annotated[
-    Annotated[TextPart, Tag("[text]")] | Annotated[RefusalPart, Tag("[refusal]")],
+    Annotated[TextPart, Tag("[text]")]
+    | Annotated[RefusalPart, Tag("[refusal]")]
+    | Annotated[SkipJsonSchema[OtherPart], Tag("[other]")],
     Discriminator(_part_kind),
 ]
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -16,6 +17,8 @@ from llmserve.engines.adapters.unservable import Unservable
 
 FILE: Final = "adapter_model.safetensors"
 PREFIX: Final = "base_model.model."
+WRITER: Final = re.compile(r"^(?:.+\.)?language_model\.(?:model\.)?")
+"""What comes before the names of a text side's layers, in a model that also sees."""
 _PARTS: Final = (".lora_A.weight", ".lora_B.weight")
 
 Layers = Mapping[str, "LinearShape"]
@@ -73,6 +76,8 @@ def read_adapter(folder: Path, layers: Layers, max_rank: int, pause: Pause = no_
     config = LoraConfig.read(folder)
     tensors = _read(folder, pause)
     names = {name.removeprefix(PREFIX).rsplit(".lora_", 1)[0] for name in tensors}
+    whole = _names_in_whole(layers, names)
+    layers = {name: layers[module] for name, module in whole.items()}
     _check_targets(config, names, layers)
     pairs = {}
     for module in sorted(names):
@@ -81,11 +86,23 @@ def read_adapter(folder: Path, layers: Layers, max_rank: int, pause: Pause = no_
             raise Unservable(f"{FILE} has only one of the two matrices of {module}")
         pair = LowRank(down, up * config.scale_of(module))
         _check_shape(module, pair, config.rank_of(module), layers[module], max_rank)
-        pairs[module] = pair
+        pairs[whole[module]] = pair
         pause()
     if not pairs:
         raise Unservable(f"{FILE} has no matrices")
     return Adapter(config.base, pairs)
+
+
+def _names_in_whole(layers: Layers, names: Iterable[str]) -> Mapping[str, str]:
+    """The layers' names, by those that they have in what the adapter was trained on: that may be a
+    model that also sees, of which only the text side is served."""
+    if any(WRITER.search(module) for module in layers):
+        return {module: module for module in layers}
+    parts = (found[0] for name in sorted(names) if (found := WRITER.search(name)))
+    part = next(parts, None)
+    if part is None:
+        return {module: module for module in layers}
+    return {re.sub(r"^(model\.)?", part, module, count=1): module for module in layers}
 
 
 def _read(folder: Path, pause: Pause) -> dict[str, torch.Tensor]:

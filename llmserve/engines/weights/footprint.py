@@ -112,8 +112,11 @@ def _config(folder: Path, checkpoint: Checkpoint) -> dict[str, Any]:
         return {}
     if not isinstance(config, dict):
         return {}
-    nested = config.get("text_config")
-    return config | nested if isinstance(nested, dict) else config
+    for name in ("thinker_config", "text_config"):
+        nested = config.get(name)
+        if isinstance(nested, dict):
+            config |= {key: value for key, value in nested.items() if value is not None}
+    return config
 
 
 def _gguf_config(file: Path) -> dict[str, Any]:

@@ -12,13 +12,7 @@ from typing import Any, Final
 import torch
 import transformers
 from loguru import logger
-from transformers import (
-    AutoConfig,
-    AutoModelForCausalLM,
-    AutoTokenizer,
-    GenerationConfig,
-    modeling_gguf_pytorch_utils,
-)
+from transformers import AutoTokenizer, GenerationConfig, modeling_gguf_pytorch_utils
 from transformers.utils import logging as transformers_logging
 
 from llmserve.domain import (
@@ -40,7 +34,15 @@ from llmserve.engines.weights.hub_kernels import close_to_requests, fetching
 from llmserve.engines.weights.methods import require_packages
 from llmserve.engines.weights.packed import num_bytes, num_parameters
 from llmserve.engines.weights.packing import packing_of, packing_of_gguf
+from llmserve.engines.weights.processor_template import take_processor_template
 from llmserve.engines.weights.recommended import read_recommended
+from llmserve.engines.weights.text_model import (
+    as_text_model,
+    check_weights,
+    class_to_load,
+    config_of_writer,
+    told_of_senses,
+)
 from llmserve.errors import InvalidRequest, ModelBroken
 from llmserve.text.output.choice import choose_syntax
 from llmserve.text.output.output_reader import OutputReader
@@ -59,7 +61,7 @@ class LoadedModel:
 
     `sampling` is what its generation_config.json recommends, `rules` what it requires of every
     answer; `eos_ids` end an answer. `warnings` are for the operator. `reader` knows what the text
-    of an answer means.
+    of an answer means. `architecture` is the family, as the config of the whole checkpoint has it.
     """
 
     model: Any
@@ -78,6 +80,7 @@ class LoadedModel:
     hash_of_files: str = ""
     reader: OutputReader | None = None
     quantization: Quantization | None = None
+    architecture: str = ""
 
     @property
     def vocab(self) -> int:
@@ -108,7 +111,7 @@ class LoadedModel:
             rules=self.rules,
             eos_ids=self.eos_ids,
             warnings=(*self.warnings, *self.tokenizer.warnings),
-            architecture=getattr(self.model.config, "model_type", ""),
+            architecture=self.architecture,
             takes_conversations=self.tokenizer.has_template,
             syntax=None if self.reader is None else self.reader.info,
             fingerprint=fingerprint(
@@ -139,6 +142,7 @@ def load_model(
         on_progress(LoadProgress("tokenizer"))
         checkpoint = checkpoint_in(folder, spec.gguf_file)
         tokenizer = _load_tokenizer(spec, folder, checkpoint)
+        take_processor_template(tokenizer, folder)
         on_progress(LoadProgress("weights", 0.0))
         with report_weights(on_progress):
             return _load(spec, folder, checkpoint, tokenizer)
@@ -180,18 +184,19 @@ def _load(spec: ModelSpec, folder: Path, checkpoint: Checkpoint, hf_tokenizer: A
     close_to_requests()
     device = torch.device(placement.device or "cuda")
     if checkpoint.gguf_file is not None:
-        config = AutoConfig.from_pretrained(folder, gguf_file=checkpoint.gguf_file, **trust)
+        config = config_of_writer(folder, gguf_file=checkpoint.gguf_file, **trust)
         packing = packing_of_gguf(spec, folder / checkpoint.gguf_file)
     else:
-        config = AutoConfig.from_pretrained(folder, **trust)
+        config = config_of_writer(folder, **trust)
         packing = packing_of(spec, config, device)
         packing.applied_to(config)
         if not checkpoint.is_pickled:
             # Otherwise transformers would prefer a single file to an index.
             config.transformers_weights = checkpoint.entry
+    family = class_to_load(config, trusts_code=spec.trust_remote_code)
     arguments = {"dtype": dtype_of(spec.dtype), **packing.arguments, **trust}
     with as_device_loss(device), fetching():
-        model, told = AutoModelForCausalLM.from_pretrained(
+        model, told = family.from_pretrained(
             folder,
             config=config,
             device_map=placement.device_map or placement.device,
@@ -201,8 +206,9 @@ def _load(spec: ModelSpec, folder: Path, checkpoint: Checkpoint, hf_tokenizer: A
             output_loading_info=True,
             **arguments,
         )
-        model = packing.finish(model).eval()
-    packing.check(spec.name, told["missing_keys"])
+        packing.check(spec.name, told["missing_keys"])
+        check_weights(spec.name, folder, told["missing_keys"])
+        model = as_text_model(spec.name, packing.finish(model).eval())
     _take_custom_generate(model, folder, spec)
     max_context = _max_context(model.config, spec)
     recommended = read_recommended(folder, hf_tokenizer, max_context, vocab_of(model))
@@ -236,10 +242,15 @@ def _load(spec: ModelSpec, folder: Path, checkpoint: Checkpoint, hf_tokenizer: A
         parameters=num_parameters(model, is_packed=packing.is_packed),
         weight_bytes=num_bytes(model, is_packed=packing.is_packed),
         rules=recommended.rules,
-        warnings=(*warnings, *packing.warnings),
+        warnings=(
+            *warnings,
+            *packing.warnings,
+            *told_of_senses(config, trusts_code=spec.trust_remote_code),
+        ),
         quantization=packing.quantization,
         hash_of_files=hash_of_files(folder, sorted(checkpoint.names)),
         reader=_reader(spec, hf_tokenizer, config.model_type),
+        architecture=config.model_type,
     )
 
 

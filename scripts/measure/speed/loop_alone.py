@@ -42,22 +42,28 @@ async def build(
     return engine
 
 
-async def tokens_per_second(engine: Generator, work: Workload, token_ids: int, seed: int) -> float:
-    """All requests of a workload at once, until the last is done. Prompts are random tokens below
-    `token_ids`; the same seed gives the same, which the prefix cache then knows."""
+async def tokens_per_second(
+    engine: Generator, work: Workload, token_ids: int, seed: int, at_once: int | None = None
+) -> float:
+    """All requests of a workload, until the last is done: at once, or as many as an engine takes,
+    for which a server has a gate. Prompts are random tokens below `token_ids`; the same seed gives
+    the same, which the prefix cache then knows."""
     numbers = random.Random(seed)
+    room = asyncio.Semaphore(at_once or work.concurrency)
+    prompts = [
+        tuple(numbers.randrange(FIRST_TOKEN_ID, token_ids) for _ in range(work.input_tokens))
+        for _ in range(work.concurrency)
+    ]
     begun = time.perf_counter()
-    jobs = [_start(engine, work, token_ids, numbers) for _ in range(work.concurrency)]
-    for job, done in jobs:
-        await done.wait()
-        assert not isinstance(job.mailbox.terminal, Failed), job.mailbox.terminal
+    async with asyncio.TaskGroup() as group:
+        for prompt in prompts:
+            group.create_task(_finished(engine, work, prompt, room))
     return work.concurrency * work.output_tokens / (time.perf_counter() - begun)
 
 
-def _start(
-    engine: Generator, work: Workload, token_ids: int, numbers: random.Random
-) -> tuple[Job, asyncio.Event]:
-    prompt = tuple(numbers.randrange(FIRST_TOKEN_ID, token_ids) for _ in range(work.input_tokens))
+async def _finished(
+    engine: Generator, work: Workload, prompt: tuple[int, ...], room: asyncio.Semaphore
+) -> None:
     done = asyncio.Event()
     task = TokenTask(
         request_id="bench",
@@ -65,6 +71,8 @@ def _start(
         sampling=SamplingParams(temperature=0.0, ignore_eos=True),
         max_tokens=work.output_tokens,
     )
-    job = Job(task, Mailbox(asyncio.get_running_loop()), on_done=done.set)
-    engine.start(job)
-    return job, done
+    async with room:
+        job = Job(task, Mailbox(asyncio.get_running_loop()), on_done=done.set)
+        engine.start(job)
+        await done.wait()
+    assert not isinstance(job.mailbox.terminal, Failed), job.mailbox.terminal

@@ -62,7 +62,7 @@ def options(**fields: Any) -> dict[str, Any]:
         ({"compaction": {"type": "x"}}, "'compaction' is not supported"),
         ({"thread": {"type": "create"}}, "'thread' is not supported"),
         ({"mcp_servers": [{"url": "x"}]}, "'mcp_servers' is not supported"),
-        ({"system": [{"type": "image"}]}, "'system.0.image' is not supported"),
+        ({"system": [{"type": "image"}]}, "system.0: images cannot be read"),
         ({"service_tier": "best"}, "service_tier: Input should be"),
         ({"thinking": {"type": "enabled"}}, "`budget_tokens` is for the type `enabled`"),
         ({"thinking": {"type": "adaptive", "budget_tokens": 5}}, "`budget_tokens` is for"),

@@ -27,7 +27,7 @@ CALL = {"id": "a", "type": "function", "function": {"name": "f", "arguments": '{
         ({"role": "system", "content": "x", "reasoning": "y"}, "`reasoning` is for messages of"),
         ({"role": "nobody", "content": "x"}, "role: Input should be"),
         ({"role": "user", "content": []}, "content: List should have at least 1 item"),
-        ({"role": "user", "content": [{"type": "image_url"}]}, "content.0.type: Input should be"),
+        ({"role": "user", "content": [{"type": "image_url"}]}, "content.0: images cannot be read"),
         ({"role": "user", "content": [{"type": "text", "image_url": {"url": "x"}}]}, "image_url"),
         ({"role": "assistant", "content": "x", "audio": {"id": "y"}}, "'audio' is not supported"),
         ({"role": "assistant", "tool_calls": [{"id": "a"}]}, "tool_calls.0.function: Field req"),

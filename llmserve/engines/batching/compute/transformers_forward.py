@@ -54,6 +54,8 @@ class TransformersForward:
             ).logits
         finally:
             self._step = None
+        if logits.shape[1] != len(batch.sampled):  # some models do not know `logits_to_keep`
+            logits = logits[:, batch.sampled]
         # In some models the logits are a view of a larger tensor.
         return logits[0].float().contiguous()  # type: ignore[no-any-return]  # the model is Any
 

@@ -40,16 +40,8 @@ def test_models_side_by_side_have_names_of_their_own() -> None:
     second.close()
 
 
-@torch.inference_mode()
-def test_logits_that_a_model_cuts_out_of_more_lie_together(monkeypatch: pytest.MonkeyPatch) -> None:
-    model = make_model()
-    plain = model.forward
-
-    def padded(*args: Any, **kwargs: Any) -> SimpleNamespace:
-        logits = plain(*args, **kwargs).logits
-        return SimpleNamespace(logits=torch.cat((logits, logits), -1)[..., :64])
-
-    monkeypatch.setattr(model, "forward", padded)
+def computed(model: LlamaForCausalLM) -> torch.Tensor:
+    """The logits of two prompts' last tokens."""
     forward = TransformersForward(model, TorchAttention())
     cache = KVCache(
         [LayerShape(2, 16)],
@@ -60,5 +52,31 @@ def test_logits_that_a_model_cuts_out_of_more_lie_together(monkeypatch: pytest.M
     )
     logits = forward(paged_batch([(5, 5), (3, 3)], block_size=4, num_blocks=8), cache)
     forward.close()
+    return logits
+
+
+@torch.inference_mode()
+def test_a_model_may_give_the_logits_of_all_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = make_model()
+    expected, plain = computed(model), model.forward
+
+    def deaf(*args: Any, logits_to_keep: Any, **kwargs: Any) -> SimpleNamespace:
+        return SimpleNamespace(logits=plain(*args, **kwargs).logits)
+
+    monkeypatch.setattr(model, "forward", deaf)
+    torch.testing.assert_close(computed(model), expected)
+
+
+@torch.inference_mode()
+def test_logits_that_a_model_cuts_out_of_more_lie_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = make_model()
+    plain = model.forward
+
+    def padded(*args: Any, **kwargs: Any) -> SimpleNamespace:
+        logits = plain(*args, **kwargs).logits
+        return SimpleNamespace(logits=torch.cat((logits, logits), -1)[..., :64])
+
+    monkeypatch.setattr(model, "forward", padded)
+    logits = computed(model)
     assert logits.shape == (2, 64)
     assert logits.is_contiguous()
