@@ -43,19 +43,19 @@ class GroupedAttention:
 
 def rows_at_once(cache: KVCache, layer: int, max_context: int) -> int:
     """How many decode rows, of up to so many tokens each, are computed together."""
-    token_bytes = 2 * cache.keys[layer][0, :, 0].nbytes
+    token_bytes = sum(cells[layer][0, :, 0].nbytes for cells in (cache.keys, cache.values))
     return max(1, MAX_GATHERED_BYTES // max(1, token_bytes * max_context))
 
 
 def _decode(
     cache: KVCache, layer: int, batch: Batch, own: slice, query: torch.Tensor, variant: Variant
 ) -> torch.Tensor:
-    """Rows `own` of one token each; the result is (num_rows, query_heads, head_dim)."""
+    """Rows `own` of one token each; the result is (num_rows, query_heads, value_dim)."""
     query = query[own]
     rows, query_heads, head_dim = query.shape
     lengths = batch.context_lengths[own, None].long()
     blocks = batch.block_tables[own, : -(-int(lengths.max()) // cache.block_size)].long()
-    # (num_rows, kv_heads, context, head_dim), padded to the longest context of these rows
+    # (num_rows, kv_heads, context, width), padded to the longest context of these rows
     keys = cache.keys[layer][blocks].transpose(1, 2).flatten(2, 3)
     values = cache.values[layer][blocks].transpose(1, 2).flatten(2, 3)
     kv_heads, context = keys.shape[1], keys.shape[2]
@@ -67,10 +67,13 @@ def _decode(
     hidden = tokens >= lengths
     if variant.window is not None:
         hidden |= tokens < lengths - variant.window
+    if variant.chunk is not None:
+        newest = lengths - 1
+        hidden |= tokens < newest - newest % variant.chunk
     scores.masked_fill_(hidden[:, None, None], -torch.inf)
     if variant.sinks is not None:
         sinks = variant.sinks.float().view(1, kv_heads, -1, 1).expand(rows, -1, -1, -1)
         weights = torch.cat((scores, sinks), -1).softmax(-1)[..., :-1]
     else:
         weights = scores.softmax(-1)
-    return (weights.to(values.dtype) @ values).view(rows, query_heads, head_dim)
+    return (weights.to(values.dtype) @ values).view(rows, query_heads, -1)

@@ -1,6 +1,7 @@
 """The paged KV cache of one model.
 
-keys[layer]    (num_blocks, kv_heads, block_size, head_dim), contiguous; values[layer] alike
+keys[layer]    (num_blocks, kv_heads, block_size, head_dim), contiguous; values[layer] alike, but
+               of their own width. Layers that share keys and values have the same tensors.
 
 block 7   head 0   token 112 | 113 | ... | 127      a head of a block is contiguous, so that
           head 1   token 112 | 113 | ... | 127      attention reads it in one sweep
@@ -18,14 +19,29 @@ from llmserve.engines.batching.compute.huge_pages import empty
 
 @dataclass(frozen=True, slots=True)
 class LayerShape:
-    """What one layer stores for each token."""
+    """What one layer stores for each token.
+
+    Attributes:
+        head_dim: numbers of a key.
+        value_dim: numbers of a value; `None` for as many.
+        shared_with: an earlier layer whose keys and values this one reads; it stores none.
+    """
 
     kv_heads: int
     head_dim: int
+    value_dim: int | None = None
+    shared_with: int | None = None
+
+    @property
+    def value_width(self) -> int:
+        """Numbers of a value."""
+        return self.head_dim if self.value_dim is None else self.value_dim
 
     def bytes_per_token(self, dtype: torch.dtype) -> int:
         """Keys and values together."""
-        return 2 * self.kv_heads * self.head_dim * dtype.itemsize
+        if self.shared_with is not None:
+            return 0
+        return self.kv_heads * (self.head_dim + self.value_width) * dtype.itemsize
 
 
 class KVCache:
@@ -42,9 +58,19 @@ class KVCache:
     ) -> None:
         self.num_blocks = num_blocks
         self.block_size = block_size
-        shapes = [(num_blocks, layer.kv_heads, block_size, layer.head_dim) for layer in layers]
-        self.keys = [empty(shape, dtype, device).zero_() for shape in shapes]
-        self.values = [empty(shape, dtype, device).zero_() for shape in shapes]
+        layers = tuple(layers)
+        # The layers that store keys and values; others read those of an earlier one.
+        self.stored = frozenset(n for n, layer in enumerate(layers) if layer.shared_with is None)
+        self.keys: list[torch.Tensor] = []
+        self.values: list[torch.Tensor] = []
+        for layer in layers:
+            if layer.shared_with is not None:
+                self.keys.append(self.keys[layer.shared_with])
+                self.values.append(self.values[layer.shared_with])
+                continue
+            shape = (num_blocks, layer.kv_heads, block_size)
+            self.keys.append(empty((*shape, layer.head_dim), dtype, device).zero_())
+            self.values.append(empty((*shape, layer.value_width), dtype, device).zero_())
 
     @property
     def num_tokens(self) -> int:
@@ -54,12 +80,13 @@ class KVCache:
     @property
     def num_bytes(self) -> int:
         """Size of all keys and values."""
-        return sum(tensor.nbytes for tensor in (*self.keys, *self.values))
+        return sum(self.keys[layer].nbytes + self.values[layer].nbytes for layer in self.stored)
 
     def write(
         self, layer: int, slots: torch.Tensor, keys: torch.Tensor, values: torch.Tensor
     ) -> None:
-        """Store keys and values, (num_tokens, kv_heads, head_dim), in slots, (num_tokens,)."""
+        """Store keys and values, (num_tokens, kv_heads, head_dim or value_dim), in slots,
+        (num_tokens,), of a layer that is `stored`."""
         blocks = slots // self.block_size
         offsets = slots % self.block_size
         self.keys[layer][blocks, :, offsets] = keys
