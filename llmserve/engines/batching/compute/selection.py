@@ -1,5 +1,5 @@
-"""Sparse attention by an indexer (DeepSeek's DSA): a layer attends to the `index_topk` tokens that a
-small network of its own scores highest. In contexts that are no longer, it attends to all."""
+"""Sparse attention by an indexer (DeepSeek's DSA): a layer attends to the `index_topk` tokens that
+a small network of its own scores highest. In contexts that are no longer, it attends to all."""
 
 from __future__ import annotations
 
