@@ -1,6 +1,6 @@
-"""The same tokens as plain `model.generate`, greedy in float32, for models whose layers do not simply
+"""The same tokens as plain `model.generate`, greedy in float32, for models whose layers do not just
 attend to keys and values of one width: latent attention (its head sizes in their real ratios),
-shared layers, chunks, selections, and families that view the result of attention in other shapes."""
+shared layers, chunks, selections, and families that view what attention gives in other shapes."""
 
 from __future__ import annotations
 

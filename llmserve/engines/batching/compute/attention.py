@@ -109,7 +109,7 @@ def _attend_piece(
     else:
         weights = scores.softmax(-1)
     weights = weights.reshape(kv_heads, group * length, context)
-    mixed = torch.bmm(weights, values.to(exact)).view(query_heads, length, -1)
+    mixed = torch.bmm(weights, values.to(exact)).view(query_heads, length, values.shape[-1])
     return mixed.transpose(0, 1).to(query.dtype)
 
 

@@ -76,4 +76,4 @@ def _decode(
         weights = torch.cat((scores, sinks), -1).softmax(-1)[..., :-1]
     else:
         weights = scores.softmax(-1)
-    return (weights.to(values.dtype) @ values).view(rows, query_heads, -1)
+    return (weights.to(values.dtype) @ values).view(rows, query_heads, values.shape[-1])

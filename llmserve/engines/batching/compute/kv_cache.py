@@ -37,6 +37,11 @@ class LayerShape:
         """Numbers of a value."""
         return self.head_dim if self.value_dim is None else self.value_dim
 
+    @property
+    def widest(self) -> int:
+        """Numbers of a key or a value, whichever has more."""
+        return max(self.head_dim, self.value_width)
+
     def bytes_per_token(self, dtype: torch.dtype) -> int:
         """Keys and values together."""
         if self.shared_with is not None:

@@ -48,6 +48,7 @@ VARIANTS = [
     pytest.param({"window": 20}, id="window-20"),
     pytest.param({"softcap": 2.0}, id="softcap"),
     pytest.param({"sinks": True}, id="sinks"),
+    pytest.param({"chunk": 20}, id="chunk-20"),
     pytest.param({"window": 20, "softcap": 2.0, "sinks": True}, id="everything"),
 ]
 BLOCK_SIZE = 16
@@ -80,13 +81,14 @@ def make_case(
     kv_heads: int,
     group: int,
     head_dim: int,
+    value_dim: int | None = None,
 ) -> Case:
     """Blocks lie in no order, with blocks of nobody between them."""
     generator = torch.Generator().manual_seed(0)
     used = [-(-context // BLOCK_SIZE) for context, _ in rows]
     num_blocks = 2 * sum(used) + 1
     cache = KVCache(
-        [LayerShape(kv_heads, head_dim)],
+        [LayerShape(kv_heads, head_dim, value_dim)],
         num_blocks=num_blocks,
         block_size=BLOCK_SIZE,
         dtype=dtype,
@@ -100,9 +102,9 @@ def make_case(
         tables[row, : used[row]] = torch.tensor([free.pop() for _ in range(used[row])])
         for token in range(context):
             block = int(tables[row, token // BLOCK_SIZE])
-            cell = torch.randn(2, kv_heads, head_dim, generator=generator).to(device, dtype)
-            cache.keys[0][block, :, token % BLOCK_SIZE] = cell[0]
-            cache.values[0][block, :, token % BLOCK_SIZE] = cell[1]
+            for cells in (cache.keys[0], cache.values[0]):
+                cell = torch.randn(kv_heads, cells.shape[3], generator=generator)
+                cells[block, :, token % BLOCK_SIZE] = cell.to(device, dtype)
     lengths = torch.tensor([length for _, length in rows])
     starts = torch.nn.functional.pad(lengths.cumsum(0), (1, 0)).int()
     num_tokens = int(starts[-1])
@@ -168,6 +170,26 @@ def test_decode_takes_any_number_of_heads_of_any_size(
         head_dim=head_dim,
     )
     case.check(make_attention(device, 4), Variant(scale=head_dim**-0.5))
+
+
+@pytest.mark.parametrize(("device", "dtype"), SHAPE_TARGETS)
+@pytest.mark.parametrize(("head_dim", "value_dim"), [(192, 128), (24, 16), (96, 128)])
+@pytest.mark.parametrize("processors", [1, 16], ids=["whole", "split"])
+def test_keys_and_values_may_differ_in_width(
+    device: str, dtype: torch.dtype, head_dim: int, value_dim: int, processors: int
+) -> None:
+    case = make_case(
+        [(45, 1), (17, 1), (21, 21), (40, 3)],
+        device=device,
+        dtype=dtype,
+        kv_heads=2,
+        group=1,
+        head_dim=head_dim,
+        value_dim=value_dim,
+    )
+    variant = make_variant({"sinks": True}, case.query)
+    result = case.check(make_attention(device, processors), variant)
+    assert result.shape[2] == value_dim
 
 
 @pytest.mark.parametrize(("device", "dtype"), SHAPE_TARGETS)
@@ -240,13 +262,15 @@ def test_prefill_alone_takes_heads_of_any_size(
 
 
 @pytest.mark.parametrize(("device", "dtype"), SHAPE_TARGETS)
-@pytest.mark.parametrize(("kv_heads", "head_dim"), [(3, 80), (20, 64)])
+@pytest.mark.parametrize(
+    ("kv_heads", "head_dim", "value_dim"), [(3, 80, 80), (20, 64, 64), (20, 24, 16), (3, 5, 80)]
+)
 def test_write_fills_its_slots_and_skips_padding(
-    device: str, dtype: torch.dtype, kv_heads: int, head_dim: int
+    device: str, dtype: torch.dtype, kv_heads: int, head_dim: int, value_dim: int
 ) -> None:
     caches = [
         kind(
-            [LayerShape(kv_heads, head_dim)],
+            [LayerShape(kv_heads, head_dim, value_dim)],
             num_blocks=4,
             block_size=BLOCK_SIZE,
             dtype=dtype,
@@ -256,7 +280,7 @@ def test_write_fills_its_slots_and_skips_padding(
     ]
     slots = torch.tensor([17, 63, 0, 15], device=device)
     keys = torch.randn(kv_heads, 6, head_dim).to(device, dtype).transpose(0, 1)
-    values = torch.randn(6, kv_heads, head_dim).to(device, dtype)
+    values = torch.randn(6, kv_heads, value_dim).to(device, dtype)
     caches[0].write(0, slots, keys[:4], values[:4])
     padded = torch.cat((slots, slots.new_full((2,), -1)))
     caches[1].write(0, padded, keys, values)

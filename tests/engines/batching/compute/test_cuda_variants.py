@@ -61,7 +61,7 @@ class Model:
         self.dtype = dtype
         sinks = torch.zeros(self.query_heads, dtype=dtype)
         windows = [Variant(0.1, window=window) for window in (None, 1, 4096)]
-        self.variants = [*windows, Variant(0.1, sinks=sinks)]
+        self.variants = [*windows, Variant(0.1, sinks=sinks), Variant(0.1, chunk=1)]
         self.attention = CudaAttention(CPU, chip=Chip(132, 9))
         self.cache = CudaKVCache(
             [shape] * len(self.variants),
@@ -76,15 +76,19 @@ class Model:
         tokens, heads, kv_heads = len(batch.token_ids), self.query_heads, self.shape.kv_heads
         for layer, variant in enumerate(self.variants):
             if is_turned:
+                widths = (self.shape.head_dim, self.shape.head_dim, self.shape.value_width)
                 query, keys, values = (
-                    torch.empty(n, tokens, self.shape.head_dim, dtype=self.dtype).transpose(0, 1)
-                    for n in (heads, kv_heads, kv_heads)
+                    torch.empty(n, tokens, width, dtype=self.dtype).transpose(0, 1)
+                    for n, width in zip((heads, kv_heads, kv_heads), widths, strict=True)
                 )
             else:
                 whole = torch.empty(
                     tokens, heads + 2 * kv_heads, self.shape.head_dim, dtype=self.dtype
                 )
                 query, keys, values = whole.split((heads, kv_heads, kv_heads), dim=1)
+                if self.shape.value_dim is not None:  # the rest of what keys are made of, too
+                    both = torch.empty(tokens, kv_heads, 2 * self.shape.widest, dtype=self.dtype)
+                    values = both[..., -self.shape.value_dim :]
             self.cache.write(layer, batch.slots, keys, values)
             self.attention.attend(self.cache, layer, batch, query, variant)
 
@@ -117,6 +121,7 @@ SHAPES = [
     pytest.param((LayerShape(2, 80), 1, torch.float16), id="80"),
     pytest.param((LayerShape(1, 20), 3, torch.float32), id="20"),
     pytest.param((LayerShape(3, 5), 3, torch.bfloat16), id="5"),
+    pytest.param((LayerShape(16, 192, 128), 1, torch.bfloat16), id="deepseek-v2-lite"),
 ]
 
 
@@ -149,6 +154,6 @@ def test_load_makes_few_variants(variants: Variants) -> None:
     Model(LayerShape(8, 128), 4, torch.bfloat16).load()
     names = [name for name, *_ in variants]
     splits = all_splits(MAX_ROWS, 8, 132, MAX_CONTEXT)
-    # Plain, window and sinks, for each number of splits and for prompts.
-    assert names.count("paged_kernel") == 3 * (len(splits) + 1)
+    # Plain, window, sinks and chunk, for each number of splits and for prompts.
+    assert names.count("paged_kernel") == 4 * (len(splits) + 1)
     assert names.count("_write_kernel") == 1

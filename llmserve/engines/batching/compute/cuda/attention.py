@@ -15,7 +15,7 @@ from llmserve.engines.batching.compute.cuda.paged_decode import paged_decode
 from llmserve.engines.batching.compute.cuda.paged_prefill import paged_prefill
 from llmserve.engines.batching.compute.cuda.splits import all_splits, num_splits
 from llmserve.engines.batching.compute.cuda.varlen import Varlen
-from llmserve.engines.batching.compute.kv_cache import KVCache, LayerShape
+from llmserve.engines.batching.compute.kv_cache import KVCache
 
 
 class Chip(NamedTuple):
@@ -37,7 +37,9 @@ class _Kind(NamedTuple):
     query_heads: int
     kv_heads: int
     head_dim: int
+    value_dim: int
     has_window: bool
+    has_chunk: bool
     has_softcap: bool
     has_sinks: bool
 
@@ -76,10 +78,10 @@ class CudaAttention:
         if self._seen is not None:
             self._seen.setdefault(_kind(query, where), (where, query[:1]))
         varlen = self._varlen
-        if varlen is not None and not varlen.takes(query, variant):
+        if varlen is not None and (_has_chunks(batch, variant) or not varlen.takes(query, where)):
             varlen = None
         self.used_varlen = self.used_varlen or varlen is not None
-        if varlen is not None and self._is_paged:
+        if varlen is not None and self._is_paged and where.is_even:
             return varlen.paged(_all_rows(batch, query), where, batch.max_context)
         parts = []
         if batch.num_decode:
@@ -138,13 +140,19 @@ class _Prefill:
             max_query=self.batch.max_query,
         )
         num_context = self.batch.prefill_context
-        shape = LayerShape(layer.kv_heads, layer.keys.shape[3])
-        is_copied = num_context is not None and fits(num_context, shape, layer.keys.dtype)
+        is_copied = num_context is not None and fits(num_context, layer.shape, layer.keys.dtype)
         if varlen is None or num_context is None or not is_copied:
             return paged_prefill(rows, layer, capability)
         if self._gather is None:
             self._gather = Gather.of(rows, num_context, layer.keys.shape[2])
         return varlen.gathered(rows, layer, self._gather, self.batch.max_context)
+
+
+def _has_chunks(batch: Batch, variant: Variant) -> bool:
+    """Whether a context may have more than one chunk. In a graph with prompts, the longest one is
+    not known."""
+    is_known = batch.prefill_context is not None
+    return variant.chunk is not None and not (is_known and batch.max_context <= variant.chunk)
 
 
 def _kind(query: torch.Tensor, layer: CachedLayer) -> _Kind:
@@ -153,7 +161,9 @@ def _kind(query: torch.Tensor, layer: CachedLayer) -> _Kind:
         query.shape[1],
         layer.kv_heads,
         query.shape[2],
+        layer.values.shape[3],
         variant.window is not None,
+        variant.chunk is not None,
         variant.softcap is not None,
         variant.sinks is not None,
     )

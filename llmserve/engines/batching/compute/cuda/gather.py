@@ -42,18 +42,25 @@ class Gather:
         return cls(starts, blocks, position % block_size)
 
     def keys_and_values(self, layer: CachedLayer) -> tuple[torch.Tensor, torch.Tensor]:
-        """Of one layer, (num_context, kv_heads, head_dim) each."""
+        """Of one layer, (num_context, kv_heads, head_dim) each; where they differ in width, the
+        narrower ones are padded with zeros."""
+        widest = layer.shape.widest
         return (
-            layer.keys[self.blocks, :, self.offsets],
-            layer.values[self.blocks, :, self.offsets],
+            _padded(layer.keys[self.blocks, :, self.offsets], widest),
+            _padded(layer.values[self.blocks, :, self.offsets], widest),
         )
 
 
 def fits(num_context: int, shape: LayerShape, dtype: torch.dtype) -> bool:
     """Whether a layer's keys and values of so many tokens may be copied."""
-    return num_context * shape.bytes_per_token(dtype) <= MAX_GATHERED_BYTES
+    return num_context <= most_gathered(shape, dtype)
 
 
 def most_gathered(shape: LayerShape, dtype: torch.dtype) -> int:
     """The most tokens for which `fits` is true."""
-    return MAX_GATHERED_BYTES // shape.bytes_per_token(dtype)
+    return MAX_GATHERED_BYTES // (2 * shape.kv_heads * shape.widest * dtype.itemsize)
+
+
+def _padded(cells: torch.Tensor, width: int) -> torch.Tensor:
+    missing = width - cells.shape[-1]
+    return torch.nn.functional.pad(cells, (0, missing)) if missing else cells

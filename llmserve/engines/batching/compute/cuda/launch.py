@@ -10,6 +10,7 @@ import torch
 from llmserve.engines.batching.compute.attention import Variant
 from llmserve.engines.batching.compute.cuda.paged_kernel import LOG2_E, padded
 from llmserve.engines.batching.compute.cuda.tiling import Tiling
+from llmserve.engines.batching.compute.kv_cache import LayerShape
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +39,8 @@ class Rows:
 
 @dataclass(frozen=True, slots=True)
 class CachedLayer:
-    """One layer's cache, (num_blocks, kv_heads, block_size, head_dim), and how it attends."""
+    """One layer's cache, (num_blocks, kv_heads, block_size, head_dim), and how it attends. Values
+    may be of another width than keys."""
 
     keys: torch.Tensor
     values: torch.Tensor
@@ -49,6 +51,20 @@ class CachedLayer:
         """How many heads the cache has."""
         return self.keys.shape[1]
 
+    @property
+    def is_even(self) -> bool:
+        """Whether keys and values have the same width."""
+        return self.keys.shape[3] == self.values.shape[3]
+
+    @property
+    def shape(self) -> LayerShape:
+        """What the layer stores for each token."""
+        return LayerShape(self.kv_heads, self.keys.shape[3], self.values.shape[3])
+
+    def result_for(self, query: torch.Tensor) -> torch.Tensor:
+        """Memory for the result of a query, (num_tokens, query_heads, value_dim)."""
+        return query.new_empty((*query.shape[:2], self.values.shape[3]))
+
     def group(self, query: torch.Tensor) -> int:
         """How many query heads read the same KV head."""
         return query.shape[1] // self.kv_heads
@@ -56,7 +72,7 @@ class CachedLayer:
 
 def kernel_arguments(rows: Rows, layer: CachedLayer, tiling: Tiling) -> dict[str, Any]:
     """The arguments that decode and prefill have in common."""
-    variant, head_dim = layer.variant, layer.keys.shape[3]
+    variant, head_dim, value_dim = layer.variant, layer.keys.shape[3], layer.values.shape[3]
     softcap = variant.softcap
     return {
         "query": rows.query,
@@ -71,6 +87,7 @@ def kernel_arguments(rows: Rows, layer: CachedLayer, tiling: Tiling) -> dict[str
         "scale": variant.scale * LOG2_E.value * (1.0 if softcap is None else 2.0 / softcap),
         "softcap": 1.0 if softcap is None else softcap * LOG2_E.value,
         "window": 0 if variant.window is None else variant.window,
+        "chunk": 0 if variant.chunk is None else variant.chunk,
         "query_token_stride": rows.query.stride(0),
         "query_head_stride": rows.query.stride(1),
         "table_stride": rows.block_tables.stride(0),
@@ -78,10 +95,13 @@ def kernel_arguments(rows: Rows, layer: CachedLayer, tiling: Tiling) -> dict[str
         "GROUP": layer.group(rows.query),
         "HEAD_DIM": head_dim,
         "PADDED_DIM": padded(head_dim),
+        "VALUE_DIM": value_dim,
+        "PADDED_VALUE": padded(value_dim),
         "BLOCK_SIZE": layer.keys.shape[2],
         "ROWS": tiling.rows,
         "TILE": tiling.tokens,
         "HAS_WINDOW": variant.window is not None,
+        "HAS_CHUNK": variant.chunk is not None,
         "HAS_SOFTCAP": softcap is not None,
         "HAS_SINKS": variant.sinks is not None,
         "num_warps": tiling.warps,

@@ -11,8 +11,8 @@ from llmserve.engines.batching.compute.native.kernels import LANES, AttentionCal
 
 
 class NativeAttention:
-    """An `Attention` over a bfloat16 cache on the CPU. Layers with capped scores or sinks are left
-    to `otherwise`. One thread calls it at a time."""
+    """An `Attention` over a bfloat16 cache on the CPU. Layers with capped scores, sinks, chunks, or
+    keys and values of different widths are left to `otherwise`. One thread calls it at a time."""
 
     def __init__(self, kernels: Kernels, otherwise: Attention) -> None:
         self._kernels = kernels
@@ -30,7 +30,7 @@ class NativeAttention:
             MemoryError: nothing was computed.
         """
         keys, values = cache.keys[layer], cache.values[layer]
-        if not _suits(query, keys, variant):
+        if not _suits(query, keys, values, variant):
             return self._otherwise.attend(cache, layer, batch, query, variant)
         num_blocks, kv_heads, block_size, head_dim = keys.shape
         queries = query.contiguous()
@@ -60,10 +60,13 @@ class NativeAttention:
         return out
 
 
-def _suits(query: torch.Tensor, keys: torch.Tensor, variant: Variant) -> bool:
+def _suits(query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, variant: Variant) -> bool:
+    is_plain = variant.softcap is None and variant.sinks is None and variant.chunk is None
     # Maxima are taken before scores are scaled.
-    is_plain = variant.softcap is None and variant.sinks is None and variant.scale > 0.0
+    is_plain = is_plain and variant.scale > 0.0
     has_dtype = query.dtype == keys.dtype == torch.bfloat16
     has_place = query.device.type == keys.device.type == "cpu" and keys.is_contiguous()
-    has_shape = query.shape[-1] == keys.shape[-1] and keys.shape[-1] % LANES == 0
+    has_shape = (
+        query.shape[-1] == keys.shape[-1] == values.shape[-1] and keys.shape[-1] % LANES == 0
+    )
     return is_plain and has_dtype and has_place and has_shape
