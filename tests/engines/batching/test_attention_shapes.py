@@ -153,9 +153,9 @@ def test_shapes_are_the_layers_own(loaded: LoadedModel, layers: tuple[LayerShape
         shared = tuple(LayerShape(2, w, shared_with=n) for w, n in ((16, 1), (16, 1), (wide, 2)))
         assert layers == own + shared
     elif hasattr(config, "kv_lora_rank"):
-        assert {(layer.kv_heads, layer.head_dim, layer.value_width) for layer in layers} == {
-            (4, config.qk_nope_head_dim + 8, config.v_head_dim)
-        }
+        wide, value_dim = config.qk_nope_head_dim + 8, config.v_head_dim
+        expanded = LayerShape(4, wide, None if wide == value_dim else value_dim)
+        assert set(layers) == {LayerShape(1, 64 + 8, 64, expanded=expanded)}
     assert all(layer.shared_with is None for layer in layers[:3])
 
 

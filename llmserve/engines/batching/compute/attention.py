@@ -3,13 +3,14 @@ which every other is tested."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
 import torch
 
 from llmserve.engines.batching.compute.batch import Batch
 from llmserve.engines.batching.compute.kv_cache import KVCache
+from llmserve.engines.batching.compute.latent import Latent
 
 MAX_SCORES: Final = 2**26
 """Scores that are computed at once, 256 MiB: all of a long prompt's would take more memory than the
@@ -27,6 +28,7 @@ class Variant:
             from its beginning; `None` for all.
         softcap: scores become softcap × tanh(score / softcap).
         sinks: (query_heads,) logits that take part in the softmax but have no value.
+        latent: what makes keys and values of what is stored, if that is latents.
     """
 
     scale: float
@@ -34,6 +36,7 @@ class Variant:
     chunk: int | None = None
     softcap: float | None = None
     sinks: torch.Tensor | None = None
+    latent: Latent | None = None
 
 
 class Attention(Protocol):
@@ -51,21 +54,40 @@ class Attention(Protocol):
 
 
 class TorchAttention:
-    """Row after row in float32, or in float64 if the model is; slow and plain."""
+    """Row after row in float32, or in float64 if the model is; slow and plain. Latents are made
+    keys and values of."""
 
     def attend(
         self, cache: KVCache, layer: int, batch: Batch, query: torch.Tensor, variant: Variant
     ) -> torch.Tensor:
         starts = batch.query_starts.tolist()
-        result = query.new_empty((*query.shape[:2], cache.values[layer].shape[-1]))
+        parts = []
         for row, context in enumerate(batch.context_lengths.tolist()):
             begin, end = starts[row], starts[row + 1]
             blocks = batch.block_tables[row, : -(-context // cache.block_size)].long()
             # (kv_heads, context, head_dim)
             keys = cache.keys[layer][blocks].transpose(0, 1).flatten(1, 2)[:, :context]
-            values = cache.values[layer][blocks].transpose(0, 1).flatten(1, 2)[:, :context]
-            result[begin:end] = attend_row(query[begin:end], keys, values, variant)
-        return result
+            if variant.latent is not None:
+                keys, values = variant.latent.expand(keys[0])
+            else:
+                values = cache.values[layer][blocks].transpose(0, 1).flatten(1, 2)[:, :context]
+            parts.append(attend_row(query[begin:end], keys, values, variant))
+        return torch.cat(parts)
+
+
+def absorbed(
+    attention: Attention,
+    cache: KVCache,
+    layer: int,
+    batch: Batch,
+    query: torch.Tensor,
+    variant: Variant,
+) -> torch.Tensor:
+    """Attention to latents as they are stored, as one KV head for all query heads."""
+    latent = variant.latent
+    assert latent is not None, "only latents are absorbed"
+    plain = replace(variant, latent=None)
+    return latent.project(attention.attend(cache, layer, batch, latent.absorb(query), plain))
 
 
 def attend_row(

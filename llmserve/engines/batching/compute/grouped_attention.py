@@ -10,7 +10,7 @@ from typing import Final
 
 import torch
 
-from llmserve.engines.batching.compute.attention import Variant, attend_row
+from llmserve.engines.batching.compute.attention import Variant, absorbed, attend_row
 from llmserve.engines.batching.compute.batch import Batch
 from llmserve.engines.batching.compute.kv_cache import KVCache
 
@@ -24,6 +24,8 @@ class GroupedAttention:
     def attend(
         self, cache: KVCache, layer: int, batch: Batch, query: torch.Tensor, variant: Variant
     ) -> torch.Tensor:
+        if variant.latent is not None:
+            return absorbed(self, cache, layer, batch, query, variant)
         count = batch.num_decode
         at_once = rows_at_once(cache, layer, batch.max_context)
         parts = [

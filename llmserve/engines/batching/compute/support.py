@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 import torch
@@ -14,6 +15,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from llmserve.engines.batching.compute.attention import attend_row
 from llmserve.engines.batching.compute.distances import distances
 from llmserve.engines.batching.compute.kv_cache import LayerShape
+from llmserve.engines.batching.compute.latent import LatentLayers
 from llmserve.engines.batching.compute.miniature import TOKENS, NoMiniature, miniature
 from llmserve.engines.batching.compute.paged_trial import agrees_on_paged_cache
 from llmserve.engines.batching.compute.selection import SelectAll, most_selected
@@ -128,7 +130,8 @@ def _agrees_in_miniature(model: Any, names: Sequence[str], length: int) -> bool:
 def _watched(model: Any, token_ids: torch.Tensor) -> tuple[tuple[LayerShape, ...], torch.Tensor]:
     """What each layer stores, and the logits (1, length, vocab) with its attention replaced."""
     config = model.config.get_text_config(decoder=True)
-    watcher, selection = _Watcher(), SelectAll(model)
+    selection, latents = SelectAll(model), LatentLayers(model)
+    watcher = _Watcher(latents)
     previous = config._attn_implementation
     try:
         model.set_attn_implementation(watcher.name)
@@ -145,6 +148,7 @@ def _watched(model: Any, token_ids: torch.Tensor) -> tuple[tuple[LayerShape, ...
         model.set_attn_implementation(previous)
         watcher.close()
         selection.close()
+        latents.close()
     layers = int(config.num_hidden_layers)
     if sorted(watcher.shapes) != list(range(layers)):
         raise Unsupported(
@@ -160,7 +164,8 @@ def _untakeable(error: Exception) -> Unsupported:
 class _Watcher:
     """Attends in plain torch and records every layer's shape."""
 
-    def __init__(self) -> None:
+    def __init__(self, latents: LatentLayers) -> None:
+        self._latents = latents
         self.name = f"llmserve-probe-{next(_numbers)}"
         self.shapes: dict[int, LayerShape] = {}
         self._seen: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
@@ -187,16 +192,24 @@ class _Watcher:
             raise Unsupported("its keys and values differ in number")
         if query.shape[1] % key.shape[1]:
             raise Unsupported("its heads do not fall into equal groups")
-        self.shapes[layer] = LayerShape(
-            kv_heads=key.shape[1],
-            head_dim=key.shape[3],
-            value_dim=None if key.shape[3] == value.shape[3] else value.shape[3],
-            shared_with=self._owner(key, value),
-        )
+        self.shapes[layer] = self._shape(module, key, value)
         self._seen[layer] = key, value
         variant = variant_of(module, query.shape[-1], scaling, kwargs)
         result = attend_row(query[0].transpose(0, 1), key[0], value[0], variant)
         return result[None].contiguous(), None
+
+    def _shape(self, module: Any, key: torch.Tensor, value: torch.Tensor) -> LayerShape:
+        owner = self._owner(key, value)
+        if owner is not None:
+            return replace(self.shapes[owner], shared_with=owner)
+        width, value_width = key.shape[3], value.shape[3]
+        shape = LayerShape(key.shape[1], width, None if width == value_width else value_width)
+        tokens = self._latents.tokens.get(module.layer_idx)
+        widths = None if tokens is None else tokens.watched(module.kv_b_proj, key, value)
+        if widths is None:
+            return shape
+        rank, rotated = widths
+        return LayerShape(1, rank + rotated, rank, expanded=shape)
 
     def _owner(self, key: torch.Tensor, value: torch.Tensor) -> int | None:
         """The layer that made these keys and values, if an earlier one attended to them."""

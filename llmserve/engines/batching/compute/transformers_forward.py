@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import threading
+from dataclasses import replace
 from typing import Any, Final
 
 import torch
@@ -18,7 +19,8 @@ from llmserve.engines.adapters.segment import Segment
 from llmserve.engines.batching.compute.attention import Attention, Variant
 from llmserve.engines.batching.compute.batch import Batch
 from llmserve.engines.batching.compute.counted_tokens import CountedTokens, counts_tokens
-from llmserve.engines.batching.compute.kv_cache import KVCache
+from llmserve.engines.batching.compute.kv_cache import KVCache, LayerShape
+from llmserve.engines.batching.compute.latent import Latent, LatentLayers
 from llmserve.engines.batching.compute.selection import SelectAll
 
 PADDING_WARNING: Final = "warn_if_padding_and_no_attention_mask"
@@ -38,6 +40,8 @@ class TransformersForward:
         self._previous = model.config.get_text_config(decoder=True)._attn_implementation
         self._counts_tokens = counts_tokens(model.config)
         self._selection = SelectAll(model)
+        self._latent_layers = LatentLayers(model)
+        self._latents: dict[int, Latent] = {}
         self._name = _take_name()
         AttentionInterface.register(self._name, self._attend)
         model.set_attn_implementation(self._name)
@@ -71,6 +75,7 @@ class TransformersForward:
             return
         self._is_closed = True
         self._selection.close()
+        self._latent_layers.close()
         for module in self._warners:
             delattr(module, PADDING_WARNING)
         self._model.set_attn_implementation(self._previous)
@@ -95,12 +100,25 @@ class TransformersForward:
         assert self._step is not None, "attention outside a step"
         batch, cache = self._step
         layer = module.layer_idx
-        if layer in cache.stored:
-            cache.write(layer, batch.slots, key[0].transpose(0, 1), value[0].transpose(0, 1))
+        shape = cache.layers[layer]
         variant = variant_of(module, query.shape[-1], scaling, kwargs)
+        if shape.expanded is not None:
+            variant = replace(variant, latent=self._latent(module, shape, value))
+        if shape.shared_with is None:
+            keys, values = key[0].transpose(0, 1), value[0].transpose(0, 1)
+            if shape.expanded is not None:
+                keys = values = self._latent_layers.tokens[layer].take()
+            cache.write(layer, batch.slots, keys, values)
         result = self._attention.attend(cache, layer, batch, query[0].transpose(0, 1), variant)
         # Some models view it in another shape.
         return result[None].contiguous(), None
+
+    def _latent(self, module: Any, shape: LayerShape, value: torch.Tensor) -> Latent:
+        """The matrices of the layer, or of the one that it shares keys and values with."""
+        layer = module.layer_idx if shape.shared_with is None else shape.shared_with
+        if layer not in self._latents:
+            self._latents[layer] = Latent.of(module.kv_b_proj, shape.value_width, value)
+        return self._latents[layer]
 
 
 def _take_name() -> str:
@@ -120,7 +138,7 @@ def variant_of(
 ) -> Variant:
     """How a layer attends, from its config and the arguments that transformers passes to an
     attention function. Only masks, of which there are none here, have chunks."""
-    config = getattr(module, "config", None)
+    config: Any = getattr(module, "config", None)
     chunk = getattr(config, "attention_chunk_size", None)
     if chunk is not None and config.layer_types[module.layer_idx] != "chunked_attention":
         chunk = None
