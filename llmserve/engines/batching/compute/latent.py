@@ -17,6 +17,7 @@ from typing import Any, Self
 
 import torch
 
+from llmserve.engines.batching.compute.kv_cache import LayerShape
 from llmserve.engines.weights.agreement import agree
 
 
@@ -48,6 +49,16 @@ class Latent:
     def rank(self) -> int:
         """Numbers of a latent."""
         return self.values.shape[1]
+
+    @property
+    def value_dim(self) -> int:
+        """Numbers of a value."""
+        return self.values.shape[2]
+
+    def expanded_from(self, width: int) -> LayerShape:
+        """The keys and values that are made of so many numbers."""
+        heads, unrotated, _ = self.keys.shape
+        return LayerShape(heads, unrotated + width - self.rank, self.value_dim)
 
     def absorb(self, query: torch.Tensor) -> torch.Tensor:
         """(num_tokens, heads, unrotated + rotated) to (num_tokens, heads, rank + rotated)."""

@@ -43,12 +43,15 @@ class Gather:
 
     def keys_and_values(self, layer: CachedLayer) -> tuple[torch.Tensor, torch.Tensor]:
         """Of one layer, (num_context, kv_heads, head_dim) each; where they differ in width, the
-        narrower ones are padded with zeros."""
-        widest = layer.shape.widest
-        return (
-            _padded(layer.keys[self.blocks, :, self.offsets], widest),
-            _padded(layer.values[self.blocks, :, self.offsets], widest),
-        )
+        narrower ones are padded with zeros. Latents are expanded."""
+        keys = layer.keys[self.blocks, :, self.offsets]
+        latent = layer.variant.latent
+        if latent is None:
+            values = layer.values[self.blocks, :, self.offsets]
+        else:
+            keys, values = (each.transpose(0, 1) for each in latent.expand(keys[:, 0]))
+        widest = max(keys.shape[-1], values.shape[-1])
+        return _padded(keys, widest), _padded(values, widest)
 
 
 def fits(num_context: int, shape: LayerShape, dtype: torch.dtype) -> bool:
@@ -58,6 +61,7 @@ def fits(num_context: int, shape: LayerShape, dtype: torch.dtype) -> bool:
 
 def most_gathered(shape: LayerShape, dtype: torch.dtype) -> int:
     """The most tokens for which `fits` is true."""
+    shape = shape.expanded or shape
     return MAX_GATHERED_BYTES // (2 * shape.kv_heads * shape.widest * dtype.itemsize)
 
 

@@ -30,7 +30,10 @@ class CudaKVCache(KVCache):
         self, layer: int, slots: torch.Tensor, keys: torch.Tensor, values: torch.Tensor
     ) -> None:
         """See `KVCache.write`; negative slots are skipped."""
-        write_slots(self.keys[layer], self.values[layer], slots, keys, values)
+        has_values = self.layers[layer].expanded is None
+        write_slots(
+            self.keys[layer], self.values[layer], slots, keys, values if has_values else None
+        )
 
 
 def write_slots(
@@ -38,15 +41,17 @@ def write_slots(
     cached_values: torch.Tensor,  # values, here and below, may be of another width
     slots: torch.Tensor,  # (num_tokens,)
     keys: torch.Tensor,  # (num_tokens, kv_heads, head_dim)
-    values: torch.Tensor,
+    values: torch.Tensor | None,
 ) -> None:
-    """Keys and values may be strided views. Never waits for the device."""
+    """Keys and values may be strided views; without values only keys are stored. Never waits for
+    the device."""
     num_tokens, kv_heads, head_dim = keys.shape
-    value_dim = values.shape[2]
+    value_dim = 0 if values is None else values.shape[2]
     if num_tokens == 0:
         return
     unit = math.gcd(head_dim, value_dim, MOST_UNIT)
-    keys, values = _in_units(keys, unit), _in_units(values, unit)
+    keys = _in_units(keys, unit)
+    values = keys if values is None else _in_units(values, unit)
     most = kv_heads * max(head_dim, value_dim)
     width = min(1024, triton.next_power_of_2(most))
     _write_kernel[(num_tokens, triton.cdiv(most, width))](
@@ -112,12 +117,15 @@ def _write_kernel(
         mask=is_number,
     )
     tl.store(cached_keys + place, new_keys.to(cached_keys.dtype.element_ty), mask=is_number)
-    head = numbers // VALUE_DIM
-    dims = numbers % VALUE_DIM
-    is_number = numbers < KV_HEADS * VALUE_DIM
-    place = ((first + head) * BLOCK_SIZE + slot % BLOCK_SIZE) * VALUE_DIM + dims
-    new_values = tl.load(
-        values + token * (value_token_stride * UNIT) + head * (value_head_stride * UNIT) + dims,
-        mask=is_number,
-    )
-    tl.store(cached_values + place, new_values.to(cached_values.dtype.element_ty), mask=is_number)
+    if VALUE_DIM > 0:
+        head = numbers // VALUE_DIM
+        dims = numbers % VALUE_DIM
+        is_number = numbers < KV_HEADS * VALUE_DIM
+        place = ((first + head) * BLOCK_SIZE + slot % BLOCK_SIZE) * VALUE_DIM + dims
+        new_values = tl.load(
+            values + token * (value_token_stride * UNIT) + head * (value_head_stride * UNIT) + dims,
+            mask=is_number,
+        )
+        tl.store(
+            cached_values + place, new_values.to(cached_values.dtype.element_ty), mask=is_number
+        )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -40,11 +40,12 @@ class Rows:
 @dataclass(frozen=True, slots=True)
 class CachedLayer:
     """One layer's cache, (num_blocks, kv_heads, block_size, head_dim), and how it attends. Values
-    may be of another width than keys."""
+    may be of another width than keys; those of latents are the beginning of their keys."""
 
     keys: torch.Tensor
     values: torch.Tensor
     variant: Variant
+    has_latents: bool = False
 
     @property
     def kv_heads(self) -> int:
@@ -57,9 +58,29 @@ class CachedLayer:
         return self.keys.shape[3] == self.values.shape[3]
 
     @property
-    def shape(self) -> LayerShape:
-        """What the layer stores for each token."""
+    def widest(self) -> int:
+        """Numbers of a key or a value, whichever has more."""
+        return max(self.keys.shape[3], self.values.shape[3])
+
+    @property
+    def expanded(self) -> LayerShape:
+        """Its keys and values, which are made of the latents if it stores those."""
+        latent = self.variant.latent
+        if latent is not None:
+            return latent.expanded_from(self.keys.shape[3])
         return LayerShape(self.kv_heads, self.keys.shape[3], self.values.shape[3])
+
+    def stored(self, query: torch.Tensor) -> tuple[torch.Tensor, CachedLayer]:
+        """A query and the layer as kernels read it: of latents, one KV head for all queries."""
+        latent = self.variant.latent
+        if latent is None:
+            return query, self
+        return latent.absorb(query), replace(self, variant=replace(self.variant, latent=None))
+
+    def project(self, result: torch.Tensor) -> torch.Tensor:
+        """What kernels made of `stored`, as the model wants it."""
+        latent = self.variant.latent
+        return result if latent is None else latent.project(result)
 
     def result_for(self, query: torch.Tensor) -> torch.Tensor:
         """Memory for the result of a query, (num_tokens, query_heads, value_dim)."""
@@ -73,6 +94,8 @@ class CachedLayer:
 def kernel_arguments(rows: Rows, layer: CachedLayer, tiling: Tiling) -> dict[str, Any]:
     """The arguments that decode and prefill have in common."""
     variant, head_dim, value_dim = layer.variant, layer.keys.shape[3], layer.values.shape[3]
+    # Latents: what is rotated comes last, and the rest is as wide as a value.
+    tail = head_dim - value_dim if layer.has_latents else 0
     softcap = variant.softcap
     return {
         "query": rows.query,
@@ -94,8 +117,11 @@ def kernel_arguments(rows: Rows, layer: CachedLayer, tiling: Tiling) -> dict[str
         "KV_HEADS": layer.kv_heads,
         "GROUP": layer.group(rows.query),
         "HEAD_DIM": head_dim,
-        "PADDED_DIM": padded(head_dim),
+        "PADDED_DIM": padded(head_dim - tail),
+        "TAIL_DIM": tail,
+        "PADDED_TAIL": padded(tail) if tail else 0,
         "VALUE_DIM": value_dim,
+        "VALUE_STRIDE": layer.values.stride(2),
         "PADDED_VALUE": padded(value_dim),
         "BLOCK_SIZE": layer.keys.shape[2],
         "ROWS": tiling.rows,

@@ -28,8 +28,8 @@ def paged_decode(rows: Rows, layer: CachedLayer, capability: int, *, splits: int
     mixed = _empty(result, (*parts, padded(value_dim))) if is_split else result
     peak = _empty(result, parts) if is_split else result
     total = _empty(result, parts) if is_split else result
-    group, widest = layer.group(rows.query), layer.shape.widest
-    tiling = decode_tiling(capability, group, widest, layer.keys.dtype)
+    group = layer.group(rows.query)
+    tiling = decode_tiling(capability, group, layer.widest, layer.keys.dtype)
     arguments = kernel_arguments(rows, layer, tiling)
     paged_kernel[(splits, layer.kv_heads, num_rows)](
         result=result,

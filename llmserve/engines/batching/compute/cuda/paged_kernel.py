@@ -56,7 +56,10 @@ def paged_kernel(
     GROUP: tl.constexpr,  # noqa: N803
     HEAD_DIM: tl.constexpr,  # noqa: N803
     PADDED_DIM: tl.constexpr,  # noqa: N803
+    TAIL_DIM: tl.constexpr,  # noqa: N803
+    PADDED_TAIL: tl.constexpr,  # noqa: N803
     VALUE_DIM: tl.constexpr,  # noqa: N803
+    VALUE_STRIDE: tl.constexpr,  # noqa: N803
     PADDED_VALUE: tl.constexpr,  # noqa: N803
     BLOCK_SIZE: tl.constexpr,  # noqa: N803
     ROWS: tl.constexpr,  # noqa: N803
@@ -85,7 +88,7 @@ def paged_kernel(
     head = kv_head * GROUP + folded % GROUP
     position = context - length + token
     dims = tl.arange(0, PADDED_DIM)
-    is_dim = dims < HEAD_DIM
+    is_dim = dims < HEAD_DIM - TAIL_DIM
     value_dims = tl.arange(0, PADDED_VALUE)
     is_value = value_dims < VALUE_DIM
     places = (begin + token).to(tl.int64) * query_token_stride + head * query_head_stride
@@ -95,6 +98,15 @@ def paged_kernel(
         other=0.0,
     )
     asked = asked.to(keys.dtype.element_ty)
+    if TAIL_DIM > 0:
+        tail_dims = HEAD_DIM - TAIL_DIM + tl.arange(0, PADDED_TAIL)
+        is_tail = tail_dims < HEAD_DIM
+        asked_tail = tl.load(
+            query + places[:, None] + tail_dims[None, :],
+            mask=is_query[:, None] & is_tail[None, :],
+            other=0.0,
+        )
+        asked_tail = asked_tail.to(keys.dtype.element_ty)
 
     # The context's tokens that any query of this tile sees.
     last_token = tl.minimum((first_folded + ROWS - 1) // GROUP, length - 1)
@@ -129,7 +141,15 @@ def paged_kernel(
             other=0.0,
         )
         # IEEE: float32 models keep their precision; it changes nothing for 16-bit types.
-        scores = tl.dot(asked, tile_keys, input_precision="ieee") * scale
+        scores = tl.dot(asked, tile_keys, input_precision="ieee")
+        if TAIL_DIM > 0:
+            tile_tail = tl.load(
+                keys + cells[None, :] * HEAD_DIM + tail_dims[:, None],
+                mask=is_inside[None, :] & is_tail[:, None],
+                other=0.0,
+            )
+            scores = tl.dot(asked_tail, tile_tail, scores, input_precision="ieee")
+        scores = scores * scale
         if HAS_SOFTCAP:
             # tanh; an overflow of exp2 gives 1, as it should
             scores = softcap * (1.0 - 2.0 / (1.0 + tl.exp2(scores)))
@@ -145,7 +165,7 @@ def paged_kernel(
         weights = tl.exp2(scores - base[:, None])
         decay = tl.exp2(peak - base)
         tile_values = tl.load(
-            values + cells[:, None] * VALUE_DIM + value_dims[None, :],
+            values + cells[:, None] * VALUE_STRIDE + value_dims[None, :],
             mask=is_inside[:, None] & is_value[None, :],
             other=0.0,
         )

@@ -45,7 +45,7 @@ class Varlen:
 
     def takes(self, query: torch.Tensor, layer: CachedLayer) -> bool:
         """Whether it can compute this, in contexts of a single chunk if the layer has chunks."""
-        head_dim, variant = layer.shape.widest, layer.variant
+        head_dim, variant = layer.expanded.widest, layer.variant
         return (
             query.dtype in (torch.bfloat16, torch.float16)
             and head_dim % 8 == 0
@@ -62,7 +62,8 @@ class Varlen:
         query = torch.nn.functional.pad(rows.query, (0, keys.shape[-1] - rows.query.shape[-1]))
         rows = replace(rows, query=query)
         result = self._call(rows, layer, keys, values, gather.starts, max_context)
-        return result[..., : layer.values.shape[3]]
+        latent = layer.variant.latent
+        return result[..., : layer.values.shape[3] if latent is None else latent.value_dim]
 
     def paged(self, rows: Rows, layer: CachedLayer, max_context: int) -> torch.Tensor:
         """Rows of any length through the block table; needs version 3 or 4."""
