@@ -116,6 +116,7 @@ def paged_kernel(
         earliest = context - length + first_folded // GROUP - window + 1
         low = tl.maximum(earliest, 0) // TILE * TILE
     if HAS_CHUNK:
+        opening = position // chunk * chunk  # of each query's chunk
         earliest = (context - length + first_folded // GROUP) // chunk * chunk
         low = tl.maximum(low, earliest // TILE * TILE)
     if SPLITS > 1:
@@ -157,7 +158,7 @@ def paged_kernel(
         if HAS_WINDOW:
             is_seen = is_seen & (tokens[None, :] > position[:, None] - window)
         if HAS_CHUNK:
-            is_seen = is_seen & (tokens[None, :] >= position[:, None] // chunk * chunk)
+            is_seen = is_seen & (tokens[None, :] >= opening[:, None])
         scores = tl.where(is_seen, scores, float("-inf"))
         new_peak = tl.maximum(peak, tl.max(scores, 1))
         # For a row that has seen nothing yet, -inf minus -inf would be NaN.

@@ -13,7 +13,7 @@ from llmserve.engines.batching.compute.cuda.tiling import prefill_tiling
 def paged_prefill(rows: Rows, layer: CachedLayer, capability: int) -> torch.Tensor:
     """Causal attention of rows of any length; the result is as wide as the values."""
     result = layer.result_for(rows.query)
-    tiling = prefill_tiling(capability, layer.widest, layer.keys.dtype)
+    tiling = prefill_tiling(capability, layer.widest, result.shape[2], layer.keys.dtype)
     parts = -(-rows.max_query * layer.group(rows.query) // tiling.rows)
     paged_kernel[(parts, layer.kv_heads, rows.num_rows)](
         result=result,
