@@ -37,8 +37,10 @@ class GroupedAttention:
         for row in range(count, len(contexts)):
             context = contexts[row]
             blocks = batch.block_tables[row, : -(-context // cache.block_size)].long()
-            keys = cache.keys[layer][blocks].transpose(0, 1).flatten(1, 2)[:, :context]
-            values = cache.values[layer][blocks].transpose(0, 1).flatten(1, 2)[:, :context]
+            keys, values = (
+                cells.transpose(0, 1).flatten(1, 2)[:, :context]
+                for cells in _gathered(cache, layer, blocks)
+            )
             parts.append(attend_row(query[starts[row] : starts[row + 1]], keys, values, variant))
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
@@ -47,6 +49,15 @@ def rows_at_once(cache: KVCache, layer: int, max_context: int) -> int:
     """How many decode rows, of up to so many tokens each, are computed together."""
     token_bytes = sum(cells[layer][0, :, 0].nbytes for cells in (cache.keys, cache.values))
     return max(1, MAX_GATHERED_BYTES // max(1, token_bytes * max_context))
+
+
+def _gathered(
+    cache: KVCache, layer: int, blocks: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    keys, values = cache.keys[layer][blocks], cache.values[layer]
+    if cache.layers[layer].expanded is not None:  # they are copied already
+        return keys, keys[..., : values.shape[-1]]
+    return keys, values[blocks]
 
 
 def _decode(
@@ -58,8 +69,9 @@ def _decode(
     lengths = batch.context_lengths[own, None].long()
     blocks = batch.block_tables[own, : -(-int(lengths.max()) // cache.block_size)].long()
     # (num_rows, kv_heads, context, width), padded to the longest context of these rows
-    keys = cache.keys[layer][blocks].transpose(1, 2).flatten(2, 3)
-    values = cache.values[layer][blocks].transpose(1, 2).flatten(2, 3)
+    keys, values = (
+        cells.transpose(1, 2).flatten(2, 3) for cells in _gathered(cache, layer, blocks)
+    )
     kv_heads, context = keys.shape[1], keys.shape[2]
     folded = query.view(rows, kv_heads, query_heads // kv_heads, head_dim)
     scores = (folded @ keys.transpose(2, 3)).float() * variant.scale

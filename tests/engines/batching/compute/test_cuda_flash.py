@@ -19,6 +19,7 @@ from llmserve.engines.batching.compute.cuda.gather import Gather, fits, most_gat
 from llmserve.engines.batching.compute.cuda.launch import CachedLayer, Rows
 from llmserve.engines.batching.compute.cuda.varlen import Varlen
 from llmserve.engines.batching.compute.kv_cache import LayerShape
+from llmserve.engines.batching.compute.latent import Latent
 
 ROWS = [(9, 1), (5, 5), (14, 6), (1, 1)]  # (context, new tokens)
 BLOCK_SIZE = 4
@@ -143,6 +144,34 @@ def test_flash_attention_is_asked_for_what_plain_torch_computes(
         actual = attention.gathered(rows, layer, gathered, batch.max_context)
     expected = TorchAttention().attend(cache, 0, batch, query, variant)
     torch.testing.assert_close(actual, expected)
+
+
+@pytest.mark.parametrize("value_dim", [8, 6, 12])
+def test_latents_are_expanded_for_it(value_dim: int) -> None:
+    heads, rank = 4, 16
+    expanded = LayerShape(heads, 5 + 3, value_dim)
+    shape = LayerShape(1, rank + 3, rank, expanded=expanded)
+    batch = paged_batch(ROWS, block_size=BLOCK_SIZE, num_blocks=NUM_BLOCKS)
+    cache = filled_cache(shape, num_blocks=NUM_BLOCKS, block_size=BLOCK_SIZE)
+    query = torch.randn(13, heads, 8)
+    latent = Latent(torch.randn(heads, 5, rank), torch.randn(heads, rank, value_dim))
+    variant = Variant(scale=0.1, latent=latent)
+    layer = CachedLayer(cache.keys[0], cache.values[0], variant, has_latents=True)
+    assert layer.expanded == expanded
+    rows = Rows(
+        query, batch.query_starts, batch.context_lengths, batch.block_tables, batch.max_query
+    )
+    gathered = Gather.of(rows, sum(context for context, _ in ROWS), BLOCK_SIZE)
+    actual = varlen().gathered(rows, layer, gathered, batch.max_context)
+    expected = TorchAttention().attend(cache, 0, batch, query, variant)
+    torch.testing.assert_close(actual, expected)
+
+
+def test_copies_are_bounded_by_what_latents_become() -> None:
+    expanded = LayerShape(16, 192, 128)
+    latents = LayerShape(1, 576, 512, expanded=expanded)
+    most = most_gathered(latents, torch.bfloat16)
+    assert most == most_gathered(expanded, torch.bfloat16) == gather.MAX_GATHERED_BYTES // 12288
 
 
 def test_long_contexts_are_not_gathered(monkeypatch: pytest.MonkeyPatch) -> None:
