@@ -112,8 +112,10 @@ class LatentTokens:
         latent = Latent.of(projection, rank, value)
         if latent.keys.shape[1] + rotated != key.shape[-1]:
             return None
-        pairs = zip((key[0], value[0]), latent.expand(stored), strict=True)
-        is_right = all(agree(*(each.float() for each in pair), key.dtype) for pair in pairs)
+        is_right = all(
+            agree(expected[0].float(), made.float(), key.dtype)
+            for expected, made in zip((key, value), latent.expand(stored), strict=True)
+        )
         return (rank, rotated) if is_right else None
 
 
