@@ -5,6 +5,7 @@ shared layers, chunks, selections, and families that view what attention gives i
 from __future__ import annotations
 
 import random
+import statistics
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -12,14 +13,25 @@ from typing import Any
 import pytest
 import torch
 from engines.batching.test_equality import BLOCK, Machine, computation_of, generated
+from native_models import (
+    batch,
+    bfloat16_error,
+    error,
+    kernels,
+    sequence,
+    tokens,
+    true_logits,
+)
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from llmserve.domain import SamplingFields
-from llmserve.engines.batching.compute.kv_cache import LayerShape
+from llmserve.engines.batching.compute.kv_cache import KVCache, LayerShape
 from llmserve.engines.batching.compute.model_computation import ModelComputation
+from llmserve.engines.batching.compute.on_cpu import _forward
 from llmserve.engines.batching.compute.support import Unsupported, layer_shapes
 from llmserve.engines.weights.loading import LoadedModel
 
+CPU = torch.device("cpu")
 CONTEXT = 128
 LENGTHS = (1, 3, 8, 17, 40, 70)
 
@@ -105,7 +117,7 @@ def tiny(family: str, max_context: int = CONTEXT) -> LoadedModel:
         pad_id=0,
         sampling=SamplingFields(),
         max_context=max_context,
-        device=torch.device("cpu"),
+        device=CPU,
         placement="cpu",
         dtype="float32",
         parameters=0,
@@ -157,6 +169,33 @@ def test_shapes_are_the_layers_own(loaded: LoadedModel, layers: tuple[LayerShape
         expanded = LayerShape(4, wide, None if wide == value_dim else value_dim)
         assert set(layers) == {LayerShape(1, 64 + 8, 64, expanded=expanded)}
     assert all(layer.shared_with is None for layer in layers[:3])
+
+
+@pytest.mark.parametrize(
+    "family",
+    ["deepseek_v2", "glm4_moe_lite", "youtu", "mimo_v2_flash", "gemma4_text", "llama4_text"],
+)
+@torch.inference_mode()
+def test_in_bfloat16_they_differ_no_more_than_transformers_own_code(family: str) -> None:
+    loaded = tiny(family)
+    loaded.model.bfloat16()
+    ids = tokens(loaded.model, 60)
+    expected = true_logits(loaded.model, ids)
+    allowed = bfloat16_error(loaded.model, ids, expected)
+    cache = KVCache(
+        layer_shapes(loaded), num_blocks=16, block_size=16, dtype=torch.bfloat16, device=CPU
+    )
+    forward, _, description, close = _forward(loaded.model, kernels())
+    try:
+        assert description.startswith("transformers' code, attention and")
+        row = sequence(ids, [9, 3, 11, 6])
+        logits = [forward(batch(cache, (row, 0, 45)), cache)]
+        logits += [forward(batch(cache, (row, i, i + 1)), cache) for i in range(45, 60)]
+    finally:
+        close()
+    errors = [error(*pair) for pair in zip(torch.cat(logits), expected[44:], strict=True)]
+    # Not of each: where two experts are nearly as good, rounding chooses another one.
+    assert statistics.median(errors) <= 1.2 * allowed
 
 
 @pytest.mark.parametrize("family", ["deepseek_v32", "glm_moe_dsa"])
