@@ -112,6 +112,26 @@ def test_a_dtype_of_half_the_size_needs_half(model: ModelSpec, tmp_path: Path) -
     assert short.cache == 4096 * 100
 
 
+@pytest.mark.parametrize(
+    ("config", "per_token"),
+    [
+        ({"head_dim": 24, "v_head_dim": 16, "num_key_value_heads": 2}, 4 * 2 * 40),
+        ({"kv_lora_rank": 64, "qk_rope_head_dim": 8, "v_head_dim": 16}, 4 * 72),
+        ({"head_dim": 16, "num_key_value_heads": 2, "num_kv_shared_layers": 3}, 2 * 2 * 16),
+    ],
+    ids=["widths", "latents", "shared"],
+)
+def test_a_cache_is_estimated_by_what_is_stored(
+    tmp_path: Path, config: dict[str, int], per_token: int
+) -> None:
+    config |= {"num_hidden_layers": 4, "num_attention_heads": 8, "hidden_size": 128}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    (tmp_path / "model.safetensors").write_bytes(b"1234")
+    size = footprint(ModelSpec("m", path=tmp_path, dtype="bfloat16", max_context=10), 1)
+    assert size is not None
+    assert size.cache == per_token * 2 * 10
+
+
 def test_a_folder_without_weights_or_config_has_no_footprint(tmp_path: Path) -> None:
     assert footprint(ModelSpec("none", path=tmp_path), 1) is None
     assert footprint(ModelSpec("far", hub_id="a/b"), 1) is None

@@ -14,6 +14,9 @@ from llmserve.engines.batching.compute.step_adapters import StepAdapters
 EXPERTS: Final = "experts"
 """In names of layers that see only those tokens of a step that are routed to them."""
 ROUTED: Final = "experts take no adapters in a batch; set engine to threaded"
+LATENT: Final = "kv_b_proj"
+"""A layer that makes keys and values of latents, which are cached in their place."""
+ABSORBED: Final = "what makes keys of latents takes no adapters in a batch; set engine to threaded"
 
 
 class LoopAdapters:
@@ -26,7 +29,7 @@ class LoopAdapters:
         between_steps: Callable[[Callable[[], None]], Awaitable[None]],
     ) -> None:
         self._layers = {
-            name: replace(shape, refusal=ROUTED) if EXPERTS in name.split(".") else shape
+            name: replace(shape, refusal=_refusal(name) or shape.refusal)
             for name, shape in linear_layers(model).items()
         }
         self._adapters = adapters
@@ -43,3 +46,10 @@ class LoopAdapters:
 
     async def detach(self, adapter_id: int) -> None:
         await self._between_steps(lambda: self._adapters.detach(adapter_id))
+
+
+def _refusal(name: str) -> str | None:
+    parts = name.split(".")
+    if EXPERTS in parts:
+        return ROUTED
+    return ABSORBED if parts[-1] == LATENT else None

@@ -58,9 +58,10 @@ def footprint(
 ) -> Footprint | None:
     """An estimate; `None` if the weights are not on this machine yet, or never will be.
 
-    The KV cache has the size that was asked for, or 2 (keys, values) × layers × KV heads ×
-    head size × bytes per number × tokens, with `CACHE_TOKENS` tokens for each request that runs at
-    once. On a GPU the batching engine takes more if it is free. A model that encodes has none.
+    The KV cache has the size that was asked for, or layers that store × (KV heads × sizes of a key
+    and a value, or the size of a latent) × bytes per number × tokens, with `CACHE_TOKENS` tokens
+    for each request that runs at once. On a GPU the batching engine takes more if it is free. A
+    model that encodes has none.
     """
     if spec.path is None:
         return None
@@ -100,7 +101,11 @@ def _cache_bytes_per_token(config: dict[str, Any], size: int) -> int:
     kv_heads = _number(config, "num_key_value_heads", default=heads)
     hidden = _number(config, "hidden_size", "n_embd", default=0)
     head_size = _number(config, "head_dim", default=hidden // heads)
-    return 2 * layers * kv_heads * head_size * size
+    layers -= _number(config, "num_kv_shared_layers", default=0)
+    if latent := _number(config, "kv_lora_rank", default=0):
+        return layers * (latent + _number(config, "qk_rope_head_dim", default=0)) * size
+    value_size = _number(config, "v_head_dim", default=head_size)
+    return layers * kv_heads * (head_size + value_size) * size
 
 
 def _config(folder: Path, checkpoint: Checkpoint) -> dict[str, Any]:

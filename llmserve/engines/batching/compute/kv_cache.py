@@ -1,6 +1,8 @@
 """The paged KV cache of one model.
 
-keys[layer]    (num_blocks, kv_heads, block_size, head_dim), contiguous; values[layer] alike
+keys[layer]    (num_blocks, kv_heads, block_size, head_dim), contiguous; values[layer] alike, but
+               of their own width. Layers that share keys and values have the same tensors; of
+               latents, values are a view of their keys.
 
 block 7   head 0   token 112 | 113 | ... | 127      a head of a block is contiguous, so that
           head 1   token 112 | 113 | ... | 127      attention reads it in one sweep
@@ -18,14 +20,38 @@ from llmserve.engines.batching.compute.huge_pages import empty
 
 @dataclass(frozen=True, slots=True)
 class LayerShape:
-    """What one layer stores for each token."""
+    """What one layer stores for each token.
+
+    Attributes:
+        head_dim: numbers of a key.
+        value_dim: numbers of a value; `None` for as many.
+        shared_with: an earlier layer whose keys and values this one reads; it stores none.
+        expanded: the keys and values that are made of what is stored, if that is latents. They are
+            stored once: a value is the beginning of its key.
+    """
 
     kv_heads: int
     head_dim: int
+    value_dim: int | None = None
+    shared_with: int | None = None
+    expanded: LayerShape | None = None
+
+    @property
+    def value_width(self) -> int:
+        """Numbers of a value."""
+        return self.head_dim if self.value_dim is None else self.value_dim
+
+    @property
+    def widest(self) -> int:
+        """Numbers of a key or a value, whichever has more."""
+        return max(self.head_dim, self.value_width)
 
     def bytes_per_token(self, dtype: torch.dtype) -> int:
         """Keys and values together."""
-        return 2 * self.kv_heads * self.head_dim * dtype.itemsize
+        if self.shared_with is not None:
+            return 0
+        width = self.head_dim + (self.value_width if self.expanded is None else 0)
+        return self.kv_heads * width * dtype.itemsize
 
 
 class KVCache:
@@ -42,9 +68,20 @@ class KVCache:
     ) -> None:
         self.num_blocks = num_blocks
         self.block_size = block_size
-        shapes = [(num_blocks, layer.kv_heads, block_size, layer.head_dim) for layer in layers]
-        self.keys = [empty(shape, dtype, device).zero_() for shape in shapes]
-        self.values = [empty(shape, dtype, device).zero_() for shape in shapes]
+        self.layers = tuple(layers)
+        self.keys: list[torch.Tensor] = []
+        self.values: list[torch.Tensor] = []
+        for layer in self.layers:
+            if layer.shared_with is not None:
+                self.keys.append(self.keys[layer.shared_with])
+                self.values.append(self.values[layer.shared_with])
+                continue
+            shape = (num_blocks, layer.kv_heads, block_size)
+            self.keys.append(empty((*shape, layer.head_dim), dtype, device).zero_())
+            if layer.expanded is not None:
+                self.values.append(self.keys[-1][..., : layer.value_width])
+                continue
+            self.values.append(empty((*shape, layer.value_width), dtype, device).zero_())
 
     @property
     def num_tokens(self) -> int:
@@ -54,13 +91,19 @@ class KVCache:
     @property
     def num_bytes(self) -> int:
         """Size of all keys and values."""
-        return sum(tensor.nbytes for tensor in (*self.keys, *self.values))
+        memory = {
+            tensor.data_ptr(): tensor.nbytes
+            for tensor in (*self.values, *self.keys)  # values may be a part of their keys
+        }
+        return sum(memory.values())
 
     def write(
         self, layer: int, slots: torch.Tensor, keys: torch.Tensor, values: torch.Tensor
     ) -> None:
-        """Store keys and values, (num_tokens, kv_heads, head_dim), in slots, (num_tokens,)."""
+        """Store keys and values, (num_tokens, kv_heads, head_dim or value_dim), in slots,
+        (num_tokens,), of a layer that shares no other's. Of latents only the keys are stored."""
         blocks = slots // self.block_size
         offsets = slots % self.block_size
         self.keys[layer][blocks, :, offsets] = keys
-        self.values[layer][blocks, :, offsets] = values
+        if self.layers[layer].expanded is None:
+            self.values[layer][blocks, :, offsets] = values

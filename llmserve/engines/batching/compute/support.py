@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 import torch
@@ -14,8 +15,10 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from llmserve.engines.batching.compute.attention import attend_row
 from llmserve.engines.batching.compute.distances import distances
 from llmserve.engines.batching.compute.kv_cache import LayerShape
+from llmserve.engines.batching.compute.latent import LatentLayers
 from llmserve.engines.batching.compute.miniature import TOKENS, NoMiniature, miniature
 from llmserve.engines.batching.compute.paged_trial import agrees_on_paged_cache
+from llmserve.engines.batching.compute.selection import SelectAll, most_selected
 from llmserve.engines.batching.compute.transformers_forward import variant_of
 from llmserve.engines.weights.agreement import agree, probe
 from llmserve.engines.weights.loading import LoadedModel
@@ -50,6 +53,12 @@ def layer_shapes(loaded: LoadedModel) -> tuple[LayerShape, ...]:
         raise Unsupported(f"its positions change in prompts over {switch:,} tokens")
     if getattr(model, "_is_stateful", False):
         raise Unsupported("it keeps a state that is no KV cache")
+    selected = most_selected(config)
+    if selected is not None and selected < loaded.max_context:
+        raise Unsupported(
+            f"it attends to a selection of {selected:,} tokens (index_topk), which the paged cache "
+            f"does not make; with max_context = {selected} it would be served"
+        )
     found = distances(config.get_text_config(decoder=True), loaded.max_context)
     near = [number + BEYOND for number in found.values() if number <= NEAR]
     token_ids = probe(model, min(max((PROBE_TOKENS, *near)), loaded.max_context))
@@ -122,12 +131,15 @@ def _agrees_in_miniature(model: Any, names: Sequence[str], length: int) -> bool:
 def _watched(model: Any, token_ids: torch.Tensor) -> tuple[tuple[LayerShape, ...], torch.Tensor]:
     """What each layer stores, and the logits (1, length, vocab) with its attention replaced."""
     config = model.config.get_text_config(decoder=True)
-    watcher = _Watcher()
+    selection, latents = SelectAll(model), LatentLayers(model)
+    watcher = _Watcher(latents)
     previous = config._attn_implementation
     try:
         model.set_attn_implementation(watcher.name)
         positions = torch.arange(token_ids.shape[1], device=token_ids.device)[None]
-        told = model(input_ids=token_ids, position_ids=positions, use_cache=False)
+        told = model(
+            input_ids=token_ids, position_ids=positions, use_cache=False, **selection.arguments
+        )
     except Unsupported:
         raise
     # As above.
@@ -136,6 +148,8 @@ def _watched(model: Any, token_ids: torch.Tensor) -> tuple[tuple[LayerShape, ...
     finally:
         model.set_attn_implementation(previous)
         watcher.close()
+        selection.close()
+        latents.close()
     layers = int(config.num_hidden_layers)
     if sorted(watcher.shapes) != list(range(layers)):
         raise Unsupported(
@@ -151,9 +165,11 @@ def _untakeable(error: Exception) -> Unsupported:
 class _Watcher:
     """Attends in plain torch and records every layer's shape."""
 
-    def __init__(self) -> None:
+    def __init__(self, latents: LatentLayers) -> None:
+        self._latents = latents
         self.name = f"llmserve-probe-{next(_numbers)}"
         self.shapes: dict[int, LayerShape] = {}
+        self._seen: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
         AttentionInterface.register(self.name, self._attend)
 
     def close(self) -> None:
@@ -165,18 +181,40 @@ class _Watcher:
         module: Any,
         query: torch.Tensor,  # (1, query_heads, length, head_dim)
         key: torch.Tensor,  # (1, kv_heads, length, head_dim)
-        value: torch.Tensor,
+        value: torch.Tensor,  # (1, kv_heads, length, value_dim)
         attention_mask: torch.Tensor | None,
         scaling: float | None = None,
         **kwargs: Any,
     ) -> tuple[torch.Tensor, None]:
         layer = getattr(module, "layer_idx", None)
         if layer is None or layer in self.shapes:
-            raise Unsupported("its layers share keys and values, or have no number")
-        if key.shape != value.shape:
-            raise Unsupported("its keys and values differ in shape")
+            raise Unsupported("some of its layers have the same number, or none")
+        if key.shape[:3] != value.shape[:3]:
+            raise Unsupported("its keys and values differ in number")
         if query.shape[1] % key.shape[1]:
             raise Unsupported("its heads do not fall into equal groups")
-        self.shapes[layer] = LayerShape(kv_heads=key.shape[1], head_dim=key.shape[3])
-        variant = variant_of(query.shape[-1], scaling, kwargs)
-        return attend_row(query[0].transpose(0, 1), key[0], value[0], variant)[None], None
+        self.shapes[layer] = self._shape(module, key, value)
+        self._seen[layer] = key, value
+        variant = variant_of(module, query.shape[-1], scaling, kwargs)
+        result = attend_row(query[0].transpose(0, 1), key[0], value[0], variant)
+        return result[None].contiguous(), None
+
+    def _shape(self, module: Any, key: torch.Tensor, value: torch.Tensor) -> LayerShape:
+        owner = self._owner(key, value)
+        if owner is not None:
+            return replace(self.shapes[owner], shared_with=owner)
+        width, value_width = key.shape[3], value.shape[3]
+        shape = LayerShape(key.shape[1], width, None if width == value_width else value_width)
+        tokens = self._latents.tokens.get(module.layer_idx)
+        widths = None if tokens is None else tokens.watched(module.kv_b_proj, key, value)
+        if widths is None:
+            return shape
+        rank, rotated = widths
+        return LayerShape(1, rank + rotated, rank, expanded=shape)
+
+    def _owner(self, key: torch.Tensor, value: torch.Tensor) -> int | None:
+        """The layer that made these keys and values, if an earlier one attended to them."""
+        for layer, (earlier_key, earlier_value) in self._seen.items():
+            if earlier_key is key and earlier_value is value:
+                return layer
+        return None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import threading
+from dataclasses import replace
 from typing import Any, Final
 
 import torch
@@ -17,7 +18,10 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from llmserve.engines.adapters.segment import Segment
 from llmserve.engines.batching.compute.attention import Attention, Variant
 from llmserve.engines.batching.compute.batch import Batch
-from llmserve.engines.batching.compute.kv_cache import KVCache
+from llmserve.engines.batching.compute.counted_tokens import CountedTokens, counts_tokens
+from llmserve.engines.batching.compute.kv_cache import KVCache, LayerShape
+from llmserve.engines.batching.compute.latent import Latent, LatentLayers
+from llmserve.engines.batching.compute.selection import SelectAll
 
 PADDING_WARNING: Final = "warn_if_padding_and_no_attention_mask"
 _names: Final[set[str]] = set()
@@ -34,6 +38,10 @@ class TransformersForward:
         self._step: tuple[Batch, KVCache] | None = None
         self._is_closed = False
         self._previous = model.config.get_text_config(decoder=True)._attn_implementation
+        self._counts_tokens = counts_tokens(model.config)
+        self._selection = SelectAll(model)
+        self._latent_layers = LatentLayers(model)
+        self._latents: dict[int, Latent] = {}
         self._name = _take_name()
         AttentionInterface.register(self._name, self._attend)
         model.set_attn_implementation(self._name)
@@ -44,6 +52,9 @@ class TransformersForward:
 
     def __call__(self, batch: Batch, cache: KVCache) -> torch.Tensor:
         """Logits of the sampled positions, (num_sampled, vocab) float32, contiguous."""
+        arguments: dict[str, Any] = self._selection.arguments
+        if self._counts_tokens:
+            arguments = arguments | {"past_key_values": CountedTokens(batch.positions)}
         self._step = (batch, cache)
         try:
             logits = self._model(
@@ -51,6 +62,7 @@ class TransformersForward:
                 position_ids=batch.positions[None],
                 use_cache=False,
                 logits_to_keep=batch.sampled,
+                **arguments,
             ).logits
         finally:
             self._step = None
@@ -64,6 +76,8 @@ class TransformersForward:
         if self._is_closed:
             return
         self._is_closed = True
+        self._selection.close()
+        self._latent_layers.close()
         for module in self._warners:
             delattr(module, PADDING_WARNING)
         self._model.set_attn_implementation(self._previous)
@@ -80,22 +94,33 @@ class TransformersForward:
         module: Any,
         query: torch.Tensor,  # (1, query_heads, num_tokens, head_dim)
         key: torch.Tensor,  # (1, kv_heads, num_tokens, head_dim)
-        value: torch.Tensor,
+        value: torch.Tensor,  # (1, kv_heads, num_tokens, value_dim)
         attention_mask: torch.Tensor | None,
         scaling: float | None = None,
         **kwargs: Any,
     ) -> tuple[torch.Tensor, None]:
         assert self._step is not None, "attention outside a step"
         batch, cache = self._step
-        cache.write(module.layer_idx, batch.slots, key[0].transpose(0, 1), value[0].transpose(0, 1))
-        result = self._attention.attend(
-            cache,
-            module.layer_idx,
-            batch,
-            query[0].transpose(0, 1),
-            variant_of(query.shape[-1], scaling, kwargs),
-        )
-        return result[None], None
+        layer = module.layer_idx
+        shape = cache.layers[layer]
+        variant = variant_of(module, query.shape[-1], scaling, kwargs)
+        if shape.expanded is not None:
+            variant = replace(variant, latent=self._latent(module, shape, value))
+        if shape.shared_with is None:
+            keys, values = key[0].transpose(0, 1), value[0].transpose(0, 1)
+            if shape.expanded is not None:
+                keys = values = self._latent_layers.tokens[layer].take()
+            cache.write(layer, batch.slots, keys, values)
+        result = self._attention.attend(cache, layer, batch, query[0].transpose(0, 1), variant)
+        # Some models view it in another shape.
+        return result[None].contiguous(), None
+
+    def _latent(self, module: Any, shape: LayerShape, value: torch.Tensor) -> Latent:
+        """The matrices of the layer, or of the one that it shares keys and values with."""
+        layer = module.layer_idx if shape.shared_with is None else shape.shared_with
+        if layer not in self._latents:
+            self._latents[layer] = Latent.of(module.kv_b_proj, shape.value_width, value)
+        return self._latents[layer]
 
 
 def _take_name() -> str:
@@ -110,11 +135,19 @@ def _no_warning(*args: Any) -> None:
     return None
 
 
-def variant_of(head_dim: int, scaling: float | None, arguments: dict[str, Any]) -> Variant:
-    """How a layer attends, from the arguments that transformers passes to an attention function."""
+def variant_of(
+    module: Any, head_dim: int, scaling: float | None, arguments: dict[str, Any]
+) -> Variant:
+    """How a layer attends, from its config and the arguments that transformers passes to an
+    attention function. Only masks, of which there are none here, have chunks."""
+    config: Any = getattr(module, "config", None)
+    chunk = getattr(config, "attention_chunk_size", None)
+    if chunk is not None and config.layer_types[module.layer_idx] != "chunked_attention":
+        chunk = None
     return Variant(
         scale=head_dim**-0.5 if scaling is None else scaling,
         window=arguments.get("sliding_window"),
+        chunk=chunk,
         softcap=arguments.get("softcap"),
         sinks=arguments.get("s_aux"),
     )

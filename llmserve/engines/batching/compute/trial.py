@@ -95,6 +95,7 @@ class _TwinCache(KVCache):
         self.block_size = plain.block_size
         self.keys = plain.keys
         self.values = plain.values
+        self.layers = plain.layers
         self.tried = tried
 
     def write(

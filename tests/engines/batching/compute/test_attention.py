@@ -21,6 +21,7 @@ VARIANTS = {
     "window": Variant(0.25, window=9),
     "softcap": Variant(0.3, softcap=2.0),
     "sinks": Variant(0.25, sinks=torch.linspace(-1, 2, 6)),
+    "chunk": Variant(0.25, chunk=9),
     "all": Variant(0.25, window=20, softcap=5.0, sinks=torch.linspace(-1, 2, 6)),
 }
 
@@ -39,12 +40,12 @@ def test_the_plain_attention_is_sdpa() -> None:
 
 @pytest.mark.parametrize("rows", ROWS.values(), ids=ROWS)
 @pytest.mark.parametrize("variant", VARIANTS.values(), ids=VARIANTS)
-@pytest.mark.parametrize("kv_heads", [1, 2, 6])
+@pytest.mark.parametrize(("kv_heads", "value_dim"), [(1, 24), (2, 24), (6, 24), (6, 16), (2, 40)])
 def test_grouped_attention_equals_the_plain_one(
-    rows: list[tuple[int, int]], variant: Variant, kv_heads: int
+    rows: list[tuple[int, int]], variant: Variant, kv_heads: int, value_dim: int
 ) -> None:
     batch = paged_batch(rows, block_size=16, num_blocks=40)
-    cache = filled_cache(LayerShape(kv_heads, 24), num_blocks=40, block_size=16)
+    cache = filled_cache(LayerShape(kv_heads, 24, value_dim), num_blocks=40, block_size=16)
     query = torch.randn(len(batch.token_ids), 6, 24)
     expected = TorchAttention().attend(cache, 0, batch, query, variant)
     actual = GroupedAttention().attend(cache, 0, batch, query, variant)
@@ -80,7 +81,31 @@ def test_keys_and_values_go_to_their_slots_and_nowhere_else() -> None:
     assert int(cache.keys[0].any(-1).sum()) == 2 * 2
 
 
-@pytest.mark.parametrize("options", [{}, {"window": 7}, {"softcap": 2.0}, {"sinks": True}])
+def test_a_chunk_sees_nothing_of_another_one() -> None:
+    torch.manual_seed(0)
+    query, keys, values = torch.randn(20, 6, 8), torch.randn(2, 20, 8), torch.randn(2, 20, 16)
+    whole = attend_row(query, keys, values, Variant(0.3, chunk=9))
+    alone = [
+        attend_row(query[part], keys[:, part], values[:, part], Variant(0.3))
+        for part in (slice(0, 9), slice(9, 18), slice(18, 20))
+    ]
+    torch.testing.assert_close(whole, torch.cat(alone))
+
+
+def test_layers_that_share_keys_and_values_have_the_same_memory() -> None:
+    layers = [LayerShape(2, 4, 8), LayerShape(1, 4), LayerShape(2, 4, 8, shared_with=0)]
+    cache = KVCache(
+        layers, num_blocks=3, block_size=4, dtype=torch.float32, device=torch.device("cpu")
+    )
+    assert cache.keys[2] is cache.keys[0]
+    assert cache.values[2] is cache.values[0]
+    per_token = sum(layer.bytes_per_token(torch.float32) for layer in layers)
+    assert cache.num_bytes == per_token * cache.num_tokens == 12 * 4 * (2 * 12 + 8)
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"window": 7}, {"chunk": 7}, {"softcap": 2.0}, {"sinks": True}]
+)
 def test_a_long_prompt_is_attended_in_pieces_with_the_same_result(
     monkeypatch: pytest.MonkeyPatch, options: dict[str, object]
 ) -> None:

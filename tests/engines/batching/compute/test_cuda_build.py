@@ -39,11 +39,13 @@ pytestmark = pytest.mark.skipif(
 # KiB of shared memory that one program may have, by capability.
 SHARED_KIB = {75: 64, 80: 163, 86: 99, 89: 99, 90: 227, 100: 227, 120: 99}
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
-PLAIN = {"HAS_WINDOW": False, "HAS_SOFTCAP": False, "HAS_SINKS": False}
+PLAIN = {"HAS_WINDOW": False, "HAS_CHUNK": False, "HAS_SOFTCAP": False, "HAS_SINKS": False}
 WINDOW = PLAIN | {"HAS_WINDOW": True}
 SOFTCAP = WINDOW | {"HAS_SOFTCAP": True}
 SINKS = WINDOW | {"HAS_SINKS": True}
-# Head size, query heads for each KV head, type and variant of models that people run.
+CHUNK = PLAIN | {"HAS_CHUNK": True}
+# Head size (two where values have their own; of latents, also what is rotated), query heads for
+# each KV head, type and variant of models that people run.
 LLAMA_8B = (128, 4, "bf16", PLAIN)
 LLAMA_1B = (64, 4, "bf16", PLAIN)
 QWEN3 = (128, 2, "bf16", PLAIN)
@@ -57,6 +59,11 @@ IN_FLOAT16 = (128, 4, "fp16", PLAIN)
 SMALL_IN_FLOAT16 = (64, 4, "fp16", WINDOW)
 GEMMA4 = (512, 8, "bf16", PLAIN)
 FALCON_7B = (64, 71, "bf16", PLAIN)
+LLAMA_4 = (128, 5, "bf16", CHUNK)
+MIMO_V2 = ((192, 128), 16, "bf16", SINKS)
+DEEPSEEK_V2_LITE = (("latent", 512, 64), 16, "bf16", PLAIN)
+GLM_FLASH = (("latent", 512, 64), 20, "bf16", PLAIN)
+MINICPM3 = (("latent", 256, 32), 40, "bf16", PLAIN)
 # Each shape on several generations, each generation with several shapes.
 BUILDS = [
     (75, IN_FLOAT16), (75, SMALL_IN_FLOAT16), (75, (256, 2, "fp16", PLAIN)),
@@ -66,7 +73,9 @@ BUILDS = [
     (89, QWEN3), (89, STABLELM), (89, GEMMA2),
     (90, LLAMA_8B), (90, GPT_OSS), (90, GEMMA2), (90, PHI), (90, IN_FLOAT32), (90, IN_FLOAT16),
     (90, GEMMA4), (90, FALCON_7B),
-    (100, QWEN_MOE), (100, GEMMA2), (100, GEMMA4),
+    (90, LLAMA_4), (90, MIMO_V2), (90, DEEPSEEK_V2_LITE), (90, GLM_FLASH), (90, MINICPM3),
+    (80, DEEPSEEK_V2_LITE), (80, MIMO_V2), (89, DEEPSEEK_V2_LITE), (89, MINICPM3),
+    (100, QWEN_MOE), (100, GEMMA2), (100, GEMMA4), (100, GLM_FLASH), (120, DEEPSEEK_V2_LITE),
     (120, LLAMA_8B), (120, GPT_OSS), (120, GEMMA4),
 ]  # fmt: skip
 
@@ -128,22 +137,37 @@ def spilled_bytes(built: CompiledKernel) -> int:
     return int(stores) + int(loads)
 
 
-def check(
-    tiling: Tiling,
-    capability: int,
-    shape: tuple[int, int, str, dict[str, bool]],
-    **constants: Any,
-) -> None:
-    head_dim, group, element, variant = shape
+Head = int | tuple[int, int] | tuple[str, int, int]
+Shape = tuple[Head, int, str, dict[str, bool]]
+
+
+def widths(head: Head) -> tuple[int, int, int]:
+    """Of a key, of a value, and of what is rotated in keys that begin with their values."""
+    if isinstance(head, int):
+        return head, head, 0
+    if len(head) == 2:
+        return *head, 0
+    _, rank, rotated = head
+    return rank + rotated, rank, rotated
+
+
+def check(tiling: Tiling, capability: int, shape: Shape, **constants: Any) -> None:
+    head, group, element, variant = shape
+    head_dim, value_dim, tail = widths(head)
     built = build(
         paged_kernel,
         capability,
         element,
         {
-            "KV_HEADS": 8,
+            "KV_HEADS": 1 if tail else 8,
             "GROUP": group,
             "HEAD_DIM": head_dim,
-            "PADDED_DIM": padded(head_dim),
+            "PADDED_DIM": padded(head_dim - tail),
+            "TAIL_DIM": tail,
+            "PADDED_TAIL": padded(tail) if tail else 0,
+            "VALUE_DIM": value_dim,
+            "PADDED_VALUE": padded(value_dim),
+            "VALUE_STRIDE": head_dim if tail else value_dim,
             "BLOCK_SIZE": 16,
             "ROWS": tiling.rows,
             "TILE": tiling.tokens,
@@ -158,16 +182,17 @@ def check(
 
 
 @pytest.mark.parametrize(("capability", "shape"), BUILDS)
-def test_decode_fits(capability: int, shape: tuple[int, int, str, dict[str, bool]]) -> None:
-    head_dim, group, element, _ = shape
-    tiling = decode_tiling(capability // 10, group, head_dim, DTYPES[element])
+def test_decode_fits(capability: int, shape: Shape) -> None:
+    head, group, element, _ = shape
+    tiling = decode_tiling(capability // 10, group, max(widths(head)), DTYPES[element])
     check(tiling, capability, shape, SPLITS=16, IS_DECODE=True)
 
 
 @pytest.mark.parametrize(("capability", "shape"), BUILDS)
-def test_prefill_fits(capability: int, shape: tuple[int, int, str, dict[str, bool]]) -> None:
-    head_dim, _, element, _ = shape
-    tiling = prefill_tiling(capability // 10, head_dim, DTYPES[element])
+def test_prefill_fits(capability: int, shape: Shape) -> None:
+    head, _, element, _ = shape
+    _, value_dim, _ = widths(head)
+    tiling = prefill_tiling(capability // 10, max(widths(head)), value_dim, DTYPES[element])
     check(tiling, capability, shape, SPLITS=1, IS_DECODE=False)
 
 
@@ -177,10 +202,11 @@ def test_reduction_and_write_compile(capability: int) -> None:
         _reduce_kernel,
         capability,
         "fp16",
-        {"HEAD_DIM": 80, "PADDED_DIM": 128, "SPLITS": 64, "HAS_SINKS": True},
+        {"VALUE_DIM": 80, "PADDED_VALUE": 128, "SPLITS": 64, "HAS_SINKS": True},
         num_warps=4,
     )
-    write = {"UNIT": 16, "KV_HEADS": 8, "HEAD_DIM": 80, "BLOCK_SIZE": 16, "WIDTH": 1024}
+    write = {"UNIT": 16, "KV_HEADS": 8, "BLOCK_SIZE": 16, "WIDTH": 1024}
+    write |= {"HEAD_DIM": 80, "VALUE_DIM": 80}
     built = build(_write_kernel, capability, "fp16", write, num_warps=4)
     assert re.search(r"ld\.global\S*\.v[48]\.b(16|32)", built.asm["ptx"]), "read in whole vectors"
 

@@ -3,6 +3,7 @@ documentation says, with the arguments that torch had from version to version.""
 
 from __future__ import annotations
 
+import dataclasses
 from itertools import pairwise
 
 import pytest
@@ -18,6 +19,7 @@ from llmserve.engines.batching.compute.cuda.gather import Gather, fits, most_gat
 from llmserve.engines.batching.compute.cuda.launch import CachedLayer, Rows
 from llmserve.engines.batching.compute.cuda.varlen import Varlen
 from llmserve.engines.batching.compute.kv_cache import LayerShape
+from llmserve.engines.batching.compute.latent import Latent
 
 ROWS = [(9, 1), (5, 5), (14, 6), (1, 1)]  # (context, new tokens)
 BLOCK_SIZE = 4
@@ -118,12 +120,16 @@ def test_what_torch_takes_is_read_off_its_signature() -> None:
 
 
 @pytest.mark.parametrize("window", [None, 1, 4])
-@pytest.mark.parametrize("kind", ["paged", "gathered", "gathered of 2.11"])
+@pytest.mark.parametrize(
+    ("kind", "value_dim"),
+    [("paged", 8), *((kind, n) for kind in ("gathered", "gathered of 2.11") for n in (8, 6, 12))],
+)
 def test_flash_attention_is_asked_for_what_plain_torch_computes(
-    window: int | None, kind: str
+    window: int | None, kind: str, value_dim: int
 ) -> None:
     batch = paged_batch(ROWS, block_size=BLOCK_SIZE, num_blocks=NUM_BLOCKS)
-    cache = filled_cache(SHAPE, num_blocks=NUM_BLOCKS, block_size=BLOCK_SIZE)
+    shape = dataclasses.replace(SHAPE, value_dim=value_dim)
+    cache = filled_cache(shape, num_blocks=NUM_BLOCKS, block_size=BLOCK_SIZE)
     query = torch.randn(13, SHAPE.kv_heads * GROUP, SHAPE.head_dim)
     variant = Variant(scale=0.4, window=window)
     rows = Rows(
@@ -138,6 +144,34 @@ def test_flash_attention_is_asked_for_what_plain_torch_computes(
         actual = attention.gathered(rows, layer, gathered, batch.max_context)
     expected = TorchAttention().attend(cache, 0, batch, query, variant)
     torch.testing.assert_close(actual, expected)
+
+
+@pytest.mark.parametrize("value_dim", [8, 6, 12])
+def test_latents_are_expanded_for_it(value_dim: int) -> None:
+    heads, rank = 4, 16
+    expanded = LayerShape(heads, 5 + 3, value_dim)
+    shape = LayerShape(1, rank + 3, rank, expanded=expanded)
+    batch = paged_batch(ROWS, block_size=BLOCK_SIZE, num_blocks=NUM_BLOCKS)
+    cache = filled_cache(shape, num_blocks=NUM_BLOCKS, block_size=BLOCK_SIZE)
+    query = torch.randn(13, heads, 8)
+    latent = Latent(torch.randn(heads, 5, rank), torch.randn(heads, rank, value_dim))
+    variant = Variant(scale=0.1, latent=latent)
+    layer = CachedLayer(cache.keys[0], cache.values[0], variant, has_latents=True)
+    assert layer.expanded == expanded
+    rows = Rows(
+        query, batch.query_starts, batch.context_lengths, batch.block_tables, batch.max_query
+    )
+    gathered = Gather.of(rows, sum(context for context, _ in ROWS), BLOCK_SIZE)
+    actual = varlen().gathered(rows, layer, gathered, batch.max_context)
+    expected = TorchAttention().attend(cache, 0, batch, query, variant)
+    torch.testing.assert_close(actual, expected)
+
+
+def test_copies_are_bounded_by_what_latents_become() -> None:
+    expanded = LayerShape(16, 192, 128)
+    latents = LayerShape(1, 576, 512, expanded=expanded)
+    most = most_gathered(latents, torch.bfloat16)
+    assert most == most_gathered(expanded, torch.bfloat16) == gather.MAX_GATHERED_BYTES // 12288
 
 
 def test_long_contexts_are_not_gathered(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -218,4 +252,12 @@ def test_without_a_gpu_nothing_is_flash_attention() -> None:
 def test_it_takes_16_bit_heads_of_up_to_256_without_capped_scores_and_sinks(
     dtype: torch.dtype, head_dim: int, variant: Variant, is_taken: bool
 ) -> None:
-    assert varlen().takes(torch.zeros(1, 4, head_dim, dtype=dtype), variant) is is_taken
+    query, cells = torch.zeros(1, 4, head_dim, dtype=dtype), torch.zeros(1, 2, 16, head_dim)
+    assert varlen().takes(query, CachedLayer(cells, cells, variant)) is is_taken
+
+
+def test_it_takes_keys_and_values_of_different_widths_as_their_copy_is_padded() -> None:
+    query, keys = torch.zeros(1, 4, 192, dtype=torch.bfloat16), torch.zeros(1, 2, 16, 192)
+    for value_dim, is_taken in ((128, True), (256, True), (320, False)):
+        layer = CachedLayer(keys, torch.zeros(1, 2, 16, value_dim), Variant(1.0))
+        assert varlen().takes(query, layer) is is_taken

@@ -17,6 +17,7 @@ from llmserve.engines.batching.compute.batch import Batch
 from llmserve.engines.batching.compute.cuda.attention import Chip, CudaAttention
 from llmserve.engines.batching.compute.cuda.kv_write import CudaKVCache
 from llmserve.engines.batching.compute.kv_cache import KVCache, LayerShape
+from llmserve.engines.batching.compute.latent import Latent
 
 IS_INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 ON_GPU = [
@@ -48,6 +49,7 @@ VARIANTS = [
     pytest.param({"window": 20}, id="window-20"),
     pytest.param({"softcap": 2.0}, id="softcap"),
     pytest.param({"sinks": True}, id="sinks"),
+    pytest.param({"chunk": 20}, id="chunk-20"),
     pytest.param({"window": 20, "softcap": 2.0, "sinks": True}, id="everything"),
 ]
 BLOCK_SIZE = 16
@@ -80,13 +82,14 @@ def make_case(
     kv_heads: int,
     group: int,
     head_dim: int,
+    shape: LayerShape | None = None,
 ) -> Case:
     """Blocks lie in no order, with blocks of nobody between them."""
     generator = torch.Generator().manual_seed(0)
     used = [-(-context // BLOCK_SIZE) for context, _ in rows]
     num_blocks = 2 * sum(used) + 1
     cache = KVCache(
-        [LayerShape(kv_heads, head_dim)],
+        [shape or LayerShape(kv_heads, head_dim)],
         num_blocks=num_blocks,
         block_size=BLOCK_SIZE,
         dtype=dtype,
@@ -100,9 +103,9 @@ def make_case(
         tables[row, : used[row]] = torch.tensor([free.pop() for _ in range(used[row])])
         for token in range(context):
             block = int(tables[row, token // BLOCK_SIZE])
-            cell = torch.randn(2, kv_heads, head_dim, generator=generator).to(device, dtype)
-            cache.keys[0][block, :, token % BLOCK_SIZE] = cell[0]
-            cache.values[0][block, :, token % BLOCK_SIZE] = cell[1]
+            for cells in (cache.keys[0], cache.values[0]):
+                cell = torch.randn(kv_heads, cells.shape[3], generator=generator)
+                cells[block, :, token % BLOCK_SIZE] = cell.to(device, dtype)
     lengths = torch.tensor([length for _, length in rows])
     starts = torch.nn.functional.pad(lengths.cumsum(0), (1, 0)).int()
     num_tokens = int(starts[-1])
@@ -168,6 +171,51 @@ def test_decode_takes_any_number_of_heads_of_any_size(
         head_dim=head_dim,
     )
     case.check(make_attention(device, 4), Variant(scale=head_dim**-0.5))
+
+
+@pytest.mark.parametrize(("device", "dtype"), SHAPE_TARGETS)
+@pytest.mark.parametrize(("head_dim", "value_dim"), [(192, 128), (24, 16), (96, 128)])
+@pytest.mark.parametrize("processors", [1, 16], ids=["whole", "split"])
+def test_keys_and_values_may_differ_in_width(
+    device: str, dtype: torch.dtype, head_dim: int, value_dim: int, processors: int
+) -> None:
+    case = make_case(
+        [(45, 1), (17, 1), (21, 21), (40, 3)],
+        device=device,
+        dtype=dtype,
+        kv_heads=2,
+        group=1,
+        head_dim=head_dim,
+        shape=LayerShape(2, head_dim, value_dim),
+    )
+    variant = make_variant({"sinks": True}, case.query)
+    result = case.check(make_attention(device, processors), variant)
+    assert result.shape[2] == value_dim
+
+
+@pytest.mark.parametrize(("device", "dtype"), SHAPE_TARGETS)
+@pytest.mark.parametrize(("rank", "heads"), [(64, 4), (512, 20)])
+@pytest.mark.parametrize("processors", [1, 16], ids=["whole", "split"])
+def test_latents_are_attended_to_as_they_are_stored(
+    device: str, dtype: torch.dtype, rank: int, heads: int, processors: int
+) -> None:
+    expanded = LayerShape(heads, 24 + 8, 16)
+    shape = LayerShape(1, rank + 8, rank, expanded=expanded)
+    rows = [(45, 1), (17, 1), (21, 21), (40, 3)]
+    case = make_case(
+        rows, device=device, dtype=dtype, kv_heads=1, group=heads, head_dim=rank + 8, shape=shape
+    )
+    generator = torch.Generator().manual_seed(2)
+    keys, values = (
+        torch.randn(heads, *size, generator=generator).div(rank**0.5).to(device, dtype)
+        for size in ((24, rank), (rank, 16))
+    )
+    query = case.query[..., : expanded.head_dim]
+    variant = dataclasses.replace(make_variant({}, query), latent=Latent(keys, values))
+    result = dataclasses.replace(case, query=query).check(
+        make_attention(device, processors), variant
+    )
+    assert result.shape == (len(query), heads, 16)
 
 
 @pytest.mark.parametrize(("device", "dtype"), SHAPE_TARGETS)
@@ -240,13 +288,19 @@ def test_prefill_alone_takes_heads_of_any_size(
 
 
 @pytest.mark.parametrize(("device", "dtype"), SHAPE_TARGETS)
-@pytest.mark.parametrize(("kv_heads", "head_dim"), [(3, 80), (20, 64)])
+@pytest.mark.parametrize(
+    "shape",
+    [
+        LayerShape(3, 80), LayerShape(20, 64), LayerShape(20, 24, 16), LayerShape(3, 5, 80),
+        LayerShape(1, 72, 64, expanded=LayerShape(4, 24, 16)),
+    ],
+)  # fmt: skip
 def test_write_fills_its_slots_and_skips_padding(
-    device: str, dtype: torch.dtype, kv_heads: int, head_dim: int
+    device: str, dtype: torch.dtype, shape: LayerShape
 ) -> None:
     caches = [
         kind(
-            [LayerShape(kv_heads, head_dim)],
+            [shape],
             num_blocks=4,
             block_size=BLOCK_SIZE,
             dtype=dtype,
@@ -255,8 +309,8 @@ def test_write_fills_its_slots_and_skips_padding(
         for kind in (KVCache, CudaKVCache)
     ]
     slots = torch.tensor([17, 63, 0, 15], device=device)
-    keys = torch.randn(kv_heads, 6, head_dim).to(device, dtype).transpose(0, 1)
-    values = torch.randn(6, kv_heads, head_dim).to(device, dtype)
+    keys = torch.randn(shape.kv_heads, 6, shape.head_dim).to(device, dtype).transpose(0, 1)
+    values = torch.randn(6, shape.kv_heads, shape.value_width).to(device, dtype)
     caches[0].write(0, slots, keys[:4], values[:4])
     padded = torch.cat((slots, slots.new_full((2,), -1)))
     caches[1].write(0, padded, keys, values)

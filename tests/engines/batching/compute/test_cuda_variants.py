@@ -3,6 +3,7 @@ that was not made. Kernels are not run here; what they would be compiled for is 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -24,6 +25,7 @@ from llmserve.engines.batching.compute.cuda.kv_write import CudaKVCache
 from llmserve.engines.batching.compute.cuda.prompt_buffers import PromptBuffers, prompt_buckets
 from llmserve.engines.batching.compute.cuda.splits import all_splits
 from llmserve.engines.batching.compute.kv_cache import LayerShape
+from llmserve.engines.batching.compute.latent import Latent
 from llmserve.engines.batching.schedule.plan import Slice, StepPlan
 from llmserve.engines.batching.schedule.sequence import Sequence
 
@@ -61,7 +63,16 @@ class Model:
         self.dtype = dtype
         sinks = torch.zeros(self.query_heads, dtype=dtype)
         windows = [Variant(0.1, window=window) for window in (None, 1, 4096)]
-        self.variants = [*windows, Variant(0.1, sinks=sinks)]
+        latent = None
+        if shape.expanded is not None:
+            rank, rotated = shape.value_width, shape.head_dim - shape.value_width
+            heads, value_dim = shape.expanded.kv_heads, shape.expanded.value_width
+            latent = Latent(
+                torch.zeros(heads, shape.expanded.head_dim - rotated, rank, dtype=dtype),
+                torch.zeros(heads, rank, value_dim, dtype=dtype),
+            )
+        self.variants = [*windows, Variant(0.1, sinks=sinks), Variant(0.1, chunk=1)]
+        self.variants = [replace(variant, latent=latent) for variant in self.variants]
         self.attention = CudaAttention(CPU, chip=Chip(132, 9))
         self.cache = CudaKVCache(
             [shape] * len(self.variants),
@@ -74,17 +85,23 @@ class Model:
     def step(self, batch: Batch, *, is_turned: bool) -> None:
         """As models hand it over: heads before tokens and turned, or as a view of one product."""
         tokens, heads, kv_heads = len(batch.token_ids), self.query_heads, self.shape.kv_heads
+        asked = (self.shape.expanded or self.shape).head_dim
         for layer, variant in enumerate(self.variants):
             if is_turned:
+                widths = (asked, self.shape.head_dim, self.shape.value_width)
                 query, keys, values = (
-                    torch.empty(n, tokens, self.shape.head_dim, dtype=self.dtype).transpose(0, 1)
-                    for n in (heads, kv_heads, kv_heads)
+                    torch.empty(n, tokens, width, dtype=self.dtype).transpose(0, 1)
+                    for n, width in zip((heads, kv_heads, kv_heads), widths, strict=True)
                 )
             else:
                 whole = torch.empty(
                     tokens, heads + 2 * kv_heads, self.shape.head_dim, dtype=self.dtype
                 )
                 query, keys, values = whole.split((heads, kv_heads, kv_heads), dim=1)
+                query = query[..., :asked]
+                if self.shape.value_dim is not None:  # the rest of what keys are made of, too
+                    both = torch.empty(tokens, kv_heads, 2 * self.shape.widest, dtype=self.dtype)
+                    values = both[..., -self.shape.value_dim :]
             self.cache.write(layer, batch.slots, keys, values)
             self.attention.attend(self.cache, layer, batch, query, variant)
 
@@ -117,6 +134,11 @@ SHAPES = [
     pytest.param((LayerShape(2, 80), 1, torch.float16), id="80"),
     pytest.param((LayerShape(1, 20), 3, torch.float32), id="20"),
     pytest.param((LayerShape(3, 5), 3, torch.bfloat16), id="5"),
+    pytest.param((LayerShape(16, 192, 128), 1, torch.bfloat16), id="expanded"),
+    pytest.param(
+        (LayerShape(1, 576, 512, expanded=LayerShape(16, 192, 128)), 16, torch.bfloat16),
+        id="deepseek-v2-lite",
+    ),
 ]
 
 
@@ -149,6 +171,6 @@ def test_load_makes_few_variants(variants: Variants) -> None:
     Model(LayerShape(8, 128), 4, torch.bfloat16).load()
     names = [name for name, *_ in variants]
     splits = all_splits(MAX_ROWS, 8, 132, MAX_CONTEXT)
-    # Plain, window and sinks, for each number of splits and for prompts.
-    assert names.count("paged_kernel") == 3 * (len(splits) + 1)
+    # Plain, window, sinks and chunk, for each number of splits and for prompts.
+    assert names.count("paged_kernel") == 4 * (len(splits) + 1)
     assert names.count("_write_kernel") == 1

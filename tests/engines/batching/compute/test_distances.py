@@ -64,6 +64,7 @@ _LONGROPE = {
 _GROUPS = {"n_group": 1, "topk_group": 1, "first_k_dense_replace": 1, "n_shared_experts": 1}
 _LLAMA4: dict[str, Any] = {
     "attention_chunk_size": 32,
+    "floor_scale": 16,
     "intermediate_size_mlp": 64,
     "no_rope_layers": [1, 1, 1, 0],
     "moe_layers": [1, 3],
@@ -91,11 +92,11 @@ SERVED: dict[str, dict[str, Any]] = {
     "smollm3": _WINDOW | {"use_sliding_window": True, "no_rope_layer_interval": 2},
     "dots1": _WINDOW | _MOE | _GROUPS | {"layer_types": _MIXED},
     "minimax_m2": _MOE,
+    "llama4_text": _LLAMA4 | _MOE,
     "gpt_oss": _WINDOW | _MOE | {"layer_types": _MIXED, "rope_parameters": _YARN},
     "modernbert-decoder": {"local_attention": 32, "layer_types": _MIXED},
 }
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
-    "llama4_text": (_LLAMA4 | _MOE, "attention_chunk_size of 32 and floor_scale of 8,192"),
     "moshi": ({"sliding_window": 32, "ffn_dim": 64}, "sliding_window of 32"),
     "qwen2_moe": (
         _MOE

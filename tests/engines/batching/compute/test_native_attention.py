@@ -157,8 +157,12 @@ def test_a_models_own_code_may_attend_by_the_kernels(
 
 
 @pytest.mark.parametrize(
-    "variant", [Variant(1.0, softcap=5.0), Variant(1.0, sinks=torch.zeros(2)), Variant(-1.0)]
-)
+    "variant",
+    [
+        Variant(1.0, softcap=5.0), Variant(1.0, sinks=torch.zeros(2)), Variant(-1.0),
+        Variant(1.0, chunk=16),
+    ],
+)  # fmt: skip
 def test_what_the_kernels_do_not_know_is_left_to_others(variant: Variant) -> None:
     otherwise = Otherwise()
     attention = NativeAttention(kernels(), otherwise)
@@ -170,7 +174,9 @@ def test_what_the_kernels_do_not_know_is_left_to_others(variant: Variant) -> Non
     exact = query.float()
     assert attention.attend(single, 0, step, exact, Variant(1.0)) is exact
     assert attention.attend(cache, 0, step, exact, Variant(1.0)) is exact
-    assert otherwise.asked == [variant, Variant(1.0), Variant(1.0)]
+    uneven = filled_cache(LayerShape(1, 32, 16), num_blocks=4, block_size=16, dtype=torch.bfloat16)
+    assert attention.attend(uneven, 0, step, query, Variant(1.0)) is query
+    assert otherwise.asked == [variant, Variant(1.0), Variant(1.0), Variant(1.0)]
 
 
 def test_blocks_and_rows_outside_of_the_cache_are_refused() -> None:

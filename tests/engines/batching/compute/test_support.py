@@ -71,7 +71,7 @@ def test_a_layer_that_attends_on_its_own_is_refused(loaded: LoadedModel) -> None
 
 def test_layers_that_share_a_number_are_refused(loaded: LoadedModel) -> None:
     attention_of(loaded).layer_idx = 0
-    with pytest.raises(Unsupported, match="share keys"):
+    with pytest.raises(Unsupported, match="the same number"):
         layer_shapes(loaded)
 
 

@@ -15,7 +15,7 @@ from llmserve.engines.batching.compute.cuda.paged_decode import paged_decode
 from llmserve.engines.batching.compute.cuda.paged_prefill import paged_prefill
 from llmserve.engines.batching.compute.cuda.splits import all_splits, num_splits
 from llmserve.engines.batching.compute.cuda.varlen import Varlen
-from llmserve.engines.batching.compute.kv_cache import KVCache, LayerShape
+from llmserve.engines.batching.compute.kv_cache import KVCache
 
 
 class Chip(NamedTuple):
@@ -37,7 +37,10 @@ class _Kind(NamedTuple):
     query_heads: int
     kv_heads: int
     head_dim: int
+    value_dim: int
+    has_latents: bool
     has_window: bool
+    has_chunk: bool
     has_softcap: bool
     has_sinks: bool
 
@@ -71,23 +74,25 @@ class CudaAttention:
         self, cache: KVCache, layer: int, batch: Batch, query: torch.Tensor, variant: Variant
     ) -> torch.Tensor:
         """See `Attention`. A row without context (the padding of a graph) gets zeros."""
-        where = CachedLayer(cache.keys[layer], cache.values[layer], variant)
+        has_latents = cache.layers[layer].expanded is not None
+        where = CachedLayer(cache.keys[layer], cache.values[layer], variant, has_latents)
         query = query if query.stride(2) == 1 else query.contiguous()
         if self._seen is not None:
-            self._seen.setdefault(_kind(query, where), (where, query[:1]))
+            one, stored = where.stored(query[:1])
+            self._seen.setdefault(_kind(one, stored), (stored, one))
         varlen = self._varlen
-        if varlen is not None and not varlen.takes(query, variant):
+        if varlen is not None and (_has_chunks(batch, variant) or not varlen.takes(query, where)):
             varlen = None
         self.used_varlen = self.used_varlen or varlen is not None
-        if varlen is not None and self._is_paged:
+        if varlen is not None and self._is_paged and where.is_even and not has_latents:
             return varlen.paged(_all_rows(batch, query), where, batch.max_context)
         parts = []
         if batch.num_decode:
-            rows = _decode_rows(batch, query)
-            splits = num_splits(
-                rows.num_rows, where.kv_heads, self._chip.processors, batch.max_context
-            )
-            parts.append(paged_decode(rows, where, self._chip.capability, splits=splits))
+            own, stored = where.stored(query[: batch.num_decode])
+            processors, capability = self._chip
+            splits = num_splits(batch.num_decode, where.kv_heads, processors, batch.max_context)
+            mixed = paged_decode(_decode_rows(batch, own), stored, capability, splits=splits)
+            parts.append(where.project(mixed))
         if batch.num_decode < batch.context_lengths.shape[0]:
             if self._prefill is None or self._prefill.batch is not batch:
                 self._prefill = _Prefill(batch)
@@ -130,21 +135,31 @@ class _Prefill:
     def attend(
         self, query: torch.Tensor, layer: CachedLayer, capability: int, varlen: Varlen | None
     ) -> torch.Tensor:
-        rows = Rows(
+        num_context, dtype = self.batch.prefill_context, layer.keys.dtype
+        is_copied = num_context is not None and fits(num_context, layer.expanded, dtype)
+        if varlen is None or num_context is None or not is_copied:
+            own, stored = layer.stored(query)
+            return layer.project(paged_prefill(self._rows(own), stored, capability))
+        rows = self._rows(query)
+        if self._gather is None:
+            self._gather = Gather.of(rows, num_context, layer.keys.shape[2])
+        return varlen.gathered(rows, layer, self._gather, self.batch.max_context)
+
+    def _rows(self, query: torch.Tensor) -> Rows:
+        return Rows(
             query=query,
             query_starts=self._query_starts,
             context_lengths=self._context_lengths,
             block_tables=self._block_tables,
             max_query=self.batch.max_query,
         )
-        num_context = self.batch.prefill_context
-        shape = LayerShape(layer.kv_heads, layer.keys.shape[3])
-        is_copied = num_context is not None and fits(num_context, shape, layer.keys.dtype)
-        if varlen is None or num_context is None or not is_copied:
-            return paged_prefill(rows, layer, capability)
-        if self._gather is None:
-            self._gather = Gather.of(rows, num_context, layer.keys.shape[2])
-        return varlen.gathered(rows, layer, self._gather, self.batch.max_context)
+
+
+def _has_chunks(batch: Batch, variant: Variant) -> bool:
+    """Whether a context may have more than one chunk. In a graph with prompts, the longest one is
+    not known."""
+    is_known = batch.prefill_context is not None
+    return variant.chunk is not None and not (is_known and batch.max_context <= variant.chunk)
 
 
 def _kind(query: torch.Tensor, layer: CachedLayer) -> _Kind:
@@ -153,7 +168,10 @@ def _kind(query: torch.Tensor, layer: CachedLayer) -> _Kind:
         query.shape[1],
         layer.kv_heads,
         query.shape[2],
+        layer.values.shape[3],
+        layer.has_latents,
         variant.window is not None,
+        variant.chunk is not None,
         variant.softcap is not None,
         variant.sinks is not None,
     )
@@ -168,7 +186,7 @@ def _all_rows(batch: Batch, query: torch.Tensor) -> Rows:
 def _decode_rows(batch: Batch, query: torch.Tensor) -> Rows:
     count = batch.num_decode
     return Rows(
-        query[:count],
+        query,
         batch.query_starts[: count + 1],
         batch.context_lengths[:count],
         batch.block_tables[:count],

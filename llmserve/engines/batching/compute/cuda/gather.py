@@ -42,18 +42,29 @@ class Gather:
         return cls(starts, blocks, position % block_size)
 
     def keys_and_values(self, layer: CachedLayer) -> tuple[torch.Tensor, torch.Tensor]:
-        """Of one layer, (num_context, kv_heads, head_dim) each."""
-        return (
-            layer.keys[self.blocks, :, self.offsets],
-            layer.values[self.blocks, :, self.offsets],
-        )
+        """Of one layer, (num_context, kv_heads, head_dim) each; where they differ in width, the
+        narrower ones are padded with zeros. Latents are expanded."""
+        keys = layer.keys[self.blocks, :, self.offsets]
+        latent = layer.variant.latent
+        if latent is None:
+            values = layer.values[self.blocks, :, self.offsets]
+        else:
+            keys, values = (each.transpose(0, 1) for each in latent.expand(keys[:, 0]))
+        widest = max(keys.shape[-1], values.shape[-1])
+        return _padded(keys, widest), _padded(values, widest)
 
 
 def fits(num_context: int, shape: LayerShape, dtype: torch.dtype) -> bool:
     """Whether a layer's keys and values of so many tokens may be copied."""
-    return num_context * shape.bytes_per_token(dtype) <= MAX_GATHERED_BYTES
+    return num_context <= most_gathered(shape, dtype)
 
 
 def most_gathered(shape: LayerShape, dtype: torch.dtype) -> int:
     """The most tokens for which `fits` is true."""
-    return MAX_GATHERED_BYTES // shape.bytes_per_token(dtype)
+    shape = shape.expanded or shape
+    return MAX_GATHERED_BYTES // (2 * shape.kv_heads * shape.widest * dtype.itemsize)
+
+
+def _padded(cells: torch.Tensor, width: int) -> torch.Tensor:
+    missing = width - cells.shape[-1]
+    return torch.nn.functional.pad(cells, (0, missing)) if missing else cells

@@ -30,24 +30,31 @@ class CudaKVCache(KVCache):
         self, layer: int, slots: torch.Tensor, keys: torch.Tensor, values: torch.Tensor
     ) -> None:
         """See `KVCache.write`; negative slots are skipped."""
-        write_slots(self.keys[layer], self.values[layer], slots, keys, values)
+        has_values = self.layers[layer].expanded is None
+        write_slots(
+            self.keys[layer], self.values[layer], slots, keys, values if has_values else None
+        )
 
 
 def write_slots(
     cached_keys: torch.Tensor,  # (num_blocks, kv_heads, block_size, head_dim)
-    cached_values: torch.Tensor,
+    cached_values: torch.Tensor,  # values, here and below, may be of another width
     slots: torch.Tensor,  # (num_tokens,)
     keys: torch.Tensor,  # (num_tokens, kv_heads, head_dim)
-    values: torch.Tensor,
+    values: torch.Tensor | None,
 ) -> None:
-    """Keys and values may be strided views. Never waits for the device."""
+    """Keys and values may be strided views; without values only keys are stored. Never waits for
+    the device."""
     num_tokens, kv_heads, head_dim = keys.shape
+    value_dim = 0 if values is None else values.shape[2]
     if num_tokens == 0:
         return
-    unit = math.gcd(head_dim, MOST_UNIT)
-    keys, values = _in_units(keys, unit), _in_units(values, unit)
-    width = min(1024, triton.next_power_of_2(kv_heads * head_dim))
-    _write_kernel[(num_tokens, triton.cdiv(kv_heads * head_dim, width))](
+    unit = math.gcd(head_dim, value_dim, MOST_UNIT)
+    keys = _in_units(keys, unit)
+    values = keys if values is None else _in_units(values, unit)
+    most = kv_heads * max(head_dim, value_dim)
+    width = min(1024, triton.next_power_of_2(most))
+    _write_kernel[(num_tokens, triton.cdiv(most, width))](
         cached_keys,
         cached_values,
         slots,
@@ -60,6 +67,7 @@ def write_slots(
         UNIT=unit,
         KV_HEADS=kv_heads,
         HEAD_DIM=head_dim,
+        VALUE_DIM=value_dim,
         BLOCK_SIZE=cached_keys.shape[2],
         WIDTH=width,
     )
@@ -89,6 +97,7 @@ def _write_kernel(
     UNIT: tl.constexpr,  # noqa: N803
     KV_HEADS: tl.constexpr,  # noqa: N803
     HEAD_DIM: tl.constexpr,  # noqa: N803
+    VALUE_DIM: tl.constexpr,  # noqa: N803
     BLOCK_SIZE: tl.constexpr,  # noqa: N803
     WIDTH: tl.constexpr,  # noqa: N803
 ):
@@ -98,18 +107,25 @@ def _write_kernel(
     if slot < 0:
         return
     numbers = tl.program_id(1) * WIDTH + tl.arange(0, WIDTH)
+    first = slot // BLOCK_SIZE * KV_HEADS
     head = numbers // HEAD_DIM
     dims = numbers % HEAD_DIM
     is_number = numbers < KV_HEADS * HEAD_DIM
-    cell = (slot // BLOCK_SIZE * KV_HEADS + head) * BLOCK_SIZE + slot % BLOCK_SIZE
-    place = cell * HEAD_DIM + dims
+    place = ((first + head) * BLOCK_SIZE + slot % BLOCK_SIZE) * HEAD_DIM + dims
     new_keys = tl.load(
         keys + token * (key_token_stride * UNIT) + head * (key_head_stride * UNIT) + dims,
         mask=is_number,
     )
     tl.store(cached_keys + place, new_keys.to(cached_keys.dtype.element_ty), mask=is_number)
-    new_values = tl.load(
-        values + token * (value_token_stride * UNIT) + head * (value_head_stride * UNIT) + dims,
-        mask=is_number,
-    )
-    tl.store(cached_values + place, new_values.to(cached_values.dtype.element_ty), mask=is_number)
+    if VALUE_DIM > 0:
+        head = numbers // VALUE_DIM
+        dims = numbers % VALUE_DIM
+        is_number = numbers < KV_HEADS * VALUE_DIM
+        place = ((first + head) * BLOCK_SIZE + slot % BLOCK_SIZE) * VALUE_DIM + dims
+        new_values = tl.load(
+            values + token * (value_token_stride * UNIT) + head * (value_head_stride * UNIT) + dims,
+            mask=is_number,
+        )
+        tl.store(
+            cached_values + place, new_values.to(cached_values.dtype.element_ty), mask=is_number
+        )

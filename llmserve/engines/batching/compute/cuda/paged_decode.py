@@ -15,20 +15,21 @@ from llmserve.engines.batching.compute.cuda.tiling import decode_tiling
 
 
 def paged_decode(rows: Rows, layer: CachedLayer, capability: int, *, splits: int) -> torch.Tensor:
-    """Attention of rows with one token each; the result has the shape of the query.
+    """Attention of rows with one token each; the result is as wide as the values.
 
     `splits` is a power of two. Never waits for the device.
     """
-    num_rows, query_heads, head_dim = rows.query.shape
-    result = rows.query.new_empty(rows.query.shape)
+    result = layer.result_for(rows.query)
+    num_rows, query_heads, value_dim = result.shape
     if num_rows == 0:
         return result
     is_split = splits > 1
     parts = (num_rows, query_heads, splits)
-    mixed = _empty(result, (*parts, padded(head_dim))) if is_split else result
+    mixed = _empty(result, (*parts, padded(value_dim))) if is_split else result
     peak = _empty(result, parts) if is_split else result
     total = _empty(result, parts) if is_split else result
-    tiling = decode_tiling(capability, layer.group(rows.query), head_dim, layer.keys.dtype)
+    group = layer.group(rows.query)
+    tiling = decode_tiling(capability, group, layer.widest, layer.keys.dtype)
     arguments = kernel_arguments(rows, layer, tiling)
     paged_kernel[(splits, layer.kv_heads, num_rows)](
         result=result,
@@ -46,8 +47,8 @@ def paged_decode(rows: Rows, layer: CachedLayer, capability: int, *, splits: int
             total,
             arguments["sinks"],
             result,
-            HEAD_DIM=head_dim,
-            PADDED_DIM=padded(head_dim),
+            VALUE_DIM=value_dim,
+            PADDED_VALUE=padded(value_dim),
             SPLITS=splits,
             HAS_SINKS=layer.variant.sinks is not None,
             num_warps=4,
@@ -61,13 +62,13 @@ def _empty(like: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
 
 @triton.jit
 def _reduce_kernel(
-    partial_mixed,  # (num_rows, query_heads, splits, padded_dim) float32
+    partial_mixed,  # (num_rows, query_heads, splits, padded_value) float32
     partial_peak,  # (num_rows, query_heads, splits) float32
     partial_total,
     sinks,  # (query_heads,)
-    result,  # (num_rows, query_heads, head_dim)
-    HEAD_DIM: tl.constexpr,  # noqa: N803
-    PADDED_DIM: tl.constexpr,  # noqa: N803
+    result,  # (num_rows, query_heads, value_dim)
+    VALUE_DIM: tl.constexpr,  # noqa: N803
+    PADDED_VALUE: tl.constexpr,  # noqa: N803
     SPLITS: tl.constexpr,  # noqa: N803
     HAS_SINKS: tl.constexpr,  # noqa: N803
 ):
@@ -75,7 +76,7 @@ def _reduce_kernel(
     head = tl.program_id(1)
     place = tl.program_id(0).to(tl.int64) * tl.num_programs(1) + head
     splits = place * SPLITS + tl.arange(0, SPLITS)
-    dims = tl.arange(0, PADDED_DIM)
+    dims = tl.arange(0, PADDED_VALUE)
     peaks = tl.load(partial_peak + splits)
     totals = tl.load(partial_total + splits)
     base = tl.max(peaks, 0)
@@ -88,11 +89,11 @@ def _reduce_kernel(
     if HAS_SINKS:
         total += tl.exp2(sink - base)
     parts = tl.load(
-        partial_mixed + splits[:, None] * PADDED_DIM + dims[None, :],
+        partial_mixed + splits[:, None] * PADDED_VALUE + dims[None, :],
         mask=(peaks > float("-inf"))[:, None],
         other=0.0,
     )
     mixed = tl.sum(parts * weights[:, None], 0) / tl.where(total == 0.0, 1.0, total)
     tl.store(
-        result + place * HEAD_DIM + dims, mixed.to(result.dtype.element_ty), mask=dims < HEAD_DIM
+        result + place * VALUE_DIM + dims, mixed.to(result.dtype.element_ty), mask=dims < VALUE_DIM
     )

@@ -21,7 +21,9 @@ import triton.language as tl
 LOG2_E: Final = tl.constexpr(1.4426950408889634)
 # Triton compiles variants for arguments that are 1 or divisible by 16. These change from batch to
 # batch, and nothing may be compiled while requests wait.
-CHANGING_NUMBERS: Final = ("window", "query_token_stride", "query_head_stride", "table_stride")
+CHANGING_NUMBERS: Final = (
+    "window", "chunk", "query_token_stride", "query_head_stride", "table_stride",
+)  # fmt: skip
 SLICED_TENSORS: Final = ("query", "query_starts", "context_lengths", "block_tables")
 
 
@@ -34,9 +36,9 @@ def padded(size: int) -> int:
 def paged_kernel(
     query,  # (num_tokens, query_heads, head_dim)
     keys,  # (num_blocks, kv_heads, block_size, head_dim)
-    values,
-    result,  # (num_tokens, query_heads, head_dim)
-    partial_mixed,  # (num_rows, query_heads, splits, padded_dim) float32
+    values,  # (num_blocks, kv_heads, block_size, value_dim)
+    result,  # (num_tokens, query_heads, value_dim)
+    partial_mixed,  # (num_rows, query_heads, splits, padded_value) float32
     partial_peak,  # (num_rows, query_heads, splits) float32
     partial_total,
     sinks,  # (query_heads,)
@@ -46,6 +48,7 @@ def paged_kernel(
     scale,
     softcap,
     window,
+    chunk,
     query_token_stride,
     query_head_stride,
     table_stride,
@@ -53,12 +56,18 @@ def paged_kernel(
     GROUP: tl.constexpr,  # noqa: N803
     HEAD_DIM: tl.constexpr,  # noqa: N803
     PADDED_DIM: tl.constexpr,  # noqa: N803
+    TAIL_DIM: tl.constexpr,  # noqa: N803
+    PADDED_TAIL: tl.constexpr,  # noqa: N803
+    VALUE_DIM: tl.constexpr,  # noqa: N803
+    VALUE_STRIDE: tl.constexpr,  # noqa: N803
+    PADDED_VALUE: tl.constexpr,  # noqa: N803
     BLOCK_SIZE: tl.constexpr,  # noqa: N803
     ROWS: tl.constexpr,  # noqa: N803
     TILE: tl.constexpr,  # noqa: N803
     SPLITS: tl.constexpr,  # noqa: N803
     IS_DECODE: tl.constexpr,  # noqa: N803
     HAS_WINDOW: tl.constexpr,  # noqa: N803
+    HAS_CHUNK: tl.constexpr,  # noqa: N803
     HAS_SOFTCAP: tl.constexpr,  # noqa: N803
     HAS_SINKS: tl.constexpr,  # noqa: N803
 ):
@@ -79,11 +88,25 @@ def paged_kernel(
     head = kv_head * GROUP + folded % GROUP
     position = context - length + token
     dims = tl.arange(0, PADDED_DIM)
-    is_dim = dims < HEAD_DIM
+    is_dim = dims < HEAD_DIM - TAIL_DIM
+    value_dims = tl.arange(0, PADDED_VALUE)
+    is_value = value_dims < VALUE_DIM
     places = (begin + token).to(tl.int64) * query_token_stride + head * query_head_stride
-    is_cell = is_query[:, None] & is_dim[None, :]
-    asked = tl.load(query + places[:, None] + dims[None, :], mask=is_cell, other=0.0)
+    asked = tl.load(
+        query + places[:, None] + dims[None, :],
+        mask=is_query[:, None] & is_dim[None, :],
+        other=0.0,
+    )
     asked = asked.to(keys.dtype.element_ty)
+    if TAIL_DIM > 0:
+        tail_dims = HEAD_DIM - TAIL_DIM + tl.arange(0, PADDED_TAIL)
+        is_tail = tail_dims < HEAD_DIM
+        asked_tail = tl.load(
+            query + places[:, None] + tail_dims[None, :],
+            mask=is_query[:, None] & is_tail[None, :],
+            other=0.0,
+        )
+        asked_tail = asked_tail.to(keys.dtype.element_ty)
 
     # The context's tokens that any query of this tile sees.
     last_token = tl.minimum((first_folded + ROWS - 1) // GROUP, length - 1)
@@ -92,6 +115,10 @@ def paged_kernel(
     if HAS_WINDOW:
         earliest = context - length + first_folded // GROUP - window + 1
         low = tl.maximum(earliest, 0) // TILE * TILE
+    if HAS_CHUNK:
+        opening = position // chunk * chunk  # of each query's chunk
+        earliest = (context - length + first_folded // GROUP) // chunk * chunk
+        low = tl.maximum(low, earliest // TILE * TILE)
     if SPLITS > 1:
         share = tl.cdiv(tl.cdiv(high - low, SPLITS), TILE) * TILE
         low += part * share
@@ -99,7 +126,7 @@ def paged_kernel(
 
     peak = tl.full([ROWS], float("-inf"), tl.float32)
     total = tl.zeros([ROWS], tl.float32)
-    mixed = tl.zeros([ROWS, PADDED_DIM], tl.float32)
+    mixed = tl.zeros([ROWS, PADDED_VALUE], tl.float32)
     for start in tl.range(low, high, TILE):
         tokens = start + tl.arange(0, TILE)
         is_inside = tokens < high
@@ -108,20 +135,30 @@ def paged_kernel(
             mask=is_inside,
             other=0,
         ).to(tl.int64)
-        cells = ((blocks * KV_HEADS + kv_head) * BLOCK_SIZE + tokens % BLOCK_SIZE) * HEAD_DIM
+        cells = (blocks * KV_HEADS + kv_head) * BLOCK_SIZE + tokens % BLOCK_SIZE
         tile_keys = tl.load(
-            keys + cells[None, :] + dims[:, None],
+            keys + cells[None, :] * HEAD_DIM + dims[:, None],
             mask=is_inside[None, :] & is_dim[:, None],
             other=0.0,
         )
         # IEEE: float32 models keep their precision; it changes nothing for 16-bit types.
-        scores = tl.dot(asked, tile_keys, input_precision="ieee") * scale
+        scores = tl.dot(asked, tile_keys, input_precision="ieee")
+        if TAIL_DIM > 0:
+            tile_tail = tl.load(
+                keys + cells[None, :] * HEAD_DIM + tail_dims[:, None],
+                mask=is_inside[None, :] & is_tail[:, None],
+                other=0.0,
+            )
+            scores = tl.dot(asked_tail, tile_tail, scores, input_precision="ieee")
+        scores = scores * scale
         if HAS_SOFTCAP:
             # tanh; an overflow of exp2 gives 1, as it should
             scores = softcap * (1.0 - 2.0 / (1.0 + tl.exp2(scores)))
         is_seen = tokens[None, :] <= position[:, None]
         if HAS_WINDOW:
             is_seen = is_seen & (tokens[None, :] > position[:, None] - window)
+        if HAS_CHUNK:
+            is_seen = is_seen & (tokens[None, :] >= opening[:, None])
         scores = tl.where(is_seen, scores, float("-inf"))
         new_peak = tl.maximum(peak, tl.max(scores, 1))
         # For a row that has seen nothing yet, -inf minus -inf would be NaN.
@@ -129,8 +166,8 @@ def paged_kernel(
         weights = tl.exp2(scores - base[:, None])
         decay = tl.exp2(peak - base)
         tile_values = tl.load(
-            values + cells[:, None] + dims[None, :],
-            mask=is_inside[:, None] & is_dim[None, :],
+            values + cells[:, None] * VALUE_STRIDE + value_dims[None, :],
+            mask=is_inside[:, None] & is_value[None, :],
             other=0.0,
         )
         mixed = mixed * decay[:, None] + tl.dot(
@@ -145,7 +182,7 @@ def paged_kernel(
         tl.store(partial_total + cell, total, mask=is_query)
         if high > low:  # the reduction reads no values of a split that saw nothing
             tl.store(
-                partial_mixed + cell[:, None] * PADDED_DIM + dims[None, :],
+                partial_mixed + cell[:, None] * PADDED_VALUE + value_dims[None, :],
                 mixed,
                 mask=is_query[:, None],
             )
@@ -159,9 +196,9 @@ def paged_kernel(
             mixed = mixed * decay[:, None]
         # A padded row of a graph has no context at all; it gets zeros.
         mixed = mixed / tl.where(total == 0.0, 1.0, total)[:, None]
-        place = ((begin + token).to(tl.int64) * KV_HEADS * GROUP + head) * HEAD_DIM
+        place = ((begin + token).to(tl.int64) * KV_HEADS * GROUP + head) * VALUE_DIM
         tl.store(
-            result + place[:, None] + dims[None, :],
+            result + place[:, None] + value_dims[None, :],
             mixed.to(result.dtype.element_ty),
-            mask=is_cell,
+            mask=is_query[:, None] & is_value[None, :],
         )

@@ -1,5 +1,5 @@
 """Prefill attention over the block table, for what torch's FlashAttention does not support:
-softcap, sinks, float32, uneven head sizes, contexts too long to gather."""
+softcap, sinks, chunks, float32, uneven head sizes, contexts too long to gather."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from llmserve.engines.batching.compute.cuda.tiling import prefill_tiling
 
 
 def paged_prefill(rows: Rows, layer: CachedLayer, capability: int) -> torch.Tensor:
-    """Causal attention of rows of any length; the result has the shape of the query."""
-    result = rows.query.new_empty(rows.query.shape)
-    tiling = prefill_tiling(capability, layer.keys.shape[3], layer.keys.dtype)
+    """Causal attention of rows of any length; the result is as wide as the values."""
+    result = layer.result_for(rows.query)
+    tiling = prefill_tiling(capability, layer.widest, result.shape[2], layer.keys.dtype)
     parts = -(-rows.max_query * layer.group(rows.query) // tiling.rows)
     paged_kernel[(parts, layer.kv_heads, rows.num_rows)](
         result=result,

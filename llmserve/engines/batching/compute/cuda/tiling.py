@@ -21,6 +21,8 @@ TURING: Final = 7
 WIDE_PRODUCTS: Final = (9, 10)
 """Major capabilities whose matrix units read tiles from shared memory."""
 CONSUMER_BLACKWELL: Final = 12
+LARGE_TILE: Final = 2**15
+"""Numbers of a query tile for which four warps have too few registers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,23 +50,27 @@ def decode_tiling(capability: int, group: int, head_dim: int, dtype: torch.dtype
     tokens = _tile_tokens(head_dim, dtype, 16384, 128)
     if dtype.itemsize > 2:
         return Tiling(rows, tokens, warps=8, stages=4)
-    return Tiling(rows, tokens, warps=4 if rows < 128 else 8, stages=5)
+    is_large = rows * padded(head_dim) >= LARGE_TILE
+    return Tiling(rows, tokens, warps=8 if is_large or rows >= 128 else 4, stages=5)
 
 
-def prefill_tiling(capability: int, head_dim: int, dtype: torch.dtype) -> Tiling:
-    """Many query tokens: as many rows as the registers hold accumulators for."""
+def prefill_tiling(capability: int, head_dim: int, value_dim: int, dtype: torch.dtype) -> Tiling:
+    """Many query tokens: as many rows as the registers hold accumulators for. `head_dim` is that of
+    a key or a value, whichever has more."""
     if capability <= TURING:
         return _small_tiling(head_dim, dtype)
     if dtype.itemsize > 2:
         return Tiling(16, _tile_tokens(head_dim, dtype, 16384, 128), warps=4, stages=3)
-    width = padded(head_dim)
     if capability in WIDE_PRODUCTS:
+        width = padded(head_dim)
         rows, warps = (128, 8) if width <= 128 else (64, 4) if width <= 256 else (64, 8)
-        return Tiling(rows, _tile_tokens(head_dim, dtype, 16384, 128), warps=warps, stages=3)
+        tokens, stages = _tile_tokens(head_dim, dtype, 16384, 128), 3 if width <= 512 else 2
+        return Tiling(rows, tokens, warps=warps, stages=stages)
+    width = padded(value_dim)
     if capability == CONSUMER_BLACKWELL and 64 < width <= 128:
-        return Tiling(64, _tile_tokens(head_dim, dtype, 8192, 64), warps=4, stages=3)
+        return Tiling(64, _tile_tokens(value_dim, dtype, 8192, 64), warps=4, stages=3)
     rows, num_bytes = (128, 8192) if width <= 128 else (64, 16384) if width <= 256 else (32, 16384)
-    return Tiling(rows, _tile_tokens(head_dim, dtype, num_bytes, 64), warps=8, stages=3)
+    return Tiling(rows, _tile_tokens(value_dim, dtype, num_bytes, 64), warps=8, stages=3)
 
 
 def _small_tiling(head_dim: int, dtype: torch.dtype) -> Tiling:

@@ -1,18 +1,18 @@
 """FlashAttention as torch ships it (`varlen_attn`), with the arguments of the installed version.
 
-Version 2 computes 16-bit heads of up to 256 numbers on Ampere and later, without capped scores and
-sinks. With version 3 or 4 activated it reads block tables, too.
+Version 2 computes 16-bit heads of up to 256 numbers on Ampere and later, without capped scores,
+sinks and chunks. With version 3 or 4 activated it reads block tables, too. Keys and values have to
+be of one width; a copy of them is padded.
 """
 
 from __future__ import annotations
 
 import inspect
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import torch
 
-from llmserve.engines.batching.compute.attention import Variant
 from llmserve.engines.batching.compute.cuda.gather import Gather
 from llmserve.engines.batching.compute.cuda.launch import CachedLayer, Rows
 
@@ -43,9 +43,9 @@ class Varlen:
             return None
         return cls(function, "enable_gqa" in taken)
 
-    def takes(self, query: torch.Tensor, variant: Variant) -> bool:
-        """Whether it can compute this."""
-        head_dim = query.shape[-1]
+    def takes(self, query: torch.Tensor, layer: CachedLayer) -> bool:
+        """Whether it can compute this, in contexts of a single chunk if the layer has chunks."""
+        head_dim, variant = layer.expanded.widest, layer.variant
         return (
             query.dtype in (torch.bfloat16, torch.float16)
             and head_dim % 8 == 0
@@ -59,7 +59,11 @@ class Varlen:
     ) -> torch.Tensor:
         """Rows of any length over a copy of their contexts."""
         keys, values = gather.keys_and_values(layer)
-        return self._call(rows, layer, keys, values, gather.starts, max_context)
+        query = torch.nn.functional.pad(rows.query, (0, keys.shape[-1] - rows.query.shape[-1]))
+        rows = replace(rows, query=query)
+        result = self._call(rows, layer, keys, values, gather.starts, max_context)
+        latent = layer.variant.latent
+        return result[..., : layer.values.shape[3] if latent is None else latent.value_dim]
 
     def paged(self, rows: Rows, layer: CachedLayer, max_context: int) -> torch.Tensor:
         """Rows of any length through the block table; needs version 3 or 4."""

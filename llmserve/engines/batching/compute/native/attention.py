@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import torch
 
-from llmserve.engines.batching.compute.attention import Attention, Variant
+from llmserve.engines.batching.compute.attention import Attention, Variant, absorbed
 from llmserve.engines.batching.compute.batch import Batch
 from llmserve.engines.batching.compute.kv_cache import KVCache
 from llmserve.engines.batching.compute.native.kernels import LANES, AttentionCall, Kernels
 
 
 class NativeAttention:
-    """An `Attention` over a bfloat16 cache on the CPU. Layers with capped scores or sinks are left
-    to `otherwise`. One thread calls it at a time."""
+    """An `Attention` over a bfloat16 cache on the CPU. Layers with capped scores, sinks, chunks, or
+    keys and values of different widths are left to `otherwise`. One thread calls it at a time."""
 
     def __init__(self, kernels: Kernels, otherwise: Attention) -> None:
         self._kernels = kernels
@@ -29,8 +29,10 @@ class NativeAttention:
             ValueError: the batch points outside of the cache; nothing was computed.
             MemoryError: nothing was computed.
         """
+        if variant.latent is not None:
+            return absorbed(self, cache, layer, batch, query, variant)
         keys, values = cache.keys[layer], cache.values[layer]
-        if not _suits(query, keys, variant):
+        if not _suits(query, keys, values, variant):
             return self._otherwise.attend(cache, layer, batch, query, variant)
         num_blocks, kv_heads, block_size, head_dim = keys.shape
         queries = query.contiguous()
@@ -51,19 +53,22 @@ class NativeAttention:
             threads=torch.get_num_threads(),
             queries=queries.data_ptr(),
             keys=keys.data_ptr(),
+            # Of latents: the keys, of which the values are the beginning.
             values=values.data_ptr(),
             out=out.data_ptr(),
             scale=variant.scale,
             tiles=int(self._uses_tiles),
         )
         self._kernels.attend(self._workspace, call)
-        return out
+        return out[..., : values.shape[-1]]
 
 
-def _suits(query: torch.Tensor, keys: torch.Tensor, variant: Variant) -> bool:
+def _suits(query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, variant: Variant) -> bool:
+    is_plain = variant.softcap is None and variant.sinks is None and variant.chunk is None
     # Maxima are taken before scores are scaled.
-    is_plain = variant.softcap is None and variant.sinks is None and variant.scale > 0.0
+    is_plain = is_plain and variant.scale > 0.0
     has_dtype = query.dtype == keys.dtype == torch.bfloat16
     has_place = query.device.type == keys.device.type == "cpu" and keys.is_contiguous()
     has_shape = query.shape[-1] == keys.shape[-1] and keys.shape[-1] % LANES == 0
-    return is_plain and has_dtype and has_place and has_shape
+    is_even = keys.shape[-1] == values.shape[-1] or keys.data_ptr() == values.data_ptr()
+    return is_plain and has_dtype and has_place and has_shape and is_even
