@@ -13,11 +13,11 @@ from transformers import GenerationConfig
 
 from llmserve.domain import ModelSpec, SamplingParams
 from llmserve.engines.batching.compute.building import build_computation
-from llmserve.engines.batching.compute.kv_cache import LayerShape
+from llmserve.engines.batching.compute.cache_shape import CacheShape
 from llmserve.engines.batching.compute.model_computation import ModelComputation
 from llmserve.engines.batching.compute.sampling.row_state import RowState
 from llmserve.engines.batching.compute.sizing import CacheOptions
-from llmserve.engines.batching.compute.support import layer_shapes
+from llmserve.engines.batching.compute.support import cache_shape
 from llmserve.engines.batching.schedule.scheduler import Scheduler
 from llmserve.engines.batching.schedule.sequence import Sequence
 from llmserve.engines.weights.loading import LoadedModel, load_model
@@ -114,22 +114,20 @@ class Machine:
 
 
 @pytest.fixture(scope="module")
-def layers(loaded: LoadedModel) -> tuple[LayerShape, ...]:
-    return layer_shapes(loaded)
+def shape(loaded: LoadedModel) -> CacheShape:
+    return cache_shape(loaded)
 
 
-def computation_of(
-    loaded: LoadedModel, layers: tuple[LayerShape, ...], num_blocks: int
-) -> ModelComputation:
-    per_block = sum(layer.bytes_per_token(torch.float32) for layer in layers) * BLOCK
-    return build_computation(loaded, layers, CacheOptions(BLOCK, 1000, per_block * num_blocks))
+def computation_of(loaded: LoadedModel, shape: CacheShape, num_blocks: int) -> ModelComputation:
+    per_block = shape.bytes_per_token(torch.float32) * BLOCK
+    return build_computation(loaded, shape, CacheOptions(BLOCK, 1000, per_block * num_blocks))
 
 
 @pytest.fixture
 def computation(
-    loaded: LoadedModel, layers: tuple[LayerShape, ...], expected: list[list[int]]
+    loaded: LoadedModel, shape: CacheShape, expected: list[list[int]]
 ) -> Iterator[ModelComputation]:
-    computation = computation_of(loaded, layers, 120)
+    computation = computation_of(loaded, shape, 120)
     assert computation.cache.num_blocks == 120
     yield computation
     computation.close()
@@ -165,11 +163,11 @@ def test_prefix_hits_change_nothing(
 
 
 def test_a_tiny_pool_that_preempts_changes_nothing(
-    loaded: LoadedModel, layers: tuple[LayerShape, ...], prompts: list[list[int]]
+    loaded: LoadedModel, shape: CacheShape, prompts: list[list[int]]
 ) -> None:
     short = [prompt for prompt in prompts if len(prompt) < 20]
     expected = [generated(loaded, prompt, 24) for prompt in short]
-    computation = computation_of(loaded, layers, 9)
+    computation = computation_of(loaded, shape, 9)
     try:
         for is_caching in (False, True):
             machine = Machine(loaded, computation, budget=32, is_caching=is_caching)

@@ -10,10 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Final
 
 import torch
 
 from llmserve.engines.batching.compute.huge_pages import empty
+from llmserve.engines.batching.compute.state_pool import StatePool
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +30,12 @@ class LayerShape:
         return 2 * self.kv_heads * self.head_dim * dtype.itemsize
 
 
+NO_ATTENTION: Final = LayerShape(0, 0)
+
+
 class KVCache:
-    """Keys and values of all layers in blocks of `block_size` tokens."""
+    """Keys and values of all layers in blocks of `block_size` tokens, and a pool of recurrent
+    states if the model has them."""
 
     def __init__(
         self,
@@ -39,7 +45,9 @@ class KVCache:
         block_size: int,
         dtype: torch.dtype,
         device: torch.device,
+        states: StatePool | None = None,
     ) -> None:
+        self.states = states
         self.num_blocks = num_blocks
         self.block_size = block_size
         shapes = [(num_blocks, layer.kv_heads, block_size, layer.head_dim) for layer in layers]
@@ -53,8 +61,9 @@ class KVCache:
 
     @property
     def num_bytes(self) -> int:
-        """Size of all keys and values."""
-        return sum(tensor.nbytes for tensor in (*self.keys, *self.values))
+        """Size of all keys and values, and of all states."""
+        states = 0 if self.states is None else self.states.num_bytes
+        return sum(tensor.nbytes for tensor in (*self.keys, *self.values)) + states
 
     def write(
         self, layer: int, slots: torch.Tensor, keys: torch.Tensor, values: torch.Tensor

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +11,10 @@ import torch
 
 from llmserve.domain import LoadProgress
 from llmserve.engines.adapters.hooks import HookedAdapters
+from llmserve.engines.batching.compute.cache_shape import CacheShape
 from llmserve.engines.batching.compute.forward import Forward
 from llmserve.engines.batching.compute.grouped_attention import GroupedAttention
-from llmserve.engines.batching.compute.kv_cache import KVCache, LayerShape
+from llmserve.engines.batching.compute.kv_cache import KVCache
 from llmserve.engines.batching.compute.model_computation import ModelComputation
 from llmserve.engines.batching.compute.native.attention import NativeAttention
 from llmserve.engines.batching.compute.native.decoder import build_native
@@ -32,7 +33,7 @@ from llmserve.machine.allowance import free_memory
 
 def build_on_cpu(
     loaded: LoadedModel,
-    layers: Sequence[LayerShape],
+    shape: CacheShape,
     options: CacheOptions,
     tokens_per_step: int,
     cache_dir: Path | None,
@@ -48,14 +49,15 @@ def build_on_cpu(
     sampler = sample_tokens if isinstance(kernels, str) else NativeSampler(kernels)
     dtype = loaded.model.dtype
     size = cpu_cache_size(
-        layers, dtype, options, free_bytes=_free_bytes(), max_context=loaded.max_context
+        shape.layers, dtype, options, free_bytes=_free_bytes(), max_context=loaded.max_context
     )
     cache = KVCache(
-        layers,
+        shape.layers,
         num_blocks=size.num_blocks,
         block_size=options.block_size,
         dtype=dtype,
         device=loaded.device,
+        states=shape.pool(options.max_running, options.max_running, loaded.device),
     )
     runner = Runner(forward, cache, loaded.device, sampler)
     return ModelComputation(

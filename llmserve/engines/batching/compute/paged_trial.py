@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from dataclasses import replace
 from typing import Any, Final
 
@@ -10,7 +9,8 @@ import torch
 
 from llmserve.engines.batching.compute.attention import TorchAttention
 from llmserve.engines.batching.compute.batch import Batch
-from llmserve.engines.batching.compute.kv_cache import KVCache, LayerShape
+from llmserve.engines.batching.compute.cache_shape import CacheShape
+from llmserve.engines.batching.compute.kv_cache import KVCache
 from llmserve.engines.batching.compute.transformers_forward import TransformersForward
 from llmserve.engines.batching.schedule.plan import Slice, StepPlan
 from llmserve.engines.batching.schedule.sequence import Sequence
@@ -21,7 +21,7 @@ NUM_DECODED: Final = 6
 
 
 @torch.inference_mode()
-def agrees_on_paged_cache(model: Any, layers: Collection[LayerShape], length: int) -> bool:
+def agrees_on_paged_cache(model: Any, shape: CacheShape, length: int) -> bool:
     """Whether two rows of so many tokens, prefilled in pieces beside each other and then decoded,
     get the logits that the model's own attention and cache give them, up to rounding.
 
@@ -32,7 +32,7 @@ def agrees_on_paged_cache(model: Any, layers: Collection[LayerShape], length: in
     expected = _own_logits(model, rows)
     blocks = -(-length // BLOCK_SIZE)
     cache = KVCache(
-        layers,
+        shape.layers,
         num_blocks=2 * blocks,
         block_size=BLOCK_SIZE,
         dtype=model.dtype,

@@ -12,6 +12,7 @@ from transformers import AttentionInterface
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from llmserve.engines.batching.compute.attention import attend_row
+from llmserve.engines.batching.compute.cache_shape import CacheShape
 from llmserve.engines.batching.compute.distances import distances
 from llmserve.engines.batching.compute.kv_cache import LayerShape
 from llmserve.engines.batching.compute.miniature import TOKENS, NoMiniature, miniature
@@ -36,8 +37,8 @@ class Unsupported(Exception):
 
 
 @torch.inference_mode()
-def layer_shapes(loaded: LoadedModel) -> tuple[LayerShape, ...]:
-    """What each layer of the model stores in the cache.
+def cache_shape(loaded: LoadedModel) -> CacheShape:
+    """What the model keeps of each sequence.
 
     Raises:
         Unsupported: the model attends or positions tokens in a way that the cache cannot serve.
@@ -54,7 +55,7 @@ def layer_shapes(loaded: LoadedModel) -> tuple[LayerShape, ...]:
     near = [number + BEYOND for number in found.values() if number <= NEAR]
     token_ids = probe(model, min(max((PROBE_TOKENS, *near)), loaded.max_context))
     expected = model(input_ids=token_ids, use_cache=False).logits[0]
-    shapes, actual = _watched(model, token_ids)
+    shape, actual = _watched(model, token_ids)
     is_right_in_miniature = _try_miniature(model, found, min(TOKENS, loaded.max_context))
     expected, actual = expected.float(), actual[0].float()
     # With low precision, rounding sends some tokens of a mixture of experts to other experts. The
@@ -64,7 +65,7 @@ def layer_shapes(loaded: LoadedModel) -> tuple[LayerShape, ...]:
         may_differ and _share_of_same(expected, actual, model.dtype) >= LEAST_SAME
     ):
         raise Unsupported("its answers are not the same on a paged cache")
-    return shapes
+    return shape
 
 
 def _share_of_same(expected: torch.Tensor, actual: torch.Tensor, dtype: torch.dtype) -> float:
@@ -110,16 +111,16 @@ def _problem_in_miniature(model: Any, found: Mapping[str, int], length: int) -> 
 
 def _agrees_in_miniature(model: Any, names: Sequence[str], length: int) -> bool:
     copy = miniature(model, names)
-    shapes, _ = _watched(copy, probe(copy, 1))
+    shape, _ = _watched(copy, probe(copy, 1))
     try:
-        return agrees_on_paged_cache(copy, shapes, length)
+        return agrees_on_paged_cache(copy, shape, length)
     # transformers and custom code raise whatever they like.
     except Exception as error:
         raise _untakeable(error) from error
 
 
-def _watched(model: Any, token_ids: torch.Tensor) -> tuple[tuple[LayerShape, ...], torch.Tensor]:
-    """What each layer stores, and the logits (1, length, vocab) with its attention replaced."""
+def _watched(model: Any, token_ids: torch.Tensor) -> tuple[CacheShape, torch.Tensor]:
+    """What the model keeps, and the logits (1, length, vocab) with its attention replaced."""
     config = model.config.get_text_config(decoder=True)
     watcher = _Watcher()
     previous = config._attn_implementation
@@ -140,7 +141,7 @@ def _watched(model: Any, token_ids: torch.Tensor) -> tuple[tuple[LayerShape, ...
         raise Unsupported(
             f"{len(watcher.shapes)} of its {layers} layers attend through transformers' interface"
         )
-    return tuple(watcher.shapes[layer] for layer in range(layers)), told.logits
+    return CacheShape(tuple(watcher.shapes[layer] for layer in range(layers))), told.logits
 
 
 def _untakeable(error: Exception) -> Unsupported:

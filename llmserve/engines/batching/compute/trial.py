@@ -6,14 +6,14 @@ only logits compared, rounding would send some tokens of a mixture of experts to
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from typing import Any, Final
 
 import torch
 
 from llmserve.engines.batching.compute.attention import Attention, TorchAttention, Variant
 from llmserve.engines.batching.compute.batch import Batch
-from llmserve.engines.batching.compute.kv_cache import KVCache, LayerShape
+from llmserve.engines.batching.compute.cache_shape import CacheShape
+from llmserve.engines.batching.compute.kv_cache import KVCache
 from llmserve.engines.batching.compute.transformers_forward import TransformersForward
 from llmserve.engines.batching.schedule.plan import Slice, StepPlan
 from llmserve.engines.batching.schedule.sequence import Sequence
@@ -27,12 +27,10 @@ LENGTHS: Final = (3, 37, 50)
 class Trial:
     """Prefill, whole and in pieces, then decode beside a piece, then decode alone."""
 
-    def __init__(
-        self, loaded: LoadedModel, layers: Collection[LayerShape], block_size: int
-    ) -> None:
+    def __init__(self, loaded: LoadedModel, shape: CacheShape, block_size: int) -> None:
         self.block_size = block_size
         self._loaded = loaded
-        self._layers = layers
+        self._shape = shape
         vocab = loaded.model.get_input_embeddings().num_embeddings
         self._sequences: list[Sequence] = []
         block = 1
@@ -64,7 +62,7 @@ class Trial:
 
     def _cache(self, kind: type[KVCache]) -> KVCache:
         return kind(
-            self._layers,
+            self._shape.layers,
             num_blocks=self._num_blocks,
             block_size=self.block_size,
             dtype=self._loaded.model.dtype,
