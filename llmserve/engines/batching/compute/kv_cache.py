@@ -16,6 +16,7 @@ import torch
 
 from llmserve.engines.batching.compute.huge_pages import empty
 from llmserve.engines.batching.compute.state_pool import StatePool
+from llmserve.engines.batching.compute.state_rows import StateRows
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +65,12 @@ class KVCache:
         """Size of all keys and values, and of all states."""
         states = 0 if self.states is None else self.states.num_bytes
         return sum(tensor.nbytes for tensor in (*self.keys, *self.values)) + states
+
+    def commit(self, rows: StateRows | None) -> None:
+        """A step was computed; its new states belong to its sequences."""
+        if rows is not None:
+            assert self.states is not None, "such rows come from a pool"
+            self.states.commit(rows)
 
     def write(
         self, layer: int, slots: torch.Tensor, keys: torch.Tensor, values: torch.Tensor

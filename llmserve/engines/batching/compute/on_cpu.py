@@ -45,7 +45,7 @@ def build_on_cpu(
     else:
         on_progress(LoadProgress("compiling"))
         kernels = Kernels.load(cache_dir)
-    forward, adapters, description, close = _forward(loaded.model, kernels)
+    forward, adapters, description, close = _forward(loaded.model, kernels, shape)
     sampler = sample_tokens if isinstance(kernels, str) else NativeSampler(kernels)
     dtype = loaded.model.dtype
     size = cpu_cache_size(
@@ -66,12 +66,12 @@ def build_on_cpu(
 
 
 def _forward(
-    model: Any, kernels: Kernels | str
+    model: Any, kernels: Kernels | str, shape: CacheShape
 ) -> tuple[Forward, StepAdapters, str, Callable[[], None]]:
     """The forward, what attaches adapters to it, a description, and how to close it; `kernels` may
     be the reason why there are none."""
     if isinstance(kernels, str):
-        plain = TransformersForward(model, GroupedAttention())
+        plain = TransformersForward(model, GroupedAttention(), shape.states)
         description = f"transformers' code, attention in torch ({kernels})"
         return plain, HookedAdapters(model, plain.segments), description, plain.close
     instructions = "AMX" if kernels.has_tiles() else "AVX-512"
@@ -79,7 +79,7 @@ def _forward(
     if not isinstance(native, str):
         return native, native.adapters, f"native kernels ({instructions})", _nothing
     packed = pack_linears(model, kernels)
-    plain = TransformersForward(model, NativeAttention(kernels, GroupedAttention()))
+    plain = TransformersForward(model, NativeAttention(kernels, GroupedAttention()), shape.states)
     if isinstance(packed, str):
         parts, reasons = "attention", f"{native}; {packed}"
     else:

@@ -85,7 +85,7 @@ class _Assembly:
         refusals: list[str],
         on_progress: OnProgress,
     ) -> None:
-        self.forward = TransformersForward(loaded.model, backend.attention)
+        self.forward = TransformersForward(loaded.model, backend.attention, shape.states)
         self._adapters = CudaAdapters(loaded.model, self.forward.segments)
         self._loaded = loaded
         self._shape = shape

@@ -11,6 +11,7 @@ from llmserve.engines.batching.compute.attention import TorchAttention
 from llmserve.engines.batching.compute.batch import Batch
 from llmserve.engines.batching.compute.cache_shape import CacheShape
 from llmserve.engines.batching.compute.kv_cache import KVCache
+from llmserve.engines.batching.compute.miniature import caches
 from llmserve.engines.batching.compute.transformers_forward import TransformersForward
 from llmserve.engines.batching.schedule.plan import Slice, StepPlan
 from llmserve.engines.batching.schedule.sequence import Sequence
@@ -37,13 +38,14 @@ def agrees_on_paged_cache(model: Any, shape: CacheShape, length: int) -> bool:
         block_size=BLOCK_SIZE,
         dtype=model.dtype,
         device=rows.device,
+        states=shape.pool(2, 2, rows.device),
     )
     # No row's blocks are in order or adjacent.
     sequences = [
-        Sequence(row.tolist(), blocks=list(range(2 * blocks - 1 - number, -1, -2)))
+        Sequence(row.tolist(), blocks=list(range(2 * blocks - 1 - number, -1, -2)), state=number)
         for number, row in enumerate(rows)
     ]
-    forward = TransformersForward(model, TorchAttention())
+    forward = TransformersForward(model, TorchAttention(), shape.states)
     try:
         return all(_agrees(forward, cache, expected, sequences, step) for step in _steps(length))
     finally:
@@ -61,8 +63,8 @@ def _own_logits(model: Any, rows: torch.Tensor) -> torch.Tensor:
         told = model(
             input_ids=rows[:, place : place + 1],
             position_ids=torch.full((len(rows), 1), place, device=rows.device),
-            past_key_values=told.past_key_values,
             use_cache=True,
+            **caches(told),
         )
         parts.append(told.logits)
     return torch.cat(parts, 1)
@@ -77,9 +79,10 @@ def _agrees(
 ) -> bool:
     slices = [Slice(sequences[row], start, end - start, True) for row, start, end in step]
     plan = StepPlan(tuple(slices))
-    batch = Batch.from_plan(plan, cache.block_size, expected.device)
+    batch = Batch.from_plan(plan, cache.block_size, expected.device, cache.states)
     everything = torch.arange(plan.num_tokens, device=expected.device)
     actual = forward(replace(batch, sampled=everything), cache)
+    cache.commit(batch.states)
     wanted = torch.cat([expected[row, start:end] for row, start, end in step])
     return agree(wanted.float(), actual, actual.dtype)
 

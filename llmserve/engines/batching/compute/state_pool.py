@@ -15,20 +15,26 @@ from typing import Final
 
 import torch
 
+from llmserve.engines.batching.compute.state_rows import StateRows, row_groups
 from llmserve.engines.batching.schedule.plan import Slice, StepPlan
 
 ZERO: Final = 0
-"""The place that is never written: sequences begin with it."""
+"""The place that is never written: padded rows of a CUDA graph read it."""
 PADDING: Final = 1
-"""The place to which padded rows of a CUDA graph write."""
+"""The place to which they write."""
 NUM_RESERVED: Final = 2
 
 
 @dataclass(frozen=True, slots=True)
 class StateShape:
-    """One state of a layer; `name` tells those of the same layer apart."""
+    """A state that one module keeps for each sequence.
 
-    layer: int
+    Attributes:
+        module: its name in the model.
+        name: tells states of the same module apart.
+    """
+
+    module: str
     name: str
     shape: tuple[int, ...]
     dtype: torch.dtype
@@ -37,25 +43,6 @@ class StateShape:
     def num_bytes(self) -> int:
         """For one sequence."""
         return math.prod(self.shape) * self.dtype.itemsize
-
-
-@dataclass(frozen=True, slots=True)
-class StateRows:
-    """Where the rows of a step find their states, and where the new ones go.
-
-    Attributes:
-        sources: (num_rows,) int64, places.
-        targets: (num_rows,) int64, places; no two are the same.
-        is_fresh: of each row, whether it begins a sequence.
-        slices: the rows.
-        places: `targets` on the host.
-    """
-
-    sources: torch.Tensor
-    targets: torch.Tensor
-    is_fresh: tuple[bool, ...]
-    slices: tuple[Slice, ...] = ()
-    places: tuple[int, ...] = ()
 
 
 def num_places(num_slots: int, max_rows: int) -> int:
@@ -79,12 +66,10 @@ class StatePool:
         self.max_rows = max_rows
         self._device = device
         count = num_places(num_slots, max_rows)
-        self._states = {
-            (state.layer, state.name): torch.zeros(
-                (count, *state.shape), dtype=state.dtype, device=device
-            )
-            for state in shapes
-        }
+        self._states: dict[str, dict[str, torch.Tensor]] = {}
+        for state in shapes:
+            tensor = torch.zeros((count, *state.shape), dtype=state.dtype, device=device)
+            self._states.setdefault(state.module, {})[state.name] = tensor
         self._places = [ZERO] * num_slots
         self._num_slots_at = [0] * count
         self._free = list(range(NUM_RESERVED, count))
@@ -92,48 +77,50 @@ class StatePool:
     @property
     def num_bytes(self) -> int:
         """Size of all states."""
-        return sum(state.nbytes for state in self._states.values())
+        return sum(state.nbytes for states in self._states.values() for state in states.values())
 
-    def of(self, layer: int, name: str) -> torch.Tensor:
-        """(num_places, *shape), a layer's states in all places."""
-        return self._states[layer, name]
+    def of(self, module: str) -> dict[str, torch.Tensor]:
+        """A module's states by name, (num_places, *shape) each."""
+        return self._states[module]
 
     def place(self, slot: int) -> int:
-        """Where the state of a slot is."""
+        """Where the state of a slot is; `ZERO` before it was written for the first time."""
         return self._places[slot]
 
     def rows(self, plan: StepPlan) -> StateRows:
-        """Of a step; the next one is asked for when this one was committed, or has failed."""
+        """Of a step; those of the next one are asked for when it was committed, or has failed."""
         slices = plan.slices
-        is_fresh = tuple(part.start == 0 for part in slices)
-        sources = [self._source(part) for part in slices]
         targets = self._free[-len(slices) :]
+        assert len(targets) == len(slices), "a step has no more than max_rows rows"
         return StateRows(
-            torch.tensor(sources).to(self._device, non_blocking=True),
-            torch.tensor(targets).to(self._device, non_blocking=True),
-            is_fresh,
-            slices,
-            tuple(targets),
+            sources=self._index([self._source(part) for part in slices]),
+            targets=self._index(targets),
+            groups=row_groups(slices),
+            slices=slices,
         )
 
     def commit(self, rows: StateRows) -> None:
         """The step was computed: its states belong to the slots."""
-        if rows.slices:
-            del self._free[-len(rows.slices) :]
-        for part, place in zip(rows.slices, rows.places, strict=True):
+        count = len(rows.slices)
+        places, self._free = self._free[-count:], self._free[:-count]
+        for part, place in zip(rows.slices, places, strict=True):
             self._give(part.sequence.state, place)
             if part.saved_to is not None:
                 self._give(part.saved_to, place)
+
+    def _index(self, places: list[int]) -> torch.Tensor:
+        return torch.tensor(places).to(self._device, non_blocking=True)
 
     def _source(self, part: Slice) -> int:
         if part.start == 0:
             return ZERO
         slot = part.sequence.state if part.restored_from is None else part.restored_from
-        return self._places[slot]
+        place = self._places[slot]
+        assert place != ZERO, "a sequence goes on with a state that was written"
+        return place
 
     def _give(self, slot: int, place: int) -> None:
-        before = self._places[slot]
-        self._places[slot] = place
+        before, self._places[slot] = self._places[slot], place
         self._num_slots_at[place] += 1
         if before != ZERO:
             self._num_slots_at[before] -= 1

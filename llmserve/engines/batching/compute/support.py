@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any, Final
 
 import torch
@@ -14,9 +15,11 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from llmserve.engines.batching.compute.attention import attend_row
 from llmserve.engines.batching.compute.cache_shape import CacheShape
 from llmserve.engines.batching.compute.distances import distances
-from llmserve.engines.batching.compute.kv_cache import LayerShape
+from llmserve.engines.batching.compute.kv_cache import NO_ATTENTION, LayerShape
 from llmserve.engines.batching.compute.miniature import TOKENS, NoMiniature, miniature
 from llmserve.engines.batching.compute.paged_trial import agrees_on_paged_cache
+from llmserve.engines.batching.compute.state_pool import StateShape
+from llmserve.engines.batching.compute.state_watch import declares_states, watched_states
 from llmserve.engines.batching.compute.transformers_forward import variant_of
 from llmserve.engines.weights.agreement import agree, probe
 from llmserve.engines.weights.loading import LoadedModel
@@ -49,14 +52,15 @@ def cache_shape(loaded: LoadedModel) -> CacheShape:
     switch = position_switch(config)
     if switch is not None and switch < loaded.max_context:
         raise Unsupported(f"its positions change in prompts over {switch:,} tokens")
-    if getattr(model, "_is_stateful", False):
-        raise Unsupported("it keeps a state that is no KV cache")
     found = distances(config.get_text_config(decoder=True), loaded.max_context)
     near = [number + BEYOND for number in found.values() if number <= NEAR]
     token_ids = probe(model, min(max((PROBE_TOKENS, *near)), loaded.max_context))
     expected = model(input_ids=token_ids, use_cache=False).logits[0]
     shape, actual = _watched(model, token_ids)
-    is_right_in_miniature = _try_miniature(model, found, min(TOKENS, loaded.max_context))
+    length = min(TOKENS, loaded.max_context)
+    is_right_in_miniature = _try_miniature(model, found, length)
+    if shape.states and not is_right_in_miniature and not _agrees(model, shape, length):
+        raise Unsupported("its answers are not the same with a pool of states")
     expected, actual = expected.float(), actual[0].float()
     # With low precision, rounding sends some tokens of a mixture of experts to other experts. The
     # small copy, in float64, has shown that its code is right.
@@ -112,6 +116,10 @@ def _problem_in_miniature(model: Any, found: Mapping[str, int], length: int) -> 
 def _agrees_in_miniature(model: Any, names: Sequence[str], length: int) -> bool:
     copy = miniature(model, names)
     shape, _ = _watched(copy, probe(copy, 1))
+    return _agrees(copy, shape, length)
+
+
+def _agrees(copy: Any, shape: CacheShape, length: int) -> bool:
     try:
         return agrees_on_paged_cache(copy, shape, length)
     # transformers and custom code raise whatever they like.
@@ -124,10 +132,12 @@ def _watched(model: Any, token_ids: torch.Tensor) -> tuple[CacheShape, torch.Ten
     config = model.config.get_text_config(decoder=True)
     watcher = _Watcher()
     previous = config._attn_implementation
+    states: list[StateShape] = []
     try:
         model.set_attn_implementation(watcher.name)
         positions = torch.arange(token_ids.shape[1], device=token_ids.device)[None]
-        told = model(input_ids=token_ids, position_ids=positions, use_cache=False)
+        with watched_states(model) if declares_states(model) else nullcontext(states) as states:
+            told = model(input_ids=token_ids, position_ids=positions, use_cache=False)
     except Unsupported:
         raise
     # As above.
@@ -136,12 +146,16 @@ def _watched(model: Any, token_ids: torch.Tensor) -> tuple[CacheShape, torch.Ten
     finally:
         model.set_attn_implementation(previous)
         watcher.close()
-    layers = int(config.num_hidden_layers)
-    if sorted(watcher.shapes) != list(range(layers)):
+    layers, attending = range(int(config.num_hidden_layers)), watcher.shapes.keys()
+    if not states and declares_states(model):
+        raise Unsupported("it keeps a state of a kind that is not known")
+    # Of a hybrid's layers, some do not attend.
+    if not attending <= set(layers) or (len(attending) < len(layers) and not states):
         raise Unsupported(
-            f"{len(watcher.shapes)} of its {layers} layers attend through transformers' interface"
+            f"{len(attending)} of its {len(layers)} layers attend through transformers' interface"
         )
-    return CacheShape(tuple(watcher.shapes[layer] for layer in range(layers))), told.logits
+    found = (watcher.shapes.get(layer, NO_ATTENTION) for layer in layers)
+    return CacheShape(tuple(found), tuple(states)), told.logits
 
 
 def _untakeable(error: Exception) -> Unsupported:

@@ -14,6 +14,7 @@ from llmserve.engines.batching.compute.attention import Attention, TorchAttentio
 from llmserve.engines.batching.compute.batch import Batch
 from llmserve.engines.batching.compute.cache_shape import CacheShape
 from llmserve.engines.batching.compute.kv_cache import KVCache
+from llmserve.engines.batching.compute.state_pool import StatePool
 from llmserve.engines.batching.compute.transformers_forward import TransformersForward
 from llmserve.engines.batching.schedule.plan import Slice, StepPlan
 from llmserve.engines.batching.schedule.sequence import Sequence
@@ -39,7 +40,7 @@ class Trial:
             ids = [(7 * (100 * number + token) + 3) % vocab for token in range(length)]
             # In descending order: a backend that ignores the table gives wrong results.
             blocks = list(range(block + count - 1, block - 1, -1))
-            self._sequences.append(Sequence(ids, blocks=blocks))
+            self._sequences.append(Sequence(ids, blocks=blocks, state=number))
             block += count
         self._num_blocks = block
 
@@ -50,12 +51,16 @@ class Trial:
         Raises:
             Exception: whatever attention or the cache raises.
         """
-        cache = _TwinCache(self._cache(KVCache), self._cache(kind))
+        pool = self._shape.pool(len(self._sequences), len(self._sequences), self._loaded.device)
+        cache = _TwinCache(self._cache(KVCache), self._cache(kind), pool)
         twins = _TwinAttention(attention, self._loaded.model.dtype)
-        forward = TransformersForward(self._loaded.model, twins)
+        forward = TransformersForward(self._loaded.model, twins, self._shape.states)
         try:
             for plan in self._plans():
-                forward(Batch.from_plan(plan, self.block_size, self._loaded.device), cache)
+                device = self._loaded.device
+                batch = Batch.from_plan(plan, self.block_size, device, pool)
+                forward(batch, cache)
+                cache.commit(batch.states)
         finally:
             forward.close()
         return twins.is_right
@@ -88,7 +93,8 @@ class Trial:
 class _TwinCache(KVCache):
     """Writes to a plain cache and to the one on trial."""
 
-    def __init__(self, plain: KVCache, tried: KVCache) -> None:
+    def __init__(self, plain: KVCache, tried: KVCache, states: StatePool | None) -> None:
+        self.states = states
         self.num_blocks = plain.num_blocks
         self.block_size = plain.block_size
         self.keys = plain.keys
