@@ -61,10 +61,10 @@ HYBRIDS: Final[dict[str, dict[str, Any]]] = {
     "kimi_linear": _MOE
     | {"linear_head_dim": 16, "linear_num_heads": 4, "num_key_value_heads": 4}
     | {"kv_lora_rank": 16, "qk_rope_head_dim": 8, "qk_nope_head_dim": 16, "v_head_dim": 24}
-    | {"head_dim": None, "layer_types": _DELTA["layer_types"]},
+    | {"layer_types": _DELTA["layer_types"]},
     "nemotron_h": _MOE
     | {"mamba_num_heads": 8, "mamba_head_dim": 16, "n_groups": 2, "ssm_state_size": 16}
-    | {"chunk_size": 16, "moe_shared_expert_intermediate_size": 32, "num_hidden_layers": None}
+    | {"chunk_size": 16, "moe_shared_expert_intermediate_size": 32, "num_hidden_layers": 6}
     | {"layers_block_type": [*("linear_attention", "moe") * 2, "full_attention", "mlp"]},
     "granitemoehybrid": _MAMBA2
     | _MOE
@@ -72,10 +72,6 @@ HYBRIDS: Final[dict[str, dict[str, Any]]] = {
     | {"layer_types": ["linear_attention"] * 2 + ["full_attention"] + ["linear_attention"] * 2},
     "falcon_h1": _MAMBA2 | {"mamba_d_ssm": 128},
     "bamba": _MAMBA2 | {"attn_layer_indices": [1, 3]},
-    "zamba2": _MAMBA2
-    | {"n_mamba_heads": 8, "mamba_headdim": 16, "mamba_ngroups": 2, "chunk_size": 16}
-    | {"num_mem_blocks": 2, "adapter_rank": 8, "num_hidden_layers": 6, "num_key_value_heads": 4}
-    | {"layers_block_type": ["linear_attention", "linear_attention", "hybrid"] * 2},
     "jamba": _MOE
     | {"mamba_d_state": 8, "mamba_d_conv": 4, "mamba_expand": 2, "mamba_dt_rank": 4}
     | {"attn_layer_period": 3, "attn_layer_offset": 1, "expert_layer_period": 2}
@@ -96,12 +92,7 @@ HYBRIDS: Final[dict[str, dict[str, Any]]] = {
 
 def tiny_hybrid(family: str) -> LoadedModel:
     """A model of a family of `HYBRIDS`."""
-    settings = {
-        k: v for k, v in (_SHAPE | HYBRIDS[family]).items() if v is not None or k == "eos_token_id"
-    }
-    if family == "mamba2":
-        settings["head_dim"] = 16
-    config = AutoConfig.for_model(family, **settings)
+    config = AutoConfig.for_model(family, **_SHAPE | HYBRIDS[family])
     torch.manual_seed(11)
     model = AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
     return LoadedModel(

@@ -106,7 +106,9 @@ def scan_from(
     steps = (softplus(steps) if delta_softplus else steps).to(exact).cumsum(-1)
     state = state.to(exact)
     parts = []
-    for some, seen in zip(steps.split(PIECE, -1), reading.split(PIECE, -1), strict=True):
+    for some, seen in zip(
+        torch.split(steps, PIECE, -1), torch.split(reading, PIECE, -1), strict=True
+    ):
         decayed = torch.exp(decay[:, None] * some[..., None]) * state[:, :, None]
         parts.append(torch.einsum("rcln,rnl->rcl", decayed, seen.to(exact)))
     added = torch.cat(parts, -1)

@@ -24,6 +24,7 @@ from llmserve.engines.batching.compute.runner import Runner
 from llmserve.engines.batching.compute.sampling.native_sampler import NativeSampler
 from llmserve.engines.batching.compute.sampling.torch_sampler import sample_tokens
 from llmserve.engines.batching.compute.sizing import CacheOptions, cpu_cache_size
+from llmserve.engines.batching.compute.state_kernels import state_kernels
 from llmserve.engines.batching.compute.step_adapters import StepAdapters
 from llmserve.engines.batching.compute.transformers_forward import TransformersForward
 from llmserve.engines.progress import OnProgress
@@ -46,6 +47,8 @@ def build_on_cpu(
         on_progress(LoadProgress("compiling"))
         kernels = Kernels.load(cache_dir)
     forward, adapters, description, close = _forward(loaded.model, kernels, shape)
+    if shape.states:
+        description += f"; {state_kernels(loaded.model, shape.states)}"
     sampler = sample_tokens if isinstance(kernels, str) else NativeSampler(kernels)
     dtype = loaded.model.dtype
     size = cpu_cache_size(

@@ -29,6 +29,7 @@ from llmserve.engines.batching.compute.kv_cache import KVCache
 from llmserve.engines.batching.compute.model_computation import ModelComputation
 from llmserve.engines.batching.compute.runner import Runner
 from llmserve.engines.batching.compute.sizing import CacheOptions, CacheSize, gpu_cache_size
+from llmserve.engines.batching.compute.state_kernels import state_kernels
 from llmserve.engines.batching.compute.transformers_forward import TransformersForward
 from llmserve.engines.batching.compute.trial import Trial
 from llmserve.engines.frames import forget_frames
@@ -107,7 +108,11 @@ class _Assembly:
         parts = ["transformers' code", self._backend.name]
         forward: Forward = self.forward
         replayed = 0
-        if is_compiled:
+        if self._shape.states:
+            parts.append(state_kernels(self._loaded.model, self._shape.states))
+        if is_compiled and self._shape.states:
+            self._refuse("no torch.compile: the model keeps recurrent states")
+        elif is_compiled:
             from llmserve.engines.batching.compute.cuda.compiled import compiled
 
             compiled(self._loaded.model)

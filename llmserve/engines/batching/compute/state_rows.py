@@ -50,6 +50,11 @@ class StateRows:
     groups: tuple[RowGroup, ...]
     slices: tuple[Slice, ...] = ()
 
+    @property
+    def has_fresh(self) -> bool:
+        """Whether any row begins a sequence."""
+        return any(group.is_fresh for group in self.groups)
+
 
 def row_groups(slices: Sequence[Slice]) -> tuple[RowGroup, ...]:
     """Rows of the same length that all begin, or all go on."""

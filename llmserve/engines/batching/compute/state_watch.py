@@ -53,6 +53,9 @@ class _WatchedView(StateView):
         """The new ones are all there are."""
         return key_states, value_states
 
+    def __getattr__(self, name: str) -> Any:
+        raise AttributeError(f"it asks its cache for {name}")
+
     def get_seq_length(self, layer_idx: int = 0) -> int:
         """Nothing came before."""
         return 0

@@ -148,7 +148,7 @@ def _watched(model: Any, token_ids: torch.Tensor) -> tuple[CacheShape, torch.Ten
         watcher.close()
     layers, attending = range(int(config.num_hidden_layers)), watcher.shapes.keys()
     if not states and declares_states(model):
-        raise Unsupported("it keeps a state of a kind that is not known")
+        raise Unsupported("it keeps a state in a way of its own, not in transformers' cache")
     # Of a hybrid's layers, some do not attend.
     if not attending <= set(layers) or (len(attending) < len(layers) and not states):
         raise Unsupported(
