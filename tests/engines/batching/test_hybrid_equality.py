@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 from engines.batching.step_machine import BLOCK, Machine, generated
-from support.tiny_hybrids import HYBRIDS, tiny_hybrid
+from tiny_hybrids import HYBRIDS, tiny_hybrid
 
 from llmserve.engines.batching.compute.building import build_computation
 from llmserve.engines.batching.compute.model_computation import ModelComputation

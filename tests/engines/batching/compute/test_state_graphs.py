@@ -9,19 +9,25 @@ import pytest
 import torch
 from cuda_doubles import Repeater, SkippingCache
 from engines.batching.step_machine import BLOCK, Machine, generated
-from support.tiny_hybrids import CONTEXT, tiny_hybrid
+from tiny_hybrids import CONTEXT, HYBRIDS, tiny_hybrid
 
-from llmserve.engines.batching.compute.attention import TorchAttention
+from llmserve.engines.batching.compute.attention import TorchAttention, Variant
 from llmserve.engines.batching.compute.batch import Batch
+from llmserve.engines.batching.compute.cache_shape import CacheShape
+from llmserve.engines.batching.compute.cuda.decode_buffers import Bucket, DecodeBuffers
 from llmserve.engines.batching.compute.cuda.graphs import GraphedForward
+from llmserve.engines.batching.compute.cuda.syncs import RefuseSyncs
 from llmserve.engines.batching.compute.headroom import LargestStep
 from llmserve.engines.batching.compute.kv_cache import KVCache
 from llmserve.engines.batching.compute.runner import Runner
 from llmserve.engines.batching.compute.state_pool import ZERO
+from llmserve.engines.batching.compute.state_watch import watched_states
 from llmserve.engines.batching.compute.support import cache_shape
 from llmserve.engines.batching.compute.transformers_forward import TransformersForward
+from llmserve.engines.weights.agreement import probe
 
 CPU = torch.device("cpu")
+META = torch.device("meta")
 MAX_ROWS = 4
 
 
@@ -99,3 +105,41 @@ def test_the_largest_step_reads_states(family: str) -> None:
             step.run(3)
     finally:
         forward.close()
+
+
+class NoAttention:
+    """Of the right shape."""
+
+    def attend(
+        self, cache: KVCache, layer: int, batch: Batch, query: torch.Tensor, variant: Variant
+    ) -> torch.Tensor:
+        return query.clone(memory_format=torch.contiguous_format)
+
+
+class NoCache(KVCache):
+    """Nothing is written."""
+
+    def write(
+        self, layer: int, slots: torch.Tensor, keys: torch.Tensor, values: torch.Tensor
+    ) -> None:
+        pass
+
+
+@pytest.mark.parametrize("family", HYBRIDS)
+def test_decode_never_waits_for_the_device(family: str) -> None:
+    loaded = tiny_hybrid(family)
+    loaded.model.bfloat16()
+    with watched_states(loaded.model) as states:
+        loaded.model(probe(loaded.model, 8))
+    shape = CacheShape((), tuple(states))
+    model = loaded.model.to("meta")
+    forward = TransformersForward(model, NoAttention(), shape.states)
+    pool = shape.pool(MAX_ROWS, MAX_ROWS, META)
+    cache = NoCache([], num_blocks=1, block_size=16, dtype=torch.float32, device=META, states=pool)
+    buffers = DecodeBuffers([Bucket(MAX_ROWS, 32)], 2, META, has_states=True)
+    try:
+        with torch.inference_mode(), RefuseSyncs():  # type: ignore[no-untyped-call]  # torch's own stub
+            logits = forward(buffers.view(Bucket(MAX_ROWS, 32)), cache)
+    finally:
+        forward.close()
+    assert logits.shape == (MAX_ROWS, 128)

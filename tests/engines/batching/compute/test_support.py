@@ -11,12 +11,14 @@ from typing import Any
 import pytest
 import torch
 from make_model import make_model
-from transformers import MambaConfig, MambaForCausalLM
+from tiny_hybrids import tiny_hybrid
+from transformers import RecurrentGemmaConfig, RecurrentGemmaForCausalLM
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
 from llmserve.domain import ModelSpec
 from llmserve.engines.batching.compute import miniature, support
-from llmserve.engines.batching.compute.kv_cache import LayerShape
+from llmserve.engines.batching.compute.kv_cache import NO_ATTENTION, LayerShape
+from llmserve.engines.batching.compute.state_pool import ZERO, StatePool
 from llmserve.engines.batching.compute.support import Unsupported, cache_shape
 from llmserve.engines.weights.loading import LoadedModel, load_model
 
@@ -31,12 +33,52 @@ def attention_of(loaded: LoadedModel) -> Any:
     return loaded.model.model.layers[1].self_attn
 
 
-def test_a_state_that_is_no_cache_is_refused(loaded: LoadedModel) -> None:
-    config = MambaConfig(
-        vocab_size=64, hidden_size=16, state_size=4, num_hidden_layers=2, intermediate_size=32
+def test_a_state_in_a_way_of_its_own_is_refused(loaded: LoadedModel) -> None:
+    config = RecurrentGemmaConfig(
+        vocab_size=64,
+        hidden_size=16,
+        lru_width=16,
+        num_hidden_layers=3,
+        num_attention_heads=2,
+        intermediate_size=32,
+        attention_window_size=64,
     )
-    with pytest.raises(Unsupported, match="no KV cache"):
-        cache_shape(replace(loaded, model=MambaForCausalLM(config).eval()))
+    with pytest.raises(Unsupported, match="a way of its own"):
+        cache_shape(replace(loaded, model=RecurrentGemmaForCausalLM(config).eval()))
+
+
+def test_states_are_found_in_the_layers_that_keep_them() -> None:
+    shape = cache_shape(tiny_hybrid("qwen3_5_text"))
+    attends = [layer != NO_ATTENTION for layer in shape.layers]
+    assert attends == [False, False, False, True, False]
+    assert {(state.module, state.name) for state in shape.states} == {
+        (f"model.layers.{layer}.linear_attn", name)
+        for layer in (0, 1, 2, 4)
+        for name in ("conv 0", "recurrent 0")
+    }
+    assert {state.shape for state in shape.states} == {(96, 4), (4, 8, 16)}
+
+
+def test_a_model_may_have_no_layer_that_attends() -> None:
+    shape = cache_shape(tiny_hybrid("mamba"))
+    assert shape.bytes_per_token(torch.float32) == 0
+    assert shape.bytes_per_state == 5 * 4 * (96 * 4 + 96 * 8)
+
+
+def test_a_model_that_would_lose_its_states_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(StatePool, "_source", lambda self, part: ZERO)
+    with pytest.raises(Unsupported, match="small copy"):
+        cache_shape(tiny_hybrid("lfm2"))
+
+
+def test_where_no_copy_can_be_made_the_model_itself_is_tried(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(miniature, "MAX_PARAMETERS", 10)
+    assert cache_shape(tiny_hybrid("lfm2")).states
+    monkeypatch.setattr(StatePool, "_source", lambda self, part: ZERO)
+    with pytest.raises(Unsupported, match="pool of states"):
+        cache_shape(tiny_hybrid("lfm2"))
 
 
 def test_layers_on_several_devices_are_refused(loaded: LoadedModel) -> None:
