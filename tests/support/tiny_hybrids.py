@@ -62,6 +62,10 @@ HYBRIDS: Final[dict[str, dict[str, Any]]] = {
     | {"linear_head_dim": 16, "linear_num_heads": 4, "num_key_value_heads": 4}
     | {"kv_lora_rank": 16, "qk_rope_head_dim": 8, "qk_nope_head_dim": 16, "v_head_dim": 24}
     | {"layer_types": _DELTA["layer_types"]},
+    "bailing_hybrid": _MOE
+    | {"n_group": 1, "topk_group": 1, "linear_head_dim": 16, "linear_num_heads": 4}
+    | {"kv_lora_rank": 16, "qk_rope_head_dim": 8, "qk_nope_head_dim": 16, "v_head_dim": 24}
+    | {"num_key_value_heads": 4, "layer_types": _DELTA["layer_types"]},
     "nemotron_h": _MOE
     | {"mamba_num_heads": 8, "mamba_head_dim": 16, "n_groups": 2, "ssm_state_size": 16}
     | {"chunk_size": 16, "moe_shared_expert_intermediate_size": 32, "num_hidden_layers": 6}
@@ -83,6 +87,7 @@ HYBRIDS: Final[dict[str, dict[str, Any]]] = {
     "mamba2": {"num_heads": 8, "state_size": 16, "n_groups": 2, "chunk_size": 16, "expand": 2},
     "mamba": _MAMBA,
     "falcon_mamba": _MAMBA,
+    "lfm3": {"layer_types": ["conv", "conv", "full_attention", "conv", "full_attention"]},
     "minimax": _MOE
     | {"block_size": 16}
     | {"layer_types": ["linear_attention", "full_attention"] * 2 + ["linear_attention"]},
