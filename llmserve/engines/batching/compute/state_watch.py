@@ -74,6 +74,9 @@ def _watching(
     cache, place = argument
 
     def forward(*args: Any, **kwargs: Any) -> Any:
+        given = args[place] if len(args) > place else kwargs.get(cache)
+        if given is not None and not isinstance(given, _WatchedView):
+            return own(*args, **kwargs)  # what attends has something else in place of a cache
         view = _WatchedView(None)
         if len(args) > place:
             args = (*args[:place], view, *args[place + 1 :])
