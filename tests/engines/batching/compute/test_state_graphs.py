@@ -18,7 +18,7 @@ from llmserve.engines.batching.compute.cuda.decode_buffers import Bucket, Decode
 from llmserve.engines.batching.compute.cuda.graphs import GraphedForward
 from llmserve.engines.batching.compute.cuda.syncs import RefuseSyncs
 from llmserve.engines.batching.compute.headroom import LargestStep
-from llmserve.engines.batching.compute.kv_cache import KVCache
+from llmserve.engines.batching.compute.kv_cache import KVCache, LayerShape
 from llmserve.engines.batching.compute.runner import Runner
 from llmserve.engines.batching.compute.state_pool import ZERO
 from llmserve.engines.batching.compute.state_watch import watched_states
@@ -135,7 +135,10 @@ def test_decode_never_waits_for_the_device(family: str) -> None:
     model = loaded.model.to("meta")
     forward = TransformersForward(model, NoAttention(), shape.states)
     pool = shape.pool(MAX_ROWS, MAX_ROWS, META)
-    cache = NoCache([], num_blocks=1, block_size=16, dtype=torch.float32, device=META, states=pool)
+    layers = [LayerShape(1, 1)] * 8
+    cache = NoCache(
+        layers, num_blocks=1, block_size=16, dtype=torch.float32, device=META, states=pool
+    )
     buffers = DecodeBuffers([Bucket(MAX_ROWS, 32)], 2, META, has_states=True)
     try:
         with torch.inference_mode(), RefuseSyncs():  # type: ignore[no-untyped-call]  # torch's own stub
