@@ -29,13 +29,12 @@ class RecurrentLayers:
     them their own `forward` back."""
 
     def __init__(self, model: Any, states: Sequence[StateShape]) -> None:
-        self._modules = {
-            name: model.get_submodule(name) for name in dict.fromkeys(s.module for s in states)
-        }
         self._step: tuple[StatePool, StateRows] | None = None
         self._group: RowGroup | None = None
-        for name, module in self._modules.items():
-            module.forward = self._forward(name, module)
+        self._undo = []
+        for name in dict.fromkeys(state.module for state in states):
+            module = model.get_submodule(name)
+            self._undo.append(replace_forward(module, self._forward(name, module)))
 
     def begin(self, pool: StatePool, rows: StateRows) -> None:
         """Modules compute these rows now."""
@@ -47,9 +46,9 @@ class RecurrentLayers:
 
     def close(self) -> None:
         """Harmless if done before."""
-        for module in self._modules.values():
-            del module.forward
-        self._modules = {}
+        for undo in self._undo:
+            undo()
+        self._undo = []
 
     def segments(self, whole: Sequence[Segment]) -> tuple[Segment, ...]:
         """Of a step's segments, those of the tokens that a layer sees now."""
@@ -76,11 +75,12 @@ class RecurrentLayers:
             pool, rows = self._step
             states = pool.of(name)
             results = []
+            total = sum(group.num_tokens for group in rows.groups)
             for group in rows.groups:
                 self._group = group
                 view = StateView(None if group.is_fresh else _reader(states, rows, group))
-                own_args = [_part(each, group) for each in args]
-                own_kwargs = {key: _part(value, group) for key, value in kwargs.items()}
+                own_args = [_part(each, group, total) for each in args]
+                own_kwargs = {k: _part(each, group, total) for k, each in kwargs.items()}
                 if len(own_args) > place:
                     own_args[place] = view
                 else:
@@ -92,6 +92,19 @@ class RecurrentLayers:
             return _joined(results, rows.groups)
 
         return forward
+
+
+def replace_forward(module: Any, forward: Callable[..., Any]) -> Callable[[], None]:
+    """Returns how to undo it: the module may have had a `forward` of its own, not its class's."""
+    before = vars(module).get("forward")
+    module.forward = forward
+
+    def undo() -> None:
+        del module.forward
+        if before is not None:
+            module.forward = before
+
+    return undo
 
 
 def cache_argument(module: nn.Module) -> tuple[str, int] | None:
@@ -121,17 +134,14 @@ def _write(states: dict[str, torch.Tensor], view: StateView, targets: torch.Tens
         state.index_copy_(0, targets, view.states[name].to(state.dtype))
 
 
-def _part(value: Any, group: RowGroup) -> Any:
-    """The group's part of an argument: tensors that begin (1, num_tokens) become (num_rows,
-    length)."""
-    if isinstance(value, torch.Tensor):
-        last = group.first_token + group.num_tokens
-        if value.dim() < 2 or value.shape[0] != 1 or value.shape[1] < last:
-            return value
-        part = value[0, group.first_token : last]
+def _part(value: Any, group: RowGroup, total: int) -> Any:
+    """The group's part of an argument: a tensor (1, total, ...) of all tokens becomes (num_rows,
+    length, ...)."""
+    if isinstance(value, torch.Tensor) and value.shape[:2] == (1, total):
+        part = value[0, group.first_token : group.first_token + group.num_tokens]
         return part.view(group.num_rows, group.length, *part.shape[1:])
     if isinstance(value, tuple):
-        return tuple(_part(each, group) for each in value)
+        return tuple(_part(each, group, total) for each in value)
     return value
 
 

@@ -115,7 +115,7 @@ class StatePool:
         if part.start == 0:
             return ZERO
         slot = part.sequence.state if part.restored_from is None else part.restored_from
-        place = self._places[slot]
+        place = self.place(slot)
         assert place != ZERO, "a sequence goes on with a state that was written"
         return place
 

@@ -67,12 +67,6 @@ class StateView:
         """As MiniMax calls it."""
         self.states["recurrent 0"] = linear_cache
 
-    def has_previous_state(
-        self, layer_idx: int | None = None, state_idx: int | None = None
-    ) -> bool:
-        """Whether the rows go on."""
-        return self._read is not None
-
     def is_recording_past(self, layer_idx: int) -> bool:
         """Never: no step is taken back."""
         return False

@@ -11,7 +11,7 @@ from torch import nn
 from transformers import DynamicCache, PreTrainedModel
 from transformers.cache_utils import LinearAttentionCacheLayerMixin
 
-from llmserve.engines.batching.compute.recurrent import cache_argument
+from llmserve.engines.batching.compute.recurrent import cache_argument, replace_forward
 from llmserve.engines.batching.compute.state_pool import StateShape
 from llmserve.engines.batching.compute.state_view import StateView
 
@@ -34,13 +34,12 @@ def watched_states(model: Any) -> Iterator[list[StateShape]]:
     found: dict[tuple[str, str], StateShape] = {}
     shapes: list[StateShape] = []
     modules = [(name, module) for name, module in model.named_modules() if _takes_cache(module)]
-    for name, module in modules:
-        module.forward = _watching(name, module, found)
+    undos = [replace_forward(each, _watching(name, each, found)) for name, each in modules]
     try:
         yield shapes
     finally:
-        for _, module in modules:
-            del module.forward
+        for undo in undos:
+            undo()
         shapes += found.values()
 
 
