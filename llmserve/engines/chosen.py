@@ -30,7 +30,7 @@ from llmserve.engines.task import Task
 from llmserve.errors import LLMServeError, ModelBroken
 
 if TYPE_CHECKING:
-    from llmserve.engines.batching.compute.kv_cache import LayerShape
+    from llmserve.engines.batching.compute.cache_shape import CacheShape
     from llmserve.engines.options import Fetch
     from llmserve.engines.weights.loading import LoadedModel
     from llmserve.text.spelling import Spelling
@@ -52,7 +52,7 @@ class ChosenEngine(Generator):
         spec: ModelSpec,
         *,
         fetch: Fetch,
-        batching: Callable[[LoadedModel, Sequence[LayerShape], str], Generator],
+        batching: Callable[[LoadedModel, CacheShape, str], Generator],
         threaded: Callable[[LoadedModel | None, str], Generator],
     ) -> None:
         self._spec = spec
@@ -148,7 +148,7 @@ class ChosenEngine(Generator):
         import_engines(report)
         if self._spec.engine is EngineKind.THREADED:
             return partial(self._threaded, None, "asked for by settings")
-        from llmserve.engines.batching.compute.support import Unsupported, layer_shapes
+        from llmserve.engines.batching.compute.support import Unsupported, cache_shape
         from llmserve.engines.weights.loading import load_model
 
         folder = self._fetch(self._spec, report)
@@ -156,7 +156,7 @@ class ChosenEngine(Generator):
         report(LoadProgress("checking the model"))
         is_asked_for = self._spec.engine is EngineKind.BATCHING
         try:
-            shapes = layer_shapes(loaded)
+            shape = cache_shape(loaded)
         except Unsupported as reason:
             if is_asked_for:
                 raise ModelBroken(
@@ -165,4 +165,4 @@ class ChosenEngine(Generator):
                 ) from reason
             return partial(self._threaded, loaded, f"auto: batching is not for it: {reason}")
         why = "asked for by settings" if is_asked_for else "auto: the model supports it"
-        return partial(self._batching, loaded, shapes, why)
+        return partial(self._batching, loaded, shape, why)

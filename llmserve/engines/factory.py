@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +17,7 @@ from llmserve.engines.weights.footprint import footprint
 from llmserve.engines.weights.purpose import purposes_in, purposes_of
 
 if TYPE_CHECKING:
-    from llmserve.engines.batching.compute.kv_cache import LayerShape
+    from llmserve.engines.batching.compute.cache_shape import CacheShape
     from llmserve.engines.weights.loading import LoadedModel
 
 
@@ -47,10 +46,10 @@ def _why(spec: ModelSpec) -> str:
 
 
 def _generator(spec: ModelSpec, options: EngineOptions) -> Generator:
-    def batching(loaded: LoadedModel, layers: Sequence[LayerShape], why: str) -> Generator:
+    def batching(loaded: LoadedModel, shape: CacheShape, why: str) -> Generator:
         from llmserve.engines.batching.engine import BatchingEngine
 
-        engine = BatchingEngine(spec, loaded, layers, options, why=why)
+        engine = BatchingEngine(spec, loaded, shape, options, why=why)
         logger.info("model {} is served by the batching engine ({}), {} at once, {} CPU threads",
                     spec.name, why, engine.capacity, options.threads())  # fmt: skip
         return engine

@@ -19,6 +19,9 @@ from llmserve.engines.adapters.segment import Segment
 from llmserve.errors import InvalidRequest
 
 OUTPUT_HEAD: Final = "adapters on the output head are not served"
+WEIGHT_ALONE: Final = "the layer around it takes its weight alone, and would not see an adapter"
+TAKEN_ALONE: Final = "dt_proj"
+"""In the layers of Mamba's first version."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +42,8 @@ def linear_layers(model: Any) -> dict[str, LinearShape]:
     shapes = {}
     for name, module in model.named_modules():
         refusal = OUTPUT_HEAD if module is head else None
+        if name.rpartition(".")[2] == TAKEN_ALONE:
+            refusal = WEIGHT_ALONE
         if hasattr(module, "in_features") and hasattr(module, "out_features"):
             shapes[name] = LinearShape(module.in_features, module.out_features, refusal)
         elif type(module).__name__ == "Conv1D":

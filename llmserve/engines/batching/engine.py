@@ -29,8 +29,8 @@ from llmserve.engines.accelerator import as_device_loss, make_current
 from llmserve.engines.adapters.adapter_set import AdapterSet
 from llmserve.engines.batching.compute.batch import Batch
 from llmserve.engines.batching.compute.building import build_computation
+from llmserve.engines.batching.compute.cache_shape import CacheShape
 from llmserve.engines.batching.compute.kernel_options import KernelOptions
-from llmserve.engines.batching.compute.kv_cache import LayerShape
 from llmserve.engines.batching.compute.model_computation import ModelComputation
 from llmserve.engines.batching.compute.sampling.row_state import RowState
 from llmserve.engines.batching.compute.scoring import most_scored
@@ -77,7 +77,7 @@ class BatchingEngine(Generator):
         self,
         spec: ModelSpec,
         loaded: LoadedModel,
-        layers: Sequence[LayerShape],
+        shape: CacheShape,
         options: EngineOptions,
         *,
         why: str,
@@ -85,7 +85,7 @@ class BatchingEngine(Generator):
         self._spec = spec
         self._loaded: LoadedModel | None = loaded
         self._vocab = loaded.vocab  # now: native kernels take the weights, and the head's rows
-        self._layers = layers
+        self._shape = shape
         self._options = options
         self._max_running = options.slots(EngineKind.BATCHING, loaded.device.type)
         self._num_threads = options.threads()
@@ -281,7 +281,7 @@ class BatchingEngine(Generator):
         with as_device_loss(self._device):
             computation = build_computation(
                 self._model,
-                self._layers,
+                self._shape,
                 CacheOptions(options.block_size, self._max_running, options.kv_cache_bytes, share),
                 tokens_per_step=max(most, self._max_running),
                 is_compiled=options.torch_compile,

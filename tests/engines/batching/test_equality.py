@@ -8,28 +8,22 @@ from collections.abc import Iterator
 
 import pytest
 import torch
+from engines.batching.step_machine import BLOCK, Machine, generated
 from make_model import make_model
-from transformers import GenerationConfig
 
-from llmserve.domain import ModelSpec, SamplingParams
+from llmserve.domain import ModelSpec
 from llmserve.engines.batching.compute.building import build_computation
-from llmserve.engines.batching.compute.kv_cache import LayerShape
+from llmserve.engines.batching.compute.cache_shape import CacheShape
 from llmserve.engines.batching.compute.model_computation import ModelComputation
-from llmserve.engines.batching.compute.sampling.row_state import RowState
 from llmserve.engines.batching.compute.sizing import CacheOptions
-from llmserve.engines.batching.compute.support import layer_shapes
-from llmserve.engines.batching.schedule.scheduler import Scheduler
-from llmserve.engines.batching.schedule.sequence import Sequence
+from llmserve.engines.batching.compute.support import cache_shape
 from llmserve.engines.weights.loading import LoadedModel, load_model
 
 FAMILIES = (
     "llama", "mistral", "qwen2", "qwen3", "gemma2", "gemma3", "phi3", "gpt2", "gpt-neox", "olmo2",
     "granite", "starcoder2", "cohere", "stablelm", "mixtral", "qwen3-moe", "gpt-oss",
 )  # fmt: skip
-BLOCK = 8
 LENGTHS = (1, 3, 8, 17, 40, 70)
-NEW_TOKENS = 12
-GREEDY = SamplingParams(temperature=0.0)
 
 
 @pytest.fixture(scope="module", params=FAMILIES)
@@ -53,83 +47,21 @@ def expected(loaded: LoadedModel, prompts: list[list[int]]) -> list[list[int]]:
     return [generated(loaded, prompt) for prompt in prompts]
 
 
-@torch.inference_mode()
-def generated(loaded: LoadedModel, prompt: list[int], new_tokens: int = NEW_TOKENS) -> list[int]:
-    ids = torch.tensor([prompt])
-    config = GenerationConfig(
-        do_sample=False, max_new_tokens=new_tokens, pad_token_id=loaded.pad_id, use_cache=True
-    )
-    whole = loaded.model.generate(
-        ids, attention_mask=torch.ones_like(ids), generation_config=config
-    )
-    return list(whole[0, len(prompt) :].tolist())
-
-
-class Machine:
-    """Scheduler and runner without threads: one turn, one step."""
-
-    def __init__(
-        self, loaded: LoadedModel, computation: ModelComputation, *, budget: int, is_caching: bool
-    ) -> None:
-        self.loaded = loaded
-        self.computation = computation
-        self.num_cached = 0
-        self.rows: dict[Sequence, RowState] = {}
-        self.num_prompt: dict[Sequence, int] = {}
-        self.scheduler = Scheduler(
-            num_blocks=computation.cache.num_blocks,
-            block_size=BLOCK,
-            max_tokens_per_step=budget,
-            max_sequences=min(budget, 16),
-            is_caching=is_caching,
-        )
-
-    def add(self, prompt: list[int]) -> Sequence:
-        vocab = self.loaded.model.get_input_embeddings().num_embeddings
-        sequence = Sequence(list(prompt))
-        self.rows[sequence] = RowState(GREEDY, prompt, (), vocab, self.loaded.device)
-        self.num_prompt[sequence] = len(prompt)
-        self.scheduler.add(sequence)
-        return sequence
-
-    def turn(self) -> None:
-        plan = self.scheduler.plan()
-        assert plan.slices, "work, and nothing planned"
-        rows = [self.rows[part.sequence] for part in plan.slices if part.is_sampled]
-        choices = self.computation.compute(self.computation.prepare(plan), rows).tokens
-        self.scheduler.commit(plan, [choice.token_id for choice in choices])
-
-    def run(self, sequences: list[Sequence], new_tokens: int = NEW_TOKENS) -> list[list[int]]:
-        left = list(sequences)
-        for _ in range(3000):
-            for sequence in list(left):
-                if sequence.num_tokens - self.num_prompt[sequence] >= new_tokens:
-                    self.num_cached += sequence.num_cached
-                    self.scheduler.remove(sequence)
-                    left.remove(sequence)
-            if not left:
-                return [s.token_ids[self.num_prompt[s] :][:new_tokens] for s in sequences]
-            self.turn()
-        raise AssertionError("not done")
-
-
 @pytest.fixture(scope="module")
-def layers(loaded: LoadedModel) -> tuple[LayerShape, ...]:
-    return layer_shapes(loaded)
+def shape(loaded: LoadedModel) -> CacheShape:
+    return cache_shape(loaded)
 
 
-def computation_of(
-    loaded: LoadedModel, layers: tuple[LayerShape, ...], num_blocks: int
-) -> ModelComputation:
-    per_block = sum(layer.bytes_per_token(torch.float32) for layer in layers) * BLOCK
-    return build_computation(loaded, layers, CacheOptions(BLOCK, 1000, per_block * num_blocks))
+def computation_of(loaded: LoadedModel, shape: CacheShape, num_blocks: int) -> ModelComputation:
+    per_block = shape.bytes_per_token(torch.float32) * BLOCK
+    return build_computation(loaded, shape, CacheOptions(BLOCK, 1000, per_block * num_blocks))
 
 
 @pytest.fixture
 def computation(
-    loaded: LoadedModel, layers: tuple[LayerShape, ...], expected: list[list[int]]
+    loaded: LoadedModel, shape: CacheShape, expected: list[list[int]]
 ) -> Iterator[ModelComputation]:
-    computation = computation_of(loaded, layers, 120)
+    computation = computation_of(loaded, shape, 120)
     assert computation.cache.num_blocks == 120
     yield computation
     computation.close()
@@ -165,11 +97,11 @@ def test_prefix_hits_change_nothing(
 
 
 def test_a_tiny_pool_that_preempts_changes_nothing(
-    loaded: LoadedModel, layers: tuple[LayerShape, ...], prompts: list[list[int]]
+    loaded: LoadedModel, shape: CacheShape, prompts: list[list[int]]
 ) -> None:
     short = [prompt for prompt in prompts if len(prompt) < 20]
     expected = [generated(loaded, prompt, 24) for prompt in short]
-    computation = computation_of(loaded, layers, 9)
+    computation = computation_of(loaded, shape, 9)
     try:
         for is_caching in (False, True):
             machine = Machine(loaded, computation, budget=32, is_caching=is_caching)

@@ -12,6 +12,8 @@ import torch
 
 from llmserve.engines.adapters.segment import NO_ADAPTER, Segment
 from llmserve.engines.batching.compute.scoring import Targets
+from llmserve.engines.batching.compute.state_pool import StatePool
+from llmserve.engines.batching.compute.state_rows import StateRows
 from llmserve.engines.batching.schedule.plan import StepPlan
 
 
@@ -34,6 +36,7 @@ class Batch:
         prefill_context: context lengths of the rows past `num_decode`, added up; `None` where they
             are only known when the batch is computed, as in a graph.
         targets: what is scored, if anything.
+        states: where the rows find their recurrent states, if the model has any.
         segments: which tokens have which adapter, in order; others have none.
     """
 
@@ -50,9 +53,16 @@ class Batch:
     prefill_context: int | None
     targets: Targets | None = None
     segments: tuple[Segment, ...] = ()
+    states: StateRows | None = None
 
     @classmethod
-    def from_plan(cls, plan: StepPlan, block_size: int, device: torch.device) -> Self:
+    def from_plan(
+        cls,
+        plan: StepPlan,
+        block_size: int,
+        device: torch.device,
+        states: StatePool | None = None,
+    ) -> Self:
         """The tensors of a plan, which has at least one slice."""
         num_tokens, rows = plan.num_tokens, len(plan.slices)
         contexts = [part.end for part in plan.slices]
@@ -103,6 +113,7 @@ class Batch:
             prefill_context=sum(part.end for part in plan.slices if part.length > 1),
             targets=Targets.of(plan.slices, device),
             segments=tuple(_segments(plan)),
+            states=None if states is None else states.rows(plan),
         )
 
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
+from llmserve.engines.batching.compute.cache_shape import CacheShape
 from llmserve.engines.batching.compute.kernel_options import KernelOptions
-from llmserve.engines.batching.compute.kv_cache import LayerShape
 from llmserve.engines.batching.compute.model_computation import ModelComputation
 from llmserve.engines.batching.compute.on_cpu import build_on_cpu
 from llmserve.engines.batching.compute.on_cuda import build_on_cuda
@@ -16,7 +14,7 @@ from llmserve.engines.weights.loading import LoadedModel
 
 def build_computation(
     loaded: LoadedModel,
-    layers: Sequence[LayerShape],
+    shape: CacheShape,
     options: CacheOptions,
     *,
     tokens_per_step: int = 512,
@@ -32,7 +30,7 @@ def build_computation(
         ModelBroken: the device has no room for it; shows the arithmetic.
     """
     if loaded.device.type == "cuda":
-        return build_on_cuda(loaded, layers, options, tokens_per_step, is_compiled, on_progress)
+        return build_on_cuda(loaded, shape, options, tokens_per_step, is_compiled, on_progress)
     return build_on_cpu(
-        loaded, layers, options, tokens_per_step, kernels or KernelOptions(), on_progress
+        loaded, shape, options, tokens_per_step, kernels or KernelOptions(), on_progress
     )

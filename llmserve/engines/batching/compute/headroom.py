@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final, Protocol
 
@@ -15,7 +15,7 @@ from llmserve.engines.batching.compute.cuda.gather import most_gathered
 from llmserve.engines.batching.compute.cuda.graphs import GraphedForward
 from llmserve.engines.batching.compute.forward import Forward
 from llmserve.engines.batching.compute.grouped_attention import rows_at_once
-from llmserve.engines.batching.compute.kv_cache import KVCache, LayerShape
+from llmserve.engines.batching.compute.kv_cache import NO_ATTENTION, KVCache, LayerShape
 from llmserve.engines.batching.compute.runner import Runner
 from llmserve.engines.batching.compute.sampling.row_state import RowState
 from llmserve.engines.batching.compute.scoring import most_scored
@@ -119,11 +119,15 @@ class LargestStep:
         self._max_running = max_running
         self._max_context = context = loaded.max_context
         dtype = loaded.model.dtype
+        self._states = cache.states
+        attending = [(i, layer) for i, layer in enumerate(layers) if layer != NO_ATTENTION]
         if is_plain:
             self._most_copied = context
-            self._long_rows = max(rows_at_once(cache, i, context) for i in range(len(layers)))
+            at_once = (rows_at_once(cache, i, context) for i, _ in attending)
+            self._long_rows = max(at_once, default=1)
         else:
-            self._most_copied = min(most_gathered(layer, dtype) for layer in layers)
+            copied = (most_gathered(layer, dtype) for _, layer in attending)
+            self._most_copied = min(copied, default=context)
             self._long_rows = 1
         self._runner = Runner(forward, cache, loaded.device)
 
@@ -136,6 +140,10 @@ class LargestStep:
             RowState(DEAREST, part.sequence.token_ids[:1], (), vocab, self._loaded.device)
             for part in plan.slices
         ]
+        if self._states is not None:
+            # As if every row had begun before, so that it reads a state.
+            begun = (replace(part, start=0, length=1) for part in plan.slices)
+            self._states.commit(self._states.rows(StepPlan(tuple(begun))))
         self._runner.compute(self._runner.prepare(plan), sampling)
 
     def _plan(self, num_tokens: int) -> StepPlan:
@@ -157,6 +165,8 @@ class LargestStep:
             scored = min(left, length - 1)
             left -= scored
             slices.append(self._slice(context, length, scored))
+        for slot, part in enumerate(slices):
+            part.sequence.state = slot
         return StepPlan(tuple(slices))
 
     def _slice(self, context: int, length: int, scored: int = 0) -> Slice:

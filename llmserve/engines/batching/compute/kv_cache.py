@@ -12,10 +12,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Final
 
 import torch
 
 from llmserve.engines.batching.compute.huge_pages import empty
+from llmserve.engines.batching.compute.state_pool import StatePool
+from llmserve.engines.batching.compute.state_rows import StateRows
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +57,12 @@ class LayerShape:
         return self.kv_heads * width * dtype.itemsize
 
 
+NO_ATTENTION: Final = LayerShape(0, 0)
+
+
 class KVCache:
-    """Keys and values of all layers in blocks of `block_size` tokens."""
+    """Keys and values of all layers in blocks of `block_size` tokens, and a pool of recurrent
+    states if the model has them."""
 
     def __init__(
         self,
@@ -65,7 +72,9 @@ class KVCache:
         block_size: int,
         dtype: torch.dtype,
         device: torch.device,
+        states: StatePool | None = None,
     ) -> None:
+        self.states = states
         self.num_blocks = num_blocks
         self.block_size = block_size
         self.layers = tuple(layers)
@@ -90,12 +99,18 @@ class KVCache:
 
     @property
     def num_bytes(self) -> int:
-        """Size of all keys and values."""
+        """Size of all keys and values, and of all states."""
         memory = {
             tensor.data_ptr(): tensor.nbytes
             for tensor in (*self.values, *self.keys)  # values may be a part of their keys
         }
-        return sum(memory.values())
+        return sum(memory.values()) + (0 if self.states is None else self.states.num_bytes)
+
+    def commit(self, rows: StateRows | None) -> None:
+        """A step was computed; its new states belong to its sequences."""
+        if rows is not None:
+            assert self.states is not None, "such rows come from a pool"
+            self.states.commit(rows)
 
     def write(
         self, layer: int, slots: torch.Tensor, keys: torch.Tensor, values: torch.Tensor

@@ -18,11 +18,21 @@ from llmserve.engines.batching.compute.distances import is_other_model
 DISTANCE: Final = 4
 """The value of every distance: the product of two is still within `TOKENS`."""
 TOKENS: Final = 32
+CACHES: Final = ("past_key_values", "cache_params")
+"""What families call the cache among their results, and among their arguments."""
 WIDTH: Final = 64
 MAX_PARAMETERS: Final = 50_000_000
 
 _QUERY_HEADS: Final = re.compile(r"^(swa_)?(num_attention_heads|num_heads|n_heads?)$")
 _KV_HEADS: Final = re.compile(r"^(swa_)?(num_(global_)?key_value_heads|num_kv_heads|n_head_kv)$")
+_STATE_HEADS: Final = re.compile(r"^linear_num_((key|value)_)?heads$")
+_SCAN_HEADS: Final = (
+    ("mamba_n_heads", "mamba_d_head", "mamba_n_groups", "mamba_expand"),
+    ("n_mamba_heads", "mamba_headdim", "mamba_ngroups", "mamba_expand"),
+    ("num_heads", "head_dim", "n_groups", "expand"),
+)
+"""Heads of a state space, which may follow from the width: names of their number, of their size, of
+the number of groups and of what the width is multiplied with."""
 _WIDTHS: Final = re.compile(r"^(hidden_size|n_embd|d_model|word_embed_proj_dim)$")
 _LIMITS: Final = (
     (re.compile(r"vocab_size"), 512),
@@ -48,6 +58,9 @@ class Miniature:
         self.get_input_embeddings = decoder.get_input_embeddings
         self.set_attn_implementation = decoder.set_attn_implementation
         self.modules = decoder.modules
+        self.named_modules = decoder.named_modules
+        self.get_submodule = decoder.get_submodule
+        self._is_stateful = getattr(decoder, "_is_stateful", False)
 
     def __call__(
         self, *, logits_to_keep: torch.Tensor | None = None, **arguments: Any
@@ -58,8 +71,13 @@ class Miniature:
         hidden = told.last_hidden_state if "last_hidden_state" in told else told.logits
         return SimpleNamespace(
             logits=hidden if logits_to_keep is None else hidden[:, logits_to_keep],
-            past_key_values=getattr(told, "past_key_values", None),
+            **caches(told),
         )
+
+
+def caches(told: Any) -> dict[str, Any]:
+    """The cache among a model's results, by the name of the argument that takes it."""
+    return {name: getattr(told, name) for name in CACHES if hasattr(told, name)}
 
 
 def miniature(model: Any, distances: Collection[str]) -> Miniature:
@@ -95,11 +113,15 @@ def miniature(model: Any, distances: Collection[str]) -> Miniature:
 def _shrunk(values: dict[str, Any], distances: Collection[str]) -> dict[str, Any]:
     """A config's values, with its sizes and these distances made small."""
     heads, width = _first(values, _QUERY_HEADS), _first(values, _WIDTHS)
+    if heads is None and "state_size" in values:
+        heads = 1  # a model without attention
     if heads is None or width is None:
         raise NoMiniature("its config has no width or no number of heads under a known name")
     fewer, head_dim = min(heads, 2), values.get("head_dim") or width // heads
     # Some models choose their head size; in others it follows from the width, stated or not.
     narrow = fewer * head_dim if heads * head_dim == width else WIDTH
+
+    state_heads = _all(values, _STATE_HEADS)
 
     def resized(name: str, value: int) -> int:
         if name in distances:
@@ -108,6 +130,8 @@ def _shrunk(values: dict[str, Any], distances: Collection[str]) -> dict[str, Any
             return fewer
         if _KV_HEADS.search(name):
             return fewer if value == heads else 1
+        if _STATE_HEADS.search(name):
+            return min(value, 2 * value // min(state_heads))
         if _WIDTHS.search(name):
             return narrow
         return min(value, next((most for names, most in _LIMITS if names.search(name)), value))
@@ -123,6 +147,7 @@ def _shrunk(values: dict[str, Any], distances: Collection[str]) -> dict[str, Any
         return value
 
     small = {name: shrunk(name, value) for name, value in values.items()}
+    _fit_scan_heads(small, values, width, narrow)
     if isinstance(small.get("pad_token_id"), int):
         small["pad_token_id"] = 0  # one that is in the vocabulary
     if "initializer_range" in small:
@@ -131,6 +156,22 @@ def _shrunk(values: dict[str, Any], distances: Collection[str]) -> dict[str, Any
     return small
 
 
+def _fit_scan_heads(
+    small: dict[str, Any], values: Mapping[str, Any], width: int, narrow: int
+) -> None:
+    """Have the heads of a state space follow from the new width if they did from the old one."""
+    for number, size, groups, factor in _SCAN_HEADS:
+        if not {number, size, groups, factor} <= values.keys() or values.get("mamba_d_ssm"):
+            continue
+        if values[number] * values[size] == int(values[factor] * width):
+            small[size] = min(values[size], narrow)
+            small[number] = int(values[factor] * narrow) // small[size]
+            small[groups] = 2 if values[groups] > 1 and small[number] % 2 == 0 else 1
+
+
+def _all(values: Mapping[str, Any], names: re.Pattern[str]) -> list[int]:
+    return [v for k, v in values.items() if names.search(k) and isinstance(v, int)]
+
+
 def _first(values: Mapping[str, Any], names: re.Pattern[str]) -> int | None:
-    found = (v for k, v in values.items() if names.search(k) and isinstance(v, int))
-    return next(found, None)
+    return next(iter(_all(values, names)), None)

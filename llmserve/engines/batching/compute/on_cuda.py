@@ -4,7 +4,6 @@ short pieces of prompts in CUDA graphs."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import partial
 from typing import Final
 
@@ -13,6 +12,7 @@ from loguru import logger
 
 from llmserve.domain import LoadProgress
 from llmserve.engines.batching.compute.backends import Backend, first_that_works
+from llmserve.engines.batching.compute.cache_shape import CacheShape
 from llmserve.engines.batching.compute.cuda.adapter_graphs import AdapterGraphs
 from llmserve.engines.batching.compute.cuda.adapters import CudaAdapters
 from llmserve.engines.batching.compute.cuda.graphs import CudaRecorder, GraphedForward
@@ -25,10 +25,11 @@ from llmserve.engines.batching.compute.headroom import (
     measure_graphs,
     measure_step,
 )
-from llmserve.engines.batching.compute.kv_cache import KVCache, LayerShape
+from llmserve.engines.batching.compute.kv_cache import KVCache
 from llmserve.engines.batching.compute.model_computation import ModelComputation
 from llmserve.engines.batching.compute.runner import Runner
 from llmserve.engines.batching.compute.sizing import CacheOptions, CacheSize, gpu_cache_size
+from llmserve.engines.batching.compute.state_kernels import state_kernels
 from llmserve.engines.batching.compute.transformers_forward import TransformersForward
 from llmserve.engines.batching.compute.trial import Trial
 from llmserve.engines.frames import forget_frames
@@ -44,7 +45,7 @@ USUAL_CONTEXT: Final = 8192
 
 def build_on_cuda(
     loaded: LoadedModel,
-    layers: Sequence[LayerShape],
+    shape: CacheShape,
     options: CacheOptions,
     tokens_per_step: int,
     is_compiled: bool,
@@ -57,8 +58,8 @@ def build_on_cuda(
     """
     try:
         on_progress(LoadProgress("trying the kernels"))
-        backend, refusals = first_that_works(loaded, Trial(loaded, layers, options.block_size))
-        assembly = _Assembly(loaded, layers, options, backend, refusals, on_progress)
+        backend, refusals = first_that_works(loaded, Trial(loaded, shape, options.block_size))
+        assembly = _Assembly(loaded, shape, options, backend, refusals, on_progress)
         try:
             return assembly.build(tokens_per_step, is_compiled)
         except BaseException:
@@ -79,16 +80,16 @@ class _Assembly:
     def __init__(
         self,
         loaded: LoadedModel,
-        layers: Sequence[LayerShape],
+        shape: CacheShape,
         options: CacheOptions,
         backend: Backend,
         refusals: list[str],
         on_progress: OnProgress,
     ) -> None:
-        self.forward = TransformersForward(loaded.model, backend.attention)
+        self.forward = TransformersForward(loaded.model, backend.attention, shape.states)
         self._adapters = CudaAdapters(loaded.model, self.forward.segments)
         self._loaded = loaded
-        self._layers = layers
+        self._shape = shape
         self._options = options
         self._backend = backend
         self._refusals = refusals
@@ -107,7 +108,11 @@ class _Assembly:
         parts = ["transformers' code", self._backend.name]
         forward: Forward = self.forward
         replayed = 0
-        if is_compiled:
+        if self._shape.states:
+            parts.append(state_kernels(self._loaded.model, self._shape.states))
+        if is_compiled and self._shape.states:
+            self._refuse("no torch.compile: the model keeps recurrent states")
+        elif is_compiled:
             from llmserve.engines.batching.compute.cuda.compiled import compiled
 
             compiled(self._loaded.model)
@@ -140,10 +145,10 @@ class _Assembly:
         cache = self._cache(1)
         graph_bytes = self._graph_bytes(cache)
         usual = min(loaded.max_context, USUAL_CONTEXT)
-        per_token = sum(layer.bytes_per_token(loaded.model.dtype) for layer in self._layers)
+        per_token = self._shape.bytes_per_token(loaded.model.dtype)
         largest = LargestStep(
             loaded,
-            self._layers,
+            self._shape.layers,
             self.forward,
             cache,
             options.max_running,
@@ -203,7 +208,7 @@ class _Assembly:
 
     def _cache_size(self, headroom: Headroom) -> CacheSize:
         return gpu_cache_size(
-            self._layers,
+            self._shape.layers,
             self._loaded.model.dtype,
             self._options,
             device=self._memory.occupancy(),
@@ -215,11 +220,14 @@ class _Assembly:
 
     def _cache(self, num_blocks: int) -> KVCache:
         return self._backend.cache(
-            self._layers,
+            self._shape.layers,
             num_blocks=num_blocks,
             block_size=self._options.block_size,
             dtype=self._loaded.model.dtype,
             device=self._loaded.device,
+            states=self._shape.pool(
+                self._options.max_running, self._options.max_running, self._loaded.device
+            ),
         )
 
     def _report_graphs(self, done: int, total: int) -> None:

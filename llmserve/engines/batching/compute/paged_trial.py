@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from dataclasses import replace
 from typing import Any, Final
 
@@ -10,7 +9,9 @@ import torch
 
 from llmserve.engines.batching.compute.attention import TorchAttention
 from llmserve.engines.batching.compute.batch import Batch
-from llmserve.engines.batching.compute.kv_cache import KVCache, LayerShape
+from llmserve.engines.batching.compute.cache_shape import CacheShape
+from llmserve.engines.batching.compute.kv_cache import KVCache
+from llmserve.engines.batching.compute.miniature import caches
 from llmserve.engines.batching.compute.transformers_forward import TransformersForward
 from llmserve.engines.batching.schedule.plan import Slice, StepPlan
 from llmserve.engines.batching.schedule.sequence import Sequence
@@ -21,7 +22,7 @@ NUM_DECODED: Final = 6
 
 
 @torch.inference_mode()
-def agrees_on_paged_cache(model: Any, layers: Collection[LayerShape], length: int) -> bool:
+def agrees_on_paged_cache(model: Any, shape: CacheShape, length: int) -> bool:
     """Whether two rows of so many tokens, prefilled in pieces beside each other and then decoded,
     get the logits that the model's own attention and cache give them, up to rounding.
 
@@ -32,18 +33,19 @@ def agrees_on_paged_cache(model: Any, layers: Collection[LayerShape], length: in
     expected = _own_logits(model, rows)
     blocks = -(-length // BLOCK_SIZE)
     cache = KVCache(
-        layers,
+        shape.layers,
         num_blocks=2 * blocks,
         block_size=BLOCK_SIZE,
         dtype=model.dtype,
         device=rows.device,
+        states=shape.pool(2, 2, rows.device),
     )
     # No row's blocks are in order or adjacent.
     sequences = [
-        Sequence(row.tolist(), blocks=list(range(2 * blocks - 1 - number, -1, -2)))
+        Sequence(row.tolist(), blocks=list(range(2 * blocks - 1 - number, -1, -2)), state=number)
         for number, row in enumerate(rows)
     ]
-    forward = TransformersForward(model, TorchAttention())
+    forward = TransformersForward(model, TorchAttention(), shape.states)
     try:
         return all(_agrees(forward, cache, expected, sequences, step) for step in _steps(length))
     finally:
@@ -61,8 +63,8 @@ def _own_logits(model: Any, rows: torch.Tensor) -> torch.Tensor:
         told = model(
             input_ids=rows[:, place : place + 1],
             position_ids=torch.full((len(rows), 1), place, device=rows.device),
-            past_key_values=told.past_key_values,
             use_cache=True,
+            **caches(told),
         )
         parts.append(told.logits)
     return torch.cat(parts, 1)
@@ -77,9 +79,10 @@ def _agrees(
 ) -> bool:
     slices = [Slice(sequences[row], start, end - start, True) for row, start, end in step]
     plan = StepPlan(tuple(slices))
-    batch = Batch.from_plan(plan, cache.block_size, expected.device)
+    batch = Batch.from_plan(plan, cache.block_size, expected.device, cache.states)
     everything = torch.arange(plan.num_tokens, device=expected.device)
     actual = forward(replace(batch, sampled=everything), cache)
+    cache.commit(batch.states)
     wanted = torch.cat([expected[row, start:end] for row, start, end in step])
     return agree(wanted.float(), actual, actual.dtype)
 

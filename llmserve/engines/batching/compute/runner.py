@@ -36,14 +36,16 @@ class Runner:
 
     def prepare(self, plan: StepPlan) -> Batch:
         """The plan as tensors; the part of a step that is Python."""
-        return Batch.from_plan(plan, self._cache.block_size, self.device)
+        cache = self._cache
+        return Batch.from_plan(plan, cache.block_size, self.device, cache.states)
 
     @torch.inference_mode()
     def compute(self, batch: Batch, rows: Sequence[RowState]) -> StepResult:
         """The tokens of the batch's sampled positions, in their order; `rows` belong to these. And
         the scores of its targets.
 
-        Computing a batch again is harmless: the same keys and values go to the same places.
+        Computing a batch that failed again is harmless: the same keys and values go to the same
+        places, and new states replace those they come from only now.
         """
         masks = self._mask_threads.begin(rows)
         try:
@@ -55,6 +57,7 @@ class Runner:
         scores = [] if batch.targets is None else score(logits[len(rows) :], batch.targets)
         logits = logits[: len(rows)]
         sampled = sample(logits, rows, self._sample_tokens, masks) if rows else []
+        self._cache.commit(batch.states)
         return StepResult(sampled, scores)
 
     def close(self) -> None:

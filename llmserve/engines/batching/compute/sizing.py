@@ -115,9 +115,10 @@ def _cache_size(
     budget: int, per_token: int, options: CacheOptions, max_context: int, why: str
 ) -> CacheSize:
     size = options.block_size
-    num_blocks = max(1, budget // (per_token * size))
     # More than the whole context of every request can never be used, but for prefixes.
-    num_blocks = min(num_blocks, (options.max_running + 1) * -(-max_context // size))
+    num_blocks = (options.max_running + 1) * -(-max_context // size)
+    if per_token:  # else no layer attends, and blocks are book-keeping
+        num_blocks = min(num_blocks, max(1, budget // (per_token * size)))
     return CacheSize(
         num_blocks,
         f"{num_blocks:,} blocks × {size} tokens × {per_token:,} bytes per token = "

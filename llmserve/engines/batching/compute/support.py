@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any, Final
 
@@ -13,12 +14,15 @@ from transformers import AttentionInterface
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from llmserve.engines.batching.compute.attention import attend_row
+from llmserve.engines.batching.compute.cache_shape import CacheShape
 from llmserve.engines.batching.compute.distances import distances
-from llmserve.engines.batching.compute.kv_cache import LayerShape
+from llmserve.engines.batching.compute.kv_cache import NO_ATTENTION, LayerShape
 from llmserve.engines.batching.compute.latent import LatentLayers
 from llmserve.engines.batching.compute.miniature import TOKENS, NoMiniature, miniature
 from llmserve.engines.batching.compute.paged_trial import agrees_on_paged_cache
 from llmserve.engines.batching.compute.selection import SelectAll, most_selected
+from llmserve.engines.batching.compute.state_pool import StateShape
+from llmserve.engines.batching.compute.state_watch import declares_states, watched_states
 from llmserve.engines.batching.compute.transformers_forward import variant_of
 from llmserve.engines.weights.agreement import agree, probe
 from llmserve.engines.weights.loading import LoadedModel
@@ -39,8 +43,8 @@ class Unsupported(Exception):
 
 
 @torch.inference_mode()
-def layer_shapes(loaded: LoadedModel) -> tuple[LayerShape, ...]:
-    """What each layer of the model stores in the cache.
+def cache_shape(loaded: LoadedModel) -> CacheShape:
+    """What the model keeps of each sequence.
 
     Raises:
         Unsupported: the model attends or positions tokens in a way that the cache cannot serve.
@@ -51,8 +55,6 @@ def layer_shapes(loaded: LoadedModel) -> tuple[LayerShape, ...]:
     switch = position_switch(config)
     if switch is not None and switch < loaded.max_context:
         raise Unsupported(f"its positions change in prompts over {switch:,} tokens")
-    if getattr(model, "_is_stateful", False):
-        raise Unsupported("it keeps a state that is no KV cache")
     selected = most_selected(config)
     if selected is not None and selected < loaded.max_context:
         raise Unsupported(
@@ -63,8 +65,11 @@ def layer_shapes(loaded: LoadedModel) -> tuple[LayerShape, ...]:
     near = [number + BEYOND for number in found.values() if number <= NEAR]
     token_ids = probe(model, min(max((PROBE_TOKENS, *near)), loaded.max_context))
     expected = model(input_ids=token_ids, use_cache=False).logits[0]
-    shapes, actual = _watched(model, token_ids)
-    is_right_in_miniature = _try_miniature(model, found, min(TOKENS, loaded.max_context))
+    shape, actual = _watched(model, token_ids)
+    length = min(TOKENS, loaded.max_context)
+    is_right_in_miniature = _try_miniature(model, found, length)
+    if shape.states and not is_right_in_miniature and not _agrees(model, shape, length):
+        raise Unsupported("its answers are not the same with a pool of states")
     expected, actual = expected.float(), actual[0].float()
     # With low precision, rounding sends some tokens of a mixture of experts to other experts. The
     # small copy, in float64, has shown that its code is right.
@@ -74,7 +79,7 @@ def layer_shapes(loaded: LoadedModel) -> tuple[LayerShape, ...]:
         may_differ and _share_of_same(expected, actual, dtype) >= LEAST_SAME
     ):
         raise Unsupported("its answers are not the same on a paged cache")
-    return shapes
+    return shape
 
 
 def _share_of_same(expected: torch.Tensor, actual: torch.Tensor, dtype: torch.dtype) -> float:
@@ -120,26 +125,32 @@ def _problem_in_miniature(model: Any, found: Mapping[str, int], length: int) -> 
 
 def _agrees_in_miniature(model: Any, names: Sequence[str], length: int) -> bool:
     copy = miniature(model, names)
-    shapes, _ = _watched(copy, probe(copy, 1))
+    shape, _ = _watched(copy, probe(copy, 1))
+    return _agrees(copy, shape, length)
+
+
+def _agrees(copy: Any, shape: CacheShape, length: int) -> bool:
     try:
-        return agrees_on_paged_cache(copy, shapes, length)
+        return agrees_on_paged_cache(copy, shape, length)
     # transformers and custom code raise whatever they like.
     except Exception as error:
         raise _untakeable(error) from error
 
 
-def _watched(model: Any, token_ids: torch.Tensor) -> tuple[tuple[LayerShape, ...], torch.Tensor]:
-    """What each layer stores, and the logits (1, length, vocab) with its attention replaced."""
+def _watched(model: Any, token_ids: torch.Tensor) -> tuple[CacheShape, torch.Tensor]:
+    """What the model keeps, and the logits (1, length, vocab) with its attention replaced."""
     config = model.config.get_text_config(decoder=True)
     selection, latents = SelectAll(model), LatentLayers(model)
     watcher = _Watcher(latents)
     previous = config._attn_implementation
+    states: list[StateShape] = []
     try:
         model.set_attn_implementation(watcher.name)
         positions = torch.arange(token_ids.shape[1], device=token_ids.device)[None]
-        told = model(
-            input_ids=token_ids, position_ids=positions, use_cache=False, **selection.arguments
-        )
+        with watched_states(model) if declares_states(model) else nullcontext(states) as states:
+            told = model(
+                input_ids=token_ids, position_ids=positions, use_cache=False, **selection.arguments
+            )
     except Unsupported:
         raise
     # As above.
@@ -150,12 +161,16 @@ def _watched(model: Any, token_ids: torch.Tensor) -> tuple[tuple[LayerShape, ...
         watcher.close()
         selection.close()
         latents.close()
-    layers = int(config.num_hidden_layers)
-    if sorted(watcher.shapes) != list(range(layers)):
+    layers, attending = range(int(config.num_hidden_layers)), watcher.shapes.keys()
+    if not states and declares_states(model):
+        raise Unsupported("it keeps a state in a way of its own, not in transformers' cache")
+    # Of a hybrid's layers, some do not attend.
+    if not attending <= set(layers) or (len(attending) < len(layers) and not states):
         raise Unsupported(
-            f"{len(watcher.shapes)} of its {layers} layers attend through transformers' interface"
+            f"{len(attending)} of its {len(layers)} layers attend through transformers' interface"
         )
-    return tuple(watcher.shapes[layer] for layer in range(layers)), told.logits
+    found = (watcher.shapes.get(layer, NO_ATTENTION) for layer in layers)
+    return CacheShape(tuple(found), tuple(states)), told.logits
 
 
 def _untakeable(error: Exception) -> Unsupported:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import threading
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Final
 
@@ -21,7 +22,9 @@ from llmserve.engines.batching.compute.batch import Batch
 from llmserve.engines.batching.compute.counted_tokens import CountedTokens, counts_tokens
 from llmserve.engines.batching.compute.kv_cache import KVCache, LayerShape
 from llmserve.engines.batching.compute.latent import Latent, LatentLayers
+from llmserve.engines.batching.compute.recurrent import RecurrentLayers
 from llmserve.engines.batching.compute.selection import SelectAll
+from llmserve.engines.batching.compute.state_pool import StateShape
 
 PADDING_WARNING: Final = "warn_if_padding_and_no_attention_mask"
 _names: Final[set[str]] = set()
@@ -30,9 +33,10 @@ _naming: Final = threading.Lock()
 
 
 class TransformersForward:
-    """A `Forward` through the model's own modules. `close` releases the name of its attention."""
+    """A `Forward` through the model's own modules, of which some may have `states`. `close`
+    releases the name of its attention."""
 
-    def __init__(self, model: Any, attention: Attention) -> None:
+    def __init__(self, model: Any, attention: Attention, states: Sequence[StateShape] = ()) -> None:
         self._model = model
         self._attention = attention
         self._step: tuple[Batch, KVCache] | None = None
@@ -49,6 +53,7 @@ class TransformersForward:
         self._warners = [module for module in model.modules() if hasattr(module, PADDING_WARNING)]
         for module in self._warners:
             setattr(module, PADDING_WARNING, _no_warning)
+        self._recurrent = RecurrentLayers(model, states) if states else None
 
     def __call__(self, batch: Batch, cache: KVCache) -> torch.Tensor:
         """Logits of the sampled positions, (num_sampled, vocab) float32, contiguous."""
@@ -56,6 +61,10 @@ class TransformersForward:
         if self._counts_tokens:
             arguments = arguments | {"past_key_values": CountedTokens(batch.positions)}
         self._step = (batch, cache)
+        if self._recurrent is not None:
+            assert cache.states is not None, "a model with states has a pool"
+            assert batch.states is not None, "a model with states has rows of it"
+            self._recurrent.begin(cache.states, batch.states)
         try:
             logits = self._model(
                 input_ids=batch.token_ids[None],
@@ -66,6 +75,8 @@ class TransformersForward:
             ).logits
         finally:
             self._step = None
+            if self._recurrent is not None:
+                self._recurrent.end()
         if logits.shape[1] != len(batch.sampled):  # some models do not know `logits_to_keep`
             logits = logits[:, batch.sampled]
         # In some models the logits are a view of a larger tensor.
@@ -80,14 +91,19 @@ class TransformersForward:
         self._latent_layers.close()
         for module in self._warners:
             delattr(module, PADDING_WARNING)
+        if self._recurrent is not None:
+            self._recurrent.close()
         self._model.set_attn_implementation(self._previous)
         with _naming:
             ALL_ATTENTION_FUNCTIONS._global_mapping.pop(self._name, None)
             _names.discard(self._name)
 
     def segments(self) -> tuple[Segment, ...]:
-        """Which rows of the step that is computed have which adapter."""
-        return () if self._step is None else self._step[0].segments
+        """Which rows of what a layer computes have which adapter."""
+        if self._step is None:
+            return ()
+        segments = self._step[0].segments
+        return segments if self._recurrent is None else self._recurrent.segments(segments)
 
     def _attend(
         self,

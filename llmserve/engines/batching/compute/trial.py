@@ -6,14 +6,15 @@ only logits compared, rounding would send some tokens of a mixture of experts to
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from typing import Any, Final
 
 import torch
 
 from llmserve.engines.batching.compute.attention import Attention, TorchAttention, Variant
 from llmserve.engines.batching.compute.batch import Batch
-from llmserve.engines.batching.compute.kv_cache import KVCache, LayerShape
+from llmserve.engines.batching.compute.cache_shape import CacheShape
+from llmserve.engines.batching.compute.kv_cache import KVCache
+from llmserve.engines.batching.compute.state_pool import StatePool
 from llmserve.engines.batching.compute.transformers_forward import TransformersForward
 from llmserve.engines.batching.schedule.plan import Slice, StepPlan
 from llmserve.engines.batching.schedule.sequence import Sequence
@@ -27,12 +28,10 @@ LENGTHS: Final = (3, 37, 50)
 class Trial:
     """Prefill, whole and in pieces, then decode beside a piece, then decode alone."""
 
-    def __init__(
-        self, loaded: LoadedModel, layers: Collection[LayerShape], block_size: int
-    ) -> None:
+    def __init__(self, loaded: LoadedModel, shape: CacheShape, block_size: int) -> None:
         self.block_size = block_size
         self._loaded = loaded
-        self._layers = layers
+        self._shape = shape
         vocab = loaded.model.get_input_embeddings().num_embeddings
         self._sequences: list[Sequence] = []
         block = 1
@@ -41,7 +40,7 @@ class Trial:
             ids = [(7 * (100 * number + token) + 3) % vocab for token in range(length)]
             # In descending order: a backend that ignores the table gives wrong results.
             blocks = list(range(block + count - 1, block - 1, -1))
-            self._sequences.append(Sequence(ids, blocks=blocks))
+            self._sequences.append(Sequence(ids, blocks=blocks, state=number))
             block += count
         self._num_blocks = block
 
@@ -52,19 +51,23 @@ class Trial:
         Raises:
             Exception: whatever attention or the cache raises.
         """
-        cache = _TwinCache(self._cache(KVCache), self._cache(kind))
+        pool = self._shape.pool(len(self._sequences), len(self._sequences), self._loaded.device)
+        cache = _TwinCache(self._cache(KVCache), self._cache(kind), pool)
         twins = _TwinAttention(attention, self._loaded.model.dtype)
-        forward = TransformersForward(self._loaded.model, twins)
+        forward = TransformersForward(self._loaded.model, twins, self._shape.states)
         try:
             for plan in self._plans():
-                forward(Batch.from_plan(plan, self.block_size, self._loaded.device), cache)
+                device = self._loaded.device
+                batch = Batch.from_plan(plan, self.block_size, device, pool)
+                forward(batch, cache)
+                cache.commit(batch.states)
         finally:
             forward.close()
         return twins.is_right
 
     def _cache(self, kind: type[KVCache]) -> KVCache:
         return kind(
-            self._layers,
+            self._shape.layers,
             num_blocks=self._num_blocks,
             block_size=self.block_size,
             dtype=self._loaded.model.dtype,
@@ -90,7 +93,8 @@ class Trial:
 class _TwinCache(KVCache):
     """Writes to a plain cache and to the one on trial."""
 
-    def __init__(self, plain: KVCache, tried: KVCache) -> None:
+    def __init__(self, plain: KVCache, tried: KVCache, states: StatePool | None) -> None:
+        self.states = states
         self.num_blocks = plain.num_blocks
         self.block_size = plain.block_size
         self.keys = plain.keys

@@ -12,7 +12,9 @@ class Slice:
     """Tokens `start` to `start + length` of a sequence, whose blocks reach that far.
 
     `is_sampled` if the slice ends with the newest token: its logits choose the next one. `scored`:
-    positions among them whose logits score the prompt's next token.
+    positions among them whose logits score the prompt's next token. `restored_from`: the slot whose
+    recurrent state the sequence goes on with, if not its own. `saved_to`: the slot that keeps the
+    state after the slice, a checkpoint, beside the sequence's own.
     """
 
     sequence: Sequence
@@ -20,6 +22,8 @@ class Slice:
     length: int
     is_sampled: bool
     scored: range = range(0)
+    restored_from: int | None = None
+    saved_to: int | None = None
 
     @property
     def end(self) -> int:

@@ -4,11 +4,13 @@ values."""
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Self
+from typing import Final, Self
 
 from llmserve.engines.adapters.segment import NO_ADAPTER
 from llmserve.engines.batching.schedule.scoring import Scoring
 from llmserve.engines.task import TokenTask
+
+NO_STATE: Final = -1
 
 
 @dataclass(slots=True, eq=False)
@@ -29,6 +31,7 @@ class Sequence:
         num_cached: how many tokens were found in the prefix cache when it first ran.
         num_preemptions: how often it lost its blocks and had to be computed again.
         blocks: block ids; token i is in `blocks[i // block_size]`.
+        state: its slot in the pool of recurrent states while it runs, if the model has them.
         block_hashes: hashes of its full blocks, as far as they were needed.
     """
 
@@ -43,6 +46,7 @@ class Sequence:
     num_preemptions: int = 0
     is_background: bool = False
     adapter_id: int = NO_ADAPTER
+    state: int = NO_STATE
     blocks: list[int] = field(default_factory=list)
     block_hashes: list[bytes] = field(default_factory=list)
 

@@ -11,7 +11,7 @@ from random_models.presets import PRESETS
 from llmserve.engines.accelerator import make_current
 from llmserve.engines.batching.compute.building import build_computation
 from llmserve.engines.batching.compute.sizing import CacheOptions
-from llmserve.engines.batching.compute.support import Unsupported, layer_shapes
+from llmserve.engines.batching.compute.support import Unsupported, cache_shape
 from measure.gpu.contact.subject import make_subject
 
 
@@ -23,11 +23,9 @@ def main() -> int:
     for name in (name for name, preset in PRESETS.items() if preset.is_tiny):
         try:
             subject = make_subject(name, device, max_context=1024)
-            layers = layer_shapes(subject.loaded)
-            wish = CacheOptions(16, 16, 1024 * 16 * sum(
-                layer.bytes_per_token(torch.bfloat16) for layer in layers
-            ))  # fmt: skip
-            computation = build_computation(subject.loaded, layers, wish)
+            shape = cache_shape(subject.loaded)
+            wish = CacheOptions(16, 16, 1024 * 16 * shape.bytes_per_token(torch.bfloat16))
+            computation = build_computation(subject.loaded, shape, wish)
             told = computation.description
             computation.close()
         except Unsupported as reason:

@@ -1,6 +1,6 @@
 """Greedy tokens of the whole engine against transformers' `generate`, family by family, in float32.
 
-A family goes the server's way: load_model, layer_shapes, build_computation, StepLoop.
+A family goes the server's way: load_model, cache_shape, build_computation, StepLoop.
 """
 
 from __future__ import annotations

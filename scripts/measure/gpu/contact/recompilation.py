@@ -22,7 +22,7 @@ def main() -> int:
     device = torch.device("cuda:0")
     make_current(device)
     subject = make_subject("qwen3-0.6b", device)
-    computation = build_computation(subject.loaded, subject.layers, CacheOptions(16, 32, 2**31))
+    computation = build_computation(subject.loaded, subject.shape, CacheOptions(16, 32, 2**31))
     vocab = subject.loaded.model.config.vocab_size
     before = _count()
     print(f"=> after load: {before}")

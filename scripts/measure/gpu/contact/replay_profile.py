@@ -22,7 +22,7 @@ def main(argv: list[str]) -> int:
     device = torch.device("cuda:0")
     subject = make_subject(preset, device)
     wish = CacheOptions(16, rows, 2 * rows * context * subject.cache_bytes_per_token)
-    computation = build_computation(subject.loaded, subject.layers, wish)
+    computation = build_computation(subject.loaded, subject.shape, wish)
     runner = computation.runner
     with torch.inference_mode():
         batch = runner.prepare(plan_of(rows, context, 16))

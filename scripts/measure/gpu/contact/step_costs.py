@@ -32,7 +32,7 @@ def main(argv: list[str]) -> int:
     begun = time.monotonic()
     computation = build_computation(
         subject.loaded,
-        subject.layers,
+        subject.shape,
         CacheOptions(BLOCK_SIZE, max(BATCHES)),
         tokens_per_step=max(PROMPTS),
         is_compiled="compiled" in argv[1:],

@@ -11,6 +11,7 @@ from random_models.tokenizer import build_tokenizer
 from transformers import AutoModelForCausalLM
 
 from llmserve.domain import SamplingFields
+from llmserve.engines.batching.compute.cache_shape import CacheShape
 from llmserve.engines.batching.compute.kv_cache import LayerShape
 from llmserve.engines.weights.loading import LoadedModel
 from llmserve.text.tokenizer import Tokenizer
@@ -23,6 +24,11 @@ class Subject:
     name: str
     loaded: LoadedModel
     layers: list[LayerShape]
+
+    @property
+    def shape(self) -> CacheShape:
+        """As what computes a model's steps takes it."""
+        return CacheShape(tuple(self.layers))
 
     @property
     def cache_bytes_per_token(self) -> int:

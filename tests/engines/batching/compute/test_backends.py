@@ -16,7 +16,7 @@ from llmserve.engines.batching.compute.attention import TorchAttention, Variant
 from llmserve.engines.batching.compute.backends import Backend, first_that_works
 from llmserve.engines.batching.compute.batch import Batch
 from llmserve.engines.batching.compute.kv_cache import KVCache
-from llmserve.engines.batching.compute.support import layer_shapes
+from llmserve.engines.batching.compute.support import cache_shape
 from llmserve.engines.batching.compute.trial import Trial
 from llmserve.engines.weights.loading import LoadedModel, load_model
 from llmserve.errors import DeviceLost
@@ -49,7 +49,7 @@ def choose(
         yield from candidates
 
     monkeypatch.setattr(module, "_backends", offered)
-    backend, refusals = first_that_works(loaded, Trial(loaded, layer_shapes(loaded), 8))
+    backend, refusals = first_that_works(loaded, Trial(loaded, cache_shape(loaded), 8))
     return backend.name, refusals
 
 
@@ -128,7 +128,7 @@ def test_without_triton_a_cuda_device_still_serves(
 ) -> None:
     name = "llmserve.engines.batching.compute.cuda.attention"
     monkeypatch.setitem(sys.modules, name, None)
-    backend, refusals = first_that_works(loaded, Trial(loaded, layer_shapes(loaded), 8))
+    backend, refusals = first_that_works(loaded, Trial(loaded, cache_shape(loaded), 8))
     assert backend.name == "attention in torch"
     assert not backend.is_capturable
     assert len(refusals) == 1

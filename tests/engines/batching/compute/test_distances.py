@@ -14,7 +14,7 @@ from llmserve.domain import SamplingFields
 from llmserve.engines.batching.compute.building import build_computation
 from llmserve.engines.batching.compute.distances import distances
 from llmserve.engines.batching.compute.sizing import CacheOptions
-from llmserve.engines.batching.compute.support import Unsupported, layer_shapes
+from llmserve.engines.batching.compute.support import Unsupported, cache_shape
 from llmserve.engines.batching.schedule.plan import Slice, StepPlan
 from llmserve.engines.batching.schedule.sequence import Sequence
 from llmserve.engines.weights.loading import LoadedModel
@@ -149,11 +149,11 @@ def generated(loaded: LoadedModel, prompt: list[int]) -> list[int]:
 @torch.inference_mode()
 def batched(loaded: LoadedModel, prompts: list[list[int]]) -> list[list[int]]:
     """Greedy tokens of all prompts at once, prefilled in pieces of 13."""
-    layers = layer_shapes(loaded)
-    per_block = sum(layer.bytes_per_token(torch.float32) for layer in layers) * BLOCK
+    shape = cache_shape(loaded)
+    per_block = shape.bytes_per_token(torch.float32) * BLOCK
     num_blocks = CONTEXT // BLOCK
     wish = CacheOptions(BLOCK, len(prompts), per_block * num_blocks * len(prompts))
-    computation = build_computation(loaded, layers, wish)
+    computation = build_computation(loaded, shape, wish)
     rows = [
         Sequence([*prompt], blocks=[*range(n, num_blocks * len(prompts), len(prompts))])
         for n, prompt in enumerate(prompts)
@@ -226,4 +226,4 @@ def test_far_beyond_its_distances_a_served_model_says_what_generate_says(family:
 def test_a_distance_that_a_paged_cache_does_not_follow_is_named(family: str) -> None:
     settings, reason = REFUSED[family]
     with pytest.raises(Unsupported, match=reason):
-        layer_shapes(tiny(family, **settings))
+        cache_shape(tiny(family, **settings))

@@ -22,7 +22,7 @@ from llmserve.engines.batching.compute.kv_cache import KVCache
 from llmserve.engines.batching.compute.sampling import torch_sampler
 from llmserve.engines.batching.compute.sampling.row_state import RowState
 from llmserve.engines.batching.compute.sampling.sampler import sample
-from llmserve.engines.batching.compute.support import layer_shapes
+from llmserve.engines.batching.compute.support import cache_shape
 from llmserve.engines.batching.compute.transformers_forward import TransformersForward
 from llmserve.engines.weights.loading import load_model
 
@@ -109,7 +109,7 @@ class Steps:
     def __init__(self, folder: Path, *, max_running: int = 6, is_plain: bool = False) -> None:
         spec = ModelSpec("tiny", path=folder, dtype="float32", device="cpu", max_context=48)
         loaded = load_model(spec, folder, lambda progress: None)
-        layers = layer_shapes(loaded)
+        layers = cache_shape(loaded).layers
         assert not isinstance(layers, str)
         self.batches: list[Batch] = []
         self.forward = TransformersForward(loaded.model, TorchAttention())

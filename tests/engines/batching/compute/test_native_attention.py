@@ -34,7 +34,7 @@ from llmserve.engines.batching.compute.batch import Batch
 from llmserve.engines.batching.compute.kv_cache import KVCache, LayerShape
 from llmserve.engines.batching.compute.native.attention import NativeAttention
 from llmserve.engines.batching.compute.on_cpu import _forward
-from llmserve.engines.batching.compute.support import layer_shapes
+from llmserve.engines.batching.compute.support import cache_shape
 from llmserve.engines.weights.loading import load_model
 
 LENGTHS = (1, 2, 15, 16, 17, 31, 32, 33, 64, 95)
@@ -211,7 +211,7 @@ def test_families_that_the_decoder_does_not_know_say_what_transformers_says(
     expected = true_logits(loaded.model, ids)
     allowed = bfloat16_error(loaded.model, ids, expected)
     cache = KVCache(
-        layer_shapes(loaded),
+        cache_shape(loaded).layers,
         num_blocks=16,
         block_size=16,
         dtype=torch.bfloat16,

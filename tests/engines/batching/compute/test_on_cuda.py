@@ -23,7 +23,7 @@ from llmserve.engines.batching.compute.model_computation import ModelComputation
 from llmserve.engines.batching.compute.on_cuda import build_on_cuda
 from llmserve.engines.batching.compute.sampling.row_state import RowState
 from llmserve.engines.batching.compute.sizing import CacheOptions
-from llmserve.engines.batching.compute.support import layer_shapes
+from llmserve.engines.batching.compute.support import cache_shape
 from llmserve.engines.batching.schedule.scheduler import Scheduler
 from llmserve.engines.batching.schedule.sequence import Sequence
 from llmserve.engines.weights.loading import LoadedModel, load_model
@@ -107,12 +107,12 @@ def on_double(
     is_compiled: bool = False,
     on_progress: Callable[[LoadProgress], None] = lambda progress: None,
 ) -> ModelComputation:
-    return build_on_cuda(loaded, layer_shapes(loaded), WISH, 64, is_compiled, on_progress)
+    return build_on_cuda(loaded, cache_shape(loaded), WISH, 64, is_compiled, on_progress)
 
 
 @pytest.fixture
 def expected(loaded: LoadedModel) -> list[list[int]]:
-    plain = build_computation(loaded, layer_shapes(loaded), WISH)
+    plain = build_computation(loaded, cache_shape(loaded), WISH)
     tokens = tokens_of(plain, loaded.model.config.vocab_size)
     plain.close()
     return tokens

@@ -11,13 +11,15 @@ from typing import Any
 import pytest
 import torch
 from make_model import make_model
-from transformers import MambaConfig, MambaForCausalLM
+from tiny_hybrids import tiny_hybrid
+from transformers import RecurrentGemmaConfig, RecurrentGemmaForCausalLM
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
 from llmserve.domain import ModelSpec
 from llmserve.engines.batching.compute import miniature, support
-from llmserve.engines.batching.compute.kv_cache import LayerShape
-from llmserve.engines.batching.compute.support import Unsupported, layer_shapes
+from llmserve.engines.batching.compute.kv_cache import NO_ATTENTION, LayerShape
+from llmserve.engines.batching.compute.state_pool import ZERO, StatePool
+from llmserve.engines.batching.compute.support import Unsupported, cache_shape
 from llmserve.engines.weights.loading import LoadedModel, load_model
 
 
@@ -31,17 +33,57 @@ def attention_of(loaded: LoadedModel) -> Any:
     return loaded.model.model.layers[1].self_attn
 
 
-def test_a_state_that_is_no_cache_is_refused(loaded: LoadedModel) -> None:
-    config = MambaConfig(
-        vocab_size=64, hidden_size=16, state_size=4, num_hidden_layers=2, intermediate_size=32
+def test_a_state_in_a_way_of_its_own_is_refused(loaded: LoadedModel) -> None:
+    config = RecurrentGemmaConfig(
+        vocab_size=64,
+        hidden_size=16,
+        lru_width=16,
+        num_hidden_layers=3,
+        num_attention_heads=2,
+        intermediate_size=32,
+        attention_window_size=64,
     )
-    with pytest.raises(Unsupported, match="no KV cache"):
-        layer_shapes(replace(loaded, model=MambaForCausalLM(config).eval()))
+    with pytest.raises(Unsupported, match="a way of its own"):
+        cache_shape(replace(loaded, model=RecurrentGemmaForCausalLM(config).eval()))
+
+
+def test_states_are_found_in_the_layers_that_keep_them() -> None:
+    shape = cache_shape(tiny_hybrid("qwen3_5_text"))
+    attends = [layer != NO_ATTENTION for layer in shape.layers]
+    assert attends == [False, False, False, True, False]
+    assert {(state.module, state.name) for state in shape.states} == {
+        (f"model.layers.{layer}.linear_attn", name)
+        for layer in (0, 1, 2, 4)
+        for name in ("conv 0", "recurrent 0")
+    }
+    assert {state.shape for state in shape.states} == {(96, 4), (4, 8, 16)}
+
+
+def test_a_model_may_have_no_layer_that_attends() -> None:
+    shape = cache_shape(tiny_hybrid("mamba"))
+    assert shape.bytes_per_token(torch.float32) == 0
+    assert shape.bytes_per_state == 5 * 4 * (96 * 4 + 96 * 8)
+
+
+def test_a_model_that_would_lose_its_states_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(StatePool, "_source", lambda self, part: ZERO)
+    with pytest.raises(Unsupported, match="small copy"):
+        cache_shape(tiny_hybrid("lfm2"))
+
+
+def test_where_no_copy_can_be_made_the_model_itself_is_tried(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(miniature, "MAX_PARAMETERS", 10)
+    assert cache_shape(tiny_hybrid("lfm2")).states
+    monkeypatch.setattr(StatePool, "_source", lambda self, part: ZERO)
+    with pytest.raises(Unsupported, match="pool of states"):
+        cache_shape(tiny_hybrid("lfm2"))
 
 
 def test_layers_on_several_devices_are_refused(loaded: LoadedModel) -> None:
     with pytest.raises(Unsupported, match="several devices"):
-        layer_shapes(replace(loaded, placement="device_map=auto"))
+        cache_shape(replace(loaded, placement="device_map=auto"))
 
 
 @pytest.mark.parametrize("rope_type", ["longrope", "dynamic"])
@@ -53,7 +95,7 @@ def test_positions_that_change_within_the_context_are_refused(
         "original_max_position_embeddings": 64,
     }
     with pytest.raises(Unsupported, match="over 64 tokens"):
-        layer_shapes(loaded)
+        cache_shape(loaded)
 
 
 def without_interface(attention: Any) -> Callable[..., Any]:
@@ -66,13 +108,13 @@ def without_interface(attention: Any) -> Callable[..., Any]:
 def test_a_layer_that_attends_on_its_own_is_refused(loaded: LoadedModel) -> None:
     attention_of(loaded).forward = without_interface(attention_of(loaded))
     with pytest.raises(Unsupported, match="1 of its 2 layers"):
-        layer_shapes(loaded)
+        cache_shape(loaded)
 
 
 def test_layers_that_share_a_number_are_refused(loaded: LoadedModel) -> None:
     attention_of(loaded).layer_idx = 0
     with pytest.raises(Unsupported, match="the same number"):
-        layer_shapes(loaded)
+        cache_shape(loaded)
 
 
 def test_a_model_that_does_something_else_to_its_scores_is_refused(loaded: LoadedModel) -> None:
@@ -88,7 +130,7 @@ def test_a_model_that_does_something_else_to_its_scores_is_refused(loaded: Loade
 
     attention_of(loaded).forward = biased
     with pytest.raises(Unsupported, match="not the same"):
-        layer_shapes(loaded)
+        cache_shape(loaded)
 
 
 def test_a_model_that_counts_its_tokens_by_itself_is_refused(
@@ -103,17 +145,17 @@ def test_a_model_that_counts_its_tokens_by_itself_is_refused(
 
     monkeypatch.setattr(LlamaRotaryEmbedding, "forward", counting)
     with pytest.raises(Unsupported, match="a small copy's answers are not the same"):
-        layer_shapes(loaded)
+        cache_shape(loaded)
 
 
 def test_a_model_without_a_small_copy_is_refused_only_for_its_distances(
     loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(miniature, "_WIDTHS", re.compile("$^"))
-    assert len(layer_shapes(loaded)) == 2
+    assert len(cache_shape(loaded).layers) == 2
     loaded.model.config.sliding_window = 100
     with pytest.raises(Unsupported, match=r"its sliding_window could not be tried.*known name"):
-        layer_shapes(loaded)
+        cache_shape(loaded)
 
 
 def test_a_model_that_raises_is_refused_with_what_it_said(loaded: LoadedModel) -> None:
@@ -126,19 +168,19 @@ def test_a_model_that_raises_is_refused_with_what_it_said(loaded: LoadedModel) -
 
     attention_of(loaded).forward = picky
     with pytest.raises(Unsupported, match="only flash here"):
-        layer_shapes(loaded)
+        cache_shape(loaded)
 
 
 def test_a_model_is_left_as_it_was_and_its_shapes_are_told(
     tmp_path: Path, loaded: LoadedModel
 ) -> None:
     before = loaded.model.config._attn_implementation
-    assert layer_shapes(loaded) == (LayerShape(2, 16),) * 2
+    assert cache_shape(loaded).layers == (LayerShape(2, 16),) * 2
     assert loaded.model.config._attn_implementation == before
     make_model("tiny-gpt2", tmp_path / "gpt2")
     spec = ModelSpec("gpt2", path=tmp_path / "gpt2", dtype="float32", device="cpu")
     gpt2 = load_model(spec, tmp_path / "gpt2", lambda progress: None)
-    assert layer_shapes(gpt2) == (LayerShape(4, 16),) * 2
+    assert cache_shape(gpt2).layers == (LayerShape(4, 16),) * 2
 
 
 @pytest.mark.parametrize("preset", ["tiny-mixtral", "tiny-qwen3-moe", "tiny-gpt-oss"])
@@ -146,7 +188,8 @@ def test_rounding_does_not_refuse_a_model_of_experts(tmp_path: Path, preset: str
     """With two bytes a number, rounding chooses other experts for some of the tokens."""
     make_model(preset, tmp_path / preset)
     spec = ModelSpec(preset, path=tmp_path / preset, dtype="bfloat16", device="cpu")
-    assert len(layer_shapes(load_model(spec, tmp_path / preset, lambda progress: None))) == 2
+    loaded = load_model(spec, tmp_path / preset, lambda progress: None)
+    assert len(cache_shape(loaded).layers) == 2
 
 
 def test_a_model_of_experts_that_answers_otherwise_everywhere_is_refused(
@@ -158,4 +201,4 @@ def test_a_model_of_experts_that_answers_otherwise_everywhere_is_refused(
     plain = support.attend_row
     monkeypatch.setattr(support, "attend_row", lambda *args: plain(*args) * 3)
     with pytest.raises(Unsupported, match="not the same on a paged cache"):
-        layer_shapes(loaded)
+        cache_shape(loaded)

@@ -13,7 +13,7 @@ from llmserve.engines.batching.compute.attention import TorchAttention, Variant
 from llmserve.engines.batching.compute.batch import Batch
 from llmserve.engines.batching.compute.grouped_attention import GroupedAttention
 from llmserve.engines.batching.compute.kv_cache import KVCache
-from llmserve.engines.batching.compute.support import layer_shapes
+from llmserve.engines.batching.compute.support import cache_shape
 from llmserve.engines.batching.compute.trial import Trial
 from llmserve.engines.weights.loading import LoadedModel, load_model
 
@@ -54,7 +54,7 @@ class Altered(TorchAttention):
 def test_what_is_right_passes_and_leaves_the_model_as_it_was(tmp_path: Path, preset: str) -> None:
     loaded = loaded_model(tmp_path, preset, "float32")
     before = loaded.model.config._attn_implementation
-    trial = Trial(loaded, layer_shapes(loaded), 16)
+    trial = Trial(loaded, cache_shape(loaded), 16)
     assert trial.is_right(GroupedAttention(), KVCache)
     assert loaded.model.config._attn_implementation == before
 
@@ -62,7 +62,7 @@ def test_what_is_right_passes_and_leaves_the_model_as_it_was(tmp_path: Path, pre
 @pytest.mark.parametrize("where", ["decode", "prompts", "last layer", "nan"])
 def test_what_is_wrong_anywhere_does_not(tmp_path: Path, where: str) -> None:
     loaded = loaded_model(tmp_path, "tiny-llama", "float32")
-    assert not Trial(loaded, layer_shapes(loaded), 16).is_right(Altered(where), KVCache)
+    assert not Trial(loaded, cache_shape(loaded), 16).is_right(Altered(where), KVCache)
 
 
 def test_a_cache_that_writes_elsewhere_is_found(tmp_path: Path) -> None:
@@ -73,7 +73,7 @@ def test_a_cache_that_writes_elsewhere_is_found(tmp_path: Path) -> None:
             super().write(layer, slots // 2, keys, values)
 
     loaded = loaded_model(tmp_path, "tiny-llama", "float32")
-    assert not Trial(loaded, layer_shapes(loaded), 16).is_right(TorchAttention(), Shifted)
+    assert not Trial(loaded, cache_shape(loaded), 16).is_right(TorchAttention(), Shifted)
 
 
 def test_rounding_in_a_mixture_of_experts_is_no_failure(tmp_path: Path) -> None:
@@ -86,12 +86,12 @@ def test_rounding_in_a_mixture_of_experts_is_no_failure(tmp_path: Path) -> None:
 
     loaded = loaded_model(tmp_path, "tiny-qwen3-moe", "bfloat16")
     torch.manual_seed(0)
-    assert Trial(loaded, layer_shapes(loaded), 16).is_right(Rounded(), KVCache)
+    assert Trial(loaded, cache_shape(loaded), 16).is_right(Rounded(), KVCache)
 
 
 @pytest.mark.parametrize("max_context", [2, 3, 20])
 def test_a_short_context_is_tried_as_far_as_it_goes(tmp_path: Path, max_context: int) -> None:
     loaded = loaded_model(tmp_path, "tiny-llama", "float32", max_context)
-    trial = Trial(loaded, layer_shapes(loaded), 16)
+    trial = Trial(loaded, cache_shape(loaded), 16)
     assert trial.is_right(TorchAttention(), KVCache)
     assert not trial.is_right(Altered("decode"), KVCache)

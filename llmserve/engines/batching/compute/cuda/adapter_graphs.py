@@ -74,7 +74,10 @@ class AdapterGraphs:
     def _open_buffers(self) -> DecodeBuffers:
         if self._buffers is None:
             device = self._cache.keys[0].device
-            self._buffers = DecodeBuffers(self._buckets, self._max_blocks, device)
+            has_states = self._cache.states is not None
+            self._buffers = DecodeBuffers(
+                self._buckets, self._max_blocks, device, has_states=has_states
+            )
             rows = max(bucket.rows for bucket in self._buckets)
             self._slots = torch.full((rows,), NO_SLOT, dtype=torch.int32, device=device)
         return self._buffers

@@ -4,6 +4,7 @@ bucket of 4, batch of 3        row   0      1      2     3 (padded)
                      token_ids     311     17    902    any
                          slots    1040    208     33     -1    nothing is written to the cache
                context_lengths      41      1    130      0    nothing is read from it
+          sources, targets of states                           that nobody else has
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ import torch
 
 from llmserve.engines.batching.compute.batch import Batch
 from llmserve.engines.batching.compute.cuda.splits import LONGEST_PART
+from llmserve.engines.batching.compute.state_pool import PADDING, ZERO
+from llmserve.engines.batching.compute.state_rows import RowGroup, StateRows
 
 NO_SLOT: Final = -1
 CONTEXT_STEP: Final = 4
@@ -59,8 +62,16 @@ class DecodeBuffers:
     Owned by the thread that runs the model.
     """
 
-    def __init__(self, buckets: list[Bucket], max_blocks: int, device: torch.device) -> None:
+    def __init__(
+        self,
+        buckets: list[Bucket],
+        max_blocks: int,
+        device: torch.device,
+        *,
+        has_states: bool = False,
+    ) -> None:
         self.buckets = buckets
+        self._has_states = has_states
         max_rows = max(bucket.rows for bucket in buckets)
         self._token_ids = torch.zeros(max_rows, dtype=torch.int64, device=device)
         self._positions = torch.zeros(max_rows, dtype=torch.int64, device=device)
@@ -69,13 +80,16 @@ class DecodeBuffers:
         self._context_lengths = torch.zeros(max_rows, dtype=torch.int32, device=device)
         self._block_tables = torch.zeros((max_rows, max_blocks), dtype=torch.int32, device=device)
         self._sampled = torch.arange(max_rows, dtype=torch.int64, device=device)
+        self._sources = torch.full((max_rows,), ZERO, dtype=torch.int64, device=device)
+        self._targets = torch.full((max_rows,), PADDING, dtype=torch.int64, device=device)
 
     def find(self, batch: Batch) -> Bucket | None:
         """The smallest bucket into which a batch fits whose every row decodes one token, none of
-        them scored."""
+        them scored, none the first of a sequence with a state."""
         rows, width = batch.block_tables.shape
         if (
             batch.targets is not None
+            or (batch.states is not None and batch.states.has_fresh)
             or not batch.num_decode == rows == batch.sampled.shape[0]
             or rows > self._token_ids.shape[0]
             or width > self._block_tables.shape[1]
@@ -100,6 +114,7 @@ class DecodeBuffers:
             max_query=1,
             max_context=bucket.max_context,
             prefill_context=0,
+            states=self._states(rows) if self._has_states else None,
         )
 
     def load(self, batch: Batch, bucket: Bucket) -> None:
@@ -110,6 +125,9 @@ class DecodeBuffers:
         self._slots[:rows].copy_(batch.slots, non_blocking=True)
         self._context_lengths[:rows].copy_(batch.context_lengths, non_blocking=True)
         self._block_tables[:rows, :width].copy_(batch.block_tables, non_blocking=True)
+        if batch.states is not None:
+            self._sources[:rows].copy_(batch.states.sources, non_blocking=True)
+            self._targets[:rows].copy_(batch.states.targets, non_blocking=True)
         self._pad(rows, bucket.rows)
 
     def clear(self, bucket: Bucket) -> None:
@@ -120,4 +138,10 @@ class DecodeBuffers:
         """Turn these rows into padding. Their old token, position and blocks are harmless."""
         if start < end:
             self._slots[start:end].fill_(NO_SLOT)
+            self._sources[start:end].fill_(ZERO)
+            self._targets[start:end].fill_(PADDING)
             self._context_lengths[start:end].fill_(0)
+
+    def _states(self, rows: int) -> StateRows:
+        group = RowGroup(0, 0, rows, length=1, is_fresh=False)
+        return StateRows(self._sources[:rows], self._targets[:rows], (group,))

@@ -133,8 +133,9 @@ class GraphedForward:
     """A `Forward` that replays graphs; another one computes what they do not hold.
 
     Graphs are for steps without adapters: for pure decode, and for up to `max_prompt_tokens` of
-    prompts, if that is not 0. The logits it returns are overwritten by its next call. Owned by the
-    thread that runs the model; `capture` is called before the first batch, in that thread.
+    prompts, if that is not 0 and the model keeps no states. The logits it returns are overwritten
+    by its next call. Owned by the thread that runs the model; `capture` is called before the first
+    batch, in that thread.
     """
 
     def __init__(
@@ -153,9 +154,14 @@ class GraphedForward:
         self._recorder = recorder
         max_blocks = -(-max_context // cache.block_size)
         context = max_blocks * cache.block_size
-        decode = DecodeBuffers(buckets(max_rows, context), max_blocks, device)
+        has_states = cache.states is not None
+        decode = DecodeBuffers(
+            buckets(max_rows, context), max_blocks, device, has_states=has_states
+        )
         self._kinds: list[StepBuffers[Any]] = [decode]
-        prompts = prompt_buckets(max_rows, context, max_prompt_tokens)
+        # Pieces of prompts with states are rows of any length, so that no graph holds them.
+        most = 0 if has_states else max_prompt_tokens
+        prompts = prompt_buckets(max_rows, context, most)
         if prompts:
             self._kinds.append(PromptBuffers(prompts, max_blocks, device))
         self._max_prompt_tokens = max((bucket.tokens for bucket in prompts), default=0)

@@ -18,19 +18,28 @@ from llmserve.engines.weights.agreement import agree, probe
 from llmserve.engines.weights.packed import computes_plainly
 
 PROBE_TOKENS: Final = 8
+MAX_TRIES: Final = 4
+"""Each but the last may find a kind of layer whose weight is read by others."""
 
 Site = tuple[nn.Module, str]
 """A module, and the name of one of its layers."""
+Kind = tuple[type[nn.Module], str]
+"""The same of all modules of a class."""
 
 
 @torch.inference_mode()
 def pack_linears(model: Any, kernels: Kernels) -> int | str:
     """Replace a bfloat16 model's linear layers; returns how many, or why all stay as they are.
 
-    A weight that is tied to the token table stays with torch, which reads that by rows.
+    A weight that is tied to the token table stays with torch, which reads that by rows, and so do
+    layers of a kind whose weight is read by the model's own code.
     """
     sites = list(_sites(model))
-    reason = _try_replaced(model, sites)
+    for _ in range(MAX_TRIES):
+        reason, read = _try_replaced(model, sites)
+        if not read:
+            break
+        sites = [site for site in sites if _kind(site) not in read]
     if reason is not None:
         return reason
     workspace = kernels.linear_workspace()
@@ -39,9 +48,14 @@ def pack_linears(model: Any, kernels: Kernels) -> int | str:
     return len(sites)
 
 
-def _try_replaced(model: Any, sites: Sequence[Site]) -> str | None:
+def _kind(site: Site) -> Kind:
+    parent, name = site
+    return type(parent), name
+
+
+def _try_replaced(model: Any, sites: Sequence[Site]) -> tuple[str | None, set[Kind]]:
     """Put a `PackedLinear`, not packed yet, at each place; or undo that and return why, if the
-    model's answers change."""
+    model's answers change, and the kinds of layers whose weights were read."""
     token_ids = probe(model, PROBE_TOKENS)
     expected = model(input_ids=token_ids, use_cache=False).logits[0]
     originals = [getattr(parent, name) for parent, name in sites]
@@ -56,18 +70,20 @@ def _try_replaced(model: Any, sites: Sequence[Site]) -> str | None:
         reason = f"its linear layers cannot be replaced ({type(error).__name__}: {error})"
     else:
         if agree(expected.float(), actual.float(), model.dtype):
-            return None
+            return None, set()
         reason = "its answers change when its linear layers are replaced"
+    read = {_kind((parent, name)) for parent, name in sites if getattr(parent, name).was_read}
     for (parent, name), layer in zip(sites, originals, strict=True):
         setattr(parent, name, layer)
-    return reason
+    return reason, read
 
 
 class PackedLinear(nn.Module):
     """y = x·Wᵀ + b in bfloat16.
 
     Until `pack` it computes by torch, with a weight that only it can read: a model that reads the
-    weights of its layers, instead of calling the layers, fails before anything is lost.
+    weights of its layers, instead of calling the layers, fails before anything is lost, and
+    `was_read` tells whose.
     """
 
     def __init__(self, layer: nn.Linear | Conv1D) -> None:
@@ -80,6 +96,12 @@ class PackedLinear(nn.Module):
         self._weight: torch.Tensor | None = weight
         self._bias = None if layer.bias is None else layer.bias.detach()
         self._packed: tuple[Linear, torch.Tensor] | None = None
+        self.was_read = False
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "weight":
+            self.was_read = True
+        return super().__getattr__(name)
 
     def pack(self, kernels: Kernels, workspace: Handle) -> None:
         """Compute by the kernels from now on, in the memory that a model's layers share; releases
