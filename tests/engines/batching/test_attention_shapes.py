@@ -25,10 +25,11 @@ from native_models import (
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from llmserve.domain import SamplingFields
+from llmserve.engines.batching.compute.cache_shape import CacheShape
 from llmserve.engines.batching.compute.kv_cache import KVCache, LayerShape
 from llmserve.engines.batching.compute.model_computation import ModelComputation
 from llmserve.engines.batching.compute.on_cpu import _forward
-from llmserve.engines.batching.compute.support import Unsupported, layer_shapes
+from llmserve.engines.batching.compute.support import Unsupported, cache_shape
 from llmserve.engines.weights.loading import LoadedModel
 
 CPU = torch.device("cpu")
@@ -131,8 +132,8 @@ def loaded(request: pytest.FixtureRequest) -> LoadedModel:
 
 
 @pytest.fixture(scope="module")
-def layers(loaded: LoadedModel) -> tuple[LayerShape, ...]:
-    return layer_shapes(loaded)
+def shape(loaded: LoadedModel) -> CacheShape:
+    return cache_shape(loaded)
 
 
 @pytest.fixture(scope="module")
@@ -149,15 +150,16 @@ def expected(loaded: LoadedModel, prompts: list[list[int]]) -> list[list[int]]:
 
 @pytest.fixture
 def computation(
-    loaded: LoadedModel, layers: tuple[LayerShape, ...], expected: list[list[int]]
+    loaded: LoadedModel, shape: CacheShape, expected: list[list[int]]
 ) -> Iterator[ModelComputation]:
-    computation = computation_of(loaded, layers, 120)
+    computation = computation_of(loaded, shape, 120)
     assert computation.cache.num_blocks == 120
     yield computation
     computation.close()
 
 
-def test_shapes_are_the_layers_own(loaded: LoadedModel, layers: tuple[LayerShape, ...]) -> None:
+def test_shapes_are_the_layers_own(loaded: LoadedModel, shape: CacheShape) -> None:
+    layers = shape.layers
     config = loaded.model.config
     if config.model_type.startswith("gemma"):
         wide = 32 if config.model_type == "gemma4_text" else 16
@@ -183,9 +185,9 @@ def test_in_bfloat16_they_differ_no_more_than_transformers_own_code(family: str)
     expected = true_logits(loaded.model, ids)
     allowed = bfloat16_error(loaded.model, ids, expected)
     cache = KVCache(
-        layer_shapes(loaded), num_blocks=16, block_size=16, dtype=torch.bfloat16, device=CPU
+        cache_shape(loaded).layers, num_blocks=16, block_size=16, dtype=torch.bfloat16, device=CPU
     )
-    forward, _, description, close = _forward(loaded.model, kernels())
+    forward, _, description, close = _forward(loaded.model, kernels(), cache_shape(loaded))
     try:
         assert description.startswith("transformers' code, attention and")
         row = sequence(ids, [9, 3, 11, 6])
@@ -203,12 +205,12 @@ def test_a_selection_of_fewer_tokens_than_the_context_has_is_refused_with_a_reme
     family: str,
 ) -> None:
     with pytest.raises(Unsupported, match=r"128 tokens \(index_topk\).* max_context = 128 "):
-        layer_shapes(tiny(family, CONTEXT + 1))
+        cache_shape(tiny(family, CONTEXT + 1))
 
 
 def test_indexers_select_again_when_the_engine_is_done_with_them() -> None:
     loaded = tiny("deepseek_v32")
-    computation_of(loaded, layer_shapes(loaded), 1).close()
+    computation_of(loaded, cache_shape(loaded), 1).close()
     indexer = loaded.model.model.layers[0].self_attn.indexer
     assert indexer.forward.__func__ is type(indexer).forward
 
@@ -238,11 +240,11 @@ def test_in_pieces_joining_and_leaving_with_prefix_hits(
 
 
 def test_a_tiny_pool_that_preempts_changes_nothing(
-    loaded: LoadedModel, layers: tuple[LayerShape, ...], prompts: list[list[int]]
+    loaded: LoadedModel, shape: CacheShape, prompts: list[list[int]]
 ) -> None:
     short = [prompt for prompt in prompts if len(prompt) < 20]
     expected = [generated(loaded, prompt, 24) for prompt in short]
-    computation = computation_of(loaded, layers, 9)
+    computation = computation_of(loaded, shape, 9)
     try:
         machine = Machine(loaded, computation, budget=32, is_caching=False)
         assert machine.run([machine.add(prompt) for prompt in short], 24) == expected

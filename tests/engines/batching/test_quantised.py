@@ -24,7 +24,7 @@ from safetensors.torch import load_file
 from transformers import GenerationConfig
 
 from llmserve.domain import AdapterSpec, EngineKind, ModelSpec
-from llmserve.engines.batching.compute.support import layer_shapes
+from llmserve.engines.batching.compute.support import cache_shape
 from llmserve.engines.weights.loading import LoadedModel, load_model
 
 for package in ("torchao", "bitsandbytes", "compressed_tensors", "gguf"):
@@ -126,7 +126,7 @@ def test_kernels_that_round_send_tokens_to_other_experts(tmp_path: Path) -> None
     folder = quantised.bitsandbytes_nf4(tmp_path / "base", tmp_path / "packed")
     loaded = load_model(ModelSpec("it", path=folder, device="cpu"), folder, lambda progress: None)
     assert (loaded.dtype, loaded.precision) == ("float32", torch.bfloat16)
-    assert len(layer_shapes(loaded)) == 2
+    assert len(cache_shape(loaded).layers) == 2
 
 
 @pytest.mark.parametrize("subject", PACKED, indirect=True)
