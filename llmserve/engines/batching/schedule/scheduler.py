@@ -15,7 +15,8 @@ from llmserve.engines.batching.schedule.plan import Slice, StepPlan
 from llmserve.engines.batching.schedule.prefix_cache import PrefixCache
 from llmserve.engines.batching.schedule.room import Room
 from llmserve.engines.batching.schedule.score_cache import ScoreCache
-from llmserve.engines.batching.schedule.sequence import Sequence
+from llmserve.engines.batching.schedule.sequence import NO_STATE, Sequence
+from llmserve.engines.batching.schedule.states import NoStates, RecurrentStates, States
 from llmserve.engines.batching.schedule.stats import SchedulerStats
 from llmserve.engines.batching.schedule.tables import BlockTables
 from llmserve.engines.batching.schedule.tier import Tier
@@ -33,7 +34,7 @@ class Scheduler:
     Owned by one thread.
 
     Raises:
-        ValueError: a step has fewer tokens than sequences that may run.
+        ValueError: a step has fewer tokens than sequences that may run, or no state has a slot.
     """
 
     def __init__(
@@ -44,25 +45,33 @@ class Scheduler:
         max_tokens_per_step: int,
         max_sequences: int,
         max_scored_per_step: int | None = None,
+        num_states: int | None = None,
         is_caching: bool = True,
     ) -> None:
         """`max_scored_per_step`: prompt tokens that are scored in one step, at least 1; all if
-        absent."""
+        absent. `num_states`: slots for recurrent states; absent if the model has none."""
         if max_sequences > max_tokens_per_step:
             raise ValueError(
                 f"max_sequences is {max_sequences} and a step takes {max_tokens_per_step} tokens"
             )
+        if num_states is not None and num_states < 1:
+            raise ValueError("a model with recurrent states needs a slot for one")
         self._block_size = block_size
         self._max_tokens = max_tokens_per_step
         self._max_sequences = max_sequences
         self._max_scored = max_scored_per_step or max_tokens_per_step
         self._is_caching = is_caching
-        self._pool = BlockPool(num_blocks)
+        self._pool = BlockPool(num_blocks, lambda content: self._states.forget(content))
         self._tables = BlockTables(self._pool, block_size)
         self._cache = PrefixCache(self._pool, block_size)
         self._scores = ScoreCache(self._cache, block_size)
-        self._pins = Pins(self._pool, self._cache)
-        self._room = Room(self._pool, self._tables, self._pins)
+        self._states: States = NoStates()
+        if num_states is not None:
+            self._states = RecurrentStates(
+                num_states, self._cache, block_size, is_keeping=is_caching
+            )
+        self._pins = Pins(self._pool, self._cache, self._states)
+        self._room = Room(self._pool, self._tables, self._states, self._pins)
         self._foreground = Tier()
         self._background = Tier()
         self._known: set[Sequence] = set()
@@ -100,7 +109,7 @@ class Scheduler:
         tier = self._tier(sequence)
         if sequence in tier.running:
             del tier.running[sequence]
-            self._tables.close(sequence)
+            self._close(sequence)
         else:
             tier.waiting.remove(sequence)
         tier.shares.leave(sequence.caller)
@@ -113,6 +122,7 @@ class Scheduler:
         `prefill_tokens` bounds how many prompt tokens the step takes; its own bound holds, too.
         `background` bounds background work while there is any other.
         """
+        self._states.renew()
         lengths: dict[Sequence, int] = {}
         most = self._max_tokens if prefill_tokens is None else prefill_tokens
         budget = Budget(most, self._max_scored)
@@ -126,7 +136,7 @@ class Scheduler:
                     decoding = self._background.least_served_first(decoding)[:rows]
                 budget.tokens = min(budget.tokens, background.tokens)
             self._fill(self._background, decoding, begun, budget, lengths)
-        slices = [_slice(sequence, length) for sequence, length in lengths.items()]
+        slices = [self._slice(sequence, length) for sequence, length in lengths.items()]
         slices.sort(key=lambda part: (part.length > 1, part.sequence.adapter_id))
         return StepPlan(tuple(slices))
 
@@ -155,6 +165,7 @@ class Scheduler:
             sequence.num_computed = part.end
             if self._is_caching:
                 self._cache.register(sequence, part.start)
+            self._states.commit(part)
             if part.scored:
                 self._scored(part, scores[sequence])
             if next_id is not None:
@@ -180,22 +191,29 @@ class Scheduler:
             background_running=len(background.running),
             background_waiting=len(background.waiting),
             background_begun=background.num_begun,
+            states_used=self._states.num_used,
+            states_total=self._states.num_slots,
+            checkpoints=self._states.num_checkpoints,
+            checkpoint_hits=self._states.num_hits,
         )
 
     def check(self) -> None:
         """Look for contradictions. Takes some 200 ns for each block of the pool.
 
         Raises:
-            InvariantViolated: blocks and sequences do not agree.
+            InvariantViolated: blocks, states and sequences do not agree.
         """
         tiers = (self._foreground, self._background)
         running = [sequence for tier in tiers for sequence in tier.running]
         self._pool.check([*(s.blocks for s in running), *self._pins.holders])
+        self._states.check(running)
         waiting = self._known.difference(running)
         require(self._known.issuperset(running), "a removed sequence still runs")
         num_waiting = sum(len(tier.waiting) for tier in tiers)
         require(len(waiting) == num_waiting, "a sequence neither runs nor waits")
         require(not any(s.blocks or s.num_computed for s in waiting), "a waiting one has blocks")
+        has_state = any(s.state != NO_STATE for s in waiting)
+        require(not has_state, "a waiting one has a state")
         require(len(running) <= self._max_sequences, "more sequences run than may")
         for tier in tiers:
             callers = {s.caller for s in self._known if self._tier(s) is tier}
@@ -257,7 +275,8 @@ class Scheduler:
             sequence = tier.waiting.first()
             if sequence is None or not self._has_place(tier):
                 return
-            shared = self._shared(sequence)
+            found = self._found(sequence)
+            shared = found[: self._states.num_shared(sequence, len(found))]
             start = len(shared) * self._block_size
             length = budget.length(sequence, start)
             if length < 1 or not self._has_room(tier, sequence, shared):
@@ -267,13 +286,15 @@ class Scheduler:
             tier.waiting.remove(sequence)
             tier.running[sequence] = None
             self._tables.open(sequence, shared)
+            self._states.open(sequence, len(shared), len(found))
             if not sequence.num_preemptions:
                 sequence.num_cached = sequence.num_computed
             self._tables.extend(sequence, start + length)
+            budget.spend(sequence, start, length)
+            length = self._states.cut(sequence, length)
             # Charged now, not when computed: else one caller could take every free place of a step.
             tier.charge(sequence, length, 0)
             lengths[sequence] = length
-            budget.spend(sequence, start, length)
 
     def _has_place(self, tier: Tier) -> bool:
         """Whether a newcomer may find place and room, so that it is worth a look."""
@@ -293,8 +314,8 @@ class Scheduler:
                 return False
             self._preempt(self._background.victim())
 
-    def _shared(self, sequence: Sequence) -> list[int]:
-        """Cached blocks with which a sequence may begin: the position after them is one that it
+    def _found(self, sequence: Sequence) -> list[int]:
+        """Cached blocks with which a sequence may begin if there is a state after them: the position after them is one that it
         scores at the latest, if there is any left."""
         if not self._is_caching:
             return []
@@ -327,23 +348,25 @@ class Scheduler:
                 if victim is sequence:
                     return False
             self._tables.extend(sequence, end)
-        lengths[sequence] = length
+        lengths[sequence] = self._states.cut(sequence, length)
         return True
+
+    def _slice(self, sequence: Sequence, length: int) -> Slice:
+        start = sequence.num_computed
+        is_sampled = start + length == len(sequence.token_ids) and sequence.max_new_tokens > 0
+        scoring = sequence.scoring
+        scored = range(0) if scoring is None else scoring.wanted(start, start + length)
+        return self._states.piece(Slice(sequence, start, length, is_sampled, scored))
 
     def _preempt(self, sequence: Sequence) -> None:
         tier = self._tier(sequence)
         del tier.running[sequence]
-        self._tables.close(sequence)
+        self._close(sequence)
         sequence.num_computed = 0
         sequence.num_preemptions += 1
         tier.preemptions += 1
         tier.waiting.push_front(sequence)
 
-
-def _slice(sequence: Sequence, length: int) -> Slice:
-    start = sequence.num_computed
-    is_sampled = start + length == len(sequence.token_ids) and sequence.max_new_tokens > 0
-    scoring = sequence.scoring
-    if scoring is None:
-        return Slice(sequence, start, length, is_sampled)
-    return Slice(sequence, start, length, is_sampled, scoring.wanted(start, start + length))
+    def _close(self, sequence: Sequence) -> None:
+        self._tables.close(sequence)
+        self._states.close(sequence)

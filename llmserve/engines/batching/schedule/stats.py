@@ -14,6 +14,9 @@ class SchedulerStats:
     background_running: those of `running` that are background work, `background_waiting` those of
         `waiting`.
     background_begun: those of `background_running` whose prompt is not computed to its end.
+    states_used: slots of running sequences, of `states_total`; all 0 without recurrent states.
+    checkpoints: slots in which a state is kept.
+    checkpoint_hits: since the start, how often a sequence began with a kept state.
     """
 
     running: int
@@ -24,6 +27,10 @@ class SchedulerStats:
     background_running: int = 0
     background_waiting: int = 0
     background_begun: int = 0
+    states_used: int = 0
+    states_total: int = 0
+    checkpoints: int = 0
+    checkpoint_hits: int = 0
 
     @property
     def foreground_running(self) -> int:
