@@ -13,10 +13,11 @@ from llmserve.engines.batching.schedule.invariant import require
 from llmserve.engines.batching.schedule.pins import Pins
 from llmserve.engines.batching.schedule.plan import Slice, StepPlan
 from llmserve.engines.batching.schedule.prefix_cache import PrefixCache
+from llmserve.engines.batching.schedule.recurrent_states import RecurrentStates
 from llmserve.engines.batching.schedule.room import Room
 from llmserve.engines.batching.schedule.score_cache import ScoreCache
 from llmserve.engines.batching.schedule.sequence import NO_STATE, Sequence
-from llmserve.engines.batching.schedule.states import NoStates, RecurrentStates, States
+from llmserve.engines.batching.schedule.states import States
 from llmserve.engines.batching.schedule.stats import SchedulerStats
 from llmserve.engines.batching.schedule.tables import BlockTables
 from llmserve.engines.batching.schedule.tier import Tier
@@ -65,7 +66,7 @@ class Scheduler:
         self._tables = BlockTables(self._pool, block_size)
         self._cache = PrefixCache(self._pool, block_size)
         self._scores = ScoreCache(self._cache, block_size)
-        self._states: States = NoStates()
+        self._states = States()
         if num_states is not None:
             self._states = RecurrentStates(
                 num_states, self._cache, block_size, is_keeping=is_caching
@@ -191,10 +192,7 @@ class Scheduler:
             background_running=len(background.running),
             background_waiting=len(background.waiting),
             background_begun=background.num_begun,
-            states_used=self._states.num_used,
-            states_total=self._states.num_slots,
-            checkpoints=self._states.num_checkpoints,
-            checkpoint_hits=self._states.num_hits,
+            states=self._states.counts,
         )
 
     def check(self) -> None:
@@ -315,8 +313,8 @@ class Scheduler:
             self._preempt(self._background.victim())
 
     def _found(self, sequence: Sequence) -> list[int]:
-        """Cached blocks with which a sequence may begin if there is a state after them: the position after them is one that it
-        scores at the latest, if there is any left."""
+        """Cached blocks with which a sequence may begin, if its state is known after them: the
+        position after them is one that it scores at the latest, if there is any left."""
         if not self._is_caching:
             return []
         shared, scoring = self._cache.match(sequence), sequence.scoring

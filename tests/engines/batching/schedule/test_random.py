@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from llmserve.engines.batching.schedule.allowance import NOTHING, Allowance
 from llmserve.engines.batching.schedule.plan import Slice, StepPlan
+from llmserve.engines.batching.schedule.recurrent_states import RecurrentStates
 from llmserve.engines.batching.schedule.scheduler import Scheduler
 from llmserve.engines.batching.schedule.sequence import NO_STATE, Sequence
-from llmserve.engines.batching.schedule.states import RecurrentStates
 
 POISON = -1
 MOST = 24
@@ -40,8 +40,8 @@ def answer(prompt: Iterable[int], length: int) -> list[int]:
 
 @dataclass
 class Model:
-    """Holds, for every place in the cache, the history of tokens that was written there, and in every
-    slot of its states the history of a sequence."""
+    """Holds, for every place in the cache, the history of tokens that was written there, and in
+    every slot of its states the history of a sequence."""
 
     block_size: int
     memory: dict[tuple[int, int], int] = field(default_factory=dict)
@@ -228,8 +228,8 @@ def test_whatever_comes_and_goes(
     assert scheduler.is_idle
     stats = scheduler.stats()
     assert stats.blocks_used <= (stats.blocks_total // 2 if pins else 0)
-    assert stats.states_used == 0
-    assert stats.checkpoints <= (num_states or 0)
+    assert stats.states.used == 0
+    assert stats.states.checkpoints <= (num_states or 0)
 
 
 def _check_plan(plan: StepPlan, budget: int) -> None:
