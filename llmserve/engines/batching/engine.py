@@ -281,7 +281,13 @@ class BatchingEngine(Generator):
             computation = build_computation(
                 self._model,
                 self._shape,
-                CacheOptions(options.block_size, self._max_running, options.kv_cache_bytes, share),
+                CacheOptions(
+                    options.block_size,
+                    self._max_running,
+                    options.kv_cache_bytes,
+                    share,
+                    options.prefix_caching,
+                ),
                 tokens_per_step=max(most, self._max_running),
                 is_compiled=options.torch_compile,
                 cache_dir=options.cache_dir,
@@ -291,18 +297,29 @@ class BatchingEngine(Generator):
         logger.info("model {}: {}", self._spec.name, computation.description)
         # Kept here: whoever waits for this thread may be gone, and `close` lets go of it.
         self._computation = computation
+        states = computation.cache.states
+        if states is not None and states.max_rows < self._max_running:
+            logger.warning(
+                "model {}: {} requests run at once, not {}: there is memory for no more states",
+                self._spec.name,
+                states.max_rows,
+                self._max_running,
+            )
+            self._max_running = states.max_rows
 
     def _start(self, loop: asyncio.AbstractEventLoop) -> None:
         computation = self._computation
         if computation is None or self._is_closing:
             raise unloaded(self._spec.name)
         options, most = self._options, computation.tokens_per_step
+        states = computation.cache.states
         self._scheduler = Scheduler(
             num_blocks=computation.cache.num_blocks,
             block_size=options.block_size,
             max_tokens_per_step=most,
             max_sequences=self._max_running,
             max_scored_per_step=min(most, most_scored(self._vocab, self._is_on_gpu)),
+            num_states=None if states is None else states.num_slots,
             is_caching=options.prefix_caching,
         )
         wakes = Wakes(loop)
