@@ -207,6 +207,7 @@ class RecurrentStates(States):
         self._cache.extend_hashes(part.sequence, num_blocks)
         content = part.sequence.block_hashes[num_blocks - 1]
         if not self._is_new(content):
+            course.last = part.end
             return None
         slot = None
         if course.answered is not None:
