@@ -131,10 +131,13 @@ class BatchingEngine(Generator):
         """What was loaded."""
         loaded, computation = self._model, self._computation
         assert computation is not None, "the engine is not loaded"
+        states = computation.cache.states
         return replace(
             loaded.info(EngineKind.BATCHING, f"{self._why}; {computation.description}"),
             max_context=min(loaded.max_context, computation.cache.num_tokens),
             cache_bytes=computation.cache.num_bytes,
+            state_bytes=0 if states is None else states.num_bytes,
+            num_states=0 if states is None else states.num_slots,
             step_bytes=computation.step_bytes,
             adapter_bytes=self.adapter_set.num_bytes,
         )
@@ -232,6 +235,10 @@ class BatchingEngine(Generator):
             blocks_used=scheduled.blocks_used,
             blocks_total=scheduled.blocks_total,
             preemptions=scheduled.preemptions,
+            states_used=scheduled.states.used,
+            states_total=scheduled.states.total,
+            checkpoints=scheduled.states.checkpoints,
+            checkpoint_hits=scheduled.states.hits,
         )
 
     @property
