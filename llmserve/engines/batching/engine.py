@@ -37,6 +37,7 @@ from llmserve.engines.batching.compute.sizing import CacheOptions
 from llmserve.engines.batching.loop import StepLoop
 from llmserve.engines.batching.loop_adapters import LoopAdapters
 from llmserve.engines.batching.pacer import LEAST_TOKENS, LEAST_TOKENS_ON_GPU, Pacer
+from llmserve.engines.batching.schedule.recurrent_states import LEAST_BLOCKS
 from llmserve.engines.batching.schedule.scheduler import Scheduler
 from llmserve.engines.batching.stream import Stream
 from llmserve.engines.batching.warming import Warming
@@ -184,9 +185,14 @@ class BatchingEngine(Generator):
         """One after another, in steps shared with what runs."""
         context = self.info.max_context
         assert context is not None
-        block_size = self._options.block_size if self._options.prefix_caching else None
+        least = self._options.block_size * (LEAST_BLOCKS if self.info.num_states else 1)
         warming = Warming(
-            self._model, self._spec.name, context, block_size, self._submit, self._call
+            self._model,
+            self._spec.name,
+            context,
+            least if self._options.prefix_caching else None,
+            self._submit,
+            self._call,
         )
         return await warming.run(prompts, prefixes)
 
