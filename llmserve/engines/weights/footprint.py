@@ -16,6 +16,7 @@ from llmserve.engines.weights.checkpoint import (
     likely_weights,
 )
 from llmserve.engines.weights.purpose import purposes_of, transformer_folder
+from llmserve.engines.weights.recurrent_config import num_attending, state_bytes
 
 CACHE_TOKENS: Final = 2048
 """Per running request, or the model's whole context if that is shorter."""
@@ -36,7 +37,7 @@ class Footprint:
 
     @property
     def total(self) -> int:
-        """Weights and KV cache."""
+        """Weights, and KV cache with states."""
         return self.weights + self.cache
 
 
@@ -56,9 +57,10 @@ def footprint(
 ) -> Footprint | None:
     """An estimate; `None` if the weights are not on this machine yet, or never will be.
 
-    The KV cache has the size that was asked for, or 2 (keys, values) × layers × KV heads ×
-    head size × bytes per number × tokens, with `CACHE_TOKENS` tokens for each request that runs at
-    once. On a GPU the batching engine takes more if it is free. A model that encodes has none.
+    The KV cache has the size that was asked for, or 2 (keys, values) × layers that attend × KV
+    heads × head size × bytes per number × tokens, with `CACHE_TOKENS` tokens for each request that
+    runs at once. Recurrent states come on top: two for each, as a step writes the new one beside
+    the old. On a GPU the batching engine takes more if it is free. A model that encodes has none.
     """
     if spec.path is None:
         return None
@@ -72,9 +74,11 @@ def footprint(
     stored_size = _size(config.get("dtype") or config.get("torch_dtype"))
     size = BYTES.get(spec.dtype, stored_size)
     tokens = min(CACHE_TOKENS, spec.max_context or _number(config, "max_position_embeddings"))
-    cache = _cache_bytes_per_token(config, size) * tokens * slots(spec.engine, max_running)
+    running = slots(spec.engine, max_running)
+    cache = _cache_bytes_per_token(config, size) * tokens * running
     if kv_cache_bytes is not None and spec.engine is not EngineKind.THREADED:
         cache = kv_cache_bytes
+    cache += 2 * running * state_bytes(config, size)
     return Footprint(weights=stored * size // stored_size, cache=0 if encodes else cache)
 
 
@@ -88,7 +92,7 @@ def stored_bytes(folder: Path) -> int:
 
 
 def _cache_bytes_per_token(config: dict[str, Any], size: int) -> int:
-    layers = _number(config, "num_hidden_layers", "n_layer", default=0)
+    layers = num_attending(config)
     heads = _number(config, "num_attention_heads", "n_head", default=0)
     if not layers or not heads:
         return 0
