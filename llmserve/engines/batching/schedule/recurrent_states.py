@@ -127,7 +127,7 @@ class RecurrentStates(States):
         sequence.state = NO_STATE
 
     def cut(self, sequence: Sequence, length: int) -> int:
-        if length == 1 or not self._is_keeping or not self._slots.num_available:
+        if not self._is_keeping or not self._slots.num_available:
             return length
         course, start = self._courses[sequence], sequence.num_computed
         for end in (course.parting, course.boundary):

@@ -67,6 +67,7 @@ class Scheduler:
         self._cache = PrefixCache(self._pool, block_size)
         self._scores = ScoreCache(self._cache, block_size)
         self._states = States()
+        self._has_states = num_states is not None  # spares plain models a call for each row
         if num_states is not None:
             self._states = RecurrentStates(
                 num_states, self._cache, block_size, is_keeping=is_caching
@@ -137,7 +138,9 @@ class Scheduler:
                     decoding = self._background.least_served_first(decoding)[:rows]
                 budget.tokens = min(budget.tokens, background.tokens)
             self._fill(self._background, decoding, begun, budget, lengths)
-        slices = [self._slice(sequence, length) for sequence, length in lengths.items()]
+        slices = [_slice(sequence, length) for sequence, length in lengths.items()]
+        if self._has_states:
+            slices = [self._states.piece(part) for part in slices]
         slices.sort(key=lambda part: (part.length > 1, part.sequence.adapter_id))
         return StepPlan(tuple(slices))
 
@@ -166,7 +169,8 @@ class Scheduler:
             sequence.num_computed = part.end
             if self._is_caching:
                 self._cache.register(sequence, part.start)
-            self._states.commit(part)
+            if self._has_states:
+                self._states.commit(part)
             if part.scored:
                 self._scored(part, scores[sequence])
             if next_id is not None:
@@ -264,8 +268,9 @@ class Scheduler:
     def _admit(self, tier: Tier, budget: Budget, lengths: dict[Sequence, int]) -> None:
         """Let waiting sequences run, in order, until one finds no room.
 
-        There are tokens left only if all begun prompts were placed to their end: at most one prompt
-        of a tier is ever partly computed, and no newcomer can take the blocks that it still needs.
+        There are tokens left only if all begun prompts were placed to their end, or cut where a
+        state is to be kept, holding the blocks of what comes after: at most one prompt of a tier is
+        ever partly computed without them, and no newcomer can take what it still needs.
         """
         if tier is self._background and len(self._foreground.waiting):
             return  # what is left is not enough for them, and would be taken back
@@ -346,15 +351,8 @@ class Scheduler:
                 if victim is sequence:
                     return False
             self._tables.extend(sequence, end)
-        lengths[sequence] = self._states.cut(sequence, length)
+        lengths[sequence] = length if length == 1 else self._states.cut(sequence, length)
         return True
-
-    def _slice(self, sequence: Sequence, length: int) -> Slice:
-        start = sequence.num_computed
-        is_sampled = start + length == len(sequence.token_ids) and sequence.max_new_tokens > 0
-        scoring = sequence.scoring
-        scored = range(0) if scoring is None else scoring.wanted(start, start + length)
-        return self._states.piece(Slice(sequence, start, length, is_sampled, scored))
 
     def _preempt(self, sequence: Sequence) -> None:
         tier = self._tier(sequence)
@@ -368,3 +366,12 @@ class Scheduler:
     def _close(self, sequence: Sequence) -> None:
         self._tables.close(sequence)
         self._states.close(sequence)
+
+
+def _slice(sequence: Sequence, length: int) -> Slice:
+    start = sequence.num_computed
+    is_sampled = start + length == len(sequence.token_ids) and sequence.max_new_tokens > 0
+    scoring = sequence.scoring
+    if scoring is None:
+        return Slice(sequence, start, length, is_sampled)
+    return Slice(sequence, start, length, is_sampled, scoring.wanted(start, start + length))
