@@ -134,10 +134,11 @@ class RecurrentStates(States):
             is_inside = start < end < start + length and end - course.last >= self._least
             if is_inside and self._is_new(sequence.block_hashes[end // self._block_size - 1]):
                 return end - start
-        end = start + length
-        if end < sequence.num_tokens:
-            end -= end % self._block_size
-        return end - start if end > start else length
+        if start + length < sequence.num_tokens:
+            end = (start + length) // self._block_size * self._block_size
+            if end > start and end - course.last >= course.spacing:
+                return end - start
+        return length
 
     def renew(self) -> None:
         for sequence in list(self._saving.values()):
