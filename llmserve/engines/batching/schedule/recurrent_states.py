@@ -57,8 +57,9 @@ class RecurrentStates(States):
     - where a prompt's blocks stop being those of earlier ones although no state was kept there:
       what a second prompt shares with a first, as a system prompt, a third is likely to share, too.
       The slice is cut there (as in SGLang's radix cache of hybrid models);
-    - where a step's budget cuts a long prompt, at most `MOST_IN_PROMPT` times: nothing is computed
-      again from the start when it is preempted, or when another prompt parts from it;
+    - where a step's budget cuts a long prompt, at most `MOST_IN_PROMPT` times: it need not begin
+      again when it is preempted, nor the second prompt that parts from it. They are the first to be
+      evicted;
     - in the answer, in one slot for each sequence that goes along: for the next turn, as it is not
       known which token is the last one.
     """
@@ -163,7 +164,7 @@ class RecurrentStates(States):
         content, slot = course.saving
         course.saving = None
         del self._saving[content]
-        self._slots.keep(content, slot)
+        self._slots.keep(content, slot, is_passing=self._is_passing(part.end, course))
         course.last = part.end
         if part.end > course.boundary:
             course.answered = content
@@ -201,8 +202,7 @@ class RecurrentStates(States):
         gap = part.end - course.last
         if not self._is_keeping or gap < self._least or part.end % self._block_size:
             return None
-        is_on_the_way = part.end < course.boundary and part.end != course.parting
-        if is_on_the_way and gap < course.spacing:
+        if gap < course.spacing and self._is_passing(part.end, course):
             return None
         num_blocks = part.end // self._block_size
         self._cache.extend_hashes(part.sequence, num_blocks)
@@ -219,6 +219,10 @@ class RecurrentStates(States):
             course.saving = content, slot
             self._saving[content] = part.sequence
         return slot
+
+    def _is_passing(self, end: int, course: _Course) -> bool:
+        """Whether a checkpoint there is only one on the way: a better one will come."""
+        return end != course.parting and end + self._least <= course.boundary
 
     def _is_new(self, content: bytes) -> bool:
         return self._slots.find(content) is None and content not in self._saving

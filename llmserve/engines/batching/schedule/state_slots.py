@@ -65,13 +65,15 @@ class StateSlots:
         """What is kept under this hash."""
         return self._checkpoints.get(content)
 
-    def keep(self, content: bytes, slot: int) -> None:
+    def keep(self, content: bytes, slot: int, *, is_passing: bool = False) -> None:
         """Make a slot that was allocated a checkpoint. If there is one with the same content, that
-        one stays."""
+        one stays. One that `is_passing` goes before all others, unless it is found."""
         if content in self._checkpoints:
             self.release(slot)
             return
         self._checkpoints[content] = self._unproven[content] = Checkpoint(content, slot)
+        if is_passing:
+            self._unproven.move_to_end(content, last=False)
 
     def hold(self, checkpoint: Checkpoint) -> None:
         """Keep it from being evicted: it was found."""

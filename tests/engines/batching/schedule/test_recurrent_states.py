@@ -237,6 +237,16 @@ def test_a_long_prompt_leaves_a_few_states_on_its_way() -> None:
     assert saved == [64, 128, 192]
 
 
+def test_long_prompts_do_not_drive_out_each_others_ends() -> None:
+    it = scheduler(4, max_tokens_per_step=22)
+    for first in (3, 4, 5):
+        run(it, sequence(203, first))
+    for first in (3, 4, 5):
+        again = sequence(203, first)
+        run(it, again)
+        assert again.num_cached == 192
+
+
 def test_a_preempted_one_goes_on_from_where_its_state_was_kept() -> None:
     it = scheduler(num_blocks=26, max_tokens_per_step=64)
     early, late = sequence(6, 3, priority=4), sequence(67, 4)

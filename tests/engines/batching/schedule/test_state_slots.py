@@ -78,6 +78,19 @@ def test_what_was_never_found_goes_before_what_was() -> None:
     assert names(slots) == {b"a", b"d"}
 
 
+def test_what_was_kept_in_passing_goes_before_all_others_unless_it_is_found() -> None:
+    slots = StateSlots(5)
+    keep(slots, b"a")
+    for name in (b"b", b"c", b"d"):
+        slots.keep(name, slots.allocate(), is_passing=True)
+    keep(slots, b"e")
+    prove(slots, b"c")
+    slots.allocate()
+    assert names(slots) == {b"a", b"b", b"c", b"e"}
+    slots.allocate()
+    assert names(slots) == {b"a", b"c", b"e"}
+
+
 def test_what_was_found_long_ago_goes_once_it_is_nearly_all() -> None:
     slots = StateSlots(5)
     keep(slots, b"a", b"b", b"c", b"d", b"e")
