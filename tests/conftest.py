@@ -45,6 +45,7 @@ SLOW: Final = (
     "engines/batching/compute/test_native_attention.py",
     "engines/batching/compute/test_native_decoder.py",
     "engines/batching/test_equality.py", "engines/batching/test_hybrid_equality.py",
+    "engines/batching/test_hybrid_prefixes.py",
     "engines/batching/test_soak.py",
     "engines/constraints/test_engines.py",
     "engines/test_prompt_logprobs.py",

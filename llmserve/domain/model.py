@@ -124,6 +124,10 @@ class EngineStats:
         waiting: started jobs that the scheduler has not admitted to a step yet.
         blocks_used: of `blocks_total` in the paged KV cache; both 0 where there is none.
         preemptions: since the start, requests whose blocks were taken from them.
+        states_used: slots of running requests, of `states_total`, for recurrent states; both 0
+            where the model has none.
+        checkpoints: slots in which the state after a prefix is kept.
+        checkpoint_hits: since the start, requests that began with such a state.
     """
 
     running: int = 0
@@ -135,6 +139,10 @@ class EngineStats:
     blocks_used: int = 0
     blocks_total: int = 0
     preemptions: int = 0
+    states_used: int = 0
+    states_total: int = 0
+    checkpoints: int = 0
+    checkpoint_hits: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +169,8 @@ class EngineInfo:
     `max_context` is `None` where nobody says. `warnings` are for the operator: what works otherwise
     than expected; clients may read them. `step_bytes` is the GPU
     memory that the largest step needs while it is computed, besides weights and cache,
-    `adapter_bytes` what the loaded adapters take. `eos_ids`
+    `adapter_bytes` what the loaded adapters take. Of `cache_bytes` `state_bytes` are for recurrent
+    states in `num_states` slots. `eos_ids`
     end an answer. `fingerprint` changes when model, weights or engine do. `syntax` is
     `None` where answers are plain text. `architecture` is the model's family, as its config
     has it. With `takes_conversations` it has a chat template; without `has_tokenizer` prompts are
@@ -178,6 +187,8 @@ class EngineInfo:
     weight_bytes: int
     sampling: SamplingFields = field(default_factory=SamplingFields)
     cache_bytes: int = 0
+    state_bytes: int = 0
+    num_states: int = 0
     step_bytes: int = 0
     adapter_bytes: int = 0
     rules: AnswerRules = field(default_factory=AnswerRules)

@@ -38,12 +38,13 @@ def common_beginning(encoded: Sequence[Sequence[int]]) -> tuple[int, ...]:
     return tuple(encoded[0][:shared])
 
 
-def why_unkept(num_tokens: int, block_size: int, max_context: int) -> str | None:
-    """Why a prefix of so many tokens cannot be kept in blocks; `None` if it can."""
-    if num_tokens < block_size:
+def why_unkept(num_tokens: int, least: int, max_context: int) -> str | None:
+    """Why a prefix of so many tokens cannot be kept, of which so many are worth it; `None` if it
+    can."""
+    if num_tokens < least:
         return (
-            f"it has {num_tokens} tokens that every prompt with it begins with, and whole blocks "
-            f"of {block_size} are kept; lengthen it"
+            f"it has {num_tokens} tokens that every prompt with it begins with, and it takes "
+            f"{least} to keep any; lengthen it"
         )
     if num_tokens >= max_context:
         return f"it has {num_tokens:,} tokens and the context is {max_context:,}; shorten it"

@@ -205,6 +205,19 @@ class Metrics:
         )
         self.blocks_used = self._gauge("llmserve_kv_blocks_used", "Blocks of the KV cache in use.")
         self.blocks_total = self._gauge("llmserve_kv_blocks", "Blocks of the KV cache in total.")
+        self.states_used = self._gauge(
+            "llmserve_recurrent_states_used", "Recurrent states of running requests."
+        )
+        self.states_total = self._gauge(
+            "llmserve_recurrent_states",
+            "Recurrent states that there are slots for, of running requests and checkpoints.",
+        )
+        self.checkpoints = self._gauge(
+            "llmserve_state_checkpoints", "Recurrent states that are kept after prefixes."
+        )
+        self.checkpoint_hits = self._counter(
+            "llmserve_state_checkpoint_hits", "Requests that began with a kept recurrent state."
+        )
         self.model_loaded = self._gauge(
             "llmserve_model_loaded", "Workers in which the model is loaded."
         )

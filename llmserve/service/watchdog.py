@@ -10,7 +10,7 @@ from weakref import WeakKeyDictionary, WeakSet
 from loguru import logger
 
 from llmserve.clock import AwakeClock, awake_clock
-from llmserve.domain import UpstreamState
+from llmserve.domain import EngineStats, UpstreamState
 from llmserve.engines.engine import Engine
 from llmserve.errors import GenerationFailed
 from llmserve.fleet.board import Row, State
@@ -50,7 +50,7 @@ class Watchdog:
         self._row = row
         self._clock = clock
         self._reported: WeakSet[Engine] = WeakSet()
-        self._preemptions: WeakKeyDictionary[Engine, int] = WeakKeyDictionary()
+        self._before: WeakKeyDictionary[Engine, EngineStats] = WeakKeyDictionary()
 
     async def run(self) -> None:
         """Beat until cancelled, then clear the row."""
@@ -119,6 +119,7 @@ class Watchdog:
         metrics.adapters_loaded.labels(name).set(loaded)
         # A series that is there can be seen to stay at 0.
         preemptions = metrics.preemptions.labels(name)
+        hits = metrics.checkpoint_hits.labels(name)
         if model.engine is None:
             return
         stats = model.engine.stats()
@@ -126,6 +127,9 @@ class Watchdog:
         metrics.engine_waiting.labels(name).set(stats.waiting)
         metrics.blocks_used.labels(name).set(stats.blocks_used)
         metrics.blocks_total.labels(name).set(stats.blocks_total)
+        metrics.states_used.labels(name).set(stats.states_used)
+        metrics.states_total.labels(name).set(stats.states_total)
+        metrics.checkpoints.labels(name).set(stats.checkpoints)
         for upstream in model.upstreams:
             labels = (name, upstream.url)
             is_up = upstream.state is UpstreamState.UP
@@ -133,8 +137,10 @@ class Watchdog:
             is_open = upstream.state is UpstreamState.OPEN
             metrics.upstream_open.labels(*labels).set(is_open)
             metrics.upstream_running.labels(*labels).set(upstream.running)
-        preemptions.inc(stats.preemptions - self._preemptions.get(model.engine, 0))
-        self._preemptions[model.engine] = stats.preemptions
+        before = self._before.get(model.engine, EngineStats())
+        preemptions.inc(stats.preemptions - before.preemptions)
+        hits.inc(stats.checkpoint_hits - before.checkpoint_hits)
+        self._before[model.engine] = stats
 
     def _state(self, is_hung: bool) -> State:
         service = self._service

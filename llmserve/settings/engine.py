@@ -40,8 +40,9 @@ class EngineSettings(BaseModel):
     kv_cache_bytes: int | None = Field(
         None,
         ge=2**16,
-        description="Size of the paged KV cache, per model and worker; default: on a GPU what "
-        "steps, graphs and other models leave, on a CPU 2,048 tokens for each of `max_running`.",
+        description="Size of the paged KV cache without recurrent states, per model and worker; "
+        "default: on a GPU what steps, graphs and other models leave, on a CPU 2,048 tokens for "
+        "each of `max_running`.",
     )
     prefix_caching: bool = Field(
         True,

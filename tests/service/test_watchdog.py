@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -38,8 +39,11 @@ class TimedEngine(FakeEngine):
     def __init__(self, clock: AwakeClock) -> None:
         super().__init__(clock=clock)
         self.stepped_at: float | None = None
+        self.counts: EngineStats | None = None
 
     def stats(self) -> EngineStats:
+        if self.counts is not None:
+            return self.counts
         if self.stepped_at is None:
             return EngineStats(seconds_preparing=self.prompts.seconds_running)
         return EngineStats(1, self.clock() - self.stepped_at)
@@ -56,13 +60,14 @@ class Worker:
         self.registry = Registry([ModelSpec("fake")], clock=self.clock)
         self.loader = Loader(self.registry, lambda spec: self.engine)
         limits = Limits(max_waiting=1, wait_timeout_seconds=60.0, request_timeout_seconds=600.0)
+        self.metrics = Metrics()
         recorder = Recorder(Metrics(), clock=self.clock)
         self.service = Service(self.registry, self.loader, limits, recorder, clock=self.clock)
         self.watchdog = Watchdog(
             self.service,
             self.registry,
             self.loader,
-            Metrics(),
+            self.metrics,
             HANG_SECONDS,
             self.board.row(0),
             self.clock,
@@ -191,6 +196,29 @@ def test_whoever_beats_no_more_has_no_row(tmp_path: Path) -> None:
         with contextlib.suppress(asyncio.CancelledError):
             await beating
         assert worker.state is None
+        await worker.loader.close()
+
+    run(test)
+
+
+def test_what_an_engine_counts_is_told_at_each_beat(tmp_path: Path) -> None:
+    async def test() -> None:
+        worker = Worker(tmp_path)
+        await worker.start()
+        counts = EngineStats(
+            blocks_used=3, blocks_total=8, preemptions=2, states_used=4, states_total=9,
+            checkpoints=5, checkpoint_hits=6,
+        )  # fmt: skip
+        for counts_now in (counts, replace(counts, preemptions=3, checkpoint_hits=8)):
+            worker.engine.counts = counts_now
+            worker.watchdog.beat()
+        told = worker.metrics.render().decode()
+        for name, value in {
+            "kv_blocks_used": 3, "kv_blocks": 8, "num_preemptions_total": 3,
+            "recurrent_states_used": 4, "recurrent_states": 9, "state_checkpoints": 5,
+            "state_checkpoint_hits_total": 8,
+        }.items():  # fmt: skip
+            assert f'llmserve_{name}{{model="fake"}} {value}.0' in told
         await worker.loader.close()
 
     run(test)

@@ -112,6 +112,24 @@ def test_a_dtype_of_half_the_size_needs_half(model: ModelSpec, tmp_path: Path) -
     assert short.cache == 4096 * 100
 
 
+def test_recurrent_states_come_beside_the_keys_and_values_of_layers_that_attend(
+    model: ModelSpec, tmp_path: Path
+) -> None:
+    config = json.loads((tmp_path / "config.json").read_text()) | {
+        "layer_types": ["linear_attention"] * 3 + ["full_attention"],
+        "linear_num_key_heads": 2, "linear_num_value_heads": 4,
+        "linear_key_head_dim": 8, "linear_value_head_dim": 16, "linear_conv_kernel_dim": 4,
+    }  # fmt: skip
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    states = 3 * (4 * 8 * 16 + 96 * 4) * 4
+    size = footprint(model, max_running=4)
+    assert size is not None
+    assert size.cache == 1024 * 2048 * 4 + 2 * 4 * states
+    asked = footprint(model, max_running=4, kv_cache_bytes=1000)
+    assert asked is not None
+    assert asked.cache == 1000 + 2 * 4 * states
+
+
 @pytest.mark.parametrize(
     ("config", "per_token"),
     [

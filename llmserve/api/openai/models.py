@@ -92,6 +92,8 @@ def _body(found: Resolved) -> dict[str, Any]:
             "capabilities": list(info.capabilities),
             "engine": {"kind": info.kind.value, "why": info.why},
         }
+        if info.num_states:
+            body["recurrent_states"] = {"slots": info.num_states, "bytes": info.state_bytes}
         if info.encoding is None:
             body["modalities"] = {"input": ["text"], "output": ["text"]}
             body["default_sampling"] = _default_sampling(model, info)

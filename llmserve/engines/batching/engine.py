@@ -38,6 +38,7 @@ from llmserve.engines.batching.compute.sizing import CacheOptions
 from llmserve.engines.batching.loop import StepLoop
 from llmserve.engines.batching.loop_adapters import LoopAdapters
 from llmserve.engines.batching.pacer import LEAST_TOKENS, LEAST_TOKENS_ON_GPU, Pacer
+from llmserve.engines.batching.schedule.recurrent_states import LEAST_BLOCKS
 from llmserve.engines.batching.schedule.scheduler import Scheduler
 from llmserve.engines.batching.stream import Stream
 from llmserve.engines.batching.warming import Warming
@@ -141,10 +142,13 @@ class BatchingEngine(Generator):
     def _loaded_info(self) -> EngineInfo:
         loaded, computation = self._model, self._computation
         assert computation is not None, "the engine is not loaded"
+        states = computation.cache.states
         return replace(
             loaded.info(EngineKind.BATCHING, f"{self._why}; {computation.description}"),
             max_context=min(loaded.max_context, computation.cache.num_tokens),
             cache_bytes=computation.cache.num_bytes,
+            state_bytes=0 if states is None else states.num_bytes,
+            num_states=0 if states is None else states.num_slots,
             step_bytes=computation.step_bytes,
         )
 
@@ -182,9 +186,14 @@ class BatchingEngine(Generator):
         """One after another, in steps shared with what runs."""
         context = self.info.max_context
         assert context is not None
-        block_size = self._options.block_size if self._options.prefix_caching else None
+        least = self._options.block_size * (LEAST_BLOCKS if self.info.num_states else 1)
         warming = Warming(
-            self._model, self._spec.name, context, block_size, self._submit, self._call
+            self._model,
+            self._spec.name,
+            context,
+            least if self._options.prefix_caching else None,
+            self._submit,
+            self._call,
         )
         return await warming.run(prompts, prefixes)
 
@@ -233,6 +242,10 @@ class BatchingEngine(Generator):
             blocks_used=scheduled.blocks_used,
             blocks_total=scheduled.blocks_total,
             preemptions=scheduled.preemptions,
+            states_used=scheduled.states.used,
+            states_total=scheduled.states.total,
+            checkpoints=scheduled.states.checkpoints,
+            checkpoint_hits=scheduled.states.hits,
         )
 
     @property
@@ -282,7 +295,13 @@ class BatchingEngine(Generator):
             computation = build_computation(
                 self._model,
                 self._shape,
-                CacheOptions(options.block_size, self._max_running, options.kv_cache_bytes, share),
+                CacheOptions(
+                    options.block_size,
+                    self._max_running,
+                    options.kv_cache_bytes,
+                    share,
+                    options.prefix_caching,
+                ),
                 tokens_per_step=max(most, self._max_running),
                 is_compiled=options.torch_compile,
                 kernels=KernelOptions(options.cpu_instructions, options.cache_dir),
@@ -292,18 +311,29 @@ class BatchingEngine(Generator):
         logger.info("model {}: {}", self._spec.name, computation.description)
         # Kept here: whoever waits for this thread may be gone, and `close` lets go of it.
         self._computation = computation
+        states = computation.cache.states
+        if states is not None and states.max_rows < self._max_running:
+            logger.warning(
+                "model {}: {} requests run at once, not {}: there is memory for no more states",
+                self._spec.name,
+                states.max_rows,
+                self._max_running,
+            )
+            self._max_running = states.max_rows
 
     def _start(self, loop: asyncio.AbstractEventLoop) -> None:
         computation = self._computation
         if computation is None or self._is_closing:
             raise unloaded(self._spec.name)
         options, most = self._options, computation.tokens_per_step
+        states = computation.cache.states
         self._scheduler = Scheduler(
             num_blocks=computation.cache.num_blocks,
             block_size=options.block_size,
             max_tokens_per_step=most,
             max_sequences=self._max_running,
             max_scored_per_step=min(most, most_scored(self._vocab, self._is_on_gpu)),
+            num_states=None if states is None else states.num_slots,
             is_caching=options.prefix_caching,
         )
         self._builder = TaskBuilder(

@@ -33,8 +33,7 @@ class OnLoop(Protocol):
 class Warming:
     """Runs jobs that no request asked for, beside those that were admitted, one after another.
 
-    Owned by the event loop. Prefixes are kept in blocks of `block_size` tokens; `None` where none
-    are.
+    Owned by the event loop. Prefixes are kept from `least_kept` tokens on; `None` where none are.
     """
 
     def __init__(
@@ -42,14 +41,14 @@ class Warming:
         loaded: LoadedModel,
         name: str,
         max_context: int,
-        block_size: int | None,
+        least_kept: int | None,
         submit: Callable[[Job], None],
         call: OnLoop,
     ) -> None:
         self._loaded = loaded
         self._name = name
         self._max_context = max_context
-        self._block_size = block_size
+        self._least_kept = least_kept
         self._submit = submit
         self._call = call
 
@@ -86,9 +85,9 @@ class Warming:
             token_ids = await self._aside(beginning, prefix, self._loaded.tokenizer)
         except LLMServeError as error:  # the chat template refuses it, say
             return 0, error.message
-        if self._block_size is None:
+        if self._least_kept is None:
             return 0, "prefix_caching is off"
-        problem = why_unkept(len(token_ids), self._block_size, self._max_context)
+        problem = why_unkept(len(token_ids), self._least_kept, self._max_context)
         if problem is not None:
             return 0, problem
         # Its keys and values are in the cache once a token was made after it.
@@ -102,5 +101,8 @@ class Warming:
         )
         kept = await self._call(lambda scheduler: scheduler.pin(token_ids))
         if not kept:
-            return 0, "pinned prefixes may take half of the KV cache; pin fewer or shorter ones"
+            return 0, (
+                "pinned prefixes may take half of the KV cache, and of the recurrent states if "
+                "there are any; pin fewer or shorter ones"
+            )
         return kept, None

@@ -18,6 +18,7 @@ from llmserve.engines.weights.checkpoint import (
 )
 from llmserve.engines.weights.gguf_header import NoHeader, read_gguf_header
 from llmserve.engines.weights.purpose import purposes_of, transformer_folder
+from llmserve.engines.weights.recurrent_config import num_attending, state_bytes
 from llmserve.engines.weights.weight_bytes import BYTES, size_of, weight_bytes
 
 CACHE_TOKENS: Final = 2048
@@ -38,7 +39,7 @@ class Footprint:
 
     @property
     def total(self) -> int:
-        """Weights and KV cache."""
+        """Weights, and KV cache with states."""
         return self.weights + self.cache
 
 
@@ -60,8 +61,9 @@ def footprint(
 
     The KV cache has the size that was asked for, or layers that store × (KV heads × sizes of a key
     and a value, or the size of a latent) × bytes per number × tokens, with `CACHE_TOKENS` tokens
-    for each request that runs at once. On a GPU the batching engine takes more if it is free. A
-    model that encodes has none.
+    for each request that runs at once. Recurrent states come on top: two for each, as a step writes
+    the new one beside the old. On a GPU the batching engine takes more if it is free. A model that
+    encodes has none.
     """
     if spec.path is None:
         return None
@@ -77,9 +79,11 @@ def footprint(
     config = _config(folder, checkpoint)
     size = BYTES.get(spec.dtype) or size_of(config.get("dtype") or config.get("torch_dtype"))
     tokens = min(CACHE_TOKENS, spec.max_context or _number(config, "max_position_embeddings"))
-    cache = _cache_bytes_per_token(config, size) * tokens * slots(spec.engine, max_running)
+    running = slots(spec.engine, max_running)
+    cache = _cache_bytes_per_token(config, size) * tokens * running
     if kv_cache_bytes is not None and spec.engine is not EngineKind.THREADED:
         cache = kv_cache_bytes
+    cache += 2 * running * state_bytes(config, size)
     weights = weight_bytes(spec, folder, checkpoint, config)
     return Footprint(weights=weights, cache=0 if encodes else cache)
 
@@ -94,7 +98,7 @@ def stored_bytes(folder: Path, gguf_file: str | None = None) -> int:
 
 
 def _cache_bytes_per_token(config: dict[str, Any], size: int) -> int:
-    layers = _number(config, "num_hidden_layers", "n_layer", default=0)
+    layers = num_attending(config)
     heads = _number(config, "num_attention_heads", "n_head", default=0)
     if not layers or not heads:
         return 0

@@ -115,6 +115,12 @@ SECTIONS: dict[str, tuple[Panel, ...]] = {
             (now("kv_blocks_used"), "in use"),
             (now("engine_waiting"), "requests not scheduled in a step yet"),
         )),
+        Panel("Recurrent states", "short", (
+            (now("recurrent_states"), "all"),
+            (now("recurrent_states_used"), "running"),
+            (now("state_checkpoints"), "kept after prefixes"),
+            (total("state_checkpoint_hits_total"), "begun with a kept one, per second"),
+        )),
         Panel("Prefix cache hit ratio", "percentunit", (
             (f"{total('prefix_cache_hits_total')} / {total('prefix_cache_queries_total')}",
              "hits"),

@@ -31,3 +31,12 @@ def test_it_tells_how_a_chat_is_sampled_that_asks_for_nothing(
     engine.info = replace(engine.info, sampling=wanted)
     told = client.get("/v1/models").json()["data"][0]["default_sampling"]
     assert (told["temperature"], told["top_k"], told["stop"]) == (0.6, 20, ["END"])
+
+
+def test_it_tells_for_how_many_recurrent_states_there_is_memory(
+    client: TestClient, engine: FakeEngine
+) -> None:
+    assert "recurrent_states" not in client.get("/v1/models/fake").json()
+    engine.info = replace(engine.info, num_states=40, state_bytes=8000)
+    told = client.get("/v1/models/fake").json()["recurrent_states"]
+    assert told == {"slots": 40, "bytes": 8000}

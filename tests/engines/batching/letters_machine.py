@@ -112,6 +112,7 @@ class Machine:
         num_blocks: int = 64,
         tokens: int = 64,
         scored: int | None = None,
+        states: int | None = None,
     ) -> None:
         self.scheduler = Scheduler(
             num_blocks=num_blocks,
@@ -119,6 +120,7 @@ class Machine:
             max_tokens_per_step=tokens,
             max_sequences=16,
             max_scored_per_step=scored,
+            num_states=states,
         )
         self.reports: list[StepReport] = []
         self.computation = computation
@@ -173,6 +175,7 @@ class Machine:
         assert sorted(map(id, self.done)) == sorted(map(id, jobs))
         self.scheduler.check()
         assert self.scheduler.stats().blocks_used == 0
+        assert self.scheduler.stats().states.used == 0
         assert self.scheduler.is_idle
 
 

@@ -9,7 +9,7 @@ from llmserve.domain import SamplingParams
 from llmserve.engines.batching.compute.model_computation import ModelComputation
 from llmserve.engines.batching.compute.sampling.row_state import RowState
 from llmserve.engines.batching.schedule.scheduler import Scheduler
-from llmserve.engines.batching.schedule.sequence import NO_STATE, Sequence
+from llmserve.engines.batching.schedule.sequence import Sequence
 from llmserve.engines.weights.loading import LoadedModel
 
 BLOCK = 8
@@ -40,15 +40,15 @@ class Machine:
         self.num_cached = 0
         self.rows: dict[Sequence, RowState] = {}
         self.num_prompt: dict[Sequence, int] = {}
+        states = computation.cache.states
         self.scheduler = Scheduler(
             num_blocks=computation.cache.num_blocks,
             block_size=BLOCK,
             max_tokens_per_step=budget,
             max_sequences=min(budget, 16),
+            num_states=None if states is None else states.num_slots,
             is_caching=is_caching,
         )
-        states = computation.cache.states
-        self.slots = [] if states is None else list(range(states.num_slots))
 
     def add(self, prompt: list[int]) -> Sequence:
         vocab = self.loaded.model.get_input_embeddings().num_embeddings
@@ -61,18 +61,12 @@ class Machine:
     def turn(self) -> None:
         plan = self.scheduler.plan()
         assert plan.slices, "work, and nothing planned"
-        for part in plan.slices:
-            if self.slots and part.sequence.state == NO_STATE:
-                part.sequence.state = self.slots.pop()
         rows = [self.rows[part.sequence] for part in plan.slices if part.is_sampled]
         choices = self.computation.compute(self.computation.prepare(plan), rows).tokens
         self.scheduler.commit(plan, [choice.token_id for choice in choices])
 
     def remove(self, sequence: Sequence) -> None:
         self.scheduler.remove(sequence)
-        if sequence.state != NO_STATE:
-            self.slots.append(sequence.state)
-            sequence.state = NO_STATE
 
     def run(self, sequences: list[Sequence], new_tokens: int = NEW_TOKENS) -> list[list[int]]:
         left = list(sequences)

@@ -62,7 +62,7 @@ def build_on_cpu(
     sampler = sample_tokens if isinstance(kernels, str) else NativeSampler(kernels)
     dtype = loaded.model.dtype
     size = cpu_cache_size(
-        shape.layers, dtype, options, free_bytes=_free_bytes(), max_context=loaded.max_context
+        shape, dtype, options, free_bytes=_free_bytes(), max_context=loaded.max_context
     )
     cache = KVCache(
         shape.layers,
@@ -70,7 +70,7 @@ def build_on_cpu(
         block_size=options.block_size,
         dtype=dtype,
         device=loaded.device,
-        states=shape.pool(options.max_running, options.max_running, loaded.device),
+        states=shape.pool(size.states.num_slots, size.states.running, loaded.device),
     )
     runner = Runner(forward, cache, loaded.device, sampler)
     return ModelComputation(

@@ -4,6 +4,7 @@ short pieces of prompts in CUDA graphs."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import Final
 
@@ -28,8 +29,14 @@ from llmserve.engines.batching.compute.headroom import (
 from llmserve.engines.batching.compute.kv_cache import KVCache
 from llmserve.engines.batching.compute.model_computation import ModelComputation
 from llmserve.engines.batching.compute.runner import Runner
-from llmserve.engines.batching.compute.sizing import CacheOptions, CacheSize, gpu_cache_size
+from llmserve.engines.batching.compute.sizing import (
+    CacheOptions,
+    CacheSize,
+    gpu_cache_size,
+    most_running,
+)
 from llmserve.engines.batching.compute.state_kernels import state_kernels
+from llmserve.engines.batching.compute.state_sizing import NumStates
 from llmserve.engines.batching.compute.transformers_forward import TransformersForward
 from llmserve.engines.batching.compute.trial import Trial
 from llmserve.engines.frames import forget_frames
@@ -100,11 +107,21 @@ class _Assembly:
     def build(self, tokens_per_step: int, is_compiled: bool) -> ModelComputation:
         """Measures first, then allocates what stays."""
         self._prompt_tokens = tokens_per_step
+        self._run_at_most(
+            most_running(
+                self._shape,
+                self._loaded.model.dtype,
+                self._options,
+                device=self._memory.occupancy(),
+                weight_bytes=self._loaded.weight_bytes,
+            )
+        )
         headroom = self._headroom(tokens_per_step)
         self._on_progress(LoadProgress("compiling kernels"))
         self._backend.compile_all(self._options.max_running, self._loaded.max_context)
         size = self._cache_size(headroom)
-        cache = self._cache(size.num_blocks)
+        self._run_at_most(size.states.running)
+        cache = self._cache(size.num_blocks, size.states)
         parts = ["transformers' code", self._backend.name]
         forward: Forward = self.forward
         replayed = 0
@@ -139,10 +156,13 @@ class _Assembly:
             replayed,
         )
 
+    def _run_at_most(self, max_running: int) -> None:
+        self._options = replace(self._options, max_running=max_running)
+
     def _headroom(self, tokens_per_step: int) -> Headroom:
         self._on_progress(LoadProgress("measuring a step"))
         options, loaded = self._options, self._loaded
-        cache = self._cache(1)
+        cache = self._cache(1, NumStates(options.max_running))
         graph_bytes = self._graph_bytes(cache)
         usual = min(loaded.max_context, USUAL_CONTEXT)
         per_token = self._shape.bytes_per_token(loaded.model.dtype)
@@ -208,7 +228,7 @@ class _Assembly:
 
     def _cache_size(self, headroom: Headroom) -> CacheSize:
         return gpu_cache_size(
-            self._shape.layers,
+            self._shape,
             self._loaded.model.dtype,
             self._options,
             device=self._memory.occupancy(),
@@ -218,16 +238,14 @@ class _Assembly:
             max_context=self._loaded.max_context,
         )
 
-    def _cache(self, num_blocks: int) -> KVCache:
+    def _cache(self, num_blocks: int, states: NumStates) -> KVCache:
         return self._backend.cache(
             self._shape.layers,
             num_blocks=num_blocks,
             block_size=self._options.block_size,
             dtype=self._loaded.model.dtype,
             device=self._loaded.device,
-            states=self._shape.pool(
-                self._options.max_running, self._options.max_running, self._loaded.device
-            ),
+            states=self._shape.pool(states.num_slots, states.running, self._loaded.device),
         )
 
     def _report_graphs(self, done: int, total: int) -> None:

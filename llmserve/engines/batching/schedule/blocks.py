@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable
 from itertools import chain
 from operator import ne
 
@@ -18,8 +19,11 @@ class BlockPool:
     Automatic prefix caching as in vLLM (Kwon et al., PagedAttention, 2023).
     """
 
-    def __init__(self, num_blocks: int) -> None:
+    def __init__(
+        self, num_blocks: int, on_evict: Callable[[bytes], None] = lambda content: None
+    ) -> None:
         self.num_blocks = num_blocks
+        self._on_evict = on_evict
         self._references = [0] * num_blocks
         self._hashes: list[bytes | None] = [None] * num_blocks
         self._by_hash: dict[bytes, int] = {}
@@ -100,3 +104,4 @@ class BlockPool:
         assert content is not None, "cached blocks have hashes"
         self._hashes[block] = None
         del self._by_hash[content]
+        self._on_evict(content)

@@ -32,14 +32,23 @@ class PrefixCache:
         """Blocks of the longest cached prefix that leaves at least one token to compute."""
         most = (sequence.num_tokens - 1) // self._block_size
         self.extend_hashes(sequence, most)
-        return self._cached(sequence.block_hashes[:most])
+        return self.blocks(sequence.block_hashes[:most])
 
-    def find(self, token_ids: tuple[int, ...]) -> list[int]:
-        """Blocks of the longest cached prefix of some tokens without salt and adapter; whole blocks
-        only."""
+    def hashes(self, token_ids: tuple[int, ...]) -> list[bytes]:
+        """Of the whole blocks of some tokens without salt and adapter."""
         hashes: list[bytes] = []
         self._extend(hashes, token_ids, len(token_ids) // self._block_size, _root(""))
-        return self._cached(hashes)
+        return hashes
+
+    def blocks(self, hashes: list[bytes]) -> list[int]:
+        """The blocks of a chain of hashes, up to the first one that is not cached."""
+        blocks = []
+        for content in hashes:
+            block = self._pool.find(content)
+            if block is None:
+                break
+            blocks.append(block)
+        return blocks
 
     def extend_hashes(self, sequence: Sequence, count: int) -> None:
         """Compute the hashes of a sequence's first `count` blocks, which are full of tokens."""
@@ -55,15 +64,6 @@ class PrefixCache:
         self.extend_hashes(sequence, last)
         for index in range(first, last):
             self._pool.cache(sequence.blocks[index], sequence.block_hashes[index])
-
-    def _cached(self, hashes: list[bytes]) -> list[int]:
-        blocks = []
-        for content in hashes:
-            block = self._pool.find(content)
-            if block is None:
-                break
-            blocks.append(block)
-        return blocks
 
     def _extend(
         self,

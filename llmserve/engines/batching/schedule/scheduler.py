@@ -13,9 +13,11 @@ from llmserve.engines.batching.schedule.invariant import require
 from llmserve.engines.batching.schedule.pins import Pins
 from llmserve.engines.batching.schedule.plan import Slice, StepPlan
 from llmserve.engines.batching.schedule.prefix_cache import PrefixCache
+from llmserve.engines.batching.schedule.recurrent_states import RecurrentStates
 from llmserve.engines.batching.schedule.room import Room
 from llmserve.engines.batching.schedule.score_cache import ScoreCache
-from llmserve.engines.batching.schedule.sequence import Sequence
+from llmserve.engines.batching.schedule.sequence import NO_STATE, Sequence
+from llmserve.engines.batching.schedule.states import States
 from llmserve.engines.batching.schedule.stats import SchedulerStats
 from llmserve.engines.batching.schedule.tables import BlockTables
 from llmserve.engines.batching.schedule.tier import Tier
@@ -33,7 +35,7 @@ class Scheduler:
     Owned by one thread.
 
     Raises:
-        ValueError: a step has fewer tokens than sequences that may run.
+        ValueError: a step has fewer tokens than sequences that may run, or no state has a slot.
     """
 
     def __init__(
@@ -44,25 +46,34 @@ class Scheduler:
         max_tokens_per_step: int,
         max_sequences: int,
         max_scored_per_step: int | None = None,
+        num_states: int | None = None,
         is_caching: bool = True,
     ) -> None:
         """`max_scored_per_step`: prompt tokens that are scored in one step, at least 1; all if
-        absent."""
+        absent. `num_states`: slots for recurrent states; absent if the model has none."""
         if max_sequences > max_tokens_per_step:
             raise ValueError(
                 f"max_sequences is {max_sequences} and a step takes {max_tokens_per_step} tokens"
             )
+        if num_states is not None and num_states < 1:
+            raise ValueError("a model with recurrent states needs a slot for one")
         self._block_size = block_size
         self._max_tokens = max_tokens_per_step
         self._max_sequences = max_sequences
         self._max_scored = max_scored_per_step or max_tokens_per_step
         self._is_caching = is_caching
-        self._pool = BlockPool(num_blocks)
+        self._pool = BlockPool(num_blocks, lambda content: self._states.forget(content))
         self._tables = BlockTables(self._pool, block_size)
         self._cache = PrefixCache(self._pool, block_size)
         self._scores = ScoreCache(self._cache, block_size)
-        self._pins = Pins(self._pool, self._cache)
-        self._room = Room(self._pool, self._tables, self._pins)
+        self._states = States()
+        self._has_states = num_states is not None  # spares plain models a call for each row
+        if num_states is not None:
+            self._states = RecurrentStates(
+                num_states, self._cache, block_size, is_keeping=is_caching
+            )
+        self._pins = Pins(self._pool, self._cache, self._states)
+        self._room = Room(self._pool, self._tables, self._states, self._pins)
         self._foreground = Tier()
         self._background = Tier()
         self._known: set[Sequence] = set()
@@ -100,7 +111,7 @@ class Scheduler:
         tier = self._tier(sequence)
         if sequence in tier.running:
             del tier.running[sequence]
-            self._tables.close(sequence)
+            self._close(sequence)
         else:
             tier.waiting.remove(sequence)
         tier.shares.leave(sequence.caller)
@@ -113,6 +124,7 @@ class Scheduler:
         `prefill_tokens` bounds how many prompt tokens the step takes; its own bound holds, too.
         `background` bounds background work while there is any other.
         """
+        self._states.renew()
         lengths: dict[Sequence, int] = {}
         most = self._max_tokens if prefill_tokens is None else prefill_tokens
         budget = Budget(most, self._max_scored)
@@ -127,6 +139,8 @@ class Scheduler:
                 budget.tokens = min(budget.tokens, background.tokens)
             self._fill(self._background, decoding, begun, budget, lengths)
         slices = [_slice(sequence, length) for sequence, length in lengths.items()]
+        if self._has_states:
+            slices = [self._states.piece(part) for part in slices]
         slices.sort(key=lambda part: (part.length > 1, part.sequence.adapter_id))
         return StepPlan(tuple(slices))
 
@@ -155,6 +169,8 @@ class Scheduler:
             sequence.num_computed = part.end
             if self._is_caching:
                 self._cache.register(sequence, part.start)
+            if self._has_states:
+                self._states.commit(part)
             if part.scored:
                 self._scored(part, scores[sequence])
             if next_id is not None:
@@ -180,22 +196,26 @@ class Scheduler:
             background_running=len(background.running),
             background_waiting=len(background.waiting),
             background_begun=background.num_begun,
+            states=self._states.counts,
         )
 
     def check(self) -> None:
         """Look for contradictions. Takes some 200 ns for each block of the pool.
 
         Raises:
-            InvariantViolated: blocks and sequences do not agree.
+            InvariantViolated: blocks, states and sequences do not agree.
         """
         tiers = (self._foreground, self._background)
         running = [sequence for tier in tiers for sequence in tier.running]
         self._pool.check([*(s.blocks for s in running), *self._pins.holders])
+        self._states.check(running)
         waiting = self._known.difference(running)
         require(self._known.issuperset(running), "a removed sequence still runs")
         num_waiting = sum(len(tier.waiting) for tier in tiers)
         require(len(waiting) == num_waiting, "a sequence neither runs nor waits")
         require(not any(s.blocks or s.num_computed for s in waiting), "a waiting one has blocks")
+        has_state = any(s.state != NO_STATE for s in waiting)
+        require(not has_state, "a waiting one has a state")
         require(len(running) <= self._max_sequences, "more sequences run than may")
         for tier in tiers:
             callers = {s.caller for s in self._known if self._tier(s) is tier}
@@ -248,8 +268,9 @@ class Scheduler:
     def _admit(self, tier: Tier, budget: Budget, lengths: dict[Sequence, int]) -> None:
         """Let waiting sequences run, in order, until one finds no room.
 
-        There are tokens left only if all begun prompts were placed to their end: at most one prompt
-        of a tier is ever partly computed, and no newcomer can take the blocks that it still needs.
+        There are tokens left only if all begun prompts were placed to their end, or cut where a
+        state is to be kept, holding the blocks of what comes after: at most one prompt of a tier is
+        ever partly computed without them, and no newcomer can take what it still needs.
         """
         if tier is self._background and len(self._foreground.waiting):
             return  # what is left is not enough for them, and would be taken back
@@ -257,7 +278,8 @@ class Scheduler:
             sequence = tier.waiting.first()
             if sequence is None or not self._has_place(tier):
                 return
-            shared = self._shared(sequence)
+            found = self._found(sequence)
+            shared = found[: self._states.num_shared(sequence, len(found))]
             start = len(shared) * self._block_size
             length = budget.length(sequence, start)
             if length < 1 or not self._has_room(tier, sequence, shared):
@@ -267,13 +289,15 @@ class Scheduler:
             tier.waiting.remove(sequence)
             tier.running[sequence] = None
             self._tables.open(sequence, shared)
+            self._states.open(sequence, len(shared), len(found))
             if not sequence.num_preemptions:
                 sequence.num_cached = sequence.num_computed
             self._tables.extend(sequence, start + length)
+            budget.spend(sequence, start, length)
+            length = self._states.cut(sequence, length)
             # Charged now, not when computed: else one caller could take every free place of a step.
             tier.charge(sequence, length, 0)
             lengths[sequence] = length
-            budget.spend(sequence, start, length)
 
     def _has_place(self, tier: Tier) -> bool:
         """Whether a newcomer may find place and room, so that it is worth a look."""
@@ -293,9 +317,9 @@ class Scheduler:
                 return False
             self._preempt(self._background.victim())
 
-    def _shared(self, sequence: Sequence) -> list[int]:
-        """Cached blocks with which a sequence may begin: the position after them is one that it
-        scores at the latest, if there is any left."""
+    def _found(self, sequence: Sequence) -> list[int]:
+        """Cached blocks with which a sequence may begin, if its state is known after them: the
+        position after them is one that it scores at the latest, if there is any left."""
         if not self._is_caching:
             return []
         shared, scoring = self._cache.match(sequence), sequence.scoring
@@ -327,17 +351,21 @@ class Scheduler:
                 if victim is sequence:
                     return False
             self._tables.extend(sequence, end)
-        lengths[sequence] = length
+        lengths[sequence] = length if length == 1 else self._states.cut(sequence, length)
         return True
 
     def _preempt(self, sequence: Sequence) -> None:
         tier = self._tier(sequence)
         del tier.running[sequence]
-        self._tables.close(sequence)
+        self._close(sequence)
         sequence.num_computed = 0
         sequence.num_preemptions += 1
         tier.preemptions += 1
         tier.waiting.push_front(sequence)
+
+    def _close(self, sequence: Sequence) -> None:
+        self._tables.close(sequence)
+        self._states.close(sequence)
 
 
 def _slice(sequence: Sequence, length: int) -> Slice:

@@ -6,6 +6,22 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
+class StateCounts:
+    """Slots of the state pool; all 0 without recurrent states.
+
+    Attributes:
+        used: slots of running sequences, of `total`.
+        checkpoints: slots in which a state is kept.
+        hits: since the start, how often a sequence began with a kept state.
+    """
+
+    used: int = 0
+    total: int = 0
+    checkpoints: int = 0
+    hits: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class SchedulerStats:
     """Attributes:
     running: sequences that have blocks; `waiting` have none.
@@ -14,6 +30,7 @@ class SchedulerStats:
     background_running: those of `running` that are background work, `background_waiting` those of
         `waiting`.
     background_begun: those of `background_running` whose prompt is not computed to its end.
+    states: slots of the state pool.
     """
 
     running: int
@@ -24,6 +41,7 @@ class SchedulerStats:
     background_running: int = 0
     background_waiting: int = 0
     background_begun: int = 0
+    states: StateCounts = StateCounts()
 
     @property
     def foreground_running(self) -> int:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from cuda_doubles import FakeMemory, Repeater, SkippingCache
+from support.tiny_hybrids import tiny_hybrid
 
 from llmserve.domain import LoadProgress, ModelSpec, SamplingParams
 from llmserve.engines.batching.compute import on_cuda
@@ -83,7 +84,9 @@ def loaded(tiny_model: Path) -> LoadedModel:
 
 
 def tokens_of(computation: ModelComputation, vocab: int) -> list[list[int]]:
+    pool = computation.cache.states
     scheduler = Scheduler(
+        num_states=None if pool is None else pool.num_slots,
         num_blocks=computation.cache.num_blocks,
         block_size=WISH.block_size,
         max_tokens_per_step=8,
@@ -219,6 +222,28 @@ def test_a_graph_that_cannot_be_recorded_leaves_a_model_that_runs(
     try:
         assert "no CUDA graphs: operation not permitted" in computation.description
         assert tokens_of(computation, loaded.model.config.vocab_size) == expected
+    finally:
+        computation.close()
+
+
+@pytest.mark.parametrize(("free_bytes", "running"), [(10**9, 6), (330_000, 4)])
+def test_a_model_with_states_runs_as_many_requests_as_it_has_memory_for(
+    told: list[str], monkeypatch: pytest.MonkeyPatch, free_bytes: int, running: int
+) -> None:
+    hybrid = tiny_hybrid("qwen3_next")
+    plain = build_computation(hybrid, cache_shape(hybrid), WISH)
+    expected = tokens_of(plain, 128)
+    plain.close()
+    memory = FakeMemory(free_bytes=free_bytes)
+    monkeypatch.setattr(on_cuda, "DeviceMemory", lambda device: memory)
+    computation = on_double(hybrid)
+    try:
+        pool = computation.cache.states
+        assert pool is not None
+        assert pool.max_rows == running
+        assert "recurrent states × 14,336 bytes" in computation.arithmetic
+        assert told == [f"kernels for {running} rows of 256 tokens"]
+        assert tokens_of(computation, 128) == expected
     finally:
         computation.close()
 

@@ -7,6 +7,7 @@ import dataclasses
 import pytest
 import torch
 
+from llmserve.engines.batching.compute.cache_shape import CacheShape
 from llmserve.engines.batching.compute.kv_cache import LayerShape
 from llmserve.engines.batching.compute.sizing import (
     CacheOptions,
@@ -24,14 +25,16 @@ WISH = CacheOptions(block_size=16, max_running=8)
 
 def on_cpu(free_bytes: int = 10**9, **changes: object) -> CacheSize:
     wish = dataclasses.replace(WISH, **changes)  # type: ignore[arg-type]
-    return cpu_cache_size(LAYERS, torch.bfloat16, wish, free_bytes=free_bytes, max_context=4096)
+    return cpu_cache_size(
+        CacheShape(LAYERS), torch.bfloat16, wish, free_bytes=free_bytes, max_context=4096
+    )
 
 
 def on_gpu(free_bytes: int, headroom: int = 0, own: int = 0, **changes: object) -> CacheSize:
     """On a device of which this process has `own` bytes, and nobody else any."""
     wish = dataclasses.replace(WISH, **changes)  # type: ignore[arg-type]
     return gpu_cache_size(
-        LAYERS,
+        CacheShape(LAYERS),
         torch.bfloat16,
         wish,
         device=Occupancy(free_bytes + own, free_bytes, own),

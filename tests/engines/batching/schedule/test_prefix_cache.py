@@ -37,7 +37,7 @@ def computed(pool: BlockPool, cache: PrefixCache, it: Sequence) -> Sequence:
 
 def test_nothing_is_found_before_anything_was_computed(cache: PrefixCache) -> None:
     assert cache.match(sequence([1] * 9)) == []
-    assert cache.find((1,) * 9) == []
+    assert cache.blocks(cache.hashes((1,) * 9)) == []
 
 
 def test_whole_blocks_are_found_and_the_last_token_is_left(
@@ -52,8 +52,8 @@ def test_a_pinned_prefix_is_found_to_its_last_whole_block(
     pool: BlockPool, cache: PrefixCache
 ) -> None:
     first = computed(pool, cache, sequence([1] * 8))
-    assert cache.find((1,) * 8) == first.blocks
-    assert cache.find((1,) * 7) == first.blocks[:1]
+    assert cache.blocks(cache.hashes((1,) * 8)) == first.blocks
+    assert cache.blocks(cache.hashes((1,) * 7)) == first.blocks[:1]
 
 
 def test_the_same_block_after_another_beginning_is_another_block(
@@ -84,7 +84,7 @@ def test_blocks_are_cached_when_they_become_full(pool: BlockPool, cache: PrefixC
     for before, after, expected in ((0, 3, 0), (3, 4, 1), (4, 7, 1), (7, 9, 2)):
         it.num_computed = after
         cache.register(it, before)
-        assert cache.find((5,) * 12) == it.blocks[:expected]
+        assert cache.blocks(cache.hashes((5,) * 12)) == it.blocks[:expected]
 
 
 def test_answers_are_found_by_who_goes_on_with_them(pool: BlockPool, cache: PrefixCache) -> None:
@@ -101,7 +101,7 @@ def test_another_salt_finds_nothing(pool: BlockPool, cache: PrefixCache) -> None
     assert cache.match(sequence([1] * 9, "mine")) == salted.blocks[:2]
     for other in ("", "min", "yours"):
         assert cache.match(sequence([1] * 9, other)) == []
-    assert cache.find((1,) * 8) == [], "what is found without a salt has none"
+    assert cache.blocks(cache.hashes((1,) * 8)) == [], "what is found without a salt has none"
 
 
 @pytest.mark.parametrize("salt", ["\ud800", "\U0001f512", "\0", "a\udfff"])

@@ -10,10 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmserve.engines.batching.schedule.allowance import NOTHING, Allowance
-from llmserve.engines.batching.schedule.plan import StepPlan
+from llmserve.engines.batching.schedule.plan import Slice, StepPlan
+from llmserve.engines.batching.schedule.recurrent_states import RecurrentStates
 from llmserve.engines.batching.schedule.scheduler import Scheduler
-from llmserve.engines.batching.schedule.sequence import Sequence
+from llmserve.engines.batching.schedule.sequence import NO_STATE, Sequence
 
+POISON = -1
+MOST = 24
+"""Tokens of a prompt."""
 VOCAB = 5
 """Small, so that prompts often begin alike."""
 
@@ -36,15 +40,19 @@ def answer(prompt: Iterable[int], length: int) -> list[int]:
 
 @dataclass
 class Model:
-    """Holds, for every place in the cache, the history of tokens that was written there."""
+    """Holds, for every place in the cache, the history of tokens that was written there, and in
+    every slot of its states the history of a sequence."""
 
     block_size: int
     memory: dict[tuple[int, int], int] = field(default_factory=dict)
+    states: dict[int, int] = field(default_factory=dict)
 
     def run(self, plan: StepPlan) -> list[int]:
         next_ids = []
         for part in plan.slices:
             sequence = part.sequence
+            if sequence.state != NO_STATE:
+                self.advance(part)
             places = [
                 (sequence.blocks[i // self.block_size], i % self.block_size)
                 for i in range(part.end)
@@ -60,6 +68,29 @@ class Model:
                 next_ids.append(next_token(part_ids))
         return next_ids
 
+    def advance(self, part: Slice) -> None:
+        """Each state follows from the one before; a wrong one is wrong for good."""
+        sequence = part.sequence
+        if part.start == 0:
+            assert part.restored_from is None
+            state = history([], sequence.cache_salt)
+        else:
+            before = sequence.state if part.restored_from is None else part.restored_from
+            state = self.states[before]
+        state = zlib.crc32(bytes(sequence.token_ids[part.start : part.end]), state)
+        own = history(sequence.token_ids[: part.end], sequence.cache_salt)
+        assert state == own, "somebody else's state"
+        self.states[sequence.state] = state
+        if part.saved_to is not None:
+            assert part.end % self.block_size == 0
+            self.states[part.saved_to] = state
+
+    def poison(self, scheduler: Scheduler) -> None:
+        """What is in free slots is never read."""
+        if isinstance(scheduler._states, RecurrentStates):
+            for slot in scheduler._states._slots._free:
+                self.states[slot] = POISON
+
 
 @dataclass(frozen=True)
 class Arrival:
@@ -69,6 +100,7 @@ class Arrival:
     caller: str
     priority: int
     leaves_after: int | None
+    fails_after: int | None
     salt: str
     is_background: bool = False
 
@@ -83,22 +115,32 @@ class Arrival:
         )
 
 
+BEGINNING = tuple(answer((1, 2), 22))
+
+
+def _prompt(num_shared: int, own: list[int]) -> tuple[int, ...]:
+    """Many prompts begin alike, some of them as an answer."""
+    return (*BEGINNING[:num_shared], *own)[:MOST]
+
+
 TOKENS = st.integers(0, VOCAB - 1)
 ARRIVALS = st.lists(
     st.builds(
         Arrival,
         step=st.integers(0, 20),
-        prompt=st.lists(TOKENS, min_size=1, max_size=24).map(tuple),
+        prompt=st.builds(_prompt, st.integers(0, 24), st.lists(TOKENS, min_size=1, max_size=24)),
         length=st.integers(1, 16),
         caller=st.sampled_from("abc"),
         priority=st.integers(1, 4),
         leaves_after=st.none() | st.integers(0, 15),
+        fails_after=st.none() | st.none() | st.integers(0, 15),
         salt=st.sampled_from(["", "", "own"]),
         is_background=st.booleans(),
     ),
     min_size=1,
     max_size=14,
 )
+NUM_STATES = st.none() | st.integers(1, 4) | st.integers(5, 20)
 ALLOWANCES = st.just(NOTHING) | st.builds(Allowance, st.integers(0, 6), st.integers(0, 12))
 
 
@@ -106,10 +148,11 @@ ALLOWANCES = st.just(NOTHING) | st.builds(Allowance, st.integers(0, 6), st.integ
 @given(
     arrivals=ARRIVALS,
     block_size=st.sampled_from([1, 2, 4]),
-    spare=st.integers(0, 12),
+    spare=st.integers(0, 12) | st.integers(20, 60),
     budget=st.integers(6, 30),
     prefill=st.none() | st.integers(1, 20),
     allowance=ALLOWANCES,
+    num_states=NUM_STATES,
     is_caching=st.booleans(),
     pins=st.booleans(),
 )
@@ -120,6 +163,7 @@ def test_whatever_comes_and_goes(
     budget: int,
     prefill: int | None,
     allowance: Allowance,
+    num_states: int | None,
     is_caching: bool,
     pins: bool,
 ) -> None:
@@ -129,6 +173,7 @@ def test_whatever_comes_and_goes(
         block_size=block_size,
         max_tokens_per_step=budget,
         max_sequences=6,
+        num_states=num_states,
         is_caching=is_caching,
     )
     model = Model(block_size)
@@ -148,6 +193,14 @@ def test_whatever_comes_and_goes(
         _check_plan(plan, budget)
         if is_mixed:
             _check_allowed(plan, allowance)
+        model.poison(scheduler)
+        broken = [s for s, a in alive.items() if a.fails_after == step - a.step]
+        for sequence in broken:  # its slice was not computed
+            scheduler.remove(sequence)
+            del alive[sequence]
+        plan = StepPlan(tuple(p for p in plan.slices if p.sequence not in broken))
+        scheduler.check()
+        model.poison(scheduler)
         next_ids = model.run(plan)
         gone = [s for s, a in alive.items() if a.leaves_after == step - a.step]
         for sequence in gone[:1]:  # between plan and commit, as a cancel may come
@@ -168,13 +221,15 @@ def test_whatever_comes_and_goes(
         scheduler.check()
         if not alive and not coming:
             break
-        assert plan.slices or not alive or coming, "work, and nothing planned"
+        assert plan.slices or broken or not alive or coming, "work, and nothing planned"
     assert not alive, "a request was lost, or starved"
     for a, tokens in done:
         assert tokens == answer(a.prompt, a.length)
     assert scheduler.is_idle
     stats = scheduler.stats()
     assert stats.blocks_used <= (stats.blocks_total // 2 if pins else 0)
+    assert stats.states.used == 0
+    assert stats.states.checkpoints <= (num_states or 0)
 
 
 def _check_plan(plan: StepPlan, budget: int) -> None:
@@ -199,12 +254,18 @@ def _check_allowed(plan: StepPlan, allowance: Allowance) -> None:
 @given(
     arrivals=ARRIVALS,
     block_size=st.sampled_from([1, 2, 4]),
-    spare=st.integers(0, 12),
+    spare=st.integers(0, 12) | st.integers(20, 60),
     budget=st.integers(6, 30),
+    num_states=NUM_STATES,
     allowance=ALLOWANCES,
 )
 def test_others_are_served_as_if_there_were_no_background_work(
-    arrivals: list[Arrival], block_size: int, spare: int, budget: int, allowance: Allowance
+    arrivals: list[Arrival],
+    block_size: int,
+    spare: int,
+    budget: int,
+    num_states: int | None,
+    allowance: Allowance,
 ) -> None:
     longest = max(len(a.prompt) + a.length for a in arrivals)
     steps = sum(20 + 2 * (len(a.prompt) + a.length) for a in arrivals)
@@ -215,6 +276,7 @@ def test_others_are_served_as_if_there_were_no_background_work(
             block_size=block_size,
             max_tokens_per_step=budget,
             max_sequences=3,
+            num_states=num_states,
             is_caching=False,
         )
         model = Model(block_size)
@@ -249,8 +311,8 @@ def _whole(a: Arrival) -> int:
 
 
 @settings(deadline=None, max_examples=40)
-@given(st.lists(st.lists(TOKENS, min_size=1, max_size=20), min_size=1, max_size=8))
-def test_caching_changes_no_answer(prompts: list[list[int]]) -> None:
+@given(st.lists(st.lists(TOKENS, min_size=1, max_size=20), min_size=1, max_size=8), NUM_STATES)
+def test_caching_changes_no_answer(prompts: list[list[int]], num_states: int | None) -> None:
     answers = []
     for is_caching in (True, False):
         scheduler = Scheduler(
@@ -258,6 +320,7 @@ def test_caching_changes_no_answer(prompts: list[list[int]]) -> None:
             block_size=2,
             max_tokens_per_step=8,
             max_sequences=4,
+            num_states=num_states,
             is_caching=is_caching,
         )
         model = Model(2)
