@@ -5,6 +5,7 @@ Every number that acts by distance is small, so that a short prompt exceeds it.
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Collection, Mapping
 from types import SimpleNamespace
@@ -15,10 +16,11 @@ from transformers import PreTrainedModel
 
 from llmserve.engines.batching.compute.distances import is_other_model
 
-DISTANCE: Final = 4
-"""The value of every distance: the product of two is still within `TOKENS`."""
+DISTANCES: Final = (5, 4)
+"""The values of distances, in turns: the product of two is still within `TOKENS`."""
 TOKENS: Final = 32
 WIDTH: Final = 64
+NOISE: Final = 0.1
 MAX_PARAMETERS: Final = 50_000_000
 
 _QUERY_HEADS: Final = re.compile(r"^(swa_)?(num_attention_heads|num_heads|n_heads?)$")
@@ -64,7 +66,7 @@ class Miniature:
 
 def miniature(model: Any, distances: Collection[str]) -> Miniature:
     """A small copy of a transformers model's decoder in float64 on the CPU; the numbers of its
-    config that are named in `distances` become `DISTANCE`.
+    config that are named in `distances` become those of `DISTANCES`.
 
     Raises:
         NoMiniature: its config has shapes of a kind that is not known here.
@@ -82,6 +84,7 @@ def miniature(model: Any, distances: Collection[str]) -> Miniature:
             torch.default_generator.manual_seed(0)
             # With less precision, rounding could choose other experts.
             copy = kind(config).double().eval()
+            _unsettle(copy)
             if copy._can_set_experts_implementation():
                 copy.set_experts_implementation("eager")
     except NoMiniature:
@@ -90,6 +93,15 @@ def miniature(model: Any, distances: Collection[str]) -> Miniature:
     except Exception as error:
         raise NoMiniature(f"{type(error).__name__}: {error}") from error
     return Miniature(copy)
+
+
+@torch.no_grad()
+def _unsettle(model: torch.nn.Module) -> None:
+    """Give a spread to parameters that begin as one number, biases and gates for example: what they
+    do would not show."""
+    for parameter in model.parameters():
+        if parameter.numel() and parameter.min() == parameter.max():
+            parameter.add_(torch.randn_like(parameter), alpha=NOISE)
 
 
 def _shrunk(values: dict[str, Any], distances: Collection[str]) -> dict[str, Any]:
@@ -101,9 +113,11 @@ def _shrunk(values: dict[str, Any], distances: Collection[str]) -> dict[str, Any
     # Some models choose their head size; in others it follows from the width, stated or not.
     narrow = fewer * head_dim if heads * head_dim == width else WIDTH
 
+    near = dict(zip(sorted(distances), itertools.cycle(DISTANCES), strict=False))
+
     def resized(name: str, value: int) -> int:
-        if name in distances:
-            return min(value, DISTANCE)
+        if name in near:
+            return min(value, near[name])
         if _QUERY_HEADS.search(name):
             return fewer
         if _KV_HEADS.search(name):
@@ -119,7 +133,7 @@ def _shrunk(values: dict[str, Any], distances: Collection[str]) -> dict[str, Any
         if isinstance(value, list | tuple):
             return [shrunk(name, item) for item in value]
         if isinstance(value, Mapping) and not is_other_model(name):
-            return {k: shrunk(name if name in distances else str(k), v) for k, v in value.items()}
+            return {k: shrunk(name if name in near else str(k), v) for k, v in value.items()}
         return value
 
     small = {name: shrunk(name, value) for name, value in values.items()}

@@ -1,5 +1,6 @@
-"""Whether a model can run on the paged cache, found by trying: its attention is replaced for one
-short prompt, which must not change the logits; a small copy is tried on the cache itself."""
+"""Whether a model can run on the paged cache, found by trying: a few short sequences are computed
+on it, which must not change the logits; a small copy is tried beyond everything that acts by
+distance."""
 
 from __future__ import annotations
 
@@ -15,16 +16,22 @@ from llmserve.engines.batching.compute.attention import attend_row
 from llmserve.engines.batching.compute.distances import distances
 from llmserve.engines.batching.compute.kv_cache import LayerShape
 from llmserve.engines.batching.compute.miniature import TOKENS, NoMiniature, miniature
-from llmserve.engines.batching.compute.paged_trial import agrees_on_paged_cache
+from llmserve.engines.batching.compute.paged_trial import (
+    agrees_on_paged_cache,
+    on_paged_cache,
+)
 from llmserve.engines.batching.compute.transformers_forward import variant_of
 from llmserve.engines.weights.agreement import agree, probe
 from llmserve.engines.weights.loading import LoadedModel
 from llmserve.engines.weights.positions import position_switch
 
 PROBE_TOKENS: Final = 24
-NEAR: Final = 64
+NEAR: Final = 128
 """The model itself is tried beyond distances up to this, and beyond longer ones only its copy."""
 BEYOND: Final = 8
+MAX_WORK: Final = 2e11
+"""Tokens × parameters that a CPU may take for it, seconds; up to `ALWAYS` tokens it is done."""
+ALWAYS: Final = 72
 LEAST_SAME: Final = 0.5
 """Share of the positions that must agree if rounding may choose other experts."""
 
@@ -51,12 +58,9 @@ def layer_shapes(loaded: LoadedModel) -> tuple[LayerShape, ...]:
     if getattr(model, "_is_stateful", False):
         raise Unsupported("it keeps a state that is no KV cache")
     found = distances(config.get_text_config(decoder=True), loaded.max_context)
-    near = [number + BEYOND for number in found.values() if number <= NEAR]
-    token_ids = probe(model, min(max((PROBE_TOKENS, *near)), loaded.max_context))
-    expected = model(input_ids=token_ids, use_cache=False).logits[0]
-    shapes, actual = _watched(model, token_ids)
+    shapes, _ = _watched(model, probe(model, 1))
     is_right_in_miniature = _try_miniature(model, found, min(TOKENS, loaded.max_context))
-    expected, actual = expected.float(), actual[0].float()
+    expected, actual = _in_full(loaded, shapes, found)
     # With low precision, rounding sends some tokens of a mixture of experts to other experts. The
     # small copy, in float64, has shown that its code is right.
     may_differ = model.dtype.itemsize < 4 and is_right_in_miniature and _has_experts(config)
@@ -65,6 +69,29 @@ def layer_shapes(loaded: LoadedModel) -> tuple[LayerShape, ...]:
     ):
         raise Unsupported("its answers are not the same on a paged cache")
     return shapes
+
+
+def _in_full(
+    loaded: LoadedModel, shapes: Sequence[LayerShape], found: Mapping[str, int]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Logits (num_tokens, vocab) of the model itself, by its own cache and by the paged one,
+    beyond its distances as far as that takes little time.
+
+    Raises:
+        Unsupported: the model raises on the paged cache.
+    """
+    model, slow = loaded.model, loaded.device.type == "cpu"
+    near = [n + BEYOND for n in found.values() if n <= NEAR]
+    if slow:
+        near = [n for n in near if n * loaded.parameters <= MAX_WORK or n <= ALWAYS]
+    length = min(max((PROBE_TOKENS, *near)), loaded.max_context)
+    try:
+        pairs = [*on_paged_cache(model, shapes, length, num_decoded=1)]
+    # transformers and custom code raise whatever they like.
+    except Exception as error:
+        raise _untakeable(error) from error
+    expected, actual = (torch.cat(parts) for parts in zip(*pairs, strict=True))
+    return expected.float(), actual.float()
 
 
 def _share_of_same(expected: torch.Tensor, actual: torch.Tensor, dtype: torch.dtype) -> float:

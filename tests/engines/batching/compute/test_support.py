@@ -15,7 +15,7 @@ from transformers import MambaConfig, MambaForCausalLM
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
 from llmserve.domain import ModelSpec
-from llmserve.engines.batching.compute import miniature, support
+from llmserve.engines.batching.compute import attention, miniature
 from llmserve.engines.batching.compute.kv_cache import LayerShape
 from llmserve.engines.batching.compute.support import Unsupported, layer_shapes
 from llmserve.engines.weights.loading import LoadedModel, load_model
@@ -155,7 +155,12 @@ def test_a_model_of_experts_that_answers_otherwise_everywhere_is_refused(
     make_model("tiny-mixtral", tmp_path / "moe")
     spec = ModelSpec("moe", path=tmp_path / "moe", dtype="bfloat16", device="cpu")
     loaded = load_model(spec, tmp_path / "moe", lambda progress: None)
-    plain = support.attend_row
-    monkeypatch.setattr(support, "attend_row", lambda *args: plain(*args) * 3)
+    plain = attention.attend_row
+
+    def wrong_in_service(query: torch.Tensor, *others: Any) -> torch.Tensor:
+        result = plain(query, *others)
+        return result * 3 if query.dtype == torch.bfloat16 else result
+
+    monkeypatch.setattr(attention, "attend_row", wrong_in_service)
     with pytest.raises(Unsupported, match="not the same on a paged cache"):
         layer_shapes(loaded)
