@@ -21,6 +21,8 @@ DISTANCES: Final = (5, 4)
 TOKENS: Final = 32
 WIDTH: Final = 64
 NOISE: Final = 0.1
+LEAST_SPREAD: Final = 0.1
+"""Standard deviation of matrices."""
 MAX_PARAMETERS: Final = 50_000_000
 
 _QUERY_HEADS: Final = re.compile(r"^(swa_)?(num_attention_heads|num_heads|n_heads?)$")
@@ -97,11 +99,14 @@ def miniature(model: Any, distances: Collection[str]) -> Miniature:
 
 @torch.no_grad()
 def _unsettle(model: torch.nn.Module) -> None:
-    """Give a spread to parameters that begin as one number, biases and gates for example: what they
-    do would not show."""
+    """Let everything matter: parameters that begin as one number, such as biases and gates, get a
+    spread, and small ones, such as the positions of some families, a larger one."""
     for parameter in model.parameters():
-        if parameter.numel() and parameter.min() == parameter.max():
+        spread = parameter.std(correction=0).item() if parameter.numel() else 1.0
+        if spread == 0.0:
             parameter.add_(torch.randn_like(parameter), alpha=NOISE)
+        elif parameter.ndim > 1 and spread < LEAST_SPREAD:
+            parameter.mul_(LEAST_SPREAD / spread)
 
 
 def _shrunk(values: dict[str, Any], distances: Collection[str]) -> dict[str, Any]:
