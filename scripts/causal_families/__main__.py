@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from causal_families.ledger import Ledger
-from causal_families.names import family_names
+from causal_families.names import VARIANT, family_names
 from causal_families.sweep import sweep
 from causal_families.table import PAGE, write_table
 
@@ -28,12 +28,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=OUT, help=f"what is known (default {OUT})")
     parser.add_argument("--page", type=Path, default=PAGE, help=f"has the table (default {PAGE})")
     parser.add_argument("--again", action="store_true", help="try again what is known")
+    parser.add_argument(
+        "--variants", type=int, default=0, metavar="N", help="instead, N random configs of each"
+    )
     parser.add_argument("--seconds", type=float, default=300, help="the most for one family")
     arguments = parser.parse_args(argv)
     known = family_names()
     wanted = arguments.only.split(",") if arguments.only else known
     if unknown := sorted(set(wanted) - set(known)):
         parser.error(f"transformers has no causal language model called {', '.join(unknown)}")
+    if arguments.variants:
+        numbers = range(1, arguments.variants + 1)
+        wanted = [f"{name}{VARIANT}{number}" for name in wanted for number in numbers]
     ledger = Ledger(arguments.out)
     left = [name for name in wanted if arguments.again or name not in ledger.outcomes]
     begun = time.monotonic()
@@ -43,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             f"{outcome.family:26} {outcome.engine:9} {outcome.equality:8} {outcome.why}", flush=True
         )
     print(f"{len(left)} families in {time.monotonic() - begun:.0f} s", flush=True)
-    write_table(arguments.page, ledger.outcomes)
+    write_table(arguments.page, {k: v for k, v in ledger.outcomes.items() if k in known})
     wrong = [o for name in wanted if (o := ledger.outcomes[name]).is_wrong]
     for outcome in wrong:
         print(f"WRONG: {outcome.family}, served by {outcome.engine}: {outcome.equality}")

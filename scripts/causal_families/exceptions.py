@@ -20,6 +20,7 @@ _NGRAMS: Final = {
 
 EXCEPTIONS: Final[dict[str, dict[str, Any]]] = {
     "bamba": _MAMBA | {"hidden_size": 512, "attn_layer_indices": [1, 3], "num_hidden_layers": 4},
+    "blt": {"encoder_hash_byte_group_vocab": 500},
     "cohere_compass_text": {
         "rope_parameters": {"full_attention": _ROPE, "sliding_attention": _ROPE},
         "layer_types": ["sliding_attention", "full_attention"],
@@ -39,6 +40,9 @@ EXCEPTIONS: Final[dict[str, dict[str, Any]]] = {
     "ministral": _HEAD_DIM | {"layer_types": ["sliding_attention", "full_attention"]},
     "nemotron": {"num_key_value_heads": 4},
     "qwen4_exp_text": _NGRAMS,
+    "rwkv": {"hidden_size": 64, "attention_hidden_size": 64},
+    "xlm": {"emb_dim": 256},
+    "xlstm": {"hidden_size": 256, "embedding_dim": 256},
     "zamba": {
         "num_hidden_layers": 4,
         "layers_block_type": ["linear_attention", "hybrid"] * 2,

@@ -13,7 +13,10 @@ from typing import Any, Final
 from transformers import AutoConfig, PretrainedConfig
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
+from causal_families.distances import DISTANCES
 from causal_families.exceptions import EXCEPTIONS
+from causal_families.names import VARIANT
+from causal_families.variants import varied
 
 CONTEXT: Final = 512
 MAX_LAYERS: Final = 12
@@ -59,22 +62,15 @@ _SMALL: Final = (
     (re.compile(r"^(image_size|num_mel_bins)$"), 32),
 )
 """Names, and the most that a number of such a name may be."""
-_DISTANCES: Final = (
-    (re.compile(r"(^|_)(sliding_window(_size)?|window_size|attention_window(_size)?)$"), 23),
-    (re.compile(r"attention_chunk_size$"), 40),
-    (re.compile(r"local_attention$"), 34),
-    (re.compile(r"^index_.*topk"), 24),
-    (re.compile(r"original_max_position_embeddings$"), 64),
-    (re.compile(r"floor_scale$"), 50),
-)
 
 
-def small_config(family: str) -> PretrainedConfig:
-    """The tiny config of a `model_type` that transformers registers."""
+def small_config(name: str) -> PretrainedConfig:
+    """The tiny config of a `model_type` that transformers registers, or of a variant of it."""
+    family, _, seed = name.partition(VARIANT)
     small = _shrunk(CONFIG_MAPPING[family]().to_dict()) | EXCEPTIONS.get(family, {})
     for name in ("model_type", "transformers_version", "architectures", "dtype"):
         small.pop(name, None)
-    return AutoConfig.for_model(family, **small)
+    return AutoConfig.for_model(family, **(varied(small, int(seed)) if seed else small))
 
 
 def _shrunk(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -97,7 +93,7 @@ def _shrunk(values: Mapping[str, Any]) -> dict[str, Any]:
             return narrow
         if _CONTEXTS.search(name):
             return CONTEXT
-        for names, most in (*_SMALL, *_DISTANCES):
+        for names, most in (*_SMALL, *DISTANCES):
             if names.search(name):
                 return min(value, most)
         return value

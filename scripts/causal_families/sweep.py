@@ -17,6 +17,7 @@ from causal_families.outcome import Outcome
 FAMILIES_PER_PROCESS: Final = 16
 """An import costs seconds; what models leave in memory goes with the process."""
 START_SECONDS: Final = 120.0
+END_SECONDS: Final = 5.0
 
 
 def sweep(families: Sequence[str], seconds: float) -> Iterator[Outcome]:
@@ -78,7 +79,8 @@ class _Process:
 
     def ending(self, seconds: float) -> str:
         """Why there are no more lines."""
-        status = self._process.poll()
-        if status is None:
+        try:
+            status = self._process.wait(END_SECONDS)
+        except subprocess.TimeoutExpired:
             return f"no answer within {seconds:.0f} s"
         return f"its process ended with status {status}"
