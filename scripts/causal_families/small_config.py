@@ -21,6 +21,7 @@ from causal_families.variants import varied
 CONTEXT: Final = 512
 MAX_LAYERS: Final = 12
 WIDTH: Final = 64
+MAX_WIDTH: Final = 512
 HEADS: Final = 4
 SPECIAL: Final = {
     "initializer_range": 0.2,
@@ -78,8 +79,9 @@ def _shrunk(values: Mapping[str, Any]) -> dict[str, Any]:
     width = _first(values, _WIDTHS) or WIDTH
     layers = _first(values, _LAYERS) or 1
     fewer = min(heads, HEADS)
-    follows = not values.get("head_dim") or heads * values["head_dim"] == width
-    narrow = fewer * (width // heads) if follows else WIDTH
+    narrow = fewer * (width // heads)
+    if values.get("head_dim") and (heads * values["head_dim"] != width or narrow > MAX_WIDTH):
+        narrow = WIDTH  # heads have a size of their own
     short = _enough_layers(values, layers)
 
     def resized(name: str, value: int) -> int:

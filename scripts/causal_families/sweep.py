@@ -17,18 +17,23 @@ from causal_families.outcome import Outcome
 FAMILIES_PER_PROCESS: Final = 16
 """An import costs seconds; what models leave in memory goes with the process."""
 START_SECONDS: Final = 120.0
-END_SECONDS: Final = 5.0
+END_SECONDS: Final = 2.0
 
 
-def sweep(families: Sequence[str], seconds: float) -> Iterator[Outcome]:
-    """Outcomes, in order, as they come. Each may take so many seconds."""
+def sweep(
+    families: Sequence[str],
+    seconds: float,
+    program: Sequence[str] = ("-m", "causal_families.worker"),
+    start_seconds: float = START_SECONDS,
+) -> Iterator[Outcome]:
+    """Outcomes, in order, as they come. Each may take so many seconds, after a process started."""
     left = list(families)
     while left:
         group = left[:FAMILIES_PER_PROCESS]
         count = 0
-        with _Process(group) as process:
+        with _Process([*program, *group]) as process:
             while count < len(group):
-                line = process.line(seconds if count else seconds + START_SECONDS)
+                line = process.line(seconds if count else seconds + start_seconds)
                 if line is None:
                     break
                 yield Outcome.parse(line)
@@ -42,11 +47,11 @@ def sweep(families: Sequence[str], seconds: float) -> Iterator[Outcome]:
 class _Process:
     """A worker, killed at the end."""
 
-    def __init__(self, families: Sequence[str]) -> None:
+    def __init__(self, arguments: Sequence[str]) -> None:
         scripts = str(Path(__file__).parents[1])
         paths = [scripts, *filter(None, [os.environ.get("PYTHONPATH")])]
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "causal_families.worker", *families],
+            [sys.executable, *arguments],
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             env=os.environ | {"PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"},
@@ -82,5 +87,5 @@ class _Process:
         try:
             status = self._process.wait(END_SECONDS)
         except subprocess.TimeoutExpired:
-            return f"no answer within {seconds:.0f} s"
+            return f"no answer within {seconds:g} s"
         return f"its process ended with status {status}"

@@ -9,6 +9,7 @@ import resource
 import sys
 import tempfile
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -17,6 +18,9 @@ import transformers
 from loguru import logger
 
 from causal_families.attempt import attempt
+from causal_families.launches import launches_per_layer
+from causal_families.names import VARIANT
+from causal_families.small_config import small_config
 
 MEMORY_BYTES: Final = 8 << 30
 
@@ -35,6 +39,8 @@ def main() -> None:
         for family in sys.argv[1:]:
             with tempfile.TemporaryDirectory() as folder:
                 outcome = attempt(family, Path(folder))
+            if outcome.engine != "none" and VARIANT not in family:
+                outcome = replace(outcome, launches=launches_per_layer(small_config(family)))
             print(json.dumps(outcome.values), file=told, flush=True)
 
 
