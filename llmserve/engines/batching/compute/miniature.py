@@ -25,7 +25,9 @@ LEAST_SPREAD: Final = 0.1
 """Standard deviation of matrices."""
 MAX_PARAMETERS: Final = 50_000_000
 
-_QUERY_HEADS: Final = re.compile(r"^(swa_)?(num_attention_heads|num_heads|n_heads?)$")
+_QUERY_HEADS: Final = re.compile(
+    r"^(swa_)?(num_attention_heads|num_heads|n_heads?)$|^(en|de)coder_attention_heads$"
+)
 _KV_HEADS: Final = re.compile(r"^(swa_)?(num_(global_)?key_value_heads|num_kv_heads|n_head_kv)$")
 _WIDTHS: Final = re.compile(r"^(hidden_size|n_embd|d_model|word_embed_proj_dim)$")
 _LIMITS: Final = (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Generator, Iterator
 from dataclasses import replace
 from typing import Any, Final
 
@@ -41,7 +41,7 @@ def agrees_on_paged_cache(model: Any, layers: Collection[LayerShape], length: in
 @torch.inference_mode()
 def on_paged_cache(
     model: Any, layers: Collection[LayerShape], length: int, num_decoded: int
-) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+) -> Generator[tuple[torch.Tensor, torch.Tensor], None, None]:
     """Compute three sequences as the engine would, step by step. Yields each step's logits,
     (num_tokens, vocab): those of the model's own attention and cache, and those of the paged one.
 
