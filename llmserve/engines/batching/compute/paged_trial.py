@@ -48,8 +48,8 @@ def on_paged_cache(
     The first is read in pieces, then decoded while the second joins, piece by piece; it leaves, and
     a third, which begins like the second, takes over its blocks.
     """
-    lengths = [length, max(1, 5 * length // 8)]
-    rows = probe(model, sum(lengths))[0].split(lengths)
+    rows = _rows(model, length)
+    lengths = [len(row) for row in rows]
     num_decoded = min(num_decoded, length - 1)
     own = [_own_logits(model, row[None], n) for row, n in zip(rows, (num_decoded, 0), strict=True)]
     sequences = _sequences([row.tolist() for row in rows])
@@ -70,6 +70,23 @@ def on_paged_cache(
             yield torch.cat([own[min(row, 1)][start:end] for row, start, end in step]), actual
     finally:
         forward.close()
+
+
+@torch.inference_mode()
+def own_rounding(model: Any, length: int) -> float:
+    """How much the model's own logits for these sequences differ if half of the tokens are decoded,
+    at most."""
+    gaps = [
+        (_own_logits(model, row[None], 0) - _own_logits(model, row[None], len(row) // 2)).abs()
+        for row in _rows(model, length)
+    ]
+    return max(gap.max().item() for gap in gaps)
+
+
+def _rows(model: Any, length: int) -> tuple[torch.Tensor, ...]:
+    """Token ids of a sequence of this length, and of a shorter one."""
+    lengths = [length, max(1, 5 * length // 8)]
+    return probe(model, sum(lengths))[0].split(lengths)
 
 
 def _sequences(rows: list[list[int]]) -> list[Sequence]:
