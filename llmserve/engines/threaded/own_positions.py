@@ -21,13 +21,13 @@ def own_positions(model: nn.Module) -> None:
     """Let every call of such a module depend on its own arguments alone."""
     for module in model.modules():
         if any(kind in CHANGING for kind in _kinds(module)):
-            module.forward = _OneAtATime(module)  # type: ignore[method-assign]  # by any callable
+            module.forward = _OneAtATime(module)
 
 
 class _OneAtATime:
     """A module's `forward` under a lock, from the state that the module began with."""
 
-    def __init__(self, module: nn.Module) -> None:
+    def __init__(self, module: Any) -> None:
         self._module = module
         self._forward = module.forward
         self._lock = threading.Lock()

@@ -49,20 +49,20 @@ def on_paged_cache(
     a third, which begins like the second, takes over its blocks.
     """
     rows = _rows(model, length)
-    lengths = [len(row) for row in rows]
+    first, second = (len(row) for row in rows)
     num_decoded = min(num_decoded, length - 1)
     own = [_own_logits(model, row[None], n) for row, n in zip(rows, (num_decoded, 0), strict=True)]
     sequences = _sequences([row.tolist() for row in rows])
     cache = KVCache(
         layers,
-        num_blocks=sum(-(-size // BLOCK_SIZE) for size in lengths),
+        num_blocks=sum(-(-size // BLOCK_SIZE) for size in (first, second)),
         block_size=BLOCK_SIZE,
         dtype=model.dtype,
         device=model.device,
     )
     forward = TransformersForward(model, TorchAttention())
     try:
-        for step in _steps(*lengths, num_decoded):
+        for step in _steps(first, second, num_decoded):
             slices = [Slice(sequences[row], start, end - start, True) for row, start, end in step]
             batch = Batch.from_plan(StepPlan(tuple(slices)), BLOCK_SIZE, model.device)
             everything = torch.arange(len(batch.token_ids), device=model.device)
@@ -85,8 +85,9 @@ def own_rounding(model: Any, length: int) -> float:
 
 def _rows(model: Any, length: int) -> tuple[torch.Tensor, ...]:
     """Token ids of a sequence of this length, and of a shorter one."""
-    lengths = [length, max(1, 5 * length // 8)]
-    return probe(model, sum(lengths))[0].split(lengths)
+    shorter = max(1, 5 * length // 8)
+    tokens = probe(model, length + shorter)[0]
+    return tokens[:length], tokens[length:]
 
 
 def _sequences(rows: list[list[int]]) -> list[Sequence]:
