@@ -55,7 +55,8 @@ def _value(name: str, value: Any, chance: random.Random) -> Any:
 
 def _rope(parameters: Mapping[str, Any], size: int, chance: random.Random) -> dict[str, Any]:
     """Positions of another kind, with the same base."""
-    kind = chance.choice(("default", "linear", "yarn", "llama3", "dynamic", "longrope"))
+    # Those that switch within the context are for threads: fewer of them.
+    kind = chance.choice((*("default", "linear", "yarn", "llama3") * 2, "dynamic", "longrope"))
     kept = {
         name: parameters[name]
         for name in ("rope_theta", "partial_rotary_factor")

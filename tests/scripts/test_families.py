@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
+from causal_families import __main__ as command
 from causal_families import attempt as attempts
 from causal_families.attempt import LENGTHS, NEW_TOKENS, Answer, attempt, compared
 from causal_families.launches import launches_per_layer
@@ -111,3 +112,43 @@ def test_every_layer_kind_of_a_family_is_in_its_tiny_model() -> None:
 def test_launches_are_those_of_a_layer() -> None:
     # As tests/engines/batching/compute/test_families_on_meta.py has it, and a second for the cache.
     assert launches_per_layer(small_config("llama")) == 40
+
+
+def test_what_is_known_is_not_tried_again_and_what_is_wrong_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page, tried = tmp_path / "README.md", []
+    page.write_text("<!-- scripts/families writes from here -->\n<!-- to here -->\n")
+
+    def fake(families: Sequence[str], seconds: float) -> Iterator[Outcome]:
+        for family in families:
+            tried.append(family)
+            yield Outcome(
+                family, "batching", "", "exact" if "llama" in family else "token 3 differs"
+            )
+
+    monkeypatch.setattr(command, "sweep", fake)
+
+    def run(*arguments: str) -> int:
+        tried.clear()
+        files = ("--out", str(tmp_path / "known.jsonl"), "--page", str(page))
+        return command.main([*files, *arguments])
+
+    assert run("--only", "llama") == 0
+    assert run("--only", "llama,gpt2") == 1
+    assert tried == ["gpt2"]
+    assert "WRONG: gpt2, served by batching: token 3 differs" in capsys.readouterr().out
+    assert run("--only", "llama", "--again") == 0
+    assert tried == ["llama"]
+    assert run("--only", "llama", "--variants", "2") == 0
+    assert tried == ["llama#1", "llama#2"]
+    assert sorted(read_table(page)) == ["gpt2", "llama"]
+    with pytest.raises(SystemExit):
+        run("--only", "lama")
+    assert "no causal language model called lama" in capsys.readouterr().err
+
+
+def test_a_variant_differs_from_its_family_and_is_the_same_each_time() -> None:
+    assert small_config("gemma2#3").to_dict() == small_config("gemma2#3").to_dict()
+    windows = {small_config(f"gemma2#{seed}").sliding_window for seed in range(1, 9)}
+    assert len(windows) > 1
