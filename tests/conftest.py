@@ -58,7 +58,7 @@ SLOW: Final = (
     "workers/test_ray_serve.py",
     # Downloads, whole tokenizers, workers that take their time to leave.
     "registry/test_frozen_heap.py", "registry/test_hub.py", "registry/test_memory_of_models.py",
-    "scripts/test_demo_documents.py", "scripts/test_demo_embedding.py",
+    "scripts/test_demo_documents.py", "scripts/test_demo_embedding.py", "scripts/test_families.py",
     "scripts/test_gpu_contact.py", "scripts/test_headline.py", "scripts/test_make_model.py",
     "text/output/test_families.py", "text/test_chat_template.py",
     "text/test_control_tokens.py", "text/test_detokenizer.py", "text/test_template_environment.py",

@@ -51,6 +51,7 @@ from llmserve.engines.threaded.adapters import ThreadAdapters
 from llmserve.engines.threaded.end_of_step import EndOfStep
 from llmserve.engines.threaded.logits_processors import build_processors
 from llmserve.engines.threaded.logprobs import LogprobsTap
+from llmserve.engines.threaded.own_positions import own_positions
 from llmserve.engines.threaded.pinned_prefixes import Pinned, PinnedPrefixes, PrefixRefused, pin
 from llmserve.engines.threaded.prompt_logprobs import LOGIT_BYTES, prompt_scores
 from llmserve.engines.token_rule import AnswerRule
@@ -137,6 +138,7 @@ class ThreadedEngine(Generator):
         loop = asyncio.get_running_loop()
         if self._loaded is None:
             self._loaded = await loop.run_in_executor(self._pool, self._load, on_progress)
+        own_positions(self._model.model)
         vocabulary = Vocabulary(self.tokenizer, self._model.vocab, self._model.eos_ids)
         self._compiler = ConstraintCompiler(self._spec.name, vocabulary)
         self._builder = TaskBuilder(

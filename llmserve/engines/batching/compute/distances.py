@@ -10,7 +10,7 @@ from typing import Any, Final
 _NAMES: Final = re.compile(
     r"(^|_)(window|chunk)(_(size|len|length))?$"  # sliding_window, attention_chunk_size, ...
     r"|(^|_)local_attention$"
-    r"|^index_.*(topk|block)"  # DeepSeek's and MiniMax's sparse attention
+    r"|^index(er)?_.*(topk|block|budget|ratio)"  # sparse attention
     r"|^block_size$|compress_rate|(distance|extent|floor|floor_scale)$"
     r"|^original_max_position_embeddings$"
 )

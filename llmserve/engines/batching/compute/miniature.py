@@ -5,6 +5,7 @@ Every number that acts by distance is small, so that a short prompt exceeds it.
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Collection, Mapping
 from types import SimpleNamespace
@@ -15,15 +16,20 @@ from transformers import PreTrainedModel
 
 from llmserve.engines.batching.compute.distances import is_other_model
 
-DISTANCE: Final = 4
-"""The value of every distance: the product of two is still within `TOKENS`."""
+DISTANCES: Final = (5, 4)
+"""The values of distances, in turns: the product of two is still within `TOKENS`."""
 TOKENS: Final = 32
 CACHES: Final = ("past_key_values", "cache_params")
 """What families call the cache among their results, and among their arguments."""
 WIDTH: Final = 64
+NOISE: Final = 0.1
+LEAST_SPREAD: Final = 0.1
+"""Standard deviation of matrices."""
 MAX_PARAMETERS: Final = 50_000_000
 
-_QUERY_HEADS: Final = re.compile(r"^(swa_)?(num_attention_heads|num_heads|n_heads?)$")
+_QUERY_HEADS: Final = re.compile(
+    r"^(swa_)?(num_attention_heads|num_heads|n_heads?)$|^(en|de)coder_attention_heads$"
+)
 _KV_HEADS: Final = re.compile(r"^(swa_)?(num_(global_)?key_value_heads|num_kv_heads|n_head_kv)$")
 _STATE_HEADS: Final = re.compile(r"^linear_num_((key|value)_)?heads$")
 _SCAN_HEADS: Final = (
@@ -82,7 +88,7 @@ def caches(told: Any) -> dict[str, Any]:
 
 def miniature(model: Any, distances: Collection[str]) -> Miniature:
     """A small copy of a transformers model's decoder in float64 on the CPU; the numbers of its
-    config that are named in `distances` become `DISTANCE`.
+    config that are named in `distances` become those of `DISTANCES`.
 
     Raises:
         NoMiniature: its config has shapes of a kind that is not known here.
@@ -100,6 +106,7 @@ def miniature(model: Any, distances: Collection[str]) -> Miniature:
             torch.default_generator.manual_seed(0)
             # With less precision, rounding could choose other experts.
             copy = kind(config).double().eval()
+            _unsettle(copy)
             if copy._can_set_experts_implementation():
                 copy.set_experts_implementation("eager")
     except NoMiniature:
@@ -108,6 +115,18 @@ def miniature(model: Any, distances: Collection[str]) -> Miniature:
     except Exception as error:
         raise NoMiniature(f"{type(error).__name__}: {error}") from error
     return Miniature(copy)
+
+
+@torch.no_grad()
+def _unsettle(model: torch.nn.Module) -> None:
+    """Let everything matter: parameters that begin as one number, such as biases and gates, get a
+    spread, and small ones, such as the positions of some families, a larger one."""
+    for parameter in model.parameters():
+        spread = parameter.std(correction=0).item() if parameter.numel() else 1.0
+        if spread == 0.0:
+            parameter.add_(torch.randn_like(parameter), alpha=NOISE)
+        elif parameter.ndim > 1 and spread < LEAST_SPREAD:
+            parameter.mul_(LEAST_SPREAD / spread)
 
 
 def _shrunk(values: dict[str, Any], distances: Collection[str]) -> dict[str, Any]:
@@ -122,10 +141,11 @@ def _shrunk(values: dict[str, Any], distances: Collection[str]) -> dict[str, Any
     narrow = fewer * head_dim if heads * head_dim == width else WIDTH
 
     state_heads = _all(values, _STATE_HEADS)
+    near = dict(zip(sorted(distances), itertools.cycle(DISTANCES), strict=False))
 
     def resized(name: str, value: int) -> int:
-        if name in distances:
-            return min(value, DISTANCE)
+        if name in near:
+            return min(value, near[name])
         if _QUERY_HEADS.search(name):
             return fewer
         if _KV_HEADS.search(name):
@@ -143,7 +163,7 @@ def _shrunk(values: dict[str, Any], distances: Collection[str]) -> dict[str, Any
         if isinstance(value, list | tuple):
             return [shrunk(name, item) for item in value]
         if isinstance(value, Mapping) and not is_other_model(name):
-            return {k: shrunk(name if name in distances else str(k), v) for k, v in value.items()}
+            return {k: shrunk(name if name in near else str(k), v) for k, v in value.items()}
         return value
 
     small = {name: shrunk(name, value) for name, value in values.items()}

@@ -1,9 +1,11 @@
-"""Whether a model can run on the paged cache, found by trying: its attention is replaced for one
-short prompt, which must not change the logits; a small copy is tried on the cache itself."""
+"""Whether a model can run on the paged cache, found by trying: a few short sequences are computed
+on it, which must not change the logits; a small copy is tried beyond everything that acts by
+distance."""
 
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
@@ -19,7 +21,11 @@ from llmserve.engines.batching.compute.distances import distances
 from llmserve.engines.batching.compute.kv_cache import NO_ATTENTION, LayerShape
 from llmserve.engines.batching.compute.latent import LatentLayers
 from llmserve.engines.batching.compute.miniature import TOKENS, NoMiniature, miniature
-from llmserve.engines.batching.compute.paged_trial import agrees_on_paged_cache
+from llmserve.engines.batching.compute.paged_trial import (
+    agrees_on_paged_cache,
+    on_paged_cache,
+    own_rounding,
+)
 from llmserve.engines.batching.compute.selection import SelectAll, most_selected
 from llmserve.engines.batching.compute.state_pool import StateShape
 from llmserve.engines.batching.compute.state_watch import declares_states, watched_states
@@ -29,11 +35,18 @@ from llmserve.engines.weights.loading import LoadedModel
 from llmserve.engines.weights.positions import position_switch
 
 PROBE_TOKENS: Final = 24
-NEAR: Final = 64
+NEAR: Final = 128
 """The model itself is tried beyond distances up to this, and beyond longer ones only its copy."""
 BEYOND: Final = 8
+MAX_WORK: Final = 2e11
+"""Tokens × parameters that a CPU may take for it, seconds; up to `ALWAYS` tokens it is done."""
+ALWAYS: Final = 72
 LEAST_SAME: Final = 0.5
 """Share of the positions that must agree if rounding may choose other experts."""
+ROUNDINGS: Final = 4
+"""Logits may differ by so many times what the model's own do by rounding."""
+MOST_ROUNDING: Final = 0.25
+"""Of the range of the logits, in any precision."""
 
 _numbers: Final = itertools.count(1)
 
@@ -62,24 +75,57 @@ def cache_shape(loaded: LoadedModel) -> CacheShape:
             f"does not make; with max_context = {selected} it would be served"
         )
     found = distances(config.get_text_config(decoder=True), loaded.max_context)
-    near = [number + BEYOND for number in found.values() if number <= NEAR]
-    token_ids = probe(model, min(max((PROBE_TOKENS, *near)), loaded.max_context))
-    expected = model(input_ids=token_ids, use_cache=False).logits[0]
-    shape, actual = _watched(model, token_ids)
-    length = min(TOKENS, loaded.max_context)
-    is_right_in_miniature = _try_miniature(model, found, length)
-    if shape.states and not is_right_in_miniature and not _agrees(model, shape, length):
-        raise Unsupported("its answers are not the same with a pool of states")
-    expected, actual = expected.float(), actual[0].float()
-    # With low precision, rounding sends some tokens of a mixture of experts to other experts. The
-    # small copy, in float64, has shown that its code is right.
-    dtype = loaded.precision
-    may_differ = dtype.itemsize < 4 and is_right_in_miniature and _has_experts(config)
-    if not agree(expected, actual, dtype) and not (
-        may_differ and _share_of_same(expected, actual, dtype) >= LEAST_SAME
+    shape, _ = _watched(model, probe(model, 1))
+    is_right_in_miniature = _try_miniature(model, found, min(TOKENS, loaded.max_context))
+    length = _length(loaded, found)
+    expected, actual = _in_full(model, shape, length)
+    if agree(expected, actual, loaded.precision) or (
+        is_right_in_miniature and _is_rounding(loaded, expected, actual, length)
     ):
-        raise Unsupported("its answers are not the same on a paged cache")
-    return shape
+        return shape
+    raise Unsupported("its answers are not the same on a paged cache")
+
+
+def _is_rounding(
+    loaded: LoadedModel, expected: torch.Tensor, actual: torch.Tensor, length: int
+) -> bool:
+    """Whether logits, (num_tokens, vocab) each, may differ by rounding although they do by much.
+    The small copy, in float64, has shown that the model's code is right."""
+    # With low precision, rounding sends some tokens of a mixture of experts to other experts.
+    dtype, model = loaded.precision, loaded.model
+    may_differ = dtype.itemsize < 4 and _has_experts(model.config)
+    if may_differ and _share_of_same(expected, actual, dtype) >= LEAST_SAME:
+        return True
+    # Some models round a number to none below a threshold: their own answers differ, too.
+    gap = (expected - actual).abs().max().item()
+    most = min(MOST_ROUNDING, 10 * math.sqrt(torch.finfo(dtype).eps))
+    extent = (expected.max() - expected.min()).item()
+    return gap <= most * extent and gap <= ROUNDINGS * own_rounding(model, length)
+
+
+def _length(loaded: LoadedModel, found: Mapping[str, int]) -> int:
+    """How many tokens the model itself is tried with: beyond its distances, as far as that takes
+    little time."""
+    slow = loaded.device.type == "cpu"
+    near = [n + BEYOND for n in found.values() if n <= NEAR]
+    if slow:
+        near = [n for n in near if n * loaded.parameters <= MAX_WORK or n <= ALWAYS]
+    return min(max((PROBE_TOKENS, *near)), loaded.max_context)
+
+
+def _in_full(model: Any, shape: CacheShape, length: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Logits (num_tokens, vocab) of the model itself, by its own cache and by the paged one.
+
+    Raises:
+        Unsupported: the model raises on the paged cache.
+    """
+    try:
+        pairs = [*on_paged_cache(model, shape, length, num_decoded=1)]
+    # transformers and custom code raise whatever they like.
+    except Exception as error:
+        raise _untakeable(error) from error
+    expected, actual = (torch.cat(parts) for parts in zip(*pairs, strict=True))
+    return expected.float(), actual.float()
 
 
 def _share_of_same(expected: torch.Tensor, actual: torch.Tensor, dtype: torch.dtype) -> float:

@@ -3,10 +3,9 @@ it can be recorded in a CUDA graph, and how many kernels it launches."""
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 import torch
+from causal_families.launches import Launches
 from random_models.presets import PRESETS, find_preset
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import AutoModelForCausalLM
@@ -46,27 +45,6 @@ class NoCache(KVCache):
         self, layer: int, slots: torch.Tensor, keys: torch.Tensor, values: torch.Tensor
     ) -> None:
         slots + 1
-
-
-class Launches(TorchDispatchMode):
-    """Counts what computes something; a view does not, nor memory that is only allocated."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.count = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        with self:
-            parts = func.decompose(*args, **kwargs)
-        if parts is not NotImplemented:
-            return parts
-        if not func.is_view and func.overloadpacket not in (
-            torch.ops.aten.empty, torch.ops.aten.empty_like, torch.ops.aten._unsafe_view,
-            torch.ops.aten.new_empty, torch.ops.aten.lift_fresh,
-        ):  # fmt: skip
-            self.count += 1
-        return func(*args, **kwargs)
 
 
 def run(family: str, layers: int, mode: TorchDispatchMode, batch: Batch) -> None:

@@ -12,11 +12,16 @@ import pytest
 import torch
 from make_model import make_model
 from tiny_hybrids import tiny_hybrid
-from transformers import RecurrentGemmaConfig, RecurrentGemmaForCausalLM
+from transformers import (
+    BartConfig,
+    BartForCausalLM,
+    RecurrentGemmaConfig,
+    RecurrentGemmaForCausalLM,
+)
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
 from llmserve.domain import ModelSpec
-from llmserve.engines.batching.compute import miniature, support
+from llmserve.engines.batching.compute import attention, miniature, support
 from llmserve.engines.batching.compute.kv_cache import NO_ATTENTION, LayerShape
 from llmserve.engines.batching.compute.state_pool import ZERO, StatePool
 from llmserve.engines.batching.compute.support import Unsupported, cache_shape
@@ -77,7 +82,7 @@ def test_where_no_copy_can_be_made_the_model_itself_is_tried(
     monkeypatch.setattr(miniature, "MAX_PARAMETERS", 10)
     assert cache_shape(tiny_hybrid("lfm2")).states
     monkeypatch.setattr(StatePool, "_source", lambda self, part: ZERO)
-    with pytest.raises(Unsupported, match="pool of states"):
+    with pytest.raises(Unsupported, match="paged cache"):
         cache_shape(tiny_hybrid("lfm2"))
 
 
@@ -198,7 +203,72 @@ def test_a_model_of_experts_that_answers_otherwise_everywhere_is_refused(
     make_model("tiny-mixtral", tmp_path / "moe")
     spec = ModelSpec("moe", path=tmp_path / "moe", dtype="bfloat16", device="cpu")
     loaded = load_model(spec, tmp_path / "moe", lambda progress: None)
-    plain = support.attend_row
-    monkeypatch.setattr(support, "attend_row", lambda *args: plain(*args) * 3)
+    plain = attention.attend_row
+
+    def wrong_in_service(query: torch.Tensor, *others: Any) -> torch.Tensor:
+        result = plain(query, *others)
+        return result * 3 if query.dtype == torch.bfloat16 else result
+
+    monkeypatch.setattr(attention, "attend_row", wrong_in_service)
     with pytest.raises(Unsupported, match="not the same on a paged cache"):
         cache_shape(loaded)
+
+
+def test_a_model_whose_own_answers_vary_may_vary_on_the_paged_cache(
+    loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that rounds to nothing below a threshold, say: how a prompt is divided shows."""
+    plain = attention.attend_row
+
+    def rounded(query: torch.Tensor, *others: Any) -> torch.Tensor:
+        result = plain(query, *others)
+        return result * 1.002 if query.dtype == torch.float32 else result
+
+    monkeypatch.setattr(attention, "attend_row", rounded)
+    with pytest.raises(Unsupported, match="not the same on a paged cache"):
+        cache_shape(loaded)
+    monkeypatch.setattr(support, "own_rounding", lambda model, length: 100.0)
+    assert len(cache_shape(loaded).layers) == 2
+    monkeypatch.setattr(support, "MOST_ROUNDING", 1e-4)
+    with pytest.raises(Unsupported, match="not the same on a paged cache"):
+        cache_shape(loaded)
+    monkeypatch.setattr(support, "MOST_ROUNDING", 0.25)
+    monkeypatch.setattr(support, "_try_miniature", lambda *arguments: False)
+    with pytest.raises(Unsupported, match="not the same on a paged cache"):
+        cache_shape(loaded)
+
+
+def test_a_family_that_counts_tokens_by_itself_is_refused_however_weak_its_positions(
+    loaded: LoadedModel,
+) -> None:
+    config = BartConfig(
+        vocab_size=64, d_model=16, encoder_layers=2, decoder_layers=2, decoder_attention_heads=2
+    )
+    model = BartForCausalLM(config).eval()
+    with pytest.raises(Unsupported, match="a small copy's answers are not the same"):
+        cache_shape(replace(loaded, model=model))
+
+
+@pytest.mark.parametrize(
+    ("window", "parameters", "length"),
+    [(None, 10**8, 24), (40, 10**10, 48), (100, 10**8, 108), (100, 10**10, 24), (500, 10, 24)],
+)
+def test_a_model_is_tried_beyond_its_windows_as_far_as_that_takes_little_time(
+    loaded: LoadedModel,
+    monkeypatch: pytest.MonkeyPatch,
+    window: int | None,
+    parameters: int,
+    length: int,
+) -> None:
+    lengths: list[int] = []
+    plain = support.on_paged_cache
+
+    def noted(model: Any, shapes: Any, length: int, num_decoded: int) -> Any:
+        lengths.append(length)
+        return plain(model, shapes, length, num_decoded)
+
+    monkeypatch.setattr(support, "on_paged_cache", noted)
+    monkeypatch.setattr(support, "distances", lambda *_: {"window": window} if window else {})
+    monkeypatch.setattr(support, "_try_miniature", lambda *_: True)
+    cache_shape(replace(loaded, parameters=parameters))
+    assert lengths == [length]
