@@ -62,7 +62,8 @@ def fits(num_context: int, shape: LayerShape, dtype: torch.dtype) -> bool:
 def most_gathered(shape: LayerShape, dtype: torch.dtype) -> int:
     """The most tokens for which `fits` is true."""
     shape = shape.expanded or shape
-    return MAX_GATHERED_BYTES // (2 * shape.kv_heads * shape.widest * dtype.itemsize)
+    # A layer that stores nothing has no heads.
+    return MAX_GATHERED_BYTES // max(1, 2 * shape.kv_heads * shape.widest * dtype.itemsize)
 
 
 def _padded(cells: torch.Tensor, width: int) -> torch.Tensor:
