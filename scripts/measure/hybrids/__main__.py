@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true", help="a smoke test, claims nothing")
     arguments = parser.parse_args(argv)
     rounds = 1 if arguments.quick else arguments.rounds
-    work = Workload(STREAMS, 32, 16 if arguments.quick else 128)
+    work = Workload(STREAMS, 32, 16 if arguments.quick else 64)
     plain_work = Workload(STREAMS, 32, 16 if arguments.quick else 1024)
     is_good = True
     with tempfile.TemporaryDirectory(prefix="bench-") as name:
