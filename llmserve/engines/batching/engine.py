@@ -142,13 +142,12 @@ class BatchingEngine(Generator):
     def _loaded_info(self) -> EngineInfo:
         loaded, computation = self._model, self._computation
         assert computation is not None, "the engine is not loaded"
-        states = computation.cache.states
         return replace(
             loaded.info(EngineKind.BATCHING, f"{self._why}; {computation.description}"),
             max_context=min(loaded.max_context, computation.cache.num_tokens),
             cache_bytes=computation.cache.num_bytes,
-            state_bytes=0 if states is None else states.num_bytes,
-            num_states=0 if states is None else states.num_slots,
+            state_bytes=computation.state_bytes,
+            num_states=computation.num_states or 0,
             step_bytes=computation.step_bytes,
         )
 
@@ -186,15 +185,10 @@ class BatchingEngine(Generator):
         """One after another, in steps shared with what runs."""
         context = self.info.max_context
         assert context is not None
-        least = self._options.block_size * (LEAST_BLOCKS if self.info.num_states else 1)
-        warming = Warming(
-            self._model,
-            self._spec.name,
-            context,
-            least if self._options.prefix_caching else None,
-            self._submit,
-            self._call,
-        )
+        least = None
+        if self._options.prefix_caching:
+            least = self._options.block_size * (LEAST_BLOCKS if self.info.num_states else 1)
+        warming = Warming(self._model, self._spec.name, context, least, self._submit, self._call)
         return await warming.run(prompts, prefixes)
 
     def start(self, job: Job) -> None:
@@ -311,29 +305,23 @@ class BatchingEngine(Generator):
         logger.info("model {}: {}", self._spec.name, computation.description)
         # Kept here: whoever waits for this thread may be gone, and `close` lets go of it.
         self._computation = computation
-        states = computation.cache.states
-        if states is not None and states.max_rows < self._max_running:
-            logger.warning(
-                "model {}: {} requests run at once, not {}: there is memory for no more states",
-                self._spec.name,
-                states.max_rows,
-                self._max_running,
-            )
-            self._max_running = states.max_rows
+        asked, self._max_running = self._max_running, computation.most_running(self._max_running)
+        if self._max_running < asked:
+            logger.warning("model {}: {} requests run at once, not {}: no memory for more states",
+                           self._spec.name, self._max_running, asked)  # fmt: skip
 
     def _start(self, loop: asyncio.AbstractEventLoop) -> None:
         computation = self._computation
         if computation is None or self._is_closing:
             raise unloaded(self._spec.name)
         options, most = self._options, computation.tokens_per_step
-        states = computation.cache.states
         self._scheduler = Scheduler(
             num_blocks=computation.cache.num_blocks,
             block_size=options.block_size,
             max_tokens_per_step=most,
             max_sequences=self._max_running,
             max_scored_per_step=min(most, most_scored(self._vocab, self._is_on_gpu)),
-            num_states=None if states is None else states.num_slots,
+            num_states=computation.num_states,
             is_caching=options.prefix_caching,
         )
         self._builder = TaskBuilder(

@@ -41,6 +41,20 @@ class ModelComputation:
     step_bytes: int = 0
     replayed_tokens: int = 0
 
+    @property
+    def num_states(self) -> int | None:
+        """Slots for recurrent states; `None` if the model has none."""
+        return None if self.cache.states is None else self.cache.states.num_slots
+
+    @property
+    def state_bytes(self) -> int:
+        """Of the cache, what is for recurrent states."""
+        return 0 if self.cache.states is None else self.cache.states.num_bytes
+
+    def most_running(self, asked: int) -> int:
+        """How many requests may run at once, of so many."""
+        return asked if self.cache.states is None else min(asked, self.cache.states.max_rows)
+
     def prepare(self, plan: StepPlan) -> Batch:
         """The plan as tensors."""
         return self.runner.prepare(plan)
