@@ -210,14 +210,15 @@ def test_families_that_the_decoder_does_not_know_say_what_transformers_says(
     ids = tokens(loaded.model, 60)
     expected = true_logits(loaded.model, ids)
     allowed = bfloat16_error(loaded.model, ids, expected)
+    shape = cache_shape(loaded)
     cache = KVCache(
-        cache_shape(loaded).layers,
+        shape.layers,
         num_blocks=16,
         block_size=16,
         dtype=torch.bfloat16,
         device=torch.device("cpu"),
     )
-    forward, _, description, close = _forward(loaded.model, kernels())
+    forward, _, description, close = _forward(loaded.model, kernels(), shape)
     try:
         assert description.startswith("transformers' code, attention and")
         row = sequence(ids, [9, 3, 11, 6])
