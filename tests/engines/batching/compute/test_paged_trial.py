@@ -12,11 +12,12 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from llmserve.engines.batching.compute import attention, paged_trial
 from llmserve.engines.batching.compute.attention import TorchAttention
 from llmserve.engines.batching.compute.batch import Batch
+from llmserve.engines.batching.compute.cache_shape import CacheShape
 from llmserve.engines.batching.compute.kv_cache import KVCache, LayerShape
 from llmserve.engines.batching.compute.paged_trial import agrees_on_paged_cache, on_paged_cache
 from llmserve.engines.batching.schedule.plan import StepPlan
 
-LAYERS = (LayerShape(2, 8),) * 2
+SHAPE = CacheShape((LayerShape(2, 8),) * 2)
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +37,7 @@ def model() -> LlamaForCausalLM:
 
 @pytest.mark.parametrize("length", [1, 2, 3, 7, 8, 9, 32])
 def test_a_model_agrees_with_itself_at_every_length(model: Any, length: int) -> None:
-    assert agrees_on_paged_cache(model, LAYERS, length)
+    assert agrees_on_paged_cache(model, SHAPE, length)
 
 
 def test_the_trial_plays_what_an_engine_does(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -48,7 +49,7 @@ def test_the_trial_plays_what_an_engine_does(model: Any, monkeypatch: pytest.Mon
         return plain(plan, *others)
 
     monkeypatch.setattr(paged_trial.Batch, "from_plan", noted)
-    assert len([*on_paged_cache(model, LAYERS, 32, num_decoded=6)]) == len(plans)
+    assert len([*on_paged_cache(model, SHAPE, 32, num_decoded=6)]) == len(plans)
     sequences = list(dict.fromkeys(part.sequence for plan in plans for part in plan.slices))
     first, second, third = sequences
     for sequence in sequences:
@@ -123,12 +124,12 @@ def test_a_fault_is_found(
     model: Any, monkeypatch: pytest.MonkeyPatch, fault: Callable[[pytest.MonkeyPatch], None]
 ) -> None:
     fault(monkeypatch)
-    assert not agrees_on_paged_cache(model, LAYERS, 32)
+    assert not agrees_on_paged_cache(model, SHAPE, 32)
 
 
 def test_the_model_has_its_own_attention_again_if_nobody_reads_on(model: Any) -> None:
     before = model.config._attn_implementation
-    steps = on_paged_cache(model, LAYERS, 32, num_decoded=1)
+    steps = on_paged_cache(model, SHAPE, 32, num_decoded=1)
     next(steps)
     steps.close()
     assert model.config._attn_implementation == before
