@@ -37,6 +37,8 @@ from llmserve.engines.batching.compute.support import Unsupported, layer_shapes
 from llmserve.engines.batching.compute.transformers_forward import TransformersForward
 from llmserve.engines.weights.loading import LoadedModel
 
+pytestmark = pytest.mark.slow
+
 CPU = torch.device("cpu")
 CONTEXT = 128
 LENGTHS = (1, 3, 8, 17, 40, 70)

@@ -57,7 +57,7 @@ def layer_shapes(loaded: LoadedModel) -> tuple[LayerShape, ...]:
     if selected is not None and selected < loaded.max_context:
         raise Unsupported(
             f"it attends to a selection of {selected:,} tokens (index_topk), which the paged cache "
-            f"does not make; with max_context = {selected} it would be served"
+            f"does not make; with max_context = {selected} all are selected"
         )
     found = distances(config.get_text_config(decoder=True), loaded.max_context)
     near = [number + BEYOND for number in found.values() if number <= NEAR]
