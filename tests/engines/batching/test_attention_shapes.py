@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from engines.batching.compute.test_families_on_meta import NoCache
 from engines.batching.test_equality import BLOCK, Machine, computation_of, generated
 from native_models import (
     batch,
@@ -25,12 +26,19 @@ from native_models import (
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from llmserve.domain import SamplingFields
+from llmserve.engines.batching.compute.attention import Variant
+from llmserve.engines.batching.compute.batch import Batch
 from llmserve.engines.batching.compute.cache_shape import CacheShape
+from llmserve.engines.batching.compute.cuda.decode_buffers import Bucket, DecodeBuffers
+from llmserve.engines.batching.compute.cuda.syncs import RefuseSyncs
 from llmserve.engines.batching.compute.kv_cache import KVCache, LayerShape
 from llmserve.engines.batching.compute.model_computation import ModelComputation
 from llmserve.engines.batching.compute.on_cpu import _forward
 from llmserve.engines.batching.compute.support import Unsupported, cache_shape
+from llmserve.engines.batching.compute.transformers_forward import TransformersForward
 from llmserve.engines.weights.loading import LoadedModel
+
+pytestmark = pytest.mark.slow
 
 CPU = torch.device("cpu")
 CONTEXT = 128
@@ -198,6 +206,36 @@ def test_in_bfloat16_they_differ_no_more_than_transformers_own_code(family: str)
     errors = [error(*pair) for pair in zip(torch.cat(logits), expected[44:], strict=True)]
     # Not of each: where two experts are nearly as good, rounding chooses another one.
     assert statistics.median(errors) <= 1.2 * allowed
+
+
+class Widths:
+    """Computes nothing, in the shapes that attention has."""
+
+    def attend(
+        self, cache: KVCache, layer: int, batch: Batch, query: torch.Tensor, variant: Variant
+    ) -> torch.Tensor:
+        if variant.latent is None:
+            return query.new_empty((*query.shape[:2], cache.values[layer].shape[-1]))
+        mixed = variant.latent.absorb(query)[..., : variant.latent.rank]
+        return variant.latent.project(mixed)
+
+
+@pytest.mark.parametrize("family", ["deepseek_v32", "gemma3n_text", "llama4_text"])
+def test_decode_never_waits_for_a_device(family: str) -> None:
+    layers, meta, bucket = layer_shapes(tiny(family)), torch.device("meta"), Bucket(4, 32)
+    config = AutoConfig.for_model(family, **_SHAPE | FAMILIES[family])
+    with meta:
+        model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16).eval()
+    forward = TransformersForward(model, Widths())
+    cache = NoCache(layers, num_blocks=1, block_size=16, dtype=torch.bfloat16, device=meta)
+    step = DecodeBuffers([bucket], 2, meta).view(bucket)
+    try:
+        with torch.inference_mode():
+            forward(step, cache)  # the matrices of latents are made once
+            with RefuseSyncs():
+                assert forward(step, cache).shape == (4, 128)
+    finally:
+        forward.close()
 
 
 @pytest.mark.parametrize("family", ["deepseek_v32", "glm_moe_dsa"])

@@ -72,7 +72,7 @@ def cache_shape(loaded: LoadedModel) -> CacheShape:
     if selected is not None and selected < loaded.max_context:
         raise Unsupported(
             f"it attends to a selection of {selected:,} tokens (index_topk), which the paged cache "
-            f"does not make; with max_context = {selected} it would be served"
+            f"does not make; with max_context = {selected} all are selected"
         )
     found = distances(config.get_text_config(decoder=True), loaded.max_context)
     shape, _ = _watched(model, probe(model, 1))

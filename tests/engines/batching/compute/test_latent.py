@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from native_models import error, kernels
+from native_models import PATHS, error, kernels
 from paged import filled_cache, paged_batch
 from torch import nn
 
@@ -94,15 +94,15 @@ def test_attending_to_latents_is_attending_to_what_they_become(variant: Variant)
     torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("use_tiles", [False, True])
-def test_the_kernels_attend_to_latents(use_tiles: bool) -> None:
+@pytest.mark.parametrize("path", PATHS)
+def test_the_kernels_attend_to_latents(path: str) -> None:
     batch = paged_batch(ROWS, block_size=16, num_blocks=40)
     cache = filled_cache(SHAPE, num_blocks=40, block_size=16, dtype=torch.bfloat16)
     query = torch.randn(len(batch.token_ids), HEADS, UNROTATED + ROTATED).bfloat16()
     layer = projection().bfloat16().requires_grad_(False)
     unit = torch.empty(1, HEADS, 1, VALUE_DIM, dtype=torch.bfloat16)
     variant = Variant(0.1, latent=Latent.of(layer, RANK, unit))
-    attention = NativeAttention(kernels(use_tiles=use_tiles), Refusing())
+    attention = NativeAttention(kernels(path=path), Refusing())
     actual = attention.attend(cache, 0, batch, query, variant)
     assert error(actual, TorchAttention().attend(cache, 0, batch, query, variant)) < 0.02
 

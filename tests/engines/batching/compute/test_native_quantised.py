@@ -16,9 +16,9 @@ from llmserve.engines.batching.compute.native.linears import pack_linears
 ROUNDING = 2**-8
 
 
-@pytest.fixture(params=[False, True], ids=["AVX-512", "AMX"])
+@pytest.fixture(params=[native_models.PLAIN, native_models.TILES])
 def kernels(request: pytest.FixtureRequest) -> Kernels:
-    return native_models.kernels(use_tiles=request.param)
+    return native_models.kernels(path=request.param)
 
 
 @pytest.mark.parametrize("how", ["subclass", "own forward"])
