@@ -222,7 +222,7 @@ class Widths:
 
 @pytest.mark.parametrize("family", ["deepseek_v32", "gemma3n_text", "llama4_text"])
 def test_decode_never_waits_for_a_device(family: str) -> None:
-    layers, meta, bucket = layer_shapes(tiny(family)), torch.device("meta"), Bucket(4, 32)
+    layers, meta, bucket = cache_shape(tiny(family)).layers, torch.device("meta"), Bucket(4, 32)
     config = AutoConfig.for_model(family, **_SHAPE | FAMILIES[family])
     with meta:
         model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16).eval()
