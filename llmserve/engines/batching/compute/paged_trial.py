@@ -65,9 +65,12 @@ def on_paged_cache(
         for step in _steps(first, second, num_decoded):
             slices = [Slice(sequences[row], start, end - start, True) for row, start, end in step]
             batch = Batch.from_plan(StepPlan(tuple(slices)), BLOCK_SIZE, model.device)
-            everything = torch.arange(len(batch.token_ids), device=model.device)
-            actual = forward(replace(batch, sampled=everything), cache)
-            yield torch.cat([own[min(row, 1)][start:end] for row, start, end in step]), actual
+            # From the last to the first: a model that gives all logits, whichever are asked for,
+            # gives them in order.
+            backwards = torch.arange(len(batch.token_ids), device=model.device).flip(0)
+            actual = forward(replace(batch, sampled=backwards), cache)
+            expected = torch.cat([own[min(row, 1)][start:end] for row, start, end in step])
+            yield expected.flip(0), actual
     finally:
         forward.close()
 
