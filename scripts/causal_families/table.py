@@ -27,11 +27,7 @@ def write_table(page: Path, outcomes: Mapping[str, Outcome]) -> None:
     Raises:
         ValueError: the page has no place for a table.
     """
-    text = page.read_text(encoding="utf-8")
-    before, begin, rest = text.partition(BEGIN)
-    inside, end, after = rest.partition(END)
-    if not begin or not end:
-        raise ValueError(f"{page} has no lines {BEGIN!r} and {END!r}")
+    before, inside, after = _parts(page)
     rows = _rows(inside) | {name: _row(outcome) for name, outcome in outcomes.items()}
     lines = [
         "",
@@ -42,12 +38,12 @@ def write_table(page: Path, outcomes: Mapping[str, Outcome]) -> None:
         *("| " + " | ".join(rows[name]) + " |" for name in sorted(rows)),
         "",
     ]
-    page.write_text(before + begin + "\n".join(lines) + end + after, encoding="utf-8")
+    page.write_text(before + "\n".join(lines) + after, encoding="utf-8")
 
 
 def read_table(page: Path) -> dict[str, Outcome]:
     """What the page says of each family."""
-    rows = _rows(page.read_text(encoding="utf-8"))
+    rows = _rows(_parts(page)[1])
     return {
         family.strip("`"): Outcome(family.strip("`"), engine, why, equality, _number(launches))
         for family, engine, equality, launches, why in rows.values()
@@ -59,6 +55,15 @@ def reason(why: str) -> str:
     for unsaid in _UNSAID:
         why = why.removeprefix(unsaid)
     return why.replace("|", "/")
+
+
+def _parts(page: Path) -> tuple[str, str, str]:
+    """The page up to the table, the table, and the rest."""
+    before, begin, rest = page.read_text(encoding="utf-8").partition(BEGIN)
+    inside, end, after = rest.partition(END)
+    if not begin or not end:
+        raise ValueError(f"{page} has no lines {BEGIN!r} and {END!r}")
+    return before + begin, inside, end + after
 
 
 def _rows(text: str) -> dict[str, list[str]]:

@@ -44,7 +44,9 @@ def test_an_answer_that_differs_is_told_where() -> None:
         return compared([[1, 2, 3]], [Answer([5, 6], [-1.0, -2.0])], [answer])
 
     assert verdict(Answer([5, 6], [-1.0, -2.0])) == "exact"
-    assert verdict(Answer([5, 7], [-1.0, -2.0])) == "a prompt of 3 tokens: token 2 differs"
+    assert verdict(Answer([5, 7], [-1.0, -2.1])) == "a prompt of 3 tokens: token 2 differs"
+    assert verdict(Answer([5, 7], [-1.0, -2.00001])) == "exact"  # they are as likely
+    assert "differ by 0.5" in verdict(Answer([5, 7], [-1.5, -2.0]))
     assert verdict(Answer([5], [-1.0])) == "a prompt of 3 tokens: token 2 differs"
     assert "differ by 0.5" in verdict(Answer([5, 6], [-1.0, -2.5]))
     assert "differ by nan" in verdict(Answer([5, 6], [-1.0, float("nan")]))

@@ -69,10 +69,13 @@ def on_paged_cache(
             slices = [Slice(sequences[row], start, end - start, True) for row, start, end in step]
             plan = StepPlan(tuple(slices))
             batch = Batch.from_plan(plan, BLOCK_SIZE, model.device, cache.states)
-            everything = torch.arange(len(batch.token_ids), device=model.device)
-            actual = forward(replace(batch, sampled=everything), cache)
+            # From the last to the first: a model that gives all logits, whichever are asked for,
+            # gives them in order.
+            backwards = torch.arange(len(batch.token_ids), device=model.device).flip(0)
+            actual = forward(replace(batch, sampled=backwards), cache)
             cache.commit(batch.states)
-            yield torch.cat([own[min(row, 1)][start:end] for row, start, end in step]), actual
+            expected = torch.cat([own[min(row, 1)][start:end] for row, start, end in step])
+            yield expected.flip(0), actual
     finally:
         forward.close()
 

@@ -249,6 +249,19 @@ def test_a_family_that_counts_tokens_by_itself_is_refused_however_weak_its_posit
         cache_shape(replace(loaded, model=model))
 
 
+def test_a_model_that_gives_other_logits_than_it_was_asked_for_is_refused(
+    loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = loaded.model.forward
+
+    def all_of_them(*arguments: Any, logits_to_keep: Any = None, **options: Any) -> Any:
+        return plain(*arguments, **options)
+
+    monkeypatch.setattr(loaded.model, "forward", all_of_them)
+    with pytest.raises(Unsupported, match="its answers are not the same"):
+        layer_shapes(loaded)
+
+
 @pytest.mark.parametrize(
     ("window", "parameters", "length"),
     [(None, 10**8, 24), (40, 10**10, 48), (100, 10**8, 108), (100, 10**10, 24), (500, 10, 24)],
