@@ -6,6 +6,7 @@ through the model as one sequence, and only attention knows where a row begins.
 
 from __future__ import annotations
 
+import inspect
 import itertools
 import threading
 from collections.abc import Sequence
@@ -43,6 +44,8 @@ class TransformersForward:
         self._is_closed = False
         self._previous = model.config.get_text_config(decoder=True)._attn_implementation
         self._counts_tokens = counts_tokens(model.config)
+        own = getattr(model, "forward", model)  # a small copy has none
+        self._takes_rows = "logits_to_keep" in inspect.signature(own).parameters
         self._selection = SelectAll(model)
         self._latent_layers = LatentLayers(model)
         self._latents: dict[int, Latent] = {}
@@ -58,6 +61,8 @@ class TransformersForward:
     def __call__(self, batch: Batch, cache: KVCache) -> torch.Tensor:
         """Logits of the sampled positions, (num_sampled, vocab) float32, contiguous."""
         arguments: dict[str, Any] = self._selection.arguments
+        if self._takes_rows:
+            arguments = arguments | {"logits_to_keep": batch.sampled}
         if self._counts_tokens:
             arguments = arguments | {"past_key_values": CountedTokens(batch.positions)}
         self._step = (batch, cache)
@@ -70,14 +75,13 @@ class TransformersForward:
                 input_ids=batch.token_ids[None],
                 position_ids=batch.positions[None],
                 use_cache=False,
-                logits_to_keep=batch.sampled,
                 **arguments,
             ).logits
         finally:
             self._step = None
             if self._recurrent is not None:
                 self._recurrent.end()
-        if logits.shape[1] != len(batch.sampled):  # some models do not know `logits_to_keep`
+        if not self._takes_rows:
             logits = logits[:, batch.sampled]
         # In some models the logits are a view of a larger tensor.
         return logits[0].float().contiguous()  # type: ignore[no-any-return]  # the model is Any

@@ -259,7 +259,7 @@ def test_a_model_that_gives_other_logits_than_it_was_asked_for_is_refused(
 
     monkeypatch.setattr(loaded.model, "forward", all_of_them)
     with pytest.raises(Unsupported, match="its answers are not the same"):
-        layer_shapes(loaded)
+        cache_shape(loaded)
 
 
 @pytest.mark.parametrize(
