@@ -206,7 +206,6 @@ def _load(spec: ModelSpec, folder: Path, checkpoint: Checkpoint, hf_tokenizer: A
             output_loading_info=True,
             **arguments,
         )
-        packing.check(spec.name, told["missing_keys"])
         check_weights(spec.name, folder, told["missing_keys"])
         model = as_text_model(spec.name, packing.finish(model).eval())
     _take_custom_generate(model, folder, spec)

@@ -7,7 +7,7 @@ what they could not do, or would do in another way than was asked.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -56,20 +56,6 @@ class Packing:
         for part in (config, config.get_text_config(decoder=True)):
             if isinstance(told := getattr(part, "quantization_config", None), dict):
                 told |= self.values
-
-    def check(self, model: str, missing: Collection[str]) -> None:
-        """
-        Raises:
-            ModelBroken: weights came in a way that the loader did not understand, so that some
-                are missing; transformers fills them with random numbers.
-        """
-        if self.arguments.get("gguf_file") is None and self.quantization is None:
-            return
-        if missing:
-            raise ModelBroken(
-                f"model {model!r} lacks {len(missing)} weights, or they are packed in a way that "
-                f"is not read: {', '.join(sorted(missing)[:3])}{', …' if len(missing) > 3 else ''}"
-            )
 
     @property
     def is_packed(self) -> bool:
