@@ -24,6 +24,8 @@ MAX_WAITING: Final = 2**26
 """Characters of all prompts that wait for a thread, for large ones and others apart."""
 OVERHEAD: Final = 2**10
 """What a prompt counts beside its characters, so that their number is bounded, too."""
+QUICK: Final = 2**10
+"""Characters of a prompt, or tokens, that become tokens sooner than a thread could begin."""
 RETRY_SECONDS: Final = 2.0
 
 T = TypeVar("T")
@@ -106,14 +108,18 @@ class PreparationPool:
         caller: str = "anonymous",
         priority: int = 1,
         on_end: Callable[[], None] = lambda: None,
+        is_quick: bool = False,
     ) -> T:
         """Do it on a thread. `on_end` is called once, on the event loop: when the work is over,
-        though its caller may have left long before, or is never to begin.
+        though its caller may have left long before, or is never to begin. What `is_quick` for its
+        size, as a library's tokenizer and no template is, is done at once if the size is small.
 
         Raises:
             QueueFull: too much waits for the threads.
             LLMServeError: what `fail` and `close` were given.
         """
+        if is_quick and size <= QUICK:
+            return self._at_once(work, on_end)
         lane = self._large if size > LARGE else self._small
         answer: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         job = _Job(work, size + OVERHEAD, answer, on_end)
@@ -134,6 +140,14 @@ class PreparationPool:
         if self._closed_by is not None:  # between the last step of the work and this one
             raise self._closed_by
         return made
+
+    def _at_once(self, work: Callable[[], T], on_end: Callable[[], None]) -> T:
+        try:
+            if self._closed_by is not None:
+                raise self._closed_by
+            return work()
+        finally:
+            on_end()
 
     def fail(self, error: LLMServeError) -> int:
         """Whoever waits gets this error; returns how many they were."""

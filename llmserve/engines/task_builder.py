@@ -107,7 +107,8 @@ class TaskBuilder:
         caller: Caller,
         hold: Hold,
     ) -> Encoded:
-        """On a thread of the pool, which may go on though the caller has left."""
+        """On a thread of the pool, which may go on though the caller has left, unless it is short
+        and has no template."""
         max_context = self._max_context
         try:
             return await self._pool.run(
@@ -121,6 +122,7 @@ class TaskBuilder:
                 caller=caller.name,
                 priority=caller.priority,
                 on_end=hold(),
+                is_quick=self._tokenizer.is_quick and not isinstance(request.prompt, Conversation),
             )
         except TooLong as error:
             sampling = self._sampling(request)

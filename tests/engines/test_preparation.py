@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from bounded import run
 from manual_clock import ManualClock
 
 from llmserve.engines import preparation as preparation_module
-from llmserve.engines.preparation import LARGE, NUM_THREADS, PreparationPool
+from llmserve.engines.preparation import LARGE, NUM_THREADS, QUICK, PreparationPool
 from llmserve.errors import ModelUnloaded, QueueFull
 
 pytestmark = pytest.mark.usefixtures("no_thread_left")
@@ -254,5 +255,52 @@ def test_what_waits_is_bounded_and_a_flood_gives_way(monkeypatch: pytest.MonkeyP
             alone, task = h.begin("huge", 100 * LARGE)
             alone.may_end.set()
             assert await task == "huge", "whatever its size, it may wait alone"
+
+    run(test)
+
+
+def test_quick_work_is_refused_once_the_pool_is_closed_and_ends_once_however_it_ends() -> None:
+    ends: list[str] = []
+
+    def broken() -> None:
+        raise ValueError("no text")
+
+    async def test() -> None:
+        pool = PreparationPool("test")
+        with pytest.raises(ValueError, match="no text"):
+            await pool.run(broken, size=1, on_end=partial(ends.append, "failed"), is_quick=True)
+        pool.close(ModelUnloaded("gone"))
+        with pytest.raises(ModelUnloaded):
+            await pool.run(broken, size=1, on_end=partial(ends.append, "closed"), is_quick=True)
+
+    run(test)
+    assert ends == ["failed", "closed"]
+
+
+@pytest.mark.parametrize(
+    ("size", "is_quick", "is_at_once"),
+    [(QUICK, True, True), (QUICK + 1, True, False), (QUICK, False, False)],
+)
+def test_what_is_quick_and_short_needs_no_thread(
+    size: int, is_quick: bool, is_at_once: bool
+) -> None:
+    async def test() -> None:
+        pool = PreparationPool("test")
+        thread = await pool.run(threading.get_ident, size=size, is_quick=is_quick)
+        assert (thread == threading.get_ident()) is is_at_once
+        pool.close(ModelUnloaded("gone"))
+
+    run(test)
+
+
+def test_what_is_quick_does_not_wait_for_those_that_have_the_threads() -> None:
+    async def test() -> None:
+        house = House(ManualClock())
+        busy = [house.begin() for _ in range(NUM_THREADS + 1)]
+        assert await house.pool.run(lambda: "done", size=1, is_quick=True) == "done"
+        for work, _ in busy:
+            work.may_end.set()
+        await asyncio.gather(*(task for _, task in busy))
+        house.pool.close(ModelUnloaded("gone"))
 
     run(test)

@@ -44,6 +44,8 @@ from llmserve.text.spelling import Spelling
 class LetterTokenizer:
     """One token per letter of a text; token ids as they are."""
 
+    is_quick = False
+
     vocab_size = 128
     template_source = ""
     warnings: tuple[str, ...] = ()

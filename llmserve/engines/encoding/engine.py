@@ -169,6 +169,7 @@ class EncodingEngine(Encoder):
                     caller=caller.name,
                     priority=caller.priority,
                     on_end=hold(),
+                    is_quick=True,
                 )
         except TimeoutError:
             raise WaitTimeout(

@@ -178,6 +178,7 @@ def test_texts_that_take_too_long_to_read_are_told(
             assert builder is not None
             monkeypatch.setattr(builder, "build", lambda *given: may_go.wait(20))
             monkeypatch.setattr("llmserve.engines.encoding.engine.LEAST_SECONDS", 0.01)
+            monkeypatch.setattr("llmserve.engines.preparation.QUICK", 0)
             with pytest.raises(WaitTimeout, match="not made into tokens"):
                 await b.task(deadline=0.0)
             waiting = asyncio.create_task(b.task())
