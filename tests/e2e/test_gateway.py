@@ -29,7 +29,8 @@ MANIFEST = """
 upstream = {urls}
 [remote]
 model = "demo"
-first_token_seconds = 1.5
+first_token_seconds = 3.0
+retries = 1.0
 connect_seconds = 1.0
 health_seconds = 0.5
 """

@@ -43,11 +43,14 @@ def chat(server: Server, body: dict[str, Any], key: str = "none") -> httpx.Respo
 def test_a_client_that_hangs_up_frees_both_slots(front: Server, guarded: Server) -> None:
     body = asked(stream=True, max_tokens=2000, ignore_eos=True)
     url = front.url + "/v1/chat/completions"
-    with httpx.stream("POST", url, json=body, timeout=60) as answer:
-        next(line for line in answer.iter_lines() if '"content":"' in line)
-        assert guarded.load() == (1, 0)
-    front.wait_for_load(0, 0)
-    guarded.wait_for_load(0, 0)
+    loads = []
+    while (1, 0) not in loads:  # on a busy machine the back may be done before we look
+        assert len(loads) < 10
+        with httpx.stream("POST", url, json=body, timeout=60) as answer:
+            next(line for line in answer.iter_lines() if '"content":"' in line)
+            loads.append(guarded.load())
+        front.wait_for_load(0, 0)
+        guarded.wait_for_load(0, 0)
 
 
 def test_a_bad_field_is_the_backs_word_with_its_name(front: Server, guarded: Server) -> None:
