@@ -11,16 +11,15 @@ from pathlib import Path
 import pytest
 
 
-def test_kernels_are_right_in_the_interpreter() -> None:
+@pytest.mark.parametrize("name", ["test_cuda_kernels.py", "test_cuda_low_rank.py"])
+def test_kernels_are_right_in_the_interpreter(name: str) -> None:
     if find_spec("triton") is None:
         assert not os.environ.get("CI"), "triton is missing, and CI must have it"
         pytest.skip("triton is missing; pip install triton")
     # Triton decides when it is imported, which this process may have done already.
-    names = ("test_cuda_kernels.py", "test_cuda_low_rank.py")
-    tests = [str(Path(__file__).with_name(name)) for name in names]
     options = ["-q", "--noconftest", "-p", "no:cacheprovider", "-m", "not gpu"]
     ran = subprocess.run(
-        [sys.executable, "-m", "pytest", *options, *tests],
+        [sys.executable, "-m", "pytest", *options, Path(__file__).with_name(name)],
         env={**os.environ, "TRITON_INTERPRET": "1"},
         capture_output=True,
         text=True,
