@@ -128,6 +128,9 @@ class EncodingLoop:
         with self._lock:
             # Before it is seen what there is: what comes later sets it again.
             (self._work if leads else self._help).clear()
+            if self._is_closing:  # just now, perhaps: nobody may miss it
+                self._wake()
+                return False
             if not leads and not self._is_led:
                 return False
             self._take_arrivals()

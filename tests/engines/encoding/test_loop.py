@@ -340,3 +340,33 @@ def test_the_last_thread_ends_what_is_left() -> None:
         assert b.done == [left]
 
     run(test)
+
+
+class Between(threading.Event):
+    """The loop is closed just before a thread looks for work, which clears the event."""
+
+    def __init__(self, loop: EncodingLoop) -> None:
+        super().__init__()
+        self._loop = loop
+        self._is_closed = False
+
+    def clear(self) -> None:
+        if not self._is_closed:
+            self._is_closed = True
+            self._loop.close()
+        super().clear()
+
+
+@pytest.mark.parametrize("leads", [True, False])
+def test_no_thread_misses_that_the_loop_is_closed_while_it_looks_for_work(leads: bool) -> None:
+    async def test() -> None:
+        loop = bench(num_threads=2).loop
+        loop._work = loop._help = Between(loop)
+        threads = [threading.Thread(target=loop.run, kwargs={"leads": leads}) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            await asyncio.to_thread(thread.join, 10)
+        assert not any(thread.is_alive() for thread in threads)
+
+    run(test)
