@@ -51,8 +51,10 @@ from llmserve.text.tokenizer import Tokenizer
 EXACT: Final = ("torchao", "int8")
 """Methods whose packed weights compute in the model's type."""
 
+CONTEXTS: Final = ("max_position_embeddings", "max_seq_len")
+"""What configs call the maximum context."""
 DEFAULT_CONTEXT: Final = 2048
-"""For the rare config without a maximum context."""
+"""For the rare config without one, as Mamba's, where nobody asks for another."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -307,7 +309,10 @@ def dtype_of(name: str) -> torch.dtype | str:
 
 def _max_context(config: Any, spec: ModelSpec) -> int:
     text_config = config.get_text_config(decoder=True)
-    limit = int(getattr(text_config, "max_position_embeddings", None) or DEFAULT_CONTEXT)
+    found = (getattr(text_config, name, None) for name in CONTEXTS)
+    limit = next((int(number) for number in found if number), None)
+    if limit is None:
+        return spec.max_context or DEFAULT_CONTEXT
     return limit if spec.max_context is None else min(limit, spec.max_context)
 
 

@@ -24,6 +24,7 @@ from llmserve.engines.weights.hub_kernels import fetch_kernels
 from llmserve.engines.weights.methods import METHODS, Method, require_packages
 from llmserve.engines.weights.quantising import quantising, told_of_experts
 from llmserve.engines.weights.uneven_blocks import take_uneven_blocks
+from llmserve.engines.weights.uneven_rows import spare_uneven_rows
 from llmserve.errors import ModelBroken
 
 DEQUANTIZE: Final = "set dequantize = true in its model.toml to expand them"
@@ -33,6 +34,11 @@ EXPANDED_AT_LOAD: Final = frozenset({"compressed-tensors", "fp8", "mxfp4", "mxfp
 
 def _as_loaded(model: Any) -> Any:
     return model
+
+
+def _as_bitsandbytes(model: Any) -> Any:
+    spare_uneven_rows(model)
+    return evened(model)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +103,7 @@ def packing_of(spec: ModelSpec, config: Any, device: torch.device) -> Packing:
     if declared.method == "bitsandbytes":
         # It warns at every product that it computes in float16.
         logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)
-        return Packing(quantization, finish=evened, warnings=warnings)
+        return Packing(quantization, finish=_as_bitsandbytes, warnings=warnings)
     return Packing(quantization, warnings=warnings)
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -127,6 +127,26 @@ def test_kernels_that_round_send_tokens_to_other_experts(tmp_path: Path) -> None
     loaded = load_model(ModelSpec("it", path=folder, device="cpu"), folder, lambda progress: None)
     assert (loaded.dtype, loaded.precision) == ("float32", torch.bfloat16)
     assert len(cache_shape(loaded).layers) == 2
+
+
+def test_layers_too_small_for_a_kernel_of_bitsandbytes_are_computed_by_another(
+    tmp_path: Path,
+) -> None:
+    make_model("tiny-qwen3-next", tmp_path / "base")
+    folder = quantised.bitsandbytes_nf4(tmp_path / "base", tmp_path / "packed")
+    spec = ModelSpec("it", path=folder, dtype="float32", device="cpu")
+    packed, expanded = (
+        load_model(replace(spec, dequantize=told), folder, lambda progress: None)
+        for told in (None, True)
+    )
+    assert cache_shape(packed).states
+    gate = "model.layers.0.linear_attn.in_proj_ba"
+    layer, plain_layer = (each.model.get_submodule(gate) for each in (packed, expanded))
+    assert layer.out_features < 32
+    assert "4bit" in type(layer).__name__
+    hidden = torch.randn(3, layer.in_features)
+    with torch.inference_mode():
+        assert torch.allclose(layer(hidden), plain_layer(hidden), atol=1e-4)
 
 
 @pytest.mark.parametrize("subject", PACKED, indirect=True)
