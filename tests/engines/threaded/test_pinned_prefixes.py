@@ -48,6 +48,8 @@ pytestmark = pytest.mark.usefixtures("no_thread_left")
 
 TEXT = "The quick brown fox jumps over the lazy dog. " * 6
 MINIATURES = [name for name, preset in PRESETS.items() if preset.is_tiny]
+NO_PINS = "tiny-mamba2"
+"""Its layers take a state only token by token."""
 GREEDY = SamplingParams(temperature=0.0, ignore_eos=True)
 DRAWN = SamplingParams(
     temperature=1.0,
@@ -302,7 +304,19 @@ def test_a_prefix_is_computed_once(tiny_model: Path, monkeypatch: pytest.MonkeyP
     run(test)
 
 
-@pytest.mark.parametrize("preset", MINIATURES)
+def test_a_model_that_cannot_go_on_from_a_kept_state_says_so(tmp_path: Path) -> None:
+    make_model(NO_PINS, tmp_path / "m")
+
+    async def test() -> None:
+        async with engine_for(tmp_path / "m") as engine:
+            report = await engine.warm([], [TEXT])
+            assert "cannot go on from a kept cache" in str(report.prefix_problems[0])
+            assert await answer(engine, TEXT, GREEDY)
+
+    run(test)
+
+
+@pytest.mark.parametrize("preset", [name for name in MINIATURES if name != NO_PINS])
 def test_an_answer_is_the_same_with_a_pinned_prefix(preset: str, tmp_path: Path) -> None:
     make_model(preset, tmp_path / "m")
     asked = [
