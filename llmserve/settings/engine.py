@@ -35,7 +35,7 @@ class EngineSettings(BaseModel):
         ge=16,
         le=2**20,
         description="Tokens in one step: prompts and answers of the batching engine, inputs of the "
-        "encoding engine; default: 512 on a CPU, on a GPU 4096 and 16384.",
+        "encoding engine; default: 512 and 1024 on a CPU, on a GPU 4096 and 16384.",
     )
     kv_cache_bytes: int | None = Field(
         None,
