@@ -26,6 +26,8 @@ OVERHEAD: Final = 2**10
 """What a prompt counts beside its characters, so that their number is bounded, too."""
 QUICK: Final = 2**10
 """Characters of a prompt, or tokens, that become tokens sooner than a thread could begin."""
+QUICK_COUNT: Final = 4
+"""Texts of one request; more go to the threads, however short they are."""
 RETRY_SECONDS: Final = 2.0
 
 T = TypeVar("T")

@@ -20,7 +20,7 @@ from llmserve.domain import (
 from llmserve.domain.conversation import prompt_size
 from llmserve.domain.request import WHATEVER_FITS
 from llmserve.engines.engine import Hold
-from llmserve.engines.preparation import PreparationPool
+from llmserve.engines.preparation import QUICK_COUNT, PreparationPool
 from llmserve.engines.restrictions import NewRule, Restrictions
 from llmserve.engines.task import TokenTask
 from llmserve.errors import InvalidRequest, PromptTooLong, WaitTimeout
@@ -80,11 +80,14 @@ class TaskBuilder:
         encoded: dict[Prompt, Encoded] = {}
         rules: dict[tuple[object, ...], NewRule | None] = {}
         tasks: list[TokenTask] = []
+        is_quick = self._tokenizer.is_quick and len(requests) <= QUICK_COUNT
         try:
             async with awake_timeout(max(LEAST_SECONDS, deadline - begun_at), self._clock):
                 for request in requests:
                     if request.prompt not in encoded:
-                        encoded[request.prompt] = await self._encode(request, caller, hold)
+                        encoded[request.prompt] = await self._encode(
+                            request, caller, hold, is_quick=is_quick
+                        )
                     prompt = encoded[request.prompt]
                     task = self._task(request, prompt, caller, deadline)
                     key = _restricted_by(request, task.sampling)
@@ -106,6 +109,8 @@ class TaskBuilder:
         request: GenerationRequest,
         caller: Caller,
         hold: Hold,
+        *,
+        is_quick: bool,
     ) -> Encoded:
         """On a thread of the pool, which may go on though the caller has left, unless it is short
         and has no template."""
@@ -122,7 +127,7 @@ class TaskBuilder:
                 caller=caller.name,
                 priority=caller.priority,
                 on_end=hold(),
-                is_quick=self._tokenizer.is_quick and not isinstance(request.prompt, Conversation),
+                is_quick=is_quick and not isinstance(request.prompt, Conversation),
             )
         except TooLong as error:
             sampling = self._sampling(request)

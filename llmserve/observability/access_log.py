@@ -58,4 +58,8 @@ def log_access(level: str, message: str, fields: Mapping[str, Any]) -> None:
     if number >= _way.least:
         now = datetime.now().astimezone()
         line = AccessLine(now, level, request_id.get() or "-", message, fields)
-        _way.sink.write(_way.form(line))
+        try:
+            _way.sink.write(_way.form(line))
+        # A full disk, a closed pipe: loguru reports it, and no request fails of it.
+        except (OSError, ValueError):
+            logger.bind(**fields).log(level, "{}", message)

@@ -270,3 +270,20 @@ def test_lines_of_threads_are_never_within_one_another() -> None:
 def untimed(line: str) -> str:
     """The line with zeros for its time's digits."""
     return re.sub(r"\d{4}-\d\d-\d\d[T ][\d:.]+", "then", line)
+
+
+class Full(io.StringIO):
+    """A file on a disk that is full."""
+
+    def write(self, text: str) -> int:
+        raise OSError(28, "No space left on device")
+
+
+@pytest.mark.usefixtures("restored")
+@pytest.mark.parametrize("log_format", ["human", "json"])
+def test_a_line_that_cannot_be_written_fails_no_request(
+    log_format: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    configure_logging(log_format, "INFO", Full())
+    log_access("INFO", "GET /", {"status": 200})
+    assert "No space left on device" in capsys.readouterr().err

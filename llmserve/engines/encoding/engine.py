@@ -44,7 +44,7 @@ from llmserve.engines.engine import Hold
 from llmserve.engines.failure import release_memory
 from llmserve.engines.loop_thread import watch
 from llmserve.engines.options import EngineOptions
-from llmserve.engines.preparation import PreparationPool
+from llmserve.engines.preparation import QUICK_COUNT, PreparationPool
 from llmserve.engines.private_job import unloaded
 from llmserve.engines.progress import OnProgress, interruptible
 from llmserve.engines.wakes import Wakes
@@ -169,7 +169,7 @@ class EncodingEngine(Encoder):
                     caller=caller.name,
                     priority=caller.priority,
                     on_end=hold(),
-                    is_quick=True,
+                    is_quick=len(request.inputs) <= QUICK_COUNT,
                 )
         except TimeoutError:
             raise WaitTimeout(

@@ -37,6 +37,7 @@ from llmserve.engines.encoding_job import EncodingJob, EncodingOutcome
 from llmserve.engines.encoding_task import TokenInput
 from llmserve.engines.factory import build_engine
 from llmserve.engines.options import EngineOptions
+from llmserve.engines.preparation import QUICK_COUNT
 from llmserve.errors import (
     GenerationFailed,
     InputTooLong,
@@ -187,6 +188,20 @@ def test_texts_that_take_too_long_to_read_are_told(
             with pytest.raises(ShuttingDown):
                 await waiting
             may_go.set()
+
+    run(test)
+
+
+@pytest.mark.parametrize(("count", "is_on_thread"), [(QUICK_COUNT, False), (QUICK_COUNT + 1, True)])
+def test_many_texts_are_read_on_a_thread_however_short(
+    embedder: Path, monkeypatch: pytest.MonkeyPatch, count: int, is_on_thread: bool
+) -> None:
+    async def test() -> None:
+        async with loaded(embedder) as b:
+            assert b.engine._builder is not None
+            monkeypatch.setattr(b.engine._builder, "build", lambda *given: threading.get_ident())
+            thread = await b.task(*["a"] * count)
+            assert (thread != threading.get_ident()) is is_on_thread
 
     run(test)
 

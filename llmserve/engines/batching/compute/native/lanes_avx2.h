@@ -5,6 +5,8 @@
 
 #include <cstdint>
 
+#include "x86.h"
+
 namespace llmserve {
 
 using Part = __m256;
@@ -112,20 +114,5 @@ inline void part_store_bf16(uint16_t* target, Part lanes) {
         _mm_packus_epi32(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1));
     _mm_storeu_si128(reinterpret_cast<__m128i*>(target), numbers);
 }
-
-inline void pause_thread() { _mm_pause(); }
-
-// While it lives, this thread's denormal results are flushed to zero: each would cost a hundred
-// cycles and mean nothing.
-class FlushTiny {
-  public:
-    FlushTiny() : before_(_mm_getcsr()) { _mm_setcsr(before_ | 0x8040); }
-    ~FlushTiny() { _mm_setcsr(before_); }
-    FlushTiny(const FlushTiny&) = delete;
-    FlushTiny& operator=(const FlushTiny&) = delete;
-
-  private:
-    const unsigned before_;
-};
 
 }  // namespace llmserve

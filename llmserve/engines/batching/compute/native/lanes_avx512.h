@@ -6,6 +6,8 @@
 
 #include <cstdint>
 
+#include "x86.h"
+
 namespace llmserve {
 
 using Floats = __m512;
@@ -204,20 +206,5 @@ inline Floats in_order(Floats first, Floats second, int from) {
         _mm512_set1_epi32(from));
     return _mm512_permutex2var_ps(first, places, second);
 }
-
-inline void pause_thread() { _mm_pause(); }
-
-// While it lives, this thread's denormal results are flushed to zero: each would cost a hundred
-// cycles and mean nothing.
-class FlushTiny {
-  public:
-    FlushTiny() : before_(_mm_getcsr()) { _mm_setcsr(before_ | 0x8040); }
-    ~FlushTiny() { _mm_setcsr(before_); }
-    FlushTiny(const FlushTiny&) = delete;
-    FlushTiny& operator=(const FlushTiny&) = delete;
-
-  private:
-    const unsigned before_;
-};
 
 }  // namespace llmserve
