@@ -3,13 +3,10 @@ layers, heads, groups, experts."""
 
 from __future__ import annotations
 
-from types import SimpleNamespace
 from typing import Any, Final
 
-import torch
-from transformers import AutoConfig, AutoModelForCausalLM
+from random_loaded import random_loaded
 
-from llmserve.domain import SamplingFields
 from llmserve.engines.weights.loading import LoadedModel
 
 CONTEXT: Final = 256
@@ -97,19 +94,4 @@ HYBRIDS: Final[dict[str, dict[str, Any]]] = {
 
 def tiny_hybrid(family: str) -> LoadedModel:
     """A model of a family of `HYBRIDS`."""
-    config = AutoConfig.for_model(family, **_SHAPE | HYBRIDS[family])
-    torch.manual_seed(11)
-    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
-    return LoadedModel(
-        model=model,
-        tokenizer=SimpleNamespace(vocab_size=128),  # type: ignore[arg-type]  # all that is asked of it
-        eos_ids=(),
-        pad_id=0,
-        sampling=SamplingFields(),
-        max_context=CONTEXT,
-        device=torch.device("cpu"),
-        placement="cpu",
-        dtype="float32",
-        parameters=0,
-        weight_bytes=0,
-    )
+    return random_loaded(family, CONTEXT, **_SHAPE | HYBRIDS[family])

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import random
+from collections.abc import Callable
+
 import torch
 from transformers import GenerationConfig
 
@@ -80,3 +83,31 @@ class Machine:
                 return [s.token_ids[self.num_prompt[s] :][:new_tokens] for s in sequences]
             self.turn()
         raise AssertionError("not done")
+
+
+def join_and_leave(
+    machine: Machine,
+    prompts: list[list[int]],
+    after: Callable[[list[Sequence]], None] = lambda live: None,
+) -> list[list[int]]:
+    """What comes of prompts that join one by one, between others that leave before their end.
+    `after` each turn, and each that leaves, sees who is left."""
+    numbers = random.Random(3)
+    sequences: list[Sequence] = []
+    leavers: list[Sequence] = []
+
+    def leave(leaver: Sequence) -> None:
+        machine.scheduler.remove(leaver)
+        after([*sequences, *leavers])
+
+    for prompt in prompts:
+        sequences.append(machine.add(prompt))
+        leavers.append(machine.add(prompts[numbers.randrange(len(prompts))]))
+        for _ in range(numbers.randrange(1, 4)):
+            machine.turn()
+            after([*sequences, *leavers])
+        if len(leavers) > 2:
+            leave(leavers.pop(numbers.randrange(len(leavers))))
+    while leavers:
+        leave(leavers.pop())
+    return machine.run(sequences)

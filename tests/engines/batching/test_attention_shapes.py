@@ -7,13 +7,13 @@ from __future__ import annotations
 import random
 import statistics
 from collections.abc import Iterator
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from engines.batching.compute.test_families_on_meta import NoCache
-from engines.batching.test_equality import BLOCK, Machine, computation_of, generated
+from engines.batching.step_machine import BLOCK, Machine, generated, join_and_leave
+from engines.batching.test_equality import computation_of
 from native_models import (
     batch,
     bfloat16_error,
@@ -23,9 +23,9 @@ from native_models import (
     tokens,
     true_logits,
 )
+from random_loaded import random_loaded
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from llmserve.domain import SamplingFields
 from llmserve.engines.batching.compute.attention import Variant
 from llmserve.engines.batching.compute.batch import Batch
 from llmserve.engines.batching.compute.cache_shape import CacheShape
@@ -117,21 +117,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
 
 def tiny(family: str, max_context: int = CONTEXT) -> LoadedModel:
     """A random float32 model of a family."""
-    torch.manual_seed(11)
-    config = AutoConfig.for_model(family, **_SHAPE | FAMILIES[family])
-    return LoadedModel(
-        model=AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval(),
-        tokenizer=SimpleNamespace(vocab_size=128),  # type: ignore[arg-type]  # all that is asked of it
-        eos_ids=(),
-        pad_id=0,
-        sampling=SamplingFields(),
-        max_context=max_context,
-        device=CPU,
-        placement="cpu",
-        dtype="float32",
-        parameters=0,
-        weight_bytes=0,
-    )
+    return random_loaded(family, max_context, **_SHAPE | FAMILIES[family])
 
 
 @pytest.fixture(scope="module", params=FAMILIES)
@@ -260,18 +246,7 @@ def test_in_pieces_joining_and_leaving_with_prefix_hits(
     expected: list[list[int]],
 ) -> None:
     machine = Machine(loaded, computation, budget=24, is_caching=True)
-    numbers = random.Random(3)
-    sequences, leavers = [], []
-    for prompt in prompts:
-        sequences.append(machine.add(prompt))
-        leavers.append(machine.add(prompts[numbers.randrange(len(prompts))]))
-        for _ in range(numbers.randrange(1, 4)):
-            machine.turn()
-        if len(leavers) > 2:
-            machine.scheduler.remove(leavers.pop(numbers.randrange(len(leavers))))
-    for leaver in leavers:
-        machine.scheduler.remove(leaver)
-    assert machine.run(sequences) == expected
+    assert join_and_leave(machine, prompts) == expected
     assert machine.run([machine.add(prompts[6])]) == [expected[6]]
     assert machine.num_cached >= 40 // BLOCK * BLOCK
     machine.scheduler.check()

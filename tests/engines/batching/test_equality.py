@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 import torch
-from engines.batching.step_machine import BLOCK, Machine, generated
+from engines.batching.step_machine import BLOCK, Machine, generated, join_and_leave
 from make_model import make_model
 
 from llmserve.domain import ModelSpec
@@ -119,17 +119,5 @@ def test_joining_and_leaving_changes_nothing(
     expected: list[list[int]],
 ) -> None:
     machine = Machine(loaded, computation, budget=24, is_caching=True)
-    numbers = random.Random(3)
-    waiting, sequences, leavers = list(range(len(prompts))), {}, []
-    while waiting:
-        index = waiting.pop(0)
-        sequences[index] = machine.add(prompts[index])
-        leavers.append(machine.add(prompts[numbers.randrange(len(prompts))]))
-        for _ in range(numbers.randrange(1, 4)):
-            machine.turn()
-        if len(leavers) > 2:
-            machine.scheduler.remove(leavers.pop(numbers.randrange(len(leavers))))
-    for leaver in leavers:
-        machine.scheduler.remove(leaver)
-    assert machine.run([sequences[index] for index in range(len(prompts))]) == expected
+    assert join_and_leave(machine, prompts) == expected
     machine.scheduler.check()

@@ -5,10 +5,11 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 import torch
-from engines.batching.step_machine import BLOCK, Machine, generated
+from engines.batching.step_machine import BLOCK, Machine, generated, join_and_leave
 from tiny_hybrids import HYBRIDS, tiny_hybrid
 
 from llmserve.engines.batching.compute.building import build_computation
@@ -72,22 +73,7 @@ def test_joining_and_leaving_with_poisoned_slots(
     pool = computation.cache.states
     assert pool is not None
     machine = Machine(loaded, computation, budget=24, is_caching=False)
-    numbers = random.Random(3)
-    waiting, sequences, leavers = list(range(len(prompts))), {}, []
-    while waiting:
-        index = waiting.pop(0)
-        sequences[index] = machine.add(prompts[index])
-        leavers.append(machine.add(prompts[numbers.randrange(len(prompts))]))
-        for _ in range(numbers.randrange(1, 4)):
-            machine.turn()
-            poison(pool, [*sequences.values(), *leavers])
-        if len(leavers) > 2:
-            machine.remove(leavers.pop(numbers.randrange(len(leavers))))
-            poison(pool, [*sequences.values(), *leavers])
-    for leaver in leavers:
-        machine.remove(leaver)
-    poison(pool, list(sequences.values()))
-    assert machine.run([sequences[index] for index in range(len(prompts))]) == expected
+    assert join_and_leave(machine, prompts, partial(poison, pool)) == expected
 
 
 def poison(pool: StatePool, live: list[Sequence]) -> None:

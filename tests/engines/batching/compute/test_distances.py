@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
+from random_loaded import random_loaded
+from transformers import GenerationConfig
 
-from llmserve.domain import SamplingFields
 from llmserve.engines.batching.compute.building import build_computation
 from llmserve.engines.batching.compute.distances import distances
 from llmserve.engines.batching.compute.sizing import CacheOptions
@@ -118,22 +118,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
 
 def tiny(family: str, **settings: Any) -> LoadedModel:
     """A random float32 model of a family."""
-    config = AutoConfig.for_model(family, **_SHAPE | settings)
-    torch.manual_seed(11)
-    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
-    return LoadedModel(
-        model=model,
-        tokenizer=SimpleNamespace(vocab_size=128),  # type: ignore[arg-type]  # all that is asked of it
-        eos_ids=(),
-        pad_id=0,
-        sampling=SamplingFields(),
-        max_context=CONTEXT,
-        device=torch.device("cpu"),
-        placement="cpu",
-        dtype="float32",
-        parameters=0,
-        weight_bytes=0,
-    )
+    return random_loaded(family, CONTEXT, **_SHAPE | settings)
 
 
 @torch.inference_mode()
